@@ -1,0 +1,1 @@
+"""The room that touches files: datasets in, stages in order, synthetic datasets and reports out."""

@@ -1,0 +1,260 @@
+"""The dataset folder: one split, one folder, the same for prepared, synthetic and imputed data.
+
+manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [3, 16, 16], …}, …},
+                  "labels": {"names": ["0", …]} or null, "samples": N, "provenance": {…}}
+m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
+mask.npy         (N, M) bool, columns in the manifest's order; absent when everything is observed
+m0.observed.npy  (N, *shape) bool, missing cells inside an observed modality; absent when there are none
+labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): absent when there are none
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.dataset_checks import check
+from pipelines.errors import UserError
+from pipelines.storage import (
+    FORMAT,
+    MANIFEST,
+    ArrayWriter,
+    folder_hash,
+    load_array,
+    publish,
+    read_json,
+    save_array,
+    write_json,
+)
+from stage1_vae.modalities import Modality
+
+if TYPE_CHECKING:
+    from stage1_vae.modalities import Batch
+
+OPTIONAL = ("labels", "targets", "groups", "ids")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N samples of M modalities, with whatever is known about them.
+
+    data[m] (N, *shape), mask (N, M) bool or None, cells[m] (N, *shape) bool, labels (N,) integers that index
+    `label_names`, targets (N, T), groups (N,), ids (N,).
+    """
+
+    modalities: tuple[Modality, ...]
+    data: dict[str, np.ndarray]
+    mask: np.ndarray | None = None
+    cells: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: np.ndarray | None = None
+    targets: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    label_names: tuple[str, ...] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.data[self.modalities[0].name])
+
+    @property
+    def observed(self) -> np.ndarray:
+        """(N, M) bool: the mask, or all true without one."""
+        return np.ones((len(self), len(self.modalities)), bool) if self.mask is None else self.mask
+
+    @property
+    def hash(self) -> str | None:
+        """The hash of the folder that this dataset was loaded from; None when it was made in memory."""
+        return None if self.folder is None else folder_hash(self.folder)
+
+    def select(self, rows: np.ndarray) -> Dataset:
+        """The samples at `rows`, copied into memory."""
+
+        def at_rows(array: np.ndarray | None) -> Any:
+            return None if array is None else array[rows]
+
+        return replace(
+            self,
+            data={name: array[rows] for name, array in self.data.items()},
+            mask=at_rows(self.mask),
+            cells={name: array[rows] for name, array in self.cells.items()},
+            labels=at_rows(self.labels),
+            targets=at_rows(self.targets),
+            groups=at_rows(self.groups),
+            ids=at_rows(self.ids),
+            folder=None,
+        )
+
+    def batch(self, rows: slice | np.ndarray) -> Batch:
+        """The samples at `rows` as tensors: what the models take."""
+        import torch
+
+        from stage1_vae.modalities import Batch
+
+        data = {
+            m.name: torch.from_numpy(np.array(self.data[m.name][rows], np.float32)) for m in self.modalities
+        }
+        return Batch(data, torch.from_numpy(np.array(self.observed[rows])))
+
+    def save(self, folder: Path) -> None:
+        """Check the samples and publish them as a dataset folder."""
+        check(self, folder)
+        with publish(folder) as temporary:
+            for name, array in self.data.items():
+                save_array(temporary / f"{name}.npy", array)
+            for name, array in self.cells.items():
+                save_array(temporary / f"{name}.observed.npy", array)
+            for name in ("mask", *OPTIONAL):
+                if (array := getattr(self, name)) is not None:
+                    save_array(temporary / f"{name}.npy", array)
+            _write_manifest(temporary, self.modalities, len(self), self.label_names, self.provenance)
+
+    @classmethod
+    def load(cls, folder: Path) -> Dataset:
+        """The dataset in a folder, memory-mapped; anything that breaks the format is a UserError."""
+        manifest = _read_manifest(folder)
+        modalities = _read_modalities(folder / MANIFEST, manifest["modalities"])
+        optional = {
+            name: load_array(path, mmap=False) if (path := folder / f"{name}.npy").exists() else None
+            for name in ("mask", *OPTIONAL)
+        }
+        cells = {m.name: path for m in modalities if (path := folder / f"{m.name}.observed.npy").exists()}
+        dataset = cls(
+            modalities,
+            data={m.name: load_array(folder / f"{m.name}.npy") for m in modalities},
+            cells={name: load_array(path) for name, path in cells.items()},
+            label_names=_read_label_names(folder / MANIFEST, manifest.get("labels")),
+            provenance=manifest["provenance"],
+            folder=folder,
+            **optional,
+        )
+        check(dataset, folder, manifest["samples"])
+        return dataset
+
+
+class DatasetWriter:
+    """A dataset folder that is written in pieces, in bounded memory, and published when all rows are there.
+
+    with DatasetWriter(folder, modalities, samples, label_names, provenance, labels=True) as writer:
+        for start, data, labels in blocks:
+            writer.write(start, data, labels)
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        modalities: tuple[Modality, ...],
+        samples: int,
+        label_names: tuple[str, ...] | None,
+        provenance: dict[str, Any],
+        labels: bool,
+    ) -> None:
+        if samples < 1:
+            raise UserError(
+                f"{folder}: {samples} samples asked for, expected at least one; ask for a positive number."
+            )
+        if labels and label_names is None:
+            raise ValueError("label_names: None found, expected the names of the labels that are written")
+        self.folder, self.modalities, self.samples = Path(folder), modalities, samples
+        self.label_names = label_names if labels else None
+        self.provenance = provenance
+        self._written = np.zeros(samples, bool)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> DatasetWriter:
+        temporary = self._stack.enter_context(publish(self.folder))
+        _write_manifest(temporary, self.modalities, self.samples, self.label_names, self.provenance)
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+            m.name: (m.shape, np.float32) for m in self.modalities
+        }
+        if self.label_names is not None:
+            shapes["labels"] = ((), np.int64)
+        try:
+            self._arrays = {
+                name: self._stack.enter_context(
+                    ArrayWriter(temporary / f"{name}.npy", (self.samples, *shape), dtype)
+                )
+                for name, (shape, dtype) in shapes.items()
+            }
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def write(self, start: int, data: dict[str, np.ndarray], labels: np.ndarray | None = None) -> None:
+        """Put rows start … start + n: data[m] (n, *shape), labels (n,) when the dataset has them."""
+        block = Dataset(self.modalities, data, labels=labels, label_names=self.label_names)
+        check(block, self.folder)
+        for name, writer in self._arrays.items():
+            writer.write(start, labels if name == "labels" and labels is not None else data[name])
+        self._written[start : start + len(block)] = True
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is None and not self._written.all():
+            error = ValueError(
+                f"{self.folder}: {np.sum(~self._written)} of {self.samples} rows were never written"
+            )
+            self._stack.__exit__(ValueError, error, None)
+            raise error
+        self._stack.__exit__(kind, error, traceback)
+
+
+def _write_manifest(
+    folder: Path,
+    modalities: tuple[Modality, ...],
+    samples: int,
+    label_names: tuple[str, ...] | None,
+    provenance: dict[str, Any],
+) -> None:
+    manifest = {
+        "format": FORMAT,
+        "samples": samples,
+        "modalities": {modality.name: modality.describe() for modality in modalities},
+        "labels": None if label_names is None else {"names": list(label_names)},
+        "provenance": provenance,
+    }
+    write_json(
+        folder / MANIFEST, manifest, sort_keys=False
+    )  # the mask's columns follow the modalities' order
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: format {manifest.get('format')!r} found, "
+            f"this version reads format {FORMAT}; make the folder again."
+        )
+    for key, kind in (("modalities", dict), ("samples", int), ("provenance", dict)):
+        if not isinstance(manifest.get(key), kind):
+            found = type(manifest.get(key)).__name__ if key in manifest else "nothing"
+            raise UserError(f"{path}: {key}: {found} found, expected {kind.__name__}; correct the manifest.")
+    return manifest
+
+
+def _read_modalities(path: Path, entries: dict[str, Any]) -> tuple[Modality, ...]:
+    modalities = []
+    for name, entry in entries.items():
+        try:
+            modalities.append(Modality.from_description(name, entry))
+        except KeyError as error:
+            raise UserError(f"{path}: modalities: {name}: the key {error} is missing; declare it.") from None
+        except (ValueError, TypeError, IndexError, AttributeError) as error:
+            raise UserError(f"{path}: modalities: {name}: {error}; correct the manifest.") from None
+    return tuple(modalities)
+
+
+def _read_label_names(path: Path, labels: Any) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    names = labels.get("names") if isinstance(labels, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f'{path}: labels: {labels!r} found, expected {{"names": ["…", …]}} or null; correct it.'
+        )
+    return tuple(names)
