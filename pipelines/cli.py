@@ -1,0 +1,146 @@
+"""The command line, one command a stage: load params.yaml, call the stage, turn errors into one line.
+
+Nothing heavy is imported here: a stage's module is imported by the command that runs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.config import Params
+
+app = typer.Typer(
+    help="Multimodal synthetic data from a latent prior that is fitted after the autoencoder.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ParamsFile = Annotated[
+    Path, typer.Option("--params", help="The settings; their folder is the project's root.")
+]
+DensityName = Annotated[str, typer.Argument(metavar="NAME", help="A density of params.yaml.")]
+LabelCounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="LABEL=COUNT", help="So many of a label; repeatable, in place of --samples."
+    ),
+]
+DEFAULT = Path("params.yaml")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """One sentence on stderr and exit code 1 for a mistake or a fault of the machine; 130 when interrupted."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"postprior: error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"postprior: error: {place}{error.strerror or error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("postprior: interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+def _load(path: Path) -> tuple[Params, Path]:
+    from pipelines.config import load_params
+
+    return load_params(path), path.resolve().parent
+
+
+def _function(module: str, name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(importlib.import_module(f"pipelines.{module}"), name)
+    return function
+
+
+def _of_settings(stage: str, check: str | None = None) -> Callable[..., None]:
+    """The command of a stage that takes nothing but the settings, after a check of params.yaml."""
+
+    def command(params: ParamsFile = DEFAULT) -> None:
+        with _one_line_errors():
+            settings, root = _load(params)
+            if check:
+                _function("config", check)(settings)
+            _function(stage, stage)(settings, root)
+
+    return command
+
+
+def _of_density(stage: str, check: str | None = None) -> Callable[..., None]:
+    """The command of a stage that takes the settings and the name of a density."""
+
+    def command(name: DensityName, params: ParamsFile = DEFAULT) -> None:
+        with _one_line_errors():
+            settings, root = _load(params)
+            if check:
+                _function("config", check)(settings, name)
+            _function(stage, stage)(name, settings, root)
+
+    return command
+
+
+def _generate(
+    name: DensityName,
+    params: ParamsFile = DEFAULT,
+    samples: Annotated[int | None, typer.Option(help="How many samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed draws another set.")] = None,
+    values: Annotated[str | None, typer.Option(help="mean or draws of the decoders.")] = None,
+    label: LabelCounts = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")
+    ] = None,
+) -> None:
+    """The command of `generate`: options that are not given are those of params.yaml."""
+    with _one_line_errors():
+        settings, root = _load(params)
+        labels = _label_counts(label) if label else None
+        stage = _function("generate", "generate")
+        stage(name, settings, root, samples=samples, seed=seed, values=values, labels=labels, out=out)
+
+
+def _label_counts(given: list[str]) -> dict[str, int]:
+    """Counts by label from `LABEL=COUNT` arguments."""
+    counts: dict[str, int] = {}
+    for text in given:
+        name, _, count = text.rpartition("=")
+        if not name or not count.isdecimal():
+            raise UserError(f"--label: found '{text}', expected LABEL=COUNT, such as --label 7=200")
+        if name in counts:
+            raise UserError(f"--label: found '{name}' twice, expected each label once")
+        counts[name] = int(count)
+    return counts
+
+
+COMMANDS = {  # in the order of the pipeline
+    "prepare": (_of_settings("prepare", "check_source"), "Make the dataset folders."),
+    "judge": (_of_settings("judge"), "Train the classifiers that score."),
+    "train": (_of_settings("train", "check_model"), "Train the autoencoder, or resume it."),
+    "encode": (_of_settings("encode"), "Encode every split into latent codes."),
+    "reference": (_of_settings("reference"), "Score what densities are set against."),
+    "fit": (_of_density("fit", "check_density"), "Fit a density to the codes."),
+    "generate": (_generate, "Draw a synthetic dataset from a density."),
+    "evaluate": (_of_density("evaluate"), "Score a density's synthetic dataset."),
+    "compare": (_of_settings("compare"), "Write the table, plots and report."),
+    "track": (_of_settings("track"), "Log existing results to MLflow again."),
+}
+for _name, (_command, _about) in COMMANDS.items():
+    app.command(_name, help=_about)(_command)
+
+
+def main() -> None:
+    """The console script `postprior`."""
+    app()

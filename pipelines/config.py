@@ -1,0 +1,267 @@
+"""The one schema of params.yaml: every stage reads its settings through `load_params`.
+
+Whatever is wrong with the file becomes one sentence that names the dotted key, what was found there and what
+was expected. The options of a model, a density or a data source have no schema of their own: the signature of
+its constructor is the schema, so that an option is declared in one place only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+
+from pipelines.errors import UserError
+from pipelines.faults import hint, listed, sentence, words
+
+T = TypeVar("T")
+
+STRICT = ConfigDict(
+    frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+)
+REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
+
+Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
+NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+Positive = Annotated[float, Field(gt=0, description="a number above 0")]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
+Name = Annotated[str, Field(min_length=1, description="a name")]
+Options = dict[str, Any]
+Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
+
+
+def _texts(labels: Any) -> Any:
+    """Label names as text: YAML reads an unquoted 7 as a number."""
+    return {str(name): share for name, share in labels.items()} if isinstance(labels, dict) else labels
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses keys it does not know."""
+
+    model_config = STRICT
+
+
+class Data(BaseModel):
+    """Where the samples come from; the keys beside `source` are the options of the sources, by name."""
+
+    model_config = STRICT | ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Options] = Field(init=False)
+
+    source: Name
+
+    @property
+    def options(self) -> Options:
+        """The options of the chosen source."""
+        return dict((self.__pydantic_extra__ or {})[self.source])
+
+
+class Judge(Section):
+    """Training of the classifiers that score."""
+
+    epochs: Count
+    features: Count
+    batch_size: Count
+    learning_rate: Positive
+
+
+class Vae(Section):
+    """The autoencoder: which model, its sizes, and the options of every model by name."""
+
+    model: Name
+    latent: Count
+    width: Count
+    likelihood_scale: Positive
+    options: Sections
+
+    @property
+    def chosen(self) -> Options:
+        """The options of the chosen model."""
+        return dict(self.options[self.model])
+
+
+class Train(Section):
+    """The loop that trains the autoencoder."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup: NotNegative
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")
+    ]
+    precision: Annotated[
+        Literal["no", "fp16", "bf16"], Field(description='"no" (in quotes), "fp16" or "bf16"')
+    ]
+
+
+class Encode(Section):
+    """Encoding into latent codes; a posterior with more components than `components` is stored as draws."""
+
+    components: Count
+
+
+class Generate(Section):
+    """The synthetic set of every density; `balance` gives label names their shares (null: as learned)."""
+
+    samples: Count
+    seed: Seed
+    values: Annotated[Literal["mean", "draws"], Field(description="mean or draws")]
+    balance: Annotated[
+        dict[str, Annotated[float, Field(ge=0)]] | None,
+        BeforeValidator(_texts),
+        Field(description="null, or label names with their shares (numbers of at least 0)"),
+    ]
+
+
+class Evaluate(Section):
+    """Scores of a synthetic set and their intervals."""
+
+    resamples: Annotated[int, Field(ge=20, description="a whole number of at least 20")]
+    neighbours: Count
+    seed: Seed
+
+
+class Params(Section):
+    """All settings of the pipeline, as params.yaml has them."""
+
+    seed: Seed
+    data: Data
+    judge: Judge
+    vae: Vae
+    train: Train
+    encode: Encode
+    densities: Annotated[
+        tuple[Name, ...], Field(min_length=1, strict=False, description="a list of densities, at least one")
+    ]
+    density: Sections
+    generate: Generate
+    evaluate: Evaluate
+
+
+def load_params(path: Path | str) -> Params:
+    """The validated settings of a params.yaml.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or a value is not what the schema expects.
+    """
+    path = Path(path)
+    content = _read_yaml(path)
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path.name}: {sentence(error, Params, content)}") from None
+    _check_names(params, path.name)
+    return params
+
+
+def check_source(params: Params) -> None:
+    """Refuse an unknown data source and options that it does not take."""
+    from pipelines.datasets import SOURCES
+
+    source = pick(SOURCES, params.data.source, "data.source", "data source")
+    check_options(source, params.data.options, f"data.{params.data.source}", given={"seed"})
+
+
+def check_model(params: Params) -> None:
+    """Refuse an unknown model and options that it does not take."""
+    from stage1_vae import MODELS
+
+    model = pick(MODELS, params.vae.model, "vae.model", "model")
+    given = {"modalities", *Vae.model_fields}
+    check_options(model, params.vae.chosen, f"vae.options.{params.vae.model}", given)
+
+
+def check_density(params: Params, name: str) -> None:
+    """Refuse an unknown density and options that it does not take."""
+    from stage2_latent import DENSITIES
+
+    density = pick(DENSITIES, name, "density", "density")
+    if name not in params.density:
+        raise UserError(f"density.{name} is missing: add `{name}: {{}}` under `density`, or its options")
+    check_options(density, params.density[name], f"density.{name}")
+
+
+def pick(table: Mapping[str, T], name: str, key: str, what: str) -> T:
+    """The entry `name` of a table; a UserError lists the names that it has."""
+    if name not in table:
+        raise UserError(
+            f"{key}: found '{name}', which is no {what}{hint(name, table)}; known: {listed(table)}"
+        )
+    return table[name]
+
+
+def check_options(
+    constructor: Callable[..., Any], options: Options, key: str, given: Collection[str] = ()
+) -> None:
+    """Check `options` against the signature of a constructor.
+
+    Args:
+        constructor: a class or function; its annotated parameters are the schema.
+        options: what the user wrote under `key`.
+        key: the dotted key, for the messages.
+        given: parameters that the pipeline passes itself, no options.
+
+    Raises:
+        UserError: an option is unknown, missing or of another type.
+    """
+    hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        kind = hints.get(name, Any)
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (kind, Field(default, description=words(kind)))
+    schema = create_model("Options", __config__=STRICT, **fields)
+    try:
+        schema.model_validate(options)
+    except ValidationError as error:
+        raise UserError(sentence(error, schema, options, prefix=key)) from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: there is no such file; run in the project's folder, or pass --params"
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: expected a YAML file in UTF-8, found other bytes") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{place}: this is not valid YAML ({error.problem})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: this is not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def _check_names(params: Params, file: str) -> None:
+    """Refuse names without a section of options: DVC tracks it, and a misspelt name shows at once."""
+    extra = params.data.__pydantic_extra__ or {}
+    wanted = [
+        ("data.source", params.data.source, "data", extra),
+        ("vae.model", params.vae.model, "vae.options", params.vae.options),
+    ]
+    wanted += [("densities", name, "density", params.density) for name in params.densities]
+    for key, name, section, sections in wanted:
+        if name not in sections:
+            raise UserError(
+                f"{file}: {key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
+                f"expected one of {listed(sections)}"
+            )
+    if reserved := set(params.densities) & set(REFERENCE_ROWS):
+        raise UserError(
+            f"{file}: densities: found '{min(reserved)}', which is always scored; leave it out of this list"
+        )
+    if len(set(params.densities)) < len(params.densities):
+        raise UserError(
+            f"{file}: densities: found a name twice in {', '.join(params.densities)}; expected each once"
+        )
+    if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
+        raise UserError(f"{file}: generate.balance: found no share above 0; expected at least one, or null")

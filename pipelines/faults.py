@@ -1,0 +1,124 @@
+"""Faults that pydantic finds, as one sentence each: the dotted key, what was found and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import typing
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+    Any: "a value",
+}
+GROUPS: dict[Any, str] = {list: "a list", tuple: "a list", dict: "names with values"}
+
+
+def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
+    """The first fault that pydantic found in `content`, as one sentence without a full stop.
+
+    Args:
+        error: what `schema.model_validate(content)` raised.
+        schema: the model; the descriptions of its fields say what is expected.
+        content: what was validated.
+        prefix: the dotted key under which the content stands in its file.
+    """
+    fault = error.errors(include_url=False)[0]
+    keys = _keys(fault, content)
+    known, expected = _look_up(schema, keys)
+    key = ".".join([prefix, *keys] if prefix else keys)
+    if fault["type"] == "extra_forbidden":
+        return f"{key} is not a known key{hint(keys[-1], known)}; known here: {listed(known)}"
+    if fault["type"] == "missing":
+        return f"{key} is missing; expected {expected}"
+    found = f"found {_found(fault['input'])}, expected {expected}{_remedy(fault['input'])}"
+    return f"{key}: {found}" if key else found
+
+
+def words(kind: Any) -> str:
+    """A type annotation in words, as in "a whole number or null"."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is None or kind in KINDS:
+        return KINDS.get(kind) or str(getattr(kind, "__name__", kind))
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in parts)
+    if origin in GROUPS:
+        return GROUPS[origin]
+    return " or ".join(words(part) for part in parts)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """A question for the reader when `name` is close to a known one, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in alphabetical order, separated by commas."""
+    return ", ".join(sorted(names)) or "none"
+
+
+def _keys(fault: ErrorDetails, content: Any) -> list[str]:
+    """The keys that lead to a fault; pydantic also names the branches of a union, which are in no file."""
+    keys = []
+    for part in fault["loc"]:
+        if isinstance(content, Mapping):
+            content = {str(key): value for key, value in content.items()}.get(str(part))
+        elif isinstance(content, Sequence) and isinstance(part, int):
+            content = content[part]
+        else:
+            break
+        keys.append(str(part))
+    return keys
+
+
+def _look_up(schema: type[BaseModel], keys: Iterable[str]) -> tuple[Collection[str], str]:
+    """The keys known beside the last of `keys`, and what is expected at the deepest field on the way."""
+    section: Any = schema
+    known: Collection[str] = schema.model_fields
+    expected = f"the keys {listed(known)}"
+    for key in keys:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            break
+        known = section.model_fields
+        field = section.model_fields.get(key)
+        section = field.annotation if field else None
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            expected = f"the keys {listed(section.model_fields)}"
+        elif field:
+            expected = field.description or words(field.annotation)
+    return known, expected
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text '{value}'"
+    if isinstance(value, (list, tuple)):
+        return "a list" if value else "an empty list"
+    if isinstance(value, dict):
+        return "a group of keys"
+    return json.dumps(value, default=str)
+
+
+def _remedy(value: Any) -> str:
+    """How to write a number that YAML takes for text: it wants a point before and a sign in the exponent."""
+    try:
+        number = float(value) if isinstance(value, str) else None
+    except ValueError:
+        return ""
+    if number is None or not math.isfinite(number):
+        return ""
+    mantissa, mark, exponent = value.lower().partition("e")
+    if not mark:
+        return f"; write {value} without quotes"
+    point, sign = "" if "." in mantissa else ".0", "" if exponent[0] in "+-" else "+"
+    return f"; YAML reads {value} as text: write {mantissa}{point}e{sign}{exponent}"
