@@ -1,0 +1,259 @@
+"""The algebra of experts: diagonal distributions, their products and mixtures, sampled with a generator.
+
+Everything here is a function of tensors: parameters live in modules, probability lives here. Torch's own
+distributions draw from the global generator and its mixtures have no `rsample`, hence these thin classes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+LOG_SCALE = (-7.0, 5.0)
+"""Interval that a network's log-scale is clamped to: no posterior collapses to a point or overflows."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a latent code: its name, shape, and the modality that owns it (None: shared by all)."""
+
+    name: str
+    shape: tuple[int, ...]
+    owner: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of latent dimensions in the block."""
+        return math.prod(self.shape)
+
+
+class Diagonal(ABC):
+    """Location–scale distribution with independent coordinates.
+
+    Args:
+        loc: (…, *event).
+        scale: the family's own parameter, broadcastable to `loc`, positive.
+        event: number of trailing dimensions that form one event; `log_prob` sums over them.
+    """
+
+    name: ClassVar[str]
+    deviation: ClassVar[float]
+    """Standard deviation of the family at scale 1."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, event: int = 1) -> None:
+        self.loc, self.scale, self.event = loc, scale, event
+
+    @staticmethod
+    @abstractmethod
+    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draws at location 0 and scale 1, of the given size, with the type and device of `like`."""
+
+    @staticmethod
+    @abstractmethod
+    def energy(residual: Tensor) -> Tensor:
+        """−log density at location 0 and scale 1, without its constant."""
+
+    constant: ClassVar[float]
+    """Logarithm of the normalising constant at scale 1."""
+
+    @classmethod
+    def from_raw(cls, raw: Tensor) -> Self:
+        """Distribution from a network's output (…, 2·D): locations, then log-scales, clamped to `LOG_SCALE`."""
+        loc, log_scale = raw.chunk(2, dim=-1)
+        return cls(loc, log_scale.clamp(*LOG_SCALE).exp())
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, (…, *event)."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance, (…, *event)."""
+        return (self.deviation * self.scale).square().expand_as(self.loc)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of (…, *event) values, broadcast against `loc`: (…)."""
+        energy = self.energy((value - self.loc) / self.scale).flatten(-self.event).sum(-1)
+        count = math.prod(self.loc.shape[-self.event :])
+        if self.scale.numel() == 1:
+            return -energy - count * (self.scale.log().reshape(()) + self.constant)
+        return -energy - self.scale.log().expand_as(self.loc).flatten(-self.event).sum(-1) - count * self.constant
+
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Reparameterised draws, (*shape, …, *event)."""
+        return self.loc + self.scale * self.noise((*shape, *self.loc.shape), self.loc, generator)
+
+    def __getitem__(self, index: object) -> Self:
+        """The distributions at `index` of the batch dimensions; the scale must have the shape of `loc`."""
+        return type(self)(self.loc[index], self.scale[index], self.event)  # type: ignore[index]
+
+    def detach(self) -> Self:
+        """The same distribution, its parameters cut from the graph."""
+        return type(self)(self.loc.detach(), self.scale.detach(), self.event)
+
+
+class Normal(Diagonal):
+    """N(loc, scale²), independent coordinates."""
+
+    name = "normal"
+    deviation = 1.0
+    constant = 0.5 * math.log(2 * math.pi)
+
+    @staticmethod
+    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+        return torch.randn(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
+
+    @staticmethod
+    def energy(residual: Tensor) -> Tensor:
+        return 0.5 * residual.square()
+
+
+class Laplace(Diagonal):
+    """Laplace(loc, scale), independent coordinates; the standard deviation is √2·scale."""
+
+    name = "laplace"
+    deviation = math.sqrt(2.0)
+    constant = math.log(2.0)
+
+    @staticmethod
+    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+        uniform = torch.rand(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
+        centred = (2 * uniform - 1).clamp_min(torch.finfo(like.dtype).eps - 1)
+        return -centred.sign() * torch.log1p(-centred.abs())
+
+    @staticmethod
+    def energy(residual: Tensor) -> Tensor:
+        return residual.abs()
+
+
+FAMILIES: dict[str, type[Diagonal]] = {family.name: family for family in (Normal, Laplace)}
+
+
+class Mixture:
+    """Σ_c w_c p_c with C diagonal components a batch entry; the event is the last dimension.
+
+    Args:
+        weights: (…, C) probabilities; a component of weight 0 is absent, whatever its parameters.
+        components: batch shape (…, C), event (D,).
+    """
+
+    def __init__(self, weights: Tensor, components: Diagonal) -> None:
+        self.weights, self.components = weights, components
+
+    @classmethod
+    def single(cls, component: Diagonal) -> Mixture:
+        """The mixture whose only component is a given distribution."""
+        weights = torch.ones_like(component.loc[..., :1])
+        return cls(weights, type(component)(component.loc.unsqueeze(-2), component.scale.unsqueeze(-2)))
+
+    @classmethod
+    def uniform(cls, components: Diagonal, present: Tensor) -> Mixture:
+        """Equal weights over the components marked in `present` (…, C) bool, of which each row has one at least."""
+        present = present.to(components.loc.dtype)
+        return cls(present / present.sum(-1, keepdim=True), components)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, (…, D)."""
+        return torch.einsum("...c,...cd->...d", self.weights, self.components.loc)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate, (…, D): within the components and between them."""
+        second = self.components.variance + self.components.loc.square()
+        return torch.einsum("...c,...cd->...d", self.weights, second) - self.mean.square()
+
+    def __getitem__(self, index: object) -> Mixture:
+        """The mixtures at `index` of the batch dimensions."""
+        return Mixture(self.weights[index], self.components[index])  # type: ignore[index]
+
+    def detach(self) -> Mixture:
+        """The same mixture, its parameters cut from the graph."""
+        return Mixture(self.weights.detach(), self.components.detach())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of (…, D) values, broadcast against the batch: (…)."""
+        log_weights = self.weights.clamp_min(torch.finfo(self.weights.dtype).tiny).log()
+        log_weights = log_weights.masked_fill(self.weights == 0, -math.inf)
+        return (log_weights + self.components.log_prob(value.unsqueeze(-2))).logsumexp(-1)
+
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draws (*shape, …, D): a component for each by its weight, reparameterised within it."""
+        cumulative = self.weights.cumsum(-1)
+        size = (*shape, *self.weights.shape[:-1], 1)
+        uniform = torch.rand(size, generator=generator, dtype=cumulative.dtype, device=cumulative.device)
+        index = (cumulative <= uniform * cumulative[..., -1:]).sum(-1, keepdim=True)  # (*shape, …, 1)
+        return self.component(index).rsample((), generator)
+
+    def component(self, index: Tensor) -> Diagonal:
+        """The components chosen by `index` (*shape, …, 1), as distributions with batch shape (*shape, …)."""
+        index = index.unsqueeze(-1)  # (*shape, …, 1, 1)
+        chosen = []
+        for parameter in (self.components.loc, self.components.scale):
+            full = parameter.expand(*index.shape[:-2], *parameter.shape[-2:])
+            chosen.append(full.take_along_dim(index, -2).squeeze(-2))
+        return type(self.components)(*chosen)
+
+    def thin(self, limit: int, generator: torch.Generator) -> Mixture:
+        """A mixture of at most `limit` components: each row keeps that many, drawn without replacement.
+
+        Over draws of the generator its expectation is the full mixture when the weights are equal. Rows with no
+        more than `limit` components of positive weight keep them all, with their weights.
+        """
+        if self.weights.shape[-1] <= limit:
+            return self
+        uniform = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
+        # Weighted sampling without replacement (Efraimidis & Spirakis 2006): the largest log(u)/w.
+        keys = uniform.to(self.weights.device).log() / self.weights
+        index = keys.topk(limit, dim=-1).indices  # (…, limit); weight 0 has key −∞
+        kept = self.weights.gather(-1, index)
+        crowded = (self.weights > 0).sum(-1, keepdim=True) > limit
+        weights = torch.where(crowded, (kept > 0).to(kept.dtype) / limit, kept)
+        loc = self.components.loc.take_along_dim(index.unsqueeze(-1), -2)
+        scale = self.components.scale.take_along_dim(index.unsqueeze(-1), -2)
+        return Mixture(weights, type(self.components)(loc, scale))
+
+
+def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
+    """KL(q ‖ p) of two diagonal normals in nats, summed over the event: (…)."""
+    if not (isinstance(q, Normal) and isinstance(p, Normal)):
+        raise ValueError(f"KL divergence: found {q.name} and {p.name}, expected two normal distributions")
+    ratio = (q.scale / p.scale).square()
+    shift = ((q.loc - p.loc) / p.scale).square()
+    return 0.5 * (ratio + shift - 1 - ratio.log()).flatten(-q.event).sum(-1)
+
+
+def all_subsets(count: int, device: torch.device | str = "cpu") -> Tensor:
+    """The 2^M − 1 non-empty subsets of M modalities, (2^M − 1, M) bool; row i holds the bits of i + 1."""
+    codes = torch.arange(1, 2**count, device=device)
+    return codes.unsqueeze(1).bitwise_right_shift(torch.arange(count, device=device)).bitwise_and(1).bool()
+
+
+def product_of_experts(experts: Normal, subsets: Tensor, prior: Normal | None = None) -> Normal:
+    """Normalised products of normal experts over subsets, by precisions (Cao & Fleet 2014, arXiv 1410.7827).
+
+    Args:
+        experts: batch shape (B, M), event (D,).
+        subsets: (S, M) or (B, S, M) bool.
+        prior: a further expert of every product, (D,), or None.
+
+    Returns:
+        Batch shape (B, S). The product over no expert at all is the prior, N(0, I) when none is given.
+    """
+    precision = experts.scale.pow(-2)  # (B, M, D)
+    chosen = subsets.to(precision.dtype)
+    total = chosen @ precision  # (B, S, D)
+    moment = chosen @ (precision * experts.loc)
+    if prior is None:
+        total = total + (~subsets.any(-1, keepdim=True)).to(total.dtype)
+    else:
+        total = total + prior.scale.pow(-2)
+        moment = moment + prior.loc * prior.scale.pow(-2)
+    return Normal(moment / total, total.rsqrt())

@@ -1,0 +1,71 @@
+"""MVAE: a product of experts trained on sub-sampled bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from stage1_vae.distributions import Normal, kl_divergence, product_of_experts
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import Loss, MultimodalVAE, positive
+
+
+class MVAE(MultimodalVAE):
+    """Multimodal VAE (Wu & Goodman 2018, arXiv 1802.05335).
+
+    q(z | x_S) ∝ p(z) Π_{m∈S} q_m(z), a product *with* the prior as an expert (section 2.1), and the objective (eq. 4)
+
+        ELBO(X) + Σ_m ELBO(x_m) + Σ_{j≤k} ELBO(x_{S_j}),
+        ELBO(x_S) = E_{q(z|x_S)} Σ_{m∈S} log p(x_m | z) − β KL(q(z | x_S) ‖ p),
+
+    where the S_j are drawn per row, uniformly from the non-empty subsets of what the row has. Only the modalities of a
+    subset are reconstructed from it.
+
+    Args:
+        subsets: number k of random subsets a row and step.
+        beta: weight of the divergences.
+    """
+
+    def __init__(
+        self,
+        modalities: Iterable[Modality],
+        *,
+        latent: int = 32,
+        width: int = 32,
+        likelihood_scale: float = 0.1,
+        seed: int = 0,
+        subsets: int = 1,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(modalities, latent=latent, width=width, likelihood_scale=likelihood_scale, seed=seed)
+        if subsets < 0:
+            raise ValueError(f"subsets: found {subsets}, expected a whole number from 0")
+        self.subsets, self.beta = subsets, positive("beta", beta)
+
+    def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
+        return product_of_experts(experts, subsets, self.prior())
+
+    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        subsets = self.draw_subsets(batch.observed, generator)  # (B, 1 + k + M, M)
+        present = subsets.any(-1)
+        q = self.aggregate(self.experts(batch), subsets)
+        z = q.rsample(generator=generator)
+        likelihood = self.log_likelihood(z, batch, subsets).sum((-2, -1))
+        divergence = torch.where(present, kl_divergence(q, self.prior()), 0).sum(-1)
+        terms = {"reconstruction": -likelihood, "kl": divergence}
+        return Loss(warmth * self.beta * divergence - likelihood, terms)
+
+    def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
+        """Subsets of each row's bounds, (B, 1 + k + M, M) bool: all, k random ones, singletons (or nothing)."""
+        count = observed.sum(-1, keepdim=True)  # (B, 1)
+        uniform = torch.rand(
+            (len(observed), self.subsets), generator=generator, dtype=torch.float64, device=observed.device
+        )
+        codes = 1 + (uniform * (2.0**count - 1)).long()  # (B, k): the bits of 1 … 2^|S| − 1
+        rank = observed.cumsum(-1) - 1  # position of a modality among those that the row has
+        bits = codes.unsqueeze(-1).bitwise_right_shift(rank.clamp_min(0).unsqueeze(1)).bitwise_and(1).bool()
+        whole = observed.unsqueeze(1)
+        singletons = torch.diag_embed(observed)
+        return torch.cat([whole, bits & whole, singletons], 1)
