@@ -41,7 +41,7 @@ DEFAULT = Path("params.yaml")
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """One sentence on stderr and exit code 1 for a mistake or a fault of the machine; 130 when interrupted."""
+    """One sentence on stderr and exit code 1 for mistakes and faults of the machine; 130 when interrupted."""
     try:
         yield
     except UserError as error:
