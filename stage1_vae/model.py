@@ -163,15 +163,14 @@ class MultimodalVAE(nn.Module, ABC):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Parameters by name, and a JSON-able description from which `from_state` rebuilds the model."""
         options = {name: getattr(self, name) for name in list(inspect.signature(type(self)).parameters)[1:]}
-        modalities = {m.name: m.describe() for m in self.modalities}
+        modalities = [{"name": m.name, **m.describe()} for m in self.modalities]
         tensors = {name: tensor.detach() for name, tensor in self.state_dict().items()}
-        return tensors, {"modalities": modalities, "order": list(modalities), "options": options}
+        return tensors, {"modalities": modalities, "options": options}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> MultimodalVAE:
         """The model that gave this state."""
-        described = description["modalities"]
-        modalities = [Modality.from_description(name, described[name]) for name in description["order"]]
+        modalities = [Modality.from_description(entry["name"], entry) for entry in description["modalities"]]
         model = cls(modalities, **description["options"])
         model.load_state_dict(tensors)
         return model.eval()

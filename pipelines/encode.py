@@ -1,0 +1,108 @@
+"""Stage `encode`: the posterior of every row of every split, as a table of latent codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.storage import load_artefact, save_artefact
+from pipelines.tracking import track
+from pipelines.train import load_autoencoder
+
+if TYPE_CHECKING:
+    from stage1_vae.model import MultimodalVAE
+    from stage2_latent.codes import Codes
+
+KIND = "codes"
+SPLITS = ("train", "validation", "test")
+ROWS = 512
+"""Rows encoded at a time: a fixed block, so that the bytes depend on the data alone."""
+
+
+def encode(params: Params, root: Path) -> None:
+    """Encode the three splits; artefacts/codes/<split>."""
+    from stage1_vae.training import generator_for
+
+    model, artefact = load_autoencoder(root / "artefacts/autoencoder")
+    with track("encode", params, root) as run:
+        for index, split in enumerate(SPLITS):
+            data = Dataset.load(root / "artefacts/data" / split)
+            generator = generator_for("cpu", params.seed, index)
+            codes = posteriors(model, data, params.encode.components, generator)
+            save_codes(root / "artefacts/codes" / split, codes, {"autoencoder": artefact.hash, "data": data.hash})
+            run.metrics({f"{split}_posterior_scale": float(codes.scale.mean())})
+
+
+def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
+    """Codes of all rows from whatever modalities they have; at most `components` components each."""
+    import torch
+
+    from stage1_vae.distributions import Mixture
+    from stage2_latent.codes import Codes
+
+    blocks = []
+    with torch.no_grad():
+        for start in range(0, len(data), ROWS):
+            batch = data.batch(slice(start, start + ROWS))
+            blocks.append(model.encode(batch).thin(components, generator))
+        prior = model.prior()
+    return Codes(
+        layout=model.layout,
+        family=prior.name,
+        loc=torch.cat([q.components.loc for q in blocks]),
+        scale=torch.cat([q.components.scale for q in blocks]),
+        weights=torch.cat([q.weights for q in blocks]),
+        observed=torch.ones(len(data), len(model.layout), dtype=torch.bool),
+        prior=Mixture.single(prior),
+        labels=None if data.labels is None else torch.from_numpy(np.array(data.labels)),
+        label_names=data.label_names,
+        ids=None if data.ids is None else [str(name) for name in data.ids],
+    )
+
+
+def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
+    """Publish codes as an artefact; `origin` names the hashes of what they were made from."""
+    columns = {"loc": codes.loc, "scale": codes.scale, "weights": codes.weights, "observed": codes.observed}
+    arrays = {name: value.numpy() for name, value in columns.items() if value is not None}
+    if codes.labels is not None:
+        arrays["labels"] = codes.labels.numpy()
+    if codes.ids is not None:
+        arrays["ids"] = np.array(codes.ids)
+    manifest = {
+        **origin,
+        "layout": [{"name": b.name, "shape": list(b.shape), "owner": b.owner} for b in codes.layout],
+        "family": codes.family,
+        "label_names": None if codes.label_names is None else list(codes.label_names),
+    }
+    tensors = {}
+    if codes.prior is not None:
+        components = codes.prior.components
+        manifest["prior"] = components.name
+        tensors = {"weights": codes.prior.weights, "loc": components.loc, "scale": components.scale}
+    save_artefact(folder, KIND, manifest, tensors, arrays)
+
+
+def load_codes(folder: Path) -> Codes:
+    """The codes in a folder, with the prior of their autoencoder."""
+    import torch
+
+    from stage1_vae.distributions import FAMILIES, Block, Mixture
+    from stage2_latent.codes import Codes
+
+    artefact = load_artefact(folder, KIND)
+    manifest, prior = artefact.manifest, artefact.tensors
+    arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
+    ids = arrays.pop("ids", None)
+    names = manifest["label_names"]
+    return Codes(
+        layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
+        family=manifest["family"],
+        prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"])) if prior else None,
+        label_names=None if names is None else tuple(names),
+        ids=None if ids is None else ids.tolist(),
+        **{"scale": None, **{name: torch.from_numpy(array) for name, array in arrays.items()}},
+    )

@@ -1,0 +1,67 @@
+"""Stage `generate`: a labelled synthetic dataset from a density, of any size, in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.config import Params
+from pipelines.dataset import DatasetWriter
+from pipelines.errors import UserError
+from pipelines.generator import Generator
+from pipelines.judge import load_judges
+from pipelines.progress import progress
+from pipelines.storage import folder_hash
+from pipelines.tracking import track
+
+
+def generate(
+    name: str,
+    params: Params,
+    root: Path,
+    samples: int | None = None,
+    seed: int | None = None,
+    values: str | None = None,
+    labels: dict[str, int] | None = None,
+    out: Path | None = None,
+) -> None:
+    """Draw a dataset from density `name`; artefacts/synthetic/<name>, or `out`.
+
+    What is None is taken from `generate` in params.yaml. A density without labels has its rows labelled by the
+    judges, and the provenance says so.
+    """
+    generator = Generator.load(root / "artefacts/densities" / name)
+    settings = params.generate
+    seed = settings.seed if seed is None else seed
+    values = settings.values if values is None else values
+    rows = samples if labels is not None or samples is not None else settings.samples
+    if labels is None and settings.balance is not None:
+        labels = apportion(settings.balance, rows)
+    blocks = generator.blocks(rows, seed, labels, values)
+    rows = sum(labels.values()) if rows is None else rows
+    provenance = generator.describe(seed, labels, values)
+    names, judges = generator.label_names, None
+    if names is None:
+        judges = load_judges(root / "artefacts/judges")
+        names, provenance["labels_from"] = judges.label_names, "judges"
+    folder = root / "artefacts/synthetic" / name if out is None else out
+    writer = DatasetWriter(folder, generator.model.modalities, rows, names, provenance, labels=True)
+    with track("generate", params, root, density=name) as run:
+        with writer, progress(f"generate {name}", -(-rows // 256)) as step:
+            for start, data, drawn in blocks:
+                writer.write(start, data, judges.label(data) if drawn is None else drawn)
+                step("")
+        run.dataset(folder, folder_hash(folder))
+
+
+def apportion(shares: dict[str, float], rows: int) -> dict[str, int]:
+    """Counts that sum to `rows` in proportion to the shares, by largest remainders.
+
+    >>> apportion({"a": 1.0, "b": 2.0}, 10)
+    {'a': 3, 'b': 7}
+    """
+    exact = np.array(list(shares.values())) / sum(shares.values()) * rows
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: rows - counts.sum()]] += 1
+    return dict(zip(shares, counts.tolist(), strict=True))

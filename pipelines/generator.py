@@ -1,0 +1,175 @@
+"""A trained pair: an autoencoder and the density that stands in for its prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.config import pick
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.storage import load_artefact
+from pipelines.train import load_autoencoder
+
+if TYPE_CHECKING:
+    from stage1_vae.model import MultimodalVAE
+    from stage2_latent.density import Density
+
+KIND = "density"
+ROWS = 256
+"""Rows of a block. Each block is drawn whole, from a seed of its own, so that the bytes of a row depend on the seed and
+its number alone: a longer set begins with the shorter one."""
+VALUES = ("mean", "draws")
+Labels = Sequence[int] | np.ndarray | Mapping[str, int]
+Block = tuple[int, dict[str, np.ndarray], np.ndarray | None]
+
+
+class Generator:
+    """Draws whole multimodal samples: codes from a density, values from the decoders.
+
+    Args:
+        model: the autoencoder.
+        density: a fitted density of its codes.
+        provenance: hashes of both and of the training data, for the datasets drawn.
+
+    Example:
+        Generator.load("artefacts/densities/gmm").sample(1000, seed=0).save(Path("synthetic"))
+    """
+
+    def __init__(self, model: MultimodalVAE, density: Density, provenance: Mapping[str, Any]) -> None:
+        self.model, self.density, self.provenance = model, density, dict(provenance)
+
+    @classmethod
+    def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Generator:
+        """The pair of a fitted density and its autoencoder.
+
+        Args:
+            folder: the density, such as artefacts/densities/gmm.
+            autoencoder: its autoencoder; `autoencoder` two folders above when not given, as the pipeline lays it out.
+
+        Raises:
+            UserError: a folder is missing or damaged, or the density belongs to another autoencoder.
+        """
+        from stage2_latent import DENSITIES
+
+        folder = Path(folder)
+        artefact = load_artefact(folder, KIND)
+        home = folder.resolve().parents[1] / "autoencoder" if autoencoder is None else Path(autoencoder)
+        model, trained = load_autoencoder(home)
+        if artefact.manifest["autoencoder"] != trained.hash:
+            raise UserError(
+                f"{folder}: this density was fitted to autoencoder {artefact.manifest['autoencoder'][:12]}, found "
+                f"{trained.hash[:12]} in {home}; fit it again (postprior fit {folder.name}) or pass its autoencoder"
+            )
+        family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
+        density = family.from_state(artefact.tensors, artefact.manifest)
+        hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
+        return cls(model, density, hashes)
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the labels that draws carry, or None."""
+        return self.density.classes.names if self.density.classes.labelled else None
+
+    def sample(
+        self, n: int | None = None, seed: int = 0, labels: Labels | None = None, values: str = "mean"
+    ) -> Dataset:
+        """A synthetic dataset in memory; see `blocks` for the arguments."""
+        blocks = list(self.blocks(n, seed, labels, values))
+        drawn = [block[2] for block in blocks if block[2] is not None]
+        return Dataset(
+            self.model.modalities,
+            {m.name: np.concatenate([data[m.name] for _, data, _ in blocks]) for m in self.model.modalities},
+            labels=np.concatenate(drawn) if drawn else None,
+            label_names=self.label_names,
+            provenance=self.describe(seed, labels, values),
+        )
+
+    def blocks(
+        self, n: int | None = None, seed: int = 0, labels: Labels | None = None, values: str = "mean"
+    ) -> Iterator[Block]:
+        """The rows of a synthetic dataset, block by block: (number of the first row, data, labels).
+
+        Args:
+            n: number of rows; their sum when `labels` holds counts.
+            seed: the same seed gives the same bytes.
+            labels: None draws them as the density learned them; n labels ask for these, in their order; counts by label
+                name ask for so many of each, in an order drawn from the seed.
+            values: `mean` of the decoders, or `draws` from their likelihoods; both clipped to the modality's range.
+
+        Raises:
+            UserError: no rows, unknown labels, or labels asked of a density that has none.
+        """
+        if values not in VALUES:
+            raise UserError(f"values: found {values!r}, expected one of {', '.join(VALUES)}")
+        asked = self.resolve(n, seed, labels)
+        rows = n if asked is None else len(asked)
+        if rows is None or rows < 1:
+            raise UserError(f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more")
+        return self._blocks(rows, seed, asked, values)
+
+    def describe(self, seed: int, labels: Labels | None, values: str) -> dict[str, Any]:
+        """The provenance of a dataset drawn so."""
+        condition = dict(labels) if isinstance(labels, Mapping) else None if labels is None else "a label a row"
+        return {
+            **self.provenance,
+            "sampler": self.density.name,
+            "seed": seed,
+            "labels": condition,
+            "labels_from": "density" if self.density.classes.labelled else None,
+            "values": values,
+            "stores_training_codes": self.density.stores_training_codes,
+        }
+
+    def resolve(self, n: int | None, seed: int, labels: Labels | None) -> np.ndarray | None:
+        """The label asked for each row, (n,) int64, or None where the density draws them."""
+        if labels is None:
+            return None
+        names = self.label_names
+        if names is None:
+            raise UserError(f"labels: density {self.density.name} has none, expected no labels; leave them out")
+        if isinstance(labels, Mapping):
+            index = {label: number for number, label in enumerate(names)}
+            counts = {pick(index, label, "labels", "label"): count for label, count in labels.items()}
+            if any(count < 0 for count in counts.values()):
+                raise UserError(f"labels: found counts {list(labels.values())}, expected whole numbers of at least 0")
+            rows = np.repeat(np.array(list(counts), np.int64), list(counts.values()))
+            asked = np.random.default_rng(seed).permutation(rows)
+        else:
+            asked = np.asarray(labels, np.int64)
+        if n is not None and asked.shape != (n,):
+            raise UserError(f"labels: found {asked.size} for {n} samples, expected one for each sample")
+        if asked.size and not 0 <= asked.min() <= asked.max() < len(names):
+            raise UserError(
+                f"labels: found {asked.min()} to {asked.max()}, expected 0 to {len(names) - 1}: {len(names)} are known"
+            )
+        return asked
+
+    def _blocks(self, rows: int, seed: int, asked: np.ndarray | None, values: str) -> Iterator[Block]:
+        import torch
+
+        from stage1_vae.training import generator_for
+
+        for number, start in enumerate(range(0, rows, ROWS)):
+            generator = generator_for("cpu", seed, number)
+            kept = min(ROWS, rows - start)
+            wanted = None
+            if asked is not None:
+                wanted = torch.from_numpy(np.resize(asked[start : start + kept], ROWS))
+            with torch.no_grad():
+                codes = self.density.sample(ROWS, generator, wanted)
+                data = self.decode(codes.loc[:, 0], values, generator)
+            labels = None if codes.labels is None else codes.labels[:kept].numpy()
+            yield start, {name: array[:kept] for name, array in data.items()}, labels
+
+    def decode(self, z: Any, values: str, generator: Any) -> dict[str, np.ndarray]:
+        """Values of codes (n, D): the decoders' means or draws, clipped to the ranges of the modalities."""
+        data = {}
+        for modality in self.model.modalities:
+            drawn = self.model.decode_one(modality, z)
+            x = drawn.mean if values == "mean" else drawn.rsample((), generator)
+            data[modality.name] = (x if modality.range is None else x.clamp(*modality.range)).numpy()
+        return data

@@ -1,0 +1,32 @@
+"""Progress of long work: a bar on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LINES = 10
+"""Lines that a whole piece of work prints where there is no terminal."""
+
+
+@contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """A function to call after each of `total` steps, with what to show beside the count."""
+    if sys.stderr.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[text]}")) as bar:
+            task = bar.add_task(title, total=total, completed=done, text="")
+            yield lambda text: bar.update(task, advance=1, text=text)
+        return
+    count = done
+
+    def step(text: str) -> None:
+        nonlocal count
+        count += 1
+        if count * LINES // total > (count - 1) * LINES // total:
+            print(f"{title}: {count}/{total} {text}", file=sys.stderr, flush=True)
+
+    yield step

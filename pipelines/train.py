@@ -1,0 +1,131 @@
+"""Stage `train`: the autoencoder. Killed and started again, it ends with the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.progress import progress
+from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact, write_bytes, write_text
+from pipelines.tracking import track
+
+if TYPE_CHECKING:
+    from stage1_vae.model import MultimodalVAE
+    from stage1_vae.training import Epoch, Snapshot
+
+KIND = "autoencoder"
+History = list[dict[str, Any]]
+
+
+def train(params: Params, root: Path) -> None:
+    """Train the model of params.yaml; artefacts/autoencoder and results/training.csv."""
+    from stage1_vae import training
+
+    data, validation = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation"))
+    settings = training.Settings(**params.train.model_dump(), seed=params.seed)
+    model = build(params, data)
+    checkpoint = Checkpoint.of(root, params, data, validation)
+    history, resume = checkpoint.load()
+    epochs = training.train(model, data, settings, validation, resume)
+    total = len(model.phases()) * settings.epochs
+    with track("train", params, root) as run, progress(f"train {params.vae.model}", total, len(history)) as step:
+        run.dataset(root / "artefacts/data/train", data.hash)
+        for epoch in finite(epochs):
+            history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
+            checkpoint.save(history, epoch.snapshot)
+            run.metrics(epoch.metrics, step=len(history))
+            step(f"loss {epoch.metrics['train_loss']:.1f}")
+        tensors, description = model.state()
+        manifest = {"model": params.vae.model, **description, "data": data.hash, "train": params.train.model_dump()}
+        save_artefact(root / "artefacts" / KIND, KIND, manifest, tensors)
+        write_text(root / "results/training.csv", table(history))
+    checkpoint.path.unlink(missing_ok=True)
+
+
+def build(params: Params, data: Dataset) -> MultimodalVAE:
+    """The untrained model of params.yaml for the modalities of a dataset."""
+    from stage1_vae import MODELS
+
+    sizes = params.vae.model_dump(include={"latent", "width", "likelihood_scale"})
+    try:
+        return MODELS[params.vae.model](data.modalities, seed=params.seed, **sizes, **params.vae.chosen)
+    except ValueError as error:
+        raise UserError(f"vae: {error}") from None
+
+
+def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
+    """The trained model in a folder, and the artefact that it came from."""
+    from stage1_vae import MODELS
+
+    artefact = load_artefact(folder, KIND)
+    name = artefact.manifest["model"]
+    if name not in MODELS:
+        raise UserError(f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior")
+    return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
+
+
+class Checkpoint:
+    """The file that a training run resumes from, outside of DVC's outputs, named by all that decides its bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, root: Path, params: Params, *data: Dataset) -> Checkpoint:
+        """The checkpoint of a run: its settings, its data and the code of stage 1."""
+        import stage1_vae
+
+        code = Path(stage1_vae.__file__).parent
+        parts = [
+            params.model_dump(include={"seed", "vae", "train"}),
+            [split.hash for split in data],
+            [(str(path.relative_to(code)), file_hash(path)) for path in sorted(code.rglob("*.py"))],
+        ]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return cls(root / ".postprior/checkpoints" / f"{key}.safetensors")
+
+    def load(self) -> tuple[History, Snapshot | None]:
+        """The epochs done so far, and where to resume; nothing and None at a first start."""
+        from safetensors import safe_open
+
+        from stage1_vae.training import Snapshot
+
+        if not self.path.exists():
+            return [], None
+        with safe_open(self.path, "pt") as file:
+            where = json.loads(file.metadata()["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
+
+    def save(self, history: History, snapshot: Snapshot) -> None:
+        """Replace the file by the run as it stands."""
+        from safetensors.torch import save
+
+        where = {"history": history, "phase": snapshot.phase, "epoch": snapshot.epoch}
+        write_bytes(self.path, save(snapshot.tensors, {"run": json.dumps(where)}))
+
+
+def finite(epochs: Iterator[Epoch]) -> Iterator[Epoch]:
+    """The epochs; a loss that diverges is the user's to mend."""
+    try:
+        yield from epochs
+    except FloatingPointError as error:
+        raise UserError(str(error)) from None
+
+
+def table(history: History) -> str:
+    """The history as CSV; metrics that a phase lacks are left empty."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()

@@ -1,0 +1,186 @@
+"""The training loop: phases, epochs, steps; resumed exactly.
+
+The randomness of an epoch is a function of (seed, phase, epoch) alone, and an epoch's snapshot holds all else, so a
+run that is stopped after any epoch and resumed from its snapshot ends with the bytes of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stage1_vae.modalities import Batch
+from stage1_vae.model import Loss, MultimodalVAE, Phase, positive
+
+
+class Table(Protocol):
+    """Rows that batches are taken from."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Any) -> Batch:
+        """The batch of the rows at an integer array."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Args:
+        epochs: passes over the data in each phase.
+        batch_size: rows a step.
+        learning_rate: AdamW's, at its start; it falls to 0 along half a cosine in each phase.
+        warmup: epochs over which the weight of the divergences rises from 0 to its value.
+        seed: seed of the order of rows and of the posterior draws.
+        device: `auto` (an accelerator if there is one), or a torch device.
+        precision: `no` or `bf16` (automatic mixed precision).
+
+    Raises:
+        ValueError: a setting is impossible.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: int = 0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "no"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate"):
+            positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run to resume: model and optimiser after an epoch of a phase."""
+
+    phase: int
+    epoch: int
+    tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch left: the name of its phase, its metrics, and the run after it."""
+
+    phase: str
+    metrics: dict[str, float]
+    snapshot: Snapshot
+
+
+def train(
+    model: MultimodalVAE,
+    data: Table,
+    settings: Settings,
+    validation: Table | None = None,
+    resume: Snapshot | None = None,
+) -> Iterator[Epoch]:
+    """Train a model in place and yield after every epoch.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=settings.precision)
+    device = accelerator.device if settings.device in ("auto", "cpu") else torch.device(settings.device)
+    model.to(device)
+    for index, phase in enumerate(model.phases()):
+        if resume is not None and index < resume.phase:
+            continue
+        optimizer = torch.optim.AdamW(phase.parameters, lr=settings.learning_rate, fused=True)
+        start = 0
+        if resume is not None and index == resume.phase:
+            start = resume.epoch + 1
+            restore(model, optimizer, resume.tensors)
+        steps = math.ceil(len(data) / settings.batch_size)
+        for number in range(start, settings.epochs):
+            generator = generator_for(device, settings.seed, index, number)
+            order = torch.randperm(len(data), generator=generator_for("cpu", settings.seed, index, number))
+            warmth = min(1.0, (number + 1) / (settings.warmup + 1))
+            totals = Totals()
+            model.train()
+            for step, rows in enumerate(order.split(settings.batch_size)):
+                progress = (number * steps + step) / (settings.epochs * steps)
+                optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+                batch = data.batch(rows.numpy()).to(device)
+                with accelerator.autocast():
+                    loss = phase.objective(batch, generator, warmth)
+                optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(loss.per_sample.mean())
+                optimizer.step()
+                totals.add(loss)
+            metrics = totals.means("train")
+            if validation is not None:
+                metrics |= evaluate(model, phase, validation, settings, generator_for(device, settings.seed, index))
+            yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer)))
+    model.eval()
+
+
+@torch.no_grad()
+def evaluate(
+    model: MultimodalVAE, phase: Phase, data: Table, settings: Settings, generator: torch.Generator
+) -> dict[str, float]:
+    """Means of a phase's loss and terms over held-out rows, at full weight of the divergences."""
+    model.eval()
+    totals = Totals()
+    for rows in torch.arange(len(data)).split(settings.batch_size):
+        totals.add(phase.objective(data.batch(rows.numpy()).to(generator.device), generator, 1.0))
+    return totals.means("validation")
+
+
+class Totals:
+    """Running sums of losses over an epoch, read once at its end."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, loss: Loss) -> None:
+        """Add a batch."""
+        self.rows += len(loss.per_sample)
+        for name, values in {"loss": loss.per_sample, **loss.terms}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=values.device)) + values.detach().sum()
+
+    def means(self, split: str) -> dict[str, float]:
+        """Means per sample, as `<split>_<term>`."""
+        means = {f"{split}_{name}": float(total) / self.rows for name, total in self.sums.items()}
+        if not all(math.isfinite(value) for value in means.values()):
+            raise FloatingPointError(
+                f"training: the loss became {means[f'{split}_loss']}, expected a finite number; "
+                "lower train.learning_rate or raise vae.likelihood_scale"
+            )
+        return means
+
+
+def generator_for(device: torch.device | str, *counters: int) -> torch.Generator:
+    """A generator whose seed is a hash of the counters: neighbouring counters share nothing."""
+    digest = hashlib.sha256(repr(counters).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def capture(model: MultimodalVAE, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Copies of all tensors of model and optimiser, on the CPU, by name."""
+    moments = optimizer.state_dict()["state"]
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"optimizer/{row}/{name}": t for row, state in moments.items() for name, t in state.items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put what `capture` gave back into a model and its optimiser."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, row, key = name.split("/")
+            moments.setdefault(int(row), {})[key] = tensor
+    model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
