@@ -1,0 +1,296 @@
+"""MLflow as a view of the results: one run an executed stage. A failure costs a warning, never a result.
+
+The runs go to mlflow.db in the project's root, or wherever MLFLOW_TRACKING_URI points.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config import Params
+from pipelines.errors import UserError
+from pipelines.storage import folder_hash, read_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from pipelines.dataset import Dataset
+
+EXPERIMENT = "postprior"
+
+# Environment while MLflow works, unless the user has set it: no telemetry, and no minutes of retrying.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+# What each stage leaves behind: artefacts whose hashes become tags, and results/metrics/*.json with the prefix
+# of their metrics. `reference` scores a sampler, `normal`, whose metrics are named as those of every density.
+ARTEFACTS: dict[str, tuple[str, ...]] = {
+    "judge": ("judges",),
+    "train": ("autoencoder",),
+    "encode": ("autoencoder",),
+    "reference": ("autoencoder", "judges"),
+    "fit": ("autoencoder", "densities/{density}"),
+    "generate": ("autoencoder", "densities/{density}"),
+    "evaluate": ("autoencoder", "densities/{density}", "judges"),
+}
+METRICS: dict[str, dict[str, str]] = {
+    "judge": {"judges": ""},
+    "reference": {
+        "normal": "",
+        "reconstruction": "reconstruction.",
+        "real": "real.",
+        "autoencoder": "autoencoder.",
+    },
+    "evaluate": {"{density}": ""},
+}
+FILES: dict[str, tuple[str, ...]] = {
+    "train": ("results/training.csv",),
+    "compare": ("results/comparison.csv", "results/report.html", "results/plots"),
+}
+
+
+class Run:
+    """One run of a stage in MLflow. Every method does its best: after the first failure the others do nothing."""
+
+    def __init__(self) -> None:
+        self._client: MlflowClient | None = None
+        self._id = ""
+
+    def start(self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Open the run; the other methods then write to it."""
+
+        def start() -> None:
+            from mlflow import MlflowClient
+            from mlflow.entities import Param
+
+            uri = os.environ.get("MLFLOW_TRACKING_URI")
+            client = MlflowClient(tracking_uri=uri or f"sqlite:///{root.resolve() / 'mlflow.db'}")
+            artifacts = None if uri else (root.resolve() / "mlartifacts").as_uri()
+            run = client.create_run(_experiment(client, artifacts), tags=dict(tags), run_name=name)
+            self._client, self._id = client, run.info.run_id
+            logged = [Param(key, str(value)[:6000]) for key, value in params.items()]
+            for first in range(0, len(logged), 100):  # the most that a batch takes
+                client.log_batch(self._id, params=logged[first : first + 100])
+
+        self._try(start)
+
+    def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
+        """Log numbers; `{"value", "low", "high"}` becomes name, name.low and name.high, groups become name.key."""
+
+        def log(client: MlflowClient) -> None:
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            entries = [Metric(prefix + name, value, now, step) for name, value in numbers(values).items()]
+            for first in range(0, len(entries), 1000):  # the most that a batch takes
+                client.log_batch(self._id, metrics=entries[first : first + 1000])
+
+        self._with_client(log)
+
+    def dataset(self, dataset: Dataset, context: str = "training") -> None:
+        """Tie the run to the dataset that it read, by the hash of its folder."""
+
+        def log(client: MlflowClient) -> None:
+            from mlflow import entities
+
+            name = dataset.folder.name if dataset.folder else "memory"
+            digest = (dataset.hash or "")[:36]  # the longest that MLflow takes
+            profile = json.dumps(
+                {"samples": len(dataset), "modalities": [m.name for m in dataset.modalities]}
+            )
+            source = json.dumps({"uri": str(dataset.folder)})
+            entry = entities.Dataset(name, digest, "local", source, profile=profile)
+            tag = entities.InputTag("mlflow.data.context", context)
+            client.log_inputs(self._id, [entities.DatasetInput(entry, [tag])])
+
+        self._with_client(log)
+
+    def file(self, path: Path) -> None:
+        """Log a file, or every file of a folder."""
+        log = "log_artifacts" if path.is_dir() else "log_artifact"
+        self._with_client(lambda client: getattr(client, log)(self._id, str(path)))
+
+    def image(self, png: bytes, name: str) -> None:
+        """Log an image, given as PNG, under a file name."""
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(png)
+            self.file(path)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+
+        def log(client: MlflowClient) -> None:
+            for key, value in values.items():
+                client.set_tag(self._id, key, value)
+
+        self._with_client(log)
+
+    def finish(self, status: str) -> None:
+        """Close the run as FINISHED, FAILED or KILLED."""
+        self._with_client(lambda client: client.set_terminated(self._id, status))
+        self._client = None
+
+    def _with_client(self, action: Callable[[MlflowClient], None]) -> None:
+        if (client := self._client) is not None:
+            self._try(lambda: action(client))
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            with _environment(), _quiet():
+                action()
+        except Exception as error:  # whatever MLflow, its database or its server raise: the stage goes on
+            self._client = None
+            warning = (
+                f"MLflow could not log this run ({_reason(error)}); the results are written all the same"
+            )
+            print(f"postprior: warning: {warning}", file=sys.stderr)
+
+
+@contextmanager
+def track(stage: str, params: Params, root: Path, density: str | None = None) -> Iterator[Run]:
+    """A run in MLflow around a stage; when the stage ends well, the results in its files are logged.
+
+    Args:
+        stage: the stage's command.
+        params: the settings; those of the chosen source, model and density are logged.
+        root: the project's root.
+        density: the density that the stage works on, for the stages of a density.
+    """
+    run = Run()
+    tags = {"stage": stage, "model": params.vae.model, "density": density or "", **_surroundings(root)}
+    if stage == "reference":
+        tags["density"] = "normal"  # the row of this stage that is a sampler
+    run.start(
+        root,
+        f"{stage} {density or ''}".strip(),
+        settings(params, density),
+        {k: v for k, v in tags.items() if v},
+    )
+    status = "FAILED"
+    try:
+        yield run
+        _log_results(run, stage, root, density or "")
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        run.finish(status)
+
+
+def settings(params: Params, density: str | None = None) -> dict[str, Any]:
+    """The settings by dotted key, without the options of sources, models and densities that are not chosen."""
+    tree = params.model_dump()
+    tree["data"] = {"source": params.data.source, params.data.source: params.data.options}
+    tree["vae"]["options"] = {params.vae.model: params.vae.chosen}
+    tree["density"] = {density: params.density.get(density, {})} if density else {}
+    return dict(_leaves(tree))
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a nested mapping by names that MLflow allows; `value` is left out of a name."""
+    named = {re.sub(r"[^\w. /-]", "_", key.removesuffix(".value")): value for key, value in _leaves(values)}
+    return {
+        key: float(value)
+        for key, value in named.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
+    """Log what a finished stage has written."""
+    hashes = {}
+    for pattern in ARTEFACTS.get(stage, ()):
+        folder = root / "artefacts" / pattern.format(density=density)
+        with suppress(UserError, OSError):
+            hashes[f"hash.{pattern.split('/')[0]}"] = folder_hash(folder)
+    run.tags(hashes)
+    for pattern, prefix in METRICS.get(stage, {}).items():
+        with suppress(UserError, OSError):
+            run.metrics(
+                read_json(root / "results/metrics" / f"{pattern.format(density=density)}.json"), prefix=prefix
+            )
+    for name in FILES.get(stage, ()):
+        if (root / name).exists():
+            run.file(root / name)
+
+
+def _experiment(client: MlflowClient, artifacts: str | None) -> str:
+    """The id of the experiment, made when it is not there; another process may be making it right now."""
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    except MlflowException:
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            return str(found.experiment_id)
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the error at the bottom of the chain: what the libraries above it wrapped."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+
+
+def _surroundings(root: Path) -> dict[str, str]:
+    """Tags that tell where a run comes from: DVC's experiment and git's commit."""
+    tags = {"DVC_EXP_NAME": os.environ.get("DVC_EXP_NAME", "")}
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        tags["mlflow.source.git.commit"] = commit.stdout.strip()
+    return tags
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    missing = {key: value for key, value in ENVIRONMENT.items() if key not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for key in missing:
+            os.environ.pop(key, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Only warnings from MLflow and its migrations, whose loggers are then as they were."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
