@@ -128,7 +128,7 @@ def _label_counts(given: list[str]) -> dict[str, int]:
 COMMANDS = {  # in the order of the pipeline
     "prepare": (_of_settings("prepare", "check_source"), "Make the dataset folders."),
     "judge": (_of_settings("judge"), "Train the classifiers that score."),
-    "train": (_of_settings("train", "check_model"), "Train the autoencoder, or resume it."),
+    "train": (_of_settings("train"), "Train the autoencoder, or resume it."),
     "encode": (_of_settings("encode"), "Encode every split into latent codes."),
     "reference": (_of_settings("reference"), "Score what densities are set against."),
     "fit": (_of_density("fit", "check_density"), "Fit a density to the codes."),

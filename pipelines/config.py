@@ -94,9 +94,7 @@ class Train(Section):
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")
     ]
-    precision: Annotated[
-        Literal["no", "fp16", "bf16"], Field(description='"no" (in quotes), "fp16" or "bf16"')
-    ]
+    precision: Annotated[Literal["no", "bf16"], Field(description='"no" (in quotes) or "bf16"')]
 
 
 class Encode(Section):
@@ -172,7 +170,7 @@ def check_model(params: Params) -> None:
     from stage1_vae import MODELS
 
     model = pick(MODELS, params.vae.model, "vae.model", "model")
-    given = {"modalities", *Vae.model_fields}
+    given = {"modalities", "seed", *Vae.model_fields}
     check_options(model, params.vae.chosen, f"vae.options.{params.vae.model}", given)
 
 

@@ -25,8 +25,6 @@ from pipelines.storage import folder_hash, read_json
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from pipelines.dataset import Dataset
-
 EXPERIMENT = "postprior"
 
 # Environment while MLflow works, unless the user has set it: no telemetry, and no minutes of retrying.
@@ -36,8 +34,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
-# What each stage leaves behind: artefacts whose hashes become tags, and results/metrics/*.json with the prefix
-# of their metrics. `reference` scores a sampler, `normal`, whose metrics are named as those of every density.
+# What each stage leaves behind: artefacts, whose hashes become tags, and results/metrics/*.json with a prefix
+# for their metrics. `reference` scores a sampler, `normal`, whose metrics are named as those of every density.
 ARTEFACTS: dict[str, tuple[str, ...]] = {
     "judge": ("judges",),
     "train": ("autoencoder",),
@@ -64,7 +62,7 @@ FILES: dict[str, tuple[str, ...]] = {
 
 
 class Run:
-    """One run of a stage in MLflow. Every method does its best: after the first failure the others do nothing."""
+    """One run of a stage in MLflow; after the first failure its methods do nothing."""
 
     def __init__(self) -> None:
         self._client: MlflowClient | None = None
@@ -89,7 +87,7 @@ class Run:
         self._try(start)
 
     def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
-        """Log numbers; `{"value", "low", "high"}` becomes name, name.low and name.high, groups become name.key."""
+        """Log numbers; a nested mapping becomes name.key, and name.value is just name."""
 
         def log(client: MlflowClient) -> None:
             from mlflow.entities import Metric
@@ -101,21 +99,15 @@ class Run:
 
         self._with_client(log)
 
-    def dataset(self, dataset: Dataset, context: str = "training") -> None:
-        """Tie the run to the dataset that it read, by the hash of its folder."""
+    def dataset(self, folder: Path, digest: str | None) -> None:
+        """Tie the run to a dataset folder by the hash of its content."""
 
         def log(client: MlflowClient) -> None:
             from mlflow import entities
 
-            name = dataset.folder.name if dataset.folder else "memory"
-            digest = (dataset.hash or "")[:36]  # the longest that MLflow takes
-            profile = json.dumps(
-                {"samples": len(dataset), "modalities": [m.name for m in dataset.modalities]}
-            )
-            source = json.dumps({"uri": str(dataset.folder)})
-            entry = entities.Dataset(name, digest, "local", source, profile=profile)
-            tag = entities.InputTag("mlflow.data.context", context)
-            client.log_inputs(self._id, [entities.DatasetInput(entry, [tag])])
+            source = json.dumps({"uri": str(folder)})
+            entry = entities.Dataset(folder.name, (digest or "")[:36], "local", source)  # 36: MLflow's limit
+            client.log_inputs(self._id, [entities.DatasetInput(entry, [])])
 
         self._with_client(log)
 
@@ -196,7 +188,7 @@ def track(stage: str, params: Params, root: Path, density: str | None = None) ->
 
 
 def settings(params: Params, density: str | None = None) -> dict[str, Any]:
-    """The settings by dotted key, without the options of sources, models and densities that are not chosen."""
+    """The settings by dotted key, without the options of sources, models and densities not chosen."""
     tree = params.model_dump()
     tree["data"] = {"source": params.data.source, params.data.source: params.data.options}
     tree["vae"]["options"] = {params.vae.model: params.vae.chosen}
