@@ -8,13 +8,14 @@ its constructor is the schema, so that an option is declared in one place only.
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed, sentence, words
@@ -33,11 +34,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 t
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
-
-
-def _texts(labels: Any) -> Any:
-    """Label names as text: YAML reads an unquoted 7 as a number."""
-    return {str(name): share for name, share in labels.items()} if isinstance(labels, dict) else labels
 
 
 class Section(BaseModel):
@@ -111,7 +107,6 @@ class Generate(Section):
     values: Annotated[Literal["mean", "draws"], Field(description="mean or draws")]
     balance: Annotated[
         dict[str, Annotated[float, Field(ge=0)]] | None,
-        BeforeValidator(_texts),
         Field(description="null, or label names with their shares (numbers of at least 0)"),
     ]
 
@@ -134,7 +129,7 @@ class Params(Section):
     train: Train
     encode: Encode
     densities: Annotated[
-        tuple[Name, ...], Field(min_length=1, strict=False, description="a list of densities, at least one")
+        tuple[Name, ...], Field(min_length=1, description="a list of densities, at least one")
     ]
     density: Sections
     generate: Generate
@@ -150,7 +145,7 @@ def load_params(path: Path | str) -> Params:
     path = Path(path)
     content = _read_yaml(path)
     try:
-        params = Params.model_validate(content)
+        params = Params.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise UserError(f"{path.name}: {sentence(error, Params, content)}") from None
     _check_names(params, path.name)
@@ -162,7 +157,7 @@ def check_source(params: Params) -> None:
     from pipelines.datasets import SOURCES
 
     source = pick(SOURCES, params.data.source, "data.source", "data source")
-    check_options(source, params.data.options, f"data.{params.data.source}", given={"seed"})
+    check_options(source, params.data.options, f"data.{params.data.source}", given={"seed", "root"})
 
 
 def check_model(params: Params) -> None:
@@ -217,20 +212,23 @@ def check_options(
         fields[name] = (kind, Field(default, description=words(kind)))
     schema = create_model("Options", __config__=STRICT, **fields)
     try:
-        schema.model_validate(options)
+        schema.model_validate_json(json.dumps(options))
     except ValidationError as error:
         raise UserError(sentence(error, schema, options, prefix=key)) from None
 
 
 def _read_yaml(path: Path) -> Any:
+    """The content of a YAML file as JSON has it: its lists suit every kind of sequence, its keys are text."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
     except FileNotFoundError:
         raise UserError(
             f"{path}: there is no such file; run in the project's folder, or pass --params"
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a YAML file in UTF-8, found other bytes") from None
+    except TypeError as error:
+        raise UserError(f"{path}: expected keys that are text, found another kind ({error})") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
