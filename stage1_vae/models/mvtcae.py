@@ -48,7 +48,7 @@ class MVTCAE(MultimodalVAE):
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         experts = self.experts(batch)
-        count = batch.observed.sum(-1)  # (B,)
+        count = batch.observed.sum(-1).to(experts.loc.dtype)  # (B,)
         q = self.aggregate(experts, batch.observed.unsqueeze(1))  # (B, 1)
         likelihood = self.log_likelihood(q.rsample(generator=generator), batch, batch.observed.unsqueeze(1)).sum((1, 2))
         joint = kl_divergence(q, self.prior())[:, 0]
