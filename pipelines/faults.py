@@ -24,7 +24,7 @@ GROUPS: dict[Any, str] = {list: "a list", tuple: "a list", dict: "names with val
 
 
 def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
-    """The first fault that pydantic found in `content`, as one sentence without a full stop.
+    """The first fault that pydantic found in `content`, an unknown key before all, as one sentence.
 
     Args:
         error: what `schema.model_validate(content)` raised.
@@ -32,7 +32,7 @@ def sentence(error: ValidationError, schema: type[BaseModel], content: Any, pref
         content: what was validated.
         prefix: the dotted key under which the content stands in its file.
     """
-    fault = error.errors(include_url=False)[0]
+    fault = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
     keys = _keys(fault, content)
     known, expected = _look_up(schema, keys)
     key = ".".join([prefix, *keys] if prefix else keys)

@@ -1,0 +1,203 @@
+"""The command line: quick help, one-line errors, exit codes, and what it hands to the stages."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli import COMMANDS, app
+from pipelines.errors import UserError
+
+DEFAULTS = Path(__file__).parents[1] / "params.yaml"
+HEAVY = ("torch", "sklearn", "mlflow", "matplotlib", "numpy", "dvc", "PIL")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml, as the working directory."""
+    shutil.copy(DEFAULTS, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Stage:
+    """A stage that records how it was called, or raises."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.error = error
+
+    def __call__(self, *given: Any, **options: Any) -> None:
+        self.calls.append((given, options))
+        if self.error:
+            raise self.error
+
+
+def replace_stage(monkeypatch: pytest.MonkeyPatch, name: str, stage: Stage) -> Stage:
+    module = ModuleType(f"pipelines.{name}")
+    setattr(module, name, stage)
+    original = importlib.import_module
+
+    def import_module(wanted: str) -> ModuleType:
+        return module if wanted == module.__name__ else original(wanted)
+
+    monkeypatch.setattr("pipelines.cli.importlib.import_module", import_module)
+    return stage
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from pipelines.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+assert not heavy, heavy
+"""
+    start = time.perf_counter()
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
+    )
+    elapsed = time.perf_counter() - start
+    assert answer.returncode == 0, answer.stderr
+    assert all(f"  {name}  " in answer.stdout for name in COMMANDS)
+    assert elapsed < 5  # 0.2 s on a quiet machine
+
+
+@pytest.mark.parametrize("name", ["judge", "train", "encode", "reference", "compare", "track"])
+def test_a_stage_gets_the_settings_and_their_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stage = replace_stage(monkeypatch, name, Stage())
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    answer = CliRunner().invoke(app, [name, "--params", "../params.yaml"])
+    assert answer.exit_code == 0, answer.output
+    ((given, options),) = stage.calls
+    assert given[0].seed == 0
+    assert given[1] == project
+    assert not options
+
+
+@pytest.mark.parametrize("name", ["fit", "evaluate"])
+def test_a_stage_of_a_density_gets_its_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stage = replace_stage(monkeypatch, name, Stage())
+    answer = CliRunner().invoke(app, [name, "gmm"])
+    assert answer.exit_code == 0, answer.output
+    assert stage.calls[0][0][0] == "gmm"
+    assert stage.calls[0][0][2] == project
+
+
+def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = replace_stage(monkeypatch, "generate", Stage())
+    labels = ["--label", "7=20", "--label", "a=b=3"]
+    answer = CliRunner().invoke(
+        app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, "--out", "new"]
+    )
+    assert answer.exit_code == 0, answer.output
+    ((given, options),) = stage.calls
+    assert given[0] == "gmm"
+    assert options == {
+        "samples": None,
+        "seed": 3,
+        "values": "draws",
+        "labels": {"7": 20, "a=b": 3},
+        "out": Path("new"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (["7"], "--label: found '7', expected LABEL=COUNT, such as --label 7=200"),
+        (["7=-1"], "--label: found '7=-1', expected LABEL=COUNT"),
+        (["7=x"], "--label: found '7=x', expected LABEL=COUNT"),
+        (["7=1", "7=2"], "--label: found '7' twice, expected each label once"),
+    ],
+)
+def test_wrong_labels(
+    project: Path, monkeypatch: pytest.MonkeyPatch, labels: list[str], sentence: str
+) -> None:
+    stage = replace_stage(monkeypatch, "generate", Stage())
+    answer = CliRunner().invoke(
+        app, ["generate", "gmm", *(part for label in labels for part in ("--label", label))]
+    )
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith(f"postprior: error: {sentence}")
+    assert not stage.calls
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("m0.npy is missing."), 1, "postprior: error: m0.npy is missing."),
+        (OSError(28, "No space left on device", "a/b"), 1, "postprior: error: a/b: No space left on device"),
+        (OSError(28, "No space left on device"), 1, "postprior: error: No space left on device"),
+        (KeyboardInterrupt(), 130, "postprior: interrupted"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "fit", "generate"])
+def test_an_error_is_one_line_and_an_exit_code(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException, code: int, line: str
+) -> None:
+    replace_stage(monkeypatch, name, Stage(error))
+    answer = CliRunner().invoke(app, [name, "gmm"][: 1 if name == "train" else 2])
+    assert answer.exit_code == code
+    assert answer.stderr == f"{line}\n"
+    assert not answer.stdout
+
+
+def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_stage(monkeypatch, "train", Stage(ZeroDivisionError()))
+    assert isinstance(CliRunner().invoke(app, ["train"]).exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    takes_a_name = name in ("fit", "generate", "evaluate")
+    answer = CliRunner().invoke(app, [name, *(["gmm"] if takes_a_name else [])])
+    assert answer.exit_code == 1
+    assert answer.stderr == (
+        "postprior: error: params.yaml: there is no such file; run in the project's folder, or pass --params\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "old", "new", "sentence"),
+    [
+        (
+            ["prepare"],
+            "  digits:",
+            "  digitz:",
+            "data.source: found 'digits', which has no entry under `data`",
+        ),
+        (["train"], "\ntrain:", "\ntrian:", "trian is not a known key (did you mean train?)"),
+        (["fit", "kde"], "", "", "density: found 'kde', which is no density; known: "),
+    ],
+)
+def test_settings_are_checked_before_a_stage_starts(
+    project: Path, arguments: list[str], old: str, new: str, sentence: str
+) -> None:
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 1
+    assert sentence in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not (project / "artefacts").exists()

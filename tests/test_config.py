@@ -1,0 +1,223 @@
+"""params.yaml: every mistake is one sentence that names the key, what was found and what was expected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from pipelines.config import Params, check_density, check_model, check_options, check_source, load_params
+from pipelines.errors import UserError
+
+DEFAULTS = Path(__file__).parents[1] / "params.yaml"
+
+
+@pytest.fixture
+def tree() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(DEFAULTS.read_text())
+    return content
+
+
+def put(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    *path, last = key.split(".")
+    for part in path:
+        tree = tree[part]
+    tree[last] = value
+    return tree
+
+
+def load(tree: Any, folder: Path) -> Params:
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return load_params(path)
+
+
+def test_the_defaults_of_the_repository_pass_every_check() -> None:
+    params = load_params(DEFAULTS)
+    check_source(params)
+    check_model(params)
+    for name in params.densities:
+        check_density(params, name)
+    assert params.data.options == {"train": 5000, "validation": 500, "test": 2000} | params.data.options
+    assert params.vae.chosen == params.vae.options[params.vae.model]
+
+
+MISTAKES = [
+    (
+        "train.epoch",
+        3,
+        "train.epoch is not a known key (did you mean epochs?); known here: batch_size, device, epochs",
+    ),
+    ("colour", 3, "colour is not a known key; known here: data, densities"),
+    ("train.epochs", -1, "train.epochs: found -1, expected a whole number of at least 1"),
+    ("train.epochs", 2.5, "train.epochs: found 2.5, expected a whole number of at least 1"),
+    ("train.epochs", True, "train.epochs: found true, expected a whole number of at least 1"),
+    ("train.epochs", None, "train.epochs: found null, expected a whole number of at least 1"),
+    (
+        "train.epochs",
+        "40",
+        "found the text '40', expected a whole number of at least 1; write 40 without quotes",
+    ),
+    (
+        "train.learning_rate",
+        "1e-3",
+        "train.learning_rate: found the text '1e-3', expected a number above 0; YAML reads 1e-3 as text: write 1.0e-3",
+    ),
+    ("train.learning_rate", "2.5e3", "YAML reads 2.5e3 as text: write 2.5e+3"),
+    ("train.learning_rate", "fast", "train.learning_rate: found the text 'fast', expected a number above 0"),
+    ("train.learning_rate", 0, "train.learning_rate: found 0, expected a number above 0"),
+    ("train.learning_rate", float("nan"), "train.learning_rate: found NaN, expected a number above 0"),
+    ("train.precision", False, 'train.precision: found false, expected "no" (in quotes) or "bf16"'),
+    ("train.device", "gpu", "train.device: found the text 'gpu', expected auto, cpu, mps, cuda or cuda:1"),
+    ("train", [1], "train: found a list, expected the keys batch_size, device"),
+    (
+        "vae.model",
+        "mopoee",
+        "vae.model: found 'mopoee', which has no entry under `vae.options` (did you mean mopoe?)",
+    ),
+    ("vae.options.mvae", 3, "vae.options.mvae: found 3, expected names, each with its options"),
+    (
+        "densities",
+        ["gmmm"],
+        "densities: found 'gmmm', which has no entry under `density` (did you mean gmm?)",
+    ),
+    ("densities", [], "densities: found an empty list, expected a list of densities, at least one"),
+    ("densities", "gmm", "densities: found the text 'gmm', expected a list of densities, at least one"),
+    ("densities", ["gmm", 3], "densities.1: found 3, expected a list of densities, at least one"),
+    ("densities", ["gmm", "gmm"], "densities: found a name twice in gmm, gmm; expected each once"),
+    ("densities", ["normal"], "densities: found 'normal', which is always scored; leave it out of this list"),
+    (
+        "data.source",
+        "digitz",
+        "data.source: found 'digitz', which has no entry under `data` (did you mean digits?)",
+    ),
+    ("data.digits", 7, "data.digits: found 7, expected"),
+    ("generate.values", "mode", "generate.values: found the text 'mode', expected mean or draws"),
+    (
+        "generate.balance",
+        {7: -1},
+        "generate.balance.7: found -1, expected null, or label names with their shares",
+    ),
+    (
+        "generate.balance",
+        {"7": 0},
+        "generate.balance: found no share above 0; expected at least one, or null",
+    ),
+    ("seed", -1, "seed: found -1, expected a whole number from 0 to 4294967295"),
+    ("seed", 2**40, "seed: found 1099511627776, expected a whole number from 0 to 4294967295"),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"), MISTAKES, ids=[f"{key}={value}" for key, value, _ in MISTAKES]
+)
+def test_a_mistake_is_one_sentence(
+    tree: dict[str, Any], tmp_path: Path, key: str, value: Any, sentence: str
+) -> None:
+    put(tree, key, value)
+    with pytest.raises(UserError, match=re.escape(sentence)) as error:
+        load(tree, tmp_path)
+    assert str(error.value).startswith("params.yaml: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["seed", "train", "train.epochs", "vae.options", "data.source"])
+def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path, key: str) -> None:
+    del put(tree, key, None)[key.split(".")[-1]]
+    with pytest.raises(UserError, match=rf"params.yaml: {re.escape(key)} is missing; expected .+"):
+        load(tree, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"seed: [1", "params.yaml, line 1, column 9: this is not valid YAML"),
+        (b"\xff\xfe\x00", "params.yaml: expected a YAML file in UTF-8, found other bytes"),
+        (b"a: \x00", "params.yaml: this is not valid YAML"),
+        (b"2026-01-01: 3", "params.yaml: expected keys that are text, found another kind"),
+        (b"", "params.yaml: found null, expected the keys data, densities"),
+        (b"- 1", "params.yaml: found a list, expected the keys data, densities"),
+    ],
+)
+def test_a_file_that_holds_no_settings(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load_params(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_settings_cannot_be_changed() -> None:
+    params = load_params(DEFAULTS)
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.epochs = 3
+
+
+class Thing:
+    """A constructor to check options against."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        scale: float | None = None,
+        kind: Literal["full", "diagonal"] = "full",
+        steps: tuple[int, ...] = (),
+        weights: dict[str, float] | None = None,
+        seed: int = 0,
+    ) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"betta": 1}, "thing.betta is not a known key; known here: kind, scale, size, steps, weights"),
+        ({}, "thing.size is missing; expected a whole number"),
+        ({"size": "3"}, "thing.size: found the text '3', expected a whole number; write 3 without quotes"),
+        (
+            {"size": 3, "scale": "1e2"},
+            "thing.scale: found the text '1e2', expected a number or null; YAML reads 1e2",
+        ),
+        ({"size": 3, "kind": "tied"}, "thing.kind: found the text 'tied', expected full or diagonal"),
+        ({"size": 3, "steps": [1, "a"]}, "thing.steps.1: found the text 'a', expected a list"),
+        ({"size": 3, "weights": 2}, "thing.weights: found 2, expected names with values or null"),
+        ({"size": 3, "seed": 1}, "thing.seed is not a known key"),
+    ],
+)
+def test_options_are_checked_against_the_signature(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        check_options(Thing, options, "thing", given={"seed"})
+
+
+def test_options_that_the_signature_takes() -> None:
+    check_options(
+        Thing, {"size": 3, "scale": 2, "kind": "diagonal", "steps": [1, 2]}, "thing", given={"seed"}
+    )
+
+
+def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_path: Path) -> None:
+    put(tree, "vae.options.mvtcae", {"betta": 1.0})
+    with pytest.raises(
+        UserError, match=r"vae\.options\.mvtcae\.betta is not a known key \(did you mean beta\?\)"
+    ):
+        check_model(load(tree, tmp_path))
+    tree["vae"]["options"]["nexuss"], tree["vae"]["model"] = {}, "nexuss"
+    with pytest.raises(UserError, match=r"vae\.model: found 'nexuss', which is no model; known: .*mvtcae"):
+        check_model(load(tree, tmp_path))
+    put(tree, "data.digits", {"trian": 10})
+    with pytest.raises(UserError, match=r"data\.digits\.trian is not a known key \(did you mean train\?\)"):
+        check_source(load(tree, tmp_path))
+    put(tree, "density.gmm", {"componets": 10})
+    with pytest.raises(
+        UserError, match=r"density\.gmm\.componets is not a known key \(did you mean components\?\)"
+    ):
+        check_density(load(tree, tmp_path), "gmm")
+    with pytest.raises(UserError, match=r"found 'kde', which is no density; known: .*gmm"):
+        check_density(load(tree, tmp_path), "kde")
