@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import subprocess
 import sys
@@ -45,12 +44,7 @@ class Stage:
 def replace_stage(monkeypatch: pytest.MonkeyPatch, name: str, stage: Stage) -> Stage:
     module = ModuleType(f"pipelines.{name}")
     setattr(module, name, stage)
-    original = importlib.import_module
-
-    def import_module(wanted: str) -> ModuleType:
-        return module if wanted == module.__name__ else original(wanted)
-
-    monkeypatch.setattr("pipelines.cli.importlib.import_module", import_module)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     return stage
 
 
