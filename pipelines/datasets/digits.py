@@ -49,7 +49,8 @@ LAYERS = (
     Layer("flower.jpg", (0, 0, 300, 427), 4, 210, 0.25, 1.0, (0, 0, 0)),  # dark leaves
     Layer("china.jpg", (0, 140, 260, 427), 3, 250, 0.0, 0.8, (1, 1, 0.5)),  # roofs and bushes
 )
-"""Chosen so that a small classifier reads each modality, with contrasts close to the photographs' own."""
+"""Chosen so that a small classifier reads each modality; the crops keep about three quarters of the photographs'
+own variation (standard deviation of their pixels)."""
 
 
 def make_digits(

@@ -1,0 +1,51 @@
+# `make help` lists the targets. On a machine without a GPU, a smaller torch installs with
+#     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
+
+PYTHON ?= python3
+PORT ?= 5000
+BIN := .venv/bin
+READY := .venv/.ready
+
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow ui lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## .venv with the locked dependencies (PYTHON=python3.12 picks an interpreter)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make setup PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## run the whole pipeline on real digits; minutes, and nothing at all the second time
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	@echo "The report: $(CURDIR)/results/report.html"
+
+test: $(READY) ## the tests, with coverage of the three packages
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-slow: $(READY) ## the tests that take minutes or data of their own
+	$(BIN)/python -m pytest -m slow
+
+ui: $(READY) ## MLflow's page of all runs on http://127.0.0.1:5000 (PORT=5001 picks another)
+	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY) ## a training step over the bare network passes that it needs
+	$(BIN)/python benchmarks/step.py
+
+clean: ## remove caches and checkpoints, not the results
+	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find stage1_vae stage2_latent pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +
