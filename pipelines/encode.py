@@ -33,7 +33,9 @@ def encode(params: Params, root: Path) -> None:
             data = Dataset.load(root / "artefacts/data" / split)
             generator = generator_for("cpu", params.seed, index)
             codes = posteriors(model, data, params.encode.components, generator)
-            save_codes(root / "artefacts/codes" / split, codes, {"autoencoder": artefact.hash, "data": data.hash})
+            save_codes(
+                root / "artefacts/codes" / split, codes, {"autoencoder": artefact.hash, "data": data.hash}
+            )
             run.metrics({f"{split}_posterior_scale": float(codes.scale.mean())})
 
 
@@ -101,7 +103,9 @@ def load_codes(folder: Path) -> Codes:
     return Codes(
         layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
         family=manifest["family"],
-        prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"])) if prior else None,
+        prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
+        if prior
+        else None,
         label_names=None if names is None else tuple(names),
         ids=None if ids is None else ids.tolist(),
         **{"scale": None, **{name: torch.from_numpy(array) for name, array in arrays.items()}},

@@ -37,8 +37,12 @@ def fit(name: str, params: Params, root: Path) -> None:
 
         try:
             density = DENSITIES[name](**params.density[name])
-            encoder = FrozenEncoder.load(root, origin.manifest["autoencoder"]) if density.needs_encoder else None
-            density.fit(codes["train"], codes["validation"], generator_for("cpu", params.seed), encoder, report)
+            encoder = (
+                FrozenEncoder.load(root, origin.manifest["autoencoder"]) if density.needs_encoder else None
+            )
+            density.fit(
+                codes["train"], codes["validation"], generator_for("cpu", params.seed), encoder, report
+            )
         except ValueError as error:
             raise UserError(f"density.{name}: {error}") from None
         likelihood = log_likelihoods(density, codes, params.seed)

@@ -50,7 +50,7 @@ def generate(
     with track("generate", params, root, density=name) as run:
         with writer, progress(f"generate {name}", -(-rows // 256)) as step:
             for start, data, drawn in blocks:
-                writer.write(start, data, judges.label(data) if drawn is None else drawn)
+                writer.write(start, data, judges.label(data) if judges else drawn)
                 step("")
         run.dataset(folder, folder_hash(folder))
 

@@ -108,12 +108,16 @@ class Generator:
         asked = self.resolve(n, seed, labels)
         rows = n if asked is None else len(asked)
         if rows is None or rows < 1:
-            raise UserError(f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more")
+            raise UserError(
+                f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more"
+            )
         return self._blocks(rows, seed, asked, values)
 
     def describe(self, seed: int, labels: Labels | None, values: str) -> dict[str, Any]:
         """The provenance of a dataset drawn so."""
-        condition = dict(labels) if isinstance(labels, Mapping) else None if labels is None else "a label a row"
+        condition = (
+            dict(labels) if isinstance(labels, Mapping) else None if labels is None else "a label a row"
+        )
         return {
             **self.provenance,
             "sampler": self.density.name,
@@ -130,12 +134,16 @@ class Generator:
             return None
         names = self.label_names
         if names is None:
-            raise UserError(f"labels: density {self.density.name} has none, expected no labels; leave them out")
+            raise UserError(
+                f"labels: density {self.density.name} has none, expected no labels; leave them out"
+            )
         if isinstance(labels, Mapping):
             index = {label: number for number, label in enumerate(names)}
             counts = {pick(index, label, "labels", "label"): count for label, count in labels.items()}
             if any(count < 0 for count in counts.values()):
-                raise UserError(f"labels: found counts {list(labels.values())}, expected whole numbers of at least 0")
+                raise UserError(
+                    f"labels: found counts {list(labels.values())}, expected whole numbers of at least 0"
+                )
             rows = np.repeat(np.array(list(counts), np.int64), list(counts.values()))
             asked = np.random.default_rng(seed).permutation(rows)
         else:

@@ -36,7 +36,10 @@ def train(params: Params, root: Path) -> None:
     history, resume = checkpoint.load()
     epochs = training.train(model, data, settings, validation, resume)
     total = len(model.phases()) * settings.epochs
-    with track("train", params, root) as run, progress(f"train {params.vae.model}", total, len(history)) as step:
+    with (
+        track("train", params, root) as run,
+        progress(f"train {params.vae.model}", total, len(history)) as step,
+    ):
         run.dataset(root / "artefacts/data/train", data.hash)
         for epoch in finite(epochs):
             history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
@@ -44,7 +47,12 @@ def train(params: Params, root: Path) -> None:
             run.metrics(epoch.metrics, step=len(history))
             step(f"loss {epoch.metrics['train_loss']:.1f}")
         tensors, description = model.state()
-        manifest = {"model": params.vae.model, **description, "data": data.hash, "train": params.train.model_dump()}
+        manifest = {
+            "model": params.vae.model,
+            **description,
+            "data": data.hash,
+            "train": params.train.model_dump(),
+        }
         save_artefact(root / "artefacts" / KIND, KIND, manifest, tensors)
         write_text(root / "results/training.csv", table(history))
     checkpoint.path.unlink(missing_ok=True)
@@ -68,7 +76,9 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
     artefact = load_artefact(folder, KIND)
     name = artefact.manifest["model"]
     if name not in MODELS:
-        raise UserError(f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior")
+        raise UserError(
+            f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior"
+        )
     return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
 
 

@@ -84,7 +84,11 @@ class Diagonal(ABC):
         count = math.prod(self.loc.shape[-self.event :])
         if self.scale.numel() == 1:
             return -energy - count * (self.scale.log().reshape(()) + self.constant)
-        return -energy - self.scale.log().expand_as(self.loc).flatten(-self.event).sum(-1) - count * self.constant
+        return (
+            -energy
+            - self.scale.log().expand_as(self.loc).flatten(-self.event).sum(-1)
+            - count * self.constant
+        )
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Reparameterised draws, (*shape, …, *event)."""
@@ -195,11 +199,12 @@ class Mixture:
     def component(self, index: Tensor) -> Diagonal:
         """The components chosen by `index` (*shape, …, 1), as distributions with batch shape (*shape, …)."""
         index = index.unsqueeze(-1)  # (*shape, …, 1, 1)
-        chosen = []
-        for parameter in (self.components.loc, self.components.scale):
+
+        def pick(parameter: Tensor) -> Tensor:
             full = parameter.expand(*index.shape[:-2], *parameter.shape[-2:])
-            chosen.append(full.take_along_dim(index, -2).squeeze(-2))
-        return type(self.components)(*chosen)
+            return full.take_along_dim(index, -2).squeeze(-2)
+
+        return type(self.components)(pick(self.components.loc), pick(self.components.scale))
 
     def thin(self, limit: int, generator: torch.Generator) -> Mixture:
         """A mixture of at most `limit` components: each row keeps that many, drawn without replacement.
@@ -236,13 +241,13 @@ def all_subsets(count: int, device: torch.device | str = "cpu") -> Tensor:
     return codes.unsqueeze(1).bitwise_right_shift(torch.arange(count, device=device)).bitwise_and(1).bool()
 
 
-def product_of_experts(experts: Normal, subsets: Tensor, prior: Normal | None = None) -> Normal:
+def product_of_experts(experts: Normal, subsets: Tensor, prior: Diagonal | None = None) -> Normal:
     """Normalised products of normal experts over subsets, by precisions (Cao & Fleet 2014, arXiv 1410.7827).
 
     Args:
         experts: batch shape (B, M), event (D,).
         subsets: (S, M) or (B, S, M) bool.
-        prior: a further expert of every product, (D,), or None.
+        prior: a further normal expert of every product, (D,), or None.
 
     Returns:
         Batch shape (B, S). The product over no expert at all is the prior, N(0, I) when none is given.

@@ -39,7 +39,9 @@ class Modality:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ValueError(f"modality name: found {self.name!r}, expected letters, digits, _ and - only")
         if self.kind not in KINDS:
-            raise ValueError(f"kind of modality {self.name}: found {self.kind!r}, expected one of {', '.join(KINDS)}")
+            raise ValueError(
+                f"kind of modality {self.name}: found {self.kind!r}, expected one of {', '.join(KINDS)}"
+            )
         if len(self.shape) != KINDS[self.kind] or any(size < 1 for size in self.shape):
             expected = f"{KINDS[self.kind]} positive sizes for kind {self.kind}"
             raise ValueError(f"shape of modality {self.name}: found {list(self.shape)}, expected {expected}")
@@ -83,9 +85,13 @@ class Batch:
         rows = {name: len(values) for name, values in self.data.items()}
         expected = (next(iter(rows.values())), len(rows))
         if len(set(rows.values())) > 1:
-            raise ValueError(f"batch: found different numbers of rows {rows}, expected the same for every modality")
+            raise ValueError(
+                f"batch: found different numbers of rows {rows}, expected the same for every modality"
+            )
         if tuple(self.observed.shape) != expected:
-            raise ValueError(f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}")
+            raise ValueError(
+                f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}"
+            )
         if not bool(self.observed.any(1).all()):
             raise ValueError("mask of a batch: found a row with no modality, expected at least one observed")
 

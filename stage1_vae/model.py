@@ -124,7 +124,9 @@ class MultimodalVAE(nn.Module, ABC):
             return self.aggregate(self.experts(batch), chosen)[:, 0]
         chosen = chosen & subsets.to(chosen.device)  # (B, S, M)
         if not bool(chosen.any(-1).all()):
-            raise ValueError("subsets: found a row that has nothing of a subset, expected one modality of it at least")
+            raise ValueError(
+                "subsets: found a row that has nothing of a subset, expected one modality of it at least"
+            )
         return self.aggregate(self.experts(batch), chosen)
 
     def encode(self, batch: Batch) -> Mixture:

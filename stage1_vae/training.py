@@ -110,7 +110,9 @@ def train(
             model.train()
             for step, rows in enumerate(order.split(settings.batch_size)):
                 progress = (number * steps + step) / (settings.epochs * steps)
-                optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+                optimizer.param_groups[0]["lr"] = (
+                    settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+                )
                 batch = data.batch(rows.numpy()).to(device)
                 with accelerator.autocast():
                     loss = phase.objective(batch, generator, warmth)
@@ -120,7 +122,9 @@ def train(
                 totals.add(loss)
             metrics = totals.means("train")
             if validation is not None:
-                metrics |= evaluate(model, phase, validation, settings, generator_for(device, settings.seed, index))
+                metrics |= evaluate(
+                    model, phase, validation, settings, generator_for(device, settings.seed, index)
+                )
             yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer)))
     model.eval()
 
@@ -148,7 +152,9 @@ class Totals:
         """Add a batch."""
         self.rows += len(loss.per_sample)
         for name, values in {"loss": loss.per_sample, **loss.terms}.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=values.device)) + values.detach().sum()
+            self.sums[name] = (
+                self.sums.get(name, torch.zeros((), device=values.device)) + values.detach().sum()
+            )
 
     def means(self, split: str) -> dict[str, float]:
         """Means per sample, as `<split>_<term>`."""
@@ -172,15 +178,21 @@ def capture(model: MultimodalVAE, optimizer: torch.optim.Optimizer) -> dict[str,
     moments = optimizer.state_dict()["state"]
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"optimizer/{row}/{name}": t for row, state in moments.items() for name, t in state.items()}
-    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    packed = torch.contiguous_format
+    return {name: tensor.detach().cpu().clone(memory_format=packed) for name, tensor in tensors.items()}
 
 
 def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put what `capture` gave back into a model and its optimiser."""
+    model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    parameters = optimizer.param_groups[0]["params"]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, row, key = name.split("/")
-            moments.setdefault(int(row), {})[key] = tensor
-    model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+            like = parameters[
+                int(row)
+            ]  # the fused optimiser wants moments in the memory layout of their parameter
+            moment = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            moments.setdefault(int(row), {})[key] = moment
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

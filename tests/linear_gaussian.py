@@ -60,7 +60,10 @@ def evidence(model: MultimodalVAE, batch: Batch, subset: Tensor) -> Tensor:
 
 def posterior(model: MultimodalVAE, batch: Batch, subset: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (B, D) and covariance (D, D) of p(z | x_S)."""
-    precision, moment = torch.eye(LATENT, dtype=torch.float64), torch.zeros(len(batch), LATENT, dtype=torch.float64)
+    precision, moment = (
+        torch.eye(LATENT, dtype=torch.float64),
+        torch.zeros(len(batch), LATENT, dtype=torch.float64),
+    )
     for name, inside in zip(batch.data, subset.tolist(), strict=True):
         if inside:
             decoder = model.decoders[name]

@@ -32,9 +32,7 @@ def build(kind: type[MultimodalVAE], **options: object) -> MultimodalVAE:
 
 def batch(observed: Tensor) -> Batch:
     generator = torch.Generator().manual_seed(5)
-    data = {
-        m.name: torch.rand(ROWS, *m.shape, generator=generator, dtype=torch.float64) for m in MODALITIES
-    }
+    data = {m.name: torch.rand(ROWS, *m.shape, generator=generator, dtype=torch.float64) for m in MODALITIES}
     return Batch(data, observed)
 
 
@@ -53,7 +51,9 @@ def log_likelihood(model: MultimodalVAE, data: Batch, row: int, name: str, z: Te
 
 
 def product(experts: list[tuple[Tensor, Tensor]], prior: bool) -> Independent:
-    precision = sum((scale**-2 for _, scale in experts), torch.full((LATENT,), float(prior), dtype=torch.float64))
+    precision = sum(
+        (scale**-2 for _, scale in experts), torch.full((LATENT,), float(prior), dtype=torch.float64)
+    )
     moment = sum(loc / scale**2 for loc, scale in experts)
     return Independent(Normal(moment / precision, precision**-0.5), 1)
 
@@ -71,7 +71,9 @@ def test_mvae(observed: Tensor) -> None:
     model, data = build(MVAE, subsets=2, beta=1.5), batch(observed)
     subsets = model.draw_subsets(observed, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
-    torch.rand((ROWS, 2), generator=generator, dtype=torch.float64)  # the model has drawn its subsets with these
+    torch.rand(
+        (ROWS, 2), generator=generator, dtype=torch.float64
+    )  # the model has drawn its subsets with these
     noise = torch.randn(ROWS, 6, LATENT, generator=generator, dtype=torch.float64)
     expected = []
     for row in range(ROWS):
@@ -119,7 +121,10 @@ def test_mopoe(observed: Tensor) -> None:
     for row in range(ROWS):
         names = has(data, row)
         # In the order of the bits of 1 … 2^M − 1, restricted to what the row has.
-        every = [[n for n, bit in zip("abc", reversed(bits), strict=True) if bit] for bits in itertools.product((0, 1), repeat=3)]
+        every = [
+            [n for n, bit in zip("abc", reversed(bits), strict=True) if bit]
+            for bits in itertools.product((0, 1), repeat=3)
+        ]
         inside = [subset for subset in every if subset and set(subset) <= set(names)]
         products = [product([expert(model, data, row, n) for n in subset], prior=False) for subset in inside]
         assert len(products) == 2 ** len(names) - 1
@@ -155,7 +160,9 @@ def test_mmvae(observed: Tensor, bound: str, estimator: str) -> None:
                 draws = [own.mean + own.stddev * noise[k, row, m] for k in range(3)]
                 for z in draws:
                     fit = sum(log_likelihood(model, data, row, name, z) for name in names)
-                    mixture = torch.stack([q.log_prob(z) for q in experts.values()]).logsumexp(0) - math.log(len(names))
+                    mixture = torch.stack([q.log_prob(z) for q in experts.values()]).logsumexp(0) - math.log(
+                        len(names)
+                    )
                     log_weights.append(fit + 1.3 * (prior.log_prob(z) - mixture))
         weights = torch.stack(log_weights).reshape(len(names), 3)
         if bound == "looser":
@@ -170,6 +177,9 @@ def test_mmvae(observed: Tensor, bound: str, estimator: str) -> None:
 def test_annealing_scales_the_divergences_alone() -> None:
     for kind in (MVAE, MVTCAE, MoPoE):
         model, data = build(kind), batch(HOLES)
-        losses = [model.loss(data, torch.Generator().manual_seed(0), warmth).per_sample for warmth in (0.0, 0.5, 1.0)]
+        losses = [
+            model.loss(data, torch.Generator().manual_seed(0), warmth).per_sample
+            for warmth in (0.0, 0.5, 1.0)
+        ]
         torch.testing.assert_close(losses[1], (losses[0] + losses[2]) / 2)
         assert (losses[2] > losses[0]).all()

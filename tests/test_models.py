@@ -57,7 +57,9 @@ def test_shapes(name: str) -> None:
     assert z.shape == (4, ROWS, 7, LATENT)
     assert q.log_prob(z).shape == (4, ROWS, 7)
     decoded = model.decode(z)
-    assert {n: tuple(p.mean.shape) for n, p in decoded.items()} == {m.name: (4, ROWS, 7, *m.shape) for m in MODALITIES}
+    assert {n: tuple(p.mean.shape) for n, p in decoded.items()} == {
+        m.name: (4, ROWS, 7, *m.shape) for m in MODALITIES
+    }
     assert list(model.decode(z, only=["b"])) == ["b"]
     assert sum(block.size for block in model.layout) == LATENT
     codes = model.encode(batch)
@@ -78,7 +80,9 @@ def test_masking_a_modality_is_dropping_it(name: str) -> None:
     masked.data["c"].fill_(1e6)
     for ours, theirs in zip(parameters(whole.encode(masked)), parameters(part.encode(dropped)), strict=True):
         torch.testing.assert_close(ours, theirs)
-    many = 400  # the noise of the two differs where a model draws for missing experts too: compare expectations
+    many = (
+        400  # the noise of the two differs where a model draws for missing experts too: compare expectations
+    )
     losses = []
     for model, batch in ((whole, masked), (part, dropped)):
         repeated = Batch(
@@ -95,7 +99,9 @@ def test_the_order_of_modalities_means_nothing(name: str) -> None:
     model, turned = build(name), build(name, MODALITIES[::-1])
     turned.load_state_dict(model.state_dict())
     batch, backwards = data(holes()), data(holes().flip(1), MODALITIES[::-1])
-    for ours, theirs in zip(parameters(model.encode(batch)), parameters(turned.encode(backwards)), strict=True):
+    for ours, theirs in zip(
+        parameters(model.encode(batch)), parameters(turned.encode(backwards)), strict=True
+    ):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -153,7 +159,10 @@ def test_a_subset_s_posterior_is_that_of_rows_which_have_no_more(name: str) -> N
 
 @every_model
 def test_state_rebuilds_the_model(name: str) -> None:
-    model, batch = MODELS[name](MODALITIES, latent=LATENT, width=4, seed=1).eval(), data(holes()).to("cpu", torch.float32)
+    model, batch = (
+        MODELS[name](MODALITIES, latent=LATENT, width=4, seed=1).eval(),
+        data(holes()).to("cpu", torch.float32),
+    )
     tensors, description = model.state()
     again = MODELS[name].from_state(tensors, description)
     assert again.state()[1] == description
@@ -235,7 +244,10 @@ def test_convolutional_networks_mirror_any_image(shape: tuple[int, ...]) -> None
         (("a", "sound", (3,), "normal"), "kind of modality a: found 'sound', expected one of image, vector"),
         (("a", "image", (3,), "normal"), r"shape of modality a: found \[3\], expected 3 positive sizes"),
         (("a", "vector", (0,), "normal"), r"shape of modality a: found \[0\]"),
-        (("a", "vector", (3,), "normal", (1.0, 1.0)), r"range of modality a: found \[1.0, 1.0\], expected low < high"),
+        (
+            ("a", "vector", (3,), "normal", (1.0, 1.0)),
+            r"range of modality a: found \[1.0, 1.0\], expected low < high",
+        ),
     ],
 )
 def test_impossible_modalities_are_refused(arguments: tuple[Any, ...], message: str) -> None:
@@ -248,7 +260,10 @@ def test_models_refuse_impossible_modalities() -> None:
     for modalities, message in (
         ([], "found none, expected one or more"),
         ([vector, vector], "found a, a, expected one or more with different names"),
-        ([Modality("a", "vector", (3,), "cauchy")], "likelihood of modality a: found 'cauchy', expected one of normal"),
+        (
+            [Modality("a", "vector", (3,), "cauchy")],
+            "likelihood of modality a: found 'cauchy', expected one of normal",
+        ),
         ([Modality("a", "image", (3, 2, 9), "normal")], "expected at least 4 × 4"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -52,7 +52,11 @@ class MMVAE(MultimodalVAE):
         beta: float = 1.0,
     ) -> None:
         super().__init__(modalities, latent=latent, width=width, likelihood_scale=likelihood_scale, seed=seed)
-        choices = (("estimator", estimator, ESTIMATORS), ("bound", bound, BOUNDS), ("family", family, FAMILIES))
+        choices = (
+            ("estimator", estimator, ESTIMATORS),
+            ("bound", bound, BOUNDS),
+            ("family", family, FAMILIES),
+        )
         for name, value, known in choices:
             if value not in known:
                 raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
@@ -78,10 +82,16 @@ class MMVAE(MultimodalVAE):
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         experts = self.experts(batch)
         z = experts.rsample((self.draws,), generator).permute(1, 2, 0, 3).contiguous()  # (B, M, K, D)
-        drawn = batch.observed.unsqueeze(-1).expand(z.shape[:-1])  # (B, M, K): draws of the experts that exist
+        drawn = batch.observed.unsqueeze(-1).expand(
+            z.shape[:-1]
+        )  # (B, M, K): draws of the experts that exist
         wanted = drawn.unsqueeze(-1) & batch.observed[:, None, None, :]
-        likelihood = self.log_likelihood(z.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1).reshape(drawn.shape)
-        q = self.aggregate(experts.detach() if self.estimator == "dreg" else experts, batch.observed.unsqueeze(1))
+        likelihood = (
+            self.log_likelihood(z.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1).reshape(drawn.shape)
+        )
+        q = self.aggregate(
+            experts.detach() if self.estimator == "dreg" else experts, batch.observed.unsqueeze(1)
+        )
         divergence = q[:, :, None].log_prob(z) - self.prior().log_prob(z)  # (B, M, K)
         log_weights = likelihood - warmth * self.beta * divergence
         if self.bound == "tight":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,9 @@ def pyramid(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """
     _, height, width = shape
     if min(height, width) < 4:
-        raise ValueError(f"image of {height} × {width} pixels: expected at least 4 × 4 for convolutional networks")
+        raise ValueError(
+            f"image of {height} × {width} pixels: expected at least 4 × 4 for convolutional networks"
+        )
     sizes = [(height, width), (height // 2, width // 2)]
     while min(sizes[-1]) > 4:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
@@ -29,9 +33,9 @@ class ConvolutionalEncoder(nn.Module):
         sizes = pyramid(shape)
         channels = [shape[0], *(width * 2**level for level in range(len(sizes) - 1))]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.ReLU()]
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = nn.Linear(channels[-1] * sizes[-1][0] * sizes[-1][1], features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,14 +50,14 @@ class ConvolutionalDecoder(nn.Module):
     def __init__(self, shape: tuple[int, ...], features: int, width: int) -> None:
         super().__init__()
         sizes = pyramid(shape)[::-1]
-        channels = [*(width * 2**level for level in range(len(sizes) - 1))][::-1] + [shape[0]]
+        channels = [*(width * 2**level for level in reversed(range(len(sizes) - 1))), shape[0]]
         self.top = (channels[0], *sizes[0])
         self.head = nn.Linear(features, channels[0] * sizes[0][0] * sizes[0][1])
         layers: list[nn.Module] = []
-        for level, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False)):
+        for level, (inputs, outputs) in enumerate(pairwise(channels)):
             odd = (sizes[level + 1][0] % 2, sizes[level + 1][1] % 2)
             layers += [nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, output_padding=odd)]
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, features) → (B, C, H, W)."""

@@ -14,7 +14,11 @@ class DenseEncoder(nn.Sequential):
     def __init__(self, shape: tuple[int, ...], features: int, width: int) -> None:
         hidden = DEPTH * width
         super().__init__(
-            nn.Linear(shape[0], hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, features)
+            nn.Linear(shape[0], hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, features),
         )
 
 

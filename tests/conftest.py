@@ -1,0 +1,63 @@
+"""A small trained project, made once a session by the real stages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.config import Params, load_params
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    """The settings of the repository at a size that trains in seconds; dotted keys (`vae__model`) change one each."""
+    tree: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    tree["data"]["digits"] |= {"train": 300, "validation": 60, "test": 120}
+    tree["judge"]["epochs"] = 2
+    tree["vae"] |= {"latent": 4, "width": 4}
+    tree["train"] |= {"epochs": 2, "device": "cpu"}
+    tree["generate"]["samples"] = 60
+    tree["evaluate"]["resamples"] = 20
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        branch = tree
+        for name in path:
+            branch = branch[name]
+        branch[last] = value
+    return tree
+
+
+def write_params(root: Path, tree: dict[str, Any]) -> Params:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    return load_params(root / "params.yaml")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tracking(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One MLflow database for the session, whose migrations run once; tests of the tracking set their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
+    """A project with data, judges, an autoencoder, codes and the densities `normal` and `gmm`: root and settings."""
+    from pipelines.encode import encode
+    from pipelines.fit import fit
+    from pipelines.judge import judge
+    from pipelines.prepare import prepare
+    from pipelines.train import train
+
+    root = tmp_path_factory.mktemp("trained")
+    params = write_params(root, small())
+    for stage in (prepare, judge, train, encode):
+        stage(params, root)
+    for name in ("normal", "gmm"):
+        fit(name, params, root)
+    return root, params

@@ -1,0 +1,156 @@
+"""Training: what is learned, and exact resumption after a kill."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small, write_params
+
+from pipelines.config import Params
+from pipelines.errors import UserError
+from pipelines.storage import folder_hash, load_artefact
+from pipelines.train import build, load_autoencoder, train
+from stage1_vae import MODELS
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import MultimodalVAE
+from stage1_vae.training import Epoch, Settings, generator_for
+from stage1_vae.training import train as run
+
+MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "image", (1, 8, 8), "laplace"))
+
+
+class Rows:
+    """Rows of two modalities that share a number, a third of them without the second."""
+
+    def __init__(self, count: int = 200, scale: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shared = torch.rand(count, 1, generator=generator)
+        self.data = {
+            "a": scale * torch.cat([shared, -shared, shared**2], 1),
+            "b": scale * shared.reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous(),
+        }
+        self.observed = torch.ones(count, 2, dtype=torch.bool)
+        self.observed[::3, 1] = False
+
+    def __len__(self) -> int:
+        return len(self.observed)
+
+    def batch(self, rows: object) -> Batch:
+        index = torch.as_tensor(rows)
+        return Batch({name: x[index] for name, x in self.data.items()}, self.observed[index])
+
+
+def model(name: str = "mvtcae") -> MultimodalVAE:
+    return MODELS[name](MODALITIES, latent=2, width=2, likelihood_scale=0.2)
+
+
+SETTINGS = Settings(epochs=4, batch_size=32, learning_rate=3e-3, warmup=2, device="cpu")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(name: str) -> None:
+    whole, data = model(name), Rows()
+    epochs = list(run(whole, data, SETTINGS))
+    resumed = model(name)
+    rest = list(run(resumed, data, SETTINGS, resume=epochs[1].snapshot))
+    assert [epoch.metrics for epoch in rest] == [epoch.metrics for epoch in epochs[2:]]
+    for key, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_lowers_the_held_out_loss(name: str) -> None:
+    epochs: list[Epoch] = list(run(model(name), Rows(), SETTINGS, validation=Rows(60)))
+    losses = [epoch.metrics["validation_loss"] for epoch in epochs]
+    assert losses[-1] < losses[0]
+    assert {"train_loss", "train_reconstruction", "train_kl", "validation_loss"} <= set(epochs[0].metrics)
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    list(run(model(), Rows(), SETTINGS))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_neighbouring_counters_give_unrelated_generators() -> None:
+    draws = torch.stack([torch.randn(1000, generator=generator_for("cpu", 0, n)) for n in range(20)])
+    off_diagonal = torch.corrcoef(draws) - torch.eye(20)
+    assert off_diagonal.abs().max() < 0.2
+    assert torch.equal(draws[3], torch.randn(1000, generator=generator_for("cpu", 0, 3)))
+
+
+def test_a_loss_that_diverges_is_told_with_what_to_change() -> None:
+    with pytest.raises(FloatingPointError, match=r"expected a finite number; lower train\.learning_rate"):
+        list(run(model(), Rows(scale=1e30), SETTINGS))
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
+def test_impossible_settings_are_refused(name: str) -> None:
+    options = {"epochs": 1, "batch_size": 1, "learning_rate": 1.0, name: 0}
+    with pytest.raises(ValueError, match=f"{name}: found 0, expected a number above 0"):
+        Settings(**options)
+
+
+def test_a_killed_stage_ends_with_the_same_bytes(trained: tuple[Path, Params], tmp_path: Path) -> None:
+    """SIGKILL in the middle of training, as a process; then the same command again."""
+    root, _ = trained
+    hashes = []
+    for name, killed in (("whole", False), ("killed", True)):
+        project = tmp_path / name
+        write_params(project, small(train__epochs=6))
+        shutil.copytree(root / "artefacts/data", project / "artefacts/data")
+        command = [sys.executable, "-c", "from pipelines.cli import main; main()", "train"]
+        if killed:
+            process = subprocess.Popen(command, cwd=project)
+            checkpoints = project / ".postprior/checkpoints"
+            while process.poll() is None and not list(checkpoints.glob("*.safetensors")):
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            assert list(checkpoints.glob("*.safetensors"))
+            assert not (project / "artefacts/autoencoder").exists()
+        subprocess.run(command, cwd=project, check=True)
+        hashes.append((folder_hash(project / "artefacts/autoencoder"), (project / "results/training.csv").read_text()))
+        assert not list((project / ".postprior/checkpoints").glob("*.safetensors"))
+    assert hashes[0] == hashes[1]
+    assert hashes[0][1].count("\n") == 7
+
+
+def test_the_artefact_rebuilds_the_model(trained: tuple[Path, Params]) -> None:
+    root, params = trained
+    autoencoder, artefact = load_autoencoder(root / "artefacts/autoencoder")
+    assert artefact.manifest["model"] == params.vae.model
+    assert artefact.manifest["data"] == folder_hash(root / "artefacts/data/train")
+    assert (autoencoder.latent, autoencoder.width) == (4, 4)
+    assert all(torch.equal(t, artefact.tensors[key]) for key, t in autoencoder.state_dict().items())
+
+
+def test_an_artefact_of_an_unknown_model_is_refused(trained: tuple[Path, Params], tmp_path: Path) -> None:
+    from pipelines.storage import save_artefact
+
+    artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
+    save_artefact(tmp_path / "autoencoder", "autoencoder", {"model": "vae9"}, artefact.tensors)
+    with pytest.raises(UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"):
+        load_autoencoder(tmp_path / "autoencoder")
+
+
+def test_options_that_the_model_refuses_are_the_user_s(trained: tuple[Path, Params], tmp_path: Path) -> None:
+    from pipelines.dataset import Dataset
+
+    params = write_params(tmp_path, small(vae__options__mvtcae={"alpha": 2.0}))
+    with pytest.raises(UserError, match=r"vae: alpha: found 2\.0, expected a number from 0 to 1"):
+        build(params, Dataset.load(trained[0] / "artefacts/data/train"))
+
+
+def test_a_diverging_stage_says_so_and_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
+    params = write_params(tmp_path, small(train__learning_rate=1.0e20))
+    shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
+    with pytest.raises(UserError, match="the loss became"):
+        train(params, tmp_path)
+    assert not (tmp_path / "artefacts/autoencoder").exists()
