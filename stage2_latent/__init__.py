@@ -1,0 +1,47 @@
+"""Stage 2: latent codes in, a density out: what replaces N(0, I) as the prior of a trained autoencoder.
+
+`DENSITIES` maps names to classes. Its names are read without importing torch; a class is imported when looked up.
+A new density is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stage2_latent.density import Density
+
+__all__ = ["DENSITIES"]
+
+
+class _Table(Mapping[str, "type[Density]"]):
+    """Name → class, imported on first use."""
+
+    def __init__(self, locations: dict[str, str]) -> None:
+        self._locations = locations
+
+    def __getitem__(self, name: str) -> type[Density]:
+        module, _, attribute = self._locations[name].partition(":")
+        density: type[Density] = getattr(import_module(f"{__name__}.{module}"), attribute)
+        return density
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._locations
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._locations)
+
+    def __len__(self) -> int:
+        return len(self._locations)
+
+
+DENSITIES: Mapping[str, type[Density]] = _Table(
+    {
+        "normal": "normal:Normal",
+        "gmm": "gaussian_mixture:GaussianMixture",
+        "flow": "flow:Flow",
+        "vamp": "vamp:Vamp",
+    }
+)

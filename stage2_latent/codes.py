@@ -1,0 +1,235 @@
+"""The table of latent codes that densities are fitted to, and its whitening."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
+
+__all__ = ["Block", "Codes", "Whitening"]
+
+EMPIRICAL = "empirical"
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Posteriors of N rows over one code vector of D dimensions, the blocks of the layout side by side.
+
+    Row n is the mixture Σ_c w_nc p(· | loc_nc, scale_nc) of C diagonal components of one family, tied across the
+    blocks; or, when the family is `empirical`, C equally admissible draws of which weights pick one.
+
+    Args:
+        layout: the blocks of the vector, in order.
+        family: `normal`, `laplace` or `empirical`.
+        loc: (N, C, D).
+        scale: (N, C, D), the family's own parameter, positive; None for `empirical`.
+        weights: (N, C) probabilities.
+        observed: (N, blocks) bool. A block that is not observed has no posterior: what loc and scale hold there is
+            never read, and draws are NaN there.
+        prior: the autoencoder's own prior over the vector, an unbatched mixture.
+        labels: (N,) int64, indices into `label_names` when those are given.
+        ids: N names of rows.
+        label_names: the names of the labels.
+
+    Raises:
+        ValueError: shapes that differ, numbers that are not finite, labels out of range: one sentence.
+
+    Example:
+        >>> codes = Codes.empirical((Block("z", (2,)),), torch.zeros(3, 2))
+        >>> codes.draw(torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 2])
+    """
+
+    layout: tuple[Block, ...]
+    family: str
+    loc: Tensor
+    scale: Tensor | None
+    weights: Tensor
+    observed: Tensor
+    prior: Mixture | None = None
+    labels: Tensor | None = None
+    ids: Sequence[str] | None = None
+    label_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._check_shapes()
+        self._check_values()
+
+    @classmethod
+    def empirical(
+        cls,
+        layout: tuple[Block, ...],
+        z: Tensor,
+        labels: Tensor | None = None,
+        label_names: tuple[str, ...] | None = None,
+    ) -> Self:
+        """Codes that are known points z (N, D) instead of posteriors."""
+        weights = torch.ones(len(z), 1, dtype=z.dtype, device=z.device)
+        observed = torch.ones(len(z), len(layout), dtype=torch.bool, device=z.device)
+        loc = z.unsqueeze(1)
+        return cls(layout, EMPIRICAL, loc, None, weights, observed, labels=labels, label_names=label_names)
+
+    def __len__(self) -> int:
+        return len(self.loc)
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of the code vector."""
+        return self.loc.shape[-1]
+
+    @property
+    def complete(self) -> Tensor:
+        """Rows whose every block has a posterior, (N,) bool."""
+        return self.observed.all(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Posterior means, (N, D)."""
+        return self._blank(self.posterior().mean, None)
+
+    def posterior(self, rows: Tensor | None = None) -> Mixture:
+        """Posteriors of the rows, batch shape (n,); empirical draws are normals of scale 0, only to be sampled."""
+        scale = torch.zeros_like(self.loc) if self.scale is None else self.scale
+        family = FAMILIES.get(self.family, Normal)
+        if rows is None:
+            return Mixture(self.weights, family(self.loc, scale))
+        return Mixture(self.weights[rows], family(self.loc[rows], scale[rows]))
+
+    def draw(self, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
+        """One fresh posterior draw for each of the rows, (n, D); int64 `rows` may repeat, None means all."""
+        return self._blank(self.posterior(rows).rsample((), generator), rows)
+
+    def select(self, rows: Tensor) -> Codes:
+        """The codes of some rows, given by int64 indices or a bool mask."""
+        index = rows.nonzero().squeeze(-1) if rows.dtype == torch.bool else rows
+        return replace(
+            self,
+            loc=self.loc[index],
+            scale=None if self.scale is None else self.scale[index],
+            weights=self.weights[index],
+            observed=self.observed[index],
+            labels=None if self.labels is None else self.labels[index],
+            ids=None if self.ids is None else [self.ids[row] for row in index.tolist()],
+        )
+
+    def split(self, z: Tensor) -> dict[str, Tensor]:
+        """The blocks of code vectors (…, D): name → (…, *shape)."""
+        parts = z.split([block.size for block in self.layout], dim=-1)
+        return {
+            block.name: part.reshape(*z.shape[:-1], *block.shape)
+            for block, part in zip(self.layout, parts, strict=True)
+        }
+
+    def _known(self) -> Tensor:
+        """Coordinates that have a posterior, (N, D) bool."""
+        sizes = torch.tensor([block.size for block in self.layout], device=self.observed.device)
+        return self.observed.repeat_interleave(sizes, dim=1)
+
+    def _blank(self, z: Tensor, rows: Tensor | None) -> Tensor:
+        if bool(self.observed.all()):
+            return z
+        known = self._known()
+        return z.masked_fill(~(known if rows is None else known[rows]), torch.nan)
+
+    def _check_shapes(self) -> None:
+        if self.family not in (*FAMILIES, EMPIRICAL):
+            known = ", ".join((*FAMILIES, EMPIRICAL))
+            raise ValueError(f"codes: family is {self.family!r}, expected one of {known}")
+        if self.loc.ndim != 3 or 0 in self.loc.shape:
+            raise ValueError(
+                f"codes: loc has shape {tuple(self.loc.shape)}, expected (N, C, D), none of them 0"
+            )
+        N, C, D = self.loc.shape
+        if sum(block.size for block in self.layout) != D:
+            blocks = ", ".join(f"{block.name} {block.shape}" for block in self.layout)
+            raise ValueError(
+                f"codes: loc has {D} dimensions, expected the sizes of the blocks ({blocks}) to sum to them"
+            )
+        if (self.scale is None) != (self.family == EMPIRICAL):
+            raise ValueError(f"codes: scale must be given for posteriors and left out for {EMPIRICAL} draws")
+        expected = {"scale": (N, C, D), "weights": (N, C), "observed": (N, len(self.layout)), "labels": (N,)}
+        for name, shape in expected.items():
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape) != shape:
+                raise ValueError(
+                    f"codes: {name} has shape {tuple(value.shape)}, expected {shape} as loc has it"
+                )
+        if self.ids is not None and len(self.ids) != N:
+            raise ValueError(f"codes: found {len(self.ids)} ids, expected one for each of the {N} rows")
+
+    def _check_values(self) -> None:
+        known = self._known().unsqueeze(1)
+        if not bool((self.loc.isfinite() | ~known).all()):
+            raise ValueError(
+                "codes: loc holds NaN or infinity, expected finite numbers: encode the data again"
+            )
+        if self.scale is not None and not bool((((self.scale > 0) & self.scale.isfinite()) | ~known).all()):
+            raise ValueError(
+                "codes: scale holds numbers that are not positive and finite: encode the data again"
+            )
+        total = self.weights.sum(-1)
+        if not bool((self.weights >= 0).all() and ((total - 1).abs() < 1e-3).all()):
+            raise ValueError(
+                "codes: weights must be probabilities that sum to 1 over the components of each row"
+            )
+        if self.labels is None:
+            return
+        if self.labels.dtype != torch.int64:
+            raise ValueError(f"codes: labels have type {self.labels.dtype}, expected torch.int64")
+        highest = float("inf") if self.label_names is None else len(self.label_names) - 1
+        if int(self.labels.min()) < 0 or int(self.labels.max()) > highest:
+            found = f"{int(self.labels.min())} to {int(self.labels.max())}"
+            raise ValueError(f"codes: labels run from {found}, expected 0 to {highest}")
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """The affine map x = L⁻¹(z − m) under which codes have mean 0 and covariance I.
+
+    Args:
+        loc: m, (D,).
+        root: L, (D, D), lower triangular with a positive diagonal: the Cholesky factor of the covariance.
+    """
+
+    loc: Tensor
+    root: Tensor
+
+    JITTER = 1e-6
+    """Added to the covariance's diagonal, times its mean: a constant coordinate stays invertible."""
+
+    @classmethod
+    def identity(cls, loc: Tensor) -> Self:
+        """The map that changes nothing, with the size and type of `loc` (D,)."""
+        return cls(torch.zeros_like(loc), torch.eye(len(loc), dtype=loc.dtype, device=loc.device))
+
+    @classmethod
+    def fit(cls, codes: Codes) -> Self:
+        """Whitening of the aggregated posterior, in closed form: Cov z = Cov E[z | x] + E Cov[z | x]."""
+        posterior = codes.posterior()
+        weights = posterior.weights.double().flatten() / len(codes)  # (N·C,)
+        centres = posterior.components.loc.double().flatten(0, 1)  # (N·C, D)
+        mean = weights @ centres
+        noise = weights @ posterior.components.variance.double().flatten(0, 1)
+        centres = centres - mean
+        covariance = (centres * weights.unsqueeze(-1)).T @ centres + noise.diag()
+        jitter = cls.JITTER * covariance.diagonal().mean().clamp_min(1e-12)
+        root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean), dtype=mean.dtype))
+        return cls(mean.to(codes.loc.dtype), root.to(codes.loc.dtype))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Whitened codes of z (n, D)."""
+        return torch.linalg.solve_triangular(self.root, (z - self.loc).T, upper=False).T
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Codes of whitened x (n, D)."""
+        return self.loc + x @ self.root.T
+
+    @property
+    def log_det(self) -> Tensor:
+        """log |dx/dz|, a number."""
+        return -self.root.diagonal().log().sum()

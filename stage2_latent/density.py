@@ -1,0 +1,365 @@
+"""The contract that every density of latent codes keeps."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from stage1_vae.distributions import Block, Mixture
+from stage2_latent.codes import Codes, Whitening
+from stage2_latent.draws import Classes, Draws, pick, split
+
+Progress = Callable[[dict[str, float]], None]
+Record = Callable[..., None]
+
+FLOATS = 2**24
+"""Numbers that a temporary of `log_prob` may hold: rows beyond are evaluated in further chunks."""
+
+
+class Encoder(Protocol):
+    """A frozen autoencoder's encoder, as densities that learn pseudo-inputs see it."""
+
+    def inputs(self, rows: Tensor) -> dict[str, Tensor]:
+        """The data of some rows of the codes, one tensor (n, *shape) a modality."""
+
+    def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
+        """Their posteriors over the code vector, batch shape (n,), differentiable in the inputs."""
+
+
+class Density(ABC):
+    """p(z), or p(z | label), over the code vector of all blocks at once: what replaces the autoencoder's prior.
+
+    A final class names itself, declares what it can do, and fills in the hooks at the end; checks, labels,
+    whitening with its log-determinant, chunking and the state are written here, once.
+
+    - `fit` draws fresh posterior samples at every pass, from rows whose every block is observed; the others are
+      counted in `rows["left_out"]`. Codes with labels give one conditional density a label and p(label) as counted.
+      Without validation codes a tenth of the rows is set apart as such.
+    - `log_prob(z, labels)` is log p(z | label); without labels it is log p(z) = log Σ_y p(y) p(z | y), and gradients
+      flow to z. It is normalised when `exact_log_prob` is declared.
+    - `sample(n, labels=…)` draws rows independently, the i-th for the i-th label asked for; without labels they are
+      drawn from p(label) first. Codes drawn carry their labels where the density has labels.
+    - `condition({block: values})` draws the other blocks given these, when `conditional` is declared.
+    - `state()` gives plain tensors and a JSON-able dictionary, from which `from_state` rebuilds the density bit by bit.
+    - Every random number comes from the generator handed in (None: a new one with seed 0); global ones are untouched.
+
+    Constructor keywords are the options: unknown ones and impossible values raise a ValueError of one sentence, as does
+    every other misuse.
+
+    Attributes:
+        layout: the blocks of the code vector.
+        classes: the labels it knows and their probabilities.
+        history: one row a pass, {"step", "train_log_likelihood", "validation_log_likelihood", …}: means of
+            log p(z | y) in nats.
+        rows: numbers of training rows {"used": n, "left_out": n}.
+    """
+
+    name: ClassVar[str]
+    exact_log_prob: ClassVar[bool] = True
+    """`log_prob` is a normalised density."""
+    conditional: ClassVar[bool] = False
+    """`condition` is there."""
+    labelled: ClassVar[bool] = True
+    """Learns p(z | label) from codes with labels."""
+    needs_encoder: ClassVar[bool] = False
+    """`fit` must be handed an encoder."""
+    stores_training_codes: ClassVar[bool] = False
+    """The state holds codes of training rows: it memorises, and says so."""
+    whitens: ClassVar[bool] = True
+    """The hooks see whitened codes; otherwise the codes as they are."""
+
+    options: dict[str, Any]
+    layout: tuple[Block, ...]
+    whitening: Whitening
+    classes: Classes
+    rows: dict[str, int]
+    history: list[dict[str, float]]
+
+    def __init_subclass__(cls) -> None:
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+
+    def __new__(cls, **options: Any) -> Self:
+        """A density that keeps its options, checked against the constructor's signature."""
+        density = super().__new__(cls)
+        parameters = inspect.signature(cls).parameters
+        for name in options.keys() - parameters.keys():
+            known = ", ".join(parameters) or "none"
+            raise ValueError(f"density {cls.name}: unknown option {name!r}, expected one of: {known}")
+        density.options = {name: parameter.default for name, parameter in parameters.items()} | options
+        return density
+
+    def __init__(self) -> None:
+        self.history = []
+
+    # What users call
+
+    def fit(
+        self,
+        codes: Codes,
+        validation: Codes | None = None,
+        generator: torch.Generator | None = None,
+        encoder: Encoder | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Fits the density to codes; `progress` is called with each new row of `history`."""
+        generator = generator or torch.Generator().manual_seed(0)
+        if self.needs_encoder and encoder is None:
+            raise ValueError(f"density {self.name}: no encoder was given, expected fit(codes, encoder=…)")
+        self._check_pair(codes, validation)
+        complete = codes.select(codes.complete)
+        self.layout, self.history = codes.layout, []
+        self.rows = {"used": len(complete), "left_out": len(codes) - len(complete)}
+        self.classes = Classes.fit(complete, self.labelled)
+        self.whitening = Whitening.fit(complete) if self.whitens else Whitening.identity(codes.loc[0, 0])
+        train, held_out = split(codes, validation, self.classes, self.whitening, generator)
+        self._fit(train, held_out, generator, encoder, self._recorder(progress))
+        return self
+
+    def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log p(z | label) of codes (N, D), or log p(z) without labels: (N,)."""
+        z = self._check_codes(z)
+        rows = max(1, FLOATS // self._floats_per_row())
+        asked = None if labels is None else self._class_of(labels, len(z))
+        chunks = range(0, len(z), rows)
+        parts = [
+            self._evaluate(z[i : i + rows], None if asked is None else asked[i : i + rows]) for i in chunks
+        ]
+        return torch.cat(parts)
+
+    def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Codes:
+        """n independent draws, as empirical codes; the i-th has the i-th of the labels, when they are given."""
+        self._check_fitted()
+        if n < 1:
+            raise ValueError(f"density {self.name}: {n} samples asked for, expected 1 at least")
+        generator = generator or torch.Generator().manual_seed(0)
+        if labels is None:
+            chosen = pick(
+                self.classes.probabilities.unsqueeze(0), torch.zeros(n, dtype=torch.int64), generator
+            )
+        else:
+            chosen = self._class_of(labels, n)
+        return self._as_codes(self.whitening.inverse(self._sample(chosen, generator)), chosen)
+
+    def condition(
+        self,
+        given: Mapping[str, Tensor],
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> Codes:
+        """One draw of the whole vector for each row of the blocks given, {name: (N, *shape)}, which it keeps."""
+        self._check_fitted()
+        if not self.conditional:
+            raise ValueError(
+                f"density {self.name}: cannot draw some blocks given others, expected gmm or vamp"
+            )
+        z, known = self._check_given(given)
+        generator = generator or torch.Generator().manual_seed(0)
+        asked = None if labels is None else self._class_of(labels, len(z))
+        drawn, chosen = self._condition(z, known, asked, generator)
+        return self._as_codes(torch.where(known, z, drawn), chosen)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Named tensors and a JSON-able dictionary that hold all that was learned."""
+        self._check_fitted()
+        tensors = {
+            "whitening.loc": self.whitening.loc,
+            "whitening.root": self.whitening.root,
+            "classes.labels": self.classes.labels,
+            "classes.probabilities": self.classes.probabilities,
+            **self._tensors(),
+        }
+        meta = {
+            "density": self.name,
+            "options": self.options,
+            "layout": [
+                {"name": block.name, "shape": list(block.shape), "owner": block.owner}
+                for block in self.layout
+            ],
+            "label_names": None if self.classes.names is None else list(self.classes.names),
+            "rows": self.rows,
+            "learned": self._learned(),
+        }
+        return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, meta
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
+        """The density that `state` described."""
+        if meta.get("density") != cls.name:
+            raise ValueError(
+                f"density {cls.name}: the state is of {meta.get('density')!r}, expected {cls.name!r}"
+            )
+        density = cls(**meta["options"])
+        density.layout = tuple(
+            Block(block["name"], tuple(block["shape"]), block["owner"]) for block in meta["layout"]
+        )
+        names = meta["label_names"]
+        density.classes = Classes(
+            tensors["classes.labels"],
+            tensors["classes.probabilities"],
+            None if names is None else tuple(names),
+        )
+        density.rows = dict(meta["rows"])
+        density.whitening = Whitening(tensors["whitening.loc"], tensors["whitening.root"])
+        density._restore(tensors, meta["learned"])
+        return density
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """The same density in another floating type; it is fitted in that of the codes."""
+        tensors, meta = self.state()
+        cast = {
+            name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()
+        }
+        return self.from_state(cast, meta)
+
+    # What a final class fills in. `x` are codes (n, D), whitened if `whitens`; classes are indices 0 … K − 1
+
+    @abstractmethod
+    def _fit(
+        self,
+        train: Draws,
+        validation: Draws,
+        generator: torch.Generator,
+        encoder: Encoder | None,
+        record: Record,
+    ) -> None:
+        """Learns p(x | class) of each class; `record(train=…, validation=…)` notes mean log p(x | class) of a pass."""
+
+    @abstractmethod
+    def _log_prob(self, x: Tensor, index: int) -> Tensor:
+        """log p(x | class index), (n,)."""
+
+    @abstractmethod
+    def _sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw x for each of the classes (n,): (n, D)."""
+
+    @abstractmethod
+    def _tensors(self) -> dict[str, Tensor]:
+        """Learned tensors."""
+
+    @abstractmethod
+    def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
+        """Takes learned values back from `_tensors` and `_learned`."""
+
+    def _learned(self) -> dict[str, Any]:
+        """Learned values that are not tensors, JSON-able."""
+        return {}
+
+    def _condition(
+        self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draws (n, D) given the coordinates of z marked in `known` (D,), not whitened, and their classes (n,)."""
+        raise NotImplementedError
+
+    def _floats_per_row(self) -> int:
+        """Numbers that `log_prob` holds at once for a row."""
+        return len(self.whitening.loc)
+
+    # Shared parts
+
+    def mean_log_prob(self, x: Tensor, classes: Tensor) -> float:
+        """Mean of log p(x | class) over rows of whitened codes, as `record` wants it."""
+        with torch.no_grad():
+            return float(self._of_classes(x, classes).mean())
+
+    def _evaluate(self, z: Tensor, classes: Tensor | None) -> Tensor:
+        x = self.whitening.forward(z)
+        if classes is not None:
+            return self._of_classes(x, classes) + self.whitening.log_det
+        joint = torch.stack([self._log_prob(x, index) for index in range(len(self.classes))], dim=-1)
+        return (joint + self.classes.probabilities.log()).logsumexp(-1) + self.whitening.log_det
+
+    def _of_classes(self, x: Tensor, classes: Tensor) -> Tensor:
+        """log p(x | class) of each row, evaluated class by class."""
+        present = classes.unique().tolist()
+        rows = [(classes == index).nonzero().squeeze(-1) for index in present]
+        values = torch.cat([self._log_prob(x[row], index) for row, index in zip(rows, present, strict=True)])
+        return values[torch.cat(rows).argsort()]
+
+    def _recorder(self, progress: Progress | None) -> Record:
+        def record(train: float, validation: float, **extra: float) -> None:
+            shift = float(self.whitening.log_det)
+            row = {
+                "step": len(self.history) + 1,
+                "train_log_likelihood": train + shift,
+                "validation_log_likelihood": validation + shift,
+                **extra,
+            }
+            self.history.append(row)
+            if progress is not None:
+                progress(row)
+
+        return record
+
+    def _as_codes(self, z: Tensor, classes: Tensor) -> Codes:
+        labels = self.classes.labels[classes] if self.classes.labelled else None
+        return Codes.empirical(self.layout, z, labels, self.classes.names)
+
+    # Checks
+
+    def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
+        if int(codes.complete.sum()) < 2:
+            raise ValueError(
+                f"density {self.name}: {int(codes.complete.sum())} rows of the codes have every block observed, "
+                "expected 2 at least: encode more rows"
+            )
+        if validation is not None and validation.layout != codes.layout:
+            raise ValueError(
+                f"density {self.name}: validation codes have the blocks {validation.layout}, "
+                f"expected those of the training codes, {codes.layout}"
+            )
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "whitening"):
+            raise ValueError(f"density {self.name}: not fitted yet, call fit(codes) first")
+
+    def _check_codes(self, z: Tensor) -> Tensor:
+        self._check_fitted()
+        D = len(self.whitening.loc)
+        if z.ndim != 2 or z.shape[1] != D or not len(z):
+            raise ValueError(f"density {self.name}: codes have shape {tuple(z.shape)}, expected (N, {D})")
+        if not bool(z.isfinite().all()):
+            raise ValueError(f"density {self.name}: codes hold NaN or infinity, expected finite numbers")
+        return z.to(self.whitening.loc)
+
+    def _class_of(self, labels: Tensor, n: int) -> Tensor:
+        labels = torch.as_tensor(labels)
+        if not self.classes.labelled:
+            raise ValueError(f"density {self.name}: fitted without labels, expected labels=None")
+        if labels.is_floating_point() or tuple(labels.shape) != (n,):
+            found = f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise ValueError(f"density {self.name}: labels are {found}, expected integers of shape ({n},)")
+        index = self.classes.index(labels.long())
+        if bool((index < 0).any()):
+            known = ", ".join(map(str, self.classes.labels.tolist()))
+            raise ValueError(
+                f"density {self.name}: label {int(labels[index < 0][0])} is unknown, expected one of {known}"
+            )
+        return index
+
+    def _check_given(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The given blocks as vectors (N, D), 0 elsewhere, and the mask (D,) of their coordinates."""
+        blocks = {block.name: block for block in self.layout}
+        unknown = [name for name in given if name not in blocks]
+        if unknown or not given:
+            found = repr(unknown[0]) if unknown else "none"
+            raise ValueError(
+                f"density {self.name}: given block {found}, expected some of {', '.join(blocks)}"
+            )
+        count = len(next(iter(given.values())))
+        parts, known = [], []
+        for name, block in blocks.items():
+            value = given.get(name, self.whitening.loc.new_zeros(count, *block.shape))
+            if tuple(value.shape) != (count, *block.shape):
+                raise ValueError(
+                    f"density {self.name}: block {name!r} has shape {tuple(value.shape)}, "
+                    f"expected {(count, *block.shape)}"
+                )
+            parts.append(value.reshape(count, block.size))
+            known.append(torch.full((block.size,), name in given))
+        return self._check_codes(torch.cat(parts, dim=1)), torch.cat(known)

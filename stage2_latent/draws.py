@@ -1,0 +1,150 @@
+"""What a density is fitted on: classes, and fresh posterior draws of the rows of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from stage2_latent.codes import Codes, Whitening
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The K labels that a density knows, ascending; a single class −1 when there are no labels.
+
+    Args:
+        labels: (K,) int64.
+        probabilities: p(label), (K,).
+        names: the names of all labels that may occur, or None.
+    """
+
+    labels: Tensor
+    probabilities: Tensor
+    names: tuple[str, ...] | None = None
+
+    @classmethod
+    def fit(cls, codes: Codes, labelled: bool) -> Self:
+        """The labels that occur, with their frequencies."""
+        if not labelled or codes.labels is None:
+            return cls(torch.tensor([-1]), torch.ones(1, dtype=codes.loc.dtype))
+        labels, counts = codes.labels.unique(return_counts=True)
+        return cls(labels, (counts.double() / counts.sum()).to(codes.loc.dtype), codes.label_names)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return int(self.labels[0]) >= 0
+
+    def index(self, labels: Tensor) -> Tensor:
+        """Index of the class of each label, −1 for a label that never occurred: (n,)."""
+        place = torch.searchsorted(self.labels, labels).clamp_max(len(self) - 1)
+        return torch.where(self.labels[place] == labels, place, -1)
+
+    def of(self, codes: Codes) -> Tensor:
+        """Index of the class of each row of codes, −1 for a label that never occurred: (N,)."""
+        if not self.labelled:
+            return torch.zeros(len(codes), dtype=torch.int64)
+        if codes.labels is None:
+            raise ValueError(
+                "codes: validation codes have no labels, expected labels as the training codes have"
+            )
+        return self.index(codes.labels)
+
+
+class Draws:
+    """Fresh posterior draws, whitened, of some rows of a table of codes.
+
+    Args:
+        codes: the whole table.
+        rows: (n,) rows of it to draw from, complete and of known classes.
+        classes: (n,) class of each of these rows, indices 0 … K − 1.
+        whitening: applied to each draw.
+        count: K.
+    """
+
+    def __init__(self, codes: Codes, rows: Tensor, classes: Tensor, whitening: Whitening, count: int) -> None:
+        order = classes.argsort(stable=True)
+        self.codes, self.rows, self.classes, self.whitening = codes, rows[order], classes[order], whitening
+        self.counts = torch.bincount(classes, minlength=count)  # (K,) rows of each class
+        self._start = self.counts.cumsum(0) - self.counts
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, generator: torch.Generator, index: Tensor | None = None) -> Tensor:
+        """One fresh draw for each of `rows`, or for those at `index`: (n, D)."""
+        rows = self.rows if index is None else self.rows[index]
+        return self.whitening.forward(self.codes.draw(generator, rows))
+
+    def repeated(self, times: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Several draws of every row, and their classes: (times·n, D) and (times·n,)."""
+        draws = torch.cat([self.draw(generator) for _ in range(times)])
+        return draws, self.classes.repeat(times)
+
+    def shuffled(self, generator: torch.Generator) -> Self:
+        """The same draws with the rows of each class in random order."""
+        order = torch.randperm(len(self), generator=generator)
+        count = len(self.counts)
+        return type(self)(self.codes, self.rows[order], self.classes[order], self.whitening, count)
+
+    def places(self, step: int, size: int) -> Tensor:
+        """Places in `rows` of the step-th batch of every class, (K, size): each class goes round its rows in order."""
+        turn = torch.arange(step * size, (step + 1) * size)
+        return self._start.unsqueeze(-1) + turn % self.counts.unsqueeze(-1)
+
+    def balanced(self, step: int, size: int, generator: torch.Generator) -> Tensor:
+        """Fresh draws of the step-th batch, as many rows of every class: (K, size, D)."""
+        places = self.places(step, size)
+        return self.draw(generator, places.flatten()).unflatten(0, tuple(places.shape))
+
+
+def split(
+    codes: Codes, validation: Codes | None, classes: Classes, whitening: Whitening, generator: torch.Generator
+) -> tuple[Draws, Draws]:
+    """Draws to fit and draws held out, of complete rows; without validation codes a tenth of each class is held out."""
+
+    def draws(source: Codes, chosen: Tensor) -> Draws:
+        rows = chosen.nonzero().squeeze(-1)
+        return Draws(source, rows, classes.of(source)[rows], whitening, len(classes))
+
+    train = codes.complete
+    if validation is None:
+        shuffled = draws(codes, train).shuffled(generator)
+        rank = torch.arange(len(shuffled)) - shuffled._start[shuffled.classes]
+        tenth = shuffled.rows[(rank % 10 == 0) & (shuffled.counts[shuffled.classes] > 1)]
+        held_out = torch.zeros_like(train).index_fill(0, tenth, True)
+        train, validation = train & ~held_out, codes
+    else:
+        held_out = validation.complete & (classes.of(validation) >= 0)
+    if not bool(held_out.any()):
+        raise ValueError("codes: no validation row is complete and of a label that the training codes have")
+    return draws(codes, train), draws(validation, held_out)
+
+
+def pick(probabilities: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """An index drawn for each row n from the distribution probabilities[rows[n]], (K, T) and (n,) → (n,).
+
+    One search in the K cumulative distributions laid end to end, so that the (n, T) table is never made.
+    """
+    cumulative = probabilities.double().cumsum(-1)  # (K, T)
+    cumulative = cumulative / cumulative[:, -1:]
+    ends = cumulative + torch.arange(len(cumulative), device=cumulative.device).unsqueeze(-1)
+    uniform = torch.rand(len(rows), generator=generator, dtype=torch.float64, device=cumulative.device)
+    place = torch.searchsorted(ends.flatten(), rows + uniform, right=True)
+    return place - rows * probabilities.shape[-1]
+
+
+def pick_given(joint: Tensor, classes: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A class and a component drawn for each row from log-probabilities (n, K, T), within `classes` (n,) if given."""
+    K, T = joint.shape[1:]
+    if classes is not None:
+        others = torch.arange(K, device=joint.device) != classes.unsqueeze(-1)
+        joint = joint.masked_fill(others.unsqueeze(-1), -torch.inf)
+    place = torch.multinomial(joint.flatten(1).softmax(-1), 1, generator=generator).squeeze(-1)
+    return place // T, place % T

@@ -1,0 +1,108 @@
+"""VampPrior after the fact: a mixture of the encoder's posteriors at learned pseudo-inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stage1_vae.distributions import FAMILIES
+from stage2_latent.density import Encoder, Record
+from stage2_latent.diagonal import DiagonalMixture
+from stage2_latent.draws import Draws
+from stage2_latent.options import number, whole
+
+FLOATS = 2**22
+"""Numbers that a temporary of one optimisation step may hold."""
+
+
+class Vamp(DiagonalMixture):
+    """p(z | y) = Σ_k w_yk q(z | u_yk) (Tomczak & Welling 2018, arXiv 1705.07120), the autoencoder already trained.
+
+    The pseudo-inputs u start from training rows of their label and follow, with the weights, the gradient of the
+    log-likelihood of fresh posterior draws through the frozen encoder. A posterior that is itself a mixture of C
+    components gives C components. Only weights, locations and scales of the components are kept, at the step with
+    the highest held-out log-likelihood: no encoder, no data.
+
+    Args:
+        pseudo_inputs: their number over all labels, dealt evenly.
+        steps: optimisation steps, each of which encodes every pseudo-input once.
+        learning_rate: of Adam, for the pseudo-inputs.
+        weight_learning_rate: of Adam, for the logits of the weights.
+        batch: draws of each label in a step, at most.
+    """
+
+    name = "vamp"
+    needs_encoder = True
+
+    EVERY = 5
+    """Steps between two looks at the validation codes."""
+
+    def __init__(
+        self,
+        *,
+        pseudo_inputs: int = 500,
+        steps: int = 100,
+        learning_rate: float = 0.01,
+        weight_learning_rate: float = 0.05,
+        batch: int = 512,
+    ) -> None:
+        super().__init__()
+        self.pseudo_inputs = whole("pseudo_inputs", pseudo_inputs)
+        self.steps = whole("steps", steps, low=self.EVERY)
+        self.learning_rate = number("learning_rate", learning_rate)
+        self.weight_learning_rate = number("weight_learning_rate", weight_learning_rate)
+        self.batch = whole("batch", batch)
+
+    def _fit(
+        self,
+        train: Draws,
+        validation: Draws,
+        generator: torch.Generator,
+        encoder: Encoder | None,
+        record: Record,
+    ) -> None:
+        assert encoder is not None
+        train = train.shuffled(generator)
+        count = max(1, self.pseudo_inputs // len(self.classes))
+        started = encoder.inputs(train.rows[train.places(0, count)].flatten())
+        inputs = {name: value.detach().clone().requires_grad_() for name, value in started.items()}
+        logits = torch.zeros(len(self.classes), count, dtype=train.codes.loc.dtype, requires_grad=True)
+        groups = [
+            {"params": list(inputs.values()), "lr": self.learning_rate},
+            {"params": [logits], "lr": self.weight_learning_rate},
+        ]
+        optimiser = torch.optim.Adam(groups)
+        held_out = validation.repeated(4, generator)
+        best, chosen = -torch.inf, None
+        for step in range(self.steps):
+            self._encode(encoder, inputs, logits)
+            size = max(1, min(self.batch, FLOATS // self.loc.numel()))
+            likelihood = self._likelihood(train.balanced(step, size, generator))
+            if step % self.EVERY == 0 or step == self.steps - 1:
+                score = self.mean_log_prob(*held_out)
+                record(train=float(likelihood.detach() @ self.classes.probabilities), validation=score)
+                if score > best:
+                    best, chosen = score, {name: value.detach() for name, value in self._tensors().items()}
+            optimiser.zero_grad()
+            (-likelihood.sum()).backward()
+            optimiser.step()
+        assert chosen is not None
+        self._restore(chosen, self._learned())
+
+    def _encode(self, encoder: Encoder, inputs: dict[str, Tensor], logits: Tensor) -> None:
+        """Takes the posteriors of the pseudo-inputs, K·count of them with C components each, as (K, count·C)."""
+        posterior = encoder(inputs)
+        parts = posterior.components
+        shape = (len(self.classes), -1)
+        self.family = parts.name
+        within = posterior.weights.clamp_min(torch.finfo(logits.dtype).tiny).log()  # (K·count, C)
+        weights = logits.log_softmax(-1).reshape(-1, 1) + within
+        self.log_weights = weights.reshape(shape)
+        self.loc = parts.loc.to(logits).reshape(*shape, parts.loc.shape[-1])
+        self.scale = parts.scale.to(logits).expand_as(parts.loc).reshape(self.loc.shape)
+
+    def _likelihood(self, x: Tensor) -> Tensor:
+        """Mean of log p(x | k) over points (K, B, D): (K,)."""
+        family = FAMILIES[self.family](self.loc.unsqueeze(1), self.scale.unsqueeze(1))
+        joint = self.log_weights.unsqueeze(1) + family.log_prob(x.unsqueeze(2))  # (K, B, T)
+        return joint.logsumexp(-1).mean(-1)
