@@ -163,26 +163,23 @@ class DatasetWriter:
         self.label_names = label_names if labels else None
         self.provenance = provenance
         self._written = np.zeros(samples, bool)
-        self._stack = ExitStack()
 
     def __enter__(self) -> DatasetWriter:
-        temporary = self._stack.enter_context(publish(self.folder))
-        _write_manifest(temporary, self.modalities, self.samples, self.label_names, self.provenance)
         shapes: dict[str, tuple[tuple[int, ...], Any]] = {
             m.name: (m.shape, np.float32) for m in self.modalities
         }
         if self.label_names is not None:
             shapes["labels"] = ((), np.int64)
-        try:
+        with ExitStack() as stack:  # undoes what was opened if the rest cannot be
+            temporary = stack.enter_context(publish(self.folder))
+            _write_manifest(temporary, self.modalities, self.samples, self.label_names, self.provenance)
             self._arrays = {
-                name: self._stack.enter_context(
+                name: stack.enter_context(
                     ArrayWriter(temporary / f"{name}.npy", (self.samples, *shape), dtype)
                 )
                 for name, (shape, dtype) in shapes.items()
             }
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def write(self, start: int, data: dict[str, np.ndarray], labels: np.ndarray | None = None) -> None:

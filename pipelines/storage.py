@@ -81,18 +81,19 @@ def publish(folder: Path) -> Iterator[Path]:
     'hello'
     """
     folder = Path(os.path.abspath(folder))
-    temporary = _partial(folder)
+    temporary, old = _partial(folder), _partial(folder)
     temporary.mkdir()
     try:
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
-        old = _partial(folder)
         with suppress(FileNotFoundError):
             folder.rename(old)
         temporary.rename(folder)
         _sync(folder.parent)
     except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _remove(old)
@@ -156,6 +157,12 @@ def read_json(path: Path) -> dict[str, Any]:
 # ---- arrays ----------------------------------------------------------------------------------------------
 
 
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
 class ArrayWriter:
     """An .npy file of a known shape that is written in pieces, with no array in memory.
 
@@ -171,10 +178,7 @@ class ArrayWriter:
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
-        descr = np.lib.format.dtype_to_descr(self.dtype)
-        np.lib.format.write_array_header_1_0(
-            self._file, {"descr": descr, "fortran_order": False, "shape": shape}
-        )
+        _write_header(self._file, shape, self.dtype)
         self._origin = self._file.tell()
 
     def write(self, start: int, rows: np.ndarray) -> None:
@@ -194,8 +198,11 @@ class ArrayWriter:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """One .npy file in C order; a ValueError refuses an array of objects, which would need a pickle."""
+    if array.dtype.hasobject:
+        raise ValueError(f"{path}: an array of objects would need a pickle; give it a type of fixed size")
     with _publish_file(path) as file:
-        np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
+        _write_header(file, array.shape, array.dtype)
+        file.write(np.ascontiguousarray(array).data)  # not NumPy's tofile, which does not say what failed
 
 
 def load_array(path: Path, mmap: bool = True) -> np.ndarray:

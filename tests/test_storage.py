@@ -1,0 +1,355 @@
+"""Publishing whole or not at all, refusing what is broken, and the hashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.errors import UserError
+from pipelines.storage import (
+    ArrayWriter,
+    folder_hash,
+    load_array,
+    load_artefact,
+    publish,
+    read_json,
+    save_array,
+    save_artefact,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """The system refuses every write beyond 4 kB of a file, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def old_folder(root: Path) -> Path:
+    folder = root / "model"
+    with publish(folder) as new:
+        (new / "old.txt").write_text("old")
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_publish_replaces_the_whole_folder(tmp_path: Path) -> None:
+    folder = old_folder(tmp_path)
+    with publish(folder) as new:
+        (new / "new.txt").write_text("new")
+        assert content(folder) == {"old.txt": "old"}
+    assert content(folder) == {"new.txt": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_publish_makes_parents_and_respects_the_umask(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    with publish(tmp_path / "a/b/c"):
+        pass
+    assert (tmp_path / "a/b/c").stat().st_mode == plain.stat().st_mode
+
+
+def test_publish_replaces_a_file_and_follows_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model").write_text("a file")
+    with publish(Path("model")) as new:
+        (new / "new.txt").write_text("new")
+    assert content(Path("model")) == {"new.txt": "new"}
+
+
+def test_a_file_in_the_way_of_the_parents_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(OSError, match="exists"), publish(tmp_path / "a/b"):
+        pass
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_publish_keeps_the_old_folder_on_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    folder = old_folder(tmp_path)
+    with pytest.raises(error), publish(folder) as new:
+        (new / "half.txt").write_text("half")
+        raise error
+    assert content(folder) == {"old.txt": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_publish_puts_the_old_folder_back_when_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = old_folder(tmp_path)
+    with pytest.raises(FileNotFoundError), publish(folder) as new:
+        new.rmdir()
+        monkeypatch.setattr("pipelines.storage._sync", lambda path: None)
+    assert content(folder) == {"old.txt": "old"}
+
+
+def test_a_full_disk_keeps_the_old_folder(tmp_path: Path, small_disk: None) -> None:
+    folder = old_folder(tmp_path)
+    with pytest.raises(OSError, match="too large"):
+        save_artefact(folder, "thing", {}, arrays={"big": np.zeros(10_000)})
+    assert content(folder) == {"old.txt": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, small_disk: None) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(OSError, match="too large"):
+        write_bytes(tmp_path / "a.txt", bytes(10_000))
+    assert content(tmp_path) == {"a.txt": "old"}
+
+
+def test_a_failing_sync_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = old_folder(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"), publish(folder) as new, monkeypatch.context() as patch:
+        (new / "half.txt").write_text("half")
+        patch.setattr(os, "fsync", full)
+        write_text(new / "more.txt", "more")
+    assert content(folder) == {"old.txt": "old"}
+
+
+@pytest.mark.parametrize(
+    "writing",
+    [
+        "with publish(target) as new:\n (new / 'half.txt').write_text('half'); wait()",
+        "with _publish_file(target / 'old.txt') as file:\n file.write(b'half'); file.flush(); wait()",
+    ],
+    ids=["folder", "file"],
+)
+def test_a_kill_in_the_middle_keeps_the_old_and_is_swept_later(tmp_path: Path, writing: str) -> None:
+    folder = old_folder(tmp_path)
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom pipelines.storage import publish, _publish_file\n"
+        "def wait(): print('now', flush=True); time.sleep(60)\n"
+        f"target = Path(sys.argv[1])\n{writing}\n"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGKILL)
+    assert (folder / "old.txt").read_text() == "old"
+    assert len(list(tmp_path.rglob(".*.partial"))) == 1
+    write_text(folder / "old.txt", "older")
+    with publish(folder):
+        assert len(list(tmp_path.rglob(".*.partial"))) == 1
+    assert not list(tmp_path.rglob(".*.partial"))
+
+
+def test_the_partial_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / f".model.{os.getppid()}-12345678.partial"
+    other.mkdir()
+    old_folder(tmp_path)
+    assert other.exists()
+
+
+def test_json_bytes_are_stable_and_plain(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": np.float64(0.5), "a": np.arange(2), "c": "é"})
+    assert (tmp_path / "a.json").read_text() == (
+        '{\n  "a": [\n    0,\n    1\n  ],\n  "b": 0.5,\n  "c": "é"\n}\n'
+    )
+    assert read_json(tmp_path / "a.json") == {"a": [0, 1], "b": 0.5, "c": "é"}
+
+
+@pytest.mark.parametrize(("value", "error"), [({"a": float("nan")}, ValueError), ({"a": {1, 2}}, TypeError)])
+def test_json_refuses_what_is_no_json(tmp_path: Path, value: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        write_json(tmp_path / "a.json", value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text", [None, '{"a": ', "[1]", b"\xff\xfe"], ids=["missing", "cut", "list", "bytes"]
+)
+def test_json_that_cannot_be_read(tmp_path: Path, text: str | bytes | None) -> None:
+    path = tmp_path / "a.json"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=r"a\.json: "):
+        read_json(path)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (0, 4), (5, 2, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "<U5"])
+def test_arrays_come_back(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    array = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
+    save_array(tmp_path / "a.npy", array)
+    for mmap in (True, False):
+        loaded = load_array(tmp_path / "a.npy", mmap)
+        assert loaded.dtype == array.dtype
+        np.testing.assert_array_equal(loaded, array)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), array)
+
+
+def test_a_loaded_array_is_mapped_and_read_only(tmp_path: Path) -> None:
+    save_array(tmp_path / "a.npy", np.ones(3))
+    array = load_array(tmp_path / "a.npy")
+    assert isinstance(array, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 2
+
+
+def test_the_memory_layout_does_not_change_the_bytes(tmp_path: Path) -> None:
+    array = np.arange(6.0).reshape(2, 3)
+    save_array(tmp_path / "c.npy", array)
+    save_array(tmp_path / "f.npy", np.asfortranarray(array))
+    assert (tmp_path / "c.npy").read_bytes() == (tmp_path / "f.npy").read_bytes()
+
+
+def objects(path: Path) -> None:
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def a_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps(np.ones(3)))
+
+
+def truncated(path: Path) -> None:
+    save_array(path, np.ones(1000))
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def no_header(path: Path) -> None:
+    save_array(path, np.ones(1000))
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def archive(path: Path) -> None:
+    np.savez(path.with_suffix(".npz"), np.ones(3))
+    path.with_suffix(".npz").rename(path)
+
+
+@pytest.mark.parametrize(
+    "spoil", [objects, a_pickle, truncated, no_header, empty, archive, lambda path: None]
+)
+def test_arrays_that_cannot_be_read(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    path = tmp_path / "a.npy"
+    spoil(path)
+    with pytest.raises(UserError, match=r"a\.npy: ") as error:
+        load_array(path)
+    assert "\n" not in str(error.value)
+
+
+def test_objects_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.npy: an array of objects"):
+        save_array(tmp_path / "a.npy", np.array([{}], dtype=object))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_array_in_pieces_has_the_bytes_of_one_at_once(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((7, 3)).astype(np.float32)
+    save_array(tmp_path / "whole.npy", array)
+    with ArrayWriter(tmp_path / "pieces.npy", array.shape, np.float32) as writer:
+        writer.write(4, array[4:])
+        writer.write(0, array[:4].astype(np.float64))
+    assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize(("start", "rows"), [(-1, (1, 3)), (6, (2, 3)), (0, (2, 4))])
+def test_pieces_that_do_not_fit(tmp_path: Path, start: int, rows: tuple[int, int]) -> None:
+    with (
+        ArrayWriter(tmp_path / "a.npy", (7, 3), np.float32) as writer,
+        pytest.raises(ValueError, match="do not fit"),
+    ):
+        writer.write(start, np.zeros(rows))
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    shared = torch.arange(6.0).reshape(2, 3)
+    tensors = {"weight": shared.T, "same": shared, "count": torch.tensor(3)}
+    arrays = {"features.real": np.arange(4), "ids": np.array(["a", "b"])}
+    save_artefact(tmp_path / "thing", "thing", {"name": "x"}, tensors, arrays)
+    return tmp_path / "thing"
+
+
+def test_artefacts_come_back(artefact: Path) -> None:
+    loaded = load_artefact(artefact, "thing")
+    assert loaded.manifest["name"] == "x"
+    torch.testing.assert_close(loaded.tensors["weight"], torch.arange(6.0).reshape(2, 3).T)
+    assert loaded.tensors["count"].item() == 3
+    np.testing.assert_array_equal(loaded.arrays["features.real"], np.arange(4))
+    assert loaded.arrays["ids"].tolist() == ["a", "b"]
+    assert loaded.hash == folder_hash(artefact)
+
+
+def test_an_artefact_may_be_a_manifest_alone(tmp_path: Path) -> None:
+    save_artefact(tmp_path / "thing", "thing", {"name": "x"})
+    loaded = load_artefact(tmp_path / "thing", "thing")
+    assert (loaded.tensors, loaded.arrays) == ({}, {})
+
+
+def test_the_hash_follows_the_content(tmp_path: Path) -> None:
+    hashes = []
+    for number, value in enumerate((1.0, 1.0, 2.0)):
+        save_artefact(tmp_path / str(number), "thing", {}, {"a": torch.tensor(value)})
+        hashes.append(folder_hash(tmp_path / str(number)))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def change(field: str, value: object) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, field: value}))
+
+    return spoil
+
+
+def cut(folder: Path) -> None:
+    path = folder / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(folder: Path) -> None:
+    path = folder / "features.real.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+
+
+SPOILED = {
+    "another format": (change("format", 2), "format 2 .* 1 is expected"),
+    "another kind": (change("kind", "density"), "kind 'density' .* 'thing' is expected"),
+    "no table": (change("files", None), "table of files"),
+    "a path outside": (change("files", {"../x.npy": {}}), "no entry of this folder"),
+    "a bad entry": (change("files", {"ids.npy": 3}), "no entry of this folder"),
+    "truncated": (cut, r"tensors\.safetensors: .* truncated"),
+    "changed": (flip, r"features\.real\.npy: .*sha256"),
+    "missing": (lambda folder: (folder / "ids.npy").unlink(), r"ids\.npy: this file is missing"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), r"manifest\.json: no such file"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_artefacts_that_cannot_be_read(artefact: Path, case: str) -> None:
+    spoil, sentence = SPOILED[case]
+    spoil(artefact)
+    with pytest.raises(UserError, match=sentence):
+        load_artefact(artefact, "thing")
