@@ -46,14 +46,10 @@ def compose(
 
     A held-out pool is dealt into groups of source images, which the dataset keeps; see `pipelines.datasets.tuples`.
     """
-    for count, what in (
-        (samples, "samples asked for"),
-        (len(pool.labels), "source images left by the shares"),
-    ):
-        if count < 1:
-            raise UserError(
-                f"{provenance['source']}: {split}: {count} {what}, expected at least one; ask for more."
-            )
+    if samples < 1:
+        raise UserError(
+            f"{provenance['source']}: {split}: {samples} samples asked for, expected at least one."
+        )
     groups = (
         deal(pool.labels, GROUP, rng) if pool.held_out else np.unique(pool.labels, return_inverse=True)[1]
     )

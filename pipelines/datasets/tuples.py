@@ -23,14 +23,20 @@ def split_by_label(
     >>> len(first), len(second), len(np.intersect1d(first, second))
     (16, 4, 0)
     """
+    parts = ", ".join(f"{share:g}" for share in shares)
     if not all(share > 0 for share in shares):
         raise UserError(
-            f"shares of the splits: {shares} found, expected numbers above 0 that leave some for all."
+            f"shares of the splits: {parts} found, expected numbers above 0 that sum to 1; lower one."
         )
     order, rank, count = _ranks(labels, rng)
     bounds = np.cumsum(shares[:0:-1])[::-1]  # share of a label that lies in this part or a later one
     part = (count[:, None] - rank[:, None] <= np.rint(bounds * count[:, None])).sum(1)
-    return tuple(order[part == number] for number in range(len(shares)))
+    rows = tuple(order[part == number] for number in range(len(shares)))
+    if not all(map(len, rows)):
+        raise UserError(
+            f"shares of the splits: {parts} of {len(labels)} images leave one split empty; raise its share."
+        )
+    return rows
 
 
 def deal(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
