@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -135,6 +135,14 @@ class Params(Section):
     generate: Generate
     evaluate: Evaluate
 
+    def chosen(self, densities: Iterable[str]) -> dict[str, Any]:
+        """The settings as a tree, without the options of sources, models and densities that are not chosen."""
+        tree = self.model_dump()
+        tree["data"] = {"source": self.data.source, self.data.source: self.data.options}
+        tree["vae"]["options"] = {self.vae.model: self.vae.chosen}
+        tree["density"] = {name: self.density.get(name, {}) for name in densities}
+        return tree
+
 
 def load_params(path: Path | str) -> Params:
     """The validated settings of a params.yaml.
@@ -150,6 +158,15 @@ def load_params(path: Path | str) -> Params:
         raise UserError(f"{path.name}: {sentence(error, Params, content)}") from None
     _check_names(params, path.name)
     return params
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a tree by their dotted keys."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def check_source(params: Params) -> None:

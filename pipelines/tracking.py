@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import Params
+from pipelines.config import Params, leaves
 from pipelines.errors import UserError
 from pipelines.storage import folder_hash, read_json
 
@@ -35,7 +35,7 @@ ENVIRONMENT = {
 }
 
 # What each stage leaves behind: artefacts, whose hashes become tags, and results/metrics/*.json with a prefix
-# for their metrics. `reference` scores a sampler, `normal`, whose metrics are named as those of every density.
+# for their metrics. `reference` scores a sampler, `normal`, whose metrics have the names of a density's.
 ARTEFACTS: dict[str, tuple[str, ...]] = {
     "judge": ("judges",),
     "train": ("autoencoder",),
@@ -172,7 +172,7 @@ def track(stage: str, params: Params, root: Path, density: str | None = None) ->
     run.start(
         root,
         f"{stage} {density or ''}".strip(),
-        settings(params, density),
+        dict(leaves(params.chosen([density] if density else []))),
         {k: v for k, v in tags.items() if v},
     )
     status = "FAILED"
@@ -187,31 +187,14 @@ def track(stage: str, params: Params, root: Path, density: str | None = None) ->
         run.finish(status)
 
 
-def settings(params: Params, density: str | None = None) -> dict[str, Any]:
-    """The settings by dotted key, without the options of sources, models and densities not chosen."""
-    tree = params.model_dump()
-    tree["data"] = {"source": params.data.source, params.data.source: params.data.options}
-    tree["vae"]["options"] = {params.vae.model: params.vae.chosen}
-    tree["density"] = {density: params.density.get(density, {})} if density else {}
-    return dict(_leaves(tree))
-
-
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of a nested mapping by names that MLflow allows; `value` is left out of a name."""
-    named = {re.sub(r"[^\w. /-]", "_", key.removesuffix(".value")): value for key, value in _leaves(values)}
+    named = {re.sub(r"[^\w. /-]", "_", key.removesuffix(".value")): value for key, value in leaves(values)}
     return {
         key: float(value)
         for key, value in named.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     }
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
@@ -277,6 +260,8 @@ def _environment() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Only warnings from MLflow and its migrations, whose loggers are then as they were."""
+    import mlflow  # noqa: F401 sets its own levels when it is imported
+
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,0 +1,121 @@
+"""A figure that can be drawn in light and in dark, with the table behind it and words for those who cannot see it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH = 4.4  # inches; shown at 100 CSS pixels an inch, so that the type has the page's size
+DPI = 160
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of the paper, the ink and whatever stands back."""
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+
+
+LIGHT = Theme("light", "#ffffff", "#1c1d21", "#63656d", "#e4e5ea")
+DARK = Theme("dark", "#1a1b1f", "#ececf0", "#a2a4ad", "#34363d")
+THEMES = (LIGHT, DARK)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a row of the leaderboard looks in every figure; no colour stands for the theme's own muted one."""
+
+    colour: str | None
+    shape: str
+
+    def colour_in(self, theme: Theme) -> str:
+        """The colour under a theme."""
+        return self.colour or theme.muted
+
+
+# Okabe & Ito's colours, told apart by all kinds of sight; each row also has a shape of its own.
+DENSITY_MARKS = tuple(
+    Mark(colour, shape)
+    for colour, shape in [
+        ("#0072b2", "o"),
+        ("#d55e00", "^"),
+        ("#009e73", "D"),
+        ("#cc79a7", "v"),
+        ("#e69f00", "P"),
+        ("#56b4e9", "X"),
+    ]
+)
+OTHER_MARKS = {"real": Mark(None, "s"), "reconstruction": Mark(None, "p"), "normal": Mark(None, "x")}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report.
+
+    Args:
+        name: of its files in results/plots.
+        title: shown above it.
+        alt: what it shows, for those who cannot see it.
+        header: names of the columns of its table.
+        table: the numbers behind it.
+        draw: puts it on axes under a theme.
+        height: in inches.
+    """
+
+    name: str
+    title: str
+    alt: str
+    header: tuple[str, ...]
+    table: Sequence[Sequence[Any]]
+    draw: Callable[[Axes, Theme], None]
+    height: float = 3.0
+
+    def png(self, theme: Theme) -> bytes:
+        """The figure as PNG; the same numbers give the same bytes, for nothing names a date or a program."""
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Canvas
+
+        with rc_context(_style(theme)):
+            canvas = Canvas(figsize=(WIDTH, self.height), dpi=DPI, layout="constrained")
+            FigureCanvasAgg(canvas)
+            axes = canvas.subplots()
+            canvas.suptitle(self.title, x=0.015, ha="left", fontsize=10, fontweight="bold")
+            self.draw(axes, theme)
+            content = io.BytesIO()
+            canvas.savefig(content, format="png", metadata={"Software": None})
+        return content.getvalue()
+
+
+def _style(theme: Theme) -> Any:
+    return {
+        "axes.edgecolor": theme.grid,
+        "axes.facecolor": theme.paper,
+        "axes.grid": True,
+        "axes.grid.axis": "x",
+        "axes.axisbelow": True,
+        "axes.labelcolor": theme.muted,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.facecolor": theme.paper,
+        "font.family": ["DejaVu Sans"],
+        "font.size": 8.5,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+        "savefig.facecolor": theme.paper,
+        "text.color": theme.ink,
+        "xtick.color": theme.grid,
+        "xtick.labelcolor": theme.muted,
+        "ytick.color": theme.grid,
+        "ytick.labelcolor": theme.ink,
+    }

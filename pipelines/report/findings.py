@@ -1,0 +1,150 @@
+"""What the numbers say, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipelines.report.results import Estimate, Results, Row
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence or two under a word that says what they are about."""
+
+    about: str
+    text: str
+
+
+def headline(results: Results) -> str:
+    """The one sentence on top."""
+    best, coherence = _best(results)
+    modalities = len(best.scores.get("modalities", {}))
+    among = f" of {len(results.densities)} fitted densities" if len(results.densities) > 1 else ""
+    share = _percent(coherence.value) if coherence else "an unknown share"
+    return (
+        f"{best.title} draws the most coherent samples{among}: in {share} of them, all {modalities} modalities "
+        "show the same label."
+    )
+
+
+def findings(results: Results) -> Iterator[Finding]:
+    """What the comparison found, each computed from the results."""
+    best, _ = _best(results)
+    yield from _against_the_floor(results, best)
+    yield from _gap(results, best)
+    yield from _realism(results, best)
+    yield from _diversity(results, best)
+    yield from _runner_up(results)
+    yield from _cautions(results)
+
+
+def _best(results: Results) -> tuple[Row, Estimate | None]:
+    best = results.densities[0]
+    return best, best.estimate("joint_coherence")
+
+
+def _against_the_floor(results: Results, best: Row) -> Iterator[Finding]:
+    floor, difference = (
+        results.row("normal").estimate("joint_coherence"),
+        best.estimate("difference_to_normal", "joint_coherence"),
+    )
+    if not floor or not difference:
+        return
+    verdict = "which lies above 0" if (difference.low or 0) > 0 else "which does not exclude 0"
+    yield Finding(
+        "Floor",
+        f"Draws from the autoencoder's own prior, the row Normal prior, agree in {_percent(floor.value)}. The paired "
+        f"difference of {best.title} to them is {_points(difference)}, {verdict}.",
+    )
+
+
+def _gap(results: Results, best: Row) -> Iterator[Finding]:
+    ceiling, closed = (
+        results.row("reconstruction").estimate("joint_coherence"),
+        best.estimate("gap_closed", "joint_coherence"),
+    )
+    if not ceiling:
+        return
+    reached = f"Held-out rows, encoded and decoded again, agree in {_percent(ceiling.value)}"
+    if closed:
+        yield Finding(
+            "Gap closed",
+            f"{reached}: {best.title} closes {_percent(closed.value, 0)} of the gap from the floor to them.",
+        )
+    else:
+        yield Finding(
+            "Gap closed",
+            f"{reached}; the gap from the floor to them lies inside the noise, so no share of it is given.",
+        )
+
+
+def _realism(results: Results, best: Row) -> Iterator[Finding]:
+    distance, decoded, floor = (
+        row.estimate("frechet_distance")
+        for row in (best, results.row("reconstruction"), results.row("normal"))
+    )
+    if not distance or not decoded or not floor or decoded.value <= 0:
+        return
+    yield Finding(
+        "Realism",
+        f"Its Frechet distance to real data is {distance.value:.2f}, {distance.value / decoded.value:.2f} times that "
+        f"of the reconstructions ({decoded.value:.2f}); the floor stands at {floor.value:.2f}.",
+    )
+    nearest = min(results.densities, key=lambda row: _or(row.estimate("frechet_distance"), float("inf")))
+    if nearest is not best:
+        value = _or(nearest.estimate("frechet_distance"), float("nan"))
+        yield Finding(
+            "Nearest to real",
+            f"The lowest Frechet distance of a density is that of {nearest.title}, {value:.2f}.",
+        )
+
+
+def _diversity(results: Results, best: Row) -> Iterator[Finding]:
+    real = results.row("real")
+    pairs = [(key, best.estimate(key), real.estimate(key)) for key in ("label_entropy", "recall", "coverage")]
+    known = [(key.replace("_", " "), ours, theirs) for key, ours, theirs in pairs if ours and theirs]
+    if known:
+        told = ", ".join(f"{name} {ours.value:.3f} (real {theirs.value:.3f})" for name, ours, theirs in known)
+        yield Finding("Diversity", f"Coherence alone would also reward a collapse; {best.title} has {told}.")
+
+
+def _runner_up(results: Results) -> Iterator[Finding]:
+    if len(results.densities) < 2:
+        return
+    first, second = results.densities[:2]
+    ours, theirs = first.estimate("joint_coherence"), second.estimate("joint_coherence")
+    if not ours or not theirs or ours.low is None or theirs.high is None:
+        return
+    apart = "their intervals do not overlap" if ours.low > theirs.high else "their intervals overlap"
+    yield Finding("Runner-up", f"{second.title} follows with {_percent(theirs.value)}; {apart}.")
+
+
+def _cautions(results: Results) -> Iterator[Finding]:
+    accuracy = Estimate.of(results.judges.get("accuracy"))
+    if accuracy:
+        read = f"The classifiers that read the labels are right on {_percent(accuracy.value)} of held-out real data"
+        yield Finding("Judges", f"{read}; what they misread counts against every row.")
+    if keepers := [row.title for row in results.densities if row.scores.get("stores_training_codes")]:
+        yield Finding("Privacy", f"{_listed(keepers)}: the artefact holds codes of training rows.")
+    if judged := [row.title for row in results.densities if row.scores.get("labels_from") == "judges"]:
+        yield Finding("Labels", f"{_listed(judged)}: the labels of the samples were given by the judges.")
+
+
+def _percent(share: float, decimals: int = 1) -> str:
+    return f"{100 * share:.{decimals}f}\u202f%"  # a narrow space that does not break
+
+
+def _points(difference: Estimate) -> str:
+    text = f"{100 * difference.value:.1f} percentage points"
+    if difference.low is None or difference.high is None:
+        return text
+    return f"{text} with a 95 % interval from {100 * difference.low:.1f} to {100 * difference.high:.1f}"
+
+
+def _or(estimate: Estimate | None, otherwise: float) -> float:
+    return estimate.value if estimate else otherwise
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
