@@ -1,0 +1,96 @@
+"""What the autoencoder does by itself: generate modalities from others, reconstruct, and leave dimensions unused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.dataset import Dataset
+from pipelines.metrics.coherence import conditional_coherence, subsets_by_size
+from pipelines.metrics.intervals import SHARE, Floats, estimate, weighted_mean
+from pipelines.metrics.judges import BLOCK, Judges
+from pipelines.metrics.readings import Readings
+from stage1_vae.model import MultimodalVAE
+
+SUBSETS = 60  # subsets of observed modalities, at the most
+ROWS = 64  # rows encoded at once, each from every subset
+DEAD = 0.01  # variance of its posterior means under which a latent dimension says nothing about a sample
+
+
+@torch.no_grad()
+def conditional_scores(
+    model: MultimodalVAE, judges: Judges, data: Dataset, weights: Floats, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Conditional coherence {"1": {"value", "low", "high"}, …} by number of observed modalities.
+
+    From every subset of the modalities of a row one posterior draw is decoded into those that the subset lacks,
+    whose labels the judges compare with the row's. Data are complete rows with labels; weights (1 + B, N) theirs.
+    """
+    assert data.labels is not None
+    subsets = subsets_by_size(len(model.modalities), SUBSETS, rng)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    predictions = generated_labels(model, judges, data, subsets, generator)
+    by_size = conditional_coherence(predictions, np.asarray(data.labels), subsets)
+    return {str(size): estimate(weighted_mean(share, weights), SHARE) for size, share in by_size.items()}
+
+
+def generated_labels(
+    model: MultimodalVAE,
+    judges: Judges,
+    data: Dataset,
+    subsets: NDArray[np.bool_],
+    generator: torch.Generator,
+) -> NDArray[np.int64]:
+    """Labels (N, S, M) that judges read in the modalities generated from each subset (S, M); −1 where it observes."""
+    predictions = np.full((len(data), *subsets.shape), -1, np.int64)
+    for start in range(0, len(data), ROWS):
+        rows = slice(start, start + ROWS)
+        z = model.posterior(data.batch(rows), torch.from_numpy(subsets)).rsample((), generator)  # (B, S, D)
+        for m, modality in enumerate(model.modalities):
+            lacking = ~subsets[:, m]
+            labels = [
+                judges.look(modality.name, decoded(model, modality.name, part))[1]
+                for part in z[:, lacking].flatten(0, 1).split(BLOCK)
+            ]
+            predictions[rows, lacking, m] = torch.cat(labels).reshape(len(z), -1).numpy()
+    return predictions
+
+
+def decoded(model: MultimodalVAE, name: str, z: Tensor) -> Tensor:
+    """Means (n, *shape) of one decoder for codes (n, D), within the modality's range."""
+    (modality,) = (m for m in model.modalities if m.name == name)
+    mean = model.decode(z, only=[name])[name].mean
+    return mean if modality.range is None else mean.clamp(*modality.range)
+
+
+def reconstruction_scores(
+    data: Dataset, reconstruction: Dataset, readings: Readings, weights: Floats
+) -> dict[str, Any]:
+    """Mean squared error and judged accuracy of reconstructions: means over modalities, and each of them.
+
+    Readings are of the reconstruction, weights (1 + B, N) of its rows.
+    """
+    assert readings.labels is not None
+    names = [m.name for m in data.modalities]
+    errors = [
+        ((data.data[name] - reconstruction.data[name]) ** 2).reshape(len(data), -1).mean(1) for name in names
+    ]
+    scores = {
+        "accuracy": (weighted_mean(readings.predictions == readings.labels[:, None], weights).T, SHARE),
+        "reconstruction_error": (weighted_mean(np.stack(errors, 1), weights).T, (0.0, np.inf)),
+    }
+    return {name: estimate(values.mean(0), bounds) for name, (values, bounds) in scores.items()} | {
+        "modalities": {
+            modality: {name: estimate(values[m], bounds) for name, (values, bounds) in scores.items()}
+            for m, modality in enumerate(names)
+        }
+    }
+
+
+def dead_dimensions(means: Tensor) -> int:
+    """Number of latent dimensions whose posterior means (N, D) vary by less than `DEAD`."""
+    return int((means.var(0) < DEAD).sum())

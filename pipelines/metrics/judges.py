@@ -1,0 +1,212 @@
+"""Judges: small classifiers, one a modality, that read labels and give the features of every distance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.metrics.readings import Readings
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import seeded
+
+BLOCK = 256  # rows read at a time: fixed, so that the bytes of the features never depend on it
+SHIFT = 1  # images are trained shifted by up to so many pixels
+
+
+class Judges(nn.Module):
+    """One classifier a modality over the same C classes; its last hidden layer is that modality's feature space.
+
+    Inputs are standardised by the moments of the training data, which are part of the state.
+
+    Args:
+        modalities: the M modalities, in the order of the dataset.
+        label_names: the names of the C classes.
+        features: width F of the last hidden layer.
+        seed: seed of the initial weights; no global generator is touched.
+    """
+
+    def __init__(
+        self, modalities: tuple[Modality, ...], label_names: tuple[str, ...], features: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.modalities, self.label_names, self.features = tuple(modalities), tuple(label_names), features
+        with seeded(seed):
+            self.bodies = nn.ModuleDict({m.name: BODIES[m.kind](m.shape, features) for m in modalities})
+            self.heads = nn.ModuleDict({m.name: nn.Linear(features, self.classes) for m in modalities})
+        for m in modalities:
+            shape = (m.shape[0], *[1] * (len(m.shape) - 1))  # one moment a channel, or a column
+            self.register_buffer(f"{m.name}_mean", torch.zeros(shape))
+            self.register_buffer(f"{m.name}_deviation", torch.ones(shape))
+
+    @property
+    def classes(self) -> int:
+        """C, the number of labels."""
+        return len(self.label_names)
+
+    def standardise(self, dataset: Dataset) -> None:
+        """Take the moments of each modality from the rows where it is observed."""
+        for index, m in enumerate(self.modalities):
+            values = torch.from_numpy(np.asarray(dataset.data[m.name])[dataset.observed[:, index]])
+            axes = [axis for axis in range(values.ndim) if axis != 1]
+            deviation, mean = torch.std_mean(values, axes, keepdim=True)
+            self.get_buffer(f"{m.name}_mean").copy_(mean[0])
+            self.get_buffer(f"{m.name}_deviation").copy_(deviation[0].clamp_min(1e-6))
+
+    def forward(self, name: str, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, F) and logits (B, C) of values (B, *shape) of one modality."""
+        x = (values - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_deviation")
+        features = self.bodies[name](x)
+        return features, self.heads[name](features)
+
+    @torch.inference_mode()
+    def look(self, name: str, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, F) and predicted classes (N,) of any number of values, read in fixed blocks."""
+        blocks = [self(name, block) for block in values.split(BLOCK)]
+        return torch.cat([features for features, _ in blocks]), torch.cat(
+            [logits.argmax(1) for _, logits in blocks]
+        )
+
+    def read(self, dataset: Dataset) -> Readings:
+        """What the judges see in all modalities, with the dataset's labels and groups; −1 where none was observed."""
+        self._check(dataset)
+        observed = dataset.observed
+        features = np.zeros((*observed.shape, self.features), np.float32)
+        predictions = np.full(observed.shape, -1, np.int64)
+        for start in range(0, len(dataset), BLOCK):
+            rows = slice(start, start + BLOCK)
+            batch = dataset.batch(rows)
+            for m, modality in enumerate(self.modalities):
+                seen, classes = self.look(modality.name, batch.data[modality.name])
+                features[rows, m], predictions[rows, m] = seen.numpy(), classes.numpy()
+        features[~observed], predictions[~observed] = 0, -1
+        return Readings(features, predictions, dataset.labels, dataset.groups)
+
+    def label(self, data: dict[str, np.ndarray]) -> np.ndarray:
+        """The label (n,) that most modalities of each tuple show; data[m] (n, *shape)."""
+        return self.read(Dataset(self.modalities, data)).vote(self.classes)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Named tensors and a plain description, the arguments of `from_state`."""
+        modalities = [{"name": m.name, **m.describe()} for m in self.modalities]
+        names = list(self.label_names)
+        return self.state_dict(), {"modalities": modalities, "label_names": names, "features": self.features}
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Judges:
+        """The judges that gave this state."""
+        modalities = tuple(
+            Modality.from_description(entry["name"], entry) for entry in description["modalities"]
+        )
+        judges = cls(modalities, tuple(description["label_names"]), description["features"])
+        judges.load_state_dict(tensors)
+        return judges.eval()
+
+    def _check(self, dataset: Dataset) -> None:
+        found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
+        if found != expected:
+            raise UserError(
+                f"dataset: modalities {found} found, the judges read {expected}; train them on such data."
+            )
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the data, counted from 1: mean cross-entropy and accuracy of the modalities while training."""
+
+    number: int
+    loss: float
+    accuracy: float
+
+
+def train_judges(
+    judges: Judges,
+    dataset: Dataset,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> Iterator[Epoch]:
+    """Train all judges at once by cross-entropy on observed values (Adam, one cycle of the learning rate).
+
+    Raises ValueError where the dataset has no labels.
+    """
+    if dataset.labels is None:
+        raise ValueError("judges learn from labels, the dataset has none")
+    labels, batch = torch.from_numpy(np.array(dataset.labels)), dataset.batch(slice(None))
+    judges.standardise(dataset)
+    judges.train()
+    steps = epochs * math.ceil(len(dataset) / batch_size)
+    optimiser = torch.optim.Adam(judges.parameters(), learning_rate, foreach=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    for epoch in range(epochs):
+        seen = torch.zeros(3, dtype=torch.float64)  # cross-entropy, hits, values
+        for rows in torch.randperm(len(dataset), generator=generator).split(batch_size):
+            loss, counts = _cross_entropy(judges, batch, labels, rows, generator)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            seen += counts
+        yield Epoch(epoch + 1, *(seen[:2] / seen[2]).tolist())
+    judges.eval()
+
+
+def _cross_entropy(
+    judges: Judges, batch: Batch, labels: Tensor, rows: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of some rows, each modality's mean summed, and the sums (loss, hits, values) that report it."""
+    loss, counts = torch.zeros(()), torch.zeros(3, dtype=torch.float64)
+    for m, modality in enumerate(judges.modalities):
+        chosen = rows[batch.observed[rows, m]]
+        if not len(chosen):
+            continue
+        values = batch.data[modality.name][chosen]
+        logits = judges(modality.name, _shifted(values, generator) if values.ndim == 4 else values)[1]
+        term = F.cross_entropy(logits, labels[chosen])
+        hits = (logits.argmax(1) == labels[chosen]).sum()
+        counts += torch.tensor([term.item() * len(chosen), hits, len(chosen)])
+        loss = loss + term
+    return loss, counts
+
+
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W) moved together by up to SHIFT pixels each way, edges repeated."""
+    row, column = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
+    height, width = images.shape[-2:]
+    return F.pad(images, [SHIFT] * 4, mode="replicate")[..., row : row + height, column : column + width]
+
+
+def _image_body(shape: tuple[int, ...], features: int) -> nn.Module:
+    """Convolutions of stride 2 down to about 4 × 4, then one hidden layer."""
+    channels, *size = shape
+    halvings = max(2, math.ceil(math.log2(min(size) / 4)))
+    widths = [channels, *(min(32 * 2**level, 128) for level in range(halvings))]
+    layers: list[nn.Module] = [
+        layer
+        for before, after in pairwise(widths)
+        for layer in (nn.Conv2d(before, after, 3, stride=2, padding=1), nn.SiLU())
+    ]
+    layers += [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * widths[-1], features), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+def _vector_body(shape: tuple[int, ...], features: int) -> nn.Module:
+    """Two hidden layers."""
+    return nn.Sequential(nn.Linear(shape[0], 128), nn.SiLU(), nn.Linear(128, features), nn.SiLU())
+
+
+BODIES: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
+    "image": _image_body,
+    "vector": _vector_body,
+}
+"""Networks up to the features, by kind of modality."""

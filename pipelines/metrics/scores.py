@@ -1,0 +1,91 @@
+"""A row of the leaderboard: one function scores samples of any origin against the reference half."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.metrics.coherence import joint_agreement, label_entropy, pairwise_agreement
+from pipelines.metrics.frechet import Gaussians, frechet_distance
+from pipelines.metrics.intervals import SHARE, Floats, estimate, gap_closed, weighted_mean
+from pipelines.metrics.manifold import Balls, manifold
+from pipelines.metrics.readings import Readings
+
+Scores = dict[str, NDArray[np.float64]]  # name → (1 + B,): the full sample, then its half-samples
+HEADLINES = ("joint_coherence", "frechet_distance")
+BOUNDS = {"frechet_distance": (0.0, np.inf), "density": (0.0, np.inf)}  # every other score is a share
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real readings that distances are taken to, with what is computed of them once for all rows."""
+
+    gaussians: tuple[Gaussians, ...]
+    balls: Balls
+    modalities: tuple[str, ...]
+    classes: int
+
+    @classmethod
+    def fit(
+        cls, readings: Readings, weights: Floats, neighbours: int, modalities: tuple[str, ...], classes: int
+    ) -> "Reference":
+        """Gaussians a modality and balls of all, of readings of N rows under weights (1 + B, N)."""
+        features = readings.features
+        gaussians = tuple(Gaussians.fit(features[:, m], weights) for m in range(len(modalities)))
+        return cls(gaussians, Balls.fit(_joined(features), weights, neighbours), modalities, classes)
+
+
+def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
+    """Every score of the readings under weights (1 + B, N), those of a modality as "<score>/<modality>".
+
+    Labels that came with the readings are compared with what the judges read. Precision, recall, density and
+    coverage are those of whole tuples: the features of all modalities side by side.
+    """
+    names = reference.modalities
+    distances = [
+        frechet_distance(gaussians, Gaussians.fit(readings.features[:, m], weights))
+        for m, gaussians in enumerate(reference.gaussians)
+    ]
+    entropies = label_entropy(readings.predictions, reference.classes, weights).T
+    by_modality: dict[str, Sequence[NDArray[np.float64]] | NDArray[np.float64]] = {
+        "frechet_distance": distances,
+        "label_entropy": entropies,
+    }
+    if readings.labels is not None:
+        by_modality["label_agreement"] = weighted_mean(
+            readings.predictions == readings.labels[:, None], weights
+        ).T
+    scores = {name: np.mean(values, axis=0) for name, values in by_modality.items()}
+    scores |= {
+        f"{name}/{modality}": value
+        for name, values in by_modality.items()
+        for modality, value in zip(names, values, strict=True)
+    }
+    scores["joint_coherence"] = weighted_mean(joint_agreement(readings.predictions), weights)
+    scores["pairwise_coherence"] = weighted_mean(pairwise_agreement(readings.predictions), weights)
+    balls = Balls.fit(_joined(readings.features), weights, reference.balls.neighbours)
+    return scores | vars(manifold(reference.balls, balls))
+
+
+def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:
+    """The row as written: values with intervals, by modality too, and how they stand between floor and held-out codes.
+
+    `label_agreement` is None for samples whose labels the judges gave, `gap_closed` where the gap is noise.
+    """
+    written: dict[str, Any] = {"label_agreement": None, "modalities": {}}
+    for name, values in scores.items():
+        kind, _, modality = name.partition("/")
+        place = written["modalities"].setdefault(modality, {}) if modality else written
+        place[kind] = estimate(values, BOUNDS.get(kind, SHARE))
+    written["difference_to_normal"] = {name: estimate(scores[name] - normal[name]) for name in HEADLINES}
+    written["gap_closed"] = {
+        name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in HEADLINES
+    }
+    return written
+
+
+def _joined(features: Floats) -> Floats:
+    """Features of all modalities side by side (N, M·F)."""
+    return features.reshape(len(features), -1)

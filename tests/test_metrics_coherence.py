@@ -1,0 +1,80 @@
+"""Coherence and its guards: chance, collapse, entropy, and what a subset of modalities lets the others say."""
+
+import numpy as np
+import pytest
+
+from pipelines.metrics.coherence import (
+    conditional_coherence,
+    joint_agreement,
+    label_entropy,
+    pairwise_agreement,
+    subsets_by_size,
+)
+
+
+def ones(rows):
+    return np.ones((1, rows))
+
+
+def test_agreement_by_hand():
+    predictions = np.array([[1, 1, 1], [1, 1, 2], [0, 1, 2]])
+    assert joint_agreement(predictions).tolist() == [True, False, False]
+    assert pairwise_agreement(predictions) == pytest.approx([1, 1 / 3, 0])
+
+
+@pytest.mark.parametrize("modalities", [2, 3])
+def test_independent_modalities_agree_by_chance(modalities):
+    predictions = np.random.default_rng(0).integers(0, 10, (200_000, modalities))
+    assert joint_agreement(predictions).mean() == pytest.approx(10.0 ** -(modalities - 1), rel=0.1)
+    assert pairwise_agreement(predictions).mean() == pytest.approx(0.1, rel=0.03)
+
+
+def test_collapse_is_coherent_and_has_no_entropy():
+    predictions = np.full((50, 5), 7)
+    assert joint_agreement(predictions).all()
+    assert label_entropy(predictions, 10, ones(50)).tolist() == [[0] * 5]
+
+
+def test_entropy_is_one_for_equal_classes_and_follows_the_weights():
+    predictions = np.array([[0, 0], [1, 0], [2, 0], [3, 1]])
+    weights = np.array([[1.0, 1, 1, 1], [2, 2, 0, 0]])
+    entropy = label_entropy(predictions, 4, weights)
+    assert entropy[:, 0] == pytest.approx([1, 0.5])
+    assert entropy[:, 1] == pytest.approx([-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)) / np.log(4), 0])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: joint_agreement(np.zeros((3, 1), int)), "at least two modalities"),
+        (lambda: pairwise_agreement(np.array([[0, -1]])), "unobserved"),
+        (lambda: label_entropy(np.zeros((3, 2), int), 1, ones(3)), "at least two classes"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_subsets_are_all_proper_ones_by_size():
+    subsets = subsets_by_size(5, 60, np.random.default_rng(0))
+    assert subsets.shape == (30, 5)
+    assert len(np.unique(subsets, axis=0)) == 30
+    assert np.bincount(subsets.sum(1)).tolist() == [0, 5, 10, 10, 5]
+
+
+def test_many_modalities_give_a_seeded_selection_of_every_size():
+    first, again = (subsets_by_size(9, 60, np.random.default_rng(1)) for _ in range(2))
+    assert (first == again).all()
+    assert len(first) <= 60
+    assert set(first.sum(1)) == set(range(1, 9))
+    assert len(np.unique(first, axis=0)) == len(first)
+
+
+def test_conditional_coherence_judges_missing_modalities_only():
+    subsets = np.array([[True, False, False], [False, True, False], [True, True, False]])
+    # one row of label 4; 9 stands where nothing is judged
+    predictions = np.array([[[9, 4, 5], [4, 9, 4], [9, 9, 4]]])
+    by_size = conditional_coherence(predictions, np.array([4]), subsets)
+    assert by_size[1] == pytest.approx([(1 / 2 + 1) / 2])
+    assert by_size[2] == pytest.approx([1])

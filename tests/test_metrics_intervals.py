@@ -1,0 +1,110 @@
+"""Half-samples: their weights, what their spread means, the halves of a split, and the gap that they judge."""
+
+import numpy as np
+import pytest
+
+from pipelines.metrics.intervals import estimate, gap_closed, half_samples, halves, weighted_mean
+
+
+def test_first_line_is_the_full_sample_and_groups_stay_whole():
+    groups = np.repeat(np.arange(10), 3)
+    weights = half_samples(groups, 50, np.random.default_rng(0))
+    assert weights.shape == (51, 30)
+    assert (weights[0] == 1).all()
+    assert set(np.unique(weights[1:])) == {0, 2}
+    assert (weights[1:].sum(1) == 30).all()
+    per_group = weights.reshape(51, 10, 3)
+    assert (per_group == per_group[:, :, :1]).all()
+
+
+def test_every_stratum_keeps_its_share():
+    groups = np.repeat(np.arange(12), 2)
+    strata = np.repeat([0, 1, 1, 1], 6)  # three groups of stratum 0, nine of stratum 1
+    weights = half_samples(groups, 200, np.random.default_rng(0), strata)
+    assert np.allclose(weights[:, :6].sum(1), 6)
+    assert np.allclose(weights[:, 6:].sum(1), 18)
+    assert set(np.unique((weights[1:, :6] > 0).sum(1))) == {2, 4}  # one group of three, or two
+
+
+def test_a_lone_group_is_always_kept():
+    assert (half_samples(np.zeros(4, int), 20, np.random.default_rng(0)) == 1).all()
+
+
+def test_weights_come_from_their_seed():
+    draws = [half_samples(np.arange(30), 5, np.random.default_rng(3)) for _ in range(2)]
+    assert (draws[0] == draws[1]).all()
+
+
+@pytest.mark.parametrize("sources", [40, 41, 7])
+def test_spread_of_half_samples_is_the_standard_error_of_a_mean(sources):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=sources)
+    means = weighted_mean(x, half_samples(np.arange(sources), 20_000, rng))[1:]
+    assert means.std() == pytest.approx(x.std(ddof=1) / np.sqrt(sources), rel=0.03)
+
+
+def test_spread_follows_sources_not_rows():
+    rng = np.random.default_rng(2)
+    sources, copies = 24, 50
+    x = np.repeat(rng.normal(size=sources), copies) + 0.01 * rng.normal(size=sources * copies)
+    clustered = weighted_mean(x, half_samples(np.repeat(np.arange(sources), copies), 4000, rng))[1:]
+    naive = weighted_mean(x, half_samples(np.arange(len(x)), 4000, rng))[1:]
+    exact = x.reshape(sources, copies).mean(1).std(ddof=1) / np.sqrt(sources)
+    assert clustered.std() == pytest.approx(exact, rel=0.06)
+    assert naive.std() < exact / 5
+
+
+def test_spread_of_a_stratified_mean_leaves_out_what_lies_between_strata():
+    rng = np.random.default_rng(3)
+    strata = np.repeat(np.arange(6), 5)
+    x = 100.0 * strata + rng.normal(size=30)
+    means = weighted_mean(x, half_samples(np.arange(30), 20_000, rng, strata))[1:]
+    exact = np.sqrt((x.reshape(6, 5).var(1, ddof=1) / 5).sum()) / 6
+    assert means.std() == pytest.approx(exact, rel=0.03)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(4)
+    weights = half_samples(np.repeat(np.arange(60), 2), 200, rng)
+    covered = 0
+    for _ in range(400):
+        x = np.repeat(rng.normal(size=60), 2) + rng.normal(size=120)
+        interval = estimate(weighted_mean(x, weights))
+        covered += interval["low"] <= 0 <= interval["high"]
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_an_estimate_is_centred_on_the_value_and_kept_within_bounds():
+    values = np.array([0.95, 0.5, 0.6, 0.7, 0.8])  # half-samples are biased by −0.3
+    free, share = estimate(values), estimate(values, (0, 1))
+    assert free["value"] == share["value"] == 0.95
+    assert free["low"] == pytest.approx(0.95 - 0.1425)
+    assert free["high"] == pytest.approx(0.95 + 0.1425)
+    assert share["high"] == 1
+
+
+def test_halves_share_no_source_and_balance_labels():
+    groups = np.repeat(np.arange(50), 4)
+    labels = groups % 5
+    shuffled = np.random.default_rng(1).permutation(200)
+    first, second = halves(groups[shuffled], labels[shuffled], np.random.default_rng(0))
+    assert len(first) == len(second) == 100
+    assert not set(groups[shuffled][first]) & set(groups[shuffled][second])
+    assert (np.bincount(labels[shuffled][first]) == 20).all()
+
+
+def test_halves_of_odd_strata_stay_nearly_equal():
+    groups = np.repeat(np.arange(15), 10)
+    labels = groups % 5  # three sources a label
+    first, second = halves(groups, labels, np.random.default_rng(0))
+    assert len(first) == len(second) >= 70
+    assert not set(groups[first]) & set(groups[second])
+
+
+def test_gap_closed_needs_a_gap_outside_the_noise():
+    noise = np.random.default_rng(0).normal(size=201) * 0.1
+    noise[0] = 0
+    normal, reconstruction = np.zeros(201), 1 + noise
+    assert gap_closed(np.full(201, 0.5), normal, reconstruction) == pytest.approx(0.5)
+    assert gap_closed(np.full(201, 0.5), normal, noise) is None
+    assert gap_closed(np.zeros(201), np.zeros(201), np.zeros(201)) is None

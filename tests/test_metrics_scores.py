@@ -1,0 +1,100 @@
+"""The one function that scores every row: real data, collapse, noise, and the pairing of rows by half-sample."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.readings import Readings
+from pipelines.metrics.scores import Reference, row, score
+
+NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120
+CENTRES = np.random.default_rng(7).normal(size=(CLASSES, WIDTH)) * 3
+
+
+def readings(seed, coherent=1.0, labelled=True):
+    """Tuples whose modalities show the row's label with probability `coherent`, a random one otherwise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, ROWS)
+    shown = np.where(rng.random((ROWS, 3)) < coherent, labels[:, None], rng.integers(0, CLASSES, (ROWS, 3)))
+    features = CENTRES[shown] + rng.normal(size=(ROWS, 3, WIDTH))
+    return Readings(features.astype(np.float32), shown, labels if labelled else None)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    rng = np.random.default_rng(0)
+    return [half_samples(np.arange(ROWS), 60, rng) for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def reference(weights):
+    return Reference.fit(readings(0), weights[0], 3, NAMES, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def scored(weights, reference):
+    made = {
+        "normal": readings(1, 0.0, False),
+        "reconstruction": readings(2, 0.9),
+        "density": readings(3, 0.7),
+    }
+    return {name: score(value, weights[1], reference) for name, value in made.items()}
+
+
+def test_a_row_holds_every_score_with_its_interval(scored):
+    written = row(scored["density"], scored["normal"], scored["reconstruction"])
+    names = {"joint_coherence", "pairwise_coherence", "label_entropy", "label_agreement", "frechet_distance"}
+    names |= {"precision", "recall", "density", "coverage"}
+    assert names | {"modalities", "gap_closed", "difference_to_normal"} == set(written)
+    for name in names:
+        assert written[name]["low"] <= written[name]["value"] <= written[name]["high"]
+    assert set(written["modalities"]) == set(NAMES)
+    assert set(written["modalities"]["m0"]) == {"frechet_distance", "label_entropy", "label_agreement"}
+    json.dumps(written, allow_nan=False)
+
+
+def test_the_gap_is_closed_in_part_and_the_difference_is_above_noise(scored):
+    written = row(scored["density"], scored["normal"], scored["reconstruction"])
+    assert 0 < written["gap_closed"]["joint_coherence"] < 1
+    assert written["difference_to_normal"]["joint_coherence"]["low"] > 0
+    floor = row(scored["normal"], scored["normal"], scored["reconstruction"])
+    assert floor["gap_closed"]["joint_coherence"] == 0
+    assert floor["difference_to_normal"]["joint_coherence"] == {"value": 0, "low": 0, "high": 0}
+    assert floor["label_agreement"] is None
+    top = row(scored["reconstruction"], scored["normal"], scored["reconstruction"])
+    assert top["gap_closed"]["joint_coherence"] == 1
+
+
+def test_pairing_narrows_a_difference(scored, weights):
+    """Rows share the half-samples of the reference, whose noise leaves their difference."""
+    distance = {name: values["frechet_distance"][1:] for name, values in scored.items()}
+    paired = (distance["density"] - distance["reconstruction"]).std()
+    rolled = (distance["density"] - np.roll(distance["reconstruction"], 1)).std()
+    assert paired < rolled
+
+
+def test_collapse_shows_beside_its_coherence(weights, reference):
+    one = readings(4).select(np.zeros(ROWS, int))
+    scores = {name: values[0] for name, values in score(one, weights[1], reference).items()}
+    assert scores["joint_coherence"] == 1
+    assert scores["label_entropy"] == 0
+    assert scores["coverage"] < 0.1
+    assert scores["recall"] < 0.1
+
+
+def test_the_reference_against_itself_is_perfect(weights, reference):
+    scores = score(readings(0), weights[0], reference)
+    assert scores["frechet_distance"] == pytest.approx(np.zeros(61), abs=1e-6)
+    for name in ("precision", "recall", "coverage", "joint_coherence", "label_agreement"):
+        assert scores[name] == pytest.approx(1), name
+
+
+def test_votes_and_selection():
+    predictions = np.array([[2, 2, 1], [-1, 3, -1]])
+    few = Readings(np.zeros((2, 3, 1), np.float32), predictions, groups=np.array([5, 5]))
+    assert few.vote(4).tolist() == [2, 3]
+    assert few.select(np.array([1])).groups.tolist() == [5]
+    assert few.sources.tolist() == [5, 5]
+    assert readings(0).sources.tolist() == list(range(ROWS))
