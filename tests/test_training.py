@@ -116,7 +116,9 @@ def test_a_killed_stage_ends_with_the_same_bytes(trained: tuple[Path, Params], t
             assert list(checkpoints.glob("*.safetensors"))
             assert not (project / "artefacts/autoencoder").exists()
         subprocess.run(command, cwd=project, check=True)
-        hashes.append((folder_hash(project / "artefacts/autoencoder"), (project / "results/training.csv").read_text()))
+        hashes.append(
+            (folder_hash(project / "artefacts/autoencoder"), (project / "results/training.csv").read_text())
+        )
         assert not list((project / ".postprior/checkpoints").glob("*.safetensors"))
     assert hashes[0] == hashes[1]
     assert hashes[0][1].count("\n") == 7
@@ -136,7 +138,9 @@ def test_an_artefact_of_an_unknown_model_is_refused(trained: tuple[Path, Params]
 
     artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
     save_artefact(tmp_path / "autoencoder", "autoencoder", {"model": "vae9"}, artefact.tensors)
-    with pytest.raises(UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"):
+    with pytest.raises(
+        UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"
+    ):
         load_autoencoder(tmp_path / "autoencoder")
 
 
@@ -148,7 +152,9 @@ def test_options_that_the_model_refuses_are_the_user_s(trained: tuple[Path, Para
         build(params, Dataset.load(trained[0] / "artefacts/data/train"))
 
 
-def test_a_diverging_stage_says_so_and_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
+def test_a_diverging_stage_says_so_and_publishes_nothing(
+    trained: tuple[Path, Params], tmp_path: Path
+) -> None:
     params = write_params(tmp_path, small(train__learning_rate=1.0e20))
     shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
     with pytest.raises(UserError, match="the loss became"):
