@@ -91,9 +91,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--draws", type=int, default=10, help="K of MMVAE")
     given = parser.parse_args()
-    print(
-        f"{'model':8} {'step ms':>9} {'bare ms':>9} {'ratio':>6} {'samples/s':>10}   ({torch.get_num_threads()} threads)"
-    )
+    print(f"{torch.get_num_threads()} threads, {ROWS} rows a step")
+    print(f"{'model':8} {'step ms':>9} {'bare ms':>9} {'ratio':>6} {'samples/s':>10}")
     for name in given.models:
         options = {"draws": given.draws} if name == "mmvae" else {}
         rounds = max(3, given.rounds // (given.draws if name == "mmvae" else 1))

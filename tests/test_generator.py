@@ -65,10 +65,10 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
     mean, draws = (np.stack(list(arrays)) for arrays in sets)
     assert min(mean.min(), draws.min()) >= 0
     assert max(mean.max(), draws.max()) <= 1
-    noise = (draws - mean)[(mean > 0.4) & (mean < 0.6)]
+    noise = (draws - mean)[(mean > 0.1) & (mean < 0.9)]  # medians there do not feel the clipping
     assert len(noise) > 10_000
-    assert abs(noise.mean()) < 0.01
-    assert abs(noise.std() - 0.1 * 2**0.5) < 0.02  # a Laplace of scale 0.1, hardly clipped here
+    assert abs(np.median(noise)) < 0.002
+    assert abs(np.median(abs(noise)) - 0.1 * np.log(2)) < 0.002  # a Laplace of scale 0.1
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_density_refuses_another_autoencoder(trained: Trained, tmp_path: Path)
 
 
 def test_a_missing_density_is_told(trained: Trained) -> None:
-    with pytest.raises(UserError, match="manifest.json: no such file"):
+    with pytest.raises(UserError, match=r"manifest\.json: no such file"):
         Generator.load(trained[0] / "artefacts/densities/spline")
 
 
@@ -220,7 +220,7 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
 
 
 def test_codes_of_another_autoencoder_are_refused(trained: Trained) -> None:
-    with pytest.raises(UserError, match="codes of autoencoder other, found .* run postprior encode"):
+    with pytest.raises(UserError, match=r"codes of autoencoder other, found .* run postprior encode"):
         FrozenEncoder.load(trained[0], "other")
 
 
