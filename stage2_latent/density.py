@@ -119,6 +119,7 @@ class Density(ABC):
         self.whitening = Whitening.fit(complete) if self.whitens else Whitening.identity(codes.loc[0, 0])
         train, held_out = split(codes, validation, self.classes, self.whitening, generator)
         self._fit(train, held_out, generator, encoder, self._recorder(progress))
+        self._load(*self.state())  # the same memory layout as when it is loaded, hence the same bits
         return self
 
     def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -195,18 +196,7 @@ class Density(ABC):
                 f"density {cls.name}: the state is of {meta.get('density')!r}, expected {cls.name!r}"
             )
         density = cls(**meta["options"])
-        density.layout = tuple(
-            Block(block["name"], tuple(block["shape"]), block["owner"]) for block in meta["layout"]
-        )
-        names = meta["label_names"]
-        density.classes = Classes(
-            tensors["classes.labels"],
-            tensors["classes.probabilities"],
-            None if names is None else tuple(names),
-        )
-        density.rows = dict(meta["rows"])
-        density.whitening = Whitening(tensors["whitening.loc"], tensors["whitening.root"])
-        density._restore(tensors, meta["learned"])
+        density._load(tensors, meta)
         return density
 
     def to(self, dtype: torch.dtype) -> Self:
@@ -261,6 +251,18 @@ class Density(ABC):
         return len(self.whitening.loc)
 
     # Shared parts
+
+    def _load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        names = meta["label_names"]
+        self.layout = tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in meta["layout"])
+        self.rows = dict(meta["rows"])
+        self.whitening = Whitening(tensors["whitening.loc"], tensors["whitening.root"])
+        self.classes = Classes(
+            tensors["classes.labels"],
+            tensors["classes.probabilities"],
+            None if names is None else tuple(names),
+        )
+        self._restore(tensors, meta["learned"])
 
     def mean_log_prob(self, x: Tensor, classes: Tensor) -> float:
         """Mean of log p(x | class) over rows of whitened codes, as `record` wants it."""

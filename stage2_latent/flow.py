@@ -28,17 +28,17 @@ class AffineCoupling(nf.flows.Flow):
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Base to codes."""
-        log_scale, shift = self._parameters(z, context)
+        log_scale, shift = self._affine(z, context)
         moved = z[:, self.kept :] * log_scale.exp() + shift
         return torch.cat([z[:, : self.kept], moved], dim=1), log_scale.sum(-1)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Codes to base."""
-        log_scale, shift = self._parameters(z, context)
+        log_scale, shift = self._affine(z, context)
         moved = (z[:, self.kept :] - shift) * (-log_scale).exp()
         return torch.cat([z[:, : self.kept], moved], dim=1), -log_scale.sum(-1)
 
-    def _parameters(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def _affine(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.net(z[:, : self.kept], context).chunk(2, dim=-1)
         return 2 * torch.tanh(raw / 2), shift  # a step's scale stays within e^±2
 
@@ -55,6 +55,7 @@ def _spline(features: int, hidden: int, context: int, bins: int, bound: float) -
     coupling = nf.flows.CoupledRationalQuadraticSpline(
         features, 2, hidden, num_context_channels=context, num_bins=bins, tail_bound=bound
     )
+    coupling.prqct.unconditional_transform = None  # of the half that passes: the next layers transform it
     final = coupling.prqct.transform_net.final_layer
     nn.init.zeros_(final.weight)
     nn.init.constant_(final.bias, math.log(math.exp(1 - 1e-3) - 1))  # derivatives of 1 at the knots

@@ -19,7 +19,7 @@ class GaussianMixture(Density):
     """p(z | y) = Σ_t w_yt N(z; μ_yt, Σ_yt), fitted by online EM on fresh posterior draws, batched over labels.
 
     The number of components of every label is the candidate with the highest held-out log-likelihood, and of each
-    candidate the best pass is kept.
+    candidate the best pass of the second half, when statistics are averaged, is kept.
 
     Args:
         components: components a label, or a list of candidates.
@@ -77,7 +77,7 @@ class GaussianMixture(Density):
             scores = []
             em = online_em(start, lambda turn: train.balanced(turn, size, generator), self.passes, strength)
             for turn, (self.mixture, likelihood) in enumerate(em, start=1):
-                if turn % self.EVERY:
+                if turn % self.EVERY or turn <= self.passes // 2:
                     continue
                 scores.append(self.mean_log_prob(*held_out))
                 expected = float(likelihood @ self.classes.probabilities)

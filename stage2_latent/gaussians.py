@@ -178,7 +178,7 @@ def online_em(
 def seed_moments(x: Tensor, components: int, seed: int) -> Moments:
     """Statistics of scikit-learn's k-means clusters of the points (K, B, D) of each class."""
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     # One thread: the order in which threads add up would change the last bits from run to run.
     with threadpool_limits(limits=1):

@@ -1,0 +1,334 @@
+"""One contract, kept by every density of the table."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from latent import LAYOUT, labelled, seeded, unlabelled
+
+from stage2_latent import DENSITIES
+from stage2_latent.codes import Codes
+from stage2_latent.density import Density
+
+QUICK: dict[str, dict[str, Any]] = {
+    "gmm": {"components": [1, 2], "passes": 15},
+    "flow": {"blocks": 2, "hidden": 16, "components": 2, "steps": 40, "batch": 128},
+    "vamp": {"pseudo_inputs": 100, "steps": 40, "learning_rate": 0.05},
+}
+TRAIN, ENCODER = labelled(400, seed=1)
+VALIDATION, _ = labelled(100, seed=2)
+PLANE, PLANE_ENCODER = labelled(400, seed=1, dimensions=2)
+
+
+def fitted(name: str, codes: Codes = TRAIN, seed: int = 0, encoder: Any = ENCODER) -> Density:
+    density = DENSITIES[name](**QUICK.get(name, {}))
+    return density.fit(codes, VALIDATION if codes is TRAIN else None, seeded(seed), encoder)
+
+
+@pytest.fixture(scope="module", params=list(DENSITIES))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def density(name: str) -> Density:
+    return fitted(name)
+
+
+@pytest.fixture(scope="module")
+def plane(name: str) -> Density:
+    return fitted(name, PLANE, encoder=PLANE_ENCODER)
+
+
+def test_names_are_read_without_torch() -> None:
+    script = "import sys, stage2_latent as s; print('gmm' in s.DENSITIES, list(s.DENSITIES), 'torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == f"True {list(DENSITIES)} False"
+
+
+def test_table_names_its_classes(name: str) -> None:
+    assert DENSITIES[name].name == name
+    assert DENSITIES[name].__doc__
+
+
+def test_same_seed_same_bytes(name: str, density: Density) -> None:
+    again = fitted(name)
+    assert torch.equal(again.sample(50, seeded(3)).loc, density.sample(50, seeded(3)).loc)
+    assert not torch.equal(density.sample(50, seeded(3)).loc, density.sample(50, seeded(4)).loc)
+
+
+def test_global_generators_are_untouched(name: str) -> None:
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    density = fitted(name)
+    density.sample(10, seeded())
+    density.log_prob(TRAIN.mean)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+
+
+def test_state_rebuilds_it_bit_by_bit(name: str, density: Density) -> None:
+    tensors, meta = density.state()
+    rebuilt = DENSITIES[name].from_state(tensors, json.loads(json.dumps(meta)))
+    assert all(type(value) is torch.Tensor and not value.requires_grad for value in tensors.values())
+    assert torch.equal(rebuilt.sample(20, seeded()).loc, density.sample(20, seeded()).loc)
+    assert torch.equal(rebuilt.log_prob(TRAIN.mean), density.log_prob(TRAIN.mean))
+    again, meta_again = rebuilt.state()
+    assert json.dumps(meta_again) == json.dumps(meta)
+    assert again.keys() == tensors.keys()
+    assert rebuilt.layout == LAYOUT
+    assert rebuilt.options == density.options
+
+
+def test_state_of_another_density_is_refused(name: str, density: Density) -> None:
+    tensors, meta = density.state()
+    with pytest.raises(ValueError, match="the state is of 'kde', expected"):
+        DENSITIES[name].from_state(tensors, {**meta, "density": "kde"})
+
+
+def test_samples_are_codes_with_labels(name: str, density: Density) -> None:
+    codes = density.sample(2000, seeded())
+    assert (codes.family, codes.loc.shape, codes.layout) == ("empirical", (2000, 1, 4), LAYOUT)
+    assert codes.split(codes.loc[:, 0])["w"].shape == (2000, 1, 2)
+    if not density.classes.labelled:
+        assert codes.labels is None
+        return
+    assert codes.label_names == ("zero", "one", "two")
+    share = float((codes.labels == 2).float().mean())
+    assert share == pytest.approx(float((TRAIN.labels == 2).float().mean()), abs=0.04)
+
+
+def test_labels_are_honoured_row_by_row(name: str, density: Density) -> None:
+    if not density.labelled:
+        pytest.skip("has no labels")
+    asked = torch.tensor([0, 2, 2, 0]).repeat(250)
+    codes = density.sample(1000, seeded(), labels=asked)
+    assert torch.equal(codes.labels, asked)
+    for label in (0, 2):
+        truth = TRAIN.mean[TRAIN.labels == label]
+        error = codes.mean[asked == label].mean(0) - truth.mean(0)
+        assert error.abs().max() < 0.3
+
+
+def test_draws_are_independent_of_their_place(density: Density) -> None:
+    """Draws grouped by label or component would correlate with their neighbours."""
+    z = density.sample(4000, seeded()).loc[:, 0]
+    z = (z - z.mean(0)) / z.std(0)
+    assert (z[1:] * z[:-1]).mean(0).abs().max() < 0.07
+    halves = z[:2000].mean(0) - z[2000:].mean(0)
+    assert halves.abs().max() < 0.15
+
+
+def test_fits_better_than_the_prior(name: str, density: Density) -> None:
+    if name == "normal":
+        pytest.skip("is the prior")
+    z = VALIDATION.draw(seeded(7))
+    assert density.log_prob(z).mean() > fitted("normal").log_prob(z).mean() + 0.5
+
+
+def test_marginal_is_the_sum_over_labels(density: Density) -> None:
+    z = VALIDATION.draw(seeded())
+    if density.classes.labelled:
+        joint = [
+            density.log_prob(z, torch.full((len(z),), int(label))) + probability.log()
+            for label, probability in zip(density.classes.labels, density.classes.probabilities, strict=True)
+        ]
+        torch.testing.assert_close(density.log_prob(z), torch.stack(joint).logsumexp(0))
+    else:
+        assert density.log_prob(z).shape == (len(z),)
+
+
+def test_log_prob_of_mixed_labels_is_that_of_each_label(density: Density) -> None:
+    if not density.classes.labelled:
+        pytest.skip("has no labels")
+    z, labels = VALIDATION.draw(seeded()), VALIDATION.labels
+    mixed = density.log_prob(z, labels)
+    for label in (0, 2):
+        alone = density.log_prob(z[labels == label], labels[labels == label])
+        torch.testing.assert_close(mixed[labels == label], alone)
+
+
+def test_log_prob_in_chunks_is_log_prob(density: Density, monkeypatch: pytest.MonkeyPatch) -> None:
+    z = VALIDATION.mean
+    whole = density.log_prob(z)
+    monkeypatch.setattr("stage2_latent.density.FLOATS", 1)
+    torch.testing.assert_close(density.log_prob(z), whole)
+
+
+def test_gradients_flow_to_the_codes(density: Density) -> None:
+    """Against central differences, in double precision."""
+    exact = density.to(torch.float64)
+    z = VALIDATION.mean[:5].double().requires_grad_()
+    (gradient,) = torch.autograd.grad(exact.log_prob(z).sum(), z)
+    for dimension in range(4):
+        step = torch.zeros(4, dtype=torch.float64)
+        step[dimension] = 1e-6
+        with torch.no_grad():
+            slope = (exact.log_prob(z + step) - exact.log_prob(z - step)) / 2e-6
+        torch.testing.assert_close(gradient[:, dimension], slope, rtol=1e-4, atol=1e-4)
+
+
+def test_double_precision_agrees(density: Density) -> None:
+    exact = density.to(torch.float64)
+    z = VALIDATION.mean
+    assert exact.log_prob(z.double()).dtype == torch.float64
+    torch.testing.assert_close(exact.log_prob(z.double()).float(), density.log_prob(z), rtol=1e-4, atol=1e-4)
+    assert exact.sample(3, seeded()).loc.dtype == torch.float64
+
+
+def test_it_integrates_to_one(plane: Density) -> None:
+    """Monte Carlo over a wide normal, in the plane: of p(z) and of p(z | y)."""
+    if not plane.exact_log_prob:
+        pytest.skip("declares no normalised density")
+    exact = plane.to(torch.float64)
+    proposal = torch.distributions.Normal(0.0, 3.0)
+    noise = torch.randn(50_000, 2, generator=seeded(), dtype=torch.float64)
+    z = 3.0 * noise
+    weight = -proposal.log_prob(z).sum(-1)
+    labels = [None, *exact.classes.labels.tolist()] if exact.classes.labelled else [None]
+    for label in labels:
+        asked = None if label is None else torch.full((len(z),), label)
+        assert (exact.log_prob(z, asked) + weight).exp().mean() == pytest.approx(1, abs=0.05)
+
+
+def test_history_reports_each_pass(name: str) -> None:
+    seen: list[dict[str, float]] = []
+    density = DENSITIES[name](**QUICK.get(name, {})).fit(TRAIN, VALIDATION, seeded(), ENCODER, seen.append)
+    assert seen == density.history
+    assert [row["step"] for row in seen] == list(range(1, len(seen) + 1))
+    z = VALIDATION.draw(seeded(5))
+    labels = VALIDATION.labels if density.classes.labelled else None
+    best = max(row["validation_log_likelihood"] for row in seen)
+    assert best == pytest.approx(float(density.log_prob(z, labels).mean()), abs=0.5)
+
+
+def test_unlabelled_codes_give_an_unlabelled_density(name: str) -> None:
+    density = fitted(name, unlabelled(TRAIN))
+    assert density.sample(5, seeded()).labels is None
+    assert density.log_prob(TRAIN.mean).isfinite().all()
+    with pytest.raises(ValueError, match="fitted without labels, expected labels=None"):
+        density.log_prob(TRAIN.mean, TRAIN.labels)
+
+
+def test_posterior_noise_is_counted(name: str) -> None:
+    """Wide posteriors make a wide density, as wide as their mixture."""
+    if name in ("normal", "vamp"):
+        pytest.skip("not learned from the noise of the codes")
+    codes = replace(unlabelled(TRAIN), scale=torch.full_like(TRAIN.scale, 2.0))
+    drawn = fitted(name, codes).sample(4000, seeded()).loc[:, 0]
+    expected = TRAIN.mean.var(0) + 4.0
+    assert ((drawn.var(0) / expected) - 1).abs().max() < 0.2
+
+
+def test_incomplete_rows_are_left_out_and_counted(name: str, density: Density) -> None:
+    hole = TRAIN.observed.clone()
+    hole[300:, 1] = False
+    loc = TRAIN.loc.clone()
+    loc[300:, :, 2:] = torch.nan
+    incomplete = replace(TRAIN, observed=hole, loc=loc)
+    holed = DENSITIES[name](**QUICK.get(name, {})).fit(incomplete, VALIDATION, seeded(), ENCODER)
+    rest = DENSITIES[name](**QUICK.get(name, {}))
+    rest.fit(TRAIN.select(torch.arange(300)), VALIDATION, seeded(), ENCODER)
+    assert holed.rows == {"used": 300, "left_out": 100}
+    assert torch.equal(holed.sample(20, seeded()).loc, rest.sample(20, seeded()).loc)
+
+
+def test_condition_keeps_what_is_given_and_draws_the_rest(density: Density) -> None:
+    """Codes drawn, one block redrawn given the other: the joint moments must not change."""
+    if not density.conditional:
+        with pytest.raises(ValueError, match="cannot draw some blocks given others"):
+            density.condition({"z": torch.zeros(3, 2)}, seeded())
+        return
+    drawn = density.sample(8000, seeded())
+    z = drawn.loc[:, 0]
+    again = density.condition({"z": z[:, :2]}, seeded(1))
+    redrawn = again.loc[:, 0]
+    assert torch.equal(redrawn[:, :2], z[:, :2])
+    assert not torch.equal(redrawn[:, 2:], z[:, 2:])
+    torch.testing.assert_close(redrawn.mean(0), z.mean(0), atol=0.07, rtol=0)
+    torch.testing.assert_close(redrawn.T.cov(), z.T.cov(), atol=0.12, rtol=0)
+    if density.classes.labelled:
+        kept = density.condition({"w": z[:, 2:].reshape(-1, 1, 2)}, seeded(1), labels=drawn.labels)
+        assert torch.equal(kept.labels, drawn.labels)
+        torch.testing.assert_close(kept.loc[:, 0].T.cov(), z.T.cov(), atol=0.12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: d.sample(0), r"0 samples asked for, expected 1 at least"),
+        (lambda d: d.log_prob(torch.zeros(3, 5)), r"shape \(3, 5\), expected \(N, 4\)"),
+        (lambda d: d.log_prob(torch.zeros(4)), r"shape \(4,\), expected \(N, 4\)"),
+        (lambda d: d.log_prob(torch.full((2, 4), torch.nan)), r"codes hold NaN or infinity"),
+    ],
+)
+def test_misuse_is_one_clear_sentence(density: Density, call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(density)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 1, 2]), r"label 1 is unknown, expected one of 0, 2"),
+        (torch.tensor([0, 2, 7]), r"label 7 is unknown, expected one of 0, 2"),
+        (torch.tensor([0, 2]), r"int64 of shape \(2,\), expected integers of shape \(3,\)"),
+        (torch.zeros(3), r"float32 of shape \(3,\), expected integers"),
+    ],
+)
+def test_wrong_labels_are_refused(density: Density, labels: torch.Tensor, message: str) -> None:
+    if not density.classes.labelled:
+        message = "fitted without labels"
+    with pytest.raises(ValueError, match=message):
+        density.sample(3, seeded(), labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"q": torch.zeros(3, 2)}, r"given block 'q', expected some of z, w"),
+        ({}, r"given block none, expected some of z, w"),
+        ({"w": torch.zeros(3, 2)}, r"block 'w' has shape \(3, 2\), expected \(3, 1, 2\)"),
+    ],
+)
+def test_wrong_blocks_are_refused(density: Density, given: Any, message: str) -> None:
+    if density.conditional:
+        with pytest.raises(ValueError, match=message):
+            density.condition(given, seeded())
+
+
+def test_options_are_checked(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown option 'colour', expected one of"):
+        DENSITIES[name](colour=3)
+    for option, default in DENSITIES[name]().options.items():
+        for wrong in ("never", -1):
+            if type(wrong) is not type(default) or wrong != default:
+                with pytest.raises(ValueError, match=f"option {option}: found {wrong!r}, expected"):
+                    DENSITIES[name](**{option: wrong})
+
+
+def test_unfitted_density_says_so(name: str) -> None:
+    for call in (lambda d: d.sample(3), lambda d: d.log_prob(torch.zeros(1, 4)), lambda d: d.state()):
+        with pytest.raises(ValueError, match="not fitted yet"):
+            call(DENSITIES[name]())
+
+
+def test_codes_that_do_not_match_are_refused(name: str) -> None:
+    density = DENSITIES[name](**QUICK.get(name, {}))
+    with pytest.raises(ValueError, match="1 rows of the codes have every block observed, expected 2"):
+        density.fit(TRAIN.select(torch.tensor([0])), encoder=ENCODER)
+    with pytest.raises(ValueError, match="validation codes have the blocks"):
+        density.fit(TRAIN, PLANE, encoder=ENCODER)
+    if density.labelled:
+        with pytest.raises(ValueError, match="validation codes have no labels"):
+            density.fit(TRAIN, unlabelled(VALIDATION), encoder=ENCODER)
+        with pytest.raises(ValueError, match="no validation row is complete and of a label"):
+            others = replace(VALIDATION, labels=torch.ones_like(VALIDATION.labels))
+            density.fit(TRAIN, others, encoder=ENCODER)
+    if density.needs_encoder:
+        with pytest.raises(ValueError, match="no encoder was given"):
+            density.fit(TRAIN)
