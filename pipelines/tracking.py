@@ -10,11 +10,13 @@ import logging
 import math
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "postprior"
+DATABASES = ("sqlite:", "postgresql:", "mysql:", "mssql:")
 
 # Environment while MLflow works, unless the user has set it: no telemetry, and no minutes of retrying.
 ENVIRONMENT = {
@@ -34,30 +37,41 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
-# What each stage leaves behind: artefacts, whose hashes become tags, and results/metrics/*.json with a prefix
-# for their metrics. `reference` scores a sampler, `normal`, whose metrics have the names of a density's.
-ARTEFACTS: dict[str, tuple[str, ...]] = {
-    "judge": ("judges",),
-    "train": ("autoencoder",),
-    "encode": ("autoencoder",),
-    "reference": ("autoencoder", "judges"),
-    "fit": ("autoencoder", "densities/{density}"),
-    "generate": ("autoencoder", "densities/{density}"),
-    "evaluate": ("autoencoder", "densities/{density}", "judges"),
-}
-METRICS: dict[str, dict[str, str]] = {
-    "judge": {"judges": ""},
-    "reference": {
-        "normal": "",
-        "reconstruction": "reconstruction.",
-        "real": "real.",
-        "autoencoder": "autoencoder.",
-    },
-    "evaluate": {"{density}": ""},
-}
-FILES: dict[str, tuple[str, ...]] = {
-    "train": ("results/training.csv",),
-    "compare": ("results/comparison.csv", "results/report.html", "results/plots"),
+
+@dataclass(frozen=True)
+class Results:
+    """What a stage leaves in the project, by patterns in which {density} stands for the density's name.
+
+    Args:
+        artefacts: folders in artefacts/ that it makes or rests on; their hashes become tags.
+        metrics: files results/metrics/<name>.json with the prefix of their metrics in MLflow.
+        files: files and folders that are logged as they are.
+        pictures: a dataset folder whose first samples are shown.
+    """
+
+    artefacts: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    pictures: str = ""
+
+
+RESULTS = {
+    "judge": Results(("judges",), {"judges": ""}),
+    "train": Results(("autoencoder",), files=("results/training.csv",)),
+    "encode": Results(("autoencoder",)),
+    "reference": Results(
+        ("autoencoder", "judges"),
+        # `normal` is a sampler: its metrics have the names of a density's, so that all samplers can be compared
+        {"normal": "", "reconstruction": "reconstruction.", "real": "real.", "autoencoder": "autoencoder."},
+    ),
+    "fit": Results(("autoencoder", "densities/{density}")),
+    "generate": Results(("autoencoder", "densities/{density}")),
+    "evaluate": Results(
+        ("autoencoder", "densities/{density}", "judges"),
+        {"{density}": ""},
+        pictures="artefacts/synthetic/{density}",
+    ),
+    "compare": Results(files=("results/comparison.csv", "results/report.html", "results/plots")),
 }
 
 
@@ -75,10 +89,12 @@ class Run:
             from mlflow import MlflowClient
             from mlflow.entities import Param
 
-            uri = os.environ.get("MLFLOW_TRACKING_URI")
-            client = MlflowClient(tracking_uri=uri or f"sqlite:///{root.resolve() / 'mlflow.db'}")
-            artifacts = None if uri else (root.resolve() / "mlartifacts").as_uri()
-            run = client.create_run(_experiment(client, artifacts), tags=dict(tags), run_name=name)
+            uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+            _check_writable(uri)
+            client = MlflowClient(tracking_uri=uri)
+            served = not uri.startswith(DATABASES)  # a server knows where its artifacts belong
+            files = None if served else (root.resolve() / "mlartifacts").as_uri()
+            run = client.create_run(_experiment(client, files), tags=dict(tags), run_name=name)
             self._client, self._id = client, run.info.run_id
             logged = [Param(key, str(value)[:6000]) for key, value in params.items()]
             for first in range(0, len(logged), 100):  # the most that a batch takes
@@ -116,14 +132,22 @@ class Run:
         log = "log_artifacts" if path.is_dir() else "log_artifact"
         self._with_client(lambda client: getattr(client, log)(self._id, str(path)))
 
-    def image(self, png: bytes, name: str) -> None:
-        """Log an image, given as PNG, under a file name."""
-        from tempfile import TemporaryDirectory
+    def picture(self, folder: Path, name: str) -> None:
+        """Log a picture of the first samples in a dataset folder, under a file name."""
 
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_bytes(png)
-            self.file(path)
+        def log(client: MlflowClient) -> None:
+            from tempfile import TemporaryDirectory
+
+            from pipelines.dataset import Dataset
+            from pipelines.report.gallery import sheet_of
+
+            if sheet := sheet_of(Dataset.load(folder)):
+                with TemporaryDirectory() as temporary:
+                    path = Path(temporary) / name
+                    path.write_bytes(sheet.png)
+                    client.log_artifact(self._id, str(path))
+
+        self._with_client(log)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
@@ -199,20 +223,30 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
     """Log what a finished stage has written."""
+    results = RESULTS.get(stage, Results())
     hashes = {}
-    for pattern in ARTEFACTS.get(stage, ()):
-        folder = root / "artefacts" / pattern.format(density=density)
+    for pattern in results.artefacts:
         with suppress(UserError, OSError):
-            hashes[f"hash.{pattern.split('/')[0]}"] = folder_hash(folder)
+            name = f"hash.{pattern.split('/')[0]}"
+            hashes[name] = folder_hash(root / "artefacts" / pattern.format(density=density))
     run.tags(hashes)
-    for pattern, prefix in METRICS.get(stage, {}).items():
-        with suppress(UserError, OSError):
-            run.metrics(
-                read_json(root / "results/metrics" / f"{pattern.format(density=density)}.json"), prefix=prefix
-            )
-    for name in FILES.get(stage, ()):
+    for pattern, prefix in results.metrics.items():
+        path = root / "results/metrics" / f"{pattern.format(density=density)}.json"
+        if path.exists():
+            run.metrics(read_json(path), prefix=prefix)
+    for name in results.files:
         if (root / name).exists():
             run.file(root / name)
+    folder = root / results.pictures.format(density=density)
+    if results.pictures and folder.exists():
+        run.picture(folder, "samples.png")
+
+
+def _check_writable(uri: str) -> None:
+    """Raise at once if an SQLite database cannot be written, which MLflow would try for a minute and a half."""
+    if uri.startswith("sqlite:///"):
+        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+            database.execute("BEGIN IMMEDIATE")
 
 
 def _experiment(client: MlflowClient, artifacts: str | None) -> str:
@@ -259,13 +293,13 @@ def _environment() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Only warnings from MLflow and its migrations, whose loggers are then as they were."""
+    """No reports from MLflow and its migrations; their loggers are then as they were."""
     import mlflow  # noqa: F401 sets its own levels when it is imported
 
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
