@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
 
-__all__ = ["Block", "Codes", "Whitening"]
+__all__ = ["Block", "Codes", "Whitening", "join"]
 
 EMPIRICAL = "empirical"
 
@@ -181,10 +181,28 @@ class Codes:
             return
         if self.labels.dtype != torch.int64:
             raise ValueError(f"codes: labels have type {self.labels.dtype}, expected torch.int64")
-        highest = float("inf") if self.label_names is None else len(self.label_names) - 1
-        if int(self.labels.min()) < 0 or int(self.labels.max()) > highest:
-            found = f"{int(self.labels.min())} to {int(self.labels.max())}"
-            raise ValueError(f"codes: labels run from {found}, expected 0 to {highest}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        most = high if self.label_names is None else len(self.label_names) - 1
+        if low < 0 or high > most:
+            raise ValueError(f"codes: labels run from {low} to {high}, expected 0 to {most}")
+
+
+def join(layout: tuple[Block, ...], parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Code vectors (N, D) of some blocks {name: (N, *shape)}, 0 elsewhere, and the mask (D,) of their coordinates."""
+    unknown = [name for name in parts if name not in {block.name for block in layout}]
+    if unknown or not parts:
+        names = ", ".join(block.name for block in layout)
+        raise ValueError(f"blocks: found {unknown[0] if unknown else 'none'}, expected some of {names}")
+    some = next(iter(parts.values()))
+    vectors, known = [], []
+    for block in layout:
+        value = parts.get(block.name, some.new_zeros(len(some), *block.shape))
+        if tuple(value.shape) != (len(some), *block.shape):
+            expected = (len(some), *block.shape)
+            raise ValueError(f"block {block.name}: shape {tuple(value.shape)}, expected {expected}")
+        vectors.append(value.reshape(len(some), block.size))
+        known.append(torch.full((block.size,), block.name in parts))
+    return torch.cat(vectors, dim=1), torch.cat(known)
 
 
 @dataclass(frozen=True, eq=False)

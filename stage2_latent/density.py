@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stage1_vae.distributions import Block, Mixture
-from stage2_latent.codes import Codes, Whitening
+from stage2_latent.codes import Codes, Whitening, join
 from stage2_latent.draws import Classes, Draws, pick, split
 
 Progress = Callable[[dict[str, float]], None]
@@ -91,7 +91,10 @@ class Density(ABC):
         for name in options.keys() - parameters.keys():
             known = ", ".join(parameters) or "none"
             raise ValueError(f"density {cls.name}: unknown option {name!r}, expected one of: {known}")
-        density.options = {name: parameter.default for name, parameter in parameters.items()} | options
+        values = {name: parameter.default for name, parameter in parameters.items()} | options
+        density.options = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in values.items()
+        }  # as JSON has it
         return density
 
     def __init__(self) -> None:
@@ -126,7 +129,7 @@ class Density(ABC):
         """log p(z | label) of codes (N, D), or log p(z) without labels: (N,)."""
         z = self._check_codes(z)
         rows = max(1, FLOATS // self._floats_per_row())
-        asked = None if labels is None else self._class_of(labels, len(z))
+        asked = None if labels is None else self.classes.resolve(labels, len(z))
         chunks = range(0, len(z), rows)
         parts = [
             self._evaluate(z[i : i + rows], None if asked is None else asked[i : i + rows]) for i in chunks
@@ -144,7 +147,7 @@ class Density(ABC):
                 self.classes.probabilities.unsqueeze(0), torch.zeros(n, dtype=torch.int64), generator
             )
         else:
-            chosen = self._class_of(labels, n)
+            chosen = self.classes.resolve(labels, n)
         return self._as_codes(self.whitening.inverse(self._sample(chosen, generator)), chosen)
 
     def condition(
@@ -159,9 +162,10 @@ class Density(ABC):
             raise ValueError(
                 f"density {self.name}: cannot draw some blocks given others, expected gmm or vamp"
             )
-        z, known = self._check_given(given)
+        z, known = join(self.layout, given)
+        z = self._check_codes(z)
         generator = generator or torch.Generator().manual_seed(0)
-        asked = None if labels is None else self._class_of(labels, len(z))
+        asked = None if labels is None else self.classes.resolve(labels, len(z))
         drawn, chosen = self._condition(z, known, asked, generator)
         return self._as_codes(torch.where(known, z, drawn), chosen)
 
@@ -328,40 +332,3 @@ class Density(ABC):
         if not bool(z.isfinite().all()):
             raise ValueError(f"density {self.name}: codes hold NaN or infinity, expected finite numbers")
         return z.to(self.whitening.loc)
-
-    def _class_of(self, labels: Tensor, n: int) -> Tensor:
-        labels = torch.as_tensor(labels)
-        if not self.classes.labelled:
-            raise ValueError(f"density {self.name}: fitted without labels, expected labels=None")
-        if labels.is_floating_point() or tuple(labels.shape) != (n,):
-            found = f"{labels.dtype} of shape {tuple(labels.shape)}"
-            raise ValueError(f"density {self.name}: labels are {found}, expected integers of shape ({n},)")
-        index = self.classes.index(labels.long())
-        if bool((index < 0).any()):
-            known = ", ".join(map(str, self.classes.labels.tolist()))
-            raise ValueError(
-                f"density {self.name}: label {int(labels[index < 0][0])} is unknown, expected one of {known}"
-            )
-        return index
-
-    def _check_given(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The given blocks as vectors (N, D), 0 elsewhere, and the mask (D,) of their coordinates."""
-        blocks = {block.name: block for block in self.layout}
-        unknown = [name for name in given if name not in blocks]
-        if unknown or not given:
-            found = repr(unknown[0]) if unknown else "none"
-            raise ValueError(
-                f"density {self.name}: given block {found}, expected some of {', '.join(blocks)}"
-            )
-        count = len(next(iter(given.values())))
-        parts, known = [], []
-        for name, block in blocks.items():
-            value = given.get(name, self.whitening.loc.new_zeros(count, *block.shape))
-            if tuple(value.shape) != (count, *block.shape):
-                raise ValueError(
-                    f"density {self.name}: block {name!r} has shape {tuple(value.shape)}, "
-                    f"expected {(count, *block.shape)}"
-                )
-            parts.append(value.reshape(count, block.size))
-            known.append(torch.full((block.size,), name in given))
-        return self._check_codes(torch.cat(parts, dim=1)), torch.cat(known)

@@ -46,6 +46,20 @@ class Classes:
         place = torch.searchsorted(self.labels, labels).clamp_max(len(self) - 1)
         return torch.where(self.labels[place] == labels, place, -1)
 
+    def resolve(self, labels: Tensor, n: int) -> Tensor:
+        """Index of the class of each of n labels that were asked for, or a ValueError."""
+        labels = torch.as_tensor(labels)
+        if not self.labelled:
+            raise ValueError("labels: the density was fitted without labels, expected labels=None")
+        if labels.is_floating_point() or tuple(labels.shape) != (n,):
+            found = f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise ValueError(f"labels: found {found}, expected integers of shape ({n},)")
+        index = self.index(labels.long())
+        if bool((index < 0).any()):
+            unknown, known = int(labels[index < 0][0]), ", ".join(map(str, self.labels.tolist()))
+            raise ValueError(f"labels: {unknown} is unknown, expected one of {known}")
+        return index
+
     def of(self, codes: Codes) -> Tensor:
         """Index of the class of each row of codes, −1 for a label that never occurred: (N,)."""
         if not self.labelled:

@@ -7,7 +7,7 @@ import torch
 from latent import LAYOUT, labelled, posteriors, seeded
 
 from stage1_vae.distributions import FAMILIES, Laplace, Mixture
-from stage2_latent.codes import Block, Codes, Whitening
+from stage2_latent.codes import Block, Codes, Whitening, join
 from stage2_latent.draws import Classes, Draws, pick, pick_given, split
 
 CODES, _ = labelled(50, seed=1)
@@ -71,6 +71,16 @@ def test_split_gives_the_blocks_their_shapes() -> None:
     parts = CODES.split(z)
     assert {name: tuple(part.shape) for name, part in parts.items()} == {"z": (2, 2), "w": (2, 1, 2)}
     assert parts["w"][1, 0].tolist() == [6.0, 7.0]
+
+
+def test_join_undoes_split() -> None:
+    z = torch.arange(8.0).reshape(2, 4)
+    joined, known = join(LAYOUT, CODES.split(z))
+    assert torch.equal(joined, z)
+    assert known.all()
+    alone, known = join(LAYOUT, {"w": z[:, 2:].reshape(2, 1, 2)})
+    assert torch.equal(alone, z * torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    assert known.tolist() == [False, False, True, True]
 
 
 def test_select_keeps_labels_and_ids() -> None:

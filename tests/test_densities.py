@@ -274,8 +274,8 @@ def test_misuse_is_one_clear_sentence(density: Density, call: Any, message: str)
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.tensor([0, 1, 2]), r"label 1 is unknown, expected one of 0, 2"),
-        (torch.tensor([0, 2, 7]), r"label 7 is unknown, expected one of 0, 2"),
+        (torch.tensor([0, 1, 2]), "labels: 1 is unknown, expected one of 0, 2"),
+        (torch.tensor([0, 2, 7]), "labels: 7 is unknown, expected one of 0, 2"),
         (torch.tensor([0, 2]), r"int64 of shape \(2,\), expected integers of shape \(3,\)"),
         (torch.zeros(3), r"float32 of shape \(3,\), expected integers"),
     ],
@@ -290,9 +290,9 @@ def test_wrong_labels_are_refused(density: Density, labels: torch.Tensor, messag
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"q": torch.zeros(3, 2)}, r"given block 'q', expected some of z, w"),
-        ({}, r"given block none, expected some of z, w"),
-        ({"w": torch.zeros(3, 2)}, r"block 'w' has shape \(3, 2\), expected \(3, 1, 2\)"),
+        ({"q": torch.zeros(3, 2)}, "blocks: found q, expected some of z, w"),
+        ({}, "blocks: found none, expected some of z, w"),
+        ({"w": torch.zeros(3, 2)}, r"block w: shape \(3, 2\), expected \(3, 1, 2\)"),
     ],
 )
 def test_wrong_blocks_are_refused(density: Density, given: Any, message: str) -> None:
