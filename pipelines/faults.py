@@ -20,11 +20,10 @@ KINDS: dict[Any, str] = {
     type(None): "null",
     Any: "a value",
 }
-GROUPS: dict[Any, str] = {list: "a list", tuple: "a list", dict: "names with values"}
 
 
 def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
-    """The first fault that pydantic found in `content`, an unknown key before all, as one sentence.
+    """The most telling fault that pydantic found in `content`, as one sentence: an unknown key, or the deepest.
 
     Args:
         error: what `schema.model_validate(content)` raised.
@@ -32,8 +31,8 @@ def sentence(error: ValidationError, schema: type[BaseModel], content: Any, pref
         content: what was validated.
         prefix: the dotted key under which the content stands in its file.
     """
-    fault = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-    keys = _keys(fault, content)
+    faults = [(fault, _keys(fault, content)) for fault in error.errors(include_url=False)]
+    fault, keys = min(faults, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1])))
     known, expected = _look_up(schema, keys)
     key = ".".join([prefix, *keys] if prefix else keys)
     if fault["type"] == "extra_forbidden":
@@ -51,8 +50,10 @@ def words(kind: Any) -> str:
         return KINDS.get(kind) or str(getattr(kind, "__name__", kind))
     if origin is Literal:
         return " or ".join(str(choice) for choice in parts)
-    if origin in GROUPS:
-        return GROUPS[origin]
+    if origin is dict:
+        return "names with values"
+    if issubclass(origin if isinstance(origin, type) else object, Sequence):
+        return f"a list ({words(parts[0])} each)"
     return " or ".join(words(part) for part in parts)
 
 
@@ -71,14 +72,15 @@ def _keys(fault: ErrorDetails, content: Any) -> list[str]:
     """The keys that lead to a fault; pydantic also names the branches of a union, which are in no file."""
     keys = []
     for part in fault["loc"]:
-        if isinstance(content, Mapping):
-            content = {str(key): value for key, value in content.items()}.get(str(part))
-        elif isinstance(content, Sequence) and isinstance(part, int):
-            content = content[part]
-        else:
-            break
-        keys.append(str(part))
-    return keys
+        entries: Any = (
+            {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
+        )
+        if isinstance(part, int) and isinstance(content, list):
+            entries = {str(index): value for index, value in enumerate(content)}
+        if str(part) in entries:
+            content = entries[str(part)]
+            keys.append(str(part))
+    return keys + [str(part) for part in fault["loc"][-1:] if fault["type"] == "missing"]
 
 
 def _look_up(schema: type[BaseModel], keys: Iterable[str]) -> tuple[Collection[str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,6 +172,7 @@ class Thing:
         kind: Literal["full", "diagonal"] = "full",
         steps: tuple[int, ...] = (),
         weights: dict[str, float] | None = None,
+        counts: int | Sequence[int] = 1,
         seed: int = 0,
     ) -> None: ...
 
@@ -178,7 +180,10 @@ class Thing:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"betta": 1}, "thing.betta is not a known key; known here: kind, scale, size, steps, weights"),
+        (
+            {"betta": 1},
+            "thing.betta is not a known key; known here: counts, kind, scale, size, steps, weights",
+        ),
         ({}, "thing.size is missing; expected a whole number"),
         ({"size": "3"}, "thing.size: found the text '3', expected a whole number; write 3 without quotes"),
         (
@@ -186,8 +191,15 @@ class Thing:
             "thing.scale: found the text '1e2', expected a number or null; YAML reads 1e2",
         ),
         ({"size": 3, "kind": "tied"}, "thing.kind: found the text 'tied', expected full or diagonal"),
-        ({"size": 3, "steps": [1, "a"]}, "thing.steps.1: found the text 'a', expected a list"),
+        (
+            {"size": 3, "steps": [1, "a"]},
+            "thing.steps.1: found the text 'a', expected a list (a whole number each)",
+        ),
         ({"size": 3, "weights": 2}, "thing.weights: found 2, expected names with values or null"),
+        (
+            {"size": 3, "counts": [1, "2"]},
+            "thing.counts.1: found the text '2', expected a whole number or a list (a whole number each)",
+        ),
         ({"size": 3, "seed": 1}, "thing.seed is not a known key"),
     ],
 )
@@ -198,7 +210,10 @@ def test_options_are_checked_against_the_signature(options: dict[str, Any], sent
 
 def test_options_that_the_signature_takes() -> None:
     check_options(
-        Thing, {"size": 3, "scale": 2, "kind": "diagonal", "steps": [1, 2]}, "thing", given={"seed"}
+        Thing,
+        {"size": 3, "scale": 2, "kind": "diagonal", "steps": [1, 2], "counts": [4, 8]},
+        "thing",
+        given={"seed"},
     )
 
 
