@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipelines.metrics.intervals import Floats, weighted_mean
+
+FLOATS = 2**23  # numbers of the products x_i x_j held at once
+JITTER = 1e-12  # of the mean variance, added to the diagonal: a constant feature has a root too
 
 
 @dataclass(frozen=True)
@@ -32,31 +36,31 @@ class Gaussians:
             need = f"a Frechet distance in {width} dimensions needs more than {width} rows"
             raise ValueError(f"{need}, found {rows}")
         origin = features.mean(0, dtype=np.float64)
-        x = features - origin
-        mean, total = weighted_mean(x, weights), weights.sum(1)
-        second = (
-            np.stack([(x[line > 0].T * line[line > 0]) @ x[line > 0] for line in weights])
-            / total[:, None, None]
-        )
+        x, total = features - origin, weights.sum(1)
+        step = max(1, FLOATS // (rows * width))
+        columns = (x[:, start : start + step, None] * x[:, None, :] for start in range(0, width, step))
+        second = np.concatenate([weighted_mean(products, weights) for products in columns], axis=1)
+        mean = weighted_mean(x, weights)
         effective = total**2 / (weights**2).sum(1)  # as many rows of equal weight would tell as much
         covariance = second - mean[:, :, None] * mean[:, None, :]
         return cls(mean + origin, covariance * (effective / (effective - 1))[:, None, None])
 
     @cached_property
     def root(self) -> NDArray[np.float64]:
-        """R (B, d, d) with R Rᵀ = Σ; computed once, for the reference of many rows."""
-        values, vectors = np.linalg.eigh(self.covariance)
-        return vectors * np.sqrt(values.clip(0))[:, None, :]
+        """R (B, d, d) with R Rᵀ = Σ, triangular; computed once for all that is compared with these Gaussians."""
+        width = self.mean.shape[1]
+        jitter = JITTER * self.trace / width + np.finfo(np.float64).tiny
+        covariance = self.covariance + jitter[:, None, None] * np.eye(width)
+        return torch.linalg.cholesky(torch.from_numpy(covariance)).numpy()
 
     @property
     def trace(self) -> NDArray[np.float64]:
+        """Tr Σ (B,)."""
         return np.trace(self.covariance, axis1=1, axis2=2)
 
 
 def frechet_distance(real: Gaussians, fake: Gaussians) -> NDArray[np.float64]:
-    """d² (B,), Gaussian by Gaussian, from the eigenvalues of the symmetric R₁ᵀ Σ₂ R₁: covariances may be singular."""
-    crossed = np.linalg.eigvalsh(real.root.transpose(0, 2, 1) @ fake.covariance @ real.root)
-    squared = (
-        ((real.mean - fake.mean) ** 2).sum(1) + real.trace + fake.trace - 2 * np.sqrt(crossed.clip(0)).sum(1)
-    )
-    return squared.clip(0)
+    """d² (B,), Gaussian by Gaussian: R₁ᵀ Σ₂ R₁ is symmetric and has the eigenvalues of Σ₁^½ Σ₂ Σ₁^½."""
+    crossed = torch.from_numpy(real.root.transpose(0, 2, 1) @ fake.covariance @ real.root)
+    roots = torch.linalg.eigvalsh(crossed).clamp_min(0).sqrt().sum(1).numpy()
+    return (((real.mean - fake.mean) ** 2).sum(1) + real.trace + fake.trace - 2 * roots).clip(0)

@@ -56,11 +56,18 @@ class Judges(nn.Module):
     def standardise(self, dataset: Dataset) -> None:
         """Take the moments of each modality from the rows where it is observed."""
         for index, m in enumerate(self.modalities):
-            values = torch.from_numpy(np.asarray(dataset.data[m.name])[dataset.observed[:, index]])
-            axes = [axis for axis in range(values.ndim) if axis != 1]
-            deviation, mean = torch.std_mean(values, axes, keepdim=True)
-            self.get_buffer(f"{m.name}_mean").copy_(mean[0])
-            self.get_buffer(f"{m.name}_deviation").copy_(deviation[0].clamp_min(1e-6))
+            rows, axes = dataset.observed[:, index], (0, *range(2, 1 + len(m.shape)))
+            count, total, square = 1e-12, 0.0, 0.0
+            for start in range(0, len(dataset), BLOCK):
+                block = slice(start, start + BLOCK)
+                values = np.asarray(dataset.data[m.name][block][rows[block]], np.float64)
+                count += values.size / m.shape[0]
+                total, square = total + values.sum(axes), square + (values**2).sum(axes)
+            mean = torch.as_tensor(total / count)
+            deviation = (torch.as_tensor(square / count) - mean**2).clamp_min(1e-12).sqrt()
+            for name, moment in (("mean", mean), ("deviation", deviation)):
+                buffer = self.get_buffer(f"{m.name}_{name}")
+                buffer.copy_(moment.reshape(buffer.shape))
 
     def forward(self, name: str, values: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F) and logits (B, C) of values (B, *shape) of one modality."""
@@ -142,7 +149,7 @@ def train_judges(
     """
     if dataset.labels is None:
         raise ValueError("judges learn from labels, the dataset has none")
-    labels, batch = torch.from_numpy(np.array(dataset.labels)), dataset.batch(slice(None))
+    labels = torch.from_numpy(np.array(dataset.labels))
     judges.standardise(dataset)
     judges.train()
     steps = epochs * math.ceil(len(dataset) / batch_size)
@@ -151,7 +158,7 @@ def train_judges(
     for epoch in range(epochs):
         seen = torch.zeros(3, dtype=torch.float64)  # cross-entropy, hits, values
         for rows in torch.randperm(len(dataset), generator=generator).split(batch_size):
-            loss, counts = _cross_entropy(judges, batch, labels, rows, generator)
+            loss, counts = _cross_entropy(judges, dataset.batch(rows.numpy()), labels[rows], generator)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -162,19 +169,17 @@ def train_judges(
 
 
 def _cross_entropy(
-    judges: Judges, batch: Batch, labels: Tensor, rows: Tensor, generator: torch.Generator
+    judges: Judges, batch: Batch, labels: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of some rows, each modality's mean summed, and the sums (loss, hits, values) that report it."""
+    """Cross-entropy of a batch, each modality's mean summed, and the sums (loss, hits, values) that report it."""
     loss, counts = torch.zeros(()), torch.zeros(3, dtype=torch.float64)
-    for m, modality in enumerate(judges.modalities):
-        chosen = rows[batch.observed[rows, m]]
-        if not len(chosen):
+    for observed, (name, values) in zip(batch.observed.T, batch.data.items(), strict=True):
+        if not observed.any():
             continue
-        values = batch.data[modality.name][chosen]
-        logits = judges(modality.name, _shifted(values, generator) if values.ndim == 4 else values)[1]
-        term = F.cross_entropy(logits, labels[chosen])
-        hits = (logits.argmax(1) == labels[chosen]).sum()
-        counts += torch.tensor([term.item() * len(chosen), hits, len(chosen)])
+        x, y = values[observed], labels[observed]
+        logits = judges(name, _shifted(x, generator) if x.ndim == 4 else x)[1]
+        term = F.cross_entropy(logits, y)
+        counts += torch.tensor([term.item() * len(y), (logits.argmax(1) == y).sum(), len(y)])
         loss = loss + term
     return loss, counts
 

@@ -1,0 +1,228 @@
+"""Stage `reference`: what every density is set against, scored by the function that scores the densities.
+
+The test split is halved by source. One half is the reference that distances are taken to; rows of the other half
+are `real`, their codes decoded are `reconstruction`, and as many draws of the model's own prior are `normal`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.encode import load_codes
+from pipelines.errors import UserError
+from pipelines.fit import log_likelihoods
+from pipelines.generator import ROWS, Generator
+from pipelines.judge import load_judges
+from pipelines.metrics.intervals import Floats, Ints, half_samples, halves
+from pipelines.metrics.readings import Readings
+from pipelines.metrics.scores import HEADLINES, Reference, Scores, row, score
+from pipelines.storage import folder_hash, load_artefact, save_artefact, write_json
+from pipelines.tracking import track
+from pipelines.train import load_autoencoder
+
+if TYPE_CHECKING:
+    from pipelines.metrics.judges import Judges
+    from stage2_latent.codes import Codes
+
+KIND = "reference"
+MOST = 5000  # rows of a half: distances between all pairs are held in memory
+CONDITIONED = 500  # rows whose modalities are generated from one another
+GALLERY = 8  # tuples of every row that are kept as images
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What samples are scored against: as many rows as `weights` (1 + B, rows) has, and the rows scored already."""
+
+    reference: Reference
+    weights: Floats
+    normal: Scores
+    reconstruction: Scores
+    manifest: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Standard:
+        """The standard that the stage left in a folder."""
+        artefact = load_artefact(folder, KIND)
+        arrays, manifest = artefact.arrays, artefact.manifest
+        readings = Readings(arrays["features.reference"], arrays["predictions.reference"])
+        names, classes = tuple(manifest["modalities"]), manifest["classes"]
+        reference = Reference.fit(
+            readings, arrays["weights.reference"], manifest["neighbours"], names, classes
+        )
+        normal, reconstruction = (
+            dict(zip(HEADLINES, arrays[f"scores.{name}"], strict=True))
+            for name in ("normal", "reconstruction")
+        )
+        return cls(reference, arrays["weights.synthetic"], normal, reconstruction, manifest)
+
+    def __len__(self) -> int:
+        """The number of rows that are scored."""
+        return self.weights.shape[1]
+
+
+def reference(params: Params, root: Path) -> None:
+    """Score `normal`, `reconstruction`, `real` and the autoencoder; artefacts/reference and results/metrics."""
+    from stage2_latent import DENSITIES
+
+    folder, settings = root / "artefacts", params.evaluate
+    model, trained = load_autoencoder(folder / "autoencoder")
+    judges, codes = load_judges(folder / "judges"), load_codes(folder / "codes/test")
+    test = load_test(folder / "data/test")
+    rng = np.random.default_rng(settings.seed)
+    with track("reference", params, root) as run:
+        run.dataset(folder / "data/test", test.hash)
+        first, second = split(test, rng)
+        floor = Generator(model, DENSITIES["normal"]().fit(codes), {})
+        sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
+        readings = {
+            name: judges.read(dataset) for name, dataset in {"reference": test.select(first), **sets}.items()
+        }
+        weights = draw_weights(readings, settings.resamples, rng)
+        names = tuple(m.name for m in test.modalities)
+        scores = score_rows(readings, weights, settings.neighbours, names, judges.classes)
+        likelihood = {"log_likelihood": log_likelihoods(floor.density, {"test": codes}, settings.seed)}
+        for name in sets:
+            facts = {"samples": len(second), "labels_from": "data", "stores_training_codes": False}
+            facts |= {"labels_from": "judges", **likelihood} if name == "normal" else {}
+            written = row(scores[name], scores["normal"], scores["reconstruction"]) | facts
+            write_json(root / f"results/metrics/{name}.json", written)
+        own = autoencoder_scores(floor, judges, codes, sets, readings["reconstruction"], weights["real"], rng)
+        write_json(root / "results/metrics/autoencoder.json", own)
+        origins = {"autoencoder": trained.hash, "judges": folder_hash(folder / "judges"), "data": test.hash}
+        manifest = {**origins, **settings.model_dump(), "modalities": list(names), "classes": judges.classes}
+        save_artefact(folder / KIND, KIND, manifest, arrays=arrays_of(readings, weights, scores, sets))
+
+
+def load_test(folder: Path) -> Dataset:
+    """The test split, refused without labels."""
+    test = Dataset.load(folder)
+    if test.labels is None:
+        raise UserError(
+            f"{folder}: no labels found, the scores compare labels; add labels.npy and the labels' names."
+        )
+    return test
+
+
+def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Rows of the reference half and of the scored half: complete tuples only, no source in both."""
+    complete = np.flatnonzero(test.observed.all(1))
+    if len(complete) < len(test):
+        left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
+        print(f"reference: {left_out}; whole tuples are scored on the others", file=sys.stderr)
+    sources = np.arange(len(test)) if test.groups is None else test.groups
+    first, second = (
+        half[:MOST] for half in halves(sources[complete], np.asarray(test.labels)[complete], rng)
+    )
+    if not len(first):
+        raise UserError(
+            f"{test.folder}: complete test rows of one source found, "
+            "expected several sources to halve the split; add test data."
+        )
+    return complete[first], complete[second]
+
+
+def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, seed: int) -> dict[str, Dataset]:
+    """The datasets of the rows `real`, `reconstruction` (one posterior draw a row, decoder means) and `normal`."""
+    import torch
+
+    from stage1_vae.training import generator_for
+
+    with torch.no_grad():
+        z = codes.draw(generator_for("cpu", seed, 2), torch.from_numpy(rows))
+        blocks = [floor.decode(block, "mean", None) for block in z.split(ROWS)]
+    data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
+    return {
+        "real": real,
+        "reconstruction": replace(real, data=data),
+        "normal": floor.sample(len(rows), seed),
+    }
+
+
+def draw_weights(
+    readings: dict[str, Readings], resamples: int, rng: np.random.Generator
+) -> dict[str, Floats]:
+    """Half-samples of both halves, by source within labels, and of synthetic rows, each its own source."""
+    weights: dict[str, Floats] = {
+        name: half_samples(readings[name].sources, resamples, rng, readings[name].labels)
+        for name in ("reference", "real")
+    }
+    weights["synthetic"] = half_samples(np.arange(len(readings["normal"])), resamples, rng)
+    return weights
+
+
+def score_rows(
+    readings: dict[str, Readings],
+    weights: dict[str, Floats],
+    neighbours: int,
+    names: tuple[str, ...],
+    classes: int,
+) -> dict[str, Scores]:
+    """Scores of `real`, `reconstruction` and `normal` against the reference half."""
+    try:
+        standard = Reference.fit(readings["reference"], weights["reference"], neighbours, names, classes)
+        return {
+            name: score(readings[name], weights[drawn], standard)
+            for name, drawn in {"real": "real", "reconstruction": "real", "normal": "synthetic"}.items()
+        }
+    except ValueError as error:
+        raise UserError(
+            f"artefacts/data/test: {error}, with {len(readings['real'])} rows in each half of the split; "
+            "add test data, or lower judge.features or evaluate.neighbours."
+        ) from None
+
+
+def autoencoder_scores(
+    floor: Generator,
+    judges: Judges,
+    codes: Codes,
+    sets: dict[str, Dataset],
+    readings: Readings,
+    weights: Floats,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """The content of autoencoder.json; readings and weights are those of the reconstruction."""
+    from pipelines.metrics.autoencoder import conditional_scores, dead_dimensions, reconstruction_scores
+
+    some = np.arange(min(CONDITIONED, len(weights[0])))
+    return reconstruction_scores(sets["real"], sets["reconstruction"], readings, weights) | {
+        "conditional_coherence": conditional_scores(
+            floor.model, judges, sets["real"].select(some), weights[:, some], rng
+        ),
+        "conditional_samples": len(some),
+        "dead_dimensions": dead_dimensions(codes.mean),
+        "dimensions": codes.dimensions,
+        "samples": len(readings),
+    }
+
+
+def arrays_of(
+    readings: dict[str, Readings],
+    weights: dict[str, Floats],
+    scores: dict[str, Scores],
+    sets: dict[str, Dataset],
+) -> dict[str, np.ndarray]:
+    """The arrays <field>.<row> of readings, weights.<set>, scores.<row> and gallery.<row>.<modality>."""
+    arrays = {
+        f"{field}.{name}": array
+        for name, seen in readings.items()
+        for field, array in vars(seen).items()
+        if array is not None
+    }
+    arrays |= {f"weights.{name}": array for name, array in weights.items()}
+    arrays |= {
+        f"scores.{name}": np.stack([values[key] for key in HEADLINES]) for name, values in scores.items()
+    }
+    return arrays | {
+        f"gallery.{name}.{m.name}": np.asarray(dataset.data[m.name][:GALLERY])
+        for name, dataset in sets.items()
+        for m in dataset.modalities
+        if m.kind == "image"
+    }

@@ -1,0 +1,174 @@
+"""The stages `reference` and `evaluate` on a small trained project, and the mistakes that they refuse."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.evaluate import evaluate
+from pipelines.generate import generate
+from pipelines.metrics.intervals import estimate
+from pipelines.reference import Standard, reference, split
+from pipelines.storage import file_hash, read_json
+
+Project = tuple[Path, Params]
+
+
+@pytest.fixture(scope="module")
+def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the trained project with synthetic sets of both densities, and everything scored."""
+    root = tmp_path_factory.mktemp("evaluated") / "project"
+    shutil.copytree(trained[0], root)
+    reference(trained[1], root)
+    for name in ("gmm", "normal"):
+        generate(name, trained[1], root)
+    evaluate("gmm", trained[1], root)
+    return root, trained[1]
+
+
+@pytest.fixture
+def copy(project: Project, tmp_path: Path) -> Project:
+    """The project, to be broken."""
+    shutil.copytree(project[0], tmp_path / "project")
+    return tmp_path / "project", project[1]
+
+
+def read(root: Path, row: str) -> dict[str, Any]:
+    return read_json(root / f"results/metrics/{row}.json")
+
+
+def test_every_row_has_the_same_scores_at_the_same_number_of_samples(project: Project) -> None:
+    rows = {name: read(project[0], name) for name in ("normal", "reconstruction", "real", "gmm")}
+    estimates = {"joint_coherence", "pairwise_coherence", "label_entropy", "frechet_distance"}
+    estimates |= {"precision", "recall", "density", "coverage"}
+    for row in rows.values():
+        assert estimates | {"modalities", "gap_closed", "difference_to_normal", "label_agreement"} <= set(row)
+        assert all(row[name]["low"] <= row[name]["value"] <= row[name]["high"] for name in estimates)
+        assert (
+            set(row["gap_closed"])
+            == set(row["difference_to_normal"])
+            == {"joint_coherence", "frechet_distance"}
+        )
+    assert len({row["samples"] for row in rows.values()}) == 1
+    assert {name: row["labels_from"] for name, row in rows.items()} == {
+        "normal": "judges",
+        "reconstruction": "data",
+        "real": "data",
+        "gmm": "density",
+    }
+
+
+def test_labels_from_judges_are_not_compared_with_themselves(copy: Project) -> None:
+    root, params = copy
+    assert read(root, "normal")["label_agreement"] is None
+    assert read(root, "gmm")["label_agreement"]["value"] >= 0
+    evaluate("normal", params, root)
+    again = read(root, "normal")
+    assert again["label_agreement"] is None
+    assert again["labels_from"] == "judges"
+    assert again["stores_training_codes"] is False
+
+
+def test_a_density_brings_its_likelihood(project: Project) -> None:
+    root, _ = project
+    assert set(read(root, "gmm")["log_likelihood"]) == {"train", "validation", "test"}
+    assert set(read(root, "normal")["log_likelihood"]) == {"test"}
+    assert "log_likelihood" not in read(root, "real")
+
+
+def test_the_autoencoder_is_scored_by_itself(project: Project) -> None:
+    scores = read(project[0], "autoencoder")
+    assert list(scores["conditional_coherence"]) == ["1", "2", "3", "4"]
+    assert set(scores["modalities"]["m0"]) == {"accuracy", "reconstruction_error"}
+    assert scores["reconstruction_error"]["value"] > 0
+    assert 0 <= scores["dead_dimensions"] <= scores["dimensions"] == 4
+
+
+def test_the_same_settings_give_the_same_bytes(copy: Project) -> None:
+    root, params = copy
+    kept = [*(root / "artefacts/reference").iterdir(), *(root / "results/metrics").iterdir()]
+    before = {path: file_hash(path) for path in kept}
+    reference(params, root)
+    evaluate("gmm", params, root)
+    assert {path: file_hash(path) for path in kept} == before
+
+
+def test_rows_are_paired_by_half_sample(project: Project) -> None:
+    standard = Standard.load(project[0] / "artefacts/reference")
+    assert len(standard) == read(project[0], "gmm")["samples"]
+    assert standard.weights.shape[0] == 21
+    difference = standard.reconstruction["frechet_distance"] - standard.normal["frechet_distance"]
+    assert read(project[0], "reconstruction")["difference_to_normal"]["frechet_distance"] == estimate(
+        difference
+    )
+
+
+def test_halves_share_no_source_and_hold_whole_tuples(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = Dataset.load(project[0] / "artefacts/data/test")
+    mask = np.ones((len(test), 5), bool)
+    mask[:10, 2] = False
+    first, second = split(replace(test, mask=mask), np.random.default_rng(0))
+    assert "10 of 120 test rows lack a modality" in capsys.readouterr().err
+    assert min(first.min(), second.min()) >= 10
+    assert test.groups is not None
+    assert not set(test.groups[first]) & set(test.groups[second])
+    assert len(first) == len(second)
+
+
+def test_one_source_cannot_be_halved(project: Project) -> None:
+    test = Dataset.load(project[0] / "artefacts/data/test")
+    with pytest.raises(UserError, match="several sources"):
+        split(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
+
+
+def test_too_few_rows_for_a_distance_are_told(copy: Project) -> None:
+    root, params = copy
+    Dataset.load(root / "artefacts/data/test").select(np.arange(20)).save(root / "artefacts/data/test")
+    with pytest.raises(UserError, match=r"more than 16 rows.*add test data"):
+        reference(params, root)
+
+
+def test_a_test_split_without_labels_is_refused(copy: Project) -> None:
+    root, params = copy
+    test = Dataset.load(root / "artefacts/data/test").select(np.arange(120))
+    replace(test, labels=None, label_names=None).save(root / "artefacts/data/test")
+    with pytest.raises(UserError, match="no labels"):
+        reference(params, root)
+
+
+def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
+    root, params = copy
+    generate("gmm", params, root, samples=7)
+    with pytest.raises(UserError, match="7 samples found"):
+        evaluate("gmm", params, root)
+
+
+@pytest.mark.parametrize(
+    ("artefact", "key", "words"),
+    [
+        ("synthetic/gmm", "density", "run postprior generate again"),
+        ("reference", "autoencoder", "run postprior reference again"),
+        ("reference", "judges", "run postprior reference again"),
+    ],
+)
+def test_what_belongs_to_something_else_is_refused(
+    copy: Project, artefact: str, key: str, words: str
+) -> None:
+    root, params = copy
+    path = root / "artefacts" / artefact / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest.get("provenance", manifest)[key] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    before = file_hash(root / "results/metrics/gmm.json")
+    with pytest.raises(UserError, match=words):
+        evaluate("gmm", params, root)
+    assert file_hash(root / "results/metrics/gmm.json") == before

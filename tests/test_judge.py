@@ -1,0 +1,142 @@
+"""Judges: what they learn, what they leave alone, and the bytes that a seed gives."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.judge import accuracy, judge, load_judges
+from pipelines.metrics.judges import BLOCK, Judges, train_judges
+from pipelines.storage import read_json, save_artefact
+from stage1_vae.modalities import Modality
+
+MODALITIES = (Modality("picture", "image", (2, 9, 9), "laplace"), Modality("table", "vector", (5,), "normal"))
+NAMES = ("a", "b", "c")
+
+
+def data(rows: int = 600, seed: int = 0, fill: float | None = None) -> Dataset:
+    """Two modalities that show one of three labels; with a fill value, one row in three lacks each of them in turn."""
+    rng = np.random.default_rng(seed)
+    patterns = np.random.default_rng(99)
+    shapes = [m.shape for m in MODALITIES]
+    labels = rng.integers(0, 3, rows)
+    values = [
+        (4 + patterns.normal(size=(3, *s))[labels] * 3 + rng.normal(size=(rows, *s))).astype(np.float32)
+        for s in shapes
+    ]
+    mask = np.ones((rows, 2), bool)
+    if fill is not None:
+        mask[0::3, 0] = mask[1::3, 1] = False
+        for index, array in enumerate(values):
+            array[~mask[:, index]] = fill
+    names = [m.name for m in MODALITIES]
+    return Dataset(MODALITIES, dict(zip(names, values, strict=True)), mask, labels=labels, label_names=NAMES)
+
+
+def trained_judges(dataset: Dataset, epochs: int = 3, seed: int = 0) -> Judges:
+    judges = Judges(dataset.modalities, NAMES, 8, seed)
+    for _ in train_judges(judges, dataset, epochs, 32, 1e-2, torch.Generator().manual_seed(seed)):
+        pass
+    return judges
+
+
+@pytest.fixture(scope="module")
+def judges() -> Judges:
+    return trained_judges(data())
+
+
+def test_labels_are_read_from_data_never_seen(judges: Judges) -> None:
+    test = data(seed=1)
+    readings = judges.read(test)
+    assert readings.features.shape == (600, 2, 8)
+    assert (readings.predictions == readings.labels[:, None]).mean() > 0.95
+    assert (judges.label(test.data) == test.labels).mean() > 0.95
+
+
+def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(judges: Judges) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    again = trained_judges(data()).state()[0]
+    assert torch.rand(1) == expected
+    assert all(torch.equal(again[name], tensor) for name, tensor in judges.state()[0].items())
+    other = Judges(MODALITIES, NAMES, 8, seed=1).state()[0]
+    assert not torch.equal(
+        other["heads.table.weight"], Judges(MODALITIES, NAMES, 8).state()[0]["heads.table.weight"]
+    )
+
+
+def test_rows_read_the_same_in_a_longer_set(judges: Judges) -> None:
+    long = judges.read(data(seed=1))
+    short = judges.read(data(seed=1).select(np.arange(BLOCK)))
+    assert (long.features[:BLOCK] == short.features).all()
+
+
+def test_what_is_missing_is_neither_learned_from_nor_read() -> None:
+    states = [trained_judges(data(fill=fill), epochs=1).state()[0] for fill in (0.0, 1e3)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    readings = trained_judges(data(fill=0.0)).read(data(seed=1, fill=0.0))
+    assert (readings.predictions[0::3, 0] == -1).all()
+    assert (readings.features[0::3, 0] == 0).all()
+    scores = accuracy(readings, ["picture", "table"], np.random.default_rng(0))
+    assert scores["modalities"]["picture"]["accuracy"]["value"] > 0.9
+    assert scores["accuracy"]["low"] <= scores["accuracy"]["value"] <= scores["accuracy"]["high"]
+
+
+def test_a_modality_that_a_minibatch_lacks_altogether_is_skipped() -> None:
+    rows = data(40)
+    mask = np.ones((40, 2), bool)
+    mask[1:, 1] = False
+    sparse = Dataset(rows.modalities, rows.data, mask, labels=rows.labels, label_names=NAMES)
+    assert all(
+        bool(tensor.isfinite().all()) for tensor in trained_judges(sparse, epochs=1).state()[0].values()
+    )
+
+
+def test_judges_are_rebuilt_from_their_artefact(judges: Judges, tmp_path: Path) -> None:
+    tensors, manifest = judges.state()
+    save_artefact(tmp_path / "judges", "judges", manifest, tensors)
+    again = load_judges(tmp_path / "judges")
+    assert again.label_names == NAMES
+    assert (again.read(data(seed=1)).features == judges.read(data(seed=1)).features).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 7), (28, 28), (64, 48)])
+def test_images_of_any_size_have_features(size: tuple[int, int]) -> None:
+    body = Judges((Modality("m", "image", (1, *size), "laplace"),), NAMES, 6)
+    features, logits = body("m", torch.zeros(2, 1, *size))
+    assert features.shape == (2, 6)
+    assert logits.shape == (2, 3)
+
+
+def test_other_modalities_are_refused(judges: Judges) -> None:
+    table = Dataset(MODALITIES[1:], {"table": data().data["table"]})
+    with pytest.raises(UserError, match="modalities"):
+        judges.read(table)
+
+
+def test_the_stage_reports_accuracy_on_held_out_data(trained: tuple[Path, Any]) -> None:
+    root, _ = trained
+    scores = read_json(root / "results/metrics/judges.json")
+    assert scores["samples"] == 120
+    assert set(scores["modalities"]) == {f"m{index}" for index in range(5)}
+    assert load_judges(root / "artefacts/judges").label_names == tuple("0123456789")
+
+
+def test_labels_are_needed(trained: tuple[Path, Any], tmp_path: Path) -> None:
+    _, params = trained
+    rows = data(20)
+    Dataset(rows.modalities, rows.data).save(tmp_path / "artefacts/data/train")
+    with pytest.raises(UserError, match="no labels"):
+        judge(params, tmp_path)
+    assert not (tmp_path / "artefacts/judges").exists()
+    with pytest.raises(ValueError, match="labels"):
+        next(
+            train_judges(
+                Judges(rows.modalities, NAMES, 8), Dataset(rows.modalities, rows.data), 1, 8, 1e-3, None
+            )
+        )
