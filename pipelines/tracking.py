@@ -1,6 +1,7 @@
 """MLflow as a view of the results: one run an executed stage. A failure costs a warning, never a result.
 
-The runs go to mlflow.db in the project's root, or wherever MLFLOW_TRACKING_URI points.
+The runs go to mlflow.db in the project's root, or wherever MLFLOW_TRACKING_URI points; `off` there logs nothing,
+and spares each stage the import of MLflow.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "postprior"
+OFF = "off"
 DATABASES = ("sqlite:", "postgresql:", "mysql:", "mssql:")
 
 # Environment while MLflow works, unless the user has set it: no telemetry, and no minutes of retrying.
@@ -84,12 +86,14 @@ class Run:
 
     def start(self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Open the run; the other methods then write to it."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+        if uri == OFF:
+            return
 
         def start() -> None:
             from mlflow import MlflowClient
             from mlflow.entities import Param
 
-            uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
             _check_writable(uri)
             client = MlflowClient(tracking_uri=uri)
             served = not uri.startswith(DATABASES)  # a server knows where its artifacts belong

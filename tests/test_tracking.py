@@ -203,6 +203,14 @@ def test_a_run_that_never_started_does_nothing() -> None:
     run.finish("FINISHED")
 
 
+def test_tracking_can_be_off(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(runs(project))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
+    with track("evaluate", params, project, density="gmm") as run:
+        run.metrics({"loss": 1.0})
+    assert len(runs(project)) == before
+
+
 def test_names_and_values_that_mlflow_allows() -> None:
     values = {
         "joint_coherence": {"value": 0.5, "low": 0.4, "high": None},
