@@ -149,7 +149,11 @@ def told(results: Results) -> str:
 
 def test_a_difference_inside_the_noise_is_told(results: Results) -> None:
     noise = {"joint_coherence": {"value": 0.01, "low": -0.02, "high": 0.04}}
-    assert "which does not exclude 0" in told(changed(results, "vamp", difference_to_normal=noise))
+    unclear = changed(results, "vamp", difference_to_normal=noise)
+    assert "which does not lie above 0" in told(unclear)
+    assert headline(unclear).startswith(
+        "No fitted density is told apart from the autoencoder's own prior: in the best"
+    )
 
 
 def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:

@@ -22,6 +22,11 @@ def headline(results: Results) -> str:
     modalities = len(best.scores.get("modalities", {}))
     among = f" of {len(results.densities)} fitted densities" if len(results.densities) > 1 else ""
     share = _percent(coherence.value) if coherence else "an unknown share"
+    if not _above_floor(best):
+        return (
+            "No fitted density is told apart from the autoencoder's own prior: in the best, "
+            f"{best.title}, {share} of the samples show the same label in all {modalities} modalities."
+        )
     return (
         f"{best.title} draws the most coherent samples{among}: in {share} of them, all {modalities} modalities "
         "show the same label."
@@ -51,7 +56,7 @@ def _against_the_floor(results: Results, best: Row) -> Iterator[Finding]:
     )
     if not floor or not difference:
         return
-    verdict = "which lies above 0" if (difference.low or 0) > 0 else "which does not exclude 0"
+    verdict = "which lies above 0" if _above_floor(best) else "which does not lie above 0"
     yield Finding(
         "Floor",
         f"Draws from the autoencoder's own prior, the row Normal prior, agree in {_percent(floor.value)}. The paired "
@@ -129,6 +134,12 @@ def _cautions(results: Results) -> Iterator[Finding]:
         yield Finding("Privacy", f"{_listed(keepers)}: the artefact holds codes of training rows.")
     if judged := [row.title for row in results.densities if row.scores.get("labels_from") == "judges"]:
         yield Finding("Labels", f"{_listed(judged)}: the labels of the samples were given by the judges.")
+
+
+def _above_floor(row: Row) -> bool:
+    """Whether the interval of the paired difference to the floor lies above 0."""
+    difference = row.estimate("difference_to_normal", "joint_coherence")
+    return difference is not None and difference.low is not None and difference.low > 0
 
 
 def _percent(share: float, decimals: int = 1) -> str:

@@ -301,7 +301,8 @@ def _scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
     values = [estimate.value for estimate in estimates if estimate.value == estimate.value]
     if values and min(values) > 0 and max(values) > WIDE * min(values):
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        few_decades = max(values) < 300 * min(values)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
