@@ -36,7 +36,7 @@ def encode(params: Params, root: Path) -> None:
             save_codes(
                 root / "artefacts/codes" / split, codes, {"autoencoder": artefact.hash, "data": data.hash}
             )
-            run.metrics({f"{split}_posterior_scale": float(codes.scale.mean())})
+            run.metrics({f"{split}_posterior_variance": float(codes.posterior().variance.mean())})
 
 
 def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
@@ -100,13 +100,18 @@ def load_codes(folder: Path) -> Codes:
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
     ids = arrays.pop("ids", None)
     names = manifest["label_names"]
+    columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return Codes(
         layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
         family=manifest["family"],
+        loc=columns["loc"],
+        scale=columns.get("scale"),
+        weights=columns["weights"],
+        observed=columns["observed"],
+        labels=columns.get("labels"),
         prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
         if prior
         else None,
         label_names=None if names is None else tuple(names),
         ids=None if ids is None else ids.tolist(),
-        **{"scale": None, **{name: torch.from_numpy(array) for name, array in arrays.items()}},
     )

@@ -8,7 +8,6 @@ import numpy as np
 
 from pipelines.config import Params
 from pipelines.dataset import DatasetWriter
-from pipelines.errors import UserError
 from pipelines.generator import Generator
 from pipelines.judge import load_judges
 from pipelines.progress import progress
@@ -35,11 +34,12 @@ def generate(
     settings = params.generate
     seed = settings.seed if seed is None else seed
     values = settings.values if values is None else values
-    rows = samples if labels is not None or samples is not None else settings.samples
-    if labels is None and settings.balance is not None:
-        labels = apportion(settings.balance, rows)
+    if labels is None:
+        rows = settings.samples if samples is None else samples
+        labels = None if settings.balance is None else apportion(settings.balance, rows)
+    else:
+        rows = sum(labels.values()) if samples is None else samples
     blocks = generator.blocks(rows, seed, labels, values)
-    rows = sum(labels.values()) if rows is None else rows
     provenance = generator.describe(seed, labels, values)
     names, judges = generator.label_names, None
     if names is None:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,15 @@ class Phase:
     objective: Callable[[Batch, torch.Generator, float], Loss]
 
 
+class Sizes(TypedDict, total=False):
+    """Keywords that every model takes beside its own; `MultimodalVAE` says what they mean."""
+
+    latent: int
+    width: int
+    likelihood_scale: float
+    seed: int
+
+
 class MultimodalVAE(nn.Module, ABC):
     """Autoencoder of M modalities with one latent code shared by all.
 
@@ -58,7 +67,13 @@ class MultimodalVAE(nn.Module, ABC):
     experts_family: ClassVar[type[Diagonal]] = Normal
 
     def __init__(
-        self, modalities: Iterable[Modality], *, latent: int, width: int, likelihood_scale: float, seed: int
+        self,
+        modalities: Iterable[Modality],
+        *,
+        latent: int = 32,
+        width: int = 32,
+        likelihood_scale: float = 0.1,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
@@ -164,7 +179,8 @@ class MultimodalVAE(nn.Module, ABC):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Parameters by name, and a JSON-able description from which `from_state` rebuilds the model."""
-        options = {name: getattr(self, name) for name in list(inspect.signature(type(self)).parameters)[1:]}
+        names = [*inspect.signature(type(self)).parameters, *Sizes.__annotations__]
+        options = {name: getattr(self, name) for name in names if name not in ("modalities", "sizes")}
         modalities = [{"name": m.name, **m.describe()} for m in self.modalities]
         tensors = {name: tensor.detach() for name, tensor in self.state_dict().items()}
         return tensors, {"modalities": modalities, "options": options}

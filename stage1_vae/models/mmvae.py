@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from stage1_vae.bounds import doubly_reparameterised, importance_bound, masked_mean
 from stage1_vae.distributions import FAMILIES, Diagonal, Mixture
 from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, positive
+from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
 ESTIMATORS = {"iwae": importance_bound, "dreg": doubly_reparameterised}
 BOUNDS = ("looser", "tight")
@@ -41,17 +42,14 @@ class MMVAE(MultimodalVAE):
         self,
         modalities: Iterable[Modality],
         *,
-        latent: int = 32,
-        width: int = 32,
-        likelihood_scale: float = 0.1,
-        seed: int = 0,
         draws: int = 10,
         estimator: str = "dreg",
         bound: str = "looser",
         family: str = "laplace",
         beta: float = 1.0,
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(modalities, latent=latent, width=width, likelihood_scale=likelihood_scale, seed=seed)
+        super().__init__(modalities, **sizes)
         choices = (
             ("estimator", estimator, ESTIMATORS),
             ("bound", bound, BOUNDS),
@@ -62,7 +60,7 @@ class MMVAE(MultimodalVAE):
                 raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
         self.estimator, self.bound, self.family = estimator, bound, family
         self.draws, self.beta = positive("draws", draws), positive("beta", beta)
-        self.prior_logits = nn.Parameter(torch.zeros(latent))
+        self.prior_logits = nn.Parameter(torch.zeros(self.latent))
 
     @property
     def experts_family(self) -> type[Diagonal]:  # type: ignore[override]

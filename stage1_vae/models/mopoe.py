@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from stage1_vae.bounds import masked_mean
 from stage1_vae.distributions import Mixture, Normal, all_subsets, kl_divergence, product_of_experts
 from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, positive
+from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
 
 class MoPoE(MultimodalVAE):
@@ -34,14 +35,11 @@ class MoPoE(MultimodalVAE):
         self,
         modalities: Iterable[Modality],
         *,
-        latent: int = 32,
-        width: int = 32,
-        likelihood_scale: float = 0.1,
-        seed: int = 0,
         draws: int = 1,
         beta: float = 1.0,
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(modalities, latent=latent, width=width, likelihood_scale=likelihood_scale, seed=seed)
+        super().__init__(modalities, **sizes)
         self.draws, self.beta = positive("draws", draws), positive("beta", beta)
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Mixture:

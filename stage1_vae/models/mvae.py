@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from stage1_vae.distributions import Normal, kl_divergence, product_of_experts
 from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, positive
+from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
 
 class MVAE(MultimodalVAE):
@@ -32,14 +33,11 @@ class MVAE(MultimodalVAE):
         self,
         modalities: Iterable[Modality],
         *,
-        latent: int = 32,
-        width: int = 32,
-        likelihood_scale: float = 0.1,
-        seed: int = 0,
         subsets: int = 1,
         beta: float = 1.0,
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(modalities, latent=latent, width=width, likelihood_scale=likelihood_scale, seed=seed)
+        super().__init__(modalities, **sizes)
         if subsets < 0:
             raise ValueError(f"subsets: found {subsets}, expected a whole number from 0")
         self.subsets, self.beta = subsets, positive("beta", beta)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from stage1_vae.distributions import Normal, kl_divergence, product_of_experts
 from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, positive
+from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
 
 class MVTCAE(MultimodalVAE):
@@ -31,14 +32,11 @@ class MVTCAE(MultimodalVAE):
         self,
         modalities: Iterable[Modality],
         *,
-        latent: int = 32,
-        width: int = 32,
-        likelihood_scale: float = 0.1,
-        seed: int = 0,
         alpha: float = 5 / 6,
         beta: float = 2.5,
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(modalities, latent=latent, width=width, likelihood_scale=likelihood_scale, seed=seed)
+        super().__init__(modalities, **sizes)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha: found {alpha}, expected a number from 0 to 1")
         self.alpha, self.beta = alpha, positive("beta", beta)
