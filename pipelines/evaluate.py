@@ -29,7 +29,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     if len(synthetic) < len(standard):
         raise UserError(
             f"{synthetic.folder}: {len(synthetic)} samples found, expected {len(standard)} at least, as many as the "
-            f"reference has; run postprior generate {name} --samples {len(standard)}"
+            f"reference has; set generate.samples to {len(standard)} or more and run postprior generate {name}"
         )
     labels_from = synthetic.provenance["labels_from"]
     with track("evaluate", params, root, density=name) as run:

@@ -14,7 +14,11 @@ from pipelines.metrics.intervals import Floats, Ints, weighted_mean
 
 
 def joint_agreement(predictions: Ints) -> NDArray[np.bool_]:
-    """Whether all modalities of a tuple carry one label (N,). Shapes: predictions (N, M), M ≥ 2."""
+    """Whether all modalities of a tuple carry one label (N,). Shapes: predictions (N, M), M ≥ 2.
+
+    >>> joint_agreement(np.array([[7, 7], [7, 1]])).tolist()
+    [True, False]
+    """
     _check(predictions)
     return (predictions == predictions[:, :1]).all(1)
 
@@ -40,7 +44,11 @@ def label_entropy(predictions: Ints, classes: int, weights: Floats) -> NDArray[n
 
 
 def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Subsets (S, M) of 1 … M − 1 observed modalities by size: all, or some `limit`, as many of every size."""
+    """Subsets (S, M) of 1 … M − 1 observed modalities by size: all, or some `limit`, as many of every size.
+
+    >>> subsets_by_size(3, 60, np.random.default_rng(0)).astype(int).tolist()
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
+    """
     sizes = range(1, modalities)
     by_size = [list(combinations(range(modalities), size)) for size in sizes]
     if sum(map(len, by_size)) > limit:

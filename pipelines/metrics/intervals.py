@@ -80,7 +80,7 @@ def gap_closed(density: Floats, normal: Floats, reconstruction: Floats) -> float
     gap = estimate(reconstruction - normal)
     if gap["low"] <= 0 <= gap["high"]:
         return None
-    return float((density[0] - normal[0]) / gap["value"])
+    return float((density[0] - normal[0]) / gap["value"]) + 0.0  # no −0.0
 
 
 def weighted_mean(values: NDArray[Any], weights: Floats) -> NDArray[np.float64]:
