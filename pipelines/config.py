@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,25 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 t
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
+
+
+class Yaml12(yaml.SafeLoader):
+    """YAML as DVC reads and writes it: 1e-5 is a number, and `no` is a text, not false."""
+
+
+Yaml12.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _first in (
+    ("bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    (
+        "float",
+        r"([-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
+        "-+.0123456789",
+    ),
+):
+    Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), [*_first])
 
 
 class Section(BaseModel):
@@ -90,7 +110,7 @@ class Train(Section):
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")
     ]
-    precision: Annotated[Literal["no", "bf16"], Field(description='"no" (in quotes) or "bf16"')]
+    precision: Annotated[Literal["no", "bf16"], Field(description="no or bf16")]
 
 
 class Encode(Section):
@@ -237,7 +257,7 @@ def check_options(
 def _read_yaml(path: Path) -> Any:
     """The content of a YAML file as JSON has it: its lists suit every kind of sequence, its keys are text."""
     try:
-        return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
+        return json.loads(json.dumps(yaml.load(path.read_text(encoding="utf-8"), Yaml12), default=str))
     except FileNotFoundError:
         raise UserError(
             f"{path}: there is no such file; run in the project's folder, or pass --params"

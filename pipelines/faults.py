@@ -112,15 +112,9 @@ def _found(value: Any) -> str:
 
 
 def _remedy(value: Any) -> str:
-    """How to write a number that YAML takes for text: it wants a point before and a sign in the exponent."""
+    """How to mend a number that stands in quotes."""
     try:
-        number = float(value) if isinstance(value, str) else None
+        number = float(value) if isinstance(value, str) else math.nan
     except ValueError:
         return ""
-    if number is None or not math.isfinite(number):
-        return ""
-    mantissa, mark, exponent = value.lower().partition("e")
-    if not mark:
-        return f"; write {value} without quotes"
-    point, sign = "" if "." in mantissa else ".0", "" if exponent[0] in "+-" else "+"
-    return f"; YAML reads {value} as text: write {mantissa}{point}e{sign}{exponent}"
+    return f"; write {value} without quotes" if math.isfinite(number) else ""

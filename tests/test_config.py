@@ -32,7 +32,7 @@ def put(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 def load(tree: Any, folder: Path) -> Params:
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(tree))
+    path.write_text(yaml.safe_dump(tree, default_style='"'))  # texts that look like numbers stay texts
     return load_params(path)
 
 
@@ -65,13 +65,12 @@ MISTAKES = [
     (
         "train.learning_rate",
         "1e-3",
-        "train.learning_rate: found the text '1e-3', expected a number above 0; YAML reads 1e-3 as text: write 1.0e-3",
+        "train.learning_rate: found the text '1e-3', expected a number above 0; write 1e-3 without quotes",
     ),
-    ("train.learning_rate", "2.5e3", "YAML reads 2.5e3 as text: write 2.5e+3"),
     ("train.learning_rate", "fast", "train.learning_rate: found the text 'fast', expected a number above 0"),
     ("train.learning_rate", 0, "train.learning_rate: found 0, expected a number above 0"),
     ("train.learning_rate", float("nan"), "train.learning_rate: found NaN, expected a number above 0"),
-    ("train.precision", False, 'train.precision: found false, expected "no" (in quotes) or "bf16"'),
+    ("train.precision", False, "train.precision: found false, expected no or bf16"),
     ("train.device", "gpu", "train.device: found the text 'gpu', expected auto, cpu, mps, cuda or cuda:1"),
     ("train", [1], "train: found a list, expected the keys batch_size, device"),
     (
@@ -155,6 +154,25 @@ def test_a_missing_file(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("key", "written", "value"),
+    [
+        ("learning_rate", "1e-5", 1e-5),
+        ("learning_rate", "1E+2", 100.0),
+        ("learning_rate", ".5", 0.5),
+        ("learning_rate", "1.0e-3", 1e-3),
+        ("precision", "no", "no"),
+        ("precision", "'no'", "no"),
+        ("epochs", "3", 3),
+    ],
+)
+def test_yaml_is_read_as_dvc_writes_it(tmp_path: Path, key: str, written: str, value: Any) -> None:
+    """`dvc exp run -S train.learning_rate=1e-5` writes 1e-05, and every `no` without its quotes."""
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(rf"(\ntrain:\n(?:  .*\n)*?  {key}: ).*", rf"\g<1>{written}", DEFAULTS.read_text()))
+    assert getattr(load_params(path).train, key) == value
+
+
 def test_settings_cannot_be_changed() -> None:
     params = load_params(DEFAULTS)
     with pytest.raises(ValueError, match="frozen"):
@@ -188,7 +206,7 @@ class Thing:
         ({"size": "3"}, "thing.size: found the text '3', expected a whole number; write 3 without quotes"),
         (
             {"size": 3, "scale": "1e2"},
-            "thing.scale: found the text '1e2', expected a number or null; YAML reads 1e2",
+            "thing.scale: found the text '1e2', expected a number or null; write 1e2 without quotes",
         ),
         ({"size": 3, "kind": "tied"}, "thing.kind: found the text 'tied', expected full or diagonal"),
         (
