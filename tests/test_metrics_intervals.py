@@ -83,6 +83,13 @@ def test_an_estimate_is_centred_on_the_value_and_kept_within_bounds():
     assert share["high"] == 1
 
 
+def test_an_interval_holds_its_value_whatever_rounding_does() -> None:
+    values = np.full(8, 0.1)
+    assert values[1:].mean() != 0.1
+    assert estimate(values) == {"value": 0.1, "low": pytest.approx(0.1), "high": pytest.approx(0.1)}
+    assert estimate(values)["low"] <= 0.1 <= estimate(values)["high"]
+
+
 def test_halves_share_no_source_and_balance_labels():
     groups = np.repeat(np.arange(50), 4)
     labels = groups % 5
@@ -108,3 +115,4 @@ def test_gap_closed_needs_a_gap_outside_the_noise():
     assert gap_closed(np.full(201, 0.5), normal, reconstruction) == pytest.approx(0.5)
     assert gap_closed(np.full(201, 0.5), normal, noise) is None
     assert gap_closed(np.zeros(201), np.zeros(201), np.zeros(201)) is None
+    assert str(gap_closed(normal, normal, -reconstruction)) == "0.0"  # not −0.0

@@ -68,8 +68,8 @@ def estimate(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf)) ->
     """
     value = float(values[0])
     spread = np.quantile(values[1:] - values[1:].mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = np.clip(value + spread, *bounds)
-    return {"value": value, "low": float(low), "high": float(high)}
+    low, high = np.clip(value + spread, *bounds).tolist()
+    return {"value": value, "low": min(low, value), "high": max(high, value)}  # rounding may leave it outside
 
 
 def gap_closed(density: Floats, normal: Floats, reconstruction: Floats) -> float | None:
