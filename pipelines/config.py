@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed, sentence, words
@@ -35,25 +35,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 t
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
-
-
-class Yaml12(yaml.SafeLoader):
-    """YAML as DVC reads and writes it: 1e-5 is a number, and `no` is a text, not false."""
-
-
-Yaml12.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _tag, _pattern, _first in (
-    ("bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    (
-        "float",
-        r"([-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
-        "-+.0123456789",
-    ),
-):
-    Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), [*_first])
 
 
 class Section(BaseModel):
@@ -255,9 +236,10 @@ def check_options(
 
 
 def _read_yaml(path: Path) -> Any:
-    """The content of a YAML file as JSON has it: its lists suit every kind of sequence, its keys are text."""
+    """The content of a YAML 1.2 file, read as DVC reads it: 1e-3 is a number, `no` a text; then as JSON has it."""
     try:
-        return json.loads(json.dumps(yaml.load(path.read_text(encoding="utf-8"), Yaml12), default=str))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return json.loads(json.dumps(content, default=str))
     except FileNotFoundError:
         raise UserError(
             f"{path}: there is no such file; run in the project's folder, or pass --params"
@@ -266,11 +248,13 @@ def _read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: expected a YAML file in UTF-8, found other bytes") from None
     except TypeError as error:
         raise UserError(f"{path}: expected keys that are text, found another kind ({error})") from None
-    except yaml.MarkedYAMLError as error:
+    except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{place}: this is not valid YAML ({error.problem})") from None
-    except yaml.YAMLError as error:
+        raise UserError(
+            f"{path}{place}: this is not valid YAML ({str(error.problem).splitlines()[0]})"
+        ) from None
+    except YAMLError as error:
         raise UserError(f"{path}: this is not valid YAML ({' '.join(str(error).split())})") from None
 
 
