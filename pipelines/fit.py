@@ -101,14 +101,14 @@ class FrozenEncoder:
         return batch.data
 
     def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
-        """Posteriors of complete inputs, batch shape (n,), differentiable in them; values are held to their ranges."""
+        """Posteriors of complete inputs, batch shape (n,), differentiable in them.
+
+        Pseudo-inputs may leave the modalities' ranges: they stand for posteriors, not for data, and held to the ranges
+        they stop learning at the bounds (held-out log-likelihood of vamp on digits −22 instead of −14).
+        """
         import torch
 
         from stage1_vae.modalities import Batch
 
-        held = {
-            m.name: inputs[m.name] if m.range is None else inputs[m.name].clamp(*m.range)
-            for m in self.model.modalities
-        }
-        rows = len(next(iter(held.values())))
-        return self.model.encode(Batch(held, torch.ones(rows, len(held), dtype=torch.bool)))
+        rows = len(next(iter(inputs.values())))
+        return self.model.encode(Batch(dict(inputs), torch.ones(rows, len(inputs), dtype=torch.bool)))

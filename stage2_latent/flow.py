@@ -129,7 +129,8 @@ class Flow(Density):
         hidden: width of the couplings' networks.
         bins: bins of a spline.
         bound: whitened codes beyond ±bound are left as they are by splines.
-        components: Gaussians of the base, a label.
+        components: Gaussians of the base over all labels, dealt evenly; one a label at least.
+        shrinkage: of the base's covariances, as in `gmm`.
         steps: optimisation steps.
         batch: draws in a step, over all labels.
         learning_rate: of AdamW at first; it falls to 0 along a cosine.
@@ -144,8 +145,6 @@ class Flow(Density):
     transport: Transport
 
     EVERY = 20
-    SHRINKAGE = 32.0
-    """Rows' worth of pull of the base's covariances towards their mean."""
 
     def __init__(
         self,
@@ -153,12 +152,13 @@ class Flow(Density):
         coupling: str = "spline",
         blocks: int = 4,
         hidden: int = 64,
-        bins: int = 8,
-        bound: float = 5.0,
-        components: int = 8,
-        steps: int = 1000,
+        bins: int = 4,
+        bound: float = 4.0,
+        components: int = 16,
+        shrinkage: float = 128.0,
+        steps: int = 400,
         batch: int = 512,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         base_learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         patience: int = 15,
@@ -172,6 +172,7 @@ class Flow(Density):
             "bound": number("bound", bound, low=1.0),
         }
         self.components = whole("components", components)
+        self.shrinkage = number("shrinkage", shrinkage)
         self.steps, self.batch = whole("steps", steps), whole("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
         self.base_learning_rate = number("base_learning_rate", base_learning_rate)
@@ -242,8 +243,9 @@ class Flow(Density):
             with torch.no_grad():
                 return self.transport.to_base(x.flatten(0, 1), classes)[0].unflatten(0, x.shape[:2])
 
-        strength = self.SHRINKAGE / train.counts.to(train.codes.loc)
-        *_, (mixture, _) = online_em(seed_moments(draw(0), self.components, seed), draw, 40, strength)
+        strength = self.shrinkage / train.counts.to(train.codes.loc)
+        components = max(1, self.components // len(self.classes))
+        *_, (mixture, _) = online_em(seed_moments(draw(0), components, seed), draw, 40, strength)
         return mixture
 
     def _likelihood(self, base: Gaussians, x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class GaussianMixture(Density):
         components: int | Sequence[int] = (1, 2, 4, 8, 16),
         passes: int = 60,
         batch: int = 1024,
-        shrinkage: float = 32.0,
+        shrinkage: float = 128.0,
     ) -> None:
         super().__init__()
         candidates = components if isinstance(components, list | tuple) else [components]

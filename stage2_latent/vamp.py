@@ -26,8 +26,8 @@ class Vamp(DiagonalMixture):
     Args:
         pseudo_inputs: their number over all labels, dealt evenly.
         steps: optimisation steps, each of which encodes every pseudo-input once.
-        learning_rate: of Adam, for the pseudo-inputs.
-        weight_learning_rate: of Adam, for the logits of the weights.
+        learning_rate: of Adam for the pseudo-inputs.
+        weight_learning_rate: the same for the logits of the weights.
         batch: draws of each label in a step, at most.
     """
 
@@ -41,8 +41,8 @@ class Vamp(DiagonalMixture):
         self,
         *,
         pseudo_inputs: int = 500,
-        steps: int = 100,
-        learning_rate: float = 0.01,
+        steps: int = 80,
+        learning_rate: float = 0.1,
         weight_learning_rate: float = 0.05,
         batch: int = 512,
     ) -> None:
