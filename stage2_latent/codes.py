@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
+from stage2_latent.picks import pick
 
 __all__ = ["Block", "Codes", "Whitening", "join"]
 
@@ -90,19 +91,21 @@ class Codes:
     @property
     def mean(self) -> Tensor:
         """Posterior means, (N, D)."""
-        return self._blank(self.posterior().mean, None)
+        return self._blank(self.posterior().mean)
 
-    def posterior(self, rows: Tensor | None = None) -> Mixture:
-        """Posteriors of the rows, batch shape (n,); empirical draws are normals of scale 0, only to be sampled."""
+    def posterior(self) -> Mixture:
+        """The rows' posteriors, batch shape (N,); empirical draws are normals of scale 0, not to be scored."""
         scale = torch.zeros_like(self.loc) if self.scale is None else self.scale
-        family = FAMILIES.get(self.family, Normal)
-        if rows is None:
-            return Mixture(self.weights, family(self.loc, scale))
-        return Mixture(self.weights[rows], family(self.loc[rows], scale[rows]))
+        return Mixture(self.weights, FAMILIES.get(self.family, Normal)(self.loc, scale))
 
-    def draw(self, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
+    def draw(self, generator: torch.Generator, rows: Tensor | None = None) -> Tensor:
         """One fresh posterior draw for each of the rows, (n, D); int64 `rows` may repeat, None means all."""
-        return self._blank(self.posterior(rows).rsample((), generator), rows)
+        rows = torch.arange(len(self), device=self.loc.device) if rows is None else rows
+        component = pick(self.weights, rows, generator)
+        z = self.loc[rows, component]
+        if self.scale is not None:
+            z = FAMILIES[self.family](z, self.scale[rows, component]).rsample((), generator)
+        return self._blank(z, rows)
 
     def select(self, rows: Tensor) -> Codes:
         """The codes of some rows, given by int64 indices or a bool mask."""
@@ -130,7 +133,7 @@ class Codes:
         sizes = torch.tensor([block.size for block in self.layout], device=self.observed.device)
         return self.observed.repeat_interleave(sizes, dim=1)
 
-    def _blank(self, z: Tensor, rows: Tensor | None) -> Tensor:
+    def _blank(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
         if bool(self.observed.all()):
             return z
         known = self._known()

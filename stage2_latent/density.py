@@ -12,7 +12,8 @@ from torch import Tensor
 
 from stage1_vae.distributions import Block, Mixture
 from stage2_latent.codes import Codes, Whitening, join
-from stage2_latent.draws import Classes, Draws, pick, split
+from stage2_latent.draws import Classes, Draws, split
+from stage2_latent.picks import pick
 
 Progress = Callable[[dict[str, float]], None]
 Record = Callable[..., None]

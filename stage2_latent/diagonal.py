@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stage1_vae.distributions import FAMILIES, Diagonal
 from stage2_latent.density import Density
-from stage2_latent.draws import pick, pick_given
+from stage2_latent.picks import pick, pick_given
 
 
 class DiagonalMixture(Density):

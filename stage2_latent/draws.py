@@ -139,26 +139,3 @@ def split(
     if not bool(held_out.any()):
         raise ValueError("codes: no validation row is complete and of a label that the training codes have")
     return draws(codes, train), draws(validation, held_out)
-
-
-def pick(probabilities: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """An index drawn for each row n from the distribution probabilities[rows[n]], (K, T) and (n,) → (n,).
-
-    One search in the K cumulative distributions laid end to end, so that the (n, T) table is never made.
-    """
-    cumulative = probabilities.double().cumsum(-1)  # (K, T)
-    cumulative = cumulative / cumulative[:, -1:]
-    ends = cumulative + torch.arange(len(cumulative), device=cumulative.device).unsqueeze(-1)
-    uniform = torch.rand(len(rows), generator=generator, dtype=torch.float64, device=cumulative.device)
-    place = torch.searchsorted(ends.flatten(), rows + uniform, right=True)
-    return place - rows * probabilities.shape[-1]
-
-
-def pick_given(joint: Tensor, classes: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A class and a component drawn for each row from log-probabilities (n, K, T), within `classes` (n,) if given."""
-    K, T = joint.shape[1:]
-    if classes is not None:
-        others = torch.arange(K, device=joint.device) != classes.unsqueeze(-1)
-        joint = joint.masked_fill(others.unsqueeze(-1), -torch.inf)
-    place = torch.multinomial(joint.flatten(1).softmax(-1), 1, generator=generator).squeeze(-1)
-    return place // T, place % T

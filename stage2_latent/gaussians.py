@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stage2_latent.codes import Whitening
-from stage2_latent.draws import pick, pick_given
+from stage2_latent.picks import pick, pick_given
 
 LOG_2PI = math.log(2 * math.pi)
 

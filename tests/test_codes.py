@@ -8,7 +8,8 @@ from latent import LAYOUT, labelled, posteriors, seeded
 
 from stage1_vae.distributions import FAMILIES, Laplace, Mixture
 from stage2_latent.codes import Block, Codes, Whitening, join
-from stage2_latent.draws import Classes, Draws, pick, pick_given, split
+from stage2_latent.draws import Classes, Draws, split
+from stage2_latent.picks import pick, pick_given
 
 CODES, _ = labelled(50, seed=1)
 
