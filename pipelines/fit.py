@@ -10,6 +10,7 @@ from pipelines.dataset import Dataset
 from pipelines.encode import SPLITS, load_codes
 from pipelines.errors import UserError
 from pipelines.generator import KIND
+from pipelines.progress import progress
 from pipelines.storage import load_artefact, save_artefact
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
@@ -30,10 +31,11 @@ def fit(name: str, params: Params, root: Path) -> None:
 
     codes = {split: load_codes(root / "artefacts/codes" / split) for split in SPLITS}
     origin = load_artefact(root / "artefacts/codes/train", "codes")
-    with track("fit", params, root, density=name) as run:
+    with track("fit", params, root, density=name) as run, progress(f"fit {name}", None) as step:
 
         def report(row: dict[str, Any]) -> None:
             run.metrics({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+            step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
         try:
             density = DENSITIES[name](**params.density[name])

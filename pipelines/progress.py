@@ -11,13 +11,14 @@ LINES = 10
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """A function to call after each of `total` steps, with what to show beside the count."""
+def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """A function to call after each of `total` steps (None: not known), with what to show beside the count."""
     if sys.stderr.isatty():
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[text]}")) as bar:
+        with Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True)) as bar:
             task = bar.add_task(title, total=total, completed=done, text="")
             yield lambda text: bar.update(task, advance=1, text=text)
         return
@@ -26,7 +27,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
     def step(text: str) -> None:
         nonlocal count
         count += 1
-        if count * LINES // total > (count - 1) * LINES // total:
+        if total and count * LINES // total > (count - 1) * LINES // total:
             print(f"{title}: {count}/{total} {text}", file=sys.stderr, flush=True)
 
     yield step
