@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 export DVC_NO_ANALYTICS := 1
-export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT ?= 10000
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
