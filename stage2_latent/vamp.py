@@ -23,11 +23,16 @@ class Vamp(DiagonalMixture):
     components gives C components. Only weights, locations and scales of the components are kept, at the step with
     the highest held-out log-likelihood: no encoder, no data.
 
+    Posteriors of a trained encoder are far narrower than the gaps between a few hundred of them, so that each draw
+    would pull at its nearest component alone. The first steps see the components wider, by a temperature that starts
+    at the mean gap and falls linearly to 1 (deterministic annealing, Ueda & Nakano 1998).
+
     Args:
         pseudo_inputs: their number over all labels, dealt evenly.
         steps: optimisation steps, each of which encodes every pseudo-input once.
         learning_rate: of Adam for the pseudo-inputs.
         weight_learning_rate: the same for the logits of the weights.
+        annealing: share of the steps at a temperature above 1.
         batch: draws of each label in a step, at most.
     """
 
@@ -44,6 +49,7 @@ class Vamp(DiagonalMixture):
         steps: int = 80,
         learning_rate: float = 0.1,
         weight_learning_rate: float = 0.05,
+        annealing: float = 0.6,
         batch: int = 512,
     ) -> None:
         super().__init__()
@@ -51,6 +57,7 @@ class Vamp(DiagonalMixture):
         self.steps = whole("steps", steps, low=self.EVERY)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_learning_rate = number("weight_learning_rate", weight_learning_rate)
+        self.annealing = number("annealing", annealing, high=1.0)
         self.batch = whole("batch", batch)
 
     def _fit(
@@ -77,14 +84,17 @@ class Vamp(DiagonalMixture):
         for step in range(self.steps):
             self._encode(encoder, inputs, logits)
             size = max(1, min(self.batch, FLOATS // self.loc.numel()))
-            likelihood = self._likelihood(train.balanced(step, size, generator))
+            x = train.balanced(step, size, generator)
+            if step == 0:
+                start = self._gap(x)
             if step % self.EVERY == 0 or step == self.steps - 1:
-                score = self.mean_log_prob(*held_out)
-                record(train=float(likelihood.detach() @ self.classes.probabilities), validation=score)
+                score, likelihood = self.mean_log_prob(*held_out), self._likelihood(x).detach()
+                record(train=float(likelihood @ self.classes.probabilities), validation=score)
                 if score > best:
                     best, chosen = score, {name: value.detach() for name, value in self._tensors().items()}
+            temperature = max(1.0, start * (1 - step / (self.annealing * self.steps + 1)))
             optimiser.zero_grad()
-            (-likelihood.sum()).backward()
+            (-self._likelihood(x, temperature).sum()).backward()
             optimiser.step()
         assert chosen is not None
         self._restore(chosen, self._learned())
@@ -101,8 +111,14 @@ class Vamp(DiagonalMixture):
         self.loc = parts.loc.to(logits).reshape(*shape, parts.loc.shape[-1])
         self.scale = parts.scale.to(logits).expand_as(parts.loc).reshape(self.loc.shape)
 
-    def _likelihood(self, x: Tensor) -> Tensor:
-        """Mean of log p(x | k) over points (K, B, D): (K,)."""
-        family = FAMILIES[self.family](self.loc.unsqueeze(1), self.scale.unsqueeze(1))
+    def _likelihood(self, x: Tensor, temperature: float = 1.0) -> Tensor:
+        """Mean of log p(x | k) over points (K, B, D), scales being `temperature` times as wide: (K,)."""
+        family = FAMILIES[self.family](self.loc.unsqueeze(1), temperature * self.scale.unsqueeze(1))
         joint = self.log_weights.unsqueeze(1) + family.log_prob(x.unsqueeze(2))  # (K, B, T)
         return joint.logsumexp(-1).mean(-1)
+
+    @torch.no_grad()
+    def _gap(self, x: Tensor) -> float:
+        """Distance of points (K, B, D) to the nearest component, in its scales: root mean square of a coordinate."""
+        residual = (x.unsqueeze(2) - self.loc.unsqueeze(1)) / self.scale.unsqueeze(1)  # (K, B, T, D)
+        return float(residual.square().mean(-1).amin(-1).mean().sqrt())

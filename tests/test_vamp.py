@@ -132,3 +132,21 @@ def test_encoder_keeps_no_gradient_and_the_state_no_data() -> None:
     }
     assert not density.stores_training_codes
     assert ENCODER.x.grad is None
+
+
+def test_gap_is_the_distance_to_the_nearest_component() -> None:
+    """On a line: components at 0 and 10 with scale 2, points at 1 and 6."""
+    density = Vamp()
+    density.loc = torch.tensor([0.0, 10.0]).reshape(1, 2, 1)
+    density.scale = torch.full((1, 2, 1), 2.0)
+    points = torch.tensor([1.0, 6.0]).reshape(1, 2, 1)
+    assert density._gap(points) == pytest.approx(((0.5**2 + 2.0**2) / 2) ** 0.5)
+
+
+def test_temperature_widens_the_components() -> None:
+    density = Vamp()
+    density.family, density.log_weights = "normal", torch.zeros(1, 1)
+    density.loc, density.scale = torch.zeros(1, 1, 3), torch.ones(1, 1, 3)
+    x = torch.randn(1, 5, 3, generator=seeded())
+    wide = FAMILIES["normal"](torch.zeros(3), torch.full((3,), 4.0))
+    torch.testing.assert_close(density._likelihood(x, 4.0)[0], wide.log_prob(x[0]).mean())
