@@ -1,0 +1,52 @@
+"""What the README promises: its quickstart runs, its commands exist, its numbers are those of the result files."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import COMMANDS
+from pipelines.config import Params
+from stage1_vae import MODELS
+from stage2_latent import DENSITIES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_quickstart_runs(trained: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    monkeypatch.chdir(trained[0])
+    exec(compile(code, "README.md", "exec"), {})
+    assert (trained[0] / "threes-and-eights/m4.npy").exists()
+
+
+def test_the_commands_are_there() -> None:
+    for command in re.findall(r"postprior (\w+)", README):
+        assert command in COMMANDS, command
+    targets = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", README):
+        assert re.search(rf"^{target}:", targets, re.MULTILINE), target
+
+
+def test_every_model_and_density_is_described() -> None:
+    for name in [*MODELS, *DENSITIES]:
+        assert f"| `{name}` |" in README
+
+
+def test_the_table_of_results_is_that_of_the_files() -> None:
+    with open(ROOT / "results/comparison.csv") as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    table = README.split("<!-- results -->")[1].split("<!-- /results -->")[0]
+    lines = re.findall(r"^\| `(\w+)` \|(.*)\|$", table, re.MULTILINE)
+    assert {name for name, _ in lines} == set(rows)
+    for name, cells in lines:
+        coherence, distance = cells.split("|")[:2]
+        assert coherence.strip() == f"{float(rows[name]['joint_coherence']):.3f}", name
+        assert distance.strip() == f"{float(rows[name]['frechet_distance']):.1f}", name
