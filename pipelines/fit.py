@@ -46,7 +46,7 @@ def fit(name: str, params: Params, root: Path) -> None:
                 codes["train"], codes["validation"], generator_for("cpu", params.seed), encoder, report
             )
         except ValueError as error:
-            raise UserError(f"density.{name}: {error}") from None
+            raise UserError(f"density.{name}: {str(error).removeprefix(f'density {name}: ')}") from None
         likelihood = log_likelihoods(density, codes, params.seed)
         run.metrics({f"log_likelihood_{split}": value for split, value in likelihood.items()})
         tensors, meta = density.state()
@@ -105,8 +105,8 @@ class FrozenEncoder:
     def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
         """Posteriors of complete inputs, batch shape (n,), differentiable in them.
 
-        Pseudo-inputs may leave the modalities' ranges: they stand for posteriors, not for data, and held to the ranges
-        they stop learning at the bounds (held-out log-likelihood of vamp on digits −22 instead of −14).
+        Pseudo-inputs may leave the modalities' ranges: they stand for posteriors, not for data, and clamped to the
+        ranges they would stop learning at the bounds.
         """
         import torch
 

@@ -32,13 +32,16 @@ from pipelines.storage import (
 )
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """The system refuses every write beyond 4 kB of a file, as it does on a full disk."""
+    """The system refuses every write beyond 4 kB of a file, as it does on a full disk; within the block alone, for the
+    tests' own report may be a longer file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def old_folder(root: Path) -> Path:
@@ -105,17 +108,17 @@ def test_publish_puts_the_old_folder_back_when_the_new_one_cannot_take_its_place
     assert content(folder) == {"old.txt": "old"}
 
 
-def test_a_full_disk_keeps_the_old_folder(tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_keeps_the_old_folder(tmp_path: Path) -> None:
     folder = old_folder(tmp_path)
-    with pytest.raises(OSError, match="too large"):
+    with pytest.raises(OSError, match="too large"), small_disk():
         save_artefact(folder, "thing", {}, arrays={"big": np.zeros(10_000)})
     assert content(folder) == {"old.txt": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_full_disk_keeps_the_old_file(tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(OSError, match="too large"):
+    with pytest.raises(OSError, match="too large"), small_disk():
         write_bytes(tmp_path / "a.txt", bytes(10_000))
     assert content(tmp_path) == {"a.txt": "old"}
 
