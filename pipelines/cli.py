@@ -144,7 +144,7 @@ for _name, (_command, _about) in COMMANDS.items():
 
 def main() -> None:
     """The console script `postprior`."""
-    # Torch's threads spin while they wait for one another, GNU OpenMP's 300,000 turns long, which made a step of
-    # training twenty times as slow beside another process. A thirtieth of it costs nothing on an idle machine.
+    # Torch's threads spin while they wait for one another, by GNU OpenMP's default for 300,000 turns: two trainings
+    # side by side on two cores were then 25 times as slow as one alone. A thirtieth of that costs nothing alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     app()
