@@ -14,6 +14,8 @@ from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stage1_vae.model import MultimodalVAE
     from stage2_latent.codes import Codes
 
@@ -46,24 +48,38 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
     from stage1_vae.distributions import Mixture
     from stage2_latent.codes import Codes
 
-    blocks = []
+    starts = range(0, len(data), ROWS)
     with torch.no_grad():
-        for start in range(0, len(data), ROWS):
-            batch = data.batch(slice(start, start + ROWS))
-            blocks.append(model.encode(batch).thin(components, generator))
+        blocks = [
+            model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts
+        ]
         prior = model.prior()
+    q = Mixture.stack(blocks)
     return Codes(
         layout=model.layout,
-        family=prior.name,
-        loc=torch.cat([q.components.loc for q in blocks]),
-        scale=torch.cat([q.components.scale for q in blocks]),
-        weights=torch.cat([q.weights for q in blocks]),
-        observed=torch.ones(len(data), len(model.layout), dtype=torch.bool),
-        prior=Mixture.single(prior),
+        family=q.components.name,
+        loc=q.components.loc,
+        scale=q.components.scale,
+        weights=q.weights,
+        observed=observed_blocks(model, data),
+        prior=prior if isinstance(prior, Mixture) else Mixture.single(prior),
         labels=None if data.labels is None else torch.from_numpy(np.array(data.labels)),
         label_names=data.label_names,
         ids=None if data.ids is None else [str(name) for name in data.ids],
     )
+
+
+def observed_blocks(model: MultimodalVAE, data: Dataset) -> Tensor:
+    """Blocks of the code that the rows say something of, (N, blocks) bool: what is shared, and the private ones of
+    the modalities that a row has."""
+    import torch
+
+    names = [m.name for m in model.modalities]
+    columns = [
+        np.ones(len(data), bool) if block.owner is None else data.observed[:, names.index(block.owner)]
+        for block in model.layout
+    ]
+    return torch.from_numpy(np.stack(columns, 1))
 
 
 def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:

@@ -111,6 +111,8 @@ class FrozenEncoder:
         import torch
 
         from stage1_vae.modalities import Batch
+        from stage1_vae.training import generator_for
 
         rows = len(next(iter(inputs.values())))
-        return self.model.encode(Batch(dict(inputs), torch.ones(rows, len(inputs), dtype=torch.bool)))
+        complete = Batch(dict(inputs), torch.ones(rows, len(inputs), dtype=torch.bool))
+        return self.model.encode(complete, generator_for("cpu", 0))

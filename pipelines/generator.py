@@ -174,10 +174,13 @@ class Generator:
             yield start, {name: array[:kept] for name, array in data.items()}, labels
 
     def decode(self, z: Any, values: str, generator: Any) -> dict[str, np.ndarray]:
-        """Values of codes (n, D): the decoders' means or draws, clipped to the ranges of the modalities."""
-        data = {}
+        """Values of codes (n, D): the decoders' means or draws, clipped to the ranges of the modalities.
+
+        The lower levels of a hierarchical model are drawn either way.
+        """
+        data, latents = {}, self.model.descend(z, generator)
         for modality in self.model.modalities:
-            drawn = self.model.decode_one(modality, z)
+            drawn = self.model.decode_one(modality, latents)
             x = drawn.mean if values == "mean" else drawn.rsample((), generator)
             data[modality.name] = (x if modality.range is None else x.clamp(*modality.range)).numpy()
         return data

@@ -136,8 +136,9 @@ def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, see
     from stage1_vae.training import generator_for
 
     with torch.no_grad():
-        z = codes.draw(generator_for("cpu", seed, 2), torch.from_numpy(rows))
-        blocks = [floor.decode(block, "mean", None) for block in z.split(ROWS)]
+        generator = generator_for("cpu", seed, 2)
+        z = codes.draw(generator, torch.from_numpy(rows))
+        blocks = [floor.decode(block, "mean", generator) for block in z.split(ROWS)]
     data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
     return {
         "real": real,
@@ -197,7 +198,7 @@ def autoencoder_scores(
             floor.model, judges, sets["real"].select(some), weights[:, some], rng
         ),
         "conditional_samples": len(some),
-        "dead_dimensions": dead_dimensions(codes.mean),
+        "dead_dimensions": dead_dimensions(codes.mean[codes.complete]),
         "dimensions": codes.dimensions,
         "samples": len(readings),
     }

@@ -35,7 +35,7 @@ def train(params: Params, root: Path) -> None:
     checkpoint = Checkpoint.of(root, params, data, validation)
     history, resume = checkpoint.load()
     epochs = training.train(model, data, settings, validation, resume)
-    total = len(model.phases()) * settings.epochs
+    total = sum(training.epochs_of(phase, settings) for phase in model.phases())
     with (
         track("train", params, root) as run,
         progress(f"train {params.vae.model}", total, len(history)) as step,

@@ -10,10 +10,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 LOG_SCALE = (-7.0, 5.0)
 """Interval that a network's log-scale is clamped to: no posterior collapses to a point or overflows."""
@@ -163,6 +164,23 @@ class Mixture:
         present = present.to(components.loc.dtype)
         return cls(present / present.sum(-1, keepdim=True), components)
 
+    @classmethod
+    def stack(cls, mixtures: Sequence[Mixture]) -> Mixture:
+        """Mixtures of batch shapes (N_i,) one below the other; the shorter ones gain components of weight 0."""
+        width = max(q.weights.shape[-1] for q in mixtures)
+
+        def rows(tensors: Sequence[Tensor], fill: float) -> Tensor:
+            return torch.cat(
+                [pad(t, (*[0, 0] * (t.dim() - 2), 0, width - t.shape[1]), value=fill) for t in tensors]
+            )
+
+        loc, scale = (
+            rows([getattr(q.components, name) for q in mixtures], fill)
+            for name, fill in (("loc", 0.0), ("scale", 1.0))
+        )
+        weights = rows([q.weights for q in mixtures], 0.0)
+        return cls(weights, type(mixtures[0].components)(loc, scale))
+
     @property
     def mean(self) -> Tensor:
         """Mean, (…, D)."""
@@ -190,11 +208,23 @@ class Mixture:
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws (*shape, …, D): a component for each by its weight, reparameterised within it."""
+        return self._draw(self._uniform(shape, generator), generator)
+
+    def stratified(self, draws: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws (K, …, D) whose components are spread evenly by weight; each mean over draws is that of the mixture."""
+        strata = torch.arange(draws, dtype=self.weights.dtype, device=self.weights.device)
+        strata = strata.reshape(-1, *[1] * self.weights.dim())
+        return self._draw((strata + self._uniform((draws,), generator)) / draws, generator)
+
+    def _uniform(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+        size, like = (*shape, *self.weights.shape[:-1], 1), self.weights
+        return torch.rand(size, generator=generator, dtype=like.dtype, device=like.device)
+
+    def _draw(self, uniform: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A draw of the component in which each of the numbers (*shape, …, 1) from 0 to 1 falls."""
         cumulative = self.weights.cumsum(-1)
-        size = (*shape, *self.weights.shape[:-1], 1)
-        uniform = torch.rand(size, generator=generator, dtype=cumulative.dtype, device=cumulative.device)
         index = (cumulative <= uniform * cumulative[..., -1:]).sum(-1, keepdim=True)  # (*shape, …, 1)
-        return self.component(index).rsample((), generator)
+        return self.component(index.clamp_max(cumulative.shape[-1] - 1)).rsample((), generator)
 
     def component(self, index: Tensor) -> Diagonal:
         """The components chosen by `index` (*shape, …, 1), as distributions with batch shape (*shape, …)."""
@@ -224,6 +254,26 @@ class Mixture:
         loc = self.components.loc.take_along_dim(index.unsqueeze(-1), -2)
         scale = self.components.scale.take_along_dim(index.unsqueeze(-1), -2)
         return Mixture(weights, type(self.components)(loc, scale))
+
+
+def side_by_side(first: Diagonal | Mixture, second: Diagonal) -> Any:
+    """The product distribution over one vector: the coordinates of `first`, then those of `second`.
+
+    Args:
+        first: batch shape (…), event (D,); a mixture stays one.
+        second: batch shape broadcastable to that of `first`, event (P,), of the same family.
+    """
+    if second.loc.shape[-1] == 0:
+        return first
+    if isinstance(first, Mixture):
+        alike = type(second)(second.loc.unsqueeze(-2), second.scale.unsqueeze(-2))
+        return Mixture(first.weights, side_by_side(first.components, alike))
+
+    def join(one: Tensor, other: Tensor) -> Tensor:
+        batch = torch.broadcast_shapes(one.shape[:-1], other.shape[:-1])
+        return torch.cat([part.expand(*batch, part.shape[-1]) for part in (one, other)], -1)
+
+    return type(first)(join(first.loc, second.loc), join(first.scale, second.scale))
 
 
 def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:

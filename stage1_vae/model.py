@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
@@ -12,10 +13,15 @@ from typing import Any, ClassVar, TypedDict
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.distributions import Block, Diagonal, Mixture, Normal
+from stage1_vae.bounds import importance_bound
+from stage1_vae.distributions import LOG_SCALE, Block, Diagonal, Mixture, Normal, side_by_side
 from stage1_vae.likelihoods import LIKELIHOODS, Likelihood, likelihood
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.networks import decoder, encoder
+
+LEARNED = "learned"
+Scale = float | str
+"""A positive number, or `learned`."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,34 @@ class Loss:
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of training: what is trained, and on which objective (batch, generator, warmth) → Loss."""
+    """One phase of training.
+
+    Args:
+        name: what the phase is called in the history.
+        parameters: what is trained; the trainer freezes all else meanwhile.
+        objective: (batch, generator, warmth) → Loss.
+        complete: trained on rows that have every modality; the others wait for a later phase.
+        scope: `sample`, or `batch` where the objective is a statistic of the whole batch.
+        share: part of the settings' epochs that the phase takes.
+    """
 
     name: str
     parameters: list[nn.Parameter]
     objective: Callable[[Batch, torch.Generator, float], Loss]
+    complete: bool = False
+    scope: str = "sample"
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Unimodal:
+    """What every modality says by itself: q(z | x_m), batch shape (B, M), and q(w_m | x_m) side by side, (B,).
+
+    Entries of missing modalities mean nothing in `shared`, and are those of the prior in `private`.
+    """
+
+    shared: Any
+    private: Any
 
 
 class Sizes(TypedDict, total=False):
@@ -40,24 +69,31 @@ class Sizes(TypedDict, total=False):
 
     latent: int
     width: int
-    likelihood_scale: float
+    likelihood_scale: Scale | Mapping[str, Scale]
+    rescaling: Mapping[str, float] | str | None
+    networks: Mapping[str, str]
     seed: int
 
 
 class MultimodalVAE(nn.Module, ABC):
-    """Autoencoder of M modalities with one latent code shared by all.
+    """Autoencoder of M modalities with a latent code that they share, and in some models private ones beside it.
 
-    A subclass says how the unimodal posteriors q_m = q(z | x_m) aggregate and which bound is maximised. Every
-    encoder and every decoder runs once a step, on the rows that need it. On a row that lacks modalities the model
-    is the one of the observed modalities alone: masking is dropping.
+    A code is one vector, the blocks of `layout` side by side: z, then the private w_m. A subclass says how the
+    unimodal posteriors q_m = q(z | x_m) aggregate and which bound is maximised. Every encoder and every decoder runs
+    once a step, on the rows that need it. On a row that lacks modalities the model is the one of the observed
+    modalities alone: masking is dropping.
 
     Each constructor keyword is kept as the attribute of that name, from which `state` reads it back.
 
     Args:
         modalities: the M modalities, in the order of the columns of every mask.
-        latent: dimension D of the code.
+        latent: dimension D of the shared code.
         width: width of the networks (channels of the first convolution).
-        likelihood_scale: scale of the normal and laplace likelihoods.
+        likelihood_scale: scale of the normal and laplace likelihoods: a number, `learned`, or one of both by modality.
+        rescaling: weights of the modalities' log-likelihoods in the objective, by name; `dimensions` gives each the
+            inverse of its number of values, the largest modality weight 1; None weighs them alike.
+        networks: networks by modality instead of the kind's own; see `stage1_vae.networks`.
+        private: dimension of the private codes, one for all or by modality.
         seed: seed of the initial parameters; no global generator is touched.
 
     Raises:
@@ -65,6 +101,8 @@ class MultimodalVAE(nn.Module, ABC):
     """
 
     experts_family: ClassVar[type[Diagonal]] = Normal
+    incomplete: ClassVar[bool] = True
+    """Trains on rows that lack modalities in every phase."""
 
     def __init__(
         self,
@@ -72,30 +110,45 @@ class MultimodalVAE(nn.Module, ABC):
         *,
         latent: int = 32,
         width: int = 32,
-        likelihood_scale: float = 0.1,
+        likelihood_scale: Scale | Mapping[str, Scale] = 0.1,
+        rescaling: Mapping[str, float] | str | None = None,
+        networks: Mapping[str, str] | None = None,
+        private: int | Mapping[str, int] = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
-        self.latent, self.width = positive("latent", latent), positive("width", width)
-        self.likelihood_scale, self.seed = positive("likelihood_scale", likelihood_scale), seed
-        if not self.modalities or len({m.name for m in self.modalities}) < len(self.modalities):
-            names = ", ".join(m.name for m in self.modalities) or "none"
-            raise ValueError(f"modalities: found {names}, expected one or more with different names")
-        for modality in self.modalities:
-            if modality.likelihood not in LIKELIHOODS:
-                known = ", ".join(LIKELIHOODS)
-                raise ValueError(
-                    f"likelihood of modality {modality.name}: found {modality.likelihood!r}, expected one of {known}"
-                )
+        check_modalities(self.modalities)
+        self.latent, self.width, self.seed = positive("latent", latent), positive("width", width), seed
+        self.likelihood_scale, self.rescaling, self.private = likelihood_scale, rescaling, private
+        self.networks = dict(networks or {})
+        names = [m.name for m in self.modalities]
+        self.scales = Scales(by_name("likelihood_scale", likelihood_scale, names, 0.1))
+        self.weights = rescaling_weights(rescaling, self.modalities)
+        sizes = by_name("private", private, names, 0)
+        self.blocks = tuple(Block(f"w_{name}", (size,), name) for name, size in sizes.items() if size)
+        owners = [names.index(str(block.owner)) for block in self.blocks for _ in range(block.size)]
+        self.owners: Tensor  # (P,) column of the modality that owns each private coordinate
+        self.register_buffer("owners", torch.tensor(owners, dtype=torch.int64), persistent=False)
+        check_names("networks", self.networks, names)
         with seeded(seed):
-            self.encoders = nn.ModuleDict({m.name: encoder(m, 2 * latent, width) for m in self.modalities})
-            self.decoders = nn.ModuleDict({m.name: decoder(m, latent, width) for m in self.modalities})
+            self.encoders = nn.ModuleDict(
+                {
+                    m.name: encoder(m, 2 * (latent + sizes[m.name]), width, self.networks.get(m.name))
+                    for m in self.modalities
+                }
+            )
+            self.decoders = nn.ModuleDict(
+                {
+                    m.name: decoder(m, latent + sizes[m.name], width, self.networks.get(m.name))
+                    for m in self.modalities
+                }
+            )
 
     @property
     def layout(self) -> tuple[Block, ...]:
         """Blocks of the code, in the order of its coordinates."""
-        return (Block("z", (self.latent,)),)
+        return (Block("z", (self.latent,)), *self.blocks)
 
     @abstractmethod
     def aggregate(self, experts: Any, subsets: Tensor) -> Diagonal | Mixture:
@@ -105,27 +158,49 @@ class MultimodalVAE(nn.Module, ABC):
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         """The loss of a batch; `warmth` ∈ [0, 1] multiplies the weight of the divergences (KL annealing)."""
 
-    def prior(self) -> Diagonal:
-        """p(z), event (D,): N(0, I)."""
-        like = next(self.parameters())
-        return Normal(like.new_zeros(self.latent), like.new_ones(self.latent))
+    def shared_prior(self) -> Any:
+        """p(z), event (D,), a diagonal distribution or a mixture: location 0 and scale 1."""
+        return self._standard(self.latent)
+
+    def private_prior(self) -> Diagonal:
+        """p(w) of all private codes side by side, event (P,): location 0 and scale 1."""
+        return self._standard(len(self.owners))
+
+    def prior(self) -> Diagonal | Mixture:
+        """The prior of the whole code."""
+        return side_by_side(self.shared_prior(), self.private_prior())
 
     def phases(self) -> list[Phase]:
         """The phases of training, in order."""
         return [Phase("joint", list(self.parameters()), self.loss)]
 
-    def experts(self, batch: Batch) -> Any:
-        """The unimodal posteriors q(z | x_m), batch shape (B, M). Those of missing modalities mean nothing."""
-        raw = []
+    def unimodal(self, batch: Batch) -> Unimodal:
+        """The posteriors given each modality alone; every encoder runs once, on the rows that have its modality."""
+        shared, private = [], []
         for index, modality in enumerate(self.modalities):
             rows = batch.observed[:, index]
             values = batch.data[modality.name]
             network = self.encoders[modality.name]
-            raw.append(network(values) if bool(rows.all()) else scatter(network(values[rows]), rows))
-        return self.experts_family.from_raw(torch.stack(raw, 1))
+            raw = network(values) if bool(rows.all()) else scatter(network(values[rows]), rows)
+            expert = self.experts_family.from_raw(raw)
+            shared.append((expert.loc[:, : self.latent], expert.scale[:, : self.latent]))
+            private.append((expert.loc[:, self.latent :], expert.scale[:, self.latent :]))
+        loc, scale = (torch.stack(parts, 1) for parts in zip(*shared, strict=True))
+        own_loc, own_scale = (torch.cat(parts, -1) for parts in zip(*private, strict=True))
+        own = self.within(self.experts_family(own_loc, own_scale), batch.observed)
+        return Unimodal(self.experts_family(loc, scale), own)
 
-    def posterior(self, batch: Batch, subsets: Tensor | None = None) -> Diagonal | Mixture:
-        """q(z | x_S): given all that a row has, batch shape (B,), or its part in each of S subsets, (B, S).
+    def within(self, private: Diagonal, subsets: Tensor) -> Diagonal:
+        """Private posteriors (…, P) where their modality is in the subset (…, M), the prior elsewhere."""
+        prior, inside = self.private_prior(), subsets[..., self.owners]
+        return type(private)(
+            torch.where(inside, private.loc, prior.loc), torch.where(inside, private.scale, prior.scale)
+        )
+
+    def posterior(self, batch: Batch, subsets: Tensor | None = None) -> Any:
+        """q of the whole code given all that a row has, batch shape (B,), or its part in each of S subsets, (B, S).
+
+        Private codes outside of the subset follow their prior.
 
         Args:
             batch: rows with any pattern of observed modalities.
@@ -134,48 +209,104 @@ class MultimodalVAE(nn.Module, ABC):
         Raises:
             ValueError: a row has nothing of a subset.
         """
-        chosen = batch.observed.unsqueeze(1)  # (B, 1, M)
-        if subsets is None:
-            return self.aggregate(self.experts(batch), chosen)[:, 0]
-        chosen = chosen & subsets.to(chosen.device)  # (B, S, M)
-        if not bool(chosen.any(-1).all()):
-            raise ValueError(
-                "subsets: found a row that has nothing of a subset, expected one modality of it at least"
-            )
-        return self.aggregate(self.experts(batch), chosen)
+        chosen = batch.observed.unsqueeze(1) if subsets is None else restrict(batch, subsets)  # (B, S, M)
+        unimodal = self.unimodal(batch)
+        own = type(unimodal.private)(unimodal.private.loc.unsqueeze(1), unimodal.private.scale.unsqueeze(1))
+        q = side_by_side(self.aggregate(unimodal.shared, chosen), self.within(own, chosen))
+        return q[:, 0] if subsets is None else q
 
-    def encode(self, batch: Batch) -> Mixture:
-        """The posterior of every row as a mixture over the whole code, batch shape (B,)."""
+    def encode(self, batch: Batch, generator: torch.Generator, components: int = 32) -> Mixture:
+        """The posterior of every row as a mixture over the whole code, batch shape (B,), of so many components at most.
+
+        The generator chooses which components stay where there are more.
+        """
         q = self.posterior(batch)
-        return q if isinstance(q, Mixture) else Mixture.single(q)
+        return q.thin(components, generator) if isinstance(q, Mixture) else Mixture.single(q)
 
-    def decode(self, z: Tensor, only: Iterable[str] | None = None) -> dict[str, Likelihood]:
-        """p(x_m | z) of codes (…, D), for every modality or those named in `only`."""
+    def infer(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> Tensor:
+        """A posterior draw of what the decoders read, for each row and subset (S, M): (B, S, F)."""
+        return self.descend(self.posterior(batch, subsets).rsample((), generator), generator)
+
+    def descend(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What the decoders read, (…, F), of codes (…, D + P): the codes themselves.
+
+        A hierarchical model draws its lower levels given the code, or takes their means without a generator.
+        """
+        return z
+
+    def decode(
+        self, z: Tensor, generator: torch.Generator | None = None, only: Iterable[str] | None = None
+    ) -> dict[str, Likelihood]:
+        """p(x_m | z) of codes (…, D + P), for every modality or those named in `only`."""
         wanted = {m.name for m in self.modalities} if only is None else set(only)
-        return {m.name: self.decode_one(m, z) for m in self.modalities if m.name in wanted}
+        latents = self.descend(z, generator)
+        return {m.name: self.decode_one(m, latents) for m in self.modalities if m.name in wanted}
 
-    def decode_one(self, modality: Modality, z: Tensor) -> Likelihood:
-        """p(x_m | z) of one modality for codes (…, D)."""
-        output = self.decoders[modality.name](z.flatten(0, -2)).unflatten(0, z.shape[:-1])
-        return likelihood(modality, output, self.likelihood_scale)
+    def decode_one(self, modality: Modality, latents: Tensor) -> Likelihood:
+        """p(x_m | ·) of one modality for what the decoders read (…, F): the shared code and its own private one."""
+        read = self.view(modality, latents)
+        output = self.decoders[modality.name](read.flatten(0, -2)).unflatten(0, latents.shape[:-1])
+        return likelihood(modality, output, self.scales[modality.name])
 
-    def log_likelihood(self, z: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
-        """log p(x_m | z) of S codes a row, (B, S, M), for the wanted entries and 0 for the others.
+    def view(self, modality: Modality, latents: Tensor) -> Tensor:
+        """The coordinates of latents (…, D + P) that one decoder reads."""
+        if not self.blocks:
+            return latents
+        sizes = [block.size for block in self.layout]
+        return torch.cat(
+            [
+                part
+                for block, part in zip(self.layout, latents.split(sizes, -1), strict=True)
+                if block.owner in (None, modality.name)
+            ],
+            -1,
+        )
+
+    def log_prob(self, latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
+        """log p(x_m | ·) of S latents a row, (B, S, M), for the wanted entries and 0 for the others.
 
         Args:
-            z: (B, S, D).
+            latents: (B, S, F).
             batch: the B rows.
-            wanted: (B, S, M) bool; each decoder runs once, on the codes wanted from it.
+            wanted: (B, S, M) bool; each decoder runs once, on the latents wanted from it.
         """
         columns = []
         for index, modality in enumerate(self.modalities):
             values, chosen = batch.data[modality.name], wanted[..., index]
             if bool(chosen.all()):
-                columns.append(self.decode_one(modality, z).log_prob(values.unsqueeze(1)))
+                columns.append(self.decode_one(modality, latents).log_prob(values.unsqueeze(1)))
             else:
                 rows = chosen.nonzero()[:, 0]
-                columns.append(scatter(self.decode_one(modality, z[chosen]).log_prob(values[rows]), chosen))
+                found = self.decode_one(modality, latents[chosen]).log_prob(values[rows])
+                columns.append(scatter(found, chosen))
         return torch.stack(columns, -1)
+
+    def log_likelihood(self, latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
+        """`log_prob` as objectives weigh it: times the `rescaling` of each modality, (B, S, M)."""
+        values = self.log_prob(latents, batch, wanted)
+        return values if self.weights is None else values * values.new_tensor(self.weights)
+
+    @torch.no_grad()
+    def log_evidence(self, batch: Batch, generator: torch.Generator, draws: int = 64) -> Tensor:
+        """log p(x_S) of what each row has, by importance sampling from its posterior, in nats: (B,).
+
+        log 1/K Σ_k p(x_S | z_k) p(z_k) / q(z_k | x_S) (Burda et al. 2016, arXiv 1509.00519, eq. 8), the draws
+        stratified over the components of a mixture, q the whole mixture. Modalities are not rescaled.
+        """
+        q = self.proposal(batch)
+        z = q.stratified(draws, generator).transpose(0, 1)  # (B, K, D + P)
+        wanted = batch.observed.unsqueeze(1).expand(-1, draws, -1)
+        likelihood = self.log_prob(z, batch, wanted).sum(-1)
+        return importance_bound(likelihood + self.prior().log_prob(z) - q[:, None].log_prob(z), -1)
+
+    def proposal(self, batch: Batch) -> Mixture:
+        """What `log_evidence` draws codes from: the whole posterior of every row, batch shape (B,)."""
+        q = self.posterior(batch)
+        return q if isinstance(q, Mixture) else Mixture.single(q)
+
+    def _standard(self, size: int) -> Diagonal:
+        like = next(self.parameters())
+        return self.experts_family(like.new_zeros(size), like.new_ones(size))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Parameters by name, and a JSON-able description from which `from_state` rebuilds the model."""
@@ -192,6 +323,91 @@ class MultimodalVAE(nn.Module, ABC):
         model = cls(modalities, **description["options"])
         model.load_state_dict(tensors)
         return model.eval()
+
+
+class Scales(nn.Module):
+    """Scales of the likelihoods by modality: numbers as given, or parameters, e to the power of `log_scale`."""
+
+    START = 0.1
+    """A learned scale before training."""
+
+    def __init__(self, given: Mapping[str, Scale]) -> None:
+        super().__init__()
+        for name, value in given.items():
+            if isinstance(value, str) and value != LEARNED:
+                raise ValueError(
+                    f"likelihood_scale of {name}: found {value!r}, expected a number above 0 or {LEARNED}"
+                )
+        self.given = {
+            name: value if isinstance(value, str) else positive("likelihood_scale", value)
+            for name, value in given.items()
+        }
+        start = torch.tensor(math.log(self.START))
+        self.log_scale = nn.ParameterDict(
+            {name: nn.Parameter(start.clone()) for name, value in self.given.items() if value == LEARNED}
+        )
+
+    def __getitem__(self, name: str) -> Any:
+        return self.log_scale[name].clamp(*LOG_SCALE).exp() if name in self.log_scale else self.given[name]
+
+
+def check_modalities(modalities: Sequence[Modality]) -> None:
+    """Refuse modalities that are none, share a name, or have an unknown likelihood."""
+    if not modalities or len({m.name for m in modalities}) < len(modalities):
+        names = ", ".join(m.name for m in modalities) or "none"
+        raise ValueError(f"modalities: found {names}, expected one or more with different names")
+    for modality in modalities:
+        if modality.likelihood not in LIKELIHOODS:
+            known = ", ".join(LIKELIHOODS)
+            raise ValueError(
+                f"likelihood of modality {modality.name}: found {modality.likelihood!r}, expected one of {known}"
+            )
+
+
+def check_names(option: str, given: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse keys of an option that are no modalities."""
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{option}: found {name!r}, expected modalities: {', '.join(names)}")
+
+
+def by_name(option: str, value: Any, names: Sequence[str], default: Any) -> dict[str, Any]:
+    """An option for each modality: one value for all, or a mapping whose gaps hold the default."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, value)
+    check_names(option, value, names)
+    return {name: value.get(name, default) for name in names}
+
+
+def rescaling_weights(
+    rescaling: Mapping[str, float] | str | None, modalities: Sequence[Modality]
+) -> list[float] | None:
+    """Weights of the log-likelihoods in the order of the modalities; None weighs them alike."""
+    if rescaling is None:
+        return None
+    if isinstance(rescaling, str):
+        if rescaling != "dimensions":
+            raise ValueError(
+                f"rescaling: found {rescaling!r}, expected none, dimensions, or weights by modality"
+            )
+        sizes = [math.prod(m.shape) for m in modalities]
+        return [max(sizes) / size for size in sizes]
+    names = [m.name for m in modalities]
+    return [positive("rescaling", weight) for weight in by_name("rescaling", rescaling, names, 1.0).values()]
+
+
+def restrict(batch: Batch, subsets: Tensor) -> Tensor:
+    """What each row has of each subset (S, M): (B, S, M) bool.
+
+    Raises:
+        ValueError: a row has nothing of a subset.
+    """
+    chosen = batch.observed.unsqueeze(1) & subsets.to(batch.observed.device)
+    if not bool(chosen.any(-1).all()):
+        raise ValueError(
+            "subsets: found a row that has nothing of a subset, expected one modality of it at least"
+        )
+    return chosen
 
 
 def positive(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +25,10 @@ class Table(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def observed(self) -> Any:
+        """(N, M) bool: which modalities the rows have."""
+
     def batch(self, rows: Any) -> Batch:
         """The batch of the rows at an integer array."""
 
@@ -33,10 +38,11 @@ class Settings:
     """How to train.
 
     Args:
-        epochs: passes over the data in each phase.
+        epochs: passes over the data, of which a phase takes its share.
         batch_size: rows a step.
         learning_rate: AdamW's, at its start; it falls to 0 along half a cosine in each phase.
-        warmup: epochs over which the weight of the divergences rises from 0 to its value.
+        warmup: epochs over which the weight of the divergences rises from 0 to its value, in each phase.
+        patience: a phase ends early when its held-out loss has not fallen for so many epochs; 0: never.
         seed: seed of the order of rows and of the posterior draws.
         device: `auto` (an accelerator if there is one), or a torch device.
         precision: `no` or `bf16` (automatic mixed precision).
@@ -49,6 +55,7 @@ class Settings:
     batch_size: int
     learning_rate: float
     warmup: int = 0
+    patience: int = 0
     seed: int = 0
     device: str = "auto"
     precision: str = "no"
@@ -87,6 +94,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss is no longer finite.
+        ValueError: a phase needs complete rows and there are none.
     """
     from accelerate import Accelerator
 
@@ -96,48 +104,100 @@ def train(
     for index, phase in enumerate(model.phases()):
         if resume is not None and index < resume.phase:
             continue
+        rows, held_out = rows_of(phase, data), None if validation is None else rows_of(phase, validation)
         optimizer = torch.optim.AdamW(phase.parameters, lr=settings.learning_rate, fused=True)
+        best = Best()
         start = 0
         if resume is not None and index == resume.phase:
             start = resume.epoch + 1
-            restore(model, optimizer, resume.tensors)
-        steps = math.ceil(len(data) / settings.batch_size)
-        for number in range(start, settings.epochs):
+            best = restore(model, optimizer, resume.tensors)
+        epochs, steps = epochs_of(phase, settings), math.ceil(len(rows) / settings.batch_size)
+        for number in range(start, epochs):
+            if 0 < settings.patience <= best.age:
+                break
             generator = generator_for(device, settings.seed, index, number)
-            order = torch.randperm(len(data), generator=generator_for("cpu", settings.seed, index, number))
+            order = rows[
+                torch.randperm(len(rows), generator=generator_for("cpu", settings.seed, index, number))
+            ]
             warmth = min(1.0, (number + 1) / (settings.warmup + 1))
             totals = Totals()
             model.train()
-            for step, rows in enumerate(order.split(settings.batch_size)):
-                progress = (number * steps + step) / (settings.epochs * steps)
-                optimizer.param_groups[0]["lr"] = (
-                    settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                )
-                batch = data.batch(rows.numpy()).to(device)
-                with accelerator.autocast():
-                    loss = phase.objective(batch, generator, warmth)
-                optimizer.zero_grad(set_to_none=True)
-                accelerator.backward(loss.per_sample.mean())
-                optimizer.step()
-                totals.add(loss)
+            with alone(model, phase):
+                for step, chosen in enumerate(order.split(settings.batch_size)):
+                    progress = (number * steps + step) / (epochs * steps)
+                    optimizer.param_groups[0]["lr"] = (
+                        settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+                    )
+                    batch = data.batch(chosen.numpy()).to(device)
+                    with accelerator.autocast():
+                        loss = phase.objective(batch, generator, warmth)
+                    optimizer.zero_grad(set_to_none=True)
+                    accelerator.backward(loss.per_sample.mean())
+                    optimizer.step()
+                    totals.add(loss)
             metrics = totals.means("train")
-            if validation is not None:
+            if validation is not None and held_out is not None:
+                model.eval()
                 metrics |= evaluate(
-                    model, phase, validation, settings, generator_for(device, settings.seed, index)
+                    phase, validation, held_out, settings, generator_for(device, settings.seed, index)
                 )
-            yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer)))
+                best = best.after(metrics["validation_loss"])
+            yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer, best)))
     model.eval()
+
+
+def epochs_of(phase: Phase, settings: Settings) -> int:
+    """Epochs that a phase takes at most."""
+    return max(1, round(phase.share * settings.epochs))
+
+
+def rows_of(phase: Phase, data: Table) -> Tensor:
+    """The rows that a phase is trained on, (n,) int64: all, or those that have every modality."""
+    if not phase.complete:
+        return torch.arange(len(data))
+    rows = torch.as_tensor(data.observed).all(1).nonzero()[:, 0]
+    if not len(rows):
+        raise ValueError(
+            f"phase {phase.name}: found no row with every modality, expected some: a joint encoder reads them "
+            "all; choose a model that trains on incomplete rows"
+        )
+    return rows
+
+
+@contextmanager
+def alone(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
+    """All parameters outside of the phase frozen inside the block: gradients may flow through them, never into them."""
+    chosen = {id(parameter) for parameter in phase.parameters}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest held-out loss of a phase, and the epochs since."""
+
+    loss: float = math.inf
+    age: int = 0
+
+    def after(self, loss: float) -> Best:
+        """The record after one more epoch."""
+        return Best(loss) if loss < self.loss else Best(self.loss, self.age + 1)
 
 
 @torch.no_grad()
 def evaluate(
-    model: MultimodalVAE, phase: Phase, data: Table, settings: Settings, generator: torch.Generator
+    phase: Phase, data: Table, rows: Tensor, settings: Settings, generator: torch.Generator
 ) -> dict[str, float]:
     """Means of a phase's loss and terms over held-out rows, at full weight of the divergences."""
-    model.eval()
     totals = Totals()
-    for rows in torch.arange(len(data)).split(settings.batch_size):
-        totals.add(phase.objective(data.batch(rows.numpy()).to(generator.device), generator, 1.0))
+    for chosen in rows.split(settings.batch_size):
+        totals.add(phase.objective(data.batch(chosen.numpy()).to(generator.device), generator, 1.0))
     return totals.means("validation")
 
 
@@ -173,17 +233,18 @@ def generator_for(device: torch.device | str, *counters: int) -> torch.Generator
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def capture(model: MultimodalVAE, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copies of all tensors of model and optimiser, on the CPU, by name."""
+def capture(model: MultimodalVAE, optimizer: torch.optim.Optimizer, best: Best) -> dict[str, Tensor]:
+    """Copies of all tensors of model and optimiser, on the CPU, by name, and the best loss with its age."""
     moments = optimizer.state_dict()["state"]
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"optimizer/{row}/{name}": t for row, state in moments.items() for name, t in state.items()}
+    tensors["best"] = torch.tensor([best.loss, best.age], dtype=torch.float64)
     packed = torch.contiguous_format
     return {name: tensor.detach().cpu().clone(memory_format=packed) for name, tensor in tensors.items()}
 
 
-def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put what `capture` gave back into a model and its optimiser."""
+def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> Best:
+    """Put what `capture` gave back into a model and its optimiser; the best loss."""
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
     parameters = optimizer.param_groups[0]["params"]
     moments: dict[int, dict[str, Tensor]] = {}
@@ -196,3 +257,5 @@ def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dic
             moment = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
             moments.setdefault(int(row), {})[key] = moment
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    loss, age = tensors["best"].tolist()
+    return Best(loss, int(age))

@@ -31,7 +31,7 @@ def test_a_product_without_the_prior_counts_it_as_often_as_it_has_experts() -> N
     """Each unimodal posterior holds p once: their product has p^|S|, the exact posterior p."""
     model = exact(MVTCAE(modalities(3), **SIZES))
     batch, subsets = sample(model, 5), all_subsets(3)
-    factors = model.experts(batch)
+    factors = model.unimodal(batch).shared
     q = model.posterior(batch, subsets)
     total = torch.einsum("sm,bmd->bsd", subsets.double(), factors.scale**-2)
     torch.testing.assert_close(q.scale**-2, total)
@@ -101,7 +101,7 @@ def test_the_looser_bound_of_mmvae_tends_to_its_known_limit() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         z = z.sample((200_000,))  # (R, B, D)
-    experts, q = model.experts(batch), model.posterior(batch)
+    experts, q = model.unimodal(batch).shared, model.posterior(batch)
     ratios = torch.stack([(experts[:, m].log_prob(z) - q.log_prob(z)) for m in range(2)])
     expected = evidence(model, batch, both) + importance_bound(ratios, 1).mean(0)
     torch.testing.assert_close(bound.mean(-1), expected, rtol=0, atol=0.02)

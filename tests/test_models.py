@@ -62,7 +62,7 @@ def test_shapes(name: str) -> None:
     }
     assert list(model.decode(z, only=["b"])) == ["b"]
     assert sum(block.size for block in model.layout) == LATENT
-    codes = model.encode(batch)
+    codes = model.encode(batch, generator())
     assert isinstance(codes, Mixture)
     assert codes.mean.shape == (ROWS, LATENT)
     assert Mixture.single(model.prior()).rsample((5,), generator()).shape == (5, LATENT)
@@ -78,7 +78,11 @@ def test_masking_a_modality_is_dropping_it(name: str) -> None:
     observed[:, 2] = False
     masked, dropped = data(observed), data(modalities=MODALITIES[:2])
     masked.data["c"].fill_(1e6)
-    for ours, theirs in zip(parameters(whole.encode(masked)), parameters(part.encode(dropped)), strict=True):
+    for ours, theirs in zip(
+        parameters(whole.encode(masked, generator())),
+        parameters(part.encode(dropped, generator())),
+        strict=True,
+    ):
         torch.testing.assert_close(ours, theirs)
     many = (
         400  # the noise of the two differs where a model draws for missing experts too: compare expectations
@@ -100,7 +104,9 @@ def test_the_order_of_modalities_means_nothing(name: str) -> None:
     turned.load_state_dict(model.state_dict())
     batch, backwards = data(holes()), data(holes().flip(1), MODALITIES[::-1])
     for ours, theirs in zip(
-        parameters(model.encode(batch)), parameters(turned.encode(backwards)), strict=True
+        parameters(model.encode(batch, generator())),
+        parameters(turned.encode(backwards, generator())),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
 
@@ -109,14 +115,16 @@ def test_the_order_of_modalities_means_nothing(name: str) -> None:
 def test_rows_are_independent_of_one_another(name: str) -> None:
     """Neither the split of a batch nor the masks of other rows change a row's posterior."""
     model, batch = build(name), data(holes())
-    together = parameters(model.encode(batch))
+    together = parameters(model.encode(batch, generator()))
     for rows in torch.arange(ROWS).split(5):
-        alone = model.encode(Batch({n: x[rows] for n, x in batch.data.items()}, batch.observed[rows]))
+        alone = model.encode(
+            Batch({n: x[rows] for n, x in batch.data.items()}, batch.observed[rows]), generator()
+        )
         for ours, theirs in zip(parameters(alone), together, strict=True):
             torch.testing.assert_close(ours, theirs[rows])
     other = holes()
     other[1:] = True
-    changed = parameters(model.encode(data(other)))
+    changed = parameters(model.encode(data(other), generator()))
     for ours, theirs in zip(changed, together, strict=True):
         torch.testing.assert_close(ours[0], theirs[0])
 
@@ -166,7 +174,7 @@ def test_state_rebuilds_the_model(name: str) -> None:
     tensors, description = model.state()
     again = MODELS[name].from_state(tensors, description)
     assert again.state()[1] == description
-    assert torch.equal(again.encode(batch).mean, model.encode(batch).mean)
+    assert torch.equal(again.encode(batch, generator()).mean, model.encode(batch, generator()).mean)
     assert torch.equal(again.loss(batch, generator()).per_sample, model.loss(batch, generator()).per_sample)
 
 
@@ -215,7 +223,8 @@ def test_a_model_s_own_options_are_checked(name: str, options: dict[str, Any], m
 def test_mopoe_draws_a_subset_for_each_row_whatever_the_batch() -> None:
     """A batch smaller than the number of subsets still meets them all, over many draws."""
     model = build("mopoe")
-    q = model.encode(Batch({n: x[:2] for n, x in data().data.items()}, torch.ones(2, 3, dtype=torch.bool)))
+    some = Batch({n: x[:2] for n, x in data().data.items()}, torch.ones(2, 3, dtype=torch.bool))
+    q = model.encode(some, generator())
     assert q.weights.shape == (2, 7)
     z = q.rsample((4000,), generator())
     error = 5 * (q.variance / len(z)).sqrt()
@@ -224,7 +233,7 @@ def test_mopoe_draws_a_subset_for_each_row_whatever_the_batch() -> None:
 
 def test_the_codes_of_mmvae_are_the_mixture_of_its_experts() -> None:
     model, batch = build("mmvae", family="laplace"), data(holes())
-    experts, q = model.experts(batch), model.encode(batch)
+    experts, q = model.unimodal(batch).shared, model.encode(batch, generator())
     z = q.rsample((), generator())
     densities = experts.log_prob(z.unsqueeze(1)).exp() * batch.observed
     torch.testing.assert_close(q.log_prob(z).exp(), densities.sum(1) / batch.observed.sum(1))

@@ -14,6 +14,7 @@ from pipelines.metrics.coherence import conditional_coherence, subsets_by_size
 from pipelines.metrics.intervals import SHARE, Floats, estimate, weighted_mean
 from pipelines.metrics.judges import BLOCK, Judges
 from pipelines.metrics.readings import Readings
+from stage1_vae.modalities import Modality
 from stage1_vae.model import MultimodalVAE
 
 SUBSETS = 60  # subsets of observed modalities, at the most
@@ -49,21 +50,20 @@ def generated_labels(
     predictions = np.full((len(data), *subsets.shape), -1, np.int64)
     for start in range(0, len(data), ROWS):
         rows = slice(start, start + ROWS)
-        z = model.posterior(data.batch(rows), torch.from_numpy(subsets)).rsample((), generator)  # (B, S, D)
+        z = model.infer(data.batch(rows), torch.from_numpy(subsets), generator)  # (B, S, F)
         for m, modality in enumerate(model.modalities):
             lacking = ~subsets[:, m]
             labels = [
-                judges.look(modality.name, decoded(model, modality.name, part))[1]
+                judges.look(modality.name, decoded(model, modality, part))[1]
                 for part in z[:, lacking].flatten(0, 1).split(BLOCK)
             ]
             predictions[rows, lacking, m] = torch.cat(labels).reshape(len(z), -1).numpy()
     return predictions
 
 
-def decoded(model: MultimodalVAE, name: str, z: Tensor) -> Tensor:
-    """Means (n, *shape) of one decoder for codes (n, D), within the modality's range."""
-    (modality,) = (m for m in model.modalities if m.name == name)
-    mean = model.decode(z, only=[name])[name].mean
+def decoded(model: MultimodalVAE, modality: Modality, latents: Tensor) -> Tensor:
+    """Means (n, *shape) of one decoder for what it reads (n, F), within the modality's range."""
+    mean = model.decode_one(modality, latents).mean
     return mean if modality.range is None else mean.clamp(*modality.range)
 
 

@@ -69,7 +69,7 @@ class MMVAE(MultimodalVAE):
         """Family of the unimodal posteriors."""
         return FAMILIES[self.family]
 
-    def prior(self) -> Diagonal:
+    def shared_prior(self) -> Diagonal:
         """p(z), event (D,): location 0 and learned scales of mean 1."""
         scale = self.prior_logits.softmax(0) * self.latent
         return self.experts_family(torch.zeros_like(scale), scale)
@@ -80,7 +80,7 @@ class MMVAE(MultimodalVAE):
         return Mixture.uniform(type(experts)(loc, scale), subsets)
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
-        experts = self.experts(batch)
+        experts = self.unimodal(batch).shared
         z = experts.rsample((self.draws,), generator).permute(1, 2, 0, 3).contiguous()  # (B, M, K, D)
         drawn = batch.observed.unsqueeze(-1).expand(
             z.shape[:-1]
@@ -92,7 +92,7 @@ class MMVAE(MultimodalVAE):
         q = self.aggregate(
             experts.detach() if self.estimator == "dreg" else experts, batch.observed.unsqueeze(1)
         )
-        divergence = q[:, :, None].log_prob(z) - self.prior().log_prob(z)  # (B, M, K)
+        divergence = q[:, :, None].log_prob(z) - self.shared_prior().log_prob(z)  # (B, M, K)
         log_weights = likelihood - warmth * self.beta * divergence
         if self.bound == "tight":
             log_weights, drawn = log_weights.flatten(1), drawn.flatten(1)

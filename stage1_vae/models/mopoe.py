@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from stage1_vae.bounds import masked_mean
-from stage1_vae.distributions import Mixture, Normal, all_subsets, kl_divergence, product_of_experts
+from stage1_vae.distributions import (
+    Mixture,
+    Normal,
+    all_subsets,
+    kl_divergence,
+    product_of_experts,
+    side_by_side,
+)
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
@@ -24,11 +31,13 @@ class MoPoE(MultimodalVAE):
 
     No product has the prior as an expert: the paper defines none, its code adds one to the full subset only, which
     would make the same row's posterior depend on whether a modality is missing or was never there. Every draw takes
-    its subset by itself, row by row.
+    its subset by itself, row by row. With private codes (section 4.3 of the paper, after Daunhawer et al. 2020) each
+    decoder reads z and w_m ~ q(w_m | x_m), and β Σ_m KL(q(w_m | x_m) ‖ p(w_m)) is taken off.
 
     Args:
         draws: draws of the posterior a row and step.
         beta: weight of the divergences.
+        private: dimension of the private codes, one for all modalities or by name.
     """
 
     def __init__(
@@ -37,9 +46,10 @@ class MoPoE(MultimodalVAE):
         *,
         draws: int = 1,
         beta: float = 1.0,
+        private: int | Mapping[str, int] = 0,
         **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(modalities, **sizes)
+        super().__init__(modalities, private=private, **sizes)
         self.draws, self.beta = positive("draws", draws), positive("beta", beta)
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Mixture:
@@ -54,11 +64,14 @@ class MoPoE(MultimodalVAE):
         return product_of_experts(experts, every), ~(every & ~subsets.unsqueeze(2)).any(-1)
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
-        products, inside = self.products(self.experts(batch), batch.observed.unsqueeze(1))
+        unimodal = self.unimodal(batch)
+        products, inside = self.products(unimodal.shared, batch.observed.unsqueeze(1))
         inside = inside[:, 0]  # (B, P)
-        z = Mixture.uniform(products, inside).rsample((self.draws,), generator).transpose(0, 1)  # (B, K, D)
+        q = side_by_side(Mixture.uniform(products, inside), unimodal.private)
+        z = q.rsample((self.draws,), generator).transpose(0, 1)  # (B, K, D + P)
         wanted = batch.observed.unsqueeze(1).expand(-1, self.draws, -1)
         likelihood = self.log_likelihood(z, batch, wanted).sum(-1).mean(-1)
-        divergence = masked_mean(kl_divergence(products, self.prior()), inside)
+        shared = masked_mean(kl_divergence(products, self.shared_prior()), inside)
+        divergence = shared + kl_divergence(unimodal.private, self.private_prior())
         terms = {"reconstruction": -likelihood, "kl": divergence}
         return Loss(warmth * self.beta * divergence - likelihood, terms)

@@ -43,15 +43,15 @@ class MVAE(MultimodalVAE):
         self.subsets, self.beta = subsets, positive("beta", beta)
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
-        return product_of_experts(experts, subsets, self.prior())
+        return product_of_experts(experts, subsets, self.shared_prior())
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, 1 + k + M, M)
         present = subsets.any(-1)
-        q = self.aggregate(self.experts(batch), subsets)
+        q = self.aggregate(self.unimodal(batch).shared, subsets)
         z = q.rsample(generator=generator)
         likelihood = self.log_likelihood(z, batch, subsets).sum((-2, -1))
-        divergence = torch.where(present, kl_divergence(q, self.prior()), 0).sum(-1)
+        divergence = torch.where(present, kl_divergence(q, self.shared_prior()), 0).sum(-1)
         terms = {"reconstruction": -likelihood, "kl": divergence}
         return Loss(warmth * self.beta * divergence - likelihood, terms)
 

@@ -15,11 +15,11 @@ NETWORKS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 """Kind of modality → (encoder, decoder), built as `Network(shape, features, width)`."""
 
 
-def encoder(modality: Modality, features: int, width: int) -> nn.Module:
+def encoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
     """Network (B, *shape) → (B, features)."""
     return NETWORKS[modality.kind][0](modality.shape, features, width)
 
 
-def decoder(modality: Modality, features: int, width: int) -> nn.Module:
+def decoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
     """Network (B, features) → (B, *shape), unconstrained."""
     return NETWORKS[modality.kind][1](modality.shape, features, width)
