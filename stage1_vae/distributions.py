@@ -291,6 +291,16 @@ def all_subsets(count: int, device: torch.device | str = "cpu") -> Tensor:
     return codes.unsqueeze(1).bitwise_right_shift(torch.arange(count, device=device)).bitwise_and(1).bool()
 
 
+def numbered_subsets(observed: Tensor, numbers: Tensor) -> Tensor:
+    """Subsets of what each row has, by number: (B, k, M) bool for numbers (B, k) from 1 to 2^|S| − 1.
+
+    The bits of a number choose among the modalities that are observed (B, M), in their order.
+    """
+    rank = (observed.cumsum(-1) - 1).clamp_min(0)  # position of a modality among those that the row has
+    bits = numbers.unsqueeze(-1).bitwise_right_shift(rank.unsqueeze(1)).bitwise_and(1).bool()
+    return bits & observed.unsqueeze(1)
+
+
 def product_of_experts(experts: Normal, subsets: Tensor, prior: Diagonal | None = None) -> Normal:
     """Normalised products of normal experts over subsets, by precisions (Cao & Fleet 2014, arXiv 1410.7827).
 

@@ -175,13 +175,9 @@ class MultimodalVAE(nn.Module, ABC):
         return [Phase("joint", list(self.parameters()), self.loss)]
 
     def unimodal(self, batch: Batch) -> Unimodal:
-        """The posteriors given each modality alone; every encoder runs once, on the rows that have its modality."""
+        """The posteriors given each modality alone."""
         shared, private = [], []
-        for index, modality in enumerate(self.modalities):
-            rows = batch.observed[:, index]
-            values = batch.data[modality.name]
-            network = self.encoders[modality.name]
-            raw = network(values) if bool(rows.all()) else scatter(network(values[rows]), rows)
+        for raw in self.outputs(batch):
             expert = self.experts_family.from_raw(raw)
             shared.append((expert.loc[:, : self.latent], expert.scale[:, : self.latent]))
             private.append((expert.loc[:, self.latent :], expert.scale[:, self.latent :]))
@@ -189,6 +185,15 @@ class MultimodalVAE(nn.Module, ABC):
         own_loc, own_scale = (torch.cat(parts, -1) for parts in zip(*private, strict=True))
         own = self.within(self.experts_family(own_loc, own_scale), batch.observed)
         return Unimodal(self.experts_family(loc, scale), own)
+
+    def outputs(self, batch: Batch) -> list[Tensor]:
+        """Each encoder's output (B, ·), run once on the rows that have its modality; 0 in the other rows."""
+        raw = []
+        for index, modality in enumerate(self.modalities):
+            rows, values = batch.observed[:, index], batch.data[modality.name]
+            network = self.encoders[modality.name]
+            raw.append(network(values) if bool(rows.all()) else scatter(network(values[rows]), rows))
+        return raw
 
     def within(self, private: Diagonal, subsets: Tensor) -> Diagonal:
         """Private posteriors (…, P) where their modality is in the subset (…, M), the prior elsewhere."""

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from stage1_vae.distributions import Normal, kl_divergence, product_of_experts
+from stage1_vae.distributions import Normal, kl_divergence, numbered_subsets, product_of_experts
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
@@ -61,9 +61,6 @@ class MVAE(MultimodalVAE):
         uniform = torch.rand(
             (len(observed), self.subsets), generator=generator, dtype=torch.float64, device=observed.device
         )
-        codes = 1 + (uniform * (2.0**count - 1)).long()  # (B, k): the bits of 1 … 2^|S| − 1
-        rank = observed.cumsum(-1) - 1  # position of a modality among those that the row has
-        bits = codes.unsqueeze(-1).bitwise_right_shift(rank.clamp_min(0).unsqueeze(1)).bitwise_and(1).bool()
-        whole = observed.unsqueeze(1)
-        singletons = torch.diag_embed(observed)
-        return torch.cat([whole, bits & whole, singletons], 1)
+        numbers = 1 + (uniform * (2.0**count - 1)).long()  # (B, k)
+        drawn = numbered_subsets(observed, numbers)
+        return torch.cat([observed.unsqueeze(1), drawn, torch.diag_embed(observed)], 1)
