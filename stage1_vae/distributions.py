@@ -208,23 +208,13 @@ class Mixture:
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws (*shape, …, D): a component for each by its weight, reparameterised within it."""
-        return self._draw(self._uniform(shape, generator), generator)
+        index = choose(self.weights, uniforms(self.weights, shape, generator))
+        return self.component(index).rsample((), generator)
 
     def stratified(self, draws: int, generator: torch.Generator | None = None) -> Tensor:
         """Draws (K, …, D) whose components are spread evenly by weight; each mean over draws is that of the mixture."""
-        strata = torch.arange(draws, dtype=self.weights.dtype, device=self.weights.device)
-        strata = strata.reshape(-1, *[1] * self.weights.dim())
-        return self._draw((strata + self._uniform((draws,), generator)) / draws, generator)
-
-    def _uniform(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-        size, like = (*shape, *self.weights.shape[:-1], 1), self.weights
-        return torch.rand(size, generator=generator, dtype=like.dtype, device=like.device)
-
-    def _draw(self, uniform: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A draw of the component in which each of the numbers (*shape, …, 1) from 0 to 1 falls."""
-        cumulative = self.weights.cumsum(-1)
-        index = (cumulative <= uniform * cumulative[..., -1:]).sum(-1, keepdim=True)  # (*shape, …, 1)
-        return self.component(index.clamp_max(cumulative.shape[-1] - 1)).rsample((), generator)
+        index = choose(self.weights, strata(self.weights, draws, generator))
+        return self.component(index).rsample((), generator)
 
     def component(self, index: Tensor) -> Diagonal:
         """The components chosen by `index` (*shape, …, 1), as distributions with batch shape (*shape, …)."""
@@ -254,6 +244,25 @@ class Mixture:
         loc = self.components.loc.take_along_dim(index.unsqueeze(-1), -2)
         scale = self.components.scale.take_along_dim(index.unsqueeze(-1), -2)
         return Mixture(weights, type(self.components)(loc, scale))
+
+
+def uniforms(weights: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Numbers from 0 to 1 to `choose` components by weights (…, C) with: (*shape, …, 1)."""
+    size = (*shape, *weights.shape[:-1], 1)
+    return torch.rand(size, generator=generator, dtype=weights.dtype, device=weights.device)
+
+
+def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
+    """The same, (K, …, 1), one in each K-th of the interval."""
+    low = torch.arange(draws, dtype=weights.dtype, device=weights.device).reshape(-1, *[1] * weights.dim())
+    return (low + uniforms(weights, (draws,), generator)) / draws
+
+
+def choose(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Component of weights (…, C) in which each of the numbers (*shape, …, 1) falls: (*shape, …, 1)."""
+    cumulative = weights.cumsum(-1)
+    index = (cumulative <= uniform * cumulative[..., -1:]).sum(-1, keepdim=True)
+    return index.clamp_max(cumulative.shape[-1] - 1)
 
 
 def side_by_side(first: Diagonal | Mixture, second: Diagonal) -> Any:
@@ -322,3 +331,15 @@ def product_of_experts(experts: Normal, subsets: Tensor, prior: Diagonal | None 
         total = total + prior.scale.pow(-2)
         moment = moment + prior.loc * prior.scale.pow(-2)
     return Normal(moment / total, total.rsqrt())
+
+
+def mixture_of_experts(experts: Diagonal, subsets: Tensor) -> Mixture:
+    """Equal mixtures of experts over subsets, batch shape (B, S).
+
+    Args:
+        experts: batch shape (B, M), event (D,).
+        subsets: (B, S, M) bool, of which each holds one expert at least.
+    """
+    size = (*subsets.shape, experts.loc.shape[-1])  # (B, S, M, D)
+    loc, scale = (parameter.unsqueeze(1).expand(size) for parameter in (experts.loc, experts.scale))
+    return Mixture.uniform(type(experts)(loc, scale), subsets)

@@ -299,10 +299,10 @@ class MultimodalVAE(nn.Module, ABC):
         stratified over the components of a mixture, q the whole mixture. Modalities are not rescaled.
         """
         q = self.proposal(batch)
-        z = q.stratified(draws, generator).transpose(0, 1)  # (B, K, D + P)
+        z = q.stratified(draws, generator)  # (K, B, D + P)
         wanted = batch.observed.unsqueeze(1).expand(-1, draws, -1)
-        likelihood = self.log_prob(z, batch, wanted).sum(-1)
-        return importance_bound(likelihood + self.prior().log_prob(z) - q[:, None].log_prob(z), -1)
+        likelihood = self.log_prob(z.transpose(0, 1), batch, wanted).sum(-1).T
+        return importance_bound(likelihood + self.prior().log_prob(z) - q.log_prob(z), 0)
 
     def proposal(self, batch: Batch) -> Mixture:
         """What `log_evidence` draws codes from: the whole posterior of every row, batch shape (B,)."""
@@ -419,6 +419,13 @@ def positive(name: str, value: Any) -> Any:
     """`value`, checked to be above 0."""
     if not value > 0:
         raise ValueError(f"{name}: found {value}, expected a number above 0")
+    return value
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> str:
+    """`value`, checked to be one of those known."""
+    if value not in known:
+        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
     return value
 
 

@@ -1,0 +1,235 @@
+"""Normalizing flows as posteriors: the one file of this stage that knows normflows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import normflows as nf
+import torch
+from torch import Tensor, nn
+
+from stage1_vae.distributions import Diagonal, Normal, choose, strata, uniforms
+from stage1_vae.hmc import hamiltonian_draws
+
+
+class Coupling(nf.flows.Flow):
+    """u₂ ← (u₂ − t)·exp(−s) with (s, t) a network of u₁ and a context (Dinh et al. 2017, arXiv 1605.08803).
+
+    The context comes as its share of the first hidden layer, so that what depends on it alone is computed once however
+    many points are mapped. Nearly the identity at first.
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.kept = features // 2
+        self.first = nn.Linear(self.kept, hidden, bias=False)
+        self.second = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, 2 * (features - self.kept))
+        nn.init.normal_(self.last.weight, std=1e-3)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Base to codes: (n, D), given the context (n, H)."""
+        log_scale, shift = self._affine(z, context)
+        moved = z[:, self.kept :] * log_scale.exp() + shift
+        return torch.cat([z[:, : self.kept], moved], 1), log_scale.sum(-1)
+
+    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes to base."""
+        log_scale, shift = self._affine(z, context)
+        moved = (z[:, self.kept :] - shift) * (-log_scale).exp()
+        return torch.cat([z[:, : self.kept], moved], 1), -log_scale.sum(-1)
+
+    def _affine(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = nn.functional.silu(self.first(z[:, : self.kept]) + context)
+        raw, shift = self.last(nn.functional.silu(self.second(hidden))).chunk(2, -1)
+        return 2 * torch.tanh(
+            raw / 2
+        ), shift  # a step's scale stays within e^±2: the density's tails are normal
+
+
+class ConditionalFlow(nn.Module):
+    """A family of densities on R^D around normals: z = μ + σ·f(u), u ~ N(0, I), where f too depends on (μ, log σ).
+
+    Layers alternate a linear map (a fixed permutation and a learned LU factorisation) and a coupling. At first they
+    do little but permute, so that the density is nearly the normal itself. Both directions take one pass.
+
+    Args:
+        features: D, 2 at least.
+        hidden: width of the couplings' networks.
+        blocks: pairs of a linear map and a coupling.
+    """
+
+    def __init__(self, features: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        self.context = nn.Linear(2 * features, blocks * hidden)
+        self.mixers: Any = nn.ModuleList([nf.flows.LULinearPermute(features) for _ in range(blocks)])
+        self.couplings: Any = nn.ModuleList([Coupling(features, hidden) for _ in range(blocks)])
+
+    def forward(self, normal: Normal) -> FlowPosterior:
+        """The densities around normals of batch shape (B,)."""
+        given = self.context(torch.cat([normal.loc, normal.scale.log()], -1))  # (B, blocks·H)
+        return FlowPosterior(self, normal, given.unflatten(-1, (len(self.couplings), -1)))
+
+    def to_base(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Base points u of standardised codes (n, D) given contexts (n, blocks, H), and log |du/dz| (n,)."""
+        total = z.new_zeros(len(z))
+        for index, (mixer, coupling) in enumerate(zip(self.mixers, self.couplings, strict=True)):
+            z, linear = mixer.inverse(
+                z
+            )  # the direction without a triangular solve: densities are asked for most
+            z, log_det = coupling.inverse(z, context[:, index])
+            total = total + linear + log_det
+        return z, total
+
+    def to_codes(self, u: Tensor, context: Tensor) -> Tensor:
+        """Standardised codes of base points (n, D)."""
+        for index in reversed(range(len(self.couplings))):
+            u, _ = self.couplings[index](u, context[:, index])
+            u, _ = self.mixers[index](u)
+        return u
+
+
+class FlowPosterior:
+    """Densities of a `ConditionalFlow`, batch shape (B,), event (D,).
+
+    Args:
+        flow: the layers.
+        normal: what the densities are built around.
+        context: (B, blocks, H).
+    """
+
+    def __init__(self, flow: ConditionalFlow, normal: Normal, context: Tensor) -> None:
+        self.flow, self.normal, self.context = flow, normal, context
+
+    def __getitem__(self, index: Tensor) -> FlowPosterior:
+        """The densities at `index` of the batch."""
+        return FlowPosterior(self.flow, self.normal[index], self.context[index])
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of one point each, (B, D) → (B,)."""
+        u, log_det = self.flow.to_base((z - self.normal.loc) / self.normal.scale, self.context)
+        standard = Normal(torch.zeros_like(u[:1]), u.new_ones(1))
+        return standard.log_prob(u) + log_det - self.normal.scale.log().sum(-1)
+
+    def push(self, u: Tensor) -> Tensor:
+        """The codes that standard normal noise (B, D) becomes."""
+        return self.normal.loc + self.normal.scale * self.flow.to_codes(u, self.context)
+
+
+class FlowMixture:
+    """The equal mixture of the flows of what is chosen of a row, or the joint normal where that is everything.
+
+    Args:
+        joint: q(z | X), batch shape (B,).
+        flows: q_m of each modality, batch shape (B,).
+        chosen: (…, M) bool, of which each entry has one at least.
+        rows: (…), the row of the B that each entry is of.
+    """
+
+    def __init__(self, joint: Normal, flows: Sequence[FlowPosterior], chosen: Tensor, rows: Tensor) -> None:
+        self.joint, self.flows, self.chosen, self.rows = joint, flows, chosen, rows
+        whole = chosen.all(-1, keepdim=True)
+        present = torch.cat([whole, chosen & ~whole], -1).to(joint.loc.dtype)
+        self.weights = present / present.sum(-1, keepdim=True)  # (…, 1 + M)
+
+    def __getitem__(self, index: Any) -> FlowMixture:
+        """The mixtures at `index` of the batch dimensions."""
+        return FlowMixture(self.joint, self.flows, self.chosen[index], self.rows[index])
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of points (*shape, …, D): (*shape, …)."""
+        rows, weights = self.rows.expand(z.shape[:-1]), self.weights.expand(*z.shape[:-1], -1)
+        terms = []
+        experts: list[Any] = [self.joint, *self.flows]
+        for index, q in enumerate(experts):
+            here = weights[..., index] > 0
+            found = q[rows[here]].log_prob(z[here]) + weights[..., index][here].log()
+            terms.append(torch.full_like(z[..., 0], -torch.inf).masked_scatter(here, found))
+        return torch.stack(terms).logsumexp(0)
+
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draws (*shape, …, D), through which no gradient passes."""
+        return self._draw(uniforms(self.weights, shape, generator), generator)
+
+    def stratified(self, draws: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws (K, …, D) spread evenly over the components, as those of a `Mixture`."""
+        return self._draw(strata(self.weights, draws, generator), generator)
+
+    @torch.no_grad()
+    def _draw(self, uniform: Tensor, generator: torch.Generator | None) -> Tensor:
+        index = choose(self.weights, uniform).squeeze(-1)  # (*shape, …)
+        rows = self.rows.expand(index.shape)
+        noise = Normal.noise((*index.shape, self.joint.loc.shape[-1]), self.joint.loc, generator)
+        z = self.joint.loc[rows] + self.joint.scale[rows] * noise
+        for number, q in enumerate(self.flows, 1):
+            here = index == number
+            z[here] = q[rows[here]].push(noise[here])
+        return z
+
+
+class FlowProduct:
+    """Π_{m∈S} q_m(z) / p̃(z)^(|S|−1) of flows q_m, or the joint normal where S is everything.
+
+    p̃ is the prior with coordinates clipped to ±`CLIP`. The tails of a flow are normal and of any width, so that their
+    product divided by the prior itself may have no integral; p̃ is bounded from below, by which it always has one.
+
+    Args:
+        experts: the mixture of what is multiplied, batch shape (…).
+        prior: p, event (D,).
+        metric: normals near the products, batch shape (…), in whose coordinates the chains move.
+    """
+
+    CLIP = 6.0
+    CHAINS = 8
+    """Most chains an entry; where more draws are asked for, some are successive states of one."""
+
+    def __init__(self, experts: FlowMixture, prior: Diagonal, metric: Normal) -> None:
+        self.experts, self.prior, self.metric = experts, prior, metric
+
+    def __getitem__(self, index: Any) -> FlowProduct:
+        """The distributions at `index` of the batch dimensions."""
+        return FlowProduct(self.experts[index], self.prior, self.metric[index])
+
+    @torch.no_grad()
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draws (*shape, …, D), through which no gradient passes.
+
+        Exact where S is one modality or all; elsewhere states of Markov chains that start at draws of the experts.
+        """
+        count = math.prod(shape)
+        chains = min(count, self.CHAINS)
+        states = -(-count // chains)
+        z = self.experts.rsample((states, chains), generator)  # (states, chains, …, D)
+        chosen = self.experts.chosen
+        run = ((chosen.sum(-1) > 1) & ~chosen.all(-1)).expand(z.shape[1:-1])  # (chains, …)
+        if bool(run.any()):
+            loc, scale = (part.expand_as(z[0])[run] for part in (self.metric.loc, self.metric.scale))
+            target = self.target(run)
+            moved = hamiltonian_draws(
+                lambda v: target(loc + scale * v),
+                (z[0] - self.metric.loc) / self.metric.scale,
+                generator,
+                draws=states,
+                run=run,
+            )
+            z[:, run] = loc + scale * moved
+        return z.flatten(0, 1)[:count].reshape(*shape, *z.shape[2:])
+
+    def target(self, run: Tensor) -> Callable[[Tensor], Tensor]:
+        """Log-density (n, D) → (n,), up to a constant, of the n entries marked in `run` (*shape, …) bool."""
+        chosen = self.experts.chosen.expand(*run.shape, -1)[run]  # (n, M)
+        rows = self.experts.rows.expand(run.shape)[run]
+        places = [column.nonzero()[:, 0] for column in chosen.T]
+        flows = [q[rows[place]] for place, q in zip(places, self.experts.flows, strict=True)]
+        times = chosen.sum(-1) - 1
+
+        def log_density(z: Tensor) -> Tensor:
+            total = -times * self.prior.log_prob(z.clamp(-self.CLIP, self.CLIP))
+            for place, q in zip(places, flows, strict=True):
+                total = total.index_add(0, place, q.log_prob(z[place]))
+            return total
+
+        return log_density

@@ -1,0 +1,95 @@
+"""Hamiltonian Monte Carlo over many chains at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def hamiltonian_draws(
+    log_density: Callable[[Tensor], Tensor],
+    start: Tensor,
+    generator: torch.Generator | None,
+    *,
+    draws: int = 1,
+    warmup: int = 20,
+    leapfrogs: int = 5,
+    step: float = 0.4,
+    acceptance: float = 0.8,
+    run: Tensor | None = None,
+) -> Tensor:
+    """States of Markov chains that leave a density invariant (Neal 2011, arXiv 1206.1901, section 3).
+
+    Each chain moves by itself: it has its own step size, adapted in the warm-up to a given rate of acceptance
+    (Andrieu & Thoms 2008) and jittered so that no trajectory closes on itself, and its noise does not depend on
+    which other chains run. Coordinates should have scales near 1.
+
+    Args:
+        log_density: unnormalised, of the n chains that run: (n, D) → (n,), differentiable.
+        start: (…, D).
+        generator: source of all noise.
+        draws: successive states to keep.
+        warmup: transitions before the first of them.
+        leapfrogs: gradient steps a transition.
+        step: size of the first ones.
+        acceptance: rate to adapt the step to.
+        run: (…) bool, the chains to run; None for all.
+
+    Returns:
+        (draws, n, D), chains in the order of `run`.
+    """
+    run = start.new_ones(start.shape[:-1], dtype=torch.bool) if run is None else run
+    noise = Noise(run, start, generator)
+    z = start[run].detach()
+    value, slope = value_and_gradient(log_density, z)
+    log_step = torch.full_like(z[:, :1], step).log()
+    kept = []
+    for turn in range(warmup + draws):
+        momentum, jitter, uniform = noise.normal(), noise.uniform(), noise.uniform()
+        size = log_step.exp() * (0.8 + 0.4 * jitter)  # (n, 1)
+        there, push, end, end_slope = z, momentum + 0.5 * size * slope, value, slope
+        for leap in range(leapfrogs):
+            there = there + size * push
+            end, end_slope = value_and_gradient(log_density, there)
+            push = push + (0.5 if leap == leapfrogs - 1 else 1.0) * size * end_slope
+        gain = end - value + 0.5 * (momentum.square().sum(-1) - push.square().sum(-1))
+        # A trajectory that diverges to where the density is no number is refused.
+        chance = gain.nan_to_num(nan=-torch.inf, posinf=-torch.inf).clamp_max(0).exp().unsqueeze(-1)
+        moved = uniform < chance
+        z, slope = torch.where(moved, there, z), torch.where(moved, end_slope, slope)
+        value = torch.where(moved[:, 0], end, value)
+        if turn < warmup:
+            log_step = log_step + (turn + 1) ** -0.6 * (chance - acceptance)
+        else:
+            kept.append(z)
+    return torch.stack(kept)
+
+
+class Noise:
+    """Noise of the chains marked in `run`, drawn for all of them."""
+
+    def __init__(self, run: Tensor, like: Tensor, generator: torch.Generator | None) -> None:
+        self.run, self.like, self.generator = run, like, generator
+
+    def normal(self) -> Tensor:
+        """(n, D)."""
+        return self._kept(torch.randn, self.like.shape)
+
+    def uniform(self) -> Tensor:
+        """(n, 1)."""
+        return self._kept(torch.rand, (*self.like.shape[:-1], 1))
+
+    def _kept(self, draw: Callable[..., Tensor], size: Sequence[int]) -> Tensor:
+        drawn = draw(size, generator=self.generator, dtype=self.like.dtype, device=self.like.device)
+        return drawn[self.run]
+
+
+def value_and_gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (n,) at points (n, D), and their gradients (n, D), whether gradients are being recorded or not."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        value = function(z)
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+    return value.detach(), gradient

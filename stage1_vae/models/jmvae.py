@@ -1,0 +1,53 @@
+"""JMVAE: a joint encoder that draws unimodal ones towards it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Unpack
+
+import torch
+
+from stage1_vae.distributions import kl_divergence
+from stage1_vae.joint import JointVAE
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import Loss, Phase, Sizes, positive
+
+
+class JMVAE(JointVAE):
+    """Joint multimodal VAE (Suzuki et al. 2016, arXiv 1611.01891), in its form JMVAE-kl.
+
+    The objective (section 3.3) is the evidence bound of a joint encoder, less the divergences of the unimodal
+    posteriors from it,
+
+        E_{q(z|X)} Σ_m log p(x_m | z) − β KL(q(z | X) ‖ p) − α Σ_m KL(q(z | X) ‖ q_m).
+
+    At α = 0 and β = 1 it is a bound on the evidence. The last term pulls the joint posterior too: for given experts
+    and β = 1 the objective is largest at q ∝ [p(z | X) Π_m q_m^α]^(1/(1+Mα)).
+
+    Args:
+        alpha: α ≥ 0, the weight of the divergences from the unimodal posteriors.
+        beta: β, the weight of the divergence from the prior.
+    """
+
+    def __init__(
+        self,
+        modalities: Iterable[Modality],
+        *,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+        **sizes: Unpack[Sizes],
+    ) -> None:
+        super().__init__(modalities, **sizes)
+        if not alpha >= 0:
+            raise ValueError(f"alpha: found {alpha}, expected a number from 0")
+        self.alpha, self.beta = alpha, positive("beta", beta)
+
+    def phases(self) -> list[Phase]:
+        return [Phase("joint", list(self.parameters()), self.loss, complete=True)]
+
+    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        q, likelihood, joint = self.joint_terms(batch, generator)
+        likelihood = likelihood.sum(-1)
+        unimodal = kl_divergence(q[:, None], self.unimodal(batch).shared).sum(-1)
+        terms = {"reconstruction": -likelihood, "kl": joint, "kl_to_unimodal": unimodal}
+        return Loss(warmth * (self.beta * joint + self.alpha * unimodal) - likelihood, terms)

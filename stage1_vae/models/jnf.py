@@ -1,0 +1,171 @@
+"""JNF: a joint encoder, then unimodal posteriors that are normalizing flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from stage1_vae.distributions import LOG_SCALE, Mixture, Normal
+from stage1_vae.flows import ConditionalFlow, FlowMixture, FlowPosterior, FlowProduct
+from stage1_vae.joint import JointVAE
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import Loss, Phase, Sizes, positive, seeded
+from stage1_vae.networks import encoder
+from stage1_vae.networks.dense import DenseEncoder
+
+
+class JNF(JointVAE):
+    """Joint normalizing flows (Senellart et al. 2023, arXiv 2305.11832).
+
+    The first phase trains the joint encoder and the decoders, the second unimodal posteriors q_m(z | x_m), flows around
+    an encoder's normal, on draws of the frozen joint encoder:
+
+        1.  E_{q(z|X)} Σ_m log p(x_m | z) − β KL(q(z | X) ‖ p),
+        2.  Σ_m E_{q(z|X)} log q_m(z | x_m),
+
+    the second being −Σ_m KL(q(z | X) ‖ q_m) up to a constant: over the data it is largest where q_m is the mean of
+    the joint posteriors of all rows that share x_m. Given several modalities, Π q_m / p^(|S|−1) is sampled by
+    Hamiltonian Monte Carlo. With `dcca`, a phase between the two trains embeddings of the modalities to be correlated
+    (Andrew et al. 2013, Deep canonical correlation analysis, ICML), and the flows read those instead of the data: what
+    only one modality shows is then out of their sight.
+
+    Args:
+        beta: β.
+        flow_blocks: pairs of a linear map and a coupling in each flow.
+        flow_hidden: width of the couplings' networks.
+        dcca: dimension of the embeddings; 0 for none.
+    """
+
+    def __init__(
+        self,
+        modalities: Iterable[Modality],
+        *,
+        beta: float = 1.0,
+        flow_blocks: int = 2,
+        flow_hidden: int = 64,
+        dcca: int = 0,
+        **sizes: Unpack[Sizes],
+    ) -> None:
+        super().__init__(modalities, **sizes)
+        self.beta = positive("beta", beta)
+        self.flow_blocks = positive("flow_blocks", flow_blocks)
+        self.flow_hidden = positive("flow_hidden", flow_hidden)
+        if self.latent < 2:
+            raise ValueError("latent: found 1, expected 2 at least, which the flows couple")
+        if dcca < 0:
+            raise ValueError(f"dcca: found {dcca}, expected a whole number from 0")
+        self.dcca = dcca
+        with seeded(self.seed + 2):
+            self.flows = nn.ModuleDict(
+                {m.name: ConditionalFlow(self.latent, flow_hidden, flow_blocks) for m in self.modalities}
+            )
+            if dcca:
+                for m in self.modalities:
+                    embedding = encoder(m, dcca, self.width, self.networks.get(m.name))
+                    self.encoders[m.name] = nn.Sequential(
+                        embedding, DenseEncoder((dcca,), 2 * self.latent, self.width)
+                    )
+
+    def phases(self) -> list[Phase]:
+        embeddings = [p for network in self.embeddings() for p in network.parameters()]
+        apart = {id(p) for p in embeddings}
+        unimodal = [
+            p for part in (self.encoders, self.flows) for p in part.parameters() if id(p) not in apart
+        ]
+        apart |= {id(p) for p in unimodal}
+        joint = [p for p in self.parameters() if id(p) not in apart]
+        share = 1 / 3 if self.dcca else 1 / 2
+        first = Phase("joint", joint, self.loss, complete=True, share=share)
+        last = Phase("flows", unimodal, self.flow_loss, complete=True, share=share)
+        if not self.dcca:
+            return [first, last]
+        middle = Phase("dcca", embeddings, self.dcca_loss, complete=True, scope="batch", share=share)
+        return [first, middle, last]
+
+    def embeddings(self) -> list[nn.Module]:
+        """The embedding network of each modality, the lower part of its encoder; none without `dcca`."""
+        networks: Any = [self.encoders[m.name] for m in self.modalities]
+        return [network[0] for network in networks] if self.dcca else []
+
+    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        """The loss of the first phase, on complete rows."""
+        _, likelihood, divergence = self.joint_terms(batch, generator)
+        likelihood = likelihood.sum(-1)
+        terms = {"reconstruction": -likelihood, "kl": divergence}
+        return Loss(warmth * self.beta * divergence - likelihood, terms)
+
+    def flow_loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        """The loss of the last phase, on complete rows; nothing in it is annealed."""
+        self.refuse_incomplete(batch)
+        with torch.no_grad():
+            z = self.joint_posterior(batch).rsample(generator=generator)
+        unlikely = [-q.log_prob(z) for q in self.flow_posteriors(batch)[1]]
+        names = [f"log_loss_{m.name}" for m in self.modalities]
+        return Loss(torch.stack(unlikely).sum(0), dict(zip(names, unlikely, strict=True)))
+
+    def dcca_loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        """−Σ over pairs of modalities of the total correlation of their embeddings, the same for every row."""
+        self.refuse_incomplete(batch)
+        values = [batch.data[m.name] for m in self.modalities]
+        embeddings = [network(x) for network, x in zip(self.embeddings(), values, strict=True)]
+        total = sum(total_correlation(one, other) for one, other in combinations(embeddings, 2))
+        correlation = torch.as_tensor(total).to(embeddings[0].dtype).expand(len(batch))
+        return Loss(-correlation, {"correlation": correlation})
+
+    def flow_posteriors(self, batch: Batch) -> tuple[Normal, list[FlowPosterior]]:
+        """q_m(z | x_m) of each modality, batch shape (B,), and the normals around which they are, (B, M).
+
+        Those of rows that lack the modality mean nothing.
+        """
+        normals = self.unimodal(batch).shared
+        return normals, [self.flows[m.name](normals[:, index]) for index, m in enumerate(self.modalities)]
+
+    def given(self, batch: Batch, chosen: Tensor) -> Any:
+        if bool(chosen.all()):
+            return super().given(batch, chosen)
+        normals, flows = self.flow_posteriors(batch)
+        rows = torch.arange(len(batch), device=chosen.device).unsqueeze(1).expand(chosen.shape[:2])
+        experts = FlowMixture(self.joint_posterior(batch), flows, chosen, rows)
+        return FlowProduct(experts, self.shared_prior(), self.aggregate(normals, chosen))
+
+    def encode(self, batch: Batch, generator: torch.Generator, components: int = 32) -> Mixture:
+        """The joint normal of complete rows as one component; of the others so many draws, as narrow ones."""
+        q = self.posterior(batch)
+        if isinstance(q, Normal):
+            return Mixture.single(q)
+        whole, joint = batch.observed.all(1, keepdim=True), q.experts.joint
+        first = torch.arange(components, device=whole.device) == 0
+        loc = q.rsample((components,), generator).transpose(0, 1)  # (B, C, D)
+        scale = torch.full_like(loc, LOG_SCALE[0]).exp()
+        alone = (whole & first).unsqueeze(-1)  # (B, C, 1)
+        components_of_rows = Normal(
+            torch.where(alone, joint.loc.unsqueeze(1), loc),
+            torch.where(alone, joint.scale.unsqueeze(1), scale),
+        )
+        return Mixture.uniform(components_of_rows, first | ~whole)
+
+    def proposal(self, batch: Batch) -> Any:
+        """The joint normal of complete rows, of the others the equal mixture of their flows, whose density is known."""
+        q = self.posterior(batch)
+        return Mixture.single(q) if isinstance(q, Normal) else q.experts
+
+
+def total_correlation(one: Tensor, other: Tensor, ridge: float = 1e-3) -> Tensor:
+    """Sum of the canonical correlations of two embeddings (B, K) of the same rows (Andrew et al. 2013, section 3).
+
+    It is the trace norm of Σ₁₁^(−1/2) Σ₁₂ Σ₂₂^(−1/2), with `ridge` added to the diagonals of Σ₁₁ and Σ₂₂. Cholesky
+    factors serve for the roots, which leaves the singular values as they are; their gradient stays finite where the
+    eigenvalues of a covariance coincide. In double precision.
+    """
+    one, other = (values.double() - values.double().mean(0) for values in (one, other))
+    degrees = max(len(one) - 1, 1)
+    eye = torch.eye(one.shape[1], dtype=one.dtype, device=one.device)
+    root, other_root = (
+        torch.linalg.cholesky(values.T @ values / degrees + ridge * eye) for values in (one, other)
+    )
+    half = torch.linalg.solve_triangular(root, one.T @ other / degrees, upper=False)
+    return torch.linalg.svdvals(torch.linalg.solve_triangular(other_root, half.T, upper=False)).sum()

@@ -1,0 +1,74 @@
+"""TELBO: a joint encoder, then unimodal encoders of the same decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Unpack
+
+import torch
+
+from stage1_vae.distributions import kl_divergence
+from stage1_vae.joint import JointVAE
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import Loss, Phase, Sizes, by_name, positive
+
+
+class TELBO(JointVAE):
+    """Model of the triple ELBO (Vedantam et al. 2018, arXiv 1705.10762), for any number of modalities.
+
+    The first phase trains the joint encoder and the decoders, the second the unimodal encoders with those frozen:
+
+        1.  E_{q(z|X)} Σ_m λ_m log p(x_m | z) − KL(q(z | X) ‖ p),
+        2.  Σ_m [γ_m E_{q_m} log p(x_m | z) − KL(q_m ‖ p)].
+
+    The sum of the two is the paper's objective, which it also trains in two steps; q_m then knows nothing of the other
+    modalities, and the second phase trains on rows that lack some. With weights of 1 each term is a bound on an
+    evidence, log p(X) or log p(x_m).
+
+    Args:
+        joint_weights: λ, one for all or by modality (1 where a mapping has none).
+        unimodal_weights: γ, likewise.
+    """
+
+    def __init__(
+        self,
+        modalities: Iterable[Modality],
+        *,
+        joint_weights: float | Mapping[str, float] = 1.0,
+        unimodal_weights: float | Mapping[str, float] = 1.0,
+        **sizes: Unpack[Sizes],
+    ) -> None:
+        super().__init__(modalities, **sizes)
+        self.joint_weights, self.unimodal_weights = joint_weights, unimodal_weights
+        names = [m.name for m in self.modalities]
+        self.lambdas, self.gammas = (
+            [positive(option, weight) for weight in by_name(option, value, names, 1.0).values()]
+            for option, value in (("joint_weights", joint_weights), ("unimodal_weights", unimodal_weights))
+        )
+
+    def phases(self) -> list[Phase]:
+        unimodal = list(self.encoders.parameters())
+        rest = {id(parameter) for parameter in unimodal}
+        joint = [parameter for parameter in self.parameters() if id(parameter) not in rest]
+        return [
+            Phase("joint", joint, self.loss, complete=True, share=0.5),
+            Phase("unimodal", unimodal, self.unimodal_loss, share=0.5),
+        ]
+
+    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        """The loss of the first phase, on complete rows."""
+        _, likelihood, divergence = self.joint_terms(batch, generator)
+        likelihood = likelihood @ likelihood.new_tensor(self.lambdas)
+        terms = {"reconstruction": -likelihood, "kl": divergence}
+        return Loss(warmth * divergence - likelihood, terms)
+
+    def unimodal_loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        """The loss of the second phase, on rows with any pattern of observed modalities."""
+        experts = self.unimodal(batch).shared  # (B, M)
+        own = torch.diag_embed(batch.observed)  # (B, M, M): the draw of an expert goes to its own decoder
+        likelihood = self.log_likelihood(experts.rsample(generator=generator), batch, own).sum(-1)
+        likelihood = likelihood @ likelihood.new_tensor(self.gammas)
+        divergence = kl_divergence(experts, self.shared_prior())
+        divergence = torch.where(batch.observed, divergence, 0).sum(-1)
+        terms = {"reconstruction": -likelihood, "kl": divergence}
+        return Loss(warmth * divergence - likelihood, terms)
