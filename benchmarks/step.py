@@ -1,10 +1,10 @@
-"""The cost of a training step over that of the network passes it needs, for every model.
+"""The cost of a training step over that of the network passes it needs, for every phase of every model.
 
-The bare passes run each encoder once on the batch and each decoder once on all the draws that the model decodes,
-forward, backward and optimiser included, with no probability in between. Both are timed in turns in one process;
-the ratio of the medians is printed.
+A step is run once with hooks on the modules; the bare passes then call the same networks on inputs of the same sizes,
+forward, backward and optimiser included, with no probability in between. Both are timed in turns in one process; the
+ratio of the medians is printed.
 
-    python benchmarks/step.py [--rounds 30] [--draws 10] [MODEL …]
+    python benchmarks/step.py [--rounds 30] [--seconds 20] [--draws 10] [MODEL …]
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stage1_vae import MODELS
 from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
+from stage1_vae.model import MultimodalVAE, Phase
+from stage1_vae.training import alone
 
 MODALITIES = tuple(Modality(f"m{index}", "image", (3, 16, 16), "laplace", (0, 1)) for index in range(5))
 ROWS = 128
@@ -31,26 +34,62 @@ def batch() -> Batch:
     return Batch(data, torch.ones(ROWS, len(MODALITIES), dtype=torch.bool))
 
 
-def decoded_rows(model: MultimodalVAE, data: Batch) -> dict[str, int]:
-    """Rows that each decoder is run on in a step, counted in one."""
-    counts: dict[str, int] = {}
+@dataclass(frozen=True)
+class Call:
+    """A network's call in a step: its arguments, cut from the graph, and whether gradients were wanted."""
+
+    network: nn.Module
+    arguments: tuple[Any, ...]
+    gradients: bool
+
+    def again(self) -> Any:
+        with torch.set_grad_enabled(self.gradients):
+            return self.network(*self.arguments)
+
+
+def calls(model: MultimodalVAE, phase: Phase, data: Batch) -> list[Call]:
+    """The outermost networks that a step calls, in their order; the model itself is not called."""
+    found: list[Call] = []
+    inside: list[nn.Module] = []
+
+    def enter(network: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if not inside and any(True for _ in network.parameters()):
+            fixed = tuple(
+                x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in arguments
+            )
+            found.append(Call(network, fixed, torch.is_grad_enabled()))
+        inside.append(network)
+
+    def leave(*_: Any) -> None:
+        inside.pop()
+
     hooks = [
-        decoder.register_forward_hook(lambda _, given, __, name=name: counts.__setitem__(name, len(given[0])))
-        for name, decoder in model.decoders.items()
+        hook
+        for network in model.modules()
+        if network is not model
+        for hook in (network.register_forward_pre_hook(enter), network.register_forward_hook(leave))
     ]
-    model.loss(data, torch.Generator().manual_seed(0))
+    with alone(model, phase):
+        phase.objective(data, torch.Generator().manual_seed(0), 1.0)
     for hook in hooks:
         hook.remove()
-    return counts
+    return found
 
 
-def step(model: MultimodalVAE, data: Batch) -> Callable[[], None]:
-    """A training step of the model."""
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+def tensors(output: Any) -> list[Tensor]:
+    """The tensors of a network's output that a gradient comes back to."""
+    if isinstance(output, Tensor):
+        return [output] if output.requires_grad else []
+    return [part for item in output for part in tensors(item)] if isinstance(output, list | tuple) else []
+
+
+def step(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
+    """A training step of a phase."""
+    optimizer = torch.optim.AdamW(phase.parameters, 1e-4, fused=True)
     generator = torch.Generator().manual_seed(0)
 
     def run() -> None:
-        loss = model.loss(data, generator)
+        loss = phase.objective(data, generator, 1.0)
         optimizer.zero_grad(set_to_none=True)
         loss.per_sample.mean().backward()
         optimizer.step()
@@ -58,18 +97,13 @@ def step(model: MultimodalVAE, data: Batch) -> Callable[[], None]:
     return run
 
 
-def bare(model: MultimodalVAE, data: Batch) -> Callable[[], None]:
+def bare(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
     """The network passes of that step, and its optimiser, alone."""
-    counts = decoded_rows(model, data)
-    networks = [*model.encoders.parameters(), *model.decoders.parameters()]
-    optimizer = torch.optim.AdamW(networks, 1e-4, fused=True)
+    needed = calls(model, phase, data)
+    optimizer = torch.optim.AdamW(phase.parameters, 1e-4, fused=True)
 
     def run() -> None:
-        codes = sum(model.encoders[name](x)[:, : model.latent] for name, x in data.data.items())
-        outputs: list[Tensor] = []
-        for name, rows in counts.items():
-            repeated = codes.repeat(-(-rows // ROWS), 1)[:rows]
-            outputs.append(model.decoders[name](repeated))
+        outputs = [part for call in needed for part in tensors(call.again())]
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
         optimizer.step()
@@ -89,22 +123,23 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=20, help="time for one line, at the most")
     parser.add_argument("--draws", type=int, default=10, help="K of MMVAE")
     given = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, {ROWS} rows a step")
-    print(f"{'model':8} {'step ms':>9} {'bare ms':>9} {'ratio':>6} {'samples/s':>10}")
+    print(f"{'model':10} {'phase':10} {'step ms':>9} {'bare ms':>9} {'ratio':>6} {'samples/s':>10}")
     for name in given.models:
         options = {"draws": given.draws} if name == "mmvae" else {}
-        rounds = max(3, given.rounds // (given.draws if name == "mmvae" else 1))
-        ours, passes = (make(MODELS[name](MODALITIES, **options), batch()) for make in (step, bare))
-        for action in (ours, passes) * 2:
-            action()
-        pairs = [(seconds(ours), seconds(passes)) for _ in range(rounds)]
-        mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(
-            f"{name:8} {mine * 1e3:9.1f} {theirs * 1e3:9.1f} {mine / theirs:6.2f} {ROWS / mine:10.0f}",
-            flush=True,
-        )
+        model, data = MODELS[name](MODALITIES, **options).train(), batch()
+        for phase in model.phases():
+            with alone(model, phase):
+                ours, passes = (make(model, phase, data) for make in (step, bare))
+                slowest = max(seconds(action) for action in (ours, passes) * 2)
+                rounds = max(3, min(given.rounds, round(given.seconds / (2 * slowest))))
+                pairs = [(seconds(ours), seconds(passes)) for _ in range(rounds)]
+            mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+            row = f"{mine * 1e3:9.1f} {theirs * 1e3:9.1f} {mine / theirs:6.2f} {ROWS / mine:10.0f}"
+            print(f"{name:10} {phase.name:10} {row}", flush=True)
 
 
 if __name__ == "__main__":

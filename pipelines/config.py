@@ -34,6 +34,7 @@ Positive = Annotated[float, Field(gt=0, description="a number above 0")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
+Scale = Positive | Literal["learned"]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
 
 
@@ -72,8 +73,23 @@ class Vae(Section):
     model: Name
     latent: Count
     width: Count
-    likelihood_scale: Positive
+    likelihood_scale: Annotated[
+        Scale | dict[str, Scale],
+        Field(description="a number above 0, learned, or one of both for each modality by name"),
+    ]
+    rescaling: Annotated[
+        dict[str, Positive] | Literal["dimensions"] | None,
+        Field(description="null, dimensions, or weights of the modalities by name"),
+    ]
+    networks: Annotated[
+        dict[str, str], Field(description="networks of the modalities by name (`{}`: those of their kinds)")
+    ]
     options: Sections
+
+    @property
+    def sizes(self) -> Options:
+        """The settings that every model takes."""
+        return self.model_dump(exclude={"model", "options"})
 
     @property
     def chosen(self) -> Options:
@@ -88,6 +104,7 @@ class Train(Section):
     batch_size: Count
     learning_rate: Positive
     warmup: NotNegative
+    patience: NotNegative
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")
     ]

@@ -50,7 +50,7 @@ def words(kind: Any) -> str:
         return KINDS.get(kind) or str(getattr(kind, "__name__", kind))
     if origin is Literal:
         return " or ".join(str(choice) for choice in parts)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return "names with values"
     if issubclass(origin if isinstance(origin, type) else object, Sequence):
         return f"a list ({words(parts[0])} each)"

@@ -62,9 +62,10 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
     """The untrained model of params.yaml for the modalities of a dataset."""
     from stage1_vae import MODELS
 
-    sizes = params.vae.model_dump(include={"latent", "width", "likelihood_scale"})
     try:
-        return MODELS[params.vae.model](data.modalities, seed=params.seed, **sizes, **params.vae.chosen)
+        return MODELS[params.vae.model](
+            data.modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen
+        )
     except ValueError as error:
         raise UserError(f"vae: {error}") from None
 

@@ -10,7 +10,7 @@ from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.model import MultimodalVAE
-from stage1_vae.models import MMVAE, MVAE, MVTCAE, MoPoE
+from stage1_vae.models import CRMVAE, MMVAE, MVAE, MVTCAE, MoPoE
 
 MODALITIES = [
     Modality("a", "vector", (3,), "normal"),
@@ -111,6 +111,85 @@ def test_mvtcae(observed: Tensor) -> None:
 
 
 @pytest.mark.parametrize("observed", [FULL, HOLES], ids=["complete", "incomplete"])
+def test_crmvae(observed: Tensor) -> None:
+    """Suzuki & Matsuo 2023: the mean of the joint bound and of those that condition on one modality."""
+    model, data = build(CRMVAE, beta=1.7), batch(observed)
+    noise = torch.randn(ROWS, 4, LATENT, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = []
+    for row in range(ROWS):
+        names = has(data, row)
+        experts = {name: expert(model, data, row, name) for name in names}
+        q = product(list(experts.values()), prior=False)
+        z = q.mean + q.stddev * noise[row, 0]
+        fits = {name: log_likelihood(model, data, row, name, z) for name in names}
+        bounds = [sum(fits.values()) - 1.7 * kl_divergence(q, STANDARD)]
+        for m, modality in enumerate(MODALITIES):
+            if modality.name in names:
+                own = Independent(Normal(*experts[modality.name]), 1)
+                others = sum(fit for name, fit in fits.items() if name != modality.name)
+                alone = own.mean + own.stddev * noise[row, 1 + m]
+                again = log_likelihood(model, data, row, modality.name, alone)
+                bounds.append(others - 1.7 * kl_divergence(q, own) + again)
+        expected.append(-sum(bounds) / len(bounds))
+        assert len(bounds) == 1 + len(names)
+    loss = model.loss(data, torch.Generator().manual_seed(0)).per_sample
+    torch.testing.assert_close(loss, torch.stack(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_crmvae_without_unimodal_reconstructions_is_mvtcae() -> None:
+    """At α = M/(M + 1), and with neither term halved."""
+    data = batch(FULL)
+    ours, theirs = build(CRMVAE, beta=1.0), build(MVTCAE, alpha=3 / 4, beta=1.0)
+    noise = torch.randn(ROWS, 4, LATENT, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loss = ours.loss(data, torch.Generator().manual_seed(0))
+    experts = theirs.unimodal(data).shared
+    q = theirs.aggregate(experts, FULL.unsqueeze(1))
+    fit = theirs.log_likelihood(q.loc + q.scale * noise[:, :1], data, FULL.unsqueeze(1)).sum((1, 2))
+    reference = theirs.loss(data, torch.Generator().manual_seed(0))
+    penalty = reference.per_sample + (3 - 3 / 4) / 3 * -reference.terms["reconstruction"]
+    without = loss.per_sample - loss.terms["unimodal_reconstruction"] / 4
+    torch.testing.assert_close(without, penalty - (3 - 3 / 4) / 3 * fit, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("observed", [FULL, HOLES], ids=["complete", "incomplete"])
+def test_mopoe_with_private_codes(observed: Tensor) -> None:
+    """Each decoder reads z and its own w, whose divergence is taken off; a missing modality has none."""
+    sizes = {"a": 2, "c": 1}
+    model, data = build(MoPoE, beta=2.0, private=sizes), batch(observed)
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(1, ROWS, 1, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1, ROWS, LATENT + 3, generator=generator, dtype=torch.float64)[0]
+    places = {"a": slice(LATENT, LATENT + 2), "b": slice(0, 0), "c": slice(LATENT + 2, LATENT + 3)}
+    expected = []
+    for row in range(ROWS):
+        names, experts, private = has(data, row), {}, {}
+        for name in names:
+            loc, scale = model.encoders[name](data.data[name][row : row + 1])[0].chunk(2)
+            scale = scale.clamp(-7, 5).exp()
+            experts[name] = loc[:LATENT], scale[:LATENT]
+            if name in sizes:
+                private[name] = Independent(Normal(loc[LATENT:], scale[LATENT:]), 1)
+        subsets = [s for size in (1, 2, 3) for s in itertools.combinations(names, size)]
+        subsets.sort(key=lambda s: sum(2 ** "abc".index(name) for name in s))
+        products = [product([experts[n] for n in s], prior=False) for s in subsets]
+        q = products[int(uniform[0, row, 0] * len(products))]
+        z = q.mean + q.stddev * noise[row, :LATENT]
+        fit = 0.0
+        divergence = sum(kl_divergence(p, STANDARD) for p in products) / len(products)
+        for name in names:
+            w = z[:0]
+            if name in private:
+                own = private[name]
+                w = own.mean + own.stddev * noise[row, places[name]]
+                standard = Independent(Normal(torch.zeros_like(own.mean), 1.0), 1)
+                divergence = divergence + kl_divergence(own, standard)
+            fit = fit + log_likelihood(model, data, row, name, torch.cat([z, w]))
+        expected.append(2.0 * divergence - fit)
+    loss = model.loss(data, torch.Generator().manual_seed(0)).per_sample
+    torch.testing.assert_close(loss, torch.stack(expected), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("observed", [FULL, HOLES], ids=["complete", "incomplete"])
 def test_mopoe(observed: Tensor) -> None:
     """Sutter et al. 2021: E_q log p(X|z) − β mean_S KL(q_S‖p), for the component that each row drew."""
     model, data = build(MoPoE, beta=2.0, draws=3), batch(observed)
@@ -175,7 +254,7 @@ def test_mmvae(observed: Tensor, bound: str, estimator: str) -> None:
 
 
 def test_annealing_scales_the_divergences_alone() -> None:
-    for kind in (MVAE, MVTCAE, MoPoE):
+    for kind in (MVAE, MVTCAE, MoPoE, CRMVAE):
         model, data = build(kind), batch(HOLES)
         losses = [
             model.loss(data, torch.Generator().manual_seed(0), warmth).per_sample

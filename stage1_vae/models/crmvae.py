@@ -1,0 +1,57 @@
+"""CRMVAE: a product of experts coordinated with its unimodal posteriors, which reconstruct their own modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from stage1_vae.distributions import Normal, kl_divergence, product_of_experts
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
+
+
+class CRMVAE(MultimodalVAE):
+    """Coordination-based multimodal VAE with unimodal reconstructions (Suzuki & Matsuo 2023, OpenReview Rn8u4MYgeNJ).
+
+    q(z | x_S) ∝ Π_{m∈S} q_m(z), a product *without* the prior. On rows that have M modalities the objective is
+    the mean of M + 1 bounds, the joint one and M that condition on one modality and take its q_m for a prior,
+
+        E_q log p(X | z) − β KL(q ‖ p),        E_q Σ_{n≠m} log p(x_n | z) − β KL(q ‖ q_m) + E_{q_m} log p(x_m | z),
+
+    which together weigh reconstructions from q by M/(M + 1), those of x_m from q_m by 1/(M + 1), and every divergence
+    by β/(M + 1). Without the unimodal reconstructions this is MVTCAE at α = M/(M + 1).
+
+    Args:
+        beta: β.
+    """
+
+    def __init__(self, modalities: Iterable[Modality], *, beta: float = 2.5, **sizes: Unpack[Sizes]) -> None:
+        super().__init__(modalities, **sizes)
+        self.beta = positive("beta", beta)
+
+    def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
+        return product_of_experts(experts, subsets)
+
+    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        experts, observed = self.unimodal(batch).shared, batch.observed
+        count = observed.sum(-1).to(experts.loc.dtype)  # (B,)
+        q = self.aggregate(experts, observed.unsqueeze(1))  # (B, 1)
+        posteriors = Normal(torch.cat([q.loc, experts.loc], 1), torch.cat([q.scale, experts.scale], 1))
+        # The first posterior reconstructs all that the row has, the others their own modality: (B, 1 + M, M).
+        wanted = torch.cat([observed.unsqueeze(1), torch.diag_embed(observed)], 1)
+        likelihood = self.log_likelihood(posteriors.rsample(generator=generator), batch, wanted).sum(-1)
+        joint, unimodal = likelihood[:, 0], likelihood[:, 1:].sum(-1)
+        to_prior = kl_divergence(q, self.shared_prior())[:, 0]
+        to_unimodal = torch.where(observed, kl_divergence(q, experts), 0).sum(-1)
+        gain = (count * joint + unimodal) / (count + 1)
+        penalty = (to_prior + to_unimodal) / (count + 1)
+        terms = {
+            "reconstruction": -joint,
+            "unimodal_reconstruction": -unimodal,
+            "kl": to_prior,
+            "kl_to_unimodal": to_unimodal,
+        }
+        return Loss(warmth * self.beta * penalty - gain, terms)
