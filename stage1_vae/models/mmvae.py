@@ -8,13 +8,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.bounds import doubly_reparameterised, importance_bound, masked_mean
-from stage1_vae.distributions import FAMILIES, Diagonal, Mixture
+from stage1_vae.bounds import BOUNDS, ESTIMATORS, masked_mean, mixture_bound
+from stage1_vae.distributions import FAMILIES, Diagonal, Mixture, mixture_of_experts
 from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
-
-ESTIMATORS = {"iwae": importance_bound, "dreg": doubly_reparameterised}
-BOUNDS = ("looser", "tight")
+from stage1_vae.model import Loss, MultimodalVAE, Sizes, one_of, positive
 
 
 class MMVAE(MultimodalVAE):
@@ -52,15 +49,8 @@ class MMVAE(MultimodalVAE):
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, **sizes)
-        choices = (
-            ("estimator", estimator, ESTIMATORS),
-            ("bound", bound, BOUNDS),
-            ("family", family, FAMILIES),
-        )
-        for name, value, known in choices:
-            if value not in known:
-                raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
-        self.estimator, self.bound, self.family = estimator, bound, family
+        self.estimator = one_of("estimator", estimator, ESTIMATORS)
+        self.bound, self.family = one_of("bound", bound, BOUNDS), one_of("family", family, FAMILIES)
         self.draws, self.beta = positive("draws", draws), positive("beta", beta)
         self.prior_logits = nn.Parameter(torch.zeros(self.latent))
 
@@ -75,33 +65,23 @@ class MMVAE(MultimodalVAE):
         return self.experts_family(torch.zeros_like(scale), scale)
 
     def aggregate(self, experts: Diagonal, subsets: Tensor) -> Mixture:
-        size = (*subsets.shape, self.latent)  # (B, S, M, D)
-        loc, scale = (parameter.unsqueeze(1).expand(size) for parameter in (experts.loc, experts.scale))
-        return Mixture.uniform(type(experts)(loc, scale), subsets)
+        return mixture_of_experts(experts, subsets)
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         experts = self.unimodal(batch).shared
         z = experts.rsample((self.draws,), generator).permute(1, 2, 0, 3).contiguous()  # (B, M, K, D)
-        drawn = batch.observed.unsqueeze(-1).expand(
+        present = batch.observed.unsqueeze(-1).expand(
             z.shape[:-1]
         )  # (B, M, K): draws of the experts that exist
-        wanted = drawn.unsqueeze(-1) & batch.observed[:, None, None, :]
-        likelihood = (
-            self.log_likelihood(z.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1).reshape(drawn.shape)
-        )
+        wanted = present.unsqueeze(-1) & batch.observed[:, None, None, :]
+        likelihood = self.log_likelihood(z.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1)
+        likelihood = likelihood.reshape(present.shape)
         q = self.aggregate(
             experts.detach() if self.estimator == "dreg" else experts, batch.observed.unsqueeze(1)
         )
         divergence = q[:, :, None].log_prob(z) - self.shared_prior().log_prob(z)  # (B, M, K)
         log_weights = likelihood - warmth * self.beta * divergence
-        if self.bound == "tight":
-            log_weights, drawn = log_weights.flatten(1), drawn.flatten(1)
-        if self.estimator == "dreg":
-            bound = doubly_reparameterised(log_weights, z, -1, drawn)
-        else:
-            bound = importance_bound(log_weights, -1, drawn)
-        if self.bound == "looser":
-            bound = masked_mean(bound, batch.observed)
+        bound = mixture_bound(log_weights, z, batch.observed, self.bound, self.estimator)
         terms = {
             "reconstruction": -masked_mean(likelihood.mean(-1), batch.observed),
             "kl": masked_mean(divergence.mean(-1), batch.observed),

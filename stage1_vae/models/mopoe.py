@@ -14,6 +14,7 @@ from stage1_vae.distributions import (
     Normal,
     all_subsets,
     kl_divergence,
+    mixture_of_experts,
     product_of_experts,
     side_by_side,
 )
@@ -54,9 +55,7 @@ class MoPoE(MultimodalVAE):
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Mixture:
         products, inside = self.products(experts, subsets)
-        size = (*inside.shape, self.latent)  # (B, S, P, D)
-        loc, scale = (parameter.unsqueeze(1).expand(size) for parameter in (products.loc, products.scale))
-        return Mixture.uniform(Normal(loc, scale), inside)
+        return mixture_of_experts(products, inside)
 
     def products(self, experts: Normal, subsets: Tensor) -> tuple[Normal, Tensor]:
         """The products over all P subsets, batch shape (B, P), and which lie inside each given one, (B, S, P) bool."""

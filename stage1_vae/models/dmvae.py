@@ -1,0 +1,67 @@
+"""DMVAE: a product of experts over shared codes beside private ones, trained to translate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from stage1_vae.distributions import Normal, kl_divergence, product_of_experts
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
+
+
+class DMVAE(MultimodalVAE):
+    """Private-shared disentangled multimodal VAE (Lee & Pavlovic 2021, CVPR workshops, arXiv 2012.13024).
+
+    q(z | x_S) ∝ p(z) Π_{m∈S} q_m(z) for two modalities or more, a product *with* the prior, and q(z | x_m) = q_m for
+    one. The objective is the sum of M + 1 bounds, for the shared code from all modalities and from each alone:
+
+        Σ_q { E_q Σ_n log p(x_n | z, w_n) − β [KL(q(z) ‖ p) + Σ_n KL(q(w_n | x_n) ‖ p)] },
+        q(z) ∈ {q(z | X), q_1, …, q_M}.
+
+    Whatever the shared code is from, a target has its private code from its own posterior, the same draw in all the
+    bounds, as in the authors' code; the prior gives it only when its modality is missing. Their code counts KL(q(z) ‖
+    p) once a target, and for two images drops the reconstructions of the joint bound; here each of the M + 1 is an
+    ELBO. Their weights λ_n of the reconstructions are `rescaling`.
+
+    Args:
+        beta: weight of the divergences.
+        private: dimension of the private codes, one for all modalities or by name.
+    """
+
+    def __init__(
+        self,
+        modalities: Iterable[Modality],
+        *,
+        beta: float = 1.0,
+        private: int | Mapping[str, int] = 4,
+        **sizes: Unpack[Sizes],
+    ) -> None:
+        super().__init__(modalities, private=private, **sizes)
+        self.beta = positive("beta", beta)
+
+    def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
+        alone, together = (
+            product_of_experts(experts, subsets, prior) for prior in (None, self.shared_prior())
+        )
+        single = subsets.sum(-1, keepdim=True) == 1
+        return Normal(
+            torch.where(single, alone.loc, together.loc), torch.where(single, alone.scale, together.scale)
+        )
+
+    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+        subsets = torch.cat([batch.observed.unsqueeze(1), torch.diag_embed(batch.observed)], 1)
+        present = subsets.any(-1)  # (B, 1 + M): bounds that the row has
+        unimodal = self.unimodal(batch)
+        q = self.aggregate(unimodal.shared, subsets)
+        z = q.rsample((), generator)  # (B, 1 + M, D)
+        w = unimodal.private.rsample((), generator).unsqueeze(1).expand(-1, z.shape[1], -1)
+        wanted = present.unsqueeze(-1) & batch.observed.unsqueeze(1)
+        likelihood = self.log_likelihood(torch.cat([z, w], -1), batch, wanted).sum((1, 2))
+        private = kl_divergence(unimodal.private, self.private_prior()).unsqueeze(1)
+        divergence = torch.where(present, kl_divergence(q, self.shared_prior()) + private, 0).sum(-1)
+        terms = {"reconstruction": -likelihood, "kl": divergence}
+        return Loss(warmth * self.beta * divergence - likelihood, terms)
