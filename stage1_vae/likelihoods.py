@@ -1,18 +1,29 @@
 """Decoder outputs as distributions: what a modality's likelihood is.
 
-A decoder's output is unconstrained and has the shape of its modality; the likelihood alone says what it means.
+A decoder's output is raw: unconstrained numbers of shape `raw_shape(modality)`, as many a value as the likelihood
+needs, and the likelihood alone says what they mean.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from stage1_vae.distributions import Diagonal, Laplace, Normal
-from stage1_vae.modalities import Modality
+from stage1_vae.modalities import Column, Modality
+
+LOG_MEAN = (-10.0, 15.0)
+"""Interval that the logarithm of a mean count is clamped to."""
+LOG_DISPERSION = (-7.0, 7.0)
+"""Interval that the logarithm of an inverse dispersion is clamped to: above it, counts below a thousand are Poisson."""
+
+Scale = float | Tensor
 
 
 class Bernoulli:
@@ -32,22 +43,286 @@ class Bernoulli:
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws in {0, 1}, (*shape, …, *event); no gradient passes through them."""
-        like = self.logits
-        size = (*shape, *like.shape)
-        uniform = torch.rand(size, generator=generator, dtype=like.dtype, device=like.device)
-        return (uniform < self.mean).to(like.dtype)
+        return (uniform((*shape, *self.logits.shape), self.logits, generator) < self.mean).to(
+            self.logits.dtype
+        )
 
 
-Likelihood = Diagonal | Bernoulli
+class Categorical:
+    """Independent categorical variables with the given logits, whose values are indices 0 … K − 1 held as floats.
 
-LIKELIHOODS: dict[str, Callable[[Tensor, float, int], Likelihood]] = {
-    "normal": lambda output, scale, event: Normal(output, output.new_tensor(scale), event),
-    "laplace": lambda output, scale, event: Laplace(output, output.new_tensor(scale), event),
-    "bernoulli": lambda output, scale, event: Bernoulli(output, event),
+    Args:
+        logits: (…, K, *event), −∞ for a class that a variable lacks.
+        event: number of dimensions of one value; `log_prob` sums over them.
+    """
+
+    def __init__(self, logits: Tensor, event: int) -> None:
+        self.logits, self.event = logits, event
+        self._classes = -event - 1
+
+    @property
+    def mean(self) -> Tensor:
+        """The most probable class, (…, *event): indices have no mean."""
+        return self.logits.argmax(self._classes).to(self.logits.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log softmax(logits)_x summed over the event: (…); −∞ where a value is no class."""
+        classes, log_probs = self._classes, self.logits.log_softmax(self._classes)
+        index = value.long().clamp(0, log_probs.shape[classes] - 1)
+        log_probs, wanted = torch.broadcast_tensors(log_probs, index.unsqueeze(classes))
+        chosen = log_probs.gather(classes, wanted.narrow(classes, 0, 1)).squeeze(classes)
+        chosen = chosen.masked_fill(index != value, -math.inf)
+        return chosen.flatten(-self.event).sum(-1)
+
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Indices drawn by inversion, (*shape, …, *event); no gradient passes through them."""
+        cumulative = self.logits.softmax(self._classes).cumsum(self._classes)
+        total = cumulative.narrow(self._classes, -1, 1)  # (…, 1, *event)
+        level = uniform((*shape, *total.shape), total, generator) * total
+        return (cumulative <= level).sum(self._classes).to(self.logits.dtype)
+
+
+class NegativeBinomial:
+    """Independent counts of mean μ and variance μ + μ²/θ, from log μ and log θ (…, *event), clamped.
+
+    p(x) = Γ(x + θ) / (Γ(θ) x!) · (θ/(θ + μ))^θ · (μ/(θ + μ))^x, θ being the inverse dispersion.
+    """
+
+    def __init__(self, log_mean: Tensor, log_dispersion: Tensor, event: int) -> None:
+        self.log_mean, self.event = log_mean.clamp(*LOG_MEAN), event
+        self.log_dispersion = log_dispersion.clamp(*LOG_DISPERSION)
+
+    @property
+    def mean(self) -> Tensor:
+        """μ, (…, *event)."""
+        return self.log_mean.exp()
+
+    def each(self, value: Tensor) -> Tensor:
+        """log p(x) of each coordinate, (…, *event)."""
+        theta, gap = self.log_dispersion.exp(), self.log_mean - self.log_dispersion
+        ways = (value + theta).lgamma() - theta.lgamma() - (value + 1).lgamma()
+        return ways - theta * softplus(gap) - value * softplus(-gap)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(x) summed over the event: (…)."""
+        return self.each(value).flatten(-self.event).sum(-1)
+
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Counts, (*shape, …, *event), Poisson with gamma rates; no gradient passes through them."""
+        with torch.no_grad():
+            theta = self.log_dispersion.exp().expand((*shape, *self.log_dispersion.shape))
+            rate = torch._standard_gamma(theta, generator=generator) * (self.mean / theta)
+            return torch.poisson(rate, generator=generator)
+
+
+class ZeroInflatedNegativeBinomial:
+    """Counts that are 0 with probability π = σ(logit), and else drawn from `counts`; all (…, *event).
+
+    p(x) = π [x = 0] + (1 − π) NB(x) (Lopez et al. 2018, scVI).
+    """
+
+    def __init__(self, counts: NegativeBinomial, dropout: Tensor) -> None:
+        self.counts, self.dropout, self.event = counts, dropout, counts.event
+
+    @property
+    def mean(self) -> Tensor:
+        """(1 − π) μ, (…, *event)."""
+        return (-self.dropout).sigmoid() * self.counts.mean
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(x) summed over the event: (…)."""
+        drawn = logsigmoid(-self.dropout) + self.counts.each(value)
+        zero = torch.logaddexp(logsigmoid(self.dropout), drawn)
+        return torch.where(value == 0, zero, drawn).flatten(-self.event).sum(-1)
+
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Counts, (*shape, …, *event); no gradient passes through them."""
+        drawn = self.counts.rsample(shape, generator)
+        return drawn * (uniform(drawn.shape, drawn, generator) >= self.dropout.sigmoid())
+
+
+class Columns:
+    """Independent columns of a table, each of its own likelihood; columns of one likelihood are handled together.
+
+    Args:
+        parts: for each likelihood the indices (n,) of its columns and their distribution, event (n,).
+    """
+
+    def __init__(self, parts: Sequence[tuple[Tensor, Likelihood]]) -> None:
+        self.parts = parts
+        self._order = torch.cat([index for index, _ in parts]).argsort()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each column, (…, J); of a categorical one the most probable class."""
+        return torch.cat([part.mean for _, part in self.parts], -1).index_select(-1, self._order)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of rows (…, J), summed over the columns: (…)."""
+        return sum(
+            (part.log_prob(value.index_select(-1, index)) for index, part in self.parts), value.new_zeros(())
+        )
+
+    def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Rows, (*shape, …, J); a gradient passes through normal and laplace columns alone."""
+        drawn = torch.cat([part.rsample(shape, generator) for _, part in self.parts], -1)
+        return drawn.index_select(-1, self._order)
+
+
+Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Columns
+
+
+def uniform(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform draws in [0, 1) with the type and device of `like`."""
+    return torch.rand(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """A likelihood under which the values of a modality are alike and independent.
+
+    Args:
+        numbers: raw numbers P that each value needs.
+        read: the distribution of raw numbers (…, P, *event), given the scale and the number of event dimensions.
+    """
+
+    numbers: Callable[[Modality], int]
+    read: Callable[[Tensor, Scale, int], Likelihood]
+
+    def raw_shape(self, modality: Modality) -> tuple[int, ...]:
+        """(P·C, *space) of values (C, *space); tokens have no channels, hence (P, tokens)."""
+        numbers = self.numbers(modality)
+        if modality.kind == "sequence":
+            return (numbers, *modality.shape)
+        return (numbers * modality.shape[0], *modality.shape[1:])
+
+    def __call__(self, modality: Modality, output: Tensor, scale: Scale) -> Likelihood:
+        """The distribution of a raw output (…, *raw_shape)."""
+        batch = output.shape[: output.dim() - len(self.raw_shape(modality))]
+        raw = output.reshape(*batch, self.numbers(modality), *modality.shape)
+        return self.read(raw, scale, len(modality.shape))
+
+
+class Mixed:
+    """The likelihood of a table; its raw output holds the numbers of each group of columns in turn."""
+
+    def raw_shape(self, modality: Modality) -> tuple[int, ...]:
+        """(Σ_j P_j,) over the columns j."""
+        return (sum(group.numbers for group in groups(modality.columns, torch.device("cpu"))),)
+
+    def __call__(self, modality: Modality, output: Tensor, scale: Scale) -> Columns:
+        """The distribution of a raw output (…, Σ_j P_j), whatever the scale: each column has its own."""
+        found = groups(modality.columns, output.device)
+        raw = output.split([group.numbers for group in found], -1)
+        return Columns([(group.index, group.read(part)) for group, part in zip(found, raw, strict=True)])
+
+
+@dataclass(frozen=True)
+class Group:
+    """The columns of a table that share a likelihood.
+
+    Args:
+        index: their places in the table, (n,).
+        numbers: raw numbers of them all.
+        read: the distribution of raw numbers (…, numbers), event (n,).
+    """
+
+    index: Tensor
+    numbers: int
+    read: Callable[[Tensor], Likelihood]
+
+
+@lru_cache(maxsize=64)
+def groups(columns: tuple[Column, ...], device: torch.device) -> tuple[Group, ...]:
+    """The groups of a table's columns, their tensors on a device."""
+    found = []
+    with torch.inference_mode(False):  # what is kept here must serve training too
+        for likelihood in dict.fromkeys(column.likelihood for column in columns):
+            members = [place for place, column in enumerate(columns) if column.likelihood == likelihood]
+            index = torch.tensor(members, device=device)
+            if likelihood == "categorical":
+                found.append(categorical_group(index, [columns[place].classes or 0 for place in members]))
+            else:
+                numbers, read = COLUMN_LIKELIHOODS[likelihood]
+                found.append(Group(index, numbers * len(members), read))
+    return tuple(found)
+
+
+def categorical_group(index: Tensor, classes: Sequence[int]) -> Group:
+    """Columns with their own numbers of classes: logits side by side, read as one table padded with −∞."""
+    count = torch.tensor(classes, device=index.device)
+    level = torch.arange(max(classes), device=index.device).unsqueeze(1)  # (K, 1)
+    absent = level >= count  # (K, n)
+    place = (count.cumsum(0) - count + level).masked_fill(absent, 0)
+
+    def read(raw: Tensor) -> Likelihood:
+        logits = raw.index_select(-1, place.flatten()).unflatten(-1, place.shape)
+        return Categorical(logits.masked_fill(absent, -math.inf), 1)
+
+    return Group(index, sum(classes), read)
+
+
+def first(raw: Tensor, event: int) -> Tensor:
+    """The only raw number of each value: (…, 1, *event) → (…, *event)."""
+    return raw.select(-event - 1, 0)
+
+
+def located(family: type[Diagonal]) -> Callable[[Tensor, Scale, int], Likelihood]:
+    """A location–scale family whose scale is given: a number, or a learned parameter ()."""
+
+    def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
+        return family(first(raw, event), torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), event)
+
+    return read
+
+
+def counts(raw: Tensor, event: int) -> NegativeBinomial:
+    """Raw numbers (…, 2, *event): log μ, log θ."""
+    log_mean, log_dispersion = raw.unbind(-event - 1)
+    return NegativeBinomial(log_mean, log_dispersion, event)
+
+
+def inflated_counts(raw: Tensor, event: int) -> ZeroInflatedNegativeBinomial:
+    """Raw numbers (…, 3, *event): log μ, log θ, logit of π."""
+    log_mean, log_dispersion, dropout = raw.unbind(-event - 1)
+    return ZeroInflatedNegativeBinomial(NegativeBinomial(log_mean, log_dispersion, event), dropout)
+
+
+LIKELIHOODS: dict[str, Elementwise | Mixed] = {
+    "normal": Elementwise(lambda modality: 1, located(Normal)),
+    "laplace": Elementwise(lambda modality: 1, located(Laplace)),
+    "bernoulli": Elementwise(
+        lambda modality: 1, lambda raw, scale, event: Bernoulli(first(raw, event), event)
+    ),
+    "categorical": Elementwise(
+        lambda modality: modality.classes or 0, lambda raw, scale, event: Categorical(raw, event)
+    ),
+    "negative_binomial": Elementwise(lambda modality: 2, lambda raw, scale, event: counts(raw, event)),
+    "zero_inflated_negative_binomial": Elementwise(
+        lambda modality: 3, lambda raw, scale, event: inflated_counts(raw, event)
+    ),
+    "columns": Mixed(),
 }
-"""Name → distribution of a value given the decoder's output (…, *event), the scale and the event's dimensions."""
+"""Name → shape of a decoder's raw output, and the distribution of a value given that output and the scale."""
+
+SCALED = ("normal", "laplace")
+"""Likelihoods that take the scale; the others have all their parameters from the decoder."""
+
+COLUMN_LIKELIHOODS: dict[str, tuple[int, Callable[[Tensor], Likelihood]]] = {
+    "normal": (2, Normal.from_raw),
+    "laplace": (2, Laplace.from_raw),
+    "bernoulli": (1, lambda raw: Bernoulli(raw, 1)),
+    "negative_binomial": (2, lambda raw: counts(raw.unflatten(-1, (2, -1)), 1)),
+    "zero_inflated_negative_binomial": (3, lambda raw: inflated_counts(raw.unflatten(-1, (3, -1)), 1)),
+}
+"""Name → raw numbers P of a column, and the distribution of the raw numbers (…, P·n) of n such columns."""
 
 
-def likelihood(modality: Modality, output: Tensor, scale: float) -> Likelihood:
-    """p(x | z) of one modality from its decoder's output (…, *shape)."""
-    return LIKELIHOODS[modality.likelihood](output, scale, len(modality.shape))
+def raw_shape(modality: Modality) -> tuple[int, ...]:
+    """Shape of a decoder's raw output for one value: (P·C, *space), (P, tokens) or (Σ_j P_j,) for columns j."""
+    return LIKELIHOODS[modality.likelihood].raw_shape(modality)
+
+
+def likelihood(modality: Modality, output: Tensor, scale: Scale) -> Likelihood:
+    """p(x | z) of one modality from its decoder's raw output (…, *raw_shape)."""
+    return LIKELIHOODS[modality.likelihood](modality, output, scale)

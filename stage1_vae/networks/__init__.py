@@ -1,25 +1,102 @@
-"""Encoders and decoders, registered by the kind of modality that they serve."""
+"""Encoders and decoders, registered by name, and the user's own.
+
+Every one is called as `Network(shape, features, width)`. An encoder takes (B, *shape), what `inputs` makes of the
+values (classes one-hot, counts as logarithms), to (B, features). A decoder takes (B, features) to (B, *shape), the raw
+numbers that the likelihood reads, unconstrained.
+
+A network is named in one of two ways: by a name of `NETWORKS`, or by the import paths of an encoder and a decoder, both
+subclasses of torch.nn.Module: `package.module:Encoder,package.module:Decoder`.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from torch import nn
 
+from stage1_vae.likelihoods import raw_shape
 from stage1_vae.modalities import Modality
-from stage1_vae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from stage1_vae.networks.convolutional import (
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    ResidualDecoder,
+    ResidualEncoder,
+)
 from stage1_vae.networks.dense import DenseDecoder, DenseEncoder
+from stage1_vae.networks.inputs import inputs
 
-NETWORKS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
-    "image": (ConvolutionalEncoder, ConvolutionalDecoder),
-    "vector": (DenseEncoder, DenseDecoder),
+Pair = tuple[type[nn.Module], type[nn.Module]]
+
+NETWORKS: dict[str, Pair] = {
+    "dense": (DenseEncoder, DenseDecoder),
+    "convolutional": (ConvolutionalEncoder, ConvolutionalDecoder),
+    "residual": (ResidualEncoder, ResidualDecoder),
 }
-"""Kind of modality → (encoder, decoder), built as `Network(shape, features, width)`."""
+"""Name → (encoder, decoder)."""
+
+FITTING: dict[str, tuple[str, ...]] = {
+    "image": ("convolutional", "residual", "dense"),
+    "volume": ("convolutional", "residual", "dense"),
+    "vector": ("dense",),
+    "sequence": ("residual", "convolutional", "dense"),
+    "table": ("dense",),
+}
+"""Kind of modality → the networks that fit it, its default first."""
 
 
 def encoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
-    """Network (B, *shape) → (B, features)."""
-    return NETWORKS[modality.kind][0](modality.shape, features, width)
+    """Network (B, *modality.shape) → (B, features); `network` as this module says, or None for the kind's default."""
+    prepared = inputs(modality)
+    body = pair(modality, network)[0](prepared.shape, features, width)
+    return body if prepared.trivial and prepared.shape == modality.shape else nn.Sequential(prepared, body)
 
 
 def decoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
-    """Network (B, features) → (B, *shape), unconstrained."""
-    return NETWORKS[modality.kind][1](modality.shape, features, width)
+    """Network (B, features) → (B, *raw_shape(modality)), unconstrained; `network` as for the encoder."""
+    return pair(modality, network)[1](raw_shape(modality), features, width)
+
+
+def pair(modality: Modality, network: str | None) -> Pair:
+    """The encoder and the decoder that a modality's network names.
+
+    Raises:
+        ValueError: there is none of that name, or it does not fit the kind of modality.
+    """
+    fitting = FITTING[modality.kind]
+    if network is None:
+        return NETWORKS[fitting[0]]
+    if ":" in network:
+        paths = network.split(",")
+        if len(paths) != 2:
+            raise ValueError(
+                f"network of modality {modality.name}: found {network!r}, "
+                "expected two import paths, package.module:Encoder,package.module:Decoder"
+            )
+        own, other = (imported(modality, path.strip()) for path in paths)
+        return own, other
+    if network not in fitting:
+        raise ValueError(
+            f"network of modality {modality.name}: found {network!r}, expected one of {', '.join(fitting)} "
+            f"for kind {modality.kind}, or import paths package.module:Encoder,package.module:Decoder"
+        )
+    return NETWORKS[network]
+
+
+def imported(modality: Modality, path: str) -> type[nn.Module]:
+    """The module class at `package.module:Name`.
+
+    Raises:
+        ValueError: there is nothing there, or it is no subclass of torch.nn.Module.
+    """
+    package, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(package), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"network of modality {modality.name}: {path!r} cannot be imported: {error}"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"network of modality {modality.name}: found {path!r}, expected a subclass of torch.nn.Module"
+        )
+    return found

@@ -1,29 +1,40 @@
-"""Dense networks for vectors."""
+"""Dense networks for values of any shape."""
 
 from __future__ import annotations
 
-from torch import nn
+import math
+
+from torch import Tensor, nn
 
 DEPTH = 8
 """Units of a hidden layer per unit of `width`, so that one width suits dense and convolutional networks."""
 
 
 class DenseEncoder(nn.Sequential):
-    """Vectors (B, D) → (B, features), through two hidden layers."""
+    """Values (B, *shape) → (B, features), through two hidden layers."""
 
     def __init__(self, shape: tuple[int, ...], features: int, width: int) -> None:
         hidden = DEPTH * width
         super().__init__(
-            nn.Linear(shape[0], hidden),
+            nn.Linear(math.prod(shape), hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Linear(hidden, features),
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) → (B, features)."""
+        return super().forward(x.flatten(1))
+
 
 class DenseDecoder(DenseEncoder):
-    """Features (B, features) → vectors (B, D), through two hidden layers."""
+    """Features (B, features) → values (B, *shape), through two hidden layers."""
 
     def __init__(self, shape: tuple[int, ...], features: int, width: int) -> None:
-        super().__init__((features,), shape[0], width)
+        super().__init__((features,), math.prod(shape), width)
+        self.shape = shape
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, features) → (B, *shape)."""
+        return super().forward(h).unflatten(1, self.shape)

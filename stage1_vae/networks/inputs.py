@@ -1,0 +1,73 @@
+"""Values as encoders and judges read them: classes one-hot, counts as logarithms. No module here has parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stage1_vae.modalities import COUNTS, Modality
+
+
+def inputs(modality: Modality) -> Values | Table:
+    """The module (B, *shape) → (B, *module.shape) that prepares the values of a modality."""
+    return Table(modality) if modality.columns else Values(modality)
+
+
+class Values(nn.Module):
+    """Values (B, C, *space), all of one likelihood, as (B, K·C, *space): K channels for the K classes, one without.
+
+    Tokens have no channels, hence (B, tokens) → (B, K, tokens). A count x gives log(1 + x). A value that is no class,
+    as may stand where none was observed, gives zeros.
+    """
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__()
+        self.counts, self.classes = modality.likelihood in COUNTS, modality.classes
+        channels, *space = (1, *modality.shape) if modality.kind == "sequence" else modality.shape
+        self.shape = (channels * (modality.classes or 1), *space)
+
+    @property
+    def trivial(self) -> bool:
+        """Whether values are given as they are."""
+        return not self.counts and self.classes is None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *modality.shape) → (B, *shape)."""
+        if self.counts:
+            x = x.clamp_min(0).log1p()
+        if self.classes is not None:
+            levels = torch.arange(self.classes, device=x.device).view(-1, *[1] * (x.dim() - 1))
+            x = (x.unsqueeze(1) == levels).to(x.dtype)  # (B, K, *modality.shape)
+        return x.reshape(len(x), *self.shape)
+
+
+class Table(nn.Module):
+    """Rows (B, J) as (B, Σ_j K_j): plain columns, then log(1 + x) of counts, then the classes of the others."""
+
+    trivial = False
+
+    plain: Tensor
+    counts: Tensor
+    column: Tensor
+    level: Tensor
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__()
+        places = dict(enumerate(modality.columns))
+        counts = [place for place, column in places.items() if column.likelihood in COUNTS]
+        classes = [(place, k) for place, column in places.items() for k in range(column.classes or 0)]
+        plain = [place for place, column in places.items() if place not in counts and column.classes is None]
+        for name, numbers in (
+            ("plain", plain),
+            ("counts", counts),
+            ("column", [place for place, _ in classes]),
+            ("level", [k for _, k in classes]),
+        ):
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
+        self.shape = (len(plain) + len(counts) + len(classes),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, J) → (B, Σ_j K_j)."""
+        counts = x.index_select(1, self.counts).clamp_min(0).log1p()
+        classes = (x.index_select(1, self.column) == self.level).to(x.dtype)
+        return torch.cat([x.index_select(1, self.plain), counts, classes], 1)
