@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow ui lint bench clean
+.PHONY: help setup demo test test-slow ui lint bench zoo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: $(READY) ## style and types
 
 bench: $(READY) ## a training step over the bare network passes that it needs
 	$(BIN)/python benchmarks/step.py
+
+zoo: $(READY) ## train and score every model with one budget, for hours; docs/zoo.md (SEEDS=3 repeats each)
+	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)
 
 clean: ## remove caches and checkpoints, not the results
 	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -190,18 +190,24 @@ def autoencoder_scores(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """The content of autoencoder.json; readings and weights are those of the reconstruction."""
-    from pipelines.metrics.autoencoder import conditional_scores, dead_dimensions, reconstruction_scores
+    from pipelines.metrics.autoencoder import (
+        conditional_scores,
+        dead_dimensions,
+        evidence,
+        reconstruction_scores,
+    )
 
     some = np.arange(min(CONDITIONED, len(weights[0])))
-    return reconstruction_scores(sets["real"], sets["reconstruction"], readings, weights) | {
-        "conditional_coherence": conditional_scores(
-            floor.model, judges, sets["real"].select(some), weights[:, some], rng
-        ),
+    rows, share = sets["real"].select(some), weights[:, some]
+    own = reconstruction_scores(sets["real"], sets["reconstruction"], readings, weights) | {
+        "conditional_coherence": conditional_scores(floor.model, judges, rows, share, rng),
         "conditional_samples": len(some),
         "dead_dimensions": dead_dimensions(codes.mean[codes.complete]),
         "dimensions": codes.dimensions,
         "samples": len(readings),
     }
+    likelihood = evidence(floor.model, rows, share, seed=int(rng.integers(2**63)))
+    return own if likelihood is None else own | {"log_evidence": likelihood}
 
 
 def arrays_of(

@@ -19,6 +19,8 @@ from stage1_vae.model import MultimodalVAE
 
 SUBSETS = 60  # subsets of observed modalities, at the most
 ROWS = 64  # rows encoded at once, each from every subset
+DRAWS = 64  # importance draws a row
+IMPORTANCE_ROWS = 16  # rows whose draws are decoded at once
 DEAD = 0.01  # variance of its posterior means under which a latent dimension says nothing about a sample
 
 
@@ -62,9 +64,23 @@ def generated_labels(
 
 
 def decoded(model: MultimodalVAE, modality: Modality, latents: Tensor) -> Tensor:
-    """Means (n, *shape) of one decoder for what it reads (n, F), within the modality's range."""
-    mean = model.decode_one(modality, latents).mean
-    return mean if modality.range is None else mean.clamp(*modality.range)
+    """Means (n, *shape) of one decoder for what it reads (n, F), as data of the modality may hold them."""
+    return modality.admit(model.decode_one(modality, latents).mean)
+
+
+def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) -> dict[str, float] | None:
+    """Mean log p(x) of rows in nats, by importance sampling; None for a model that has no tractable one.
+
+    A lower bound in expectation, within hundredths of a nat only where the posterior is close to the exact one.
+    """
+    if not model.tractable:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    values = [
+        model.log_evidence(data.batch(slice(start, start + IMPORTANCE_ROWS)), generator, DRAWS)
+        for start in range(0, len(data), IMPORTANCE_ROWS)
+    ]
+    return estimate(weighted_mean(torch.cat(values).double().numpy(), weights), (-np.inf, np.inf))
 
 
 def reconstruction_scores(

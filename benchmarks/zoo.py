@@ -1,0 +1,215 @@
+"""All models on `digits` with one budget: what each learns, and what its best density mends.
+
+Every model is trained, encoded, fitted, drawn from and scored by the pipeline's own stages, with the settings of
+params.yaml but for `CHANGES`. Each finished run is a file in benchmarks/zoo and is not run again; a run that was
+stopped resumes where its training was. docs/zoo.md is written from these files.
+
+    python benchmarks/zoo.py [--seeds 3] [MODEL …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
+
+from ruamel.yaml import YAML
+
+from pipelines.config import Params, load_params
+from pipelines.storage import read_json, write_json, write_text
+
+ROOT = Path(__file__).parents[1]
+WORK = ROOT / ".postprior/zoo"
+RESULTS = ROOT / "benchmarks/zoo"
+PAGE = ROOT / "docs/zoo.md"
+CHANGES: dict[str, Any] = {"train": {"epochs": 20}, "densities": ["gmm", "vamp"]}
+"""What differs from params.yaml: half of its epochs, and the two densities that are quick to fit."""
+SHARED = ("data", "judges")
+
+
+def settings(model: str, seed: int) -> dict[str, Any]:
+    """The settings of a run, as params.yaml has them."""
+    tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    for section, changes in CHANGES.items():
+        tree[section] = tree[section] | changes if isinstance(changes, dict) else changes
+    tree["seed"], tree["vae"]["model"] = seed, model
+    return tree
+
+
+def project(folder: Path, tree: dict[str, Any]) -> Params:
+    """A folder with these settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(tree, file)
+    return load_params(folder / "params.yaml")
+
+
+def prepare(model: str, seed: int) -> tuple[Params, Path]:
+    """The project of a run; the data and judges of a seed are made once."""
+    from pipelines.judge import judge
+    from pipelines.prepare import prepare as make_data
+
+    common = WORK / f"seed-{seed}"
+    params = project(common, settings(model, seed))
+    if not (common / "artefacts/data/test").exists():
+        make_data(params, common)
+    if not (common / "artefacts/judges").exists():
+        judge(params, common)
+    folder = WORK / f"{model}-{seed}"
+    params = project(folder, settings(model, seed))
+    for name in SHARED:
+        if not (folder / "artefacts" / name).exists():
+            shutil.copytree(common / "artefacts" / name, folder / "artefacts" / name)
+    return params, folder
+
+
+def run(model: str, seed: int) -> dict[str, Any]:
+    """Train, encode, fit, draw and score; the scores."""
+    from pipelines.encode import encode
+    from pipelines.evaluate import evaluate
+    from pipelines.fit import fit
+    from pipelines.generate import generate
+    from pipelines.reference import reference
+    from pipelines.train import load_autoencoder, train
+
+    params, folder = prepare(model, seed)
+    whole = not any((folder / name).exists() for name in (".postprior/checkpoints", "artefacts/autoencoder"))
+    start = time.perf_counter()
+    if not (folder / "artefacts/autoencoder").exists():
+        train(params, folder)
+    seconds = time.perf_counter() - start
+    encode(params, folder)
+    reference(params, folder)
+    for name in params.densities:
+        fit(name, params, folder)
+        generate(name, params, folder)
+        evaluate(name, params, folder)
+    metrics = folder / "results/metrics"
+    rows = {
+        name: read_json(metrics / f"{name}.json") for name in ("normal", "reconstruction", *params.densities)
+    }
+    own = read_json(metrics / "autoencoder.json")
+    epochs = len((folder / "results/training.csv").read_text().splitlines()) - 1
+    autoencoder, _ = load_autoencoder(folder / "artefacts/autoencoder")
+    return {
+        "model": model,
+        "seed": seed,
+        "options": params.vae.chosen,
+        "changes": CHANGES,
+        "parameters": sum(parameter.numel() for parameter in autoencoder.parameters()),
+        "seconds_per_epoch": seconds / epochs if whole else None,  # a resumed run has timed a part
+        "conditional_coherence": {
+            size: score["value"] for size, score in own["conditional_coherence"].items()
+        },
+        "log_evidence": own.get("log_evidence", {}).get("value"),
+        "rows": {
+            name: {score: row[score]["value"] for score in ("joint_coherence", "frechet_distance")}
+            | {
+                "joint_coherence_low": row["joint_coherence"]["low"],
+                "joint_coherence_high": row["joint_coherence"]["high"],
+            }
+            for name, row in rows.items()
+        },
+    }
+
+
+def best(result: dict[str, Any]) -> str:
+    """The density of a run with the highest joint coherence."""
+    return max(CHANGES["densities"], key=lambda name: result["rows"][name]["joint_coherence"])
+
+
+def gap(result: dict[str, Any]) -> float | None:
+    """Part of the way from the prior's joint coherence to the reconstructions' that the best density goes."""
+    floor, reached, aim = (
+        result["rows"][name]["joint_coherence"] for name in ("normal", best(result), "reconstruction")
+    )
+    return (reached - floor) / (aim - floor) if aim - floor > 0.05 else None
+
+
+def shown(values: list[float | None], digits: int) -> str:
+    """Mean, and standard deviation where there are several."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean = f"{statistics.mean(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+
+
+def line(results: list[dict[str, Any]]) -> str:
+    """The row of a model's runs."""
+    columns = [f"`{results[0]['model']}`", str(len(results))]
+    for size in results[0]["conditional_coherence"]:
+        columns.append(shown([r["conditional_coherence"][size] for r in results], 3))
+    for score, digits in (("joint_coherence", 3), ("frechet_distance", 1)):
+        columns.append(shown([r["rows"]["normal"][score] for r in results], digits))
+        columns.append(shown([r["rows"][best(r)][score] for r in results], digits))
+        columns.append(shown([r["rows"]["reconstruction"][score] for r in results], digits))
+    columns += [
+        ", ".join(dict.fromkeys(best(r) for r in results)),
+        shown([gap(r) for r in results], 2),
+        shown([r["log_evidence"] for r in results], 0),
+        shown([r["seconds_per_epoch"] for r in results], 1),
+        f"{results[0]['parameters'] / 1e6:.2f}",
+    ]
+    return "| " + " | ".join(columns) + " |"
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """docs/zoo.md."""
+    from stage1_vae import MODELS
+
+    names = [name for name in MODELS if any(r["model"] == name for r in results)]
+    heads = ["model", "seeds", "1", "2", "3", "4"]
+    heads += [
+        f"{score} {row}" for score in ("joint", "Frechet") for row in ("normal", "density", "reconstruction")
+    ]
+    heads += ["density", "gap closed", "log p(x)", "s an epoch", "M parameters"]
+    table = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    table += [line([r for r in results if r["model"] == name]) for name in names]
+    notes = PAGE.read_text().split("<!-- notes -->", 1)[1] if PAGE.exists() else "\n"
+    return INTRODUCTION + "\n".join(table) + "\n\n<!-- notes -->" + notes
+
+
+INTRODUCTION = """# The zoo
+
+Every model on `digits`, written by `make zoo` from the files in `benchmarks/zoo`: the settings of `params.yaml` with
+20 epochs instead of 40 (a model of two phases shares them), 5,000 tuples of five 3 × 16 × 16 images, batches of 128.
+`SEEDS=3 make zoo` repeats each model with other data, judges and initial parameters: mean ± standard deviation.
+
+Columns 1 to 4 are conditional coherence by the number of observed modalities. `joint` is the share of samples whose
+five digits agree, `Frechet` the distance in the judges' features, of draws from the model's own prior (`normal`), from
+the better of two fitted densities (by this joint coherence, which favours it a little), and of decoded codes of
+held-out samples (`reconstruction`, what a density aims at).
+`gap closed` is the density's way from `normal` to `reconstruction` in joint coherence, left out where that is less than
+0.05. `log p(x)` is in nats, by importance sampling with 64 draws. Seconds are those of one machine with two cores.
+
+"""
+
+
+def main() -> None:
+    from stage1_vae import MODELS
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
+    parser.add_argument("--seeds", type=int, default=1)
+    given = parser.parse_args()
+    for seed in range(given.seeds):
+        for model in given.models:
+            file = RESULTS / f"{model}-{seed}.json"
+            if not file.exists():
+                write_json(file, run(model, seed))
+                shutil.rmtree(WORK / f"{model}-{seed}")
+            write_text(PAGE, page([read_json(path) for path in sorted(RESULTS.glob("*.json"))]))
+
+
+if __name__ == "__main__":
+    main()
