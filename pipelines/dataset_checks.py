@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.storage import MANIFEST
+from stage1_vae.modalities import support
 
 if TYPE_CHECKING:
     from pipelines.dataset import Dataset
@@ -125,8 +126,11 @@ def _chunks(array: np.ndarray) -> Iterator[slice]:
 
 
 def _check_values(dataset: Dataset, modality: Modality, column: int, path: Path) -> None:
-    """Finite everywhere, and inside the declared range wherever observed."""
+    """Finite everywhere; inside the declared range and possible under the likelihood wherever observed."""
     array, cells = dataset.data[modality.name], dataset.cells.get(modality.name)
+    of = modality.columns or (modality,)
+    supports = [support(each.likelihood, each.classes) for each in of]
+    low, high, whole = (np.array(limits) for limits in zip(*supports, strict=True))  # (J,) columns, or (1,)
     for rows in _chunks(array):
         values = array[rows]
         finite = np.isfinite(values)
@@ -134,19 +138,25 @@ def _check_values(dataset: Dataset, modality: Modality, column: int, path: Path)
             row = rows.start + np.argwhere(~finite)[0, 0]
             remedy = "mark what is missing in mask.npy and fill it with any finite number"
             _fail(path, f"NaN or infinity in row {row}, expected finite numbers", remedy)
-        if modality.range is None:
-            continue
-        low, high = modality.range
-        outside = (values < low) | (values > high)
-        if not outside.any():
-            continue
+        seen = np.ones(1, bool) if cells is None else cells[rows]
         if dataset.mask is not None:
-            outside &= dataset.mask[rows, column].reshape(-1, *[1] * len(modality.shape))
-        if cells is not None:
-            outside &= cells[rows]
-        if outside.any():
-            where = np.argwhere(outside)[0]
-            found = (
-                f"value {values[tuple(where)]:g} in row {rows.start + where[0]} is outside the declared range"
-            )
-            _fail(path, f"{found} {low:g} to {high:g}", "rescale the values or declare their range")
+            seen = seen & dataset.mask[rows, column].reshape(-1, *[1] * len(modality.shape))
+        if modality.range is not None:
+            least, most = modality.range
+            for where in np.argwhere(((values < least) | (values > most)) & seen)[:1]:
+                found = f"value {values[tuple(where)]:g} in row {rows.start + where[0]} is outside the declared range"
+                _fail(path, f"{found} {least:g} to {most:g}", "rescale the values or declare their range")
+        if np.isinf(low).all():
+            continue
+        wrong = (values < low) | (values > high) | (whole & (values != np.rint(values)))
+        for where in np.argwhere(wrong & seen)[:1]:
+            place = where[-1] if modality.columns else 0
+            name = f" of column {modality.columns[place].name}" if modality.columns else ""
+            found = f"value {values[tuple(where)]:g}{name} in row {rows.start + where[0]}"
+            _fail(path, f"{found}, expected {_words(*supports[place])}", "correct the values or the manifest")
+
+
+def _words(low: float, high: float, whole: bool) -> str:
+    """A support in words."""
+    numbers = "whole numbers" if whole else "numbers"
+    return f"{numbers} of at least {low:g}" if np.isinf(high) else f"{numbers} from {low:g} to {high:g}"

@@ -98,7 +98,8 @@ class Generator:
             seed: the same seed gives the same bytes.
             labels: None draws them as the density learned them; n labels ask for these, in their order; counts by label
                 name ask for so many of each, in an order drawn from the seed.
-            values: `mean` of the decoders, or `draws` from their likelihoods; both clipped to the modality's range.
+            values: `mean` of the decoders, or `draws` from their likelihoods; both clipped to the modality's range,
+                counts rounded.
 
         Raises:
             UserError: no rows, unknown labels, or labels asked of a density that has none.
@@ -174,7 +175,7 @@ class Generator:
             yield start, {name: array[:kept] for name, array in data.items()}, labels
 
     def decode(self, z: Any, values: str, generator: Any) -> dict[str, np.ndarray]:
-        """Values of codes (n, D): the decoders' means or draws, clipped to the ranges of the modalities.
+        """Values of codes (n, D): the decoders' means or draws, as data of the modalities may hold them.
 
         The lower levels of a hierarchical model are drawn either way.
         """
@@ -182,5 +183,5 @@ class Generator:
         for modality in self.model.modalities:
             drawn = self.model.decode_one(modality, latents)
             x = drawn.mean if values == "mean" else drawn.rsample((), generator)
-            data[modality.name] = (x if modality.range is None else x.clamp(*modality.range)).numpy()
+            data[modality.name] = modality.admit(x).numpy()
         return data

@@ -24,6 +24,8 @@ def support(likelihood: str, classes: int | None) -> tuple[float, float, bool]:
     """Least and greatest value under a likelihood, and whether its values are whole numbers."""
     if likelihood == "categorical":
         return 0, (classes or 1) - 1, True
+    if likelihood == "bernoulli":
+        return 0, 1, False
     return (0, math.inf, True) if likelihood in COUNTS else (-math.inf, math.inf, False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,15 +18,22 @@ from pipelines.errors import UserError
 from pipelines.metrics.readings import Readings
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.model import seeded
+from stage1_vae.networks import inputs
+from stage1_vae.networks.convolutional import CONVOLUTIONS
 
 BLOCK = 256  # rows read at a time: fixed, so that the bytes of the features never depend on it
+POOLS: dict[int, type[nn.Module]] = {
+    1: nn.AdaptiveAvgPool1d,
+    2: nn.AdaptiveAvgPool2d,
+    3: nn.AdaptiveAvgPool3d,
+}
 SHIFT = 1  # images are trained shifted by up to so many pixels
 
 
 class Judges(nn.Module):
     """One classifier a modality over the same C classes; its last hidden layer is that modality's feature space.
 
-    Inputs are standardised by the moments of the training data, which are part of the state.
+    Inputs are those that encoders read, standardised by the moments of the training data, which are part of the state.
 
     Args:
         modalities: the M modalities, in the order of the dataset.
@@ -40,11 +47,14 @@ class Judges(nn.Module):
     ) -> None:
         super().__init__()
         self.modalities, self.label_names, self.features = tuple(modalities), tuple(label_names), features
+        prepared = {m.name: inputs(m) for m in modalities}
         with seeded(seed):
-            self.bodies = nn.ModuleDict({m.name: BODIES[m.kind](m.shape, features) for m in modalities})
+            self.bodies = nn.ModuleDict({name: body(of.shape, features) for name, of in prepared.items()})
             self.heads = nn.ModuleDict({m.name: nn.Linear(features, self.classes) for m in modalities})
+        self.inputs = nn.ModuleDict(prepared)
         for m in modalities:
-            shape = (m.shape[0], *[1] * (len(m.shape) - 1))  # one moment a channel, or a column
+            channels, *space = prepared[m.name].shape
+            shape = (channels, *[1] * len(space))  # one moment a channel, or a column
             self.register_buffer(f"{m.name}_mean", torch.zeros(shape))
             self.register_buffer(f"{m.name}_deviation", torch.ones(shape))
 
@@ -56,12 +66,14 @@ class Judges(nn.Module):
     def standardise(self, dataset: Dataset) -> None:
         """Take the moments of each modality from the rows where it is observed."""
         for index, m in enumerate(self.modalities):
-            rows, axes = dataset.observed[:, index], (0, *range(2, 1 + len(m.shape)))
+            rows, moments = dataset.observed[:, index], self.get_buffer(f"{m.name}_mean")
+            axes = (0, *range(2, 1 + moments.dim()))
             count, total, square = 1e-12, 0.0, 0.0
             for start in range(0, len(dataset), BLOCK):
                 block = slice(start, start + BLOCK)
-                values = np.asarray(dataset.data[m.name][block][rows[block]], np.float64)
-                count += values.size / m.shape[0]
+                chosen = np.asarray(dataset.data[m.name][block][rows[block]], np.float64)
+                values = self.inputs[m.name](torch.from_numpy(chosen)).numpy()
+                count += values.size / len(moments)
                 total, square = total + values.sum(axes), square + (values**2).sum(axes)
             mean = torch.as_tensor(total / count)
             deviation = (torch.as_tensor(square / count) - mean**2).clamp_min(1e-12).sqrt()
@@ -71,7 +83,8 @@ class Judges(nn.Module):
 
     def forward(self, name: str, values: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F) and logits (B, C) of values (B, *shape) of one modality."""
-        x = (values - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_deviation")
+        x = self.inputs[name](values)
+        x = (x - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_deviation")
         features = self.bodies[name](x)
         return features, self.heads[name](features)
 
@@ -191,27 +204,21 @@ def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     return F.pad(images, [SHIFT] * 4, mode="replicate")[..., row : row + height, column : column + width]
 
 
-def _image_body(shape: tuple[int, ...], features: int) -> nn.Module:
-    """Convolutions of stride 2 down to about 4 × 4, then one hidden layer."""
+def body(shape: tuple[int, ...], features: int) -> nn.Module:
+    """The network up to the features of values (C, *space): two hidden layers where there is no space.
+
+    Else convolutions of stride 2 down to a length of about 4 along each axis, then one hidden layer.
+    """
     channels, *size = shape
+    if not size:
+        return nn.Sequential(nn.Linear(channels, 128), nn.SiLU(), nn.Linear(128, features), nn.SiLU())
+    convolution, pool = CONVOLUTIONS[len(size)], POOLS[len(size)]
     halvings = max(2, math.ceil(math.log2(min(size) / 4)))
     widths = [channels, *(min(32 * 2**level, 128) for level in range(halvings))]
     layers: list[nn.Module] = [
         layer
         for before, after in pairwise(widths)
-        for layer in (nn.Conv2d(before, after, 3, stride=2, padding=1), nn.SiLU())
+        for layer in (convolution(before, after, 3, stride=2, padding=1), nn.SiLU())
     ]
-    layers += [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * widths[-1], features), nn.SiLU()]
+    layers += [pool(4), nn.Flatten(), nn.Linear(4 ** len(size) * widths[-1], features), nn.SiLU()]
     return nn.Sequential(*layers)
-
-
-def _vector_body(shape: tuple[int, ...], features: int) -> nn.Module:
-    """Two hidden layers."""
-    return nn.Sequential(nn.Linear(shape[0], 128), nn.SiLU(), nn.Linear(128, features), nn.SiLU())
-
-
-BODIES: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
-    "image": _image_body,
-    "vector": _vector_body,
-}
-"""Networks up to the features, by kind of modality."""

@@ -38,7 +38,7 @@ FITTING: dict[str, tuple[str, ...]] = {
     "image": ("convolutional", "residual", "dense"),
     "volume": ("convolutional", "residual", "dense"),
     "vector": ("dense",),
-    "sequence": ("residual", "convolutional", "dense"),
+    "sequence": ("convolutional", "residual", "dense"),
     "table": ("dense",),
 }
 """Kind of modality → the networks that fit it, its default first."""
