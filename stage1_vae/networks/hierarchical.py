@@ -1,0 +1,255 @@
+"""Top-down networks of hierarchical models: levels of latents, dense or feature maps.
+
+A level's latents are P positions of C channels, kept as one flat vector of P·C, channels last: a map of H × W is
+P = H·W positions, a dense level has one. The code z_L at the top is always dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+
+from stage1_vae.distributions import Normal
+from stage1_vae.likelihoods import raw_shape
+from stage1_vae.modalities import Modality
+from stage1_vae.networks import decoder, encoder
+from stage1_vae.networks.convolutional import pyramid
+from stage1_vae.networks.dense import DEPTH
+from stage1_vae.networks.inputs import inputs
+
+
+class Step(nn.Module):
+    """One step down: p(z_l | z_{l+1}), and the factors that modalities contribute to the posterior of z_l.
+
+    A factor is read from the context that z_{l+1} gives and the lateral features of the modality; the network is the
+    same for all modalities.
+
+    Args:
+        trunk: network (N, size of z_{l+1}) → (N, P, hidden).
+        positions: number P of positions of z_l.
+        hidden: channels of trunk, context and lateral features at each position.
+        channels: channels C of z_l.
+    """
+
+    def __init__(self, trunk: nn.Module, positions: int, hidden: int, channels: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.to_prior = nn.Linear(hidden, 2 * channels)
+        self.to_context = nn.Linear(hidden, hidden)
+        self.to_factor = nn.Linear(hidden, 2 * channels)
+        self.positions, self.hidden, self.size = positions, hidden, positions * channels
+
+    def prior(self, above: Tensor) -> Normal:
+        """p(z_l | z_{l+1}), batch shape (N,), event (P·C,)."""
+        return flat(self.to_prior(self.trunk(above)))
+
+    def forward(self, above: Tensor) -> tuple[Normal, Tensor]:
+        """The prior, and the context (N, P, hidden) in which factors are read."""
+        hidden = self.trunk(above)
+        return flat(self.to_prior(hidden)), self.to_context(hidden)
+
+    def factor(self, context: Tensor, lateral: Tensor) -> Normal:
+        """Factors of modalities with lateral features (N, P, hidden), one for each context."""
+        return flat(self.to_factor(relu(context + lateral)))
+
+
+def flat(raw: Tensor) -> Normal:
+    """Normal with event (P·C,) from a network's output (…, P, 2·C)."""
+    q = Normal.from_raw(raw)
+    return Normal(q.loc.flatten(-2), q.scale.flatten(-2))
+
+
+class Hierarchy(NamedTuple):
+    """The networks of L levels: encoders (B, *shape) → (B, 2·D + all lateral features from the top down), the L − 1
+    steps from the top down, and decoders (B, size of z_1) → (B, *shape)."""
+
+    encoders: nn.ModuleDict
+    steps: list[Step]
+    decoders: nn.ModuleDict
+
+
+def hierarchy(
+    modalities: Sequence[Modality],
+    latent: int,
+    width: int,
+    levels: int,
+    channels: int,
+    networks: Mapping[str, str],
+) -> Hierarchy:
+    """Networks of `levels` ≥ 2 levels: maps where every modality is an image, dense levels of D latents otherwise.
+
+    Modalities that name networks of their own get dense levels too.
+    """
+    if all(m.kind == "image" for m in modalities) and not networks:
+        return of_maps(modalities, latent, width, levels, channels)
+    hidden, below = DEPTH * width, levels - 1
+    return Hierarchy(
+        nn.ModuleDict(
+            {m.name: encoder(m, 2 * latent + below * hidden, width, networks.get(m.name)) for m in modalities}
+        ),
+        [Step(dense_trunk(latent, hidden), 1, hidden, latent) for _ in range(below)],
+        nn.ModuleDict({m.name: decoder(m, latent, width, networks.get(m.name)) for m in modalities}),
+    )
+
+
+def dense_trunk(above: int, hidden: int) -> nn.Module:
+    """(N, above) → (N, 1, hidden)."""
+    return nn.Sequential(
+        nn.Linear(above, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Unflatten(1, (1, hidden)),
+    )
+
+
+def of_maps(modalities: Sequence[Modality], latent: int, width: int, levels: int, channels: int) -> Hierarchy:
+    """Networks whose levels below the top are maps of `channels` channels on grids that the images share.
+
+    The grids are those of an image of the largest height and the largest width, halved and halved again; z_{L−1} lies
+    on the coarsest, every further level on the next finer one, and on the half-sized one when they run out. Images of
+    other sizes are resized on their way in and out.
+    """
+    grids = pyramid((1, max(m.shape[1] for m in modalities), max(m.shape[2] for m in modalities)))
+    used = [max(1, len(grids) - 1 - step) for step in range(levels - 1)]  # index of each step's grid
+    steps, above = [], None
+    for index in used:
+        hidden, grid = width * 2 ** (index - 1), grids[index]
+        trunk = ConvolutionalTrunk(latent if above is None else (channels, *above), grid, hidden)
+        steps.append(Step(trunk, grid[0] * grid[1], hidden, channels))
+        above = grid
+    return Hierarchy(
+        nn.ModuleDict({m.name: pyramid_encoder(m, grids, used, latent, width) for m in modalities}),
+        steps,
+        nn.ModuleDict(
+            {m.name: PyramidDecoder(raw_shape(m), grids[: used[-1] + 1], channels, width) for m in modalities}
+        ),
+    )
+
+
+def pyramid_encoder(
+    modality: Modality, grids: Sequence[tuple[int, ...]], used: Sequence[int], latent: int, width: int
+) -> nn.Module:
+    """A pyramid's encoder behind what prepares the values of its modality."""
+    prepared = inputs(modality)
+    body = PyramidEncoder(prepared.shape, grids, used, latent, width)
+    return body if prepared.trivial else nn.Sequential(prepared, body)
+
+
+def as_map(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(N, H·W·C), channels last, as (N, C, H, W) in the memory format of that name: no copy."""
+    channels, height, width = shape
+    return values.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+
+
+def as_positions(values: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H·W, C)."""
+    return values.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class ConvolutionalTrunk(nn.Module):
+    """z_{l+1} → (N, H·W, hidden): from a dense code, from a map of the same grid, or from one of half its size.
+
+    Args:
+        above: size of a dense z_{l+1}, or (channels, height, width) of a map.
+        grid: height and width of z_l.
+        hidden: channels of the output.
+    """
+
+    def __init__(self, above: int | tuple[int, ...], grid: tuple[int, ...], hidden: int) -> None:
+        super().__init__()
+        first: nn.Module
+        if isinstance(above, int):
+            self.above = (hidden, *grid)
+            first = nn.Identity()
+            self.head: nn.Module = nn.Linear(above, hidden * grid[0] * grid[1])
+        else:
+            self.above, self.head = above, nn.Identity()
+            channels, *coarse = above
+            odd = (grid[0] % 2, grid[1] % 2)
+            first = (
+                nn.Conv2d(channels, hidden, 3, 1, 1)
+                if tuple(coarse) == grid
+                else nn.ConvTranspose2d(channels, hidden, 4, 2, 1, output_padding=odd)
+            )
+        layers = nn.Sequential(first, nn.ReLU(), nn.Conv2d(hidden, hidden, 3, 1, 1), nn.ReLU())
+        self.convolutions = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, above: Tensor) -> Tensor:
+        """(N, size of z_{l+1}) → (N, H·W, hidden)."""
+        return as_positions(self.convolutions(as_map(self.head(above), self.above)))
+
+
+class PyramidEncoder(nn.Module):
+    """Images (B, C, H, W) → (B, 2·D + laterals): the code's raw posterior, then the features of each step, top down.
+
+    Convolutions of stride 2 whose channels double; a linear map at each position makes a step's lateral features.
+
+    Args:
+        shape: shape of an image.
+        grids: heights and widths from the image down.
+        used: index of the grid of each step, from the top down.
+        latent: dimension D of the code.
+        width: channels of the first convolution.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        grids: Sequence[tuple[int, ...]],
+        used: Sequence[int],
+        latent: int,
+        width: int,
+    ) -> None:
+        super().__init__()
+        self.size, self.used = grids[0], tuple(used)
+        channels = [shape[0], *(width * 2**level for level in range(len(grids) - 1))]
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inputs, outputs, 4, 2, 1), nn.ReLU())
+            for inputs, outputs in pairwise(channels)
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head = nn.Linear(channels[-1] * grids[-1][0] * grids[-1][1], 2 * latent)
+        self.laterals = nn.ModuleList(nn.Linear(channels[index], channels[index]) for index in used)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, 2·D + laterals)."""
+        maps = [resized(x, self.size).contiguous(memory_format=torch.channels_last)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        parts = [
+            lateral(as_positions(maps[index]))
+            for lateral, index in zip(self.laterals, self.used, strict=True)
+        ]
+        return torch.cat(
+            [part.flatten(1) for part in (self.head(as_positions(maps[-1]).flatten(1)), *parts)], 1
+        )
+
+
+class PyramidDecoder(nn.Module):
+    """z_1 (B, H·W·C) → images: one convolution on its grid, then transposed ones up to the image."""
+
+    def __init__(
+        self, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]], channels: int, width: int
+    ) -> None:
+        super().__init__()
+        self.size, self.map = tuple(shape[1:]), (channels, *grids[-1])
+        hidden = [*(width * 2**level for level in reversed(range(len(grids) - 1))), shape[0]]
+        layers: list[nn.Module] = [nn.Conv2d(channels, hidden[0], 3, 1, 1)]
+        for (before, after), grid in zip(pairwise(hidden), reversed(grids[:-1]), strict=True):
+            odd = (grid[0] % 2, grid[1] % 2)
+            layers += [nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd)]
+        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, H·W·C) → (B, C, H, W)."""
+        return resized(self.convolutions(as_map(z, self.map)), self.size)
+
+
+def resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Images at another height and width, or as they are."""
+    return images if images.shape[2:] == size else interpolate(images, size, mode="bilinear")
