@@ -14,17 +14,18 @@ def hamiltonian_draws(
     generator: torch.Generator | None,
     *,
     draws: int = 1,
-    warmup: int = 20,
+    warmup: int = 30,
     leapfrogs: int = 5,
     step: float = 0.4,
-    acceptance: float = 0.8,
+    acceptance: float = 0.9,
     run: Tensor | None = None,
 ) -> Tensor:
     """States of Markov chains that leave a density invariant (Neal 2011, arXiv 1206.1901, section 3).
 
-    Each chain moves by itself: it has its own step size, adapted in the warm-up to a given rate of acceptance
-    (Andrieu & Thoms 2008) and jittered so that no trajectory closes on itself, and its noise does not depend on
-    which other chains run. Coordinates should have scales near 1.
+    Each chain moves by itself: its noise does not depend on which other chains run, and its step size is its own,
+    adapted to a given rate of acceptance in the first half of the warm-up (Andrieu & Thoms 2008) and fixed from then
+    on, for a step that follows the chain would bias it. Steps are jittered, so that no trajectory closes on itself and
+    a chain gets into corners too tight for its usual step. Coordinates should have scales near 1.
 
     Args:
         log_density: unnormalised, of the n chains that run: (n, D) → (n,), differentiable.
@@ -48,7 +49,7 @@ def hamiltonian_draws(
     kept = []
     for turn in range(warmup + draws):
         momentum, jitter, uniform = noise.normal(), noise.uniform(), noise.uniform()
-        size = log_step.exp() * (0.8 + 0.4 * jitter)  # (n, 1)
+        size = log_step.exp() * (0.5 + 0.7 * jitter)  # (n, 1)
         there, push, end, end_slope = z, momentum + 0.5 * size * slope, value, slope
         for leap in range(leapfrogs):
             there = there + size * push
@@ -60,9 +61,9 @@ def hamiltonian_draws(
         moved = uniform < chance
         z, slope = torch.where(moved, there, z), torch.where(moved, end_slope, slope)
         value = torch.where(moved[:, 0], end, value)
-        if turn < warmup:
+        if turn < warmup // 2:
             log_step = log_step + (turn + 1) ** -0.6 * (chance - acceptance)
-        else:
+        if turn >= warmup:
             kept.append(z)
     return torch.stack(kept)
 
