@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def train(params: Params, root: Path) -> None:
     data, validation = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation"))
     settings = training.Settings(**params.train.model_dump(), seed=params.seed)
     model = build(params, data)
+    tell_what_is_left_out(model, data)
     checkpoint = Checkpoint.of(root, params, data, validation)
     history, resume = checkpoint.load()
     epochs = training.train(model, data, settings, validation, resume)
@@ -41,7 +43,7 @@ def train(params: Params, root: Path) -> None:
         progress(f"train {params.vae.model}", total, len(history)) as step,
     ):
         run.dataset(root / "artefacts/data/train", data.hash)
-        for epoch in finite(epochs):
+        for epoch in mendable(epochs):
             history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
             checkpoint.save(history, epoch.snapshot)
             run.metrics(epoch.metrics, step=len(history))
@@ -124,11 +126,23 @@ class Checkpoint:
         write_bytes(self.path, save(snapshot.tensors, {"run": json.dumps(where)}))
 
 
-def finite(epochs: Iterator[Epoch]) -> Iterator[Epoch]:
-    """The epochs; a loss that diverges is the user's to mend."""
+def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:
+    """A line on the rows that some phases cannot be trained on."""
+    phases = [phase.name for phase in model.phases() if phase.complete]
+    left_out = int((~data.observed.all(1)).sum())
+    if phases and left_out:
+        print(
+            f"train: {left_out} of {len(data)} rows lack a modality, which a joint encoder cannot read; phase "
+            f"{', '.join(phases)} is trained on the others, and all rows are encoded",
+            file=sys.stderr,
+        )
+
+
+def mendable(epochs: Iterator[Epoch]) -> Iterator[Epoch]:
+    """The epochs; a loss that diverges and rows that a phase cannot use are the user's to mend."""
     try:
         yield from epochs
-    except FloatingPointError as error:
+    except (FloatingPointError, ValueError) as error:
         raise UserError(str(error)) from None
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from pipelines.train import build, load_autoencoder, train
 from stage1_vae import MODELS
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.model import MultimodalVAE
-from stage1_vae.training import Epoch, Settings, generator_for
+from stage1_vae.training import Epoch, Settings, epochs_of, generator_for
 from stage1_vae.training import train as run
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "image", (1, 8, 8), "laplace"))
@@ -54,22 +55,55 @@ SETTINGS = Settings(epochs=4, batch_size=32, learning_rate=3e-3, warmup=2, devic
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(name: str) -> None:
-    whole, data = model(name), Rows()
-    epochs = list(run(whole, data, SETTINGS))
-    resumed = model(name)
-    rest = list(run(resumed, data, SETTINGS, resume=epochs[1].snapshot))
-    assert [epoch.metrics for epoch in rest] == [epoch.metrics for epoch in epochs[2:]]
-    for key, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[key]), key
+def test_a_run_resumed_in_any_phase_ends_with_the_bytes_of_an_uninterrupted_one(name: str) -> None:
+    whole, data, settings = model(name), Rows(), replace(SETTINGS, patience=2)
+    epochs = list(run(whole, data, settings, validation=Rows(40)))
+    count = len(whole.phases())
+    assert {epoch.snapshot.phase for epoch in epochs} == set(range(count))
+    for phase in range(count):
+        place = next(i for i, epoch in enumerate(epochs) if epoch.snapshot.phase == phase)
+        resumed = model(name)
+        rest = list(run(resumed, data, settings, Rows(40), resume=epochs[place].snapshot))
+        assert [epoch.metrics for epoch in rest] == [epoch.metrics for epoch in epochs[place + 1 :]]
+        for key, tensor in whole.state_dict().items():
+            assert torch.equal(tensor, resumed.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_training_lowers_the_held_out_loss(name: str) -> None:
-    epochs: list[Epoch] = list(run(model(name), Rows(), SETTINGS, validation=Rows(60)))
+def test_every_phase_lowers_its_held_out_loss_and_moves_only_what_it_trains(name: str) -> None:
+    settings, trained = replace(SETTINGS, epochs=6), model(name)
+    epochs: list[Epoch] = list(run(trained, Rows(), settings, validation=Rows(60)))
+    for phase in trained.phases():
+        losses = [epoch.metrics["validation_loss"] for epoch in epochs if epoch.phase == phase.name]
+        assert len(losses) == epochs_of(phase, settings)
+        assert losses[-1] < losses[0], phase.name
+    for index, phase in enumerate(trained.phases()):
+        chosen = {id(parameter) for parameter in phase.parameters}
+        inside = [epoch.snapshot.tensors for epoch in epochs if epoch.phase == phase.name]
+        for key, parameter in trained.named_parameters():
+            moved = not torch.equal(inside[0][f"model/{key}"], inside[-1][f"model/{key}"])
+            assert moved <= (id(parameter) in chosen), f"phase {index}: {key}"
+
+
+def test_a_phase_ends_when_its_held_out_loss_no_longer_falls() -> None:
+    patient = replace(SETTINGS, epochs=40, learning_rate=3e-2, patience=2)
+    epochs = list(run(model(), Rows(), patient, validation=Rows(60)))
     losses = [epoch.metrics["validation_loss"] for epoch in epochs]
-    assert losses[-1] < losses[0]
-    assert {"train_loss", "train_reconstruction", "train_kl", "validation_loss"} <= set(epochs[0].metrics)
+    assert len(losses) < 40
+    assert min(losses) == losses[-3]
+
+
+def test_a_joint_encoder_is_trained_on_the_complete_rows() -> None:
+    """What the other rows hold changes nothing, and without complete rows the phase is refused."""
+    models, tables = [model("jmvae"), model("jmvae")], [Rows(), Rows()]
+    tables[1].data["a"][~tables[1].observed.all(1)] = 7.0
+    for each, table in zip(models, tables, strict=True):
+        list(run(each, table, SETTINGS))
+    for key, tensor in models[0].state_dict().items():
+        assert torch.equal(tensor, models[1].state_dict()[key])
+    tables[0].observed[:, 1] = False
+    with pytest.raises(ValueError, match="phase joint: found no row with every modality"):
+        list(run(model("jmvae"), tables[0], SETTINGS))
 
 
 def test_training_leaves_the_global_generator_alone() -> None:
