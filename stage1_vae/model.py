@@ -103,6 +103,8 @@ class MultimodalVAE(nn.Module, ABC):
     experts_family: ClassVar[type[Diagonal]] = Normal
     incomplete: ClassVar[bool] = True
     """Trains on rows that lack modalities in every phase."""
+    tractable: ClassVar[bool] = True
+    """`log_evidence` is there."""
 
     def __init__(
         self,
