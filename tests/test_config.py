@@ -242,7 +242,7 @@ def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_
     ):
         check_model(load(tree, tmp_path))
     tree["vae"]["options"]["nexuss"], tree["vae"]["model"] = {}, "nexuss"
-    with pytest.raises(UserError, match=r"vae\.model: found 'nexuss', which is no model; known: .*mvtcae"):
+    with pytest.raises(UserError, match=r"which is no model \(did you mean nexus\?\); known: .*mvtcae"):
         check_model(load(tree, tmp_path))
     put(tree, "data.digits", {"trian": 10})
     with pytest.raises(UserError, match=r"data\.digits\.trian is not a known key \(did you mean train\?\)"):
