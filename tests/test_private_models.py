@@ -497,6 +497,31 @@ def test_a_missing_modality_has_the_prior_for_its_private_code(kind: type[Multim
     assert (components.loc[..., LATENT : LATENT + 2] != 0).all()
 
 
+def test_the_criterion_of_pruning() -> None:
+    """The authors' penalised entropy: β H[q(c|z)] / log C' − log p(z) / D, over what the rows have."""
+    model, data = build(CMVAE, clusters=5, family="normal", beta=1.7), rows(HOLES)
+    z = model.unimodal(data).shared.rsample((), generator())
+    by_row = []
+    for row in range(ROWS):
+        values = []
+        for m in data.observed[row].nonzero()[:, 0]:
+            membership = model.membership(z[row, m])
+            entropy = -(membership * membership.log()).sum() / math.log(5)
+            values.append(1.7 * entropy - model.shared_prior().log_prob(z[row, m]) / LATENT)
+        by_row.append(torch.stack(values).mean())
+    found = model.prune([data], generator())[5]
+    assert found == pytest.approx(torch.stack(by_row).mean().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [DMVAE, MMVAEPlus, CMVAE])
+def test_every_network_runs_once_a_step(kind: type[MultimodalVAE]) -> None:
+    model, calls = build(kind), []
+    for network in (*model.encoders.values(), *model.decoders.values()):
+        network.register_forward_hook(lambda module, *_: calls.append(module))
+    model.loss(rows(HOLES), generator())
+    assert len(calls) == len(set(calls)) == 6
+
+
 def pruned() -> tuple[MultimodalVAE, Batch]:
     model = build(CMVAE, clusters=5, family="normal")
     data = rows(HOLES)
