@@ -18,8 +18,8 @@ from pipelines.errors import UserError
 from pipelines.metrics.readings import Readings
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.model import seeded
-from stage1_vae.networks import inputs
 from stage1_vae.networks.convolutional import CONVOLUTIONS
+from stage1_vae.networks.inputs import reader
 
 BLOCK = 256  # rows read at a time: fixed, so that the bytes of the features never depend on it
 POOLS: dict[int, type[nn.Module]] = {
@@ -47,7 +47,7 @@ class Judges(nn.Module):
     ) -> None:
         super().__init__()
         self.modalities, self.label_names, self.features = tuple(modalities), tuple(label_names), features
-        prepared = {m.name: inputs(m) for m in modalities}
+        prepared = {m.name: reader(m) for m in modalities}
         with seeded(seed):
             self.bodies = nn.ModuleDict({name: body(of.shape, features) for name, of in prepared.items()})
             self.heads = nn.ModuleDict({m.name: nn.Linear(features, self.classes) for m in modalities})

@@ -1,6 +1,6 @@
 """Encoders and decoders, registered by name, and the user's own.
 
-Every one is called as `Network(shape, features, width)`. An encoder takes (B, *shape), what `inputs` makes of the
+Every one is called as `Network(shape, features, width)`. An encoder takes (B, *shape), what `reader` makes of the
 values (classes one-hot, counts as logarithms), to (B, features). A decoder takes (B, features) to (B, *shape), the raw
 numbers that the likelihood reads, unconstrained.
 
@@ -23,7 +23,7 @@ from stage1_vae.networks.convolutional import (
     ResidualEncoder,
 )
 from stage1_vae.networks.dense import DenseDecoder, DenseEncoder
-from stage1_vae.networks.inputs import inputs
+from stage1_vae.networks.inputs import reader
 
 Pair = tuple[type[nn.Module], type[nn.Module]]
 
@@ -46,7 +46,7 @@ FITTING: dict[str, tuple[str, ...]] = {
 
 def encoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
     """Network (B, *modality.shape) → (B, features); `network` as this module says, or None for the kind's default."""
-    prepared = inputs(modality)
+    prepared = reader(modality)
     body = pair(modality, network)[0](prepared.shape, features, width)
     return body if prepared.trivial and prepared.shape == modality.shape else nn.Sequential(prepared, body)
 

@@ -1,4 +1,7 @@
-"""Values as encoders and judges read them: classes one-hot, counts as logarithms. No module here has parameters."""
+"""Values as encoders and judges read them: classes one-hot, counts as logarithms. No module here has parameters.
+
+The one-hot of K classes is times √K: its mean square is 1, like that of standardised values, whatever their number.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from torch import Tensor, nn
 from stage1_vae.modalities import COUNTS, Modality
 
 
-def inputs(modality: Modality) -> Values | Table:
+def reader(modality: Modality) -> Values | Table:
     """The module (B, *shape) → (B, *module.shape) that prepares the values of a modality."""
     return Table(modality) if modality.columns else Values(modality)
 
@@ -37,7 +40,7 @@ class Values(nn.Module):
             x = x.clamp_min(0).log1p()
         if self.classes is not None:
             levels = torch.arange(self.classes, device=x.device).view(-1, *[1] * (x.dim() - 1))
-            x = (x.unsqueeze(1) == levels).to(x.dtype)  # (B, K, *modality.shape)
+            x = (x.unsqueeze(1) == levels).to(x.dtype) * self.classes**0.5  # (B, K, *modality.shape)
         return x.reshape(len(x), *self.shape)
 
 
@@ -50,6 +53,7 @@ class Table(nn.Module):
     counts: Tensor
     column: Tensor
     level: Tensor
+    height: Tensor
 
     def __init__(self, modality: Modality) -> None:
         super().__init__()
@@ -64,10 +68,12 @@ class Table(nn.Module):
             ("level", [k for _, k in classes]),
         ):
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
+        heights = torch.tensor([(modality.columns[place].classes or 1) ** 0.5 for place, _ in classes])
+        self.register_buffer("height", heights, persistent=False)
         self.shape = (len(plain) + len(counts) + len(classes),)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, J) → (B, Σ_j K_j)."""
         counts = x.index_select(1, self.counts).clamp_min(0).log1p()
-        classes = (x.index_select(1, self.column) == self.level).to(x.dtype)
+        classes = (x.index_select(1, self.column) == self.level).to(x.dtype) * self.height
         return torch.cat([x.index_select(1, self.plain), counts, classes], 1)
