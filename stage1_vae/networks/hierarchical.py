@@ -20,7 +20,7 @@ from stage1_vae.modalities import Modality
 from stage1_vae.networks import decoder, encoder
 from stage1_vae.networks.convolutional import pyramid
 from stage1_vae.networks.dense import DEPTH
-from stage1_vae.networks.inputs import inputs
+from stage1_vae.networks.inputs import reader
 
 
 class Step(nn.Module):
@@ -136,7 +136,7 @@ def pyramid_encoder(
     modality: Modality, grids: Sequence[tuple[int, ...]], used: Sequence[int], latent: int, width: int
 ) -> nn.Module:
     """A pyramid's encoder behind what prepares the values of its modality."""
-    prepared = inputs(modality)
+    prepared = reader(modality)
     body = PyramidEncoder(prepared.shape, grids, used, latent, width)
     return body if prepared.trivial else nn.Sequential(prepared, body)
 
