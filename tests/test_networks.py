@@ -251,6 +251,23 @@ def test_a_model_of_every_kind_of_modality_is_rebuilt_from_its_state() -> None:
     assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_takes_every_kind_of_modality(name: str) -> None:
+    model = MODELS[name](MODALITIES.values(), latent=6, width=3, seed=1)
+    x = {m.name: values(m, 4) for m in MODALITIES.values()}
+    observed = torch.ones(4, len(x), dtype=torch.bool)
+    if model.incomplete:
+        observed[0, ::2] = observed[1, 1::2] = False
+    generator = torch.Generator().manual_seed(0)
+    for phase in model.phases():
+        loss = phase.objective(Batch(x, observed), generator, 1.0).per_sample
+        loss.mean().backward()
+        assert loss.isfinite().all()
+    decoded = model.decode(model.prior().rsample((3,), generator), generator)
+    for m in MODALITIES.values():
+        assert decoded[m.name].rsample((), generator).shape == decoded[m.name].mean.shape == (3, *m.shape)
+
+
 @pytest.mark.parametrize("network", ["convolutional", "residual", "dense"])
 def test_networks_of_sequences_learn_their_tokens(network: str) -> None:
     """Sentences of four words out of eight, each of six tokens, told apart from a code of sixteen numbers."""
