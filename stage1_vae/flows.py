@@ -71,25 +71,13 @@ class ConditionalFlow(nn.Module):
     def forward(self, normal: Normal) -> FlowPosterior:
         """The densities around normals of batch shape (B,)."""
         given = self.context(torch.cat([normal.loc, normal.scale.log()], -1))  # (B, blocks·H)
-        return FlowPosterior(self, normal, given.unflatten(-1, (len(self.couplings), -1)))
+        maps = [(unpermuted(mixer), mixer.linear.bias, mixer.linear.logabsdet()) for mixer in self.mixers]
+        return FlowPosterior(self, maps, normal, given.unflatten(-1, (len(self.couplings), -1)))
 
-    def to_base(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Base points u of standardised codes (n, D) given contexts (n, blocks, H), and log |du/dz| (n,)."""
-        total = z.new_zeros(len(z))
-        for index, (mixer, coupling) in enumerate(zip(self.mixers, self.couplings, strict=True)):
-            z, linear = mixer.inverse(
-                z
-            )  # the direction without a triangular solve: densities are asked for most
-            z, log_det = coupling.inverse(z, context[:, index])
-            total = total + linear + log_det
-        return z, total
 
-    def to_codes(self, u: Tensor, context: Tensor) -> Tensor:
-        """Standardised codes of base points (n, D)."""
-        for index in reversed(range(len(self.couplings))):
-            u, _ = self.couplings[index](u, context[:, index])
-            u, _ = self.mixers[index](u)
-        return u
+def unpermuted(mixer: Any) -> Tensor:
+    """The matrix W (D, D) of the linear map that takes codes towards the base: x → W x + b."""
+    return mixer.linear.weight()[:, mixer.permutation._inverse_permutation]
 
 
 class FlowPosterior:
@@ -97,26 +85,41 @@ class FlowPosterior:
 
     Args:
         flow: the layers.
+        maps: matrix, offset and log-determinant of each linear map, made once for all points.
         normal: what the densities are built around.
         context: (B, blocks, H).
     """
 
-    def __init__(self, flow: ConditionalFlow, normal: Normal, context: Tensor) -> None:
-        self.flow, self.normal, self.context = flow, normal, context
+    def __init__(
+        self,
+        flow: ConditionalFlow,
+        maps: list[tuple[Tensor, Tensor, Tensor]],
+        normal: Normal,
+        context: Tensor,
+    ) -> None:
+        self.flow, self.maps, self.normal, self.context = flow, maps, normal, context
 
     def __getitem__(self, index: Tensor) -> FlowPosterior:
         """The densities at `index` of the batch."""
-        return FlowPosterior(self.flow, self.normal[index], self.context[index])
+        return FlowPosterior(self.flow, self.maps, self.normal[index], self.context[index])
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of one point each, (B, D) → (B,)."""
-        u, log_det = self.flow.to_base((z - self.normal.loc) / self.normal.scale, self.context)
-        standard = Normal(torch.zeros_like(u[:1]), u.new_ones(1))
-        return standard.log_prob(u) + log_det - self.normal.scale.log().sum(-1)
+        u = (z - self.normal.loc) / self.normal.scale
+        total = -self.normal.scale.log().sum(-1)
+        for index, (coupling, (matrix, offset, linear)) in enumerate(
+            zip(self.flow.couplings, self.maps, strict=True)
+        ):
+            u, log_det = coupling.inverse(nn.functional.linear(u, matrix, offset), self.context[:, index])
+            total = total + linear + log_det
+        return Normal(torch.zeros_like(u[:1]), u.new_ones(1)).log_prob(u) + total
 
     def push(self, u: Tensor) -> Tensor:
         """The codes that standard normal noise (B, D) becomes."""
-        return self.normal.loc + self.normal.scale * self.flow.to_codes(u, self.context)
+        for index in reversed(range(len(self.maps))):
+            u, _ = self.flow.couplings[index](u, self.context[:, index])
+            u, _ = self.flow.mixers[index](u)
+        return self.normal.loc + self.normal.scale * u
 
 
 class FlowMixture:
@@ -138,6 +141,11 @@ class FlowMixture:
     def __getitem__(self, index: Any) -> FlowMixture:
         """The mixtures at `index` of the batch dimensions."""
         return FlowMixture(self.joint, self.flows, self.chosen[index], self.rows[index])
+
+    def at(self, where: Tensor) -> FlowMixture:
+        """The mixtures of the n entries marked in `where` (*shape, …) bool, batch shape (n,)."""
+        chosen, rows = self.chosen.expand(*where.shape, -1), self.rows.expand(where.shape)
+        return FlowMixture(self.joint, self.flows, chosen[where], rows[where])
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of points (*shape, …, D): (*shape, …)."""
@@ -185,6 +193,8 @@ class FlowProduct:
     CLIP = 6.0
     CHAINS = 8
     """Most chains an entry; where more draws are asked for, some are successive states of one."""
+    CANDIDATES = 16
+    """Draws of the experts among which the start of a chain is chosen."""
 
     def __init__(self, experts: FlowMixture, prior: Diagonal, metric: Normal) -> None:
         self.experts, self.prior, self.metric = experts, prior, metric
@@ -210,7 +220,7 @@ class FlowProduct:
             target = self.target(run)
             moved = hamiltonian_draws(
                 lambda v: target(loc + scale * v),
-                (z[0] - self.metric.loc) / self.metric.scale,
+                (self.start(run, generator) - self.metric.loc) / self.metric.scale,
                 generator,
                 draws=states,
                 run=run,
@@ -218,13 +228,22 @@ class FlowProduct:
             z[:, run] = loc + scale * moved
         return z.flatten(0, 1)[:count].reshape(*shape, *z.shape[2:])
 
+    def start(self, run: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draws of the experts, each one of several by the ratio of the densities (Rubin 1988): (chains, …, D)."""
+        z = self.experts.rsample((self.CANDIDATES, len(run)), generator)
+        uniform = torch.rand(z.shape[:-1], generator=generator, dtype=z.dtype, device=z.device)
+        every = run.expand(z.shape[:-1])
+        ratio = self.target(every)(z[every]) - self.experts.at(every).log_prob(z[every])
+        keys = -(-uniform.log()).log()  # Gumbel noise: the largest sum with log-weights is a draw by weight
+        keys[every] += ratio
+        return z.take_along_dim(keys.argmax(0)[None, ..., None], 0)[0]
+
     def target(self, run: Tensor) -> Callable[[Tensor], Tensor]:
         """Log-density (n, D) → (n,), up to a constant, of the n entries marked in `run` (*shape, …) bool."""
-        chosen = self.experts.chosen.expand(*run.shape, -1)[run]  # (n, M)
-        rows = self.experts.rows.expand(run.shape)[run]
-        places = [column.nonzero()[:, 0] for column in chosen.T]
-        flows = [q[rows[place]] for place, q in zip(places, self.experts.flows, strict=True)]
-        times = chosen.sum(-1) - 1
+        experts = self.experts.at(run)
+        places = [column.nonzero()[:, 0] for column in experts.chosen.T]
+        flows = [q[experts.rows[place]] for place, q in zip(places, experts.flows, strict=True)]
+        times = experts.chosen.sum(-1) - 1
 
         def log_density(z: Tensor) -> Tensor:
             total = -times * self.prior.log_prob(z.clamp(-self.CLIP, self.CLIP))

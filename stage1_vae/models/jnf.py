@@ -163,9 +163,9 @@ def total_correlation(one: Tensor, other: Tensor, ridge: float = 1e-3) -> Tensor
     """
     one, other = (values.double() - values.double().mean(0) for values in (one, other))
     degrees = max(len(one) - 1, 1)
-    eye = torch.eye(one.shape[1], dtype=one.dtype, device=one.device)
     root, other_root = (
-        torch.linalg.cholesky(values.T @ values / degrees + ridge * eye) for values in (one, other)
+        torch.linalg.cholesky(values.T @ values / degrees + ridge * torch.eye(values.shape[1]).to(values))
+        for values in (one, other)
     )
     half = torch.linalg.solve_triangular(root, one.T @ other / degrees, upper=False)
     return torch.linalg.svdvals(torch.linalg.solve_triangular(other_root, half.T, upper=False)).sum()
