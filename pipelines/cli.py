@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,9 @@ def _one_line_errors() -> Iterator[None]:
 def _load(path: Path) -> tuple[Params, Path]:
     from pipelines.config import load_params
 
-    return load_params(path), path.resolve().parent
+    root = path.resolve().parent
+    sys.path.append(str(root))  # networks of the user's own, by import path, may lie in the project
+    return load_params(path), root
 
 
 def _function(module: str, name: str) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,10 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
         raise UserError(
             f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior"
         )
-    return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
+    try:
+        return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 class Checkpoint:
@@ -101,6 +104,7 @@ class Checkpoint:
             params.model_dump(include={"seed", "vae", "train"}),
             [split.hash for split in data],
             [(str(path.relative_to(code)), file_hash(path)) for path in sorted(code.rglob("*.py"))],
+            [file_hash(path) for path in own_code(params.vae.networks.values())],
         ]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         return cls(root / ".postprior/checkpoints" / f"{key}.safetensors")
@@ -136,6 +140,20 @@ def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:
             f"{', '.join(phases)} is trained on the others, and all rows are encoded",
             file=sys.stderr,
         )
+
+
+def own_code(networks: Iterable[str]) -> list[Path]:
+    """The files of the user's own networks, named by import paths, each package.module:Name."""
+    from importlib.util import find_spec
+
+    paths = [
+        path.partition(":")[0].strip()
+        for network in networks
+        if ":" in network
+        for path in network.split(",")
+    ]
+    specs = [find_spec(name) for name in sorted(set(paths))]
+    return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
 
 
 def mendable(epochs: Iterator[Epoch]) -> Iterator[Epoch]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stage1_vae.bounds import importance_bound
 from stage1_vae.distributions import LOG_SCALE, Block, Diagonal, Mixture, Normal, side_by_side
-from stage1_vae.likelihoods import LIKELIHOODS, Likelihood, likelihood
+from stage1_vae.likelihoods import LIKELIHOODS, SCALED, Likelihood, likelihood
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.networks import decoder, encoder
 
@@ -125,7 +125,9 @@ class MultimodalVAE(nn.Module, ABC):
         self.likelihood_scale, self.rescaling, self.private = likelihood_scale, rescaling, private
         self.networks = dict(networks or {})
         names = [m.name for m in self.modalities]
-        self.scales = Scales(by_name("likelihood_scale", likelihood_scale, names, 0.1))
+        scaled = [m.name for m in self.modalities if m.likelihood in SCALED]
+        scales = by_name("likelihood_scale", likelihood_scale, names, 0.1)
+        self.scales = Scales({name: scales[name] for name in scaled})
         self.weights = rescaling_weights(rescaling, self.modalities)
         sizes = by_name("private", private, names, 0)
         self.blocks = tuple(Block(f"w_{name}", (size,), name) for name, size in sizes.items() if size)
@@ -355,7 +357,10 @@ class Scales(nn.Module):
         )
 
     def __getitem__(self, name: str) -> Any:
-        return self.log_scale[name].clamp(*LOG_SCALE).exp() if name in self.log_scale else self.given[name]
+        """The scale of a modality; that of one whose likelihood has none is never read."""
+        if name in self.log_scale:
+            return self.log_scale[name].clamp(*LOG_SCALE).exp()
+        return self.given.get(name, self.START)
 
 
 def check_modalities(modalities: Sequence[Modality]) -> None:

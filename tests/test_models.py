@@ -319,6 +319,48 @@ def test_impossible_modalities_are_refused(arguments: tuple[Any, ...], message: 
         Modality(*arguments)
 
 
+def test_scales_are_numbers_learned_or_by_modality() -> None:
+    """A modality whose likelihood has no scale gets no parameter."""
+    learned = build("mvtcae", likelihood_scale="learned")
+    assert set(learned.scales.log_scale) == {"a", "b"}
+    some = build("mvtcae", likelihood_scale={"a": "learned", "b": 0.5})
+    assert set(some.scales.log_scale) == {"a"}
+    assert some.decode_one(MODALITIES[1], torch.zeros(1, LATENT).double()).scale == 0.5
+    some.loss(data(), generator()).per_sample.mean().backward()
+    assert some.scales.log_scale["a"].grad != 0
+    for scale, message in (
+        ("free", "likelihood_scale of a: found 'free', expected a number above 0 or learned"),
+        ({"z": 1.0}, "likelihood_scale: found 'z', expected modalities: a, b, c"),
+        ({"a": -1.0}, "likelihood_scale: found -1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build("mvtcae", likelihood_scale=scale)
+
+
+def test_rescaling_weighs_the_likelihoods_of_the_objective_and_not_the_evidence() -> None:
+    plain, weighed = (build("mvtcae", rescaling=given) for given in (None, {"b": 3.0}))
+    z, wanted = torch.zeros(ROWS, 1, LATENT).double(), torch.ones(ROWS, 1, 3, dtype=torch.bool)
+    expected = plain.log_likelihood(z, data(), wanted) * torch.tensor([1.0, 3.0, 1.0]).double()
+    torch.testing.assert_close(weighed.log_likelihood(z, data(), wanted), expected)
+    torch.testing.assert_close(
+        weighed.log_evidence(data(), generator(), 4), plain.log_evidence(data(), generator(), 4)
+    )
+    assert build("mvtcae", rescaling="dimensions").weights == [32.0, 1.0, 19.2]
+    with pytest.raises(ValueError, match="rescaling: found 'size', expected none, dimensions"):
+        build("mvtcae", rescaling="size")
+
+
+def test_log_scales_are_clamped_whatever_a_network_says() -> None:
+    """Neither a collapse to a point nor an overflow."""
+    for name in MODELS:
+        model = build(name)
+        batch = data()
+        batch.data["a"].mul_(1e8)
+        q = model.encode(batch, generator())
+        assert bool(q.components.scale.isfinite().all())
+        assert float(q.components.scale[q.weights > 0].detach().min()) > 0
+
+
 def test_models_refuse_impossible_modalities() -> None:
     vector = Modality("a", "vector", (3,), "normal")
     for modalities, message in (

@@ -158,6 +158,38 @@ def test_a_killed_stage_ends_with_the_same_bytes(trained: tuple[Path, Params], t
     assert hashes[0][1].count("\n") == 7
 
 
+OWN = """
+from torch import nn
+
+class Encoder(nn.Sequential):
+    def __init__(self, shape, features, width):
+        super().__init__(nn.Flatten(), nn.Linear(768, features))
+
+class Decoder(nn.Sequential):
+    def __init__(self, shape, features, width):
+        super().__init__(nn.Linear(features, 768), nn.Unflatten(1, tuple(shape)))
+"""
+
+
+def test_the_user_s_own_networks_are_found_in_the_project(
+    trained: tuple[Path, Params], tmp_path: Path
+) -> None:
+    """By the command line, which resumes no checkpoint of other code; a path that leads nowhere is one sentence."""
+    own = {"m0": "networks_of_mine:Encoder,networks_of_mine:Decoder"}
+    params = write_params(tmp_path, small(vae__networks=own, train__epochs=1))
+    shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "train"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert "network of modality m0: 'networks_of_mine:Encoder' cannot be imported" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    (tmp_path / "networks_of_mine.py").write_text(OWN)
+    subprocess.run(command, cwd=tmp_path, check=True)
+    artefact = load_artefact(tmp_path / "artefacts/autoencoder", "autoencoder")
+    assert artefact.tensors["encoders.m0.1.weight"].shape == (8, 768)
+    assert artefact.manifest["options"]["networks"] == params.vae.networks
+
+
 def test_the_artefact_rebuilds_the_model(trained: tuple[Path, Params]) -> None:
     root, params = trained
     autoencoder, artefact = load_autoencoder(root / "artefacts/autoencoder")
