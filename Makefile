@@ -5,6 +5,7 @@ PYTHON ?= python3
 PORT ?= 5000
 BIN := .venv/bin
 READY := .venv/.ready
+RIVAL := .venv-multivae
 
 export DVC_NO_ANALYTICS := 1
 export GOMP_SPINCOUNT ?= 10000
@@ -12,10 +13,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow ui lint bench zoo clean
+.PHONY: help setup demo test test-slow ui lint bench bench-multivae zoo clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with the locked dependencies (PYTHON=python3.12 picks an interpreter)
 
@@ -46,6 +47,19 @@ lint: $(READY) ## style and types
 
 bench: $(READY) ## a training step over the bare network passes that it needs
 	$(BIN)/python benchmarks/step.py
+
+bench-multivae: $(RIVAL)/.ready ## the speed of training beside that of the library MultiVae, in an environment of its own
+	$(RIVAL)/bin/python benchmarks/against_multivae.py
+
+# What MultiVae declares and training does not import (imageio, torchmetrics, a backport of dataclasses) stays away.
+# torchvision comes without its dependencies too: any build of it will do for the torch at hand.
+$(RIVAL)/.ready: constraints.txt
+	@echo "Installing into $(RIVAL): torch, normflows, this package, and multivae 1.0.3 with pythae, torchvision and what they import"
+	$(PYTHON) -m venv $(RIVAL)
+	$(RIVAL)/bin/python -m pip install --quiet -c constraints.txt \
+		torch normflows cloudpickle matplotlib nltk numpy pandas pillow pydantic scikit-learn scipy tqdm
+	$(RIVAL)/bin/python -m pip install --quiet --no-deps multivae==1.0.3 pythae==0.1.2 torchvision==0.28.0 -e .
+	@touch $@
 
 zoo: $(READY) ## train and score every model with one budget, for hours; docs/zoo.md (SEEDS=3 repeats each)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)

@@ -1,0 +1,250 @@
+"""The speed of training beside that of MultiVae 1.0.3 (package `multivae`), model by model.
+
+Both libraries train the same networks: each model is built here, and MultiVae's from copies of its networks. A step
+is forward, loss, backward and optimiser on one batch of five 3 × 28 × 28 modalities, with codes of 64 numbers, of
+which 32 are private where a model has private spaces. The steps of the two libraries alternate in one process, so
+that a slow minute of the machine slows both; medians are compared, and written to multivae.csv.
+`make bench-multivae` makes the environment that MultiVae needs.
+
+    .venv-multivae/bin/python benchmarks/against_multivae.py [--rounds 20] [--threads 2] [MODEL …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:  # it was built for another torch, and lacks operators that its own import wants
+    for operator in ("nms", "qnms"):
+        schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        torch.library.define(f"torchvision::{operator}", schema)
+import multivae.models
+from multivae.data.datasets.base import MultimodalBaseDataset
+from multivae.models.nn.base_architectures import BaseJointEncoder, BaseMultilatentEncoder
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn.base_architectures import BaseDecoder
+from pythae.models.normalizing_flows.maf import MAF, MAFConfig
+
+from stage1_vae import MODELS
+from stage1_vae.modalities import Batch, Modality
+from stage1_vae.model import MultimodalVAE
+from stage1_vae.networks.hierarchical import as_map, as_positions
+
+MODALITIES = tuple(Modality(f"m{index}", "image", (3, 28, 28), "laplace", (0, 1)) for index in range(5))
+NAMES = [modality.name for modality in MODALITIES]
+ROWS, SCALE = 128, 0.1
+SECONDS = 120.0  # for one comparison: slow models get fewer rounds, but three at least
+LATE = 1000  # an epoch after every warm-up of MultiVae: full divergences, the second of two phases
+FEATURES, RECONSTRUCTION, POSTERIOR = ("embedding",), ("reconstruction",), ("embedding", "log_covariance")
+WITH_PRIVATE = ("embedding", "style_embedding", "log_covariance", "style_log_covariance")
+RESULTS = Path(__file__).with_name("multivae.csv")
+LINE = "{:10} {:8} {:>8} {:>9} {:>6} {:>7}"
+COLUMNS = "model", "variant", "ours_samples_per_s", "multivae_samples_per_s", "ratio", "rounds", "threads"
+
+
+class Network(BaseMultilatentEncoder, BaseJointEncoder, BaseDecoder):
+    """What ours computes as any network of MultiVae's, its output split into what that calls `names`, or bare."""
+
+    def __init__(self, names: tuple[str, ...], function: Callable[..., Tensor], *modules: nn.Module) -> None:
+        super().__init__()
+        self.names, self.function, self.parts = names, function, nn.ModuleList(modules)
+
+    def forward(self, x: Any) -> ModelOutput | Tensor:
+        output = self.function(x, *self.parts)
+        pieces = output.chunk(len(self.names), -1) if len(self.names) > 1 else (output,)
+        return ModelOutput(zip(self.names, pieces, strict=True)) if self.names else output
+
+
+def wrapped(names: tuple[str, ...], networks: nn.ModuleDict) -> dict[str, Network]:
+    return {name: Network(names, network) for name, network in networks.items()}
+
+
+def flat(model: Any) -> dict[str, Any]:
+    """Networks of a model with one encoder and one decoder a modality."""
+    read = WITH_PRIVATE if model.private else POSTERIOR
+    return {"encoders": wrapped(read, model.encoders), "decoders": wrapped(RECONSTRUCTION, model.decoders)}
+
+
+def joint(model: Any) -> dict[str, Any]:
+    """A joint encoder too."""
+    return {**flat(model), "joint_encoder": Network(POSTERIOR, model.joint)}
+
+
+def flows(model: Any) -> dict[str, Any]:
+    """Flows of as many blocks and units as ours: MultiVae's read no encoder, so that ours cannot serve."""
+    size = {"n_made_blocks": model.flow_blocks, "hidden_size": model.flow_hidden}
+    each = {name: MAF(MAFConfig(input_dim=(model.latent,), **size)) for name in NAMES}
+    return {**joint(model), "flows": each}
+
+
+def nexus(model: Any) -> dict[str, Any]:
+    """Both levels of Nexus."""
+    return {
+        **flat(model),
+        "top_encoders": wrapped(FEATURES, model.messages),
+        "joint_encoder": Network(POSTERIOR, model.listener),
+        "top_decoders": wrapped(RECONSTRUCTION, model.rebuilders),
+    }
+
+
+def hierarchical(model: Any) -> dict[str, Any]:
+    """The blocks of MHVAE, whose levels MultiVae counts from the bottom."""
+
+    def above(z: Tensor, trunk: nn.Module) -> Tensor:
+        return trunk.convolutions(as_map(trunk.head(z.flatten(1)), trunk.above))
+
+    def factor(x: Tensor, step: nn.Module, lateral: nn.Module) -> Tensor:
+        context, own = (as_positions(part) for part in x.chunk(2, 1))
+        return step.to_factor(torch.relu(step.to_context(context) + lateral(own)))
+
+    blocks, steps = defaultdict[str, Any](dict), list(reversed(model.steps))
+    for name, encoder in model.encoders.items():
+        deepest, *_, first = encoder.used  # stages up to the skips
+        code = Network(POSTERIOR, lambda x, head: head(as_positions(x).flatten(1)), encoder.head)
+        factors = zip(steps, reversed(encoder.laterals), strict=True)
+        blocks["encoders"][name] = Network(FEATURES, nn.Sequential(*encoder.stages[:first]))
+        blocks["bottom_up_blocks"][name] = [*encoder.stages[first:deepest], code]
+        blocks["posterior_blocks"][name] = [Network(POSTERIOR, factor, *pair) for pair in factors]
+        blocks["decoders"][name] = Network(RECONSTRUCTION, nn.Sequential(nn.Flatten(), model.decoders[name]))
+    priors = [Network(POSTERIOR, lambda x, head: head(as_positions(x)), step.to_prior) for step in steps]
+    trunks = [Network((), above, step.trunk) for step in steps]
+    return {**blocks, "top_down_blocks": trunks, "prior_blocks": priors}
+
+
+class Case(NamedTuple):
+    """A model in both libraries."""
+
+    name: str  # its key in MODELS
+    theirs: str  # its class in MultiVae
+    ours: Mapping[str, Any] = MappingProxyType({"latent": 64})  # options of our model
+    config: Mapping[str, Any] = MappingProxyType({})  # options of MultiVae's
+    networks: Callable[[Any], dict[str, Any]] = flat  # our model → what MultiVae's is built from
+    variant: str = ""
+
+
+HALVES = {"latent": 32, "private": 32}
+ELBO, ELBO_THEIRS = {"draws": 1, "estimator": "iwae"}, {"K": 1, "loss": "iwae_looser"}
+DREG, DREG_THEIRS = {"draws": 10, "estimator": "dreg"}, {"K": 10, "loss": "dreg_looser"}
+OWN, EACH_OWN = {"modalities_specific_dim": 32}, {"modalities_specific_dim": dict.fromkeys(NAMES, 32)}
+NORMAL = {**OWN, **ELBO_THEIRS, "prior_and_posterior_dist": "normal", "number_of_clusters": 10}
+BOTTOM = {"modalities_specific_dim": dict.fromkeys(NAMES, 64), "dropout_rate": 0.2}
+CASES = (
+    # No random subsets: MultiVae draws them from larger sizes, so that it would decode more.
+    Case("mvae", "MVAE", {"latent": 64, "subsets": 0}, {"k": 0}),
+    Case("mmvae", "MMVAE", {"latent": 64, **DREG}, DREG_THEIRS, variant="K=10"),
+    Case("mopoe", "MoPoE"),
+    Case("mvtcae", "MVTCAE"),
+    Case("crmvae", "CRMVAE"),
+    Case("dmvae", "DMVAE", HALVES, EACH_OWN),
+    Case("mmvaeplus", "MMVAEPlus", {**HALVES, **ELBO}, {**OWN, **ELBO_THEIRS}, variant="K=1"),
+    Case("mmvaeplus", "MMVAEPlus", {**HALVES, **DREG}, {**OWN, **DREG_THEIRS}, variant="K=10"),
+    Case("cmvae", "CMVAE", {**HALVES, **ELBO, "clusters": 10}, NORMAL, variant="K=1"),
+    Case("nexus", "Nexus", {"latent": 64, "bottom": 64, "dropout": 0.2}, BOTTOM, nexus),
+    # Every subset, which is MultiVae's only choice; ours draws two a row by default.
+    Case("mhvae", "MHVAE", {"latent": 64, "levels": 3, "subsets": 31}, {"n_latent": 3}, hierarchical),
+    Case("jmvae", "JMVAE", networks=joint),
+    Case("jnf", "JNF", networks=flows),
+    Case("telbo", "TELBO", networks=joint),
+)
+
+
+def optimised(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """A training step on a loss."""
+    optimizer = torch.optim.AdamW(parameters, 1e-4, fused=True)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    return run
+
+
+def their_model(case: Case, model: MultimodalVAE) -> nn.Module:
+    """MultiVae's model of a case, on copies of our networks."""
+    config = getattr(multivae.models, f"{case.theirs}Config")(
+        n_modalities=len(NAMES),
+        latent_dim=model.latent,
+        input_dims={m.name: m.shape for m in MODALITIES},
+        decoders_dist=dict.fromkeys(NAMES, "laplace"),
+        decoder_dist_params={name: {"scale": SCALE} for name in NAMES},
+        **case.config,
+    )
+    return getattr(multivae.models, case.theirs)(config, **case.networks(copy.deepcopy(model)))
+
+
+def seconds(action: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def in_turns(ours: Callable[[], None], theirs: Callable[[], None], rounds: int) -> list[tuple[float, float]]:
+    """Seconds of steps taken in turns; the first two of each, which build what is kept, do not count."""
+    cost = [seconds(ours) + seconds(theirs) for _ in range(2)][-1]
+    return [(seconds(ours), seconds(theirs)) for _ in range(max(3, min(rounds, int(SECONDS / cost))))]
+
+
+def compare(case: Case, batch: Batch, rounds: int) -> Iterator[tuple[str, ...]]:
+    """A row of results for each phase of the model."""
+    model = MODELS[case.name](MODALITIES, likelihood_scale=SCALE, **case.ours)
+    inputs, phases, other = MultimodalBaseDataset(batch.data), model.phases(), their_model(case, model)
+    generator = torch.Generator().manual_seed(0)
+    for number, phase in enumerate(phases, 1):
+        epoch = LATE if number == len(phases) else 1
+        model.requires_grad_(False)  # as the training loop freezes what a phase leaves alone
+        nn.ParameterList(phase.parameters).requires_grad_(True)
+        loss = partial(phase.objective, batch, generator, 1.0)
+        ours = optimised(phase.parameters, lambda loss=loss: loss().per_sample.mean())
+        theirs = optimised(list(other.parameters()), lambda epoch=epoch: other(inputs, epoch=epoch).loss)
+        times = in_turns(ours, theirs, rounds)
+        mine, yours = (ROWS / statistics.median(column) for column in zip(*times, strict=True))
+        variant = case.variant if len(phases) == 1 else f"phase {number}"
+        counts = (str(len(times)), str(torch.get_num_threads()))
+        yield case.name, variant, f"{mine:.1f}", f"{yours:.1f}", f"{mine / yours:.2f}", *counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training speed beside MultiVae's.")
+    names = list(dict.fromkeys(case.name for case in CASES))
+    parser.add_argument("models", nargs="*", default=names, metavar="MODEL")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    if unknown := set(given.models) - set(names):
+        parser.error(f"models: found {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
+    torch.set_num_threads(given.threads)
+    generator = torch.Generator().manual_seed(0)
+    data = {m.name: torch.rand(ROWS, *m.shape, generator=generator) for m in MODALITIES}
+    batch = Batch(data, torch.ones(ROWS, len(MODALITIES), dtype=torch.bool))
+    print(f"{given.threads} threads, {ROWS} rows a step, samples a second")
+    print(LINE.format("model", "variant", "ours", "MultiVae", "ratio", "rounds"))
+    rows = [COLUMNS]
+    for case in (case for case in CASES if case.name in given.models):
+        if case.name not in MODELS:
+            print(f"{case.name:10} skipped: not in MODELS")
+            continue
+        for row in compare(case, batch, given.rounds):
+            print(LINE.format(*row), flush=True)
+            rows.append(row)
+            RESULTS.write_text("".join(",".join(line) + "\n" for line in rows))
+    ratios = [[float(row[4]) for row in rows[1:] if row[0] == name] for name in names]
+    if means := [statistics.geometric_mean(values) for values in ratios if values]:
+        print(f"geometric mean over {len(means)} models: {statistics.geometric_mean(means):.2f}")
+
+
+if __name__ == "__main__":
+    main()
