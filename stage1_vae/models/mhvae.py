@@ -18,33 +18,35 @@ from stage1_vae.networks.hierarchical import Step, hierarchy
 
 @dataclass(frozen=True)
 class Level:
-    """One level of a descent: its posterior and prior given the level above, and a draw of the posterior."""
+    """One level of a descent: posterior and prior given the levels above, a draw of the posterior, and the state."""
 
     posterior: Normal
     prior: Normal
     z: Tensor
+    state: Tensor
 
 
 class MHVAE(MultimodalVAE):
     """Multi-modal hierarchical VAE (Dorent et al. 2023, arXiv 2309.08747).
 
-    p(z) = p(z_L) Π_{l<L} p(z_l | z_{l+1}), decoders read z_1, and every level's posterior is the product, normalised,
+    p(z) = p(z_L) Π_{l<L} p(z_l | z_>l), and every level's posterior is the product, normalised,
 
-        q(z_L | x_S) ∝ p(z_L) Π_{m∈S} q_m(z_L),    q(z_l | x_S, z_>l) ∝ p(z_l | z_{l+1}) Π_{m∈S} q_m(z_l | z_{l+1}).
+        q(z_L | x_S) ∝ p(z_L) Π_{m∈S} q_m(z_L),    q(z_l | x_S, z_>l) ∝ p(z_l | z_>l) Π_{m∈S} q_m(z_l | z_>l).
 
     The objective is the mean over the non-empty subsets S of what a row has of
 
-        ELBO_S = E_{q(z|x_S)} [Σ_m log p(x_m | z_1) − β Σ_l KL(q(z_l | x_S, z_>l) ‖ p(z_l | z_{l+1}))],
+        ELBO_S = E_{q(z|x_S)} [Σ_m log p(x_m | z) − β Σ_l KL(q(z_l | x_S, z_>l) ‖ p(z_l | z_>l))],
 
     a bound on the evidence of the whole row at β = 1: every subset reconstructs all modalities of the row, as in the
     authors' code. That code runs all subsets of its two modalities; here `subsets` of them are drawn a row and step,
     spread evenly over their numbers: their mean estimates that of all without bias (and is it, when there are as
     many). The product is that of densities, by precisions; the authors' code adds inverse standard deviations
-    instead. Its adversarial loss is left out.
+    instead. Levels and decoders read all latents above them, through a state to which every level adds; in that code
+    they read the nearest latent alone. Its adversarial loss is left out.
 
     The code is z_L, a vector. Where every modality is an image the levels below are feature maps, z_{L−1} on the
-    coarsest grid; elsewhere all levels are vectors of `latent` dimensions. With one level this is a VAE whose
-    posterior is a product of experts with the prior.
+    coarsest grid; elsewhere all levels are vectors of `latent` dimensions. With one level this is a VAE whose posterior
+    is a product of experts with the prior.
 
     Args:
         levels: L.
@@ -89,45 +91,49 @@ class MHVAE(MultimodalVAE):
         """A posterior draw of every level from the top down, batch shape (B, S), given each subset (B, S, M)."""
         outputs = torch.stack(self.outputs(batch), 1)  # (B, M, ·)
         q = self.aggregate(self.top(outputs), subsets)
-        levels = [Level(q, self.shared_prior(), q.rsample((), generator))]
+        z = q.rsample((), generator)
+        levels = [Level(q, self.shared_prior(), z, z)]
         laterals = outputs[..., 2 * self.latent :].split([s.positions * s.hidden for s in self.steps], -1)
         for step, lateral in zip(self.steps, laterals, strict=True):
-            q, prior = self.refine(step, levels[-1].z, lateral, subsets)
-            levels.append(Level(q, prior, q.rsample((), generator)))
+            levels.append(self.refine(step, levels[-1].state, lateral, subsets, generator))
         return levels
 
-    def refine(self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor) -> tuple[Normal, Normal]:
-        """q(z_l | x_S, z_>l) and p(z_l | z_{l+1}), batch shape (B, S), for z_{l+1} (B, S, ·), features (B, M, ·)."""
+    def refine(
+        self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor, generator: torch.Generator
+    ) -> Level:
+        """The level below a state (B, S, ·), given lateral features (B, M, ·)."""
         rows, count, modalities = subsets.shape
-        prior, context = step(above.flatten(0, 1))  # (B·S,)
+        prior, hidden = step(above.flatten(0, 1))  # (B·S,)
         row, subset, modality = subsets.nonzero(
             as_tuple=True
-        )  # factors of the modalities in their subset alone
+        )  # factors exist for modalities of the subset alone
         # Not by indexing, whose gradient adds up in any order on several threads.
-        context = context.index_select(0, row * count + subset)
+        context = step.context(hidden).index_select(0, row * count + subset)
         features = lateral.flatten(0, 1).index_select(0, row * modalities + modality)
         factor = step.factor(context, features.unflatten(-1, (step.positions, step.hidden)))
         p = Normal(prior.loc.unflatten(0, (rows, count)), prior.scale.unflatten(0, (rows, count)))
         precision = factor.scale.pow(-2)
         total = p.scale.pow(-2) + scatter(precision, subsets).sum(2)  # (B, S, P·C)
         moment = p.loc * p.scale.pow(-2) + scatter(precision * factor.loc, subsets).sum(2)
-        return Normal(moment / total, total.rsqrt()), p
+        q = Normal(moment / total, total.rsqrt())
+        z = q.rsample((), generator)
+        return Level(q, p, z, step.state(hidden, z.flatten(0, 1)).unflatten(0, (rows, count)))
 
     def descend(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        latents = z.flatten(0, -2)
+        state = z.flatten(0, -2)
         for step in self.steps:
-            prior = step.prior(latents)
-            latents = prior.loc if generator is None else prior.rsample((), generator)
-        return latents.unflatten(0, z.shape[:-1])
+            prior, hidden = step(state)
+            state = step.state(hidden, prior.loc if generator is None else prior.rsample((), generator))
+        return state.unflatten(0, z.shape[:-1])
 
     def infer(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> Tensor:
-        return self.walk(batch, restrict(batch, subsets), generator)[-1].z
+        return self.walk(batch, restrict(batch, subsets), generator)[-1].state
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, S, M)
         levels = self.walk(batch, subsets, generator)
         wanted = batch.observed.unsqueeze(1).expand_as(subsets)
-        likelihood = self.log_likelihood(levels[-1].z, batch, wanted).sum(-1).mean(-1)
+        likelihood = self.log_likelihood(levels[-1].state, batch, wanted).sum(-1).mean(-1)
         divergences = [kl_divergence(level.posterior, level.prior).mean(-1) for level in levels]
         divergence = torch.stack(divergences).sum(0)
         terms = {"reconstruction": -likelihood, "kl": divergence, "kl_top": divergences[0]}
@@ -147,11 +153,11 @@ class MHVAE(MultimodalVAE):
     def log_evidence(self, batch: Batch, generator: torch.Generator, draws: int = 64) -> Tensor:
         """log p(x_S) of what each row has, by importance sampling of all levels from their posterior: (B,).
 
-        log 1/K Σ_k p(x_S | z_1) Π_l p(z_l | z_{l+1}) / q(z_l | x_S, z_>l), the levels drawn from the top down.
+        log 1/K Σ_k p(x_S | z) Π_l p(z_l | z_>l) / q(z_l | x_S, z_>l), the levels drawn from the top down.
         """
         observed = batch.observed.unsqueeze(1).expand(-1, draws, -1)  # (B, K, M)
         levels = self.walk(batch, observed, generator)
-        log_weights = self.log_prob(levels[-1].z, batch, observed).sum(-1)
+        log_weights = self.log_prob(levels[-1].state, batch, observed).sum(-1)
         for level in levels:
             log_weights = log_weights + level.prior.log_prob(level.z) - level.posterior.log_prob(level.z)
         return importance_bound(log_weights, -1)

@@ -6,6 +6,7 @@ P = H·W positions, a dense level has one. The code z_L at the top is always den
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -22,17 +23,26 @@ from stage1_vae.networks.convolutional import pyramid
 from stage1_vae.networks.dense import DEPTH
 from stage1_vae.networks.inputs import reader
 
+PRIOR_START, FACTOR_START = -2.0, 1.0
+"""Log-scales below the top before training: narrow priors and wide factors, so that the code alone speaks at first.
+
+Levels that start open take over what the code should say: on digits its divergence then fell to 0.0 nats in the first
+epochs and stayed there, with these it rose to 8 and more.
+"""
+
 
 class Step(nn.Module):
-    """One step down: p(z_l | z_{l+1}), and the factors that modalities contribute to the posterior of z_l.
+    """One step down: p(z_l | z_>l), the factors that modalities contribute to the posterior of z_l, and the new state.
 
-    A factor is read from the context that z_{l+1} gives and the lateral features of the modality; the network is the
-    same for all modalities.
+    The state is what lower levels and decoders read of all latents above them: z_L at the top, then at every level
+    features of the state above to which z_l is added, so that no level stands between a higher one and the data. A
+    factor is read from the context that the features give and the lateral features of the modality, by the same
+    network for all modalities.
 
     Args:
-        trunk: network (N, size of z_{l+1}) → (N, P, hidden).
+        trunk: network (N, size of the state above) → (N, P, hidden).
         positions: number P of positions of z_l.
-        hidden: channels of trunk, context and lateral features at each position.
+        hidden: channels of features, context and lateral features at each position.
         channels: channels C of z_l.
     """
 
@@ -40,22 +50,25 @@ class Step(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.to_prior = nn.Linear(hidden, 2 * channels)
-        self.to_context = nn.Linear(hidden, hidden)
+        self.context = nn.Linear(hidden, hidden)
         self.to_factor = nn.Linear(hidden, 2 * channels)
+        self.to_state = nn.Linear(channels, hidden)
+        for head, start in ((self.to_prior, PRIOR_START), (self.to_factor, FACTOR_START)):
+            nn.init.constant_(head.bias[channels:], start)
         self.positions, self.hidden, self.size = positions, hidden, positions * channels
 
-    def prior(self, above: Tensor) -> Normal:
-        """p(z_l | z_{l+1}), batch shape (N,), event (P·C,)."""
-        return flat(self.to_prior(self.trunk(above)))
-
     def forward(self, above: Tensor) -> tuple[Normal, Tensor]:
-        """The prior, and the context (N, P, hidden) in which factors are read."""
-        hidden = self.trunk(above)
-        return flat(self.to_prior(hidden)), self.to_context(hidden)
+        """p(z_l | z_>l), batch shape (N,), event (P·C,), and the features (N, P, hidden), given the state above."""
+        features = self.trunk(above)
+        return flat(self.to_prior(features)), features
 
     def factor(self, context: Tensor, lateral: Tensor) -> Normal:
         """Factors of modalities with lateral features (N, P, hidden), one for each context."""
         return flat(self.to_factor(relu(context + lateral)))
+
+    def state(self, features: Tensor, z: Tensor) -> Tensor:
+        """The state (N, P·hidden) below, given z_l (N, P·C)."""
+        return (features + self.to_state(z.unflatten(-1, (self.positions, -1)))).flatten(1)
 
 
 def flat(raw: Tensor) -> Normal:
@@ -66,7 +79,7 @@ def flat(raw: Tensor) -> Normal:
 
 class Hierarchy(NamedTuple):
     """The networks of L levels: encoders (B, *shape) → (B, 2·D + all lateral features from the top down), the L − 1
-    steps from the top down, and decoders (B, size of z_1) → (B, *shape)."""
+    steps from the top down, and decoders (B, size of the last state) → (B, *shape)."""
 
     encoders: nn.ModuleDict
     steps: list[Step]
@@ -92,8 +105,8 @@ def hierarchy(
         nn.ModuleDict(
             {m.name: encoder(m, 2 * latent + below * hidden, width, networks.get(m.name)) for m in modalities}
         ),
-        [Step(dense_trunk(latent, hidden), 1, hidden, latent) for _ in range(below)],
-        nn.ModuleDict({m.name: decoder(m, latent, width, networks.get(m.name)) for m in modalities}),
+        [Step(dense_trunk(hidden if level else latent, hidden), 1, hidden, latent) for level in range(below)],
+        nn.ModuleDict({m.name: decoder(m, hidden, width, networks.get(m.name)) for m in modalities}),
     )
 
 
@@ -117,17 +130,17 @@ def of_maps(modalities: Sequence[Modality], latent: int, width: int, levels: int
     """
     grids = pyramid((1, max(m.shape[1] for m in modalities), max(m.shape[2] for m in modalities)))
     used = [max(1, len(grids) - 1 - step) for step in range(levels - 1)]  # index of each step's grid
-    steps, above = [], None
+    steps: list[Step] = []
+    above: int | tuple[int, ...] = latent
     for index in used:
         hidden, grid = width * 2 ** (index - 1), grids[index]
-        trunk = ConvolutionalTrunk(latent if above is None else (channels, *above), grid, hidden)
-        steps.append(Step(trunk, grid[0] * grid[1], hidden, channels))
-        above = grid
+        steps.append(Step(ConvolutionalTrunk(above, grid, hidden), math.prod(grid), hidden, channels))
+        above = (hidden, *grid)
     return Hierarchy(
         nn.ModuleDict({m.name: pyramid_encoder(m, grids, used, latent, width) for m in modalities}),
         steps,
         nn.ModuleDict(
-            {m.name: PyramidDecoder(raw_shape(m), grids[: used[-1] + 1], channels, width) for m in modalities}
+            {m.name: PyramidDecoder(raw_shape(m), grids[: used[-1] + 1], width) for m in modalities}
         ),
     )
 
@@ -153,10 +166,10 @@ def as_positions(values: Tensor) -> Tensor:
 
 
 class ConvolutionalTrunk(nn.Module):
-    """z_{l+1} → (N, H·W, hidden): from a dense code, from a map of the same grid, or from one of half its size.
+    """The state above → (N, H·W, hidden): a dense code, a map of the same grid, or one of half its size.
 
     Args:
-        above: size of a dense z_{l+1}, or (channels, height, width) of a map.
+        above: size of a dense state, or (channels, height, width) of a map.
         grid: height and width of z_l.
         hidden: channels of the output.
     """
@@ -181,7 +194,7 @@ class ConvolutionalTrunk(nn.Module):
         self.convolutions = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, above: Tensor) -> Tensor:
-        """(N, size of z_{l+1}) → (N, H·W, hidden)."""
+        """(N, size of the state above) → (N, H·W, hidden)."""
         return as_positions(self.convolutions(as_map(self.head(above), self.above)))
 
 
@@ -231,23 +244,21 @@ class PyramidEncoder(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """z_1 (B, H·W·C) → images: one convolution on its grid, then transposed ones up to the image."""
+    """The last state (B, H·W·hidden) → images: one convolution on its grid, then transposed ones up to the image."""
 
-    def __init__(
-        self, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]], channels: int, width: int
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]], width: int) -> None:
         super().__init__()
-        self.size, self.map = tuple(shape[1:]), (channels, *grids[-1])
-        hidden = [*(width * 2**level for level in reversed(range(len(grids) - 1))), shape[0]]
-        layers: list[nn.Module] = [nn.Conv2d(channels, hidden[0], 3, 1, 1)]
-        for (before, after), grid in zip(pairwise(hidden), reversed(grids[:-1]), strict=True):
+        channels = [*(width * 2**level for level in reversed(range(len(grids) - 1))), shape[0]]
+        self.size, self.map = tuple(shape[1:]), (channels[0], *grids[-1])
+        layers: list[nn.Module] = [nn.Conv2d(channels[0], channels[0], 3, 1, 1)]
+        for (before, after), grid in zip(pairwise(channels), reversed(grids[:-1]), strict=True):
             odd = (grid[0] % 2, grid[1] % 2)
             layers += [nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd)]
         self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(B, H·W·C) → (B, C, H, W)."""
-        return resized(self.convolutions(as_map(z, self.map)), self.size)
+    def forward(self, state: Tensor) -> Tensor:
+        """(B, H·W·hidden) → (B, C, H, W)."""
+        return resized(self.convolutions(as_map(state, self.map)), self.size)
 
 
 def resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
