@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stage1_vae.distributions import Diagonal, Normal, choose, strata, uniforms
 from stage1_vae.hmc import hamiltonian_draws
+from stage1_vae.joint import divided_product
 
 
 class Coupling(nf.flows.Flow):
@@ -121,6 +122,12 @@ class FlowPosterior:
             u, _ = self.flow.mixers[index](u)
         return self.normal.loc + self.normal.scale * u
 
+    def rsample(self, draws: int, generator: torch.Generator | None = None) -> Tensor:
+        """Reparameterised draws, (K, B, D)."""
+        noise = Normal.noise((draws, *self.normal.loc.shape), self.normal.loc, generator)
+        rows = torch.arange(noise.shape[1], device=noise.device).repeat(draws)
+        return self[rows].push(noise.flatten(0, 1)).reshape(noise.shape)
+
 
 class FlowMixture:
     """The equal mixture of the flows of what is chosen of a row, or the joint normal where that is everything.
@@ -186,28 +193,29 @@ class FlowProduct:
 
     Args:
         experts: the mixture of what is multiplied, batch shape (…).
-        prior: p, event (D,).
-        metric: normals near the products, batch shape (…), in whose coordinates the chains move.
+        prior: p, normal, event (D,).
     """
 
     CLIP = 6.0
     CHAINS = 8
     """Most chains an entry; where more draws are asked for, some are successive states of one."""
     CANDIDATES = 16
-    """Draws of the experts among which the start of a chain is chosen."""
+    """Points among which the start of a chain is chosen."""
+    MOMENT_DRAWS = 64
 
-    def __init__(self, experts: FlowMixture, prior: Diagonal, metric: Normal) -> None:
-        self.experts, self.prior, self.metric = experts, prior, metric
+    def __init__(self, experts: FlowMixture, prior: Diagonal) -> None:
+        self.experts, self.prior = experts, prior
 
     def __getitem__(self, index: Any) -> FlowProduct:
         """The distributions at `index` of the batch dimensions."""
-        return FlowProduct(self.experts[index], self.prior, self.metric[index])
+        return FlowProduct(self.experts[index], self.prior)
 
     @torch.no_grad()
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws (*shape, …, D), through which no gradient passes.
 
-        Exact where S is one modality or all; elsewhere states of Markov chains that start at draws of the experts.
+        Exact where S is one modality or all; elsewhere states of Markov chains, which move in the coordinates of the
+        product of normals with the flows' moments, and start at draws of it.
         """
         count = math.prod(shape)
         chains = min(count, self.CHAINS)
@@ -216,11 +224,11 @@ class FlowProduct:
         chosen = self.experts.chosen
         run = ((chosen.sum(-1) > 1) & ~chosen.all(-1)).expand(z.shape[1:-1])  # (chains, …)
         if bool(run.any()):
-            loc, scale = (part.expand_as(z[0])[run] for part in (self.metric.loc, self.metric.scale))
-            target = self.target(run)
+            metric, target = self.metric(generator), self.target(run)
+            loc, scale = (part.expand_as(z[0])[run] for part in (metric.loc, metric.scale))
             moved = hamiltonian_draws(
                 lambda v: target(loc + scale * v),
-                (self.start(run, generator) - self.metric.loc) / self.metric.scale,
+                (self.start(metric, run, generator) - metric.loc) / metric.scale,
                 generator,
                 draws=states,
                 run=run,
@@ -228,14 +236,23 @@ class FlowProduct:
             z[:, run] = loc + scale * moved
         return z.flatten(0, 1)[:count].reshape(*shape, *z.shape[2:])
 
-    def start(self, run: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draws of the experts, each one of several by the ratio of the densities (Rubin 1988): (chains, …, D)."""
-        z = self.experts.rsample((self.CANDIDATES, len(run)), generator)
+    def metric(self, generator: torch.Generator | None) -> Normal:
+        """The (guarded) product of normals that have the moments of the flows, batch shape (…)."""
+        draws = torch.stack(
+            [q.rsample(self.MOMENT_DRAWS, generator) for q in self.experts.flows], 2
+        )  # (K, B, M, D)
+        normals = Normal(draws.mean(0), draws.std(0))[self.experts.rows.flatten()]
+        q = divided_product(normals, self.experts.chosen.flatten(0, -2).unsqueeze(1), self.prior)
+        size = (*self.experts.rows.shape, -1)
+        return Normal(q.loc.reshape(size), q.scale.reshape(size))
+
+    def start(self, metric: Normal, run: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draws of the metric, each one of several by the ratio of the densities (Rubin 1988): (chains, …, D)."""
+        z = metric.rsample((self.CANDIDATES, len(run)), generator)
         uniform = torch.rand(z.shape[:-1], generator=generator, dtype=z.dtype, device=z.device)
         every = run.expand(z.shape[:-1])
-        ratio = self.target(every)(z[every]) - self.experts.at(every).log_prob(z[every])
         keys = -(-uniform.log()).log()  # Gumbel noise: the largest sum with log-weights is a draw by weight
-        keys[every] += ratio
+        keys[every] += self.target(every)(z[every]) - metric.log_prob(z)[every]
         return z.take_along_dim(keys.argmax(0)[None, ..., None], 0)[0]
 
     def target(self, run: Tensor) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,7 @@ def hamiltonian_draws(
     generator: torch.Generator | None,
     *,
     draws: int = 1,
-    warmup: int = 30,
+    warmup: int = 60,
     leapfrogs: int = 5,
     step: float = 0.4,
     acceptance: float = 0.9,

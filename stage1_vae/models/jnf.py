@@ -103,7 +103,7 @@ class JNF(JointVAE):
         self.refuse_incomplete(batch)
         with torch.no_grad():
             z = self.joint_posterior(batch).rsample(generator=generator)
-        unlikely = [-q.log_prob(z) for q in self.flow_posteriors(batch)[1]]
+        unlikely = [-q.log_prob(z) for q in self.flow_posteriors(batch)]
         names = [f"log_loss_{m.name}" for m in self.modalities]
         return Loss(torch.stack(unlikely).sum(0), dict(zip(names, unlikely, strict=True)))
 
@@ -116,21 +116,17 @@ class JNF(JointVAE):
         correlation = torch.as_tensor(total).to(embeddings[0].dtype).expand(len(batch))
         return Loss(-correlation, {"correlation": correlation})
 
-    def flow_posteriors(self, batch: Batch) -> tuple[Normal, list[FlowPosterior]]:
-        """q_m(z | x_m) of each modality, batch shape (B,), and the normals around which they are, (B, M).
-
-        Those of rows that lack the modality mean nothing.
-        """
+    def flow_posteriors(self, batch: Batch) -> list[FlowPosterior]:
+        """q_m(z | x_m) of each modality, batch shape (B,). Those of rows that lack it mean nothing."""
         normals = self.unimodal(batch).shared
-        return normals, [self.flows[m.name](normals[:, index]) for index, m in enumerate(self.modalities)]
+        return [self.flows[m.name](normals[:, index]) for index, m in enumerate(self.modalities)]
 
     def given(self, batch: Batch, chosen: Tensor) -> Any:
         if bool(chosen.all()):
             return super().given(batch, chosen)
-        normals, flows = self.flow_posteriors(batch)
         rows = torch.arange(len(batch), device=chosen.device).unsqueeze(1).expand(chosen.shape[:2])
-        experts = FlowMixture(self.joint_posterior(batch), flows, chosen, rows)
-        return FlowProduct(experts, self.shared_prior(), self.aggregate(normals, chosen))
+        experts = FlowMixture(self.joint_posterior(batch), self.flow_posteriors(batch), chosen, rows)
+        return FlowProduct(experts, self.shared_prior())
 
     def encode(self, batch: Batch, generator: torch.Generator, components: int = 32) -> Mixture:
         """The joint normal of complete rows as one component; of the others so many draws, as narrow ones."""
