@@ -55,7 +55,8 @@ class ConditionalFlow(nn.Module):
     """A family of densities on R^D around normals: z = μ + σ·f(u), u ~ N(0, I), where f too depends on (μ, log σ).
 
     Layers alternate a linear map (a fixed permutation and a learned LU factorisation) and a coupling. At first they
-    do little but permute, so that the density is nearly the normal itself. Both directions take one pass.
+    do little but permute, so that the density is nearly the normal itself. Both directions take one pass, in full
+    precision whatever the rest of the model runs in, for a log-density is a sum of many terms.
 
     Args:
         features: D, 2 at least.
@@ -71,9 +72,11 @@ class ConditionalFlow(nn.Module):
 
     def forward(self, normal: Normal) -> FlowPosterior:
         """The densities around normals of batch shape (B,)."""
-        given = self.context(torch.cat([normal.loc, normal.scale.log()], -1))  # (B, blocks·H)
-        maps = [(unpermuted(mixer), mixer.linear.bias, mixer.linear.logabsdet()) for mixer in self.mixers]
-        return FlowPosterior(self, maps, normal, given.unflatten(-1, (len(self.couplings), -1)))
+        loc, scale = (parameter.to(self.context.weight.dtype) for parameter in (normal.loc, normal.scale))
+        with torch.autocast(loc.device.type, enabled=False):
+            given = self.context(torch.cat([loc, scale.log()], -1))  # (B, blocks·H)
+            maps = [(unpermuted(mixer), mixer.linear.bias, mixer.linear.logabsdet()) for mixer in self.mixers]
+        return FlowPosterior(self, maps, Normal(loc, scale), given.unflatten(-1, (len(self.couplings), -1)))
 
 
 def unpermuted(mixer: Any) -> Tensor:
@@ -106,14 +109,16 @@ class FlowPosterior:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of one point each, (B, D) → (B,)."""
-        u = (z - self.normal.loc) / self.normal.scale
-        total = -self.normal.scale.log().sum(-1)
-        for index, (coupling, (matrix, offset, linear)) in enumerate(
-            zip(self.flow.couplings, self.maps, strict=True)
-        ):
-            u, log_det = coupling.inverse(nn.functional.linear(u, matrix, offset), self.context[:, index])
-            total = total + linear + log_det
-        return Normal(torch.zeros_like(u[:1]), u.new_ones(1)).log_prob(u) + total
+        with torch.autocast(z.device.type, enabled=False):
+            u = (z - self.normal.loc) / self.normal.scale
+            total = -self.normal.scale.log().sum(-1)
+            for index, (coupling, (matrix, offset, linear)) in enumerate(
+                zip(self.flow.couplings, self.maps, strict=True)
+            ):
+                u = nn.functional.linear(u, matrix, offset)
+                u, log_det = coupling.inverse(u, self.context[:, index])
+                total = total + linear + log_det
+            return Normal(torch.zeros_like(u[:1]), u.new_ones(1)).log_prob(u) + total
 
     def push(self, u: Tensor) -> Tensor:
         """The codes that standard normal noise (B, D) becomes."""

@@ -113,7 +113,7 @@ class JNF(JointVAE):
         values = [batch.data[m.name] for m in self.modalities]
         embeddings = [network(x) for network, x in zip(self.embeddings(), values, strict=True)]
         total = sum(total_correlation(one, other) for one, other in combinations(embeddings, 2))
-        correlation = torch.as_tensor(total).to(embeddings[0].dtype).expand(len(batch))
+        correlation = torch.as_tensor(total).to(next(self.parameters())).expand(len(batch))
         return Loss(-correlation, {"correlation": correlation})
 
     def flow_posteriors(self, batch: Batch) -> list[FlowPosterior]:
