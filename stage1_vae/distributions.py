@@ -259,10 +259,13 @@ def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Te
 
 
 def choose(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Component of weights (…, C) in which each of the numbers (*shape, …, 1) falls: (*shape, …, 1)."""
+    """Component of weights (…, C) in which each of the numbers (*shape, …, 1) falls: (*shape, …, 1).
+
+    Never one of weight 0, though a number be rounded to 1.
+    """
     cumulative = weights.cumsum(-1)
-    index = (cumulative <= uniform * cumulative[..., -1:]).sum(-1, keepdim=True)
-    return index.clamp_max(cumulative.shape[-1] - 1)
+    below = uniform.clamp_max(1 - torch.finfo(weights.dtype).eps)
+    return (cumulative <= below * cumulative[..., -1:]).sum(-1, keepdim=True)
 
 
 def side_by_side(first: Diagonal | Mixture, second: Diagonal) -> Any:

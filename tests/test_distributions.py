@@ -11,6 +11,7 @@ from stage1_vae.distributions import (
     Mixture,
     Normal,
     all_subsets,
+    choose,
     kl_divergence,
     product_of_experts,
 )
@@ -133,3 +134,22 @@ def test_the_same_generator_gives_the_same_draws_and_the_global_one_is_left_alon
     mixture = Mixture.single(Normal(draw(4, 2), torch.ones(4, 2, dtype=torch.float64)))
     assert torch.equal(mixture.rsample((3,), generator()), mixture.rsample((3,), generator()))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_component_of_weight_0_is_never_chosen() -> None:
+    """Not even by a number that rounding took to 1, nor by one of exactly 0."""
+    weights = torch.tensor([[0.0, 0.3, 0.7, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    for uniform, expected in ((1.0, [2, 1]), (0.0, [1, 1])):
+        assert choose(weights, torch.full((2, 1), uniform)).flatten().tolist() == expected
+    third = torch.full((1, 3), 1 / 3)
+    assert choose(third, torch.ones(1, 1)).item() == 2
+
+
+def test_stratified_draws_have_the_mean_of_the_mixture_and_spread_over_components() -> None:
+    generator = torch.Generator().manual_seed(0)
+    loc = torch.tensor([[[-10.0], [0.0], [10.0]]]).expand(4000, 3, 1)
+    q = Mixture(torch.tensor([0.25, 0.25, 0.5]).expand(4000, 3), Normal(loc, torch.ones_like(loc)))
+    z = q.stratified(4, generator)  # (4, 4000, 1)
+    counts = torch.stack([(z - centre).abs().lt(5).sum(0) for centre in (-10.0, 0.0, 10.0)])
+    assert (counts.squeeze(-1) == torch.tensor([1, 1, 2]).unsqueeze(-1)).all()
+    assert abs(float(z.mean()) - 2.5) < 0.05
