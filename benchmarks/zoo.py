@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that lists of models can be run side by side, a core each
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 from ruamel.yaml import YAML
@@ -180,7 +180,7 @@ def page(results: list[dict[str, Any]]) -> str:
 INTRODUCTION = """# The zoo
 
 Every model on `digits`, written by `make zoo` from the files in `benchmarks/zoo`: the settings of `params.yaml` with
-20 epochs instead of 40 (a model of two phases shares them), 5,000 tuples of five 3 × 16 × 16 images, batches of 128.
+20 epochs instead of 40 (a model of two phases shares them), 5,000 tuples of five 3 × 16 × 16 images, batches of 64.
 `SEEDS=3 make zoo` repeats each model with other data, judges and initial parameters: mean ± standard deviation.
 
 Columns 1 to 4 are conditional coherence by the number of observed modalities. `joint` is the share of samples whose
@@ -188,7 +188,7 @@ five digits agree, `Frechet` the distance in the judges' features, of draws from
 the better of two fitted densities (by this joint coherence, which favours it a little), and of decoded codes of
 held-out samples (`reconstruction`, what a density aims at).
 `gap closed` is the density's way from `normal` to `reconstruction` in joint coherence, left out where that is less than
-0.05. `log p(x)` is in nats, by importance sampling with 64 draws. Seconds are those of one machine with two cores.
+0.05. `log p(x)` is in nats, by importance sampling with 64 draws. Seconds are those of one thread.
 
 """
 
