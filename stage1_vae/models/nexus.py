@@ -32,7 +32,9 @@ class Nexus(MultimodalVAE):
     The code is z; `descend` gives the f_m(z), side by side, with or without a generator, as in the authors' code:
     the top's scale of 1 weighs a squared error, drawn noise of that size would bury the codes. The posterior of z
     hears the means of the bottom codes. The authors normalise by batches in the top's networks, which would make
-    rows depend on one another, and have no constant ½ in their squared error: their γ of 1 is a 2 here.
+    rows depend on one another, and have no constant ½ in their squared error: their γ of 1 to 50 is 2 to 100 here. With
+    2 the top hardly learned the digits (conditional coherence 0.18 to 0.23 for 1 to 4 observed modalities after 1,000
+    steps of 32 rows), with 10 it did (0.43 to 0.58), and more so with 50 (0.48 to 0.73).
 
     The sum is no bound on the evidence, and the bottom codes have two priors, N(0, I) and p(z_m | z).
 
@@ -54,7 +56,7 @@ class Nexus(MultimodalVAE):
         dropout: float = 0.2,
         beta: float = 1.0,
         bottom_beta: float | Mapping[str, float] = 1.0,
-        gamma: float | Mapping[str, float] = 2.0,
+        gamma: float | Mapping[str, float] = 50.0,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, **sizes)
@@ -65,7 +67,7 @@ class Nexus(MultimodalVAE):
         names, hidden = [m.name for m in self.modalities], DEPTH * self.width
         self.bottom_betas, self.gammas = (
             [positive(option, value) for value in by_name(option, given, names, default).values()]
-            for option, given, default in (("bottom_beta", bottom_beta, 1.0), ("gamma", gamma, 2.0))
+            for option, given, default in (("bottom_beta", bottom_beta, 1.0), ("gamma", gamma, 50.0))
         )
         with seeded(self.seed):
             self.encoders, self.decoders = (
