@@ -103,12 +103,15 @@ def nexus(model: Any) -> dict[str, Any]:
 def hierarchical(model: Any) -> dict[str, Any]:
     """The blocks of MHVAE, whose levels MultiVae counts from the bottom."""
 
-    def above(z: Tensor, trunk: nn.Module) -> Tensor:
-        return trunk.convolutions(as_map(trunk.head(z.flatten(1)), trunk.above))
+    def above(z: Tensor, trunk: nn.Module, *state: nn.Module) -> Tensor:
+        read = (
+            state[0](z) if state else z
+        )  # MultiVae's levels read the nearest alone: the state without the others
+        return trunk.convolutions(as_map(trunk.head(read.flatten(1)), trunk.above))
 
     def factor(x: Tensor, step: nn.Module, lateral: nn.Module) -> Tensor:
         context, own = (as_positions(part) for part in x.chunk(2, 1))
-        return step.to_factor(torch.relu(step.to_context(context) + lateral(own)))
+        return step.to_factor(torch.relu(step.context(context) + lateral(own)))
 
     blocks, steps = defaultdict[str, Any](dict), list(reversed(model.steps))
     for name, encoder in model.encoders.items():
@@ -118,9 +121,13 @@ def hierarchical(model: Any) -> dict[str, Any]:
         blocks["encoders"][name] = Network(FEATURES, nn.Sequential(*encoder.stages[:first]))
         blocks["bottom_up_blocks"][name] = [*encoder.stages[first:deepest], code]
         blocks["posterior_blocks"][name] = [Network(POSTERIOR, factor, *pair) for pair in factors]
-        blocks["decoders"][name] = Network(RECONSTRUCTION, nn.Sequential(nn.Flatten(), model.decoders[name]))
+        last = nn.Sequential(steps[0].to_state, nn.Flatten(), model.decoders[name])
+        blocks["decoders"][name] = Network(RECONSTRUCTION, last)
     priors = [Network(POSTERIOR, lambda x, head: head(as_positions(x)), step.to_prior) for step in steps]
-    trunks = [Network((), above, step.trunk) for step in steps]
+    trunks = [
+        Network((), above, step.trunk, *(upper.to_state for upper in steps[level : level + 1]))
+        for level, step in enumerate(steps, 1)
+    ]
     return {**blocks, "top_down_blocks": trunks, "prior_blocks": priors}
 
 
