@@ -16,7 +16,7 @@ from stage1_vae.model import Loss, Phase, Sizes, positive
 class JMVAE(JointVAE):
     """Joint multimodal VAE (Suzuki et al. 2016, arXiv 1611.01891), in its form JMVAE-kl.
 
-    The objective (section 3.3) is the evidence bound of a joint encoder, less the divergences of the unimodal
+    The objective is the evidence bound of a joint encoder, less the divergences of the unimodal
     posteriors from it,
 
         E_{q(z|X)} Σ_m log p(x_m | z) − β KL(q(z | X) ‖ p) − α Σ_m KL(q(z | X) ‖ q_m).

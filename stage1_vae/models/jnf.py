@@ -151,7 +151,7 @@ class JNF(JointVAE):
 
 
 def total_correlation(one: Tensor, other: Tensor, ridge: float = 1e-3) -> Tensor:
-    """Sum of the canonical correlations of two embeddings (B, K) of the same rows (Andrew et al. 2013, section 3).
+    """Sum of the canonical correlations of two embeddings (B, K) of the same rows (Andrew et al. 2013).
 
     It is the trace norm of Σ₁₁^(−1/2) Σ₁₂ Σ₂₂^(−1/2), with `ridge` added to the diagonals of Σ₁₁ and Σ₂₂. Cholesky
     factors serve for the roots, which leaves the singular values as they are; their gradient stays finite where the

@@ -32,8 +32,8 @@ class MoPoE(MultimodalVAE):
 
     No product has the prior as an expert: the paper defines none, its code adds one to the full subset only, which
     would make the same row's posterior depend on whether a modality is missing or was never there. Every draw takes
-    its subset by itself, row by row. With private codes (section 4.3 of the paper, after Daunhawer et al. 2020) each
-    decoder reads z and w_m ~ q(w_m | x_m), and β Σ_m KL(q(w_m | x_m) ‖ p(w_m)) is taken off.
+    its subset by itself, row by row. With private codes (Sutter et al. 2020, arXiv 2006.08242) each decoder reads
+    z and w_m ~ q(w_m | x_m), and β Σ_m KL(q(w_m | x_m) ‖ p(w_m)) is taken off.
 
     Args:
         draws: draws of the posterior a row and step.
