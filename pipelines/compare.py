@@ -120,6 +120,11 @@ def _autoencoder(results: Results) -> str:
             f"Reconstructions of held-out rows have a mean squared error of {error.value:.4f} and are read "
             f"rightly in {100 * accuracy.value:.1f} %."
         )
+    if likelihood := Estimate.of(known.get("log_evidence")):
+        told.append(
+            f"The log-likelihood of held-out rows, by importance sampling, is {likelihood.value:.0f} nats "
+            f"[{likelihood.low:.0f}, {likelihood.high:.0f}]."
+        )
     if (dead := known.get("dead_dimensions")) is not None:
         told.append(f"Latent dimensions that carry nothing: {dead}.")
     return " ".join(told)

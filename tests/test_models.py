@@ -180,6 +180,18 @@ def test_every_parameter_is_trained_in_its_phase_and_none_out_of_it(name: str) -
 
 
 @every_model
+def test_decoders_end_in_no_bound_of_their_own(name: str) -> None:
+    """Only a likelihood bounds what is decoded: a normal's mean is any number, a Bernoulli's a probability."""
+    model = build(name)
+    size = sum(block.size for block in model.layout)
+    z = 1e4 * torch.randn(50, size, generator=generator(), dtype=torch.float64)
+    decoded = model.decode(z)
+    assert decoded["a"].mean.min() < 0
+    assert decoded["a"].mean.max() > 1
+    assert ((decoded["c"].mean >= 0) & (decoded["c"].mean <= 1)).all()
+
+
+@every_model
 def test_missing_values_reach_no_gradient(name: str) -> None:
     model, observed = build(name), torch.ones(ROWS, 3, dtype=torch.bool)
     observed[:, 2] = False
