@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.config import Params
 from pipelines.dataset import DatasetWriter
-from pipelines.generator import Generator
+from pipelines.generator import ROWS, Generator
 from pipelines.judge import load_judges
 from pipelines.progress import progress
 from pipelines.storage import folder_hash
@@ -48,7 +48,7 @@ def generate(
     folder = root / "artefacts/synthetic" / name if out is None else out
     writer = DatasetWriter(folder, generator.model.modalities, rows, names, provenance, labels=True)
     with track("generate", params, root, density=name) as run:
-        with writer, progress(f"generate {name}", -(-rows // 256)) as step:
+        with writer, progress(f"generate {name}", -(-rows // ROWS)) as step:
             for start, data, drawn in blocks:
                 writer.write(start, data, judges.label(data) if judges else drawn)
                 step("")
