@@ -19,6 +19,8 @@ from stage1_vae.likelihoods import LIKELIHOODS, SCALED, Likelihood, likelihood
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.networks import decoder, encoder
 
+CACHED = 1024
+"""Rows that a network is run on at once where memory is slow beside the caches."""
 LEARNED = "learned"
 Scale = float | str
 """A positive number, or `learned`."""
@@ -254,7 +256,7 @@ class MultimodalVAE(nn.Module, ABC):
     def decode_one(self, modality: Modality, latents: Tensor) -> Likelihood:
         """p(x_m | ·) of one modality for what the decoders read (…, F): the shared code and its own private one."""
         read = self.view(modality, latents)
-        output = self.decoders[modality.name](read.flatten(0, -2)).unflatten(0, latents.shape[:-1])
+        output = in_blocks(self.decoders[modality.name], read.flatten(0, -2)).unflatten(0, latents.shape[:-1])
         return likelihood(modality, output, self.scales[modality.name])
 
     def view(self, modality: Modality, latents: Tensor) -> Tensor:
@@ -434,6 +436,17 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
     if value not in known:
         raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
     return value
+
+
+def in_blocks(network: nn.Module, rows: Tensor) -> Tensor:
+    """A network's output for (N, ·) rows; on a processor at most `CACHED` of them at a time.
+
+    Activations of more fall out of the caches: a decoder of 3 × 28 × 28 images took 3.2 s for a step on 6,400 rows at
+    once and 2.0 s in blocks. An accelerator takes them all.
+    """
+    if rows.device.type != "cpu" or len(rows) <= CACHED:
+        return network(rows)
+    return torch.cat([network(block) for block in rows.split(CACHED)])
 
 
 def scatter(values: Tensor, where: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from stage1_vae import MODELS
 from stage1_vae.distributions import Mixture, all_subsets
 from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
+from stage1_vae.model import CACHED, MultimodalVAE, in_blocks
 from stage1_vae.training import alone
 
 MODALITIES = (
@@ -398,3 +398,9 @@ def test_batches_refuse_masks_that_do_not_fit() -> None:
             Batch(x, observed)
     with pytest.raises(ValueError, match="different numbers of rows"):
         Batch({"a": torch.zeros(2, 3), "b": torch.zeros(3, 1)}, torch.ones(2, 2, dtype=torch.bool))
+
+
+def test_a_network_gives_the_same_in_blocks() -> None:
+    network = torch.nn.Linear(3, 2).double()
+    rows = torch.randn(2 * CACHED + 5, 3, generator=generator(), dtype=torch.float64)
+    torch.testing.assert_close(in_blocks(network, rows), network(rows))
