@@ -3,6 +3,7 @@
 import csv
 import re
 from pathlib import Path
+from statistics import geometric_mean
 
 import pytest
 
@@ -13,6 +14,7 @@ from stage2_latent import DENSITIES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SPEEDS = ("ours_samples_per_s", "multivae_samples_per_s")
 
 
 def blocks(language: str) -> list[str]:
@@ -50,3 +52,24 @@ def test_the_table_of_results_is_that_of_the_files() -> None:
         coherence, distance = cells.split("|")[:2]
         assert coherence.strip() == f"{float(rows[name]['joint_coherence']):.3f}", name
         assert distance.strip() == f"{float(rows[name]['frechet_distance']):.1f}", name
+
+
+def test_the_table_of_speeds_is_that_of_the_file() -> None:
+    with open(ROOT / "benchmarks/multivae.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["model"] for row in rows} == set(MODELS)
+    table = README.split("<!-- speed -->")[1].split("<!-- /speed -->")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "`" in line]
+    expected = [
+        [
+            f"`{row['model']}`",
+            row["variant"],
+            *(f"{float(row[name]):.0f}" for name in SPEEDS),
+            row["ratio"],
+        ]
+        for row in rows
+    ]
+    assert lines == expected
+    by_model = {row["model"]: [float(r["ratio"]) for r in rows if r["model"] == row["model"]] for row in rows}
+    mean = geometric_mean(geometric_mean(ratios) for ratios in by_model.values())
+    assert f"geometric mean over the models is {mean:.2f}" in " ".join(README.split())
