@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import small, write_params
@@ -207,6 +208,43 @@ def test_an_artefact_of_an_unknown_model_is_refused(trained: tuple[Path, Params]
     with pytest.raises(
         UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"
     ):
+        load_autoencoder(tmp_path / "autoencoder")
+
+
+def test_rows_that_a_joint_encoder_cannot_read_are_counted(
+    trained: tuple[Path, Params], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stage trains on the others; without any, it is the user's to mend."""
+    from pipelines.dataset import Dataset
+
+    params = write_params(tmp_path, small(vae__model="telbo", train__epochs=2))
+    for kept, split in ((200, "train"), (60, "validation")):
+        data = Dataset.load(trained[0] / "artefacts/data" / split)
+        mask = np.ones((len(data), 5), bool)
+        mask[kept:, 1] = False
+        replace(data, mask=mask, folder=None).save(tmp_path / "artefacts/data" / split)
+    train(params, tmp_path)
+    said = capsys.readouterr().err
+    assert "train: 100 of 300 rows lack a modality, which a joint encoder cannot read; phase joint" in said
+    mask = np.ones((300, 5), bool)
+    mask[:, 1] = False
+    data = replace(Dataset.load(trained[0] / "artefacts/data/train"), mask=mask, folder=None)
+    data.save(tmp_path / "artefacts/data/train")
+    with pytest.raises(UserError, match="phase joint: found no row with every modality"):
+        train(params, tmp_path)
+
+
+def test_an_artefact_whose_networks_are_gone_is_refused_in_one_sentence(
+    trained: tuple[Path, Params], tmp_path: Path
+) -> None:
+    from pipelines.storage import save_artefact
+
+    artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
+    manifest = artefact.manifest | {
+        "options": artefact.manifest["options"] | {"networks": {"m0": "gone:E,gone:D"}}
+    }
+    save_artefact(tmp_path / "autoencoder", "autoencoder", manifest, artefact.tensors)
+    with pytest.raises(UserError, match="network of modality m0: 'gone:E' cannot be imported"):
         load_autoencoder(tmp_path / "autoencoder")
 
 
