@@ -70,9 +70,7 @@ class MMVAE(MultimodalVAE):
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         experts = self.unimodal(batch).shared
         z = experts.rsample((self.draws,), generator).permute(1, 2, 0, 3).contiguous()  # (B, M, K, D)
-        present = batch.observed.unsqueeze(-1).expand(
-            z.shape[:-1]
-        )  # (B, M, K): draws of the experts that exist
+        present = batch.observed.unsqueeze(-1).expand(z.shape[:-1])  # (B, M, K): experts that exist
         wanted = present.unsqueeze(-1) & batch.observed[:, None, None, :]
         likelihood = self.log_likelihood(z.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1)
         likelihood = likelihood.reshape(present.shape)

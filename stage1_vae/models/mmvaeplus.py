@@ -31,12 +31,12 @@ class PrivateMixture(MultimodalVAE):
         self,
         modalities: Iterable[Modality],
         *,
-        draws: int,
-        estimator: str,
-        bound: str,
-        family: str,
-        beta: float,
-        private: int | Mapping[str, int],
+        draws: int = 1,
+        estimator: str = "iwae",
+        bound: str = "looser",
+        family: str = "laplace",
+        beta: float = 2.5,
+        private: int | Mapping[str, int] = 32,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, private=private, **sizes)
@@ -116,26 +116,3 @@ class MMVAEPlus(PrivateMixture):
         beta: β; 1 and r_n = p(w_n) give a bound on the evidence.
         private: dimension of the private codes, one for all modalities or by name.
     """
-
-    def __init__(
-        self,
-        modalities: Iterable[Modality],
-        *,
-        draws: int = 1,
-        estimator: str = "iwae",
-        bound: str = "looser",
-        family: str = "laplace",
-        beta: float = 2.5,
-        private: int | Mapping[str, int] = 32,
-        **sizes: Unpack[Sizes],
-    ) -> None:
-        super().__init__(
-            modalities,
-            draws=draws,
-            estimator=estimator,
-            bound=bound,
-            family=family,
-            beta=beta,
-            private=private,
-            **sizes,
-        )
