@@ -188,7 +188,8 @@ five digits agree, `Frechet` the distance in the judges' features, of draws from
 the better of two fitted densities (by this joint coherence, which favours it a little), and of decoded codes of
 held-out samples (`reconstruction`, what a density aims at).
 `gap closed` is the density's way from `normal` to `reconstruction` in joint coherence, left out where that is less than
-0.05. `log p(x)` is in nats, by importance sampling with 64 draws. Seconds are those of one thread, with other runs beside it.
+0.05. `log p(x)` is in nats, by importance sampling with 64 draws. Seconds are those of one thread, with other runs
+beside it.
 
 """
 
