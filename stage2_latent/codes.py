@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
+from stage2_latent.moments import moments
 from stage2_latent.picks import pick
 
 __all__ = ["Block", "Codes", "Whitening", "join"]
@@ -36,6 +37,7 @@ class Codes:
         labels: (N,) int64, indices into `label_names` when those are given.
         ids: N names of rows.
         label_names: the names of the labels.
+        whole: (N,) bool, rows encoded from every modality; None where that is not known.
 
     Raises:
         ValueError: shapes that differ, numbers that are not finite, labels out of range: one sentence.
@@ -56,6 +58,7 @@ class Codes:
     labels: Tensor | None = None
     ids: Sequence[str] | None = None
     label_names: tuple[str, ...] | None = None
+    whole: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -118,6 +121,27 @@ class Codes:
             observed=self.observed[index],
             labels=None if self.labels is None else self.labels[index],
             ids=None if self.ids is None else [self.ids[row] for row in index.tolist()],
+            whole=None if self.whole is None else self.whole[index],
+        )
+
+    def only(self, name: str) -> Codes:
+        """The codes of one block alone, of the rows that have it."""
+        place = [block.name for block in self.layout].index(name)
+        rows = self.select(self.observed[:, place])
+        start = sum(block.size for block in self.layout[:place])
+        columns = slice(start, start + self.layout[place].size)
+        prior = self.prior
+        if prior is not None:
+            family, loc = type(prior.components), prior.components.loc
+            scale = prior.components.scale.expand_as(loc)
+            prior = Mixture(prior.weights, family(loc[..., columns], scale[..., columns]))
+        return replace(
+            rows,
+            layout=(self.layout[place],),
+            loc=rows.loc[..., columns],
+            scale=None if rows.scale is None else rows.scale[..., columns],
+            observed=rows.observed[:, place : place + 1],
+            prior=prior,
         )
 
     def split(self, z: Tensor) -> dict[str, Tensor]:
@@ -128,16 +152,16 @@ class Codes:
             for block, part in zip(self.layout, parts, strict=True)
         }
 
-    def _known(self) -> Tensor:
-        """Coordinates that have a posterior, (N, D) bool."""
+    def known(self, rows: Tensor | None = None) -> Tensor:
+        """Coordinates of some rows (None: all) that have a posterior, (n, D) bool."""
         sizes = torch.tensor([block.size for block in self.layout], device=self.observed.device)
-        return self.observed.repeat_interleave(sizes, dim=1)
+        observed = self.observed if rows is None else self.observed[rows]
+        return observed.repeat_interleave(sizes, dim=1)
 
     def _blank(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
         if bool(self.observed.all()):
             return z
-        known = self._known()
-        return z.masked_fill(~(known if rows is None else known[rows]), torch.nan)
+        return z.masked_fill(~self.known(rows), torch.nan)
 
     def _check_shapes(self) -> None:
         if self.family not in (*FAMILIES, EMPIRICAL):
@@ -155,7 +179,8 @@ class Codes:
             )
         if (self.scale is None) != (self.family == EMPIRICAL):
             raise ValueError(f"codes: scale must be given for posteriors and left out for {EMPIRICAL} draws")
-        expected = {"scale": (N, C, D), "weights": (N, C), "observed": (N, len(self.layout)), "labels": (N,)}
+        expected = {"scale": (N, C, D), "weights": (N, C), "observed": (N, len(self.layout))}
+        expected |= {"labels": (N,), "whole": (N,)}
         for name, shape in expected.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
@@ -166,7 +191,7 @@ class Codes:
             raise ValueError(f"codes: found {len(self.ids)} ids, expected one for each of the {N} rows")
 
     def _check_values(self) -> None:
-        known = self._known().unsqueeze(1)
+        known = self.known().unsqueeze(1)
         if not bool((self.loc.isfinite() | ~known).all()):
             raise ValueError(
                 "codes: loc holds NaN or infinity, expected finite numbers: encode the data again"
@@ -229,17 +254,20 @@ class Whitening:
         return cls(torch.zeros_like(loc), torch.eye(len(loc), dtype=loc.dtype, device=loc.device))
 
     @classmethod
-    def fit(cls, codes: Codes) -> Self:
-        """Whitening of the aggregated posterior, in closed form: Cov z = Cov E[z | x] + E Cov[z | x]."""
-        posterior = codes.posterior()
-        weights = posterior.weights.double().flatten() / len(codes)  # (N·C,)
-        centres = posterior.components.loc.double().flatten(0, 1)  # (N·C, D)
-        mean = weights @ centres
-        noise = weights @ posterior.components.variance.double().flatten(0, 1)
-        centres = centres - mean
-        covariance = (centres * weights.unsqueeze(-1)).T @ centres + noise.diag()
+    def fit(cls, codes: Codes, blockwise: bool = False) -> Self:
+        """Whitening of the aggregated posterior, in closed form: Cov z = Cov E[z | x] + E Cov[z | x].
+
+        Rows that lack blocks count as `moments` has it; `blockwise` leaves the covariances between blocks out of the
+        map, which then does not mix blocks.
+        """
+        means, covariances = moments(codes)
+        mean, covariance = means[0], covariances[0]
+        if blockwise:
+            sizes = torch.tensor([block.size for block in codes.layout], device=mean.device)
+            owner = torch.arange(len(sizes), device=mean.device).repeat_interleave(sizes)
+            covariance = covariance * (owner == owner.unsqueeze(-1))
         jitter = cls.JITTER * covariance.diagonal().mean().clamp_min(1e-12)
-        root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean), dtype=mean.dtype))
+        root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean)).to(mean))
         return cls(mean.to(codes.loc.dtype), root.to(codes.loc.dtype))
 
     def forward(self, z: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ Record = Callable[..., None]
 
 FLOATS = 2**24
 """Numbers that a temporary of `log_prob` may hold: rows beyond are evaluated in further chunks."""
+ROUNDS = 200
+"""Times that draws are drawn again, at most, by truncation."""
 
 
 class Encoder(Protocol):
@@ -38,14 +40,16 @@ class Density(ABC):
     A final class names itself, declares what it can do, and fills in the hooks at the end; checks, labels,
     whitening with its log-determinant, chunking and the state are written here, once.
 
-    - `fit` draws fresh posterior samples at every pass, from rows whose every block is observed; the others are
-      counted in `rows["left_out"]`. Codes with labels give one conditional density a label and p(label) as counted.
-      Without validation codes a tenth of the rows is set apart as such.
+    - `fit` draws fresh posterior samples at every pass. A block that a row lacks is drawn given those it has, at every
+      pass anew; a density that can't learn so leaves such rows out, and counts them. Codes with labels give one
+      conditional density a label and p(label) as counted. Without validation codes a tenth of the rows is set apart.
     - `log_prob(z, labels)` is log p(z | label); without labels it is log p(z) = log Σ_y p(y) p(z | y), and gradients
-      flow to z. It is normalised when `exact_log_prob` is declared.
+      flow to z. It is normalised when `exact_log_prob` is declared, a lower bound of that when `bound` is; a density
+      that declares neither has no score.
     - `sample(n, labels=…)` draws rows independently, the i-th for the i-th label asked for; without labels they are
       drawn from p(label) first. Codes drawn carry their labels where the density has labels.
-    - `condition({block: values})` draws the other blocks given these, when `conditional` is declared.
+    - `condition({block: values})` draws the other blocks given these, when `conditional` is declared, and
+      `log_marginal` scores them, when `marginal` is.
     - `state()` gives plain tensors and a JSON-able dictionary, from which `from_state` rebuilds the density bit by bit.
     - Every random number comes from the generator handed in (None: a new one with seed 0); global ones are untouched.
 
@@ -57,27 +61,37 @@ class Density(ABC):
         classes: the labels it knows and their probabilities.
         history: one row a pass, {"step", "train_log_likelihood", "validation_log_likelihood", …}: means of
             log p(z | y) in nats.
-        rows: numbers of training rows {"used": n, "left_out": n}.
+        rows: numbers of training rows {"used": n, "left_out": n, "incomplete": n}; the last are used and lack blocks.
     """
 
     name: ClassVar[str]
-    exact_log_prob: ClassVar[bool] = True
+    # Capabilities: of a class, or of an object whose parts decide.
+    exact_log_prob: bool = True
     """`log_prob` is a normalised density."""
-    conditional: ClassVar[bool] = False
+    bound: bool = False
+    """`log_prob` is a lower bound of a normalised density."""
+    conditional: bool = False
     """`condition` is there."""
-    labelled: ClassVar[bool] = True
+    marginal: bool = False
+    """`log_marginal` is there."""
+    labelled: bool = True
     """Learns p(z | label) from codes with labels."""
-    needs_encoder: ClassVar[bool] = False
+    incomplete: bool = True
+    """Learns from rows that lack blocks."""
+    needs_encoder: bool = False
     """`fit` must be handed an encoder."""
-    stores_training_codes: ClassVar[bool] = False
+    stores_training_codes: bool = False
     """The state holds codes of training rows: it memorises, and says so."""
-    whitens: ClassVar[bool] = True
+    whitens: bool = True
     """The hooks see whitened codes; otherwise the codes as they are."""
+    blockwise: bool = False
+    """The whitening does not mix blocks."""
 
     options: dict[str, Any]
     layout: tuple[Block, ...]
     whitening: Whitening
     classes: Classes
+    levels: Tensor
     rows: dict[str, int]
     history: list[dict[str, float]]
 
@@ -116,32 +130,69 @@ class Density(ABC):
         if self.needs_encoder and encoder is None:
             raise ValueError(f"density {self.name}: no encoder was given, expected fit(codes, encoder=…)")
         self._check_pair(codes, validation)
-        complete = codes.select(codes.complete)
+        usable = self._usable(codes)
+        used = codes.select(usable)
         self.layout, self.history = codes.layout, []
-        self.rows = {"used": len(complete), "left_out": len(codes) - len(complete)}
-        self.classes = Classes.fit(complete, self.labelled)
-        self.whitening = Whitening.fit(complete) if self.whitens else Whitening.identity(codes.loc[0, 0])
-        train, held_out = split(codes, validation, self.classes, self.whitening, generator)
+        self.rows = {
+            "used": len(used),
+            "left_out": len(codes) - len(used),
+            "incomplete": int((~used.complete).sum()),
+        }
+        self.classes = Classes.fit(used, self.labelled)
+        like = codes.loc[0, 0]
+        self.whitening = Whitening.fit(used, self.blockwise) if self.whitens else Whitening.identity(like)
+        train, held_out = split(codes, validation, self.classes, self.whitening, self._usable, generator)
         self._fit(train, held_out, generator, encoder, self._recorder(progress))
+        self.levels = self._levels(held_out, generator)
         self._load(*self.state())  # the same memory layout as when it is loaded, hence the same bits
         return self
 
     def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(z | label) of codes (N, D), or log p(z) without labels: (N,)."""
         z = self._check_codes(z)
-        rows = max(1, FLOATS // self._floats_per_row())
-        asked = None if labels is None else self.classes.resolve(labels, len(z))
-        chunks = range(0, len(z), rows)
-        parts = [
-            self._evaluate(z[i : i + rows], None if asked is None else asked[i : i + rows]) for i in chunks
-        ]
-        return torch.cat(parts)
+        if not (self.exact_log_prob or self.bound):
+            raise ValueError(f"density {self.name}: has no score, expected one that has, such as gmm or flow")
+        if labels is not None:
+            classes = self.classes.resolve(labels, len(z))
+            return self._of_classes(self.whitening.forward(z), classes) + self.whitening.log_det
+        return torch.cat([self._evaluate(part) for part in z.split(self._chunk())])
 
-    def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Codes:
-        """n independent draws, as empirical codes; the i-th has the i-th of the labels, when they are given."""
+    def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
+        """log p of some blocks {name: (N, *shape)}, the others integrated out, given labels or over all: (N,)."""
+        if not self.marginal:
+            raise ValueError(f"density {self.name}: has no marginals, expected one that has, such as gmm")
+        z, known, classes = self._given(given, labels)
+        parts = [slice(i, i + self._chunk()) for i in range(0, len(z), self._chunk())]
+        return torch.cat(
+            [self._marginal(z[p], known, None if classes is None else classes[p]) for p in parts]
+        )
+
+    def sample(
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+        temperature: float = 1.0,
+        truncation: float = 0.0,
+    ) -> Codes:
+        """n independent draws, as empirical codes.
+
+        Args:
+            n: their number.
+            generator: source of all noise.
+            labels: (n,), the label of each draw; None draws them as often as in the data.
+            temperature: factor in (0, 1] on the noise that draws are made of: lower is nearer to the modes.
+            truncation: draws that are less likely under their label than this share of held-out codes are drawn again.
+        """
         self._check_fitted()
         if n < 1:
             raise ValueError(f"density {self.name}: {n} samples asked for, expected 1 at least")
+        if not 0 < temperature <= 1:
+            raise ValueError(f"temperature: found {temperature}, expected a number above 0, up to 1")
+        if not 0 <= truncation < 1:
+            raise ValueError(f"truncation: found {truncation}, expected a share from 0 to below 1")
+        if truncation and not self.exact_log_prob:
+            raise ValueError(f"truncation: density {self.name} has no exact score, expected truncation 0")
         generator = generator or torch.Generator().manual_seed(0)
         if labels is None:
             chosen = pick(
@@ -149,7 +200,10 @@ class Density(ABC):
             )
         else:
             chosen = self.classes.resolve(labels, n)
-        return self._as_codes(self.whitening.inverse(self._sample(chosen, generator)), chosen)
+        x = self._sample(chosen, generator, temperature)
+        if truncation:
+            x = self._truncated(x, chosen, generator, temperature, truncation)
+        return self._as_codes(self.whitening.inverse(x), chosen)
 
     def condition(
         self,
@@ -163,10 +217,8 @@ class Density(ABC):
             raise ValueError(
                 f"density {self.name}: cannot draw some blocks given others, expected gmm or vamp"
             )
-        z, known = join(self.layout, given)
-        z = self._check_codes(z)
+        z, known, asked = self._given(given, labels)
         generator = generator or torch.Generator().manual_seed(0)
-        asked = None if labels is None else self.classes.resolve(labels, len(z))
         drawn, chosen = self._condition(z, known, asked, generator)
         return self._as_codes(torch.where(known, z, drawn), chosen)
 
@@ -178,6 +230,7 @@ class Density(ABC):
             "whitening.root": self.whitening.root,
             "classes.labels": self.classes.labels,
             "classes.probabilities": self.classes.probabilities,
+            "levels": self.levels,
             **self._tensors(),
         }
         meta = {
@@ -230,8 +283,8 @@ class Density(ABC):
         """log p(x | class index), (n,)."""
 
     @abstractmethod
-    def _sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
-        """A draw x for each of the classes (n,): (n, D)."""
+    def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+        """A draw x for each of the classes (n,), its noise times the temperature: (n, D)."""
 
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
@@ -251,6 +304,10 @@ class Density(ABC):
         """Draws (n, D) given the coordinates of z marked in `known` (D,), not whitened, and their classes (n,)."""
         raise NotImplementedError
 
+    def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
+        """log p of the coordinates of z (n, D) marked in `known` (D,), not whitened, of classes (n,) or any: (n,)."""
+        raise NotImplementedError
+
     def _floats_per_row(self) -> int:
         """Numbers that `log_prob` holds at once for a row."""
         return len(self.whitening.loc)
@@ -267,6 +324,7 @@ class Density(ABC):
             tensors["classes.probabilities"],
             None if names is None else tuple(names),
         )
+        self.levels = tensors["levels"]
         self._restore(tensors, meta["learned"])
 
     def mean_log_prob(self, x: Tensor, classes: Tensor) -> float:
@@ -274,19 +332,65 @@ class Density(ABC):
         with torch.no_grad():
             return float(self._of_classes(x, classes).mean())
 
-    def _evaluate(self, z: Tensor, classes: Tensor | None) -> Tensor:
+    def _chunk(self) -> int:
+        """Rows that are scored at once."""
+        return max(1, FLOATS // self._floats_per_row())
+
+    def _evaluate(self, z: Tensor) -> Tensor:
         x = self.whitening.forward(z)
-        if classes is not None:
-            return self._of_classes(x, classes) + self.whitening.log_det
         joint = torch.stack([self._log_prob(x, index) for index in range(len(self.classes))], dim=-1)
         return (joint + self.classes.probabilities.log()).logsumexp(-1) + self.whitening.log_det
 
     def _of_classes(self, x: Tensor, classes: Tensor) -> Tensor:
         """log p(x | class) of each row, evaluated class by class."""
-        present = classes.unique().tolist()
-        rows = [(classes == index).nonzero().squeeze(-1) for index in present]
-        values = torch.cat([self._log_prob(x[row], index) for row, index in zip(rows, present, strict=True)])
-        return values[torch.cat(rows).argsort()]
+        rows = [(index, part) for index in classes.unique().tolist() for part in self._rows(classes == index)]
+        values = torch.cat([self._log_prob(x[row], index) for index, row in rows])
+        return values[torch.cat([row for _, row in rows]).argsort()]
+
+    def _rows(self, chosen: Tensor) -> tuple[Tensor, ...]:
+        return chosen.nonzero().squeeze(-1).split(self._chunk())
+
+    def _usable(self, codes: Codes) -> Tensor:
+        """Rows that are learned from, (N,) bool."""
+        return codes.observed.any(-1) if self.incomplete else codes.complete
+
+    @torch.no_grad()
+    def _levels(self, held_out: Draws, generator: torch.Generator) -> Tensor:
+        """Quantiles of log p(x | class) of held-out codes of each class, (K, 101); of all classes for those without."""
+        like = held_out.codes.loc
+        if not self.exact_log_prob:
+            return like.new_zeros(len(self.classes), 0)
+        share = torch.linspace(0, 1, 101).to(like)
+        values = self._of_classes(held_out.draw(generator), held_out.classes)
+        own = [values[held_out.classes == index] for index in range(len(self.classes))]
+        return torch.stack([(each if len(each) else values).quantile(share) for each in own])
+
+    def _truncated(
+        self, x: Tensor, classes: Tensor, generator: torch.Generator, temperature: float, share: float
+    ) -> Tensor:
+        """The same draws, those below the level of their class drawn again until none is left."""
+        place = 100 * share
+        below, above = self.levels[:, int(place)], self.levels[:, int(place) + 1]
+        level = below.lerp(above, place - int(place))[classes]
+        rows = torch.arange(len(x), device=x.device)
+        for _ in range(ROUNDS):
+            rows = rows[self._of_classes(x[rows], classes[rows]) < level[rows]]
+            if not len(rows):
+                return x
+            x[rows] = self._sample(classes[rows], generator, temperature)
+        raise ValueError(
+            f"truncation: found {share}, and after {ROUNDS} rounds {len(rows)} of {len(x)} draws are still less "
+            "likely, expected a smaller share"
+        )
+
+    def _given(
+        self, given: Mapping[str, Tensor], labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Code vectors of some blocks, the mask of their coordinates, and classes of labels."""
+        self._check_fitted()
+        z, known = join(self.layout, given)
+        z = self._check_codes(z)
+        return z, known.to(z.device), None if labels is None else self.classes.resolve(labels, len(z))
 
     def _recorder(self, progress: Progress | None) -> Record:
         def record(train: float, validation: float, **extra: float) -> None:
@@ -310,10 +414,11 @@ class Density(ABC):
     # Checks
 
     def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
-        if int(codes.complete.sum()) < 2:
+        if (usable := int(self._usable(codes).sum())) < 2:
+            blocks = "a block" if self.incomplete else "every block"
             raise ValueError(
-                f"density {self.name}: {int(codes.complete.sum())} rows of the codes have every block observed, "
-                "expected 2 at least: encode more rows"
+                f"density {self.name}: {usable} rows of the codes have {blocks} observed, expected 2 at least: "
+                "encode more rows"
             )
         if validation is not None and validation.layout != codes.layout:
             raise ValueError(

@@ -23,6 +23,7 @@ class DiagonalMixture(Density):
     """
 
     conditional = True
+    marginal = True
     whitens = False
 
     family: str
@@ -38,22 +39,36 @@ class DiagonalMixture(Density):
         joint = self.log_weights[index] + self._components(index).log_prob(x.unsqueeze(1))  # (n, T)
         return joint.logsumexp(-1)
 
-    def _sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
+    def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
         component = pick(self.log_weights.exp(), classes, generator)
-        return self._components((classes, component)).rsample((), generator)
+        chosen = self._components((classes, component))
+        return type(chosen)(chosen.loc, temperature * chosen.scale).rsample((), generator)
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        family = FAMILIES[self.family]
-        seen = family(self.loc[..., known], self.scale[..., known])
-        prior = self.log_weights + self.classes.probabilities.log().unsqueeze(-1)
-        joint = prior + seen.log_prob(z[:, None, None, known])  # (n, K, T)
-        k, t = pick_given(joint, classes, generator)
+        parts = z.split(self._chunk())
+        asked = [None] * len(parts) if classes is None else classes.split(self._chunk())
+        picked = [
+            pick_given(self._seen(part, known), of, generator) for part, of in zip(parts, asked, strict=True)
+        ]
+        k, t = (torch.cat(index) for index in zip(*picked, strict=True))
         return self._components((k, t)).rsample((), generator), k
 
+    def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
+        joint = self._seen(z, known).logsumexp(-1)  # (n, K)
+        if classes is None:
+            return joint.logsumexp(-1)
+        return (joint - self.classes.probabilities.log()).gather(1, classes.unsqueeze(-1)).squeeze(-1)
+
+    def _seen(self, z: Tensor, known: Tensor) -> Tensor:
+        """log p(class) w p(z[known] | class, component), (n, K, T)."""
+        seen = FAMILIES[self.family](self.loc[..., known], self.scale[..., known])
+        prior = self.log_weights + self.classes.probabilities.log().unsqueeze(-1)
+        return prior + seen.log_prob(z[:, None, None, known])
+
     def _floats_per_row(self) -> int:
-        return self.loc[0].numel()
+        return self.loc.numel()
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"log_weights": self.log_weights, "loc": self.loc, "scale": self.scale}

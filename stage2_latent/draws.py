@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from stage2_latent.codes import Codes, Whitening
+from stage2_latent.gaussians import Gaussians
+from stage2_latent.moments import moments
+
+ENOUGH = 100
+"""Complete held-out rows that suffice to choose by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,30 +77,69 @@ class Classes:
         return self.index(codes.labels)
 
 
+class Filling(Protocol):
+    """What completes codes that lack blocks: a distribution of theirs for each class, such as `Gaussians`."""
+
+    def complete(
+        self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draws (n, D) that keep the coordinates of z marked in `known` (D,), and their classes (n,)."""
+
+
 class Draws:
     """Fresh posterior draws, whitened, of some rows of a table of codes.
 
     Args:
         codes: the whole table.
-        rows: (n,) rows of it to draw from, complete and of known classes.
+        rows: (n,) rows of it to draw from, of known classes.
         classes: (n,) class of each of these rows, indices 0 … K − 1.
         whitening: applied to each draw.
         count: K.
+        filling: draws what rows lack, not whitened; a density that learns a better one may put it here.
     """
 
-    def __init__(self, codes: Codes, rows: Tensor, classes: Tensor, whitening: Whitening, count: int) -> None:
+    def __init__(
+        self,
+        codes: Codes,
+        rows: Tensor,
+        classes: Tensor,
+        whitening: Whitening,
+        count: int,
+        filling: Filling | None = None,
+    ) -> None:
         order = classes.argsort(stable=True)
         self.codes, self.rows, self.classes, self.whitening = codes, rows[order], classes[order], whitening
         self.counts = torch.bincount(classes, minlength=count)  # (K,) rows of each class
+        self.filling = filling
         self._start = self.counts.cumsum(0) - self.counts
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def table(self) -> Codes:
+        """The rows drawn from, as codes."""
+        return self.codes.select(self.rows)
+
     def draw(self, generator: torch.Generator, index: Tensor | None = None) -> Tensor:
         """One fresh draw for each of `rows`, or for those at `index`: (n, D)."""
-        rows = self.rows if index is None else self.rows[index]
-        return self.whitening.forward(self.codes.draw(generator, rows))
+        rows, classes = (
+            (self.rows, self.classes) if index is None else (self.rows[index], self.classes[index])
+        )
+        z = self.codes.draw(generator, rows)
+        if self.filling is not None:
+            z = self._filled(z, self.codes.known(rows), classes, self.filling, generator)
+        return self.whitening.forward(z)
+
+    def _filled(
+        self, z: Tensor, known: Tensor, classes: Tensor, filling: Filling, generator: torch.Generator
+    ) -> Tensor:
+        """The same codes, what is unknown drawn given the rest; pattern by pattern."""
+        patterns, group = known.unique(dim=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            if not bool(pattern.all()):
+                rows = (group == number).nonzero().squeeze(-1)
+                z[rows] = filling.complete(z[rows], pattern, classes[rows], generator)[0]
+        return z
 
     def repeated(self, times: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Several draws of every row, and their classes: (times·n, D) and (times·n,)."""
@@ -104,8 +149,8 @@ class Draws:
     def shuffled(self, generator: torch.Generator) -> Self:
         """The same draws with the rows of each class in random order."""
         order = torch.randperm(len(self), generator=generator)
-        count = len(self.counts)
-        return type(self)(self.codes, self.rows[order], self.classes[order], self.whitening, count)
+        rows, classes, count = self.rows[order], self.classes[order], len(self.counts)
+        return type(self)(self.codes, rows, classes, self.whitening, count, self.filling)
 
     def places(self, step: int, size: int) -> Tensor:
         """Places in `rows` of the step-th batch of every class, (K, size): each class goes round its rows in order."""
@@ -119,23 +164,56 @@ class Draws:
 
 
 def split(
-    codes: Codes, validation: Codes | None, classes: Classes, whitening: Whitening, generator: torch.Generator
+    codes: Codes,
+    validation: Codes | None,
+    classes: Classes,
+    whitening: Whitening,
+    usable: Callable[[Codes], Tensor],
+    generator: torch.Generator,
 ) -> tuple[Draws, Draws]:
-    """Draws to fit and draws held out, of complete rows; without validation codes a tenth of each class is held out."""
+    """Draws to fit and draws held out, of `usable` rows; without validation codes a tenth of each class is held out.
+
+    Complete rows alone are held out where there are `ENOUGH` of them: what is filled in is a guess of the densities'.
+    """
+    train, count = usable(codes), len(classes)
+    filling = None if bool(codes.complete[train].all()) else fill(codes, train, classes)
 
     def draws(source: Codes, chosen: Tensor) -> Draws:
         rows = chosen.nonzero().squeeze(-1)
-        return Draws(source, rows, classes.of(source)[rows], whitening, len(classes))
+        whole = bool(source.complete[rows].all())
+        return Draws(source, rows, classes.of(source)[rows], whitening, count, None if whole else filling)
 
-    train = codes.complete
     if validation is None:
         shuffled = draws(codes, train).shuffled(generator)
-        rank = torch.arange(len(shuffled)) - shuffled._start[shuffled.classes]
+        rank = torch.arange(len(shuffled), device=shuffled.rows.device) - shuffled._start[shuffled.classes]
         tenth = shuffled.rows[(rank % 10 == 0) & (shuffled.counts[shuffled.classes] > 1)]
         held_out = torch.zeros_like(train).index_fill(0, tenth, True)
         train, validation = train & ~held_out, codes
     else:
-        held_out = validation.complete & (classes.of(validation) >= 0)
+        held_out = usable(validation) & (classes.of(validation) >= 0)
+        if filling is None and not bool(validation.complete[held_out].all()):
+            held_out &= validation.complete
+    if int((held_out & validation.complete).sum()) >= ENOUGH:
+        held_out &= validation.complete
     if not bool(held_out.any()):
         raise ValueError("codes: no validation row is complete and of a label that the training codes have")
     return draws(codes, train), draws(validation, held_out)
+
+
+def fill(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
+    """One Gaussian a class, fitted to all rows marked (N,) with what they have, as the first guess of what they lack.
+
+    Covariances are pulled towards the mean covariance with the strength of D rows.
+    """
+    of = classes.of(codes).masked_fill(~rows, -1)
+    means, covariances = moments(codes, of, len(classes))
+    counts = torch.bincount(of[rows], minlength=len(classes)).to(means)[:, None, None]
+    pooled = (counts * covariances).sum(0) / counts.sum()
+    D = codes.dimensions
+    covariances = (counts * covariances + D * pooled) / (counts + D)
+    eye = torch.eye(D).to(means).expand_as(covariances)
+    jitter = 1e-6 * pooled.diagonal().mean().clamp_min(1e-12)
+    roots = torch.linalg.cholesky(covariances + jitter * eye)
+    factors = torch.linalg.solve_triangular(roots, eye, upper=False)
+    parts = (means.new_zeros(len(means), 1), means.unsqueeze(1), factors.unsqueeze(1))
+    return Gaussians(*(part.to(codes.loc) for part in parts))

@@ -9,6 +9,7 @@ from latent import LAYOUT, labelled, posteriors, seeded
 from stage1_vae.distributions import FAMILIES, Laplace, Mixture
 from stage2_latent.codes import Block, Codes, Whitening, join
 from stage2_latent.draws import Classes, Draws, split
+from stage2_latent.moments import moments
 from stage2_latent.picks import pick, pick_given
 
 CODES, _ = labelled(50, seed=1)
@@ -155,7 +156,9 @@ def test_whitening_of_mixtures_counts_the_spread_of_components() -> None:
 def test_balanced_batches_go_round_the_rows_of_each_class() -> None:
     codes = replace(CODES, scale=torch.full_like(CODES.scale, 1e-6))
     classes = Classes.fit(codes, labelled=True)
-    draws, _ = split(codes, codes, classes, Whitening.identity(codes.loc[0, 0]), seeded())
+    draws, _ = split(
+        codes, codes, classes, Whitening.identity(codes.loc[0, 0]), lambda c: c.complete, seeded()
+    )
     for index, label in enumerate((0, 2)):
         count = int((codes.labels == label).sum())
         seen = torch.cat([draws.rows[draws.places(step, 7)[index]] for step in range(count)])
@@ -166,7 +169,9 @@ def test_balanced_batches_go_round_the_rows_of_each_class() -> None:
 
 def test_a_tenth_of_each_class_is_held_out_without_validation_codes() -> None:
     classes = Classes.fit(CODES, labelled=True)
-    train, held_out = split(CODES, None, classes, Whitening.identity(CODES.loc[0, 0]), seeded())
+    train, held_out = split(
+        CODES, None, classes, Whitening.identity(CODES.loc[0, 0]), lambda c: c.complete, seeded()
+    )
     assert sorted(torch.cat([train.rows, held_out.rows]).tolist()) == list(range(50))
     assert torch.equal(held_out.counts, (train.counts + held_out.counts + 9) // 10)
 
@@ -175,7 +180,14 @@ def test_a_single_row_of_a_class_is_never_held_out() -> None:
     labels = torch.zeros(50, dtype=torch.int64)
     labels[0] = 1
     codes = replace(CODES, labels=labels)
-    train, _ = split(codes, None, Classes.fit(codes, True), Whitening.identity(codes.loc[0, 0]), seeded())
+    train, _ = split(
+        codes,
+        None,
+        Classes.fit(codes, True),
+        Whitening.identity(codes.loc[0, 0]),
+        lambda c: c.complete,
+        seeded(),
+    )
     assert int(train.counts[1]) == 1
 
 
@@ -213,3 +225,99 @@ def test_codes_of_mixtures_are_their_own_posterior() -> None:
     z = torch.tensor([[-4.0, -5.5]])
     by_hand = Mixture(codes.weights, Laplace(codes.loc, codes.scale)).log_prob(z)
     torch.testing.assert_close(codes.posterior().log_prob(z), by_hand)
+
+
+def holed(rows: int = 4000) -> tuple[Codes, Codes]:
+    """Codes of one Gaussian, and the same ones with the block w unknown wherever the first coordinate is above 0."""
+    root = torch.randn(4, 4, generator=seeded(1)) + 2 * torch.eye(4)
+    z = torch.randn(rows, 4, generator=seeded(2)) @ root.T + torch.tensor([0.0, 5.0, -3.0, 1.0])
+    whole = Codes.empirical(LAYOUT, z)
+    lacking = z[:, 0] > 0
+    observed = whole.observed.clone()
+    observed[lacking, 1] = False
+    loc = z.clone()
+    loc[lacking, 2:] = torch.nan
+    return whole, replace(whole, loc=loc.unsqueeze(1), observed=observed)
+
+
+def test_moments_of_complete_codes_are_the_closed_form() -> None:
+    mean, covariance = moments(CODES)
+    weights = CODES.weights.double()
+    expected = torch.einsum("nc,ncd->d", weights, CODES.loc.double()) / len(CODES)
+    torch.testing.assert_close(mean[0], expected)
+    centred = CODES.loc.double() - expected
+    between = torch.einsum("nc,ncd,nce->de", weights, centred, centred) / len(CODES)
+    noise = torch.einsum("nc,ncd->d", weights, CODES.posterior().components.variance.double()) / len(CODES)
+    torch.testing.assert_close(covariance[0], between + noise.diag())
+
+
+def test_moments_of_a_class_are_those_of_its_rows() -> None:
+    classes = torch.arange(50) % 3 - 1
+    means, covariances = moments(CODES, classes, 2)
+    for index in range(2):
+        alone = moments(CODES.select(classes == index))
+        torch.testing.assert_close((means[index], covariances[index]), (alone[0][0], alone[1][0]))
+
+
+def test_moments_see_through_what_is_missing_and_dropping_rows_does_not() -> None:
+    """Missing at random, given the first coordinate: EM is consistent, complete rows alone are biased."""
+    whole, lacking = holed()
+    truth, found = moments(whole), moments(lacking)
+    spread = truth[1][0].diagonal().sqrt()
+    assert ((found[0] - truth[0])[0] / spread).abs().max() < 0.1
+    assert (found[1] - truth[1]).abs().max() < 0.1 * truth[1].abs().max()
+    dropped = moments(lacking.select(lacking.complete))
+    assert ((dropped[0] - truth[0])[0] / spread).abs().max() > 0.5
+
+
+def test_moments_with_missing_blocks_maximise_the_likelihood_of_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Iterated for long, the gradient of the observed-data log-likelihood vanishes, in double precision."""
+    monkeypatch.setattr("stage2_latent.moments.TOLERANCE", 0.0)
+    monkeypatch.setattr("stage2_latent.moments.ITERATIONS", 2000)
+    _, lacking = holed(300)
+    mean, covariance = (value[0].requires_grad_() for value in moments(lacking))
+    z, known = lacking.loc[:, 0].double(), lacking.known()
+    total = torch.zeros((), dtype=torch.float64)
+    for pattern in known.unique(dim=0):
+        rows = z[(known == pattern).all(-1)][:, pattern]
+        law = torch.distributions.MultivariateNormal(mean[pattern], covariance[pattern][:, pattern])
+        total = total + law.log_prob(rows).sum() / len(z)
+    for gradient, unit in zip(
+        torch.autograd.grad(total, (mean, covariance)),
+        (covariance.diagonal().sqrt(), covariance),
+        strict=True,
+    ):
+        assert (gradient * unit).abs().max() < 1e-3
+
+
+def test_what_draws_lack_is_drawn_given_the_rest() -> None:
+    whole, lacking = holed()
+    identity = Whitening.identity(whole.loc[0, 0])
+    train, held_out = split(
+        lacking, whole, Classes.fit(lacking, True), identity, lambda c: c.complete | True, seeded()
+    )
+    filled = train.draw(seeded())
+    there = lacking.known()
+    assert torch.equal(filled[there], lacking.loc[:, 0][there])
+    torch.testing.assert_close(filled.mean(0), whole.mean.mean(0), atol=0.3, rtol=0)
+    torch.testing.assert_close(filled.T.cov(), whole.mean.T.cov(), rtol=0.1, atol=0.7)
+    assert not torch.equal(filled, train.draw(seeded(1))), "draws are fresh"
+    assert held_out.filling is None
+
+
+def test_blockwise_whitening_does_not_mix_blocks() -> None:
+    whitening = Whitening.fit(holed()[0], blockwise=True)
+    assert bool((whitening.root[2:, :2] == 0).all())
+    z = holed()[0].loc[:, 0]
+    within = whitening.forward(z).T.cov()
+    torch.testing.assert_close(within[:2, :2], torch.eye(2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(within[2:, 2:], torch.eye(2), atol=1e-3, rtol=0)
+
+
+def test_codes_of_one_block() -> None:
+    _, lacking = holed()
+    alone = lacking.only("w")
+    assert (alone.layout, len(alone)) == ((LAYOUT[1],), int(lacking.complete.sum()))
+    assert torch.equal(alone.loc[:, 0], lacking.loc[lacking.complete, 0, 2:])

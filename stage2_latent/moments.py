@@ -1,0 +1,117 @@
+"""Mean and covariance of codes, some blocks of some rows unknown: EM for a Gaussian a class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from stage2_latent.codes import Codes
+
+FLOATS = 2**24
+"""Numbers that a temporary may hold: rows beyond are added up in further chunks."""
+ITERATIONS = 100
+TOLERANCE = 1e-6
+
+
+def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tuple[Tensor, Tensor]:
+    """Means (K, D) and covariances (K, D, D) of the codes of each class, in double precision.
+
+    Where every row has every block this is the closed form, Cov E[z | x] + E Cov[z | x]. Rows that lack blocks take
+    part through what they have: EM with the missing coordinates integrated out given the others (Dempster, Laird &
+    Rubin 1977, section 4.1), which is right where what is missing depends on what is there, and dropping rows is not.
+
+    Args:
+        codes: N rows.
+        classes: (N,) the class of each row, −1 for rows to leave out; None puts all into one.
+        count: K.
+    """
+    if classes is None:
+        classes = torch.zeros(len(codes), dtype=torch.int64, device=codes.loc.device)
+    patterns, group = codes.known().unique(dim=0, return_inverse=True)  # (P, D)
+    centre, sums = _sums(codes, classes, count, group, len(patterns))
+    total = sums[..., 0, 0].sum(0).clamp_min(1)  # (K,)
+    if bool(patterns.all()):
+        averages = sums[0] / total[:, None, None]
+        mean = averages[:, 1:, 0]
+        return centre + mean, averages[:, 1:, 1:] - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    mean, covariance = _start(sums, patterns)
+    for _ in range(ITERATIONS):
+        completed = [
+            _completed(part, known, mean, covariance) for part, known in zip(sums, patterns, strict=True)
+        ]
+        averages = torch.stack(completed).sum(0) / total[:, None, None]
+        before = covariance
+        mean = averages[:, 1:, 0]
+        covariance = averages[:, 1:, 1:] - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        scale = covariance.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
+        if bool(((covariance - before).abs() <= TOLERANCE * scale).all()):
+            break
+    return centre + mean, covariance
+
+
+def _sums(codes: Codes, classes: Tensor, count: int, group: Tensor, patterns: int) -> tuple[Tensor, Tensor]:
+    """A centre (D,), and Σ E[(1, z − centre)(1, z − centre)ᵀ] of each pattern and class, (P, K, 1 + D, 1 + D).
+
+    What is unknown counts as 0.
+    """
+    C, D = codes.loc.shape[1:]
+    posterior, known = codes.posterior(), codes.known()
+    kept = classes >= 0
+    mean = posterior.mean.masked_fill(~known, 0).double()[kept]
+    centre = mean.sum(0) / known[kept].sum(0).clamp_min(1)
+    sums = mean.new_zeros(patterns * count, 1 + D, 1 + D)
+    place = group * count + classes
+    for rows in kept.nonzero().squeeze(-1).split(max(1, FLOATS // (C * D))):
+        here = known[rows].unsqueeze(1)
+        components = posterior.components[rows]
+        loc = (components.loc.double() - centre).masked_fill(~here, 0)  # (n, C, D)
+        weights = posterior.weights[rows].double().unsqueeze(-1)  # (n, C, 1)
+        variance = components.variance.double().masked_fill(~here, 0)
+        points = torch.cat([torch.ones_like(loc[..., :1]), loc], dim=-1)
+        noise = torch.nn.functional.pad((weights * variance).sum(1), (1, 0))  # (n, 1 + D)
+        for index in place[rows].unique().tolist():
+            own = place[rows] == index
+            x = points[own].flatten(0, 1)
+            sums[index] += (weights[own].flatten(0, 1) * x).mT @ x + noise[own].sum(0).diag()
+    return centre, sums.unflatten(0, (patterns, count))
+
+
+def _start(sums: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and variances of each coordinate from the rows of a class that have it: (K, D), (K, D, D)."""
+    seen = torch.einsum("pk,pd->kd", sums[..., 0, 0], patterns.to(sums)).clamp_min(1)
+    mean = sums[..., 1:, 0].sum(0) / seen
+    variance = sums[..., 1:, 1:].diagonal(dim1=-2, dim2=-1).sum(0) / seen - mean.square()
+    return mean, variance.clamp_min(1e-12).diag_embed()
+
+
+def _completed(sums: Tensor, known: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Expected sums (K, 1 + D, 1 + D) of one pattern when its unknown coordinates follow the Gaussian given the others.
+
+    The unknown are A x̃ + noise, of covariance C_rr − B C_gr, with x̃ the 1 and the known ones, and A = [μ_r − B μ_g, B].
+    """
+    if bool(known.all()):
+        return sums
+    unknown = ~known
+    across = covariance[:, unknown][..., known]  # (K, r, g)
+    root = torch.linalg.cholesky(_jittered(covariance[:, known][..., known]))
+    slope = torch.cholesky_solve(across.mT, root).mT
+    shift = mean[:, unknown] - (slope @ mean[:, known].unsqueeze(-1)).squeeze(-1)
+    map_ = sums.new_zeros(len(sums), sums.shape[-1], sums.shape[-1])
+    there = torch.cat([torch.ones_like(known[:1]), known])
+    map_[:, there, there] = 1.0
+    rows = (~there).nonzero().squeeze(-1)
+    map_[:, rows, 0] = shift
+    map_[:, rows.unsqueeze(-1), there.nonzero().squeeze(-1)[1:]] = slope
+    filled = map_ @ sums @ map_.mT
+    within = covariance[:, unknown][..., unknown] - slope @ across.mT
+    filled[:, rows.unsqueeze(-1), rows] += sums[:, :1, :1] * within
+    return filled
+
+
+def _jittered(covariance: Tensor) -> Tensor:
+    """The same matrices, surely positive definite."""
+    scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)[:, None, None]
+    return covariance + 1e-9 * scale * torch.eye(covariance.shape[-1]).to(covariance)
