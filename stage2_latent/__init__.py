@@ -43,5 +43,8 @@ DENSITIES: Mapping[str, type[Density]] = _Table(
         "gmm": "gaussian_mixture:GaussianMixture",
         "flow": "flow:Flow",
         "vamp": "vamp:Vamp",
+        "kde": "kde:KernelDensity",
+        "independent": "independent:Independent",
+        "two_stage_vae": "two_stage_vae:TwoStageVae",
     }
 )

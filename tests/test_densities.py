@@ -20,7 +20,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "flow": {"blocks": 2, "hidden": 16, "components": 2, "steps": 40, "batch": 128},
     "vamp": {"pseudo_inputs": 100, "steps": 40, "learning_rate": 0.05},
     "kde": {"bandwidth": [1, 2]},
+    "two_stage_vae": {"hidden": 16, "layers": 1, "draws": 16, "steps": 100, "batch": 64, "learning_rate": 0.01},
 }
+QUICK["independent"] = {"density": "gmm", "options": QUICK["gmm"]}
 TRAIN, ENCODER = labelled(400, seed=1)
 VALIDATION, _ = labelled(100, seed=2)
 PLANE, PLANE_ENCODER = labelled(400, seed=1, dimensions=2)

@@ -1,0 +1,123 @@
+"""One density a block, fitted apart: what a joint density is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stage2_latent import DENSITIES
+from stage2_latent.density import Density, Encoder, Record
+from stage2_latent.draws import Draws
+from stage2_latent.nested import PartialEncoder, gather, rebuild
+from stage2_latent.options import choice
+from stage2_latent.picks import pick_given
+
+
+class Independent(Density):
+    """p(z, w₁, …, w_M | y) = p(z | y) Π_m p(w_m | y): shared and private codes as if they knew nothing of each other.
+
+    Each block has a density of its own, fitted to the rows that have the block. Given the label (or, without labels,
+    altogether) draws of the blocks are independent, so that what a modality's private code owes to the shared one is
+    lost: the difference to the joint fit is what that dependence is worth.
+
+    Args:
+        density: the name of the density of every block.
+        options: its options.
+    """
+
+    name = "independent"
+    whitens = False
+
+    parts: dict[str, Density]
+
+    def __init__(self, *, density: str = "gmm", options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        own = sorted(set(DENSITIES) - {self.name})
+        self.family = DENSITIES[choice("density", density, own)]
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"option options: found {options!r}, expected the options of {density} by name")
+        self.part_options = dict(options or {})
+        self._take_capabilities(self.family(**self.part_options))
+
+    def _fit(
+        self,
+        train: Draws,
+        validation: Draws,
+        generator: torch.Generator,
+        encoder: Encoder | None,
+        record: Record,
+    ) -> None:
+        tables = train.table(), validation.table()
+        self.parts, start = {}, 0
+        for place, block in enumerate(self.layout):
+            rows = train.rows[tables[0].observed[:, place]]
+            columns = slice(start, start + block.size)
+            view = None if encoder is None else PartialEncoder(encoder, rows, columns)
+            own = [table.only(block.name) for table in tables]
+            part = self.family(**self.part_options)
+            self.parts[block.name] = part.fit(own[0], own[1], generator, view)
+            start += block.size
+        self._take_capabilities(next(iter(self.parts.values())))
+        if self.exact_log_prob or self.bound:
+            means = [self.mean_log_prob(*draws.repeated(1, generator)) for draws in (train, validation)]
+            record(train=means[0], validation=means[1])
+
+    def _take_capabilities(self, part: Density) -> None:
+        """What the whole can do is what its parts can."""
+        self.exact_log_prob, self.bound = part.exact_log_prob, part.bound
+        self.labelled, self.needs_encoder = part.labelled, part.needs_encoder
+        self.stores_training_codes = part.stores_training_codes
+        self.conditional = self.marginal = part.exact_log_prob
+
+    def _log_prob(self, x: Tensor, index: int) -> Tensor:
+        return self._scores(x, torch.ones_like(x[0], dtype=torch.bool), index)
+
+    def _scores(self, z: Tensor, known: Tensor, index: int) -> Tensor:
+        """log p of the blocks known, given the class: (n,)."""
+        labels = self._labels(torch.full_like(z[:, 0], index, dtype=torch.int64))
+        total = torch.zeros_like(z[:, 0])
+        for part, values, there in self._blocks(z, known):
+            if there:
+                total = total + part.log_prob(values, labels)
+        return total
+
+    def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+        labels = self._labels(classes)
+        drawn = [part.sample(len(classes), generator, labels, temperature) for part in self.parts.values()]
+        return torch.cat([codes.loc[:, 0] for codes in drawn], dim=1)
+
+    def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
+        scores = torch.stack([self._scores(z, known, index) for index in range(len(self.classes))], -1)
+        if classes is None:
+            return (scores + self.classes.probabilities.log()).logsumexp(-1)
+        return scores.gather(1, classes.unsqueeze(-1)).squeeze(-1)
+
+    def _condition(
+        self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        scores = torch.stack([self._scores(z, known, index) for index in range(len(self.classes))], -1)
+        joint = (scores + self.classes.probabilities.log()).unsqueeze(-1)  # (n, K, 1)
+        chosen, _ = pick_given(joint, classes, generator)
+        return self._sample(chosen, generator, 1.0), chosen
+
+    def _blocks(self, z: Tensor, known: Tensor) -> list[tuple[Density, Tensor, bool]]:
+        """Each block's density, its coordinates of z, and whether it is known."""
+        sizes = [block.size for block in self.layout]
+        parts = zip(self.parts.values(), z.split(sizes, dim=1), known.split(sizes), strict=True)
+        return [(part, values, bool(mask.any())) for part, values, mask in parts]
+
+    def _labels(self, classes: Tensor) -> Tensor | None:
+        return self.classes.labels[classes] if self.classes.labelled else None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return gather(self.parts)[0]
+
+    def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
+        self.parts = rebuild(tensors, learned["parts"])
+        self._take_capabilities(next(iter(self.parts.values())))
+
+    def _learned(self) -> dict[str, Any]:
+        return {"parts": gather(self.parts)[1]}
