@@ -39,10 +39,22 @@ GALLERY = 8  # tuples of every row that are kept as images
 
 @dataclass(frozen=True)
 class Standard:
-    """What samples are scored against: as many rows as `weights` (1 + B, rows) has, and the rows scored already."""
+    """What samples are scored against, and the rows scored already.
+
+    Args:
+        reference: the reference half.
+        weights: (1 + B, N), of as many synthetic rows as are scored.
+        conditioned: rows of the test split whose modalities are generated from one another.
+        conditioned_weights: (1 + B, n), theirs.
+        normal: scores of the model's own prior.
+        reconstruction: scores of held-out rows, encoded and decoded.
+        manifest: of the artefact.
+    """
 
     reference: Reference
     weights: Floats
+    conditioned: Ints
+    conditioned_weights: Floats
     normal: Scores
     reconstruction: Scores
     manifest: dict[str, Any]
@@ -61,7 +73,9 @@ class Standard:
             dict(zip(HEADLINES, arrays[f"scores.{name}"], strict=True))
             for name in ("normal", "reconstruction")
         )
-        return cls(reference, arrays["weights.synthetic"], normal, reconstruction, manifest)
+        rows = arrays["rows.real"][:CONDITIONED]
+        weights = arrays["weights.real"][:, : len(rows)]
+        return cls(reference, arrays["weights.synthetic"], rows, weights, normal, reconstruction, manifest)
 
     def __len__(self) -> int:
         """The number of rows that are scored."""
@@ -98,7 +112,8 @@ def reference(params: Params, root: Path) -> None:
         write_json(root / "results/metrics/autoencoder.json", own)
         origins = {"autoencoder": trained.hash, "judges": folder_hash(folder / "judges"), "data": test.hash}
         manifest = {**origins, **settings.model_dump(), "modalities": list(names), "classes": judges.classes}
-        save_artefact(folder / KIND, KIND, manifest, arrays=arrays_of(readings, weights, scores, sets))
+        arrays = arrays_of(readings, weights, scores, sets) | {"rows.real": second}
+        save_artefact(folder / KIND, KIND, manifest, arrays=arrays)
 
 
 def load_test(folder: Path) -> Dataset:

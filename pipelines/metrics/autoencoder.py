@@ -52,14 +52,24 @@ def generated_labels(
     predictions = np.full((len(data), *subsets.shape), -1, np.int64)
     for start in range(0, len(data), ROWS):
         rows = slice(start, start + ROWS)
-        z = model.infer(data.batch(rows), torch.from_numpy(subsets), generator)  # (B, S, F)
-        for m, modality in enumerate(model.modalities):
-            lacking = ~subsets[:, m]
-            labels = [
-                judges.look(modality.name, decoded(model, modality, part))[1]
-                for part in z[:, lacking].flatten(0, 1).split(BLOCK)
-            ]
-            predictions[rows, lacking, m] = torch.cat(labels).reshape(len(z), -1).numpy()
+        latents = model.infer(data.batch(rows), torch.from_numpy(subsets), generator)  # (B, S, F)
+        wanted = np.tile(~subsets, (len(latents), 1))
+        labels = judged(model, judges, latents.flatten(0, 1), wanted)
+        predictions[rows] = labels.reshape(-1, *subsets.shape)
+    return predictions
+
+
+def judged(
+    model: MultimodalVAE, judges: Judges, latents: Tensor, wanted: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Labels (n, M) that judges read in the modalities wanted (n, M) of what decoders read (n, F); −1 in the others."""
+    predictions = np.full(wanted.shape, -1, np.int64)
+    for m, modality in enumerate(model.modalities):
+        rows = np.flatnonzero(wanted[:, m])
+        for start in range(0, len(rows), BLOCK):
+            some = rows[start : start + BLOCK]
+            shown = decoded(model, modality, latents[torch.from_numpy(some)])
+            predictions[some, m] = judges.look(modality.name, shown)[1].numpy()
     return predictions
 
 

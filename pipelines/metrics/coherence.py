@@ -65,12 +65,19 @@ def conditional_coherence(
 
     Shapes: predictions (N, S, M) of what each subset generates; labels (N,); subsets (S, M), True where observed.
     """
-    right = predictions == labels[:, None, None]
-    scored = np.where(subsets, 0, right).sum(2) / (~subsets).sum(
-        1
-    )  # (N, S): mean over the modalities a subset lacks
+    scored = share_right(predictions, labels, subsets)  # (N, S)
     sizes = subsets.sum(1)
     return {int(size): scored[:, sizes == size].mean(1) for size in np.unique(sizes)}
+
+
+def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The share of the modalities that a part of a row lacks which carry the row's label: (N, S).
+
+    Shapes: predictions (N, S, M) of what each part generates; labels (N,); observed (S, M), or (N, S, M) where parts
+    differ by row.
+    """
+    right = predictions == labels[:, None, None]
+    return np.where(observed, 0, right).sum(-1) / (~observed).sum(-1)
 
 
 def _some(subsets: list[tuple[int, ...]], count: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
