@@ -38,6 +38,14 @@ LabelCounts = Annotated[
         "--label", metavar="LABEL=COUNT", help="So many of a label; repeatable, in place of --samples."
     ),
 ]
+Samples = Annotated[int | None, typer.Option(help="How many samples.")]
+Seed = Annotated[int | None, typer.Option(help="Another seed draws another set.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="Of the noise of the density, 1 at most: below 1, more typical draws.")
+]
+Truncation = Annotated[
+    float | None, typer.Option(help="Draw again what is less likely than this share of held-out codes.")
+]
 DEFAULT = Path("params.yaml")
 
 
@@ -84,26 +92,49 @@ def _of_settings(stage: str, check: str | None = None) -> Callable[..., None]:
     return command
 
 
-def _of_density(stage: str, check: str | None = None) -> Callable[..., None]:
+def _of_density(stage: str) -> Callable[..., None]:
     """The command of a stage that takes the settings and the name of a density."""
 
     def command(name: DensityName, params: ParamsFile = DEFAULT) -> None:
         with _one_line_errors():
             settings, root = _load(params)
-            if check:
-                _function("config", check)(settings, name)
             _function(stage, stage)(name, settings, root)
 
     return command
 
 
+def _fit(
+    name: DensityName,
+    params: ParamsFile = DEFAULT,
+    codes: Annotated[
+        Path | None, typer.Option(help="Codes of one's own: a code folder, or an .npz of means and scales.")
+    ] = None,
+    validation: Annotated[Path | None, typer.Option(help="With --codes: other rows, to choose by.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --codes: the folder of the density.")] = None,
+) -> None:
+    """The command of `fit`: the stage, or with --codes a fit that needs no project."""
+    with _one_line_errors():
+        if codes is not None:
+            alone = params == DEFAULT and not params.exists()
+            settings, root = (None, Path()) if alone else _load(params)
+            _function("fit", "fit_codes")(name, settings, root, codes, validation, out)
+            return
+        if validation or out:
+            raise UserError("--validation and --out: found without --codes, expected --codes with them")
+        settings, root = _load(params)
+        _function("config", "check_density")(settings, name)
+        _function("fit", "fit")(name, settings, root)
+
+
 def _generate(
     name: DensityName,
     params: ParamsFile = DEFAULT,
-    samples: Annotated[int | None, typer.Option(help="How many samples.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed draws another set.")] = None,
+    samples: Samples = None,
+    seed: Seed = None,
     values: Annotated[str | None, typer.Option(help="mean or draws of the decoders.")] = None,
     label: LabelCounts = None,
+    temperature: Temperature = None,
+    truncation: Truncation = None,
     out: Annotated[
         Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")
     ] = None,
@@ -111,13 +142,54 @@ def _generate(
     """The command of `generate`: options that are not given are those of params.yaml."""
     with _one_line_errors():
         settings, root = _load(params)
-        labels = _label_counts(label) if label else None
-        stage = _function("generate", "generate")
-        stage(name, settings, root, samples=samples, seed=seed, values=values, labels=labels, out=out)
+        _function("generate", "generate")(
+            name,
+            settings,
+            root,
+            samples=samples,
+            seed=seed,
+            values=values,
+            labels=_label_counts(label),
+            temperature=temperature,
+            truncation=truncation,
+            out=out,
+        )
 
 
-def _label_counts(given: list[str]) -> dict[str, int]:
-    """Counts by label from `LABEL=COUNT` arguments."""
+def _draw(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fitted density.")],
+    out: Annotated[Path, typer.Option(help="The .npz file.")],
+    samples: Samples = None,
+    seed: Seed = None,
+    label: LabelCounts = None,
+    temperature: Temperature = None,
+    truncation: Truncation = None,
+) -> None:
+    """The command of `draw`, which reads no settings."""
+    with _one_line_errors():
+        if samples is None and not label:
+            raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
+        given = {"seed": seed, "temperature": temperature, "truncation": truncation}
+        options = {name: value for name, value in given.items() if value is not None}
+        _function("draw", "draw")(folder, out, samples=samples, labels=_label_counts(label), **options)
+
+
+def _compare(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Densities; those of params.yaml if none.")
+    ] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """The command of `compare`."""
+    with _one_line_errors():
+        settings, root = _load(params)
+        _function("compare", "compare")(settings, root, names or ())
+
+
+def _label_counts(given: list[str] | None) -> dict[str, int] | None:
+    """Counts by label from `LABEL=COUNT` arguments, if there are any."""
+    if not given:
+        return None
     counts: dict[str, int] = {}
     for text in given:
         name, _, count = text.rpartition("=")
@@ -129,16 +201,17 @@ def _label_counts(given: list[str]) -> dict[str, int]:
     return counts
 
 
-COMMANDS = {  # in the order of the pipeline
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the pipeline
     "prepare": (_of_settings("prepare", "check_source"), "Make the dataset folders."),
     "judge": (_of_settings("judge"), "Train the classifiers that score."),
     "train": (_of_settings("train"), "Train the autoencoder, or resume it."),
     "encode": (_of_settings("encode"), "Encode every split into latent codes."),
     "reference": (_of_settings("reference"), "Score what densities are set against."),
-    "fit": (_of_density("fit", "check_density"), "Fit a density to the codes."),
+    "fit": (_fit, "Fit a density to the codes, or to codes of one's own."),
+    "draw": (_draw, "Draw codes from a fitted density alone."),
     "generate": (_generate, "Draw a synthetic dataset from a density."),
     "evaluate": (_of_density("evaluate"), "Score a density's synthetic dataset."),
-    "compare": (_of_settings("compare"), "Write the table, plots and report."),
+    "compare": (_compare, "Write the table, plots and report."),
     "track": (_of_settings("track"), "Log existing results to MLflow again."),
 }
 for _name, (_command, _about) in COMMANDS.items():

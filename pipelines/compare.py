@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import REFERENCE_ROWS, Params, leaves
+from pipelines.config import REFERENCE_ROWS, Params, check_rows, leaves
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.report.gallery import Sheet, sheet, sheet_of
@@ -22,8 +22,11 @@ from pipelines.tracking import track
 PARTS = ("value", "low", "high")
 
 
-def compare(params: Params, root: Path) -> None:
-    """Write results/comparison.csv, results/plots and results/report.html."""
+def compare(params: Params, root: Path, names: Sequence[str] = ()) -> None:
+    """Write results/comparison.csv, results/plots and results/report.html, of some densities (none: of `densities`)."""
+    if names:
+        check_rows(params, names, "NAME")
+        params = params.model_copy(update={"densities": tuple(names)})
     results = read_results(params, root)
     looks = marks(params.densities)
     with track("compare", params, root):

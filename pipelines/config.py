@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,6 +27,7 @@ STRICT = ConfigDict(
     frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
 )
 REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
+OTHER_RESULTS = ("autoencoder", "judges")  # what else stands in results/metrics
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -36,6 +37,9 @@ Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
 Scale = Positive | Literal["learned"]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
+Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0, 1 at most")]
+Quantile = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0, below 1")]
 
 
 class Section(BaseModel):
@@ -118,11 +122,17 @@ class Encode(Section):
 
 
 class Generate(Section):
-    """The synthetic set of every density; `balance` gives label names their shares (null: as learned)."""
+    """The synthetic set of every density; `balance` gives label names their shares (null: as learned).
+
+    A temperature below 1 draws with less noise; `truncation` q leaves out what is less likely than all but the share q
+    of held-out codes.
+    """
 
     samples: Count
     seed: Seed
     values: Annotated[Literal["mean", "draws"], Field(description="mean or draws")]
+    temperature: Temperature
+    truncation: Quantile
     balance: Annotated[
         dict[str, Annotated[float, Field(ge=0)]] | None,
         Field(description="null, or label names with their shares (numbers of at least 0)"),
@@ -137,6 +147,22 @@ class Evaluate(Section):
     seed: Seed
 
 
+class Fitting(Section):
+    """What an entry of `density` may say of how it is fitted, beside the options of its kind.
+
+    Args:
+        kind: the density; the name of the entry when not given.
+        independent: its blocks are fitted apart, one density each.
+        rows: `all`, each encoded from the modalities it has, or `complete`, those that have every modality.
+        labels: one density a label, or one that knows no labels.
+    """
+
+    kind: str
+    independent: bool = False
+    rows: Literal["all", "complete"] = "all"
+    labels: bool = True
+
+
 class Params(Section):
     """All settings of the pipeline, as params.yaml has them."""
 
@@ -149,7 +175,10 @@ class Params(Section):
     densities: Annotated[
         tuple[Name, ...], Field(min_length=1, description="a list of densities, at least one")
     ]
-    density: Sections
+    density: Annotated[
+        dict[Folder, Options],
+        Field(description="names of letters, digits, - and _, each with its options (`{}` for none)"),
+    ]
     generate: Generate
     evaluate: Evaluate
 
@@ -205,13 +234,42 @@ def check_model(params: Params) -> None:
 
 
 def check_density(params: Params, name: str) -> None:
-    """Refuse an unknown density and options that it does not take."""
+    """Refuse an entry of `density` that is missing, of no known kind, or with options that its kind does not take."""
     from stage2_latent import DENSITIES
 
-    density = pick(DENSITIES, name, "density", "density")
-    if name not in params.density:
-        raise UserError(f"density.{name} is missing: add `{name}: {{}}` under `density`, or its options")
-    check_options(density, params.density[name], f"density.{name}")
+    if name in params.density:
+        read_entry(name, params.density[name])
+        return
+    pick({**DENSITIES, **params.density}, name, "density", "density")
+    raise UserError(f"density.{name} is missing: add `{name}: {{}}` under `density`, or its options")
+
+
+def read_entry(name: str, written: Options) -> tuple[Fitting, Options]:
+    """How the entry `name` of `density` is fitted, and the options of its kind, both checked."""
+    from stage2_latent import DENSITIES
+
+    settings = {"kind": name, **written}
+    key = f"density.{name}"
+    place = f"{key}.kind" if "kind" in written else "density"
+    density = pick(DENSITIES, str(settings["kind"]), place, "density")
+    check_options(density, settings, key, base=Fitting)
+    common = {option: value for option, value in settings.items() if option in Fitting.model_fields}
+    options = {option: value for option, value in written.items() if option not in Fitting.model_fields}
+    return Fitting(**common), options
+
+
+def check_rows(params: Params, names: Sequence[str], key: str) -> None:
+    """Refuse densities that cannot be rows of one leaderboard: no entry, twice there, or a name that is taken."""
+    for name in names:
+        if name in REFERENCE_ROWS:
+            raise UserError(f"{key}: found '{name}', which is always scored; leave it out")
+        if name in OTHER_RESULTS:
+            raise UserError(
+                f"{key}: found '{name}', the name of another file of results; expected another name"
+            )
+        _check_entry(key, name, "density", params.density)
+    if len(set(names)) < len(names):
+        raise UserError(f"{key}: found a name twice in {', '.join(names)}; expected each once")
 
 
 def pick(table: Mapping[str, T], name: str, key: str, what: str) -> T:
@@ -224,7 +282,11 @@ def pick(table: Mapping[str, T], name: str, key: str, what: str) -> T:
 
 
 def check_options(
-    constructor: Callable[..., Any], options: Options, key: str, given: Collection[str] = ()
+    constructor: Callable[..., Any],
+    options: Options,
+    key: str,
+    given: Collection[str] = (),
+    base: type[Section] = Section,
 ) -> None:
     """Check `options` against the signature of a constructor.
 
@@ -233,6 +295,7 @@ def check_options(
         options: what the user wrote under `key`.
         key: the dotted key, for the messages.
         given: parameters that the pipeline passes itself, no options.
+        base: settings that may stand beside them.
 
     Raises:
         UserError: an option is unknown, missing or of another type.
@@ -245,7 +308,7 @@ def check_options(
         kind = hints.get(name, Any)
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (kind, Field(default, description=words(kind)))
-    schema = create_model("Options", __config__=STRICT, **fields)
+    schema = create_model("Options", __base__=base, **fields)
     try:
         schema.model_validate_json(json.dumps(options))
     except ValidationError as error:
@@ -282,20 +345,16 @@ def _check_names(params: Params, file: str) -> None:
         ("data.source", params.data.source, "data", extra),
         ("vae.model", params.vae.model, "vae.options", params.vae.options),
     ]
-    wanted += [("densities", name, "density", params.density) for name in params.densities]
     for key, name, section, sections in wanted:
-        if name not in sections:
-            raise UserError(
-                f"{file}: {key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
-                f"expected one of {listed(sections)}"
-            )
-    if reserved := set(params.densities) & set(REFERENCE_ROWS):
-        raise UserError(
-            f"{file}: densities: found '{min(reserved)}', which is always scored; leave it out of this list"
-        )
-    if len(set(params.densities)) < len(params.densities):
-        raise UserError(
-            f"{file}: densities: found a name twice in {', '.join(params.densities)}; expected each once"
-        )
+        _check_entry(f"{file}: {key}", name, section, sections)
+    check_rows(params, params.densities, f"{file}: densities")
     if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
         raise UserError(f"{file}: generate.balance: found no share above 0; expected at least one, or null")
+
+
+def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:
+    if name not in sections:
+        raise UserError(
+            f"{key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
+            f"expected one of {listed(sections)}"
+        )

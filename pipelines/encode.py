@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KIND = "codes"
 SPLITS = ("train", "validation", "test")
+COLUMNS = ("loc", "scale", "weights", "observed", "labels", "whole")  # tensors of codes, each a file
 ROWS = 512
 """Rows encoded at a time: a fixed block, so that the bytes depend on the data alone."""
 
@@ -66,6 +67,7 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
         labels=None if data.labels is None else torch.from_numpy(np.array(data.labels)),
         label_names=data.label_names,
         ids=None if data.ids is None else [str(name) for name in data.ids],
+        whole=torch.from_numpy(data.observed.all(1)),
     )
 
 
@@ -84,10 +86,8 @@ def observed_blocks(model: MultimodalVAE, data: Dataset) -> Tensor:
 
 def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
     """Publish codes as an artefact; `origin` names the hashes of what they were made from."""
-    columns = {"loc": codes.loc, "scale": codes.scale, "weights": codes.weights, "observed": codes.observed}
+    columns = {name: getattr(codes, name) for name in COLUMNS}
     arrays = {name: value.numpy() for name, value in columns.items() if value is not None}
-    if codes.labels is not None:
-        arrays["labels"] = codes.labels.numpy()
     if codes.ids is not None:
         arrays["ids"] = np.array(codes.ids)
     manifest = {
@@ -116,15 +116,13 @@ def load_codes(folder: Path) -> Codes:
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
     ids = arrays.pop("ids", None)
     names = manifest["label_names"]
-    columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    columns: dict[str, Any] = {
+        name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS
+    }
     return Codes(
         layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
         family=manifest["family"],
-        loc=columns["loc"],
-        scale=columns.get("scale"),
-        weights=columns["weights"],
-        observed=columns["observed"],
-        labels=columns.get("labels"),
+        **columns,
         prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
         if prior
         else None,

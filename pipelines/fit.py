@@ -1,17 +1,19 @@
-"""Stage `fit`: a density of the training codes."""
+"""Stage `fit`: a density of the training codes. The same fit to codes of one's own: `fit_codes`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import Params
+from pipelines.config import Fitting, Options, Params, pick, read_entry
 from pipelines.dataset import Dataset
 from pipelines.encode import SPLITS, load_codes
 from pipelines.errors import UserError
-from pipelines.generator import KIND
+from pipelines.exchange import read_codes
 from pipelines.progress import progress
-from pipelines.storage import load_artefact, save_artefact
+from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
@@ -23,51 +25,193 @@ if TYPE_CHECKING:
     from stage2_latent.codes import Codes
     from stage2_latent.density import Density
 
+KIND = "density"
+MOST = 5000
+"""Rows of a split whose log-likelihood is taken."""
+Learned = tuple[dict[str, Any], dict[str, "Tensor"]]
+
 
 def fit(name: str, params: Params, root: Path) -> None:
-    """Fit density `name` to artefacts/codes/train; artefacts/densities/<name>."""
-    from stage1_vae.training import generator_for
-    from stage2_latent import DENSITIES
-
+    """Fit the entry `name` of `density` to artefacts/codes/train; artefacts/densities/<name>."""
     codes = {split: load_codes(root / "artefacts/codes" / split) for split in SPLITS}
     origin = load_artefact(root / "artefacts/codes/train", "codes")
-    with track("fit", params, root, density=name) as run, progress(f"fit {name}", None) as step:
+    autoencoder = origin.manifest["autoencoder"]
+
+    def encoder(rows: Tensor) -> FrozenEncoder:
+        return FrozenEncoder.load(root, autoencoder, rows)
+
+    with track("fit", params, root, density=name) as run:
+        manifest, tensors = learn(name, params.density[name], codes, params.seed, encoder, run.metrics)
+        run.metrics({f"log_likelihood_{split}": value for split, value in manifest["log_likelihood"].items()})
+        run.metrics(manifest["memorisation"], prefix="memorisation.")
+        origins = {"autoencoder": autoencoder, "codes": origin.hash}
+        save_artefact(root / "artefacts/densities" / name, KIND, {**manifest, **origins}, tensors)
+
+
+def fit_codes(
+    name: str,
+    params: Params | None,
+    root: Path,
+    codes: Path,
+    validation: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Fit a density to codes of one's own, code folders or .npz files; artefacts/densities/<name>, or `out`.
+
+    Args:
+        name: an entry of `density`, or a density where there is none, which then has its default options.
+        params: the settings, if there are any.
+        root: the project's root.
+        codes: what is fitted.
+        validation: codes of other rows to choose by; None sets a tenth of the rows apart.
+        out: the folder of the density.
+    """
+    paths = {"train": codes} if validation is None else {"train": codes, "validation": validation}
+    found = {split: _own(path) for split, path in paths.items()}
+    origins = found["train"][1]
+    for split, path in paths.items():
+        if found[split][1].get("autoencoder") != origins.get("autoencoder"):
+            raise UserError(f"{path}: codes of another autoencoder than those of {codes}; expected the same")
+    written = params.density.get(name, {}) if params else {}
+    seed = params.seed if params else 0
+    manifest, tensors = learn(name, written, {split: table for split, (table, _) in found.items()}, seed)
+    save_artefact(out or root / "artefacts/densities" / name, KIND, {**manifest, **origins}, tensors)
+
+
+def _own(path: Path) -> tuple[Codes, dict[str, str]]:
+    """Codes in a code folder or an .npz file, and the hashes of what they come from."""
+    if path.is_dir():
+        artefact = load_artefact(path, "codes")
+        return load_codes(path), {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}
+    return read_codes(path), {"codes": file_hash(path)}
+
+
+def learn(
+    name: str,
+    written: Options,
+    codes: dict[str, Codes],
+    seed: int,
+    encoder: Callable[[Tensor], FrozenEncoder] | None = None,
+    log: Callable[..., None] | None = None,
+) -> Learned:
+    """The density that an entry asks for, fitted: its manifest, with what is known of the fit, and its tensors.
+
+    Args:
+        name: the entry.
+        written: what stands there.
+        codes: by split: `train`, and `validation` and `test` where they are there.
+        seed: of all randomness.
+        encoder: rows of `train` → the encoder that made them, for densities that learn with one.
+        log: is handed the numbers of each pass.
+    """
+    from pipelines.metrics.memorisation import memorisation
+    from stage1_vae.training import generator_for
+
+    fitting, options = read_entry(name, written)
+    chosen = {split: _rows(table, fitting, f"density.{name}.rows", split) for split, table in codes.items()}
+    tables = {split: _table(table, chosen[split], fitting) for split, table in codes.items()}
+    with progress(f"fit {name}", None) as step:
 
         def report(row: dict[str, Any]) -> None:
-            run.metrics({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+            if log is not None:
+                log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
             step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
         try:
-            density = DENSITIES[name](**params.density[name])
-            encoder = (
-                FrozenEncoder.load(root, origin.manifest["autoencoder"]) if density.needs_encoder else None
-            )
-            density.fit(
-                codes["train"], codes["validation"], generator_for("cpu", params.seed), encoder, report
-            )
+            density = _build(fitting, options)
+            if density.needs_encoder and encoder is None:
+                raise UserError(
+                    f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
+                    f"bring; run postprior fit {name} in the autoencoder's project, without --codes"
+                )
+            frozen = encoder(chosen["train"]) if encoder is not None and density.needs_encoder else None
+            density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), frozen, report)
         except ValueError as error:
             raise UserError(f"density.{name}: {str(error).removeprefix(f'density {name}: ')}") from None
-        likelihood = log_likelihoods(density, codes, params.seed)
-        run.metrics({f"log_likelihood_{split}": value for split, value in likelihood.items()})
-        tensors, meta = density.state()
-        origins = {"autoencoder": origin.manifest["autoencoder"], "codes": origin.hash}
-        manifest = {**meta, **origins, "log_likelihood": likelihood}
-        save_artefact(root / "artefacts/densities" / name, KIND, manifest, tensors)
+    tensors, meta = density.state()
+    known = {
+        "fitting": fitting.model_dump(),
+        "bound": density.bound,
+        "log_likelihood": log_likelihoods(density, codes, seed),
+        "memorisation": {},
+    }
+    held_out = tables.get("test", tables.get("validation"))
+    if held_out is not None and bool(held_out.complete.any()):
+        generator = generator_for("cpu", seed, 2)
+        known["memorisation"] = memorisation(density, tables["train"], held_out, generator)
+    return {**meta, **known}, tensors
+
+
+def _build(fitting: Fitting, options: Options) -> Density:
+    """An unfitted density."""
+    from stage2_latent import DENSITIES
+
+    if fitting.independent:
+        return DENSITIES["independent"](**{"density": fitting.kind, "options": options})
+    return DENSITIES[fitting.kind](**options)
+
+
+def _rows(codes: Codes, fitting: Fitting, key: str, split: str) -> Tensor:
+    """Rows that are fitted, or chosen by: (n,) int64."""
+    import torch
+
+    if fitting.rows == "all":
+        return torch.arange(len(codes))
+    rows = whole_rows(codes)
+    if not len(rows):
+        raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
+    return rows
+
+
+def _table(codes: Codes, rows: Tensor, fitting: Fitting) -> Codes:
+    """The codes as they are fitted."""
+    codes = codes.select(rows) if len(rows) < len(codes) else codes
+    return codes if fitting.labels else replace(codes, labels=None, label_names=None)
+
+
+def whole_rows(codes: Codes) -> Tensor:
+    """Rows encoded from every modality, or with every block where the modalities are not known: (n,) int64."""
+    whole = codes.complete if codes.whole is None else codes.complete & codes.whole
+    return whole.nonzero().squeeze(-1)
 
 
 def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, float]:
-    """Mean log p(z) of one posterior draw of every row of each split, in nats; nothing without exact scores."""
+    """Mean log p(z) of one posterior draw of each row of each split, in nats, or the mean of a lower bound of it.
+
+    Of rows that have every modality, as whole samples have, `MOST` at the most; nothing for a density without scores.
+    """
     import torch
 
     from stage1_vae.training import generator_for
 
-    if not density.exact_log_prob:
+    if not (density.exact_log_prob or density.bound):
         return {}
-    with torch.no_grad():
-        return {
-            split: float(density.log_prob(table.draw(generator_for("cpu", seed, 1))).mean())
-            for split, table in codes.items()
-        }
+    means = {}
+    for split, table in codes.items():
+        generator, rows = generator_for("cpu", seed, 1), whole_rows(table)
+        if len(rows) > MOST:
+            rows = rows[torch.randperm(len(rows), generator=generator)[:MOST]]
+        if len(rows):
+            with torch.no_grad():
+                means[split] = float(density.log_prob(table.draw(generator, rows)).mean())
+    return means
+
+
+def load_density(folder: Path | str) -> Density:
+    """The fitted density in a folder; it needs neither data nor an autoencoder.
+
+    Example:
+        load_density("artefacts/densities/gmm").sample(1000)
+    """
+    return density_of(load_artefact(Path(folder), KIND), Path(folder))
+
+
+def density_of(artefact: Artefact, folder: Path) -> Density:
+    """The density of an artefact that lies in a folder."""
+    from stage2_latent import DENSITIES
+
+    family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
+    return family.from_state(artefact.tensors, artefact.manifest)
 
 
 class FrozenEncoder:
@@ -76,13 +220,14 @@ class FrozenEncoder:
     Args:
         model: the autoencoder; its parameters are frozen.
         data: the rows that the codes were made from.
+        rows: the numbers in `data` of the rows that are fitted.
     """
 
-    def __init__(self, model: MultimodalVAE, data: Dataset) -> None:
-        self.model, self.data = model.requires_grad_(False), data
+    def __init__(self, model: MultimodalVAE, data: Dataset, rows: Tensor) -> None:
+        self.model, self.data, self.rows = model.requires_grad_(False), data, rows
 
     @classmethod
-    def load(cls, root: Path, autoencoder: str) -> FrozenEncoder:
+    def load(cls, root: Path, autoencoder: str, rows: Tensor) -> FrozenEncoder:
         """The encoder that the codes in a project came from, and their data."""
         model, artefact = load_autoencoder(root / "artefacts/autoencoder")
         if artefact.hash != autoencoder:
@@ -90,11 +235,11 @@ class FrozenEncoder:
                 f"artefacts/codes/train: codes of autoencoder {autoencoder[:12]}, found {artefact.hash[:12]} in "
                 "artefacts/autoencoder; run postprior encode"
             )
-        return cls(model, Dataset.load(root / "artefacts/data/train"))
+        return cls(model, Dataset.load(root / "artefacts/data/train"), rows)
 
     def inputs(self, rows: Tensor) -> dict[str, Tensor]:
-        """Data of some rows, one tensor (n, *shape) a modality; what a row lacks is the mean of those that have it."""
-        batch = self.data.batch(rows.numpy())
+        """Data of some `rows`, one tensor (n, *shape) a modality; what one lacks is the mean of those that have it."""
+        batch = self.data.batch(self.rows[rows].numpy())
         for index, (name, values) in enumerate(batch.data.items()):
             observed = batch.observed[:, index]
             if not bool(observed.all()):

@@ -23,6 +23,8 @@ def generate(
     seed: int | None = None,
     values: str | None = None,
     labels: dict[str, int] | None = None,
+    temperature: float | None = None,
+    truncation: float | None = None,
     out: Path | None = None,
 ) -> None:
     """Draw a dataset from density `name`; artefacts/synthetic/<name>, or `out`.
@@ -34,13 +36,15 @@ def generate(
     settings = params.generate
     seed = settings.seed if seed is None else seed
     values = settings.values if values is None else values
+    temperature = settings.temperature if temperature is None else temperature
+    truncation = settings.truncation if truncation is None else truncation
     if labels is None:
         rows = settings.samples if samples is None else samples
         labels = None if settings.balance is None else apportion(settings.balance, rows)
     else:
         rows = sum(labels.values()) if samples is None else samples
-    blocks = generator.blocks(rows, seed, labels, values)
-    provenance = generator.describe(seed, labels, values)
+    asked = (seed, labels, values, temperature, truncation)
+    blocks, provenance = generator.blocks(rows, *asked), generator.describe(*asked)
     names, judges = generator.label_names, None
     if names is None:
         judges = load_judges(root / "artefacts/judges")

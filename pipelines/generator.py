@@ -11,20 +11,24 @@ import numpy as np
 from pipelines.config import pick
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
+from pipelines.fit import KIND, density_of
 from pipelines.storage import load_artefact
 from pipelines.train import load_autoencoder
 
 if TYPE_CHECKING:
+    import torch
+
     from stage1_vae.model import MultimodalVAE
+    from stage2_latent.codes import Codes
     from stage2_latent.density import Density
 
-KIND = "density"
 ROWS = 256
 """Rows of a block. Each block is drawn whole, from a seed of its own, so that the bytes of a row depend on the seed and
 its number alone: a longer set begins with the shorter one."""
 VALUES = ("mean", "draws")
 Labels = Sequence[int] | np.ndarray | Mapping[str, int]
 Block = tuple[int, dict[str, np.ndarray], np.ndarray | None]
+Drawn = tuple[int, int, "Codes", "torch.Generator"]
 
 
 class Generator:
@@ -53,10 +57,13 @@ class Generator:
         Raises:
             UserError: a folder is missing or damaged, or the density belongs to another autoencoder.
         """
-        from stage2_latent import DENSITIES
-
         folder = Path(folder)
         artefact = load_artefact(folder, KIND)
+        if "autoencoder" not in artefact.manifest:
+            raise UserError(
+                f"{folder}: this density was fitted to codes of one's own, no autoencoder decodes its draws; draw the "
+                "codes themselves with postprior draw"
+            )
         home = folder.resolve().parents[1] / "autoencoder" if autoencoder is None else Path(autoencoder)
         model, trained = load_autoencoder(home)
         if artefact.manifest["autoencoder"] != trained.hash:
@@ -64,10 +71,8 @@ class Generator:
                 f"{folder}: this density was fitted to autoencoder {artefact.manifest['autoencoder'][:12]}, found "
                 f"{trained.hash[:12]} in {home}; fit it again (postprior fit {folder.name}) or pass its autoencoder"
             )
-        family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
-        density = family.from_state(artefact.tensors, artefact.manifest)
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
-        return cls(model, density, hashes)
+        return cls(model, density_of(artefact, folder), hashes)
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -75,21 +80,34 @@ class Generator:
         return self.density.classes.names if self.density.classes.labelled else None
 
     def sample(
-        self, n: int | None = None, seed: int = 0, labels: Labels | None = None, values: str = "mean"
+        self,
+        n: int | None = None,
+        seed: int = 0,
+        labels: Labels | None = None,
+        values: str = "mean",
+        temperature: float = 1.0,
+        truncation: float = 0.0,
     ) -> Dataset:
         """A synthetic dataset in memory; see `blocks` for the arguments."""
-        blocks = list(self.blocks(n, seed, labels, values))
+        asked = (seed, labels, values, temperature, truncation)
+        blocks = list(self.blocks(n, *asked))
         drawn = [block[2] for block in blocks if block[2] is not None]
         return Dataset(
             self.model.modalities,
             {m.name: np.concatenate([data[m.name] for _, data, _ in blocks]) for m in self.model.modalities},
             labels=np.concatenate(drawn) if drawn else None,
             label_names=self.label_names,
-            provenance=self.describe(seed, labels, values),
+            provenance=self.describe(*asked),
         )
 
     def blocks(
-        self, n: int | None = None, seed: int = 0, labels: Labels | None = None, values: str = "mean"
+        self,
+        n: int | None = None,
+        seed: int = 0,
+        labels: Labels | None = None,
+        values: str = "mean",
+        temperature: float = 1.0,
+        truncation: float = 0.0,
     ) -> Iterator[Block]:
         """The rows of a synthetic dataset, block by block: (number of the first row, data, labels).
 
@@ -100,21 +118,26 @@ class Generator:
                 name ask for so many of each, in an order drawn from the seed.
             values: `mean` of the decoders, or `draws` from their likelihoods; both clipped to the modality's range,
                 counts rounded.
+            temperature: of the density's noise, above 0 and 1 at most; below 1 the codes are nearer to its modes.
+            truncation: codes less likely than all but this share of held-out ones are drawn again.
 
         Raises:
-            UserError: no rows, unknown labels, or labels asked of a density that has none.
+            UserError: no rows, unknown labels, labels asked of a density that has none, or a truncation of one that
+                has no exact score.
         """
         if values not in VALUES:
             raise UserError(f"values: found {values!r}, expected one of {', '.join(VALUES)}")
-        asked = self.resolve(n, seed, labels)
-        rows = n if asked is None else len(asked)
-        if rows is None or rows < 1:
-            raise UserError(
-                f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more"
-            )
-        return self._blocks(rows, seed, asked, values)
+        drawn = draw_codes(self.density, n, seed, labels, temperature, truncation)
+        return self._decoded(drawn, values)
 
-    def describe(self, seed: int, labels: Labels | None, values: str) -> dict[str, Any]:
+    def describe(
+        self,
+        seed: int,
+        labels: Labels | None = None,
+        values: str = "mean",
+        temperature: float = 1.0,
+        truncation: float = 0.0,
+    ) -> dict[str, Any]:
         """The provenance of a dataset drawn so."""
         condition = (
             dict(labels) if isinstance(labels, Mapping) else None if labels is None else "a label a row"
@@ -126,50 +149,16 @@ class Generator:
             "labels": condition,
             "labels_from": "density" if self.density.classes.labelled else None,
             "values": values,
+            "temperature": temperature,
+            "truncation": truncation,
             "stores_training_codes": self.density.stores_training_codes,
         }
 
-    def resolve(self, n: int | None, seed: int, labels: Labels | None) -> np.ndarray | None:
-        """The label asked for each row, (n,) int64, or None where the density draws them."""
-        if labels is None:
-            return None
-        names = self.label_names
-        if names is None:
-            raise UserError(
-                f"labels: density {self.density.name} has none, expected no labels; leave them out"
-            )
-        if isinstance(labels, Mapping):
-            index = {label: number for number, label in enumerate(names)}
-            counts = {pick(index, label, "labels", "label"): count for label, count in labels.items()}
-            if any(count < 0 for count in counts.values()):
-                raise UserError(
-                    f"labels: found counts {list(labels.values())}, expected whole numbers of at least 0"
-                )
-            rows = np.repeat(np.array(list(counts), np.int64), list(counts.values()))
-            asked = np.random.default_rng(seed).permutation(rows)
-        else:
-            asked = np.asarray(labels, np.int64)
-        if n is not None and asked.shape != (n,):
-            raise UserError(f"labels: found {asked.size} for {n} samples, expected one for each sample")
-        if asked.size and not 0 <= asked.min() <= asked.max() < len(names):
-            raise UserError(
-                f"labels: found {asked.min()} to {asked.max()}, expected 0 to {len(names) - 1}: {len(names)} are known"
-            )
-        return asked
-
-    def _blocks(self, rows: int, seed: int, asked: np.ndarray | None, values: str) -> Iterator[Block]:
+    def _decoded(self, drawn: Iterator[Drawn], values: str) -> Iterator[Block]:
         import torch
 
-        from stage1_vae.training import generator_for
-
-        for number, start in enumerate(range(0, rows, ROWS)):
-            generator = generator_for("cpu", seed, number)
-            kept = min(ROWS, rows - start)
-            wanted = None
-            if asked is not None:
-                wanted = torch.from_numpy(np.resize(asked[start : start + kept], ROWS))
+        for start, kept, codes, generator in drawn:
             with torch.no_grad():
-                codes = self.density.sample(ROWS, generator, wanted)
                 data = self.decode(codes.loc[:, 0], values, generator)
             labels = None if codes.labels is None else codes.labels[:kept].numpy()
             yield start, {name: array[:kept] for name, array in data.items()}, labels
@@ -185,3 +174,76 @@ class Generator:
             x = drawn.mean if values == "mean" else drawn.rsample((), generator)
             data[modality.name] = modality.admit(x).numpy()
         return data
+
+
+def draw_codes(
+    density: Density,
+    n: int | None,
+    seed: int,
+    labels: Labels | None = None,
+    temperature: float = 1.0,
+    truncation: float = 0.0,
+) -> Iterator[Drawn]:
+    """Codes of a density, block by block: (number of the first row, rows that are kept, codes, their generator).
+
+    A block always has `ROWS` codes. The arguments are those of `Generator.blocks`, and all but the share of truncation
+    are checked before this returns.
+    """
+    asked = resolve(density, n, seed, labels)
+    rows = n if asked is None else len(asked)
+    if rows is None or rows < 1:
+        raise UserError(
+            f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more"
+        )
+    if truncation and not density.exact_log_prob:
+        raise UserError(
+            f"truncation: found {truncation} for density {density.name}, which has no exact score, expected 0"
+        )
+    return _draw_blocks(density, rows, seed, asked, temperature, truncation)
+
+
+def _draw_blocks(
+    density: Density, rows: int, seed: int, asked: np.ndarray | None, temperature: float, truncation: float
+) -> Iterator[Drawn]:
+    import torch
+
+    from stage1_vae.training import generator_for
+
+    for number, start in enumerate(range(0, rows, ROWS)):
+        generator = generator_for("cpu", seed, number)
+        kept = min(ROWS, rows - start)
+        wanted = None if asked is None else torch.from_numpy(np.resize(asked[start : start + kept], ROWS))
+        try:
+            with torch.no_grad():
+                codes = density.sample(ROWS, generator, wanted, temperature, truncation)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        yield start, kept, codes, generator
+
+
+def resolve(density: Density, n: int | None, seed: int, labels: Labels | None) -> np.ndarray | None:
+    """The label asked for each row, (n,) int64, or None where the density draws them."""
+    if labels is None:
+        return None
+    classes = density.classes
+    if not classes.labelled:
+        raise UserError(f"labels: density {density.name} has none, expected no labels; leave them out")
+    numbers = classes.labels.tolist()
+    known = {classes.names[number] if classes.names else str(number): number for number in numbers}
+    if isinstance(labels, Mapping):
+        counts = {
+            pick(known, label, "labels", "label of the codes"): count for label, count in labels.items()
+        }
+        if any(count < 0 for count in counts.values()):
+            raise UserError(
+                f"labels: found counts {list(labels.values())}, expected whole numbers of at least 0"
+            )
+        rows = np.repeat(np.array(list(counts), np.int64), list(counts.values()))
+        asked = np.random.default_rng(seed).permutation(rows)
+    else:
+        asked = np.asarray(labels, np.int64)
+    if n is not None and asked.shape != (n,):
+        raise UserError(f"labels: found {asked.size} for {n} samples, expected one for each sample")
+    if len(unknown := np.setdiff1d(asked, numbers)):
+        raise UserError(f"labels: found {unknown[0]}, expected some of {', '.join(map(str, numbers))}")
+    return asked

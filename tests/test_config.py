@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,19 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from pipelines.config import Params, check_density, check_model, check_options, check_source, load_params
+from pipelines.config import (
+    Fitting,
+    Params,
+    check_density,
+    check_model,
+    check_options,
+    check_rows,
+    check_source,
+    load_params,
+    read_entry,
+)
 from pipelines.errors import UserError
+from stage2_latent import DENSITIES
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
 
@@ -88,7 +100,13 @@ MISTAKES = [
     ("densities", "gmm", "densities: found the text 'gmm', expected a list of densities, at least one"),
     ("densities", ["gmm", 3], "densities.1: found 3, expected a list of densities, at least one"),
     ("densities", ["gmm", "gmm"], "densities: found a name twice in gmm, gmm; expected each once"),
-    ("densities", ["normal"], "densities: found 'normal', which is always scored; leave it out of this list"),
+    ("densities", ["normal"], "densities: found 'normal', which is always scored; leave it out"),
+    (
+        "density",
+        {"a/b": {}},
+        "density.a/b: found the text 'a/b', expected names of letters, digits, - and _, each with its options",
+    ),
+    ("density.gmm", 3, "density.gmm: found 3, expected names of letters, digits, - and _, each with its"),
     (
         "data.source",
         "digitz",
@@ -105,6 +123,14 @@ MISTAKES = [
         "generate.balance",
         {"7": 0},
         "generate.balance: found no share above 0; expected at least one, or null",
+    ),
+    ("generate.temperature", 0, "generate.temperature: found 0, expected a number above 0, 1 at most"),
+    ("generate.temperature", 1.5, "generate.temperature: found 1.5, expected a number above 0, 1 at most"),
+    ("generate.truncation", 1, "generate.truncation: found 1, expected a number of at least 0, below 1"),
+    (
+        "generate.truncation",
+        -0.1,
+        "generate.truncation: found -0.1, expected a number of at least 0, below 1",
     ),
     ("seed", -1, "seed: found -1, expected a whole number from 0 to 4294967295"),
     ("seed", 2**40, "seed: found 1099511627776, expected a whole number from 0 to 4294967295"),
@@ -252,5 +278,68 @@ def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_
         UserError, match=r"density\.gmm\.componets is not a known key \(did you mean components\?\)"
     ):
         check_density(load(tree, tmp_path), "gmm")
-    with pytest.raises(UserError, match=r"found 'kde', which is no density; known: .*gmm"):
-        check_density(load(tree, tmp_path), "kde")
+    with pytest.raises(UserError, match=r"density: found 'spline', which is no density; known: .*gmm"):
+        check_density(load(tree, tmp_path), "spline")
+    del tree["density"]["gmm"]
+    tree["densities"] = ["flow"]
+    with pytest.raises(UserError, match=r"density\.gmm is missing: add `gmm: \{\}` under `density`"):
+        check_density(load(tree, tmp_path), "gmm")
+
+
+def test_an_entry_names_its_kind_and_how_it_is_fitted() -> None:
+    fitting, options = read_entry("gmm", {"components": 3})
+    assert fitting.model_dump() == {"kind": "gmm", "independent": False, "rows": "all", "labels": True}
+    assert options == {"components": 3}
+    fitting, options = read_entry(
+        "apart", {"kind": "gmm", "independent": True, "labels": False, "passes": 20}
+    )
+    assert fitting.model_dump() == {"kind": "gmm", "independent": True, "rows": "all", "labels": False}
+    assert options == {"passes": 20}
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ({}, "density: found 'mine', which is no density; known: "),
+        (
+            {"kind": "gmmm"},
+            "density.mine.kind: found 'gmmm', which is no density (did you mean gmm?); known: ",
+        ),
+        ({"kind": None}, "density.mine.kind: found 'None', which is no density"),
+        (
+            {"kind": "gmm", "rows": "some"},
+            "density.mine.rows: found the text 'some', expected all or complete",
+        ),
+        ({"kind": "gmm", "labels": "no"}, "density.mine.labels: found the text 'no', expected true or false"),
+        ({"kind": "gmm", "independent": 1}, "density.mine.independent: found 1, expected true or false"),
+        (
+            {"kind": "gmm", "row": "all"},
+            "density.mine.row is not a known key (did you mean rows?); known here: ",
+        ),
+        ({"kind": "gmm", "bins": 3}, "density.mine.bins is not a known key"),
+        ({"kind": "gmm", "passes": "x"}, "density.mine.passes: found the text 'x', expected a whole number"),
+    ],
+)
+def test_a_mistake_in_an_entry_is_one_sentence(written: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)) as error:
+        read_entry("mine", written)
+    assert "\n" not in str(error.value)
+
+
+def test_no_density_has_an_option_with_the_name_of_a_common_setting() -> None:
+    for density in DENSITIES.values():
+        assert not set(Fitting.model_fields) & set(inspect.signature(density).parameters), density
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["gmm", "flov"], "NAME: found 'flov', which has no entry under `density` (did you mean flow?)"),
+        (["real"], "NAME: found 'real', which is always scored; leave it out"),
+        (["judges"], "NAME: found 'judges', the name of another file of results; expected another name"),
+        (["gmm", "gmm"], "NAME: found a name twice in gmm, gmm; expected each once"),
+    ],
+)
+def test_rows_that_cannot_be_compared(names: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        check_rows(load_params(DEFAULTS), names, "NAME")

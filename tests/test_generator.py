@@ -17,7 +17,7 @@ from pipelines.encode import load_codes, posteriors, save_codes
 from pipelines.errors import UserError
 from pipelines.fit import FrozenEncoder
 from pipelines.generate import apportion, generate
-from pipelines.generator import ROWS, Generator
+from pipelines.generator import ROWS, Generator, draw_codes
 from pipelines.storage import folder_hash, load_artefact, save_artefact
 from pipelines.train import load_autoencoder
 from stage1_vae import MODELS
@@ -76,11 +76,14 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
         ({"n": 0}, "samples: found 0, expected a whole number of at least 1; ask for one sample or more"),
         ({"n": -5}, "samples: found -5"),
         ({"labels": {}}, "samples: found 0"),
-        ({"labels": {"x": 3}}, "labels: found 'x', which is no label"),
+        ({"labels": {"x": 3}}, "labels: found 'x', which is no label of the codes; known: 0, 1"),
         ({"labels": {"1": -3}}, r"labels: found counts \[-3\], expected whole numbers of at least 0"),
         ({"n": 4, "labels": {"1": 3}}, "labels: found 3 for 4 samples, expected one for each"),
-        ({"n": 2, "labels": [0, 10]}, "labels: found 0 to 10, expected 0 to 9: 10 are known"),
+        ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected some of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         ({"n": 2, "values": "median"}, "values: found 'median', expected one of mean, draws"),
+        ({"n": 2, "temperature": 0.0}, "temperature: found 0.0, expected a number above 0, up to 1"),
+        ({"n": 2, "temperature": 1.5}, "temperature: found 1.5, expected a number above 0, up to 1"),
+        ({"n": 2, "truncation": 1.0}, "truncation: found 1.0, expected a share from 0 to below 1"),
     ],
 )
 def test_requests_that_cannot_be_met(generator: Generator, arguments: dict[str, Any], sentence: str) -> None:
@@ -143,6 +146,33 @@ def test_a_balance_of_classes_is_kept(trained: Trained, tmp_path: Path) -> None:
     assert np.bincount(Dataset.load(tmp_path / "balanced").labels).tolist() == [20, 0, 0, 40]
 
 
+def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
+    generator: Generator, trained: Trained, tmp_path: Path
+) -> None:
+    asked = {"plain": {}, "cold": {"temperature": 0.5}, "truncated": {"truncation": 0.5}}
+    score = {}
+    for name, options in asked.items():
+        blocks = list(draw_codes(generator.density, 2 * ROWS, 0, **options))
+        z = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])
+        score[name] = float(generator.density.log_prob(z).mean())
+        told = generator.sample(3, **options).provenance
+        assert (told["temperature"], told["truncation"]) == (
+            options.get("temperature", 1.0),
+            options.get("truncation", 0.0),
+        )
+    assert score["cold"] > score["plain"] + 0.5
+    assert score["truncated"] > score["plain"] + 0.2
+    root, _ = trained
+    params = write_params(tmp_path, small(generate__temperature=0.5, generate__samples=20))
+    generate("gmm", params, root, out=tmp_path / "cold")
+    generate("gmm", params, root, temperature=1.0, truncation=0.5, out=tmp_path / "truncated")
+    cold, truncated = (Dataset.load(tmp_path / name) for name in ("cold", "truncated"))
+    assert (cold.provenance["temperature"], cold.provenance["truncation"]) == (0.5, 0.0)
+    assert (truncated.provenance["temperature"], truncated.provenance["truncation"]) == (1.0, 0.5)
+    assert same(generator.sample(20, temperature=0.5), cold)
+    assert same(generator.sample(20, truncation=0.5), truncated)
+
+
 def test_shares_become_counts_that_sum() -> None:
     for rows in (1, 7, 100):
         counts = apportion({"a": 0.2, "b": 0.5, "c": 0.3}, rows)
@@ -181,7 +211,8 @@ def test_codes_are_the_posteriors_and_survive_the_disk(name: str, trained: Train
     assert again.layout == model.layout
     assert again.label_names == data.label_names
     assert again.ids == [str(one) for one in data.ids]
-    for field in ("loc", "scale", "weights", "observed", "labels"):
+    assert bool(again.whole.all())
+    for field in ("loc", "scale", "weights", "observed", "labels", "whole"):
         assert torch.equal(getattr(again, field), getattr(codes, field))
     z = torch.zeros(1, size)
     torch.testing.assert_close(again.prior.log_prob(z), model.prior().log_prob(z))
@@ -190,11 +221,15 @@ def test_codes_are_the_posteriors_and_survive_the_disk(name: str, trained: Train
 def test_the_frozen_encoder_gives_inputs_and_gradients_to_them_alone(trained: Trained) -> None:
     root, _ = trained
     model, artefact = load_autoencoder(root / "artefacts/autoencoder")
-    encoder = FrozenEncoder.load(root, artefact.hash)
+    encoder = FrozenEncoder.load(root, artefact.hash, torch.arange(300))
     data = Dataset.load(root / "artefacts/data/train")
     rows = torch.tensor([5, 0, 7])
     inputs = encoder.inputs(rows)
     assert all(np.array_equal(inputs[m.name], data.data[m.name][rows.numpy()]) for m in data.modalities)
+    some = FrozenEncoder.load(root, artefact.hash, torch.tensor([9, 5, 2, 0, 7])).inputs(
+        torch.tensor([1, 3, 4])
+    )
+    assert all(torch.equal(some[name], values) for name, values in inputs.items())
     torch.testing.assert_close(
         encoder(inputs).mean, model.encode(data.batch(rows.numpy()), torch.Generator()).mean
     )
@@ -212,7 +247,7 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
     holes = np.ones((6, 5), bool)
     holes[[1, 4], 1] = False
     masked = Dataset(data.modalities, data.data, mask=holes)
-    inputs = FrozenEncoder(model, masked).inputs(torch.arange(6))
+    inputs = FrozenEncoder(model, masked, torch.arange(6)).inputs(torch.arange(6))
     mean = torch.from_numpy(data.data["m1"][[0, 2, 3, 5]]).mean(0)
     torch.testing.assert_close(inputs["m1"][1], mean)
     torch.testing.assert_close(inputs["m1"][0], torch.from_numpy(data.data["m1"][0]))
@@ -220,7 +255,7 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
 
 def test_codes_of_another_autoencoder_are_refused(trained: Trained) -> None:
     with pytest.raises(UserError, match=r"codes of autoencoder other, found .* run postprior encode"):
-        FrozenEncoder.load(trained[0], "other")
+        FrozenEncoder.load(trained[0], "other", torch.arange(3))
 
 
 Edit = Callable[[Path], None]
