@@ -34,11 +34,11 @@ CHANGES: dict[str, Any] = {"train": {"epochs": 20}, "densities": ["gmm", "vamp"]
 SHARED = ("data", "judges")
 
 
-def settings(model: str, seed: int) -> dict[str, Any]:
+def settings(model: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run, as params.yaml has them."""
     tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
-    for section, changes in CHANGES.items():
-        tree[section] = tree[section] | changes if isinstance(changes, dict) else changes
+    for section, change in changes.items():
+        tree[section] = tree[section] | change if isinstance(change, dict) else change
     tree["seed"], tree["vae"]["model"] = seed, model
     return tree
 
@@ -51,19 +51,21 @@ def project(folder: Path, tree: dict[str, Any]) -> Params:
     return load_params(folder / "params.yaml")
 
 
-def prepare(model: str, seed: int) -> tuple[Params, Path]:
-    """The project of a run; the data and judges of a seed are made once."""
+def prepare(
+    model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = CHANGES
+) -> tuple[Params, Path]:
+    """The project of a run in a folder of such runs; the data and judges of a seed are made once."""
     from pipelines.judge import judge
     from pipelines.prepare import prepare as make_data
 
-    common = WORK / f"seed-{seed}"
-    params = project(common, settings(model, seed))
+    common = work / f"seed-{seed}"
+    params = project(common, settings(model, seed, changes))
     if not (common / "artefacts/data/test").exists():
         make_data(params, common)
     if not (common / "artefacts/judges").exists():
         judge(params, common)
-    folder = WORK / f"{model}-{seed}"
-    params = project(folder, settings(model, seed))
+    folder = work / f"{model}-{seed}"
+    params = project(folder, settings(model, seed, changes))
     for name in SHARED:
         if not (folder / "artefacts" / name).exists():
             shutil.copytree(common / "artefacts" / name, folder / "artefacts" / name)
