@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that runs can stand side by 
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 import numpy as np
-
 from zoo import ROOT, prepare, shown
 
 from pipelines.storage import read_json, write_json, write_text
