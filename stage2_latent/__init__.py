@@ -46,5 +46,7 @@ DENSITIES: Mapping[str, type[Density]] = _Table(
         "kde": "kde:KernelDensity",
         "independent": "independent:Independent",
         "two_stage_vae": "two_stage_vae:TwoStageVae",
+        "riemannian": "riemannian:Riemannian",
+        "auto": "auto:Auto",
     }
 )
