@@ -1,0 +1,107 @@
+"""Kernel density estimate: the mixture of the training rows' posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stage2_latent.density import Encoder, Record
+from stage2_latent.diagonal import DiagonalMixture
+from stage2_latent.draws import Draws
+from stage2_latent.options import number
+
+
+class KernelDensity(DiagonalMixture):
+    """p(z | y) = 1/N_y Σ_n q_b(z | x_n), over the training rows n of the label, posterior scales b times as wide.
+
+    At b = 1 it is the aggregated posterior, of all priors the one with the highest evidence bound on the training data
+    (Tomczak & Welling 2018, arXiv 1705.07120), and little more than the training codes; held-out rows ask for a wider
+    b. A posterior that is a mixture gives all its components. Codes that are points, without scales, get normal
+    kernels with the standard deviations of their label's coordinates times N_y^(−1/(D+4)) (Scott 1992).
+
+    The density is the training codes, and says so.
+
+    Args:
+        bandwidth: b, or a list of candidates of which held-out likelihood chooses.
+    """
+
+    name = "kde"
+    stores_training_codes = True
+    incomplete = False
+
+    def __init__(
+        self, *, bandwidth: float | Sequence[float] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20)
+    ) -> None:
+        super().__init__()
+        candidates = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
+        if not candidates:
+            raise ValueError("option bandwidth: found an empty list, expected one number at least")
+        self.candidates = [number("bandwidth", value, low=1e-6) for value in candidates]
+
+    def _fit(
+        self,
+        train: Draws,
+        validation: Draws,
+        generator: torch.Generator,
+        encoder: Encoder | None,
+        record: Record,
+    ) -> None:
+        weights, self.loc, scale = kernels(train)
+        self.family = train.codes.posterior().components.name
+        self.log_weights = weights.log()
+        held_out = validation.repeated(4, generator)
+        some = torch.randperm(len(train), generator=generator)[: len(validation)].sort().values
+        seen = train.draw(generator, some), train.classes[some]
+        best, self.scores = -torch.inf, {}
+        for bandwidth in self.candidates:
+            self.scale = bandwidth * scale
+            score = self.mean_log_prob(*held_out)
+            record(train=self.mean_log_prob(*seen), validation=score, bandwidth=bandwidth)
+            self.scores[f"{bandwidth:g}"] = score
+            if score > best:
+                best, self.bandwidth = score, bandwidth
+        self.scale = self.bandwidth * scale
+
+    def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
+        super()._restore(tensors, learned)
+        self.bandwidth = learned["bandwidth"]
+        self.scores = dict(learned["held_out_log_likelihood"])
+
+    def _learned(self) -> dict[str, Any]:
+        learned = {"bandwidth": self.bandwidth, "held_out_log_likelihood": self.scores}
+        return super()._learned() | learned
+
+
+def kernels(train: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (K, T), locations and scales (K, T, D) of the posteriors of the rows of each class, not whitened.
+
+    T is the number of components of the class with the most rows; the others end in components of weight 0.
+    """
+    size = int(train.counts.max())
+    real = torch.arange(size, device=train.rows.device) < train.counts.unsqueeze(-1)  # (K, size)
+    places = train.rows[train.places(0, size)]
+    weights = train.codes.weights[places] * (real / train.counts.unsqueeze(-1)).unsqueeze(-1)  # (K, size, C)
+    weights, loc = weights.flatten(1), train.codes.loc[places].flatten(1, 2)
+    if train.codes.scale is None:
+        return weights, loc, _scott(weights, loc, train.counts)
+    return weights, loc, train.codes.scale[places].flatten(1, 2)
+
+
+def _scott(weights: Tensor, loc: Tensor, counts: Tensor) -> Tensor:
+    """Scales (K, T, D) of kernels around points (K, T, D), by Scott's rule in every class and coordinate."""
+    mean = torch.einsum("kt,ktd->kd", weights, loc).unsqueeze(1)
+    variance = torch.einsum("kt,ktd->kd", weights, (loc - mean).square())
+    rounding = ROUNDING * torch.einsum("kt,ktd->kd", weights, loc.square())
+    constant = FLOOR * variance.mean(-1, keepdim=True).clamp_min(torch.finfo(loc.dtype).eps)
+    factor = counts.to(loc) ** (-1 / (loc.shape[-1] + 4))
+    scale = torch.where(variance > rounding, variance, constant).sqrt() * factor.unsqueeze(-1)
+    return scale.unsqueeze(1).expand_as(loc).clone()
+
+
+ROUNDING = 1e-10
+"""A coordinate whose variance is this share of its mean square is constant."""
+FLOOR = 1e-6
+"""Variance that a constant coordinate counts with, as a share of the mean variance."""

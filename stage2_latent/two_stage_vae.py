@@ -1,0 +1,202 @@
+"""Two-stage VAE: a second, small variational autoencoder over the codes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stage1_vae.distributions import LOG_SCALE, Normal
+from stage2_latent.density import Density, Encoder, Record
+from stage2_latent.draws import Draws
+from stage2_latent.options import number, whole
+
+START = 0.5
+"""Standard deviations of decoder and posterior before training."""
+SLOPE = math.sqrt(1 - START**2)
+
+
+class SecondStage(nn.Module):
+    """q(u | x, y) and p(x | u, y) of latents u with as many dimensions as the codes x, both normal and diagonal.
+
+    Networks add to the linear model x = a u + s ε with a² + s² = 1 and its own posterior u | x ~ N(a x, s²). They
+    add nothing at first, when the bound is log N(x; 0, I) with no gap.
+    """
+
+    def __init__(self, features: int, classes: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.encoder = _network(features + classes, hidden, layers, 2 * features)
+        self.decoder = _network(features + classes, hidden, layers, features)
+        self.log_scale = nn.Parameter(torch.full((features,), math.log(START)))
+
+    def posterior(self, x: Tensor, classes: Tensor) -> Normal:
+        """q(u | x, y), of codes (…, D) of classes (…,)."""
+        shift, log_scale = self.encoder(self._labelled(x, classes)).chunk(2, dim=-1)
+        return Normal(SLOPE * x + shift, START * log_scale.clamp(*LOG_SCALE).exp())
+
+    def likelihood(self, u: Tensor, classes: Tensor) -> Normal:
+        """p(x | u, y), of latents (…, D) of classes (…,); one learned scale a dimension."""
+        loc = SLOPE * u + self.decoder(self._labelled(u, classes))
+        return Normal(loc, self.log_scale.exp().expand_as(loc))
+
+    def log_weights(self, x: Tensor, classes: Tensor, noise: Tensor) -> Tensor:
+        """log p(x | u, y) p(u) / q(u | x, y) at the latents u that noise (K, 1 or n, D) makes: (K, n)."""
+        q = self.posterior(x, classes)
+        u = q.loc + q.scale * noise
+        prior = Normal(torch.zeros_like(u), torch.ones_like(u))
+        p = self.likelihood(u, classes.expand(u.shape[:-1]))
+        return p.log_prob(x) + prior.log_prob(u) - q.log_prob(u)
+
+    def _labelled(self, x: Tensor, classes: Tensor) -> Tensor:
+        return torch.cat([x, nn.functional.one_hot(classes, self.classes).to(x)], dim=-1)
+
+
+def _network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    sizes = [inputs, *[hidden] * layers]
+    inner = [
+        part for before, after in itertools.pairwise(sizes) for part in (nn.Linear(before, after), nn.SiLU())
+    ]
+    final = nn.Linear(sizes[-1], outputs)
+    nn.init.zeros_(final.weight)
+    nn.init.zeros_(final.bias)
+    return nn.Sequential(*inner, final)
+
+
+class TwoStageVae(Density):
+    """p(z | y) = ∫ p(u) p(z | u, y) du with u ~ N(0, I): the second stage of Dai & Wipf (2019, arXiv 1903.05789).
+
+    Codes fill their space, where the first stage's data did not, so that a VAE with as many latent dimensions and a
+    learned decoder variance can match their density. It is trained on the evidence bound of fresh posterior draws
+    (AdamW, cosine decay); the weights of the best held-out score are kept.
+
+    The score is the importance-weighted bound log 1/K Σ_k p(z | u_k, y) p(u_k) / q(u_k | z, y) (Burda et al. 2016,
+    arXiv 1509.00519), at the same K draws of noise for every row: a function of z, below log p(z | y) on average over
+    such draws.
+
+    Args:
+        hidden: width of the networks.
+        layers: hidden layers of each network.
+        draws: K of the score.
+        steps: optimisation steps.
+        batch: draws in a step, over all labels.
+        learning_rate: of AdamW at first; it falls to 0 along a cosine.
+        weight_decay: of AdamW.
+        patience: looks at the validation codes, every 50 steps, without improvement before training ends.
+    """
+
+    name = "two_stage_vae"
+    exact_log_prob = False
+    bound = True
+
+    stage: SecondStage
+    noise: Tensor
+
+    EVERY = 50
+
+    def __init__(
+        self,
+        *,
+        hidden: int = 128,
+        layers: int = 2,
+        draws: int = 64,
+        steps: int = 1000,
+        batch: int = 512,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        patience: int = 8,
+    ) -> None:
+        super().__init__()
+        self.hidden, self.layers = whole("hidden", hidden), whole("layers", layers)
+        self.draws = whole("draws", draws)
+        self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.learning_rate = number("learning_rate", learning_rate)
+        self.weight_decay = number("weight_decay", weight_decay)
+        self.patience = whole("patience", patience)
+
+    def _fit(
+        self,
+        train: Draws,
+        validation: Draws,
+        generator: torch.Generator,
+        encoder: Encoder | None,
+        record: Record,
+    ) -> None:
+        like = train.codes.loc
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        self.stage = self._build(seed).to(like)
+        D, K = like.shape[-1], len(self.classes)
+        self.noise = torch.randn(self.draws, 1, D, generator=generator, dtype=like.dtype, device=like.device)
+        train, held_out = train.shuffled(generator), validation.repeated(1, generator)
+        optimiser = torch.optim.AdamW(
+            self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        size = max(2, self.batch // K)
+        classes = torch.arange(K, device=like.device).repeat_interleave(size)
+        best, since, total = -torch.inf, 0, 0.0
+        for step in range(self.steps + 1):
+            if step % self.EVERY == 0 or step == self.steps:
+                score, since = self.mean_log_prob(*held_out), since + 1
+                record(train=total / self.EVERY if step else score, validation=score)
+                total = 0.0
+                if score > best:
+                    best, since, kept = score, 0, copy.deepcopy(self.stage.state_dict())
+                if since >= self.patience:
+                    break
+            x = train.balanced(step, size, generator).flatten(0, 1)
+            noise = torch.randn(1, *x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            bound = self.stage.log_weights(x, classes, noise).unflatten(1, (K, size)).mean((0, 2))
+            likelihood = bound @ self.classes.probabilities
+            optimiser.zero_grad()
+            (-likelihood).backward()
+            nn.utils.clip_grad_norm_(self.stage.parameters(), 5.0)
+            optimiser.step()
+            schedule.step()
+            total += float(likelihood.detach())
+        self.stage.load_state_dict(kept)
+        self.stage.requires_grad_(False)
+
+    def _build(self, seed: int) -> SecondStage:
+        """Untrained networks, from their own seed: torch draws their weights from its global generator."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return SecondStage(len(self.whitening.loc), len(self.classes), self.hidden, self.layers)
+
+    def _log_prob(self, x: Tensor, index: int) -> Tensor:
+        classes = torch.full((len(x),), index, device=x.device)
+        return self.stage.log_weights(x, classes, self.noise).logsumexp(0) - math.log(len(self.noise))
+
+    def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+        like = self.stage.log_scale
+        shape = (2, len(classes), len(like))
+        noise = temperature * torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        parts = [
+            (p := self.stage.likelihood(u, of)).loc + p.scale * eps
+            for u, eps, of in zip(
+                noise[0].split(4096), noise[1].split(4096), classes.split(4096), strict=True
+            )
+        ]
+        return torch.cat(parts)
+
+    def _floats_per_row(self) -> int:
+        widest = max(self.hidden, 2 * len(self.whitening.loc) + len(self.classes))
+        return len(self.noise) * widest
+
+    def _tensors(self) -> dict[str, Tensor]:
+        stage = {f"stage.{name}": value for name, value in self.stage.state_dict().items()}
+        return stage | {"noise": self.noise}
+
+    def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
+        self.noise = tensors["noise"]
+        self.stage = self._build(0).to(self.noise)
+        prefix = "stage."
+        self.stage.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        )
+        self.stage.requires_grad_(False)
