@@ -40,9 +40,11 @@ class _Table(Mapping[str, "type[Density]"]):
 DENSITIES: Mapping[str, type[Density]] = _Table(
     {
         "normal": "normal:Normal",
+        "gaussian": "gaussian:Gaussian",
         "gmm": "gaussian_mixture:GaussianMixture",
         "flow": "flow:Flow",
         "vamp": "vamp:Vamp",
+        "flow_matching": "flow_matching:FlowMatching",
         "kde": "kde:KernelDensity",
         "independent": "independent:Independent",
         "two_stage_vae": "two_stage_vae:TwoStageVae",

@@ -1,9 +1,9 @@
-"""Mixture of full-covariance Gaussians, one mixture a label."""
+"""Mixture of Gaussians, one mixture a label, its size and the structure of its covariances chosen on held-out codes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,21 +11,45 @@ from torch import Tensor
 
 from stage2_latent.density import Density, Encoder, Record
 from stage2_latent.draws import Draws
-from stage2_latent.gaussians import Gaussians, online_em, seed_moments
-from stage2_latent.options import number, whole
+from stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
+from stage2_latent.gaussians import Components, Gaussians, Moments, Statistics, clusters, online_em
+from stage2_latent.options import choice, listed, number, whole
+from stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What covariances look like: the components, and the statistics of points (K, B, D) in clusters, of some rank."""
+
+    components: type[Components]
+    start: Callable[[Tensor, Tensor, int], Statistics[Any]]
+
+
+COVARIANCES = {
+    "full": Structure(Gaussians, lambda x, hard, rank: Moments.of(x, hard)),
+    "tied": Structure(TiedGaussians, lambda x, hard, rank: TiedMoments.of(x, hard)),
+    "diagonal": Structure(FactorAnalysers, lambda x, hard, rank: FactorMoments.of(x, hard, 0)),
+    "low_rank": Structure(FactorAnalysers, FactorMoments.of),
+}
 
 
 class GaussianMixture(Density):
     """p(z | y) = Σ_t w_yt N(z; μ_yt, Σ_yt), fitted by online EM on fresh posterior draws, batched over labels.
 
-    The number of components of every label is the candidate with the highest held-out log-likelihood, and of each
-    candidate the best pass of the second half, when statistics are averaged, is kept.
+    The number of components of every label and the structure of Σ are the candidate with the highest held-out
+    log-likelihood, and of each candidate the best pass of the second half, when statistics are averaged, is kept. In
+    whitened codes Σ is `full`, `tied` (one a label), `diagonal`, or `low_rank`: F Fᵀ plus a diagonal, mixtures of
+    factor analysers (Ghahramani & Hinton 1996). What rows lack is drawn from the mixture of the pass before (Monte
+    Carlo EM, Wei & Tanner 1990).
 
     Args:
         components: components a label, or a list of candidates.
+        covariance: `full`, `tied`, `diagonal` or `low_rank`, or a list of candidates.
+        rank: columns of F, fewer than D.
         passes: passes of EM for each candidate.
         batch: rows of each label in a pass, at most.
-        shrinkage: rows' worth of pull of each covariance towards the mean covariance of its label.
+        shrinkage: rows' worth of pull of each covariance towards the mean covariance of its label, and of that towards
+            the mean of all labels.
 
     Example:
         >>> from stage2_latent.codes import Block, Codes
@@ -37,6 +61,7 @@ class GaussianMixture(Density):
 
     name = "gmm"
     conditional = True
+    marginal = True
 
     EVERY = 5
     """Passes between two looks at the validation codes."""
@@ -45,15 +70,18 @@ class GaussianMixture(Density):
         self,
         *,
         components: int | Sequence[int] = (1, 2, 4, 8, 16),
-        passes: int = 60,
+        covariance: str | Sequence[str] = ("full", "tied", "low_rank"),
+        rank: int = 8,
+        passes: int = 30,
         batch: int = 1024,
-        shrinkage: float = 128.0,
+        shrinkage: float = 192.0,
     ) -> None:
         super().__init__()
-        candidates = components if isinstance(components, list | tuple) else [components]
-        if not candidates:
-            raise ValueError("option components: found an empty list, expected one number at least")
-        self.candidates = [whole("components", count) for count in candidates]
+        self.sizes = [whole("components", count) for count in listed("components", components)]
+        self.structures = [
+            choice("covariance", each, COVARIANCES) for each in listed("covariance", covariance)
+        ]
+        self.rank = whole("rank", rank)
         self.passes = whole("passes", passes, low=self.EVERY)
         self.batch = whole("batch", batch, low=2)
         self.shrinkage = number("shrinkage", shrinkage)
@@ -70,53 +98,65 @@ class GaussianMixture(Density):
         size = min(self.batch, int(train.counts.max()))
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         held_out = validation.repeated(4, generator)
-        best, chosen, self.scores = -torch.inf, None, {}
-        for components in self.candidates:
-            seed = int(torch.randint(2**31, (1,), generator=generator))
-            start = seed_moments(train.balanced(0, size, generator), components, seed)
-            scores = []
-            em = online_em(start, lambda turn: train.balanced(turn, size, generator), self.passes, strength)
-            for turn, (self.mixture, likelihood) in enumerate(em, start=1):
-                if turn % self.EVERY or turn <= self.passes // 2:
-                    continue
-                scores.append(self.mean_log_prob(*held_out))
-                expected = float(likelihood @ self.classes.probabilities)
-                record(train=expected, validation=scores[-1], components=components)
-                if scores[-1] > best:
-                    best, chosen = scores[-1], self.mixture
-            self.scores[str(components)] = max(scores) + float(self.whitening.log_det)
-        assert chosen is not None
-        self.mixture = chosen
+        best, guess, self.scores = -torch.inf, train.filling, {}
+        for components in self.sizes:
+            train.filling = guess
+            seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+            x = train.balanced(0, size, generator)
+            hard = clusters(x, components, seed)
+            for covariance in self.structures:
+                train.filling, scores = guess, []
+                start = COVARIANCES[covariance].start(x, hard, self.rank)
+                em = online_em(
+                    start, lambda turn: train.balanced(turn, size, generator), self.passes, strength
+                )
+                for turn, (self.mixture, likelihood) in enumerate(em, start=1):
+                    if guess is not None:
+                        train.filling = self.mixture.unwhitened(self.whitening)
+                    if turn % self.EVERY or turn <= self.passes // 2:
+                        continue
+                    scores.append(self.mean_log_prob(*held_out))
+                    expected = float(likelihood @ self.classes.probabilities)
+                    record(train=expected, validation=scores[-1], components=components)
+                    if scores[-1] > best:
+                        best, chosen = scores[-1], (covariance, self.mixture)
+                name = f"{covariance} {components}"
+                self.scores[name] = max(scores) + float(self.whitening.log_det)
+        self.covariance, self.mixture = chosen
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self.mixture.select(index).log_prob(x.unsqueeze(0)).squeeze(0)
 
-    def _sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
-        return self.mixture.sample(classes, generator)
+    def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+        return self.mixture.sample(classes, generator, temperature)
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
+        return self._whole().complete(z, known, classes, generator)
+
+    def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
+        return self._whole().log_marginal(z, known, classes)
+
+    def _whole(self) -> Gaussians:
+        """The mixtures over codes that are not whitened, weighted by p(class)."""
         log_weights = self.mixture.log_weights + self.classes.probabilities.log().unsqueeze(-1)
-        mixture = replace(self.mixture, log_weights=log_weights).unwhitened(self.whitening)
-        return mixture.complete(z, known, classes, generator)
+        return replace(self.mixture, log_weights=log_weights).unwhitened(self.whitening)
 
     def _floats_per_row(self) -> int:
         return self.mixture.means[0].numel()
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {
-            "log_weights": self.mixture.log_weights,
-            "means": self.mixture.means,
-            "factors": self.mixture.factors,
-        }
+        return self.mixture.tensors()
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        self.mixture = Gaussians(tensors["log_weights"], tensors["means"], tensors["factors"])
+        self.covariance = learned["covariance"]
+        self.mixture = COVARIANCES[self.covariance].components.of(tensors)
         self.scores = dict(learned["held_out_log_likelihood"])
 
     def _learned(self) -> dict[str, Any]:
         return {
             "components": self.mixture.means.shape[1],
+            "covariance": self.covariance,
             "held_out_log_likelihood": self.scores,
         }

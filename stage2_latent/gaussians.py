@@ -1,11 +1,12 @@
-"""Mixtures of full-covariance Gaussians, one a class, and their online EM."""
+"""Mixtures of Gaussians, one a class, and their online EM."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Self
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,10 +16,71 @@ from stage2_latent.picks import pick, pick_given
 
 LOG_2PI = math.log(2 * math.pi)
 
+FLOATS = 2**24
+"""Numbers that a temporary may hold."""
+
+FLOOR = 1e-4
+"""Added to the variances of components, in units of the whitened codes."""
+
 
 @dataclass(frozen=True, eq=False)
-class Gaussians:
-    """K mixtures of T Gaussians in D dimensions, Σ_t w_kt N(μ_kt, (A_ktᵀ A_kt)⁻¹).
+class Components(ABC):
+    """K mixtures of T Gaussians in D dimensions, Σ_t w_kt N(μ_kt, Σ_kt); a final class says what Σ looks like.
+
+    Args:
+        log_weights: (K, T), normalised over T.
+        means: μ, (K, T, D).
+    """
+
+    log_weights: Tensor
+    means: Tensor
+
+    @abstractmethod
+    def joint(self, x: Tensor) -> Tensor:
+        """log w_kt + log N(x | k, t) of as many points for each class, (K, B, D): (K, B, T)."""
+
+    @abstractmethod
+    def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw from N(0, Σ) of each component (n,), indices into the flattened (K, T): (n, D)."""
+
+    @abstractmethod
+    def unwhitened(self, whitening: Whitening) -> Gaussians:
+        """The same mixtures over codes z instead of whitened x = L⁻¹(z − m): means m + L μ, covariances L Σ Lᵀ."""
+
+    @abstractmethod
+    def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics[Any]:
+        """The E-step under these mixtures: statistics of points (K, B, D) with responsibilities (K, B, T)."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x | k) of (K, B, D) points: (K, B)."""
+        return self.joint(x).logsumexp(-1)
+
+    def sample(self, classes: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """A draw for each class index in `classes` (n,), its deviation from μ times the temperature: (n, D)."""
+        component = classes * self.means.shape[1] + pick(self.log_weights.exp(), classes, generator)
+        return self.means.flatten(0, 1)[component] + temperature * self.deviations(component, generator)
+
+    def select(self, index: int) -> Self:
+        """The mixture of one class, K = 1."""
+        return type(self)(*(value[index : index + 1] for value in self.tensors().values()))
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The mixtures that have the parameters of these names."""
+        return cls(*(tensors[field.name] for field in fields(cls)))
+
+    def detach(self) -> Self:
+        """The same mixtures, cut from the graph."""
+        return type(self)(*(value.detach() for value in self.tensors().values()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters by name, in the order of the constructor."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussians(Components):
+    """Components of full covariance, Σ_kt = (A_ktᵀ A_kt)⁻¹.
 
     Args:
         log_weights: (K, T), normalised over T.
@@ -26,37 +88,43 @@ class Gaussians:
         factors: A, (K, T, D, D), lower triangular with a positive diagonal: A (x − μ) is standard normal.
     """
 
-    log_weights: Tensor
-    means: Tensor
     factors: Tensor
 
     def joint(self, x: Tensor) -> Tensor:
-        """log w_kt + log N(x | k, t) of as many points for each class, (K, B, D): (K, B, T)."""
         residual = (x.unsqueeze(1) - self.means.unsqueeze(2)) @ self.factors.mT  # (K, T, B, D)
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (K, T)
-        constant = self.log_weights + log_det - 0.5 * x.shape[-1] * LOG_2PI
-        return (constant.unsqueeze(-1) - 0.5 * residual.square().sum(-1)).mT
+        return log_normal(residual.square().sum(-1), self.log_weights + log_det, x.shape[-1])
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x | k) of (K, B, D) points: (K, B)."""
-        return self.joint(x).logsumexp(-1)
+    def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
+        noise = standard(len(component), self.means, generator)
+        return linear(inverse_factors(self.factors).flatten(0, 1), component, noise)
 
-    def sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
-        """A draw for each class index in `classes` (n,): (n, D)."""
-        component = pick(self.log_weights.exp(), classes, generator)
-        shape = (len(classes), self.means.shape[-1])
-        noise = torch.randn(shape, generator=generator, dtype=self.means.dtype, device=self.means.device)
-        parts = [
-            _place(self.means[k, t], self.factors[k, t], eps)
-            for k, t, eps in zip(classes.split(4096), component.split(4096), noise.split(4096), strict=True)
-        ]
-        return torch.cat(parts)
-
-    def unwhitened(self, whitening: Whitening) -> Self:
+    def unwhitened(self, whitening: Whitening) -> Gaussians:
         """The same mixtures over codes z instead of whitened x = L⁻¹(z − m): A (x − μ) = A L⁻¹ (z − m − L μ)."""
         means = whitening.loc + self.means @ whitening.root.T
         factors = torch.linalg.solve_triangular(whitening.root, self.factors, upper=False, left=False)
-        return type(self)(self.log_weights, means, factors)
+        return Gaussians(self.log_weights, means, factors)
+
+    def statistics(self, x: Tensor, responsibilities: Tensor) -> Moments:
+        return Moments.of(x, responsibilities)
+
+    def marginal(self, known: Tensor) -> Gaussians:
+        """The mixtures of some coordinates alone, `known` (D,) bool."""
+        roots = inverse_factors(self.factors)[..., known, :]  # (K, T, g, D), Σ_gg = R Rᵀ
+        return Gaussians(self.log_weights, self.means[..., known], covariance_factors(roots @ roots.mT))
+
+    def log_marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
+        """log p of the coordinates of z (n, D) marked in `known` (D,), of classes (n,) or summed over all: (n,).
+
+        `log_weights` include p(class), which does not count where the class is given.
+        """
+        seen = self.marginal(known)
+        given = z[:, known].unsqueeze(0)
+        values = torch.cat([seen.select(index).log_prob(given) for index in range(len(self.means))])  # (K, n)
+        if classes is None:
+            return values.logsumexp(0)
+        values = values - self.log_weights.logsumexp(-1, keepdim=True)
+        return values.gather(0, classes.unsqueeze(0)).squeeze(0)
 
     def complete(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
@@ -71,42 +139,109 @@ class Gaussians:
             known: (D,) bool.
             classes: (n,) the class of each row, or None: drawn as well, when `log_weights` include p(class).
         """
-        precision = self.factors.mT @ self.factors  # (K, T, D, D)
-        covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
-        roots = torch.linalg.cholesky(covariance[..., known, :][..., known])
-        eye = torch.eye(roots.shape[-1], dtype=z.dtype, device=z.device).expand_as(roots)
-        marginal_factors = torch.linalg.solve_triangular(roots, eye, upper=False)
-        marginal = type(self)(self.log_weights, self.means[..., known], marginal_factors)
-        joint = marginal.joint(z[:, known].expand(len(self.means), -1, -1))  # (K, n, T)
+        seen, given = self.marginal(known), z[:, known]
+        rows = max(1, FLOATS // seen.means.numel())
+        joint = torch.cat([seen.joint(part.expand(len(self.means), -1, -1)) for part in given.split(rows)], 1)
         k, t = pick_given(joint.transpose(0, 1), classes, generator)
-        rows = precision[..., ~known, :][k, t]  # (n, r, D)
-        offset = (z - self.means[k, t])[:, known].unsqueeze(-1)
-        factor = torch.linalg.cholesky(rows[..., ~known]).mT  # Λ_rr = Uᵀ U
-        shift = torch.cholesky_solve(rows[..., known] @ offset, factor, upper=True)
-        noise = torch.randn(shift.shape, generator=generator, dtype=z.dtype, device=z.device)
-        spread = torch.linalg.solve_triangular(factor, noise, upper=True)
+        component = k * self.means.shape[1] + t
+        below = (self.factors.mT @ self.factors)[..., ~known, :]  # (K, T, r, D), rows of Λ
+        upper = torch.linalg.cholesky(below[..., ~known]).mT  # Λ_rr = Uᵀ U
+        gain = -torch.cholesky_solve(below[..., known], upper, upper=True).flatten(0, 1)
+        eye = torch.eye(upper.shape[-1], dtype=z.dtype, device=z.device).expand_as(upper)
+        roots = torch.linalg.solve_triangular(upper, eye, upper=True).flatten(0, 1)  # U⁻¹
+        means = self.means.flatten(0, 1)
+        offset = linear(gain, component, given - means[:, known][component])
+        spread = linear(roots, component, standard(len(z), means[:, ~known], generator))
         drawn = z.clone()
-        drawn[:, ~known] = self.means[k, t][:, ~known] + (spread - shift).squeeze(-1)
+        drawn[:, ~known] = means[:, ~known][component] + offset + spread
         return drawn, k
 
-    def select(self, index: int) -> Self:
-        """The mixture of one class, K = 1."""
-        rows = slice(index, index + 1)
-        return type(self)(self.log_weights[rows], self.means[rows], self.factors[rows])
 
-    def detach(self) -> Self:
-        """The same mixtures, cut from the graph."""
-        return type(self)(self.log_weights.detach(), self.means.detach(), self.factors.detach())
+def log_normal(distances: Tensor, constant: Tensor, dimensions: int) -> Tensor:
+    """log N of squared Mahalanobis distances (K, T, B) plus a constant (K, T) that counts log |Σ|^−½: (K, B, T)."""
+    return ((constant - 0.5 * dimensions * LOG_2PI).unsqueeze(-1) - 0.5 * distances).mT
 
 
-def _place(means: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
-    """μ + A⁻¹ ε, (n, D)."""
-    return means + torch.linalg.solve_triangular(factors, noise.unsqueeze(-1), upper=False).squeeze(-1)
+def standard(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise, `rows` times the last dimension of `like`."""
+    return torch.randn((rows, like.shape[-1]), generator=generator, dtype=like.dtype, device=like.device)
+
+
+def inverse_factors(factors: Tensor) -> Tensor:
+    """R = A⁻¹, a root of the covariance: Σ = R Rᵀ."""
+    eye = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device).expand_as(factors)
+    return torch.linalg.solve_triangular(factors, eye, upper=False)
+
+
+def covariance_factors(covariance: Tensor) -> Tensor:
+    """A with Σ = (AᵀA)⁻¹, lower triangular."""
+    return inverse_factors(torch.linalg.cholesky(covariance))
+
+
+SIDE = 64
+"""Vectors that share one copy of their matrix in `linear`."""
+
+
+def linear(matrices: Tensor, index: Tensor, vectors: Tensor) -> Tensor:
+    """matrices[index[n]] @ vectors[n], (C, E, D), (n,) and (n, D): (n, E).
+
+    Vectors of one matrix are laid in blocks of `SIDE`, the last one padded, so that products are of matrices and
+    no copy of a matrix is made for a row.
+    """
+    counts = torch.bincount(index, minlength=len(matrices))
+    blocks = (counts + SIDE - 1) // SIDE  # of each matrix
+    owner = torch.arange(len(matrices), device=index.device).repeat_interleave(blocks)
+    order = index.argsort(stable=True)
+    rank = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[index[order]]
+    place = torch.empty_like(index)
+    place[order] = (blocks.cumsum(0) - blocks)[index[order]] * SIDE + rank
+    laid = vectors.new_zeros(len(owner) * SIDE, vectors.shape[-1]).index_copy(0, place, vectors)
+    chunk = 1 + FLOATS // (1 + matrices[0].numel() + SIDE * sum(matrices.shape[1:]))
+    parts = [
+        part @ matrices[of].mT
+        for part, of in zip(laid.unflatten(0, (-1, SIDE)).split(chunk), owner.split(chunk), strict=True)
+    ]
+    return torch.cat(parts).flatten(0, 1)[place]
+
+
+C = TypeVar("C", bound=Components)
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
-    """Sufficient statistics of K mixtures, averages over points: responsibilities (K, T), Σ r x and Σ r x xᵀ."""
+class Statistics(ABC, Generic[C]):
+    """Sufficient statistics of K mixtures, tensors that are averages over points."""
+
+    def towards(self, other: Statistics[C], step: float) -> Self:
+        """(1 − step) of these and step of the others."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return type(self)(*(mine.lerp(theirs, step) for mine, theirs in pairs))
+
+    @abstractmethod
+    def maximise(self, shrinkage: Tensor) -> C:
+        """The mixture that maximises the expected log-likelihood, covariances shrunk towards their mean in the class.
+
+        Σ_t ← (w_t S_t + s S̄) / (w_t + s), the mode under an inverse-Wishart prior centred on S̄ = Σ_t w_t S_t, where
+        `shrinkage` s (K,) is its strength as a share of the class's points.
+        """
+
+
+TINY = 1e-8
+"""Least weight of a component."""
+
+
+def pooled(total: Tensor, first: Tensor, weight: Tensor, shrinkage: Tensor) -> Tensor:
+    """The mean covariance of components in each class, shrunk towards its mean over classes, (K, D, D).
+
+    S̄_k = Σ x xᵀ − Σ_t w_kt μ_kt μ_ktᵀ ← (S̄_k + s_k mean_k S̄_k) / (1 + s_k).
+    """
+    within = total - first.mT @ (first / weight.clamp_min(TINY).unsqueeze(-1))
+    strength = shrinkage.reshape(-1, 1, 1)
+    return (within + strength * within.mean(0)) / (1 + strength)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments(Statistics[Gaussians]):
+    """Responsibilities (K, T), Σ r x (K, T, D) and Σ r x xᵀ (K, T, D, D)."""
 
     weight: Tensor
     first: Tensor
@@ -120,69 +255,79 @@ class Moments:
         second = scaled.transpose(1, 2).reshape(K, B, -1).mT @ x  # (K, T·D, D)
         return cls(responsibilities.mean(1), scaled.mean(2), second.reshape(K, -1, D, D) / B)
 
-    def towards(self, other: Moments, step: float) -> Moments:
-        """(1 − step) of these and step of the others."""
-        return Moments(
-            self.weight.lerp(other.weight, step),
-            self.first.lerp(other.first, step),
-            self.second.lerp(other.second, step),
-        )
-
     def maximise(self, shrinkage: Tensor) -> Gaussians:
-        """The mixture that maximises the expected log-likelihood, covariances shrunk towards their mean in the class.
-
-        Σ_t ← (w_t S_t + s S̄) / (w_t + s), the mode under an inverse-Wishart prior centred on S̄ = Σ_t w_t S_t, where
-        `shrinkage` s (K,) is its strength as a share of the class's points.
-        """
-        weight = self.weight.clamp_min(1e-8)  # (K, T)
+        weight = self.weight.clamp_min(TINY)  # (K, T)
         means = self.first / weight.unsqueeze(-1)
         within = self.second - self.first.unsqueeze(-1) * means.unsqueeze(-2)  # (K, T, D, D), w_t S_t
-        strength = shrinkage.unsqueeze(-1)
-        pooled = within.sum(1, keepdim=True) * strength[..., None, None]
-        covariance = (within + pooled) / (weight + strength)[..., None, None]
-        eye = torch.eye(means.shape[-1], dtype=means.dtype, device=means.device)
-        roots = torch.linalg.cholesky(covariance + FLOOR * eye)
-        factors = torch.linalg.solve_triangular(roots, eye.expand_as(roots), upper=False)
-        return Gaussians((weight / weight.sum(-1, keepdim=True)).log(), means, factors)
+        strength = shrinkage.reshape(-1, 1, 1, 1)
+        mean = pooled(self.second.sum(1), self.first, weight, shrinkage).unsqueeze(1)
+        covariance = (within + strength * mean) / (weight[..., None, None] + strength)
+        covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
+        return Gaussians(normalised(weight), means, covariance_factors(covariance))
 
 
-FLOOR = 1e-4
-"""Added to the variances of components, in units of the whitened codes."""
+def normalised(weight: Tensor) -> Tensor:
+    """Logarithms of weights (K, T), made to sum to 1."""
+    return weight.clamp_min(TINY).log().log_softmax(-1)
+
+
+ROWS = 128
+"""Points of a class in a chunk of the E-step, few enough to stay in a processor's cache."""
+
+
+def expectation(mixture: Components, x: Tensor) -> tuple[Statistics[Any], Tensor]:
+    """The E-step over points (K, B, D), chunk by chunk: statistics, and the mean log-likelihood (K,)."""
+    first, *others = x.split(max(1, min(ROWS, FLOATS // mixture.means.numel())), dim=1)
+    statistics, total = _expectation(mixture, first)
+    done = first.shape[1]
+    for part in others:
+        fresh, likelihood = _expectation(mixture, part)
+        done += part.shape[1]
+        share = part.shape[1] / done
+        statistics, total = statistics.towards(fresh, share), total.lerp(likelihood, share)
+    return statistics, total
+
+
+def _expectation(mixture: Components, x: Tensor) -> tuple[Statistics[Any], Tensor]:
+    joint = mixture.joint(x)
+    return mixture.statistics(x, joint.softmax(-1)), joint.logsumexp(-1).mean(-1)
 
 
 def online_em(
-    start: Moments, draw: Callable[[int], Tensor], passes: int, shrinkage: Tensor
-) -> Iterator[tuple[Gaussians, Tensor]]:
+    start: Statistics[C], draw: Callable[[int], Tensor], passes: int, shrinkage: Tensor
+) -> Iterator[tuple[C, Tensor]]:
     """Online EM (Cappé & Moulines 2009, arXiv 0712.4273): statistics of fresh points, averaged with a decaying step.
 
     Args:
         start: statistics of the first mixture.
         draw: pass → fresh points (K, B, D).
         passes: number of passes; over the first third the step is 1, then it decays as t^−0.6.
-        shrinkage: see `Moments.maximise`.
+        shrinkage: see `Statistics.maximise`.
 
     Yields:
         After every pass the mixture, and the log-likelihood (K,) of the pass's points under the one before.
     """
-    moments, warm = start, passes // 3
-    mixture = moments.maximise(shrinkage)
+    statistics, warm = start, passes // 3
+    mixture = statistics.maximise(shrinkage)
     for turn in range(passes):
-        x = draw(turn)
-        joint = mixture.joint(x)
-        fresh = Moments.of(x, joint.softmax(-1))
-        moments = moments.towards(fresh, max(1, turn - warm + 1) ** -0.6)
-        mixture = moments.maximise(shrinkage)
-        yield mixture, joint.logsumexp(-1).mean(-1)
+        fresh, likelihood = expectation(mixture, draw(turn))
+        statistics = statistics.towards(fresh, max(1, turn - warm + 1) ** -0.6)
+        mixture = statistics.maximise(shrinkage)
+        yield mixture, likelihood
 
 
-def seed_moments(x: Tensor, components: int, seed: int) -> Moments:
-    """Statistics of scikit-learn's k-means clusters of the points (K, B, D) of each class."""
+def clusters(x: Tensor, components: int, seed: int) -> Tensor:
+    """Responsibilities 0 or 1 (K, B, T): scikit-learn's k-means clusters of the points (K, B, D) of each class."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     # One thread: the order in which threads add up would change the last bits from run to run.
     with threadpool_limits(limits=1):
         cluster = KMeans(min(components, x.shape[1]), n_init=1, random_state=seed)
-        labels = [torch.from_numpy(cluster.fit_predict(points.numpy())) for points in x]
-    hard = torch.nn.functional.one_hot(torch.stack(labels).long(), components).to(x.dtype)
-    return Moments.of(x, hard)
+        labels = [torch.from_numpy(cluster.fit_predict(points)) for points in x.cpu().numpy()]
+    return torch.nn.functional.one_hot(torch.stack(labels).long(), components).to(x)
+
+
+def seed_moments(x: Tensor, components: int, seed: int) -> Moments:
+    """Statistics of scikit-learn's k-means clusters of the points (K, B, D) of each class."""
+    return Moments.of(x, clusters(x, components, seed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 
 def whole(name: str, value: object, low: int = 1) -> int:
@@ -25,3 +25,11 @@ def choice(name: str, value: object, known: Collection[str]) -> str:
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"option {name}: found {value!r}, expected one of {', '.join(known)}")
     return value
+
+
+def listed(name: str, value: object) -> Sequence[object]:
+    """The candidates of an option that is one value or a list of them, or a ValueError."""
+    candidates = value if isinstance(value, list | tuple) else [value]
+    if not candidates:
+        raise ValueError(f"option {name}: found an empty list, expected one value at least")
+    return candidates

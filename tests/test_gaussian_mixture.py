@@ -104,10 +104,10 @@ def test_em_raises_the_likelihood() -> None:
 
 def test_known_mixture_is_recovered_and_its_size_chosen() -> None:
     """Held-out log-likelihood picks three of 1 … 6, with the weights, means and covariances drawn from."""
-    density = GaussianMixture(components=[1, 2, 3, 6], shrinkage=4.0)
+    density = GaussianMixture(components=[1, 2, 3, 6], covariance="full", shrinkage=4.0)
     density.fit(three_components(2000, seed=1), three_components(1000, seed=2), seeded())
     assert density.mixture.means.shape == (1, 3, 2)
-    assert max(density.scores, key=density.scores.__getitem__) == "3"
+    assert max(density.scores, key=density.scores.__getitem__) == "full 3"
     mixture = density.mixture.unwhitened(density.whitening)
     order = [int((mixture.means[0] - mean).square().sum(-1).argmin()) for mean in MEANS]
     torch.testing.assert_close(mixture.log_weights.exp()[0, order], WEIGHTS, atol=0.03, rtol=0)

@@ -1,0 +1,63 @@
+"""The aggregated posterior as one Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stage2_latent.density import Density, Encoder, Record
+from stage2_latent.draws import Draws
+from stage2_latent.gaussians import Gaussians, standard
+
+
+class Gaussian(Density):
+    """p(z) = N(E z, Cov E[z | x] + E Cov[z | x]), the Gaussian nearest to the aggregated posterior, in closed form.
+
+    It minimises KL(aggregated posterior ‖ Gaussian). The whitening is this Gaussian: whitened codes are N(0, I), and
+    nothing else is learned.
+    """
+
+    name = "gaussian"
+    labelled = False
+    conditional = True
+    marginal = True
+
+    def _fit(
+        self,
+        train: Draws,
+        validation: Draws,
+        generator: torch.Generator,
+        encoder: Encoder | None,
+        record: Record,
+    ) -> None:
+        means = [self.mean_log_prob(*draws.repeated(1, generator)) for draws in (train, validation)]
+        record(train=means[0], validation=means[1])
+
+    def _log_prob(self, x: Tensor, index: int) -> Tensor:
+        return self._standard().log_prob(x.unsqueeze(0)).squeeze(0)
+
+    def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+        return temperature * standard(len(classes), self.whitening.root, generator)
+
+    def _condition(
+        self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        return self._standard().unwhitened(self.whitening).complete(z, known, classes, generator)
+
+    def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
+        return self._standard().unwhitened(self.whitening).log_marginal(z, known, classes)
+
+    def _standard(self) -> Gaussians:
+        """N(0, I)."""
+        loc = self.whitening.loc
+        eye = torch.eye(len(loc), dtype=loc.dtype, device=loc.device)
+        return Gaussians(loc.new_zeros(1, 1), loc.new_zeros(1, 1, len(loc)), eye[None, None])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
+        pass
