@@ -25,12 +25,8 @@ from pipelines.tracking import track
 if TYPE_CHECKING:
     from pipelines.metrics.judges import Judges
 
-FITTED = (
-    "log_likelihood",
-    "bound",
-    "memorisation",
-    "rows",
-)  # told by the fit, where there is something to tell
+CONDITIONED = 300  # rows whose modalities are generated from one another
+FITTED = ("log_likelihood", "bound", "memorisation", "rows")  # told by the fit, where there is any
 USUAL = {"temperature": 1.0, "truncation": 0.0}  # settings of draws, told where they differ
 
 
@@ -38,6 +34,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     """Score artefacts/synthetic/<name> and what <name> generates from parts; results/metrics/<name>.json."""
     folder = root / "artefacts"
     synthetic, test = Dataset.load(folder / "synthetic" / name), Dataset.load(folder / "data/test")
+    generator = Generator.load(folder / "densities" / name)
     density = load_artefact(folder / "densities" / name, DENSITY)
     standard = Standard.load(folder / "reference")
     judges = load_judges(folder / "judges")
@@ -54,7 +51,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
         scores = score(readings, standard.weights, standard.reference)
         written = {
             **row(scores, standard.normal, standard.reconstruction),
-            **conditional(Generator.load(folder / "densities" / name), judges, test, standard, params),
+            **conditional(generator, judges, test, standard, params),
             **facts(synthetic, density.manifest),
             "samples": len(standard),
         }
@@ -64,11 +61,11 @@ def evaluate(name: str, params: Params, root: Path) -> None:
 def conditional(
     generator: Generator, judges: Judges, test: Dataset, standard: Standard, params: Params
 ) -> dict[str, Any]:
-    """What the density adds when modalities are generated from others, on the rows that `reference` took."""
+    """What the density adds when modalities are generated from others, on rows that `reference` took too."""
     from pipelines.metrics.conditional import scores_through
 
     rng = np.random.default_rng(params.evaluate.seed)
-    rows, weights = test.select(standard.conditioned), standard.conditioned_weights
+    rows, weights = test.select(standard.real[:CONDITIONED]), standard.real_weights[:, :CONDITIONED]
     return scores_through(generator.model, generator.density, judges, rows, weights, rng)
 
 
@@ -78,6 +75,8 @@ def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
     told = {key: drawn[key] for key in ("labels_from", "stores_training_codes")}
     told |= {key: value for key in FITTED if (value := density.get(key))}
     told |= {key: drawn[key] for key, usual in USUAL.items() if drawn.get(key, usual) != usual}
+    if {"train", "validation"} <= set(likelihood := density["log_likelihood"]):
+        told["overfitting"] = likelihood["train"] - likelihood["validation"]
     if why := density["learned"].get("why"):
         told["why"] = why
     return told

@@ -44,8 +44,8 @@ class Standard:
     Args:
         reference: the reference half.
         weights: (1 + B, N), of as many synthetic rows as are scored.
-        conditioned: rows of the test split whose modalities are generated from one another.
-        conditioned_weights: (1 + B, n), theirs.
+        real: rows of the test split that are scored as `real`.
+        real_weights: (1 + B, N), theirs.
         normal: scores of the model's own prior.
         reconstruction: scores of held-out rows, encoded and decoded.
         manifest: of the artefact.
@@ -53,8 +53,8 @@ class Standard:
 
     reference: Reference
     weights: Floats
-    conditioned: Ints
-    conditioned_weights: Floats
+    real: Ints
+    real_weights: Floats
     normal: Scores
     reconstruction: Scores
     manifest: dict[str, Any]
@@ -73,9 +73,11 @@ class Standard:
             dict(zip(HEADLINES, arrays[f"scores.{name}"], strict=True))
             for name in ("normal", "reconstruction")
         )
-        rows = arrays["rows.real"][:CONDITIONED]
-        weights = arrays["weights.real"][:, : len(rows)]
-        return cls(reference, arrays["weights.synthetic"], rows, weights, normal, reconstruction, manifest)
+        rows, (synthetic, real) = (
+            arrays["rows.real"],
+            (arrays[f"weights.{of}"] for of in ("synthetic", "real")),
+        )
+        return cls(reference, synthetic, rows, real, normal, reconstruction, manifest)
 
     def __len__(self) -> int:
         """The number of rows that are scored."""

@@ -12,11 +12,11 @@ import pytest
 from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
-from pipelines.evaluate import evaluate
+from pipelines.evaluate import evaluate, facts
 from pipelines.generate import generate
 from pipelines.metrics.intervals import estimate
 from pipelines.reference import Standard, reference, split
-from pipelines.storage import file_hash, read_json
+from pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
 
@@ -78,6 +78,41 @@ def test_a_density_brings_its_likelihood(project: Project) -> None:
     assert set(read(root, "gmm")["log_likelihood"]) == {"train", "validation", "test"}
     assert set(read(root, "normal")["log_likelihood"]) == {"test"}
     assert "log_likelihood" not in read(root, "real")
+
+
+def test_modalities_are_generated_through_a_density(copy: Project) -> None:
+    root, params = copy
+    found = read(root, "gmm")
+    for group in ("conditional_coherence", "conditional_gain"):
+        assert list(found[group]) == ["1", "2", "3", "4"]
+        assert all(each["low"] <= each["value"] <= each["high"] for each in found[group].values())
+    assert 1 / 16 < found["effective_sample_share"]["value"] < 1
+    evaluate("normal", params, root)
+    own = read(root, "normal")
+    assert all(each["value"] == 0 for each in own["conditional_gain"].values())
+    assert own["effective_sample_share"]["value"] == pytest.approx(1)
+
+
+def test_what_is_known_of_a_fit_and_of_the_draws_is_told(project: Project) -> None:
+    root, _ = project
+    manifest = load_artefact(root / "artefacts/densities/gmm", "density").manifest
+    found = read(root, "gmm")
+    likelihood = found["log_likelihood"]
+    assert found["overfitting"] == likelihood["train"] - likelihood["validation"]
+    assert found["rows"] == {"used": 300, "left_out": 0, "incomplete": 0}
+    assert found["memorisation"] == manifest["memorisation"]
+    assert not {"bound", "temperature", "truncation", "why"} & set(found)
+    synthetic = Dataset.load(root / "artefacts/synthetic/gmm")
+    drawn = synthetic.provenance | {"temperature": 0.7, "truncation": 0.1, "stores_training_codes": True}
+    known = {"log_likelihood": {}, "bound": True, "learned": {"why": "It is the best."}, "memorisation": {}}
+    assert facts(replace(synthetic, provenance=drawn), known) == {
+        "labels_from": "density",
+        "stores_training_codes": True,
+        "bound": True,
+        "temperature": 0.7,
+        "truncation": 0.1,
+        "why": "It is the best.",
+    }
 
 
 def test_the_autoencoder_is_scored_by_itself(project: Project) -> None:
@@ -155,6 +190,7 @@ def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
         ("synthetic/gmm", "density", "run postprior generate again"),
         ("reference", "autoencoder", "run postprior reference again"),
         ("reference", "judges", "run postprior reference again"),
+        ("data/test", "source", "test data .* run postprior reference again"),
     ],
 )
 def test_what_belongs_to_something_else_is_refused(
