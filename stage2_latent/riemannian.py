@@ -132,7 +132,7 @@ class Riemannian(Density):
     """Share of draws, at most, that the sampler's chains have not yet brought to the law."""
     STEPS = 32
     """Longest chains; a radius that needs longer ones is too large."""
-    TRIALS = 500
+    TRIALS = 1000
     """Draws of each label by which a radius is judged."""
 
     def __init__(
@@ -140,7 +140,7 @@ class Riemannian(Density):
         *,
         radius: float | Sequence[float] = (0.05, 0.1, 0.15, 0.2, 0.25),
         centroids: int = 5000,
-        regularisation: float = 1e-6,
+        regularisation: float = 1e-12,
         decay: float = 1e-3,
     ) -> None:
         super().__init__()

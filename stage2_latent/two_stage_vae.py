@@ -76,13 +76,13 @@ class TwoStageVae(Density):
     (AdamW, cosine decay); the weights of the best held-out score are kept.
 
     The score is the importance-weighted bound log 1/K Σ_k p(z | u_k, y) p(u_k) / q(u_k | z, y) (Burda et al. 2016,
-    arXiv 1509.00519), at the same K draws of noise for every row: a function of z, below log p(z | y) on average over
-    such draws.
+    arXiv 1509.00519), at the same K draws of noise for every row, each beside its negative: a function of z, below
+    log p(z | y) on average over such draws.
 
     Args:
         hidden: width of the networks.
         layers: hidden layers of each network.
-        draws: K of the score.
+        draws: pairs of draws in the score, K/2.
         steps: optimisation steps.
         batch: draws in a step, over all labels.
         learning_rate: of AdamW at first; it falls to 0 along a cosine.
@@ -104,7 +104,7 @@ class TwoStageVae(Density):
         *,
         hidden: int = 128,
         layers: int = 2,
-        draws: int = 64,
+        draws: int = 32,
         steps: int = 1000,
         batch: int = 512,
         learning_rate: float = 3e-3,
@@ -131,7 +131,8 @@ class TwoStageVae(Density):
         seed = int(torch.randint(2**31, (1,), generator=generator))
         self.stage = self._build(seed).to(like)
         D, K = like.shape[-1], len(self.classes)
-        self.noise = torch.randn(self.draws, 1, D, generator=generator, dtype=like.dtype, device=like.device)
+        half = torch.randn(self.draws, 1, D, generator=generator, dtype=like.dtype, device=like.device)
+        self.noise = torch.cat([half, -half])
         train, held_out = train.shuffled(generator), validation.repeated(1, generator)
         optimiser = torch.optim.AdamW(
             self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
