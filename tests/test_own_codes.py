@@ -1,0 +1,186 @@
+"""Codes of one's own from end to end, by the console script in a folder that holds nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from latent import labelled, seeded
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from pipelines.config import Params
+from pipelines.draw import draw
+from pipelines.errors import UserError
+from pipelines.fit import fit_codes, load_density
+from pipelines.generator import ROWS, Generator
+from pipelines.storage import load_artefact, save_artefact
+
+POSTPRIOR = Path(sys.executable).parent / "postprior"
+pytestmark = pytest.mark.skipif(not POSTPRIOR.exists(), reason="The console script is not installed")
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": "off"}
+    return subprocess.run(
+        [POSTPRIOR, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def save(path: Path, rows: int, seed: int) -> None:
+    """Means, scales and labels as another library would have them, in double precision."""
+    codes, _ = labelled(rows, seed)
+    loc, scale = (value[:, 0].double().numpy() for value in (codes.loc, codes.scale))
+    np.savez(path, means=loc, scales=scale, labels=codes.labels.numpy())
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with codes.npz, held_out.npz and the density `mine` of them."""
+    folder = tmp_path_factory.mktemp("own")
+    save(folder / "codes.npz", 500, seed=0)
+    save(folder / "held_out.npz", 200, seed=1)
+    answer = run(
+        folder, "fit", "gmm", "--codes", "codes.npz", "--validation", "held_out.npz", "--out", "mine"
+    )
+    assert answer.returncode == 0, answer.stderr
+    return folder
+
+
+def test_the_density_is_of_these_codes(fitted: Path) -> None:
+    assert sorted(path.name for path in fitted.iterdir()) == ["codes.npz", "held_out.npz", "mine"]
+    assert (fitted / "mine/tensors.safetensors").stat().st_size < 1_000_000
+    density = load_density(fitted / "mine")
+    codes, _ = labelled(4000, seed=2)
+    drawn = density.sample(4000, seeded())
+    torch.testing.assert_close(drawn.mean.mean(0), codes.mean.mean(0), atol=0.15, rtol=0)
+    torch.testing.assert_close(drawn.mean.T.cov(), codes.draw(seeded()).T.cov(), atol=0.3, rtol=0)
+    manifest = json.loads((fitted / "mine/manifest.json").read_text())
+    assert set(manifest["log_likelihood"]) == {"train", "validation"}
+    assert manifest["memorisation"]["samples"] == 200
+    assert manifest["fitting"] == {"kind": "gmm", "independent": False, "rows": "all", "labels": True}
+    assert "autoencoder" not in manifest
+    with pytest.raises(UserError, match="fitted to codes of one's own, no autoencoder decodes its draws"):
+        Generator.load(fitted / "mine")
+
+
+def test_codes_are_drawn_from_the_folder_alone(fitted: Path, tmp_path: Path) -> None:
+    (fitted / "mine").rename(tmp_path / "moved")
+    try:
+        drawn = run(
+            tmp_path, "draw", "moved", "--samples", str(ROWS + 30), "--seed", "4", "--out", "many.npz"
+        )
+        assert drawn.returncode == 0, drawn.stderr
+        for name, rows in (("few", 10), ("again", ROWS + 30)):
+            draw(tmp_path / "moved", tmp_path / f"{name}.npz", rows, seed=4)
+    finally:
+        (tmp_path / "moved").rename(fitted / "mine")
+    few, many = (np.load(tmp_path / f"{name}.npz") for name in ("few", "many"))
+    assert many["loc"].shape == (ROWS + 30, 4)
+    assert sorted(many.files) == ["labels", "loc"]
+    assert np.array_equal(few["loc"], many["loc"][:10])
+    assert np.array_equal(few["labels"], many["labels"][:10])
+    assert (tmp_path / "many.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+
+
+def test_labels_temperature_and_truncation_are_kept(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fitted)
+    common = ["draw", "mine", "--label", "0=40", "--label", "2=60", "--out", "drawn.npz"]
+    density, scores = load_density(fitted / "mine"), []
+    for options in ([], ["--temperature", "0.5"], ["--truncation", "0.5"]):
+        answer = CliRunner().invoke(app, [*common, *options])
+        assert answer.exit_code == 0, answer.stderr
+        drawn = np.load(fitted / "drawn.npz")
+        assert np.bincount(drawn["labels"]).tolist() == [40, 0, 60]
+        scores.append(float(density.log_prob(torch.from_numpy(drawn["loc"])).mean()))
+    (fitted / "drawn.npz").unlink()
+    assert min(scores[1:]) > scores[0] + 0.2
+
+
+def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
+    draw(fitted / "mine", tmp_path / "drawn.npz", samples=300)
+    fit_codes("gmm", None, tmp_path, tmp_path / "drawn.npz")
+    assert load_density(tmp_path / "artefacts/densities/gmm").classes.labels.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fit", "gmmm", "--codes", "codes.npz"], "density: found 'gmmm', which is no density (did you mean"),
+        (["fit", "gmm", "--codes", "none.npz"], "none.npz: there is no such file or folder; expected a code"),
+        (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: kind 'density' was found where 'codes' is"),
+        (
+            ["fit", "vamp", "--codes", "codes.npz"],
+            "density.vamp: vamp learns with the autoencoder's encoder, which codes alone do not bring; run postprior",
+        ),
+        (
+            ["draw", "mine", "--label", "1=5", "--out", "x.npz"],
+            "labels: found '1', which is no label of the codes; known: 0, 2",
+        ),
+        (["draw", "mine", "--samples", "0", "--out", "x.npz"], "samples: found 0, expected a whole number"),
+        (
+            ["draw", "mine", "--samples", "3", "--temperature", "2", "--out", "x.npz"],
+            "temperature: found 2.0, expected a number above 0, up to 1",
+        ),
+        (["draw", "none", "--samples", "3", "--out", "x.npz"], "none/manifest.json: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    fitted: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(fitted)
+    answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith(f"postprior: error: {sentence}")
+    assert answer.stderr.count("\n") == 1
+    assert sorted(path.name for path in fitted.iterdir()) == ["codes.npz", "held_out.npz", "mine"]
+
+
+def test_other_blocks_for_validation_are_refused(fitted: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "narrow.npz", loc=np.zeros((20, 3)), labels=np.zeros(20, int))
+    with pytest.raises(UserError, match=r"density\.gmm: validation codes have the blocks"):
+        fit_codes(
+            "gmm", None, tmp_path, fitted / "codes.npz", tmp_path / "narrow.npz", tmp_path / "unfinished"
+        )
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_code_folder_of_a_project_keeps_its_autoencoder(
+    trained: tuple[Path, Params], tmp_path: Path
+) -> None:
+    root, params = trained
+    codes = root / "artefacts/codes"
+    fit_codes("gmm", params, root, codes / "train", codes / "validation", tmp_path / "mine")
+    density = load_density(tmp_path / "mine")
+    assert density.options["passes"] == params.density["gmm"]["passes"]
+    of_stage = load_density(root / "artefacts/densities/gmm")
+    assert torch.equal(density.sample(20, seeded()).loc, of_stage.sample(20, seeded()).loc)
+    pair = Generator.load(tmp_path / "mine", root / "artefacts/autoencoder")
+    assert len(pair.sample(3)) == 3
+    artefact = load_artefact(codes / "validation", "codes")
+    save_artefact(
+        tmp_path / "other",
+        "codes",
+        {**artefact.manifest, "autoencoder": "0" * 64},
+        artefact.tensors,
+        artefact.arrays,
+    )
+    with pytest.raises(UserError, match="codes of another autoencoder than those of"):
+        fit_codes("gmm", params, root, codes / "train", tmp_path / "other", tmp_path / "mine")
+
+
+def test_codes_drawn_are_those_that_generate_decodes(trained: tuple[Path, Params], tmp_path: Path) -> None:
+    folder = trained[0] / "artefacts/densities/gmm"
+    draw(folder, tmp_path / "codes.npz", samples=30, seed=7)
+    pair, drawn = Generator.load(folder), np.load(tmp_path / "codes.npz")
+    data = pair.sample(30, seed=7)
+    with torch.no_grad():
+        decoded = pair.decode(torch.from_numpy(drawn["loc"]), "mean", seeded())
+    assert np.array_equal(data.labels, drawn["labels"])
+    assert drawn["label_names"].tolist() == list(data.label_names)
+    for name, values in data.data.items():
+        np.testing.assert_allclose(decoded[name], values, atol=1e-5)
