@@ -1,0 +1,156 @@
+"""The stage `fit`: what an entry may ask for, and what the manifest says of the fit."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import small, write_params
+from latent import labelled, seeded
+
+from pipelines.config import Params
+from pipelines.encode import load_codes, save_codes
+from pipelines.errors import UserError
+from pipelines.fit import fit, learn, load_density, log_likelihoods, whole_rows
+from pipelines.storage import load_artefact
+from stage1_vae.training import generator_for
+from stage2_latent import DENSITIES
+from stage2_latent.codes import Codes
+
+Trained = tuple[Path, Params]
+GMM = {"components": 1, "passes": 10}
+TRAIN, VALIDATION, TEST = (labelled(rows, seed)[0] for rows, seed in ((300, 1), (100, 2), (80, 3)))
+
+
+def fitted(written: dict[str, Any], **changes: Codes) -> tuple[Any, dict[str, Any]]:
+    """The density of an entry and its manifest, of known codes."""
+    tables = {"train": TRAIN, "validation": VALIDATION, "test": TEST} | changes
+    manifest, tensors = learn("mine", written, tables, seed=0)
+    return DENSITIES[manifest["density"]].from_state(tensors, manifest), manifest
+
+
+def some_whole(codes: Codes) -> Codes:
+    """The same codes, every third row encoded from some of the modalities."""
+    return replace(codes, whole=torch.arange(len(codes)) % 3 > 0)
+
+
+def test_an_entry_without_settings_is_the_density_itself() -> None:
+    density, manifest = fitted({"kind": "gmm", **GMM})
+    alone = DENSITIES["gmm"](**GMM).fit(TRAIN, VALIDATION, generator_for("cpu", 0))
+    assert manifest["fitting"] == {"kind": "gmm", "independent": False, "rows": "all", "labels": True}
+    assert density.options == alone.options
+    assert torch.equal(density.log_prob(TEST.mean), alone.log_prob(TEST.mean))
+
+
+def test_without_labels_no_labels_are_known() -> None:
+    density, _ = fitted({"kind": "gmm", "labels": False, **GMM})
+    assert not density.classes.labelled
+    assert density.sample(5, seeded()).labels is None
+
+
+def test_blocks_fitted_apart_are_independent() -> None:
+    density, manifest = fitted({"kind": "gmm", "independent": True, "labels": False, **GMM})
+    assert manifest["density"] == "independent"
+    assert manifest["options"] == {"density": "gmm", "options": GMM}
+    z = density.sample(4000, seeded()).loc[:, 0]
+    joint = fitted({"kind": "gmm", "labels": False, **GMM})[0].sample(4000, seeded()).loc[:, 0]
+    between = [drawn.T.corrcoef()[:2, 2:].abs().max() for drawn in (z, joint)]
+    assert between[0] < 0.06
+    assert between[1] > 0.3
+
+
+def test_complete_rows_are_those_with_every_modality() -> None:
+    parts = {
+        name: some_whole(codes)
+        for name, codes in {"train": TRAIN, "validation": VALIDATION, "test": TEST}.items()
+    }
+    kept = {name: codes.select(whole_rows(codes)) for name, codes in parts.items()}
+    density, manifest = fitted({"kind": "gmm", "rows": "complete", **GMM}, **parts)
+    alone, told = fitted({"kind": "gmm", **GMM}, **kept)
+    assert manifest["rows"]["used"] == 200
+    assert torch.equal(density.sample(20, seeded()).loc, alone.sample(20, seeded()).loc)
+    assert manifest["log_likelihood"] == told["log_likelihood"]
+    _, of_all = fitted({"kind": "gmm", **GMM}, **parts)
+    assert of_all["rows"]["used"] == 300
+    none = replace(TRAIN, whole=torch.zeros(300, dtype=torch.bool))
+    with pytest.raises(UserError, match=r"density\.mine\.rows: found no train row with every modality"):
+        fitted({"kind": "gmm", "rows": "complete", **GMM}, train=none)
+
+
+def test_the_encoder_is_handed_the_rows_that_are_fitted(trained: Trained, tmp_path: Path) -> None:
+    """Of codes of which two thirds have every modality, as of these alone."""
+    root = tmp_path / "project"
+    shutil.copytree(trained[0], root)
+    vamp = {"kind": "vamp", "pseudo_inputs": 20, "steps": 10, "rows": "complete"}
+    params = write_params(root, small(density__mine=vamp))
+    seen: list[np.ndarray] = []
+    for split in ("train", "validation"):
+        folder = root / "artefacts/codes" / split
+        codes, origin = load_codes(folder), load_artefact(folder, "codes").manifest
+        save_codes(folder, some_whole(codes), {name: origin[name] for name in ("autoencoder", "data")})
+        seen.append(codes.labels[torch.arange(len(codes)) % 3 > 0].numpy())
+    fit("mine", params, root)
+    manifest = load_artefact(root / "artefacts/densities/mine", "density").manifest
+    assert manifest["density"] == "vamp"
+    assert manifest["rows"]["used"] == len(seen[0]) == 200
+    assert len(load_density(root / "artefacts/densities/mine").sample(3)) == 3
+
+
+def test_the_likelihood_is_that_of_one_draw_of_rows_with_every_modality(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    density, manifest = fitted({"kind": "gmm", **GMM}, test=some_whole(TEST))
+    assert list(manifest["log_likelihood"]) == ["train", "validation", "test"]
+    rows = torch.tensor([row for row in range(80) if row % 3])
+    generator = torch.Generator().manual_seed(0)
+    draws = [density.log_prob(TEST.draw(generator, rows)).mean() for _ in range(50)]
+    low, high = float(min(draws)), float(max(draws))
+    assert low < manifest["log_likelihood"]["test"] < high
+    blank = replace(TEST, observed=torch.zeros_like(TEST.observed))
+    assert log_likelihoods(density, {"test": blank}, 0) == {}
+    monkeypatch.setattr("pipelines.fit.MOST", 7)
+    few = log_likelihoods(density, {"test": TEST}, 0)["test"]
+    assert few != log_likelihoods(density, {"test": TEST}, 1)["test"]
+    assert few == log_likelihoods(density, {"test": TEST}, 0)["test"]
+
+
+def test_overfitting_and_memorising_show() -> None:
+    narrow = {
+        name: replace(codes, scale=torch.full_like(codes.scale, 0.03))
+        for name, codes in {"train": TRAIN, "validation": VALIDATION, "test": TEST}.items()
+    }
+    _, kde = fitted({"kind": "kde", "bandwidth": 1.0}, **narrow)
+    _, gmm = fitted({"kind": "gmm", **GMM}, **narrow)
+    assert kde["log_likelihood"]["train"] > kde["log_likelihood"]["test"] + 10
+    assert abs(gmm["log_likelihood"]["train"] - gmm["log_likelihood"]["test"]) < 0.5
+    assert kde["memorisation"]["ratio"]["high"] < gmm["memorisation"]["ratio"]["low"]
+    assert kde["memorisation"]["near_copies"]["low"] > gmm["memorisation"]["near_copies"]["high"]
+    assert gmm["memorisation"]["samples"] == 80
+
+
+def test_a_bound_is_flagged_and_what_has_no_score_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, manifest = fitted({"kind": "gmm", **GMM})
+    assert manifest["bound"] is False
+    monkeypatch.setattr(DENSITIES["gmm"], "exact_log_prob", False)
+    monkeypatch.setattr(DENSITIES["gmm"], "bound", True)
+    _, manifest = fitted({"kind": "gmm", **GMM})
+    assert manifest["bound"] is True
+    assert manifest["log_likelihood"]
+    monkeypatch.setattr(DENSITIES["gmm"], "bound", False)
+    _, manifest = fitted({"kind": "gmm", **GMM})
+    assert manifest["log_likelihood"] == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ({"kind": "gmm", "components": 0}, r"density\.mine: option components: found 0, expected"),
+        ({"kind": "vamp"}, r"density\.mine: vamp learns with the autoencoder's encoder"),
+    ],
+)
+def test_what_a_density_refuses_is_told(written: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        fitted(written)
