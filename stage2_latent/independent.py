@@ -116,7 +116,8 @@ class Independent(Density):
         return gather(self.parts)[0]
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        self.parts = rebuild(tensors, learned["parts"])
+        parts = rebuild(tensors, learned["parts"])  # a file has them by name, not in the order of the blocks
+        self.parts = {block.name: parts[block.name] for block in self.layout}
         self._take_capabilities(next(iter(self.parts.values())))
 
     def _learned(self) -> dict[str, Any]:
