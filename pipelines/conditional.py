@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from stage1_vae.distributions import Diagonal, Mixture
-from stage1_vae.models.mhvae import MHVAE
 
 if TYPE_CHECKING:
     from stage1_vae.modalities import Batch
@@ -52,12 +51,7 @@ class Candidates:
         cls, model: MultimodalVAE, batch: Batch, generator: torch.Generator, draws: int = DRAWS
     ) -> Candidates:
         """Candidates of rows with any pattern of observed modalities."""
-        states = None
-        if isinstance(model, MHVAE):  # lower levels hear the observed modalities too, not the top alone
-            levels = model.walk(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
-            codes, states = levels[0].z, levels[-1].state
-        else:
-            codes = model.posterior(batch).rsample((draws,), generator).transpose(0, 1)
+        codes, states = model.candidates(batch, draws, generator)
         names = [m.name for m in model.modalities]
         everywhere = torch.ones_like(batch.observed[:, 0])
         columns = [

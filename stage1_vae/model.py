@@ -237,6 +237,16 @@ class MultimodalVAE(nn.Module, ABC):
         """A posterior draw of what the decoders read, for each row and subset (S, M): (B, S, F)."""
         return self.descend(self.posterior(batch, subsets).rsample((), generator), generator)
 
+    def candidates(
+        self, batch: Batch, draws: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Several posterior draws of the code of each row, (B, K, D + P), and what the decoders read of each, (B, K, F).
+
+        The latter is None where codes alone say it, by `descend`: lower levels that hear the data too do not follow
+        from them.
+        """
+        return self.posterior(batch).rsample((draws,), generator).transpose(0, 1), None
+
     def descend(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What the decoders read, (…, F), of codes (…, D + P): the codes themselves.
 

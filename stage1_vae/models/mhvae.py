@@ -129,6 +129,12 @@ class MHVAE(MultimodalVAE):
     def infer(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> Tensor:
         return self.walk(batch, restrict(batch, subsets), generator)[-1].state
 
+    def candidates(
+        self, batch: Batch, draws: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        levels = self.walk(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
+        return levels[0].z, levels[-1].state
+
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, S, M)
         levels = self.walk(batch, subsets, generator)
