@@ -17,7 +17,7 @@ from stage2_latent.codes import Codes, Whitening
 from stage2_latent.density import Density
 
 NEAR = 0.01  # of held-out codes lie nearer to a training code than a near copy must
-MOST = 5000  # held-out codes, and draws of the density, that are compared
+MOST = 2000  # held-out codes, and draws of the density, that are compared
 FLOATS = 2**24  # distances held at once
 RESAMPLES = 200  # half-samples behind the intervals
 
@@ -38,10 +38,10 @@ def memorisation(
         held_out: codes of other rows, of the same distribution.
         generator: source of all noise.
     """
-    train, held_out = (codes.select(codes.complete) for codes in (train, held_out))
-    rows = torch.randperm(len(held_out), generator=generator)[:MOST]
+    known, held = (codes.complete.nonzero().squeeze(-1) for codes in (train, held_out))
+    rows = held[torch.randperm(len(held), generator=generator)[:MOST]]
     whitening = Whitening.fit(train)
-    targets = whitening.forward(train.draw(generator))
+    targets = whitening.forward(train.draw(generator, known))
     sets = held_out.draw(generator, rows), density.sample(len(rows), generator).loc[:, 0]
     real, drawn = (nearest(whitening.forward(z), targets).double().numpy() for z in sets)
     rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
