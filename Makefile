@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow ui lint bench bench-multivae zoo clean
+.PHONY: help setup demo test test-slow ui lint bench bench-multivae bench-densities zoo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ $(RIVAL)/.ready: constraints.txt
 		torch normflows cloudpickle matplotlib nltk numpy pandas pillow pydantic scikit-learn scipy tqdm
 	$(RIVAL)/bin/python -m pip install --quiet --no-deps multivae==1.0.3 pythae==0.1.2 torchvision==0.28.0 -e .
 	@touch $@
+
+bench-densities: $(READY) ## densities against each other and against the mixture that libraries fit, as docs/densities.md
+	$(BIN)/python benchmarks/densities.py
 
 zoo: $(READY) ## train and score every model with one budget, for hours; docs/zoo.md (SEEDS=3 repeats each)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)

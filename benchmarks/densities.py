@@ -14,7 +14,7 @@ import argparse
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that runs can stand side by 
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 import numpy as np
-from zoo import ROOT, prepare, shown
+from density_page import FIELD, RESULTS, write_page
+from zoo import ROOT, prepare
 
-from pipelines.storage import read_json, write_json, write_text
+from pipelines.storage import read_json, write_json
 from stage1_vae import MODELS
 from stage2_latent import DENSITIES
 
@@ -39,12 +40,7 @@ if TYPE_CHECKING:
     from stage2_latent.density import Density
 
 WORK = ROOT / ".postprior/densities"
-RESULTS = ROOT / "benchmarks/densities"
-PAGE = ROOT / "docs/densities.md"
-MARKS = ("<!-- numbers -->", "<!-- /numbers -->")
 SCORES = ("joint_coherence", "frechet_distance", "recall", "coverage", "label_entropy", "label_agreement")
-FIELD = "field"
-"""Name of the mixture that libraries fit: scikit-learn's, ten full components, on raw codes."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,8 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
         scores[name] = scored(generator, judges, standard)
         rows[name] = written(scores[name]) | {"seconds": seconds, "stores": density.stores_training_codes}
         learned = density.state()[1]["learned"]
-        rows[name] |= {key: learned[key] for key in ("why", "chosen") if key in learned}
+        if "why" in learned:
+            rows[name] |= {"why": learned["why"], "chosen": learned["chosen"]["density"]}
         if density.exact_log_prob:
             likelihoods[name] = log_likelihood(density, codes["test"])
             rows[name]["log_likelihood"] = float(likelihoods[name].mean())
@@ -346,133 +343,6 @@ def codes_autoencoder(folder: Path) -> str:
 
     autoencoder: str = load_artefact(folder / "artefacts/codes/train", "codes").manifest["autoencoder"]
     return autoencoder
-
-
-def mean(runs: Iterable[dict[str, Any]], row: str, score: str, digits: int) -> str:
-    """A score of a row over runs: mean ± standard deviation."""
-    values = [run["rows"][row].get(score) for run in runs]
-    return shown([v["value"] if isinstance(v, dict) else v for v in values], digits)
-
-
-def table(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """A table in Markdown."""
-    heads = list(heads)
-    rows = [heads, ["---"] * len(heads), *map(list, lines)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-
-
-COLUMNS = (  # score, digits, head
-    ("joint_coherence", 3, "joint coherence ↑"),
-    ("frechet_distance", 1, "Frechet ↓"),
-    ("recall", 3, "recall ↑"),
-    ("coverage", 2, "coverage ↑"),
-    ("lowest_entropy", 3, "lowest entropy ↑"),
-    ("label_agreement", 3, "label agreement ↑"),
-    ("log_likelihood", 2, "test log p(z) ↑"),
-)
-
-
-def rows_of(runs: list[dict[str, Any]]) -> str:
-    """All rows of some runs of one model, the references first."""
-    references = ("real", "reconstruction", "normal")
-    names = [*references, *(name for name in runs[0]["rows"] if name not in references)]
-    lines = (
-        [f"`{name}`", *(mean(runs, name, score, digits) for score, digits, _ in COLUMNS)] for name in names
-    )
-    return table(["row", *(head for *_, head in COLUMNS)], lines)
-
-
-def interval(found: dict[str, float], digits: int) -> str:
-    return f"{found['value']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
-
-
-def differences_of(runs: list[dict[str, Any]]) -> str:
-    """Paired differences with their intervals, run by run."""
-    scores = (("joint_coherence", 3), ("frechet_distance", 1), ("log_likelihood", 2))
-    lines = [
-        [f"`{run['model']}`", str(run["seed"]), pair]
-        + [interval(found[score], digits) if score in found else "" for score, digits in scores]
-        for run in runs
-        for pair, found in run["differences"].items()
-    ]
-    return table(["model", "seed", "difference", "joint coherence", "Frechet", "test log p(z)"], lines)
-
-
-def choices_of(runs: list[dict[str, Any]]) -> str:
-    """What `auto` chose for every model, against the mixture that libraries fit."""
-    lines = []
-    for run in runs:
-        found = run["differences"][f"auto - {FIELD}"]
-        line = [f"`{run['model']}`", f"`{run['rows']['auto']['chosen']}`"]
-        for score, digits in (("joint_coherence", 3), ("frechet_distance", 1)):
-            line += [mean([run], row, score, digits) for row in ("reconstruction", "auto", FIELD)]
-            line.append(interval(found[score], digits))
-        lines.append(line)
-    heads = ["model", "choice"]
-    for score in ("joint", "Frechet"):
-        heads += [f"{score} reconstruction", f"{score} auto", f"{score} field", "difference"]
-    return table(heads, lines)
-
-
-def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str, Any]) -> str:
-    """The section of docs/densities.md that is written from the files."""
-    of = {part: [run for run in runs if run["part"] == part] for part in PARTS}
-    texts = {
-        "best": "### The best density\n\nMVTCAE with the settings of params.yaml, {seeds} seeds of data, judges and "
-        "autoencoder; mean ± standard deviation, 1,000 samples a row. Options of densities were chosen on validation "
-        "codes of seed 0. `field` is scikit-learn's mixture of ten full Gaussians on raw codes, without labels.\n\n",
-        "models": "### `auto` against the mixture of ten, every model\n\nTwenty epochs, seed 0. Differences with "
-        "95 % intervals, paired by half-sample.\n\n",
-        "private": "### Shared and private codes: a joint fit against fits apart\n\nDMVAE.\n\n",
-        "small": "### 200 training samples\n\nMVTCAE trained for 400 epochs on 200 tuples, 100 held out.\n\n",
-    }
-    sections = []
-    for part, text in texts.items():
-        if not of[part]:
-            continue
-        body = choices_of(of[part]) if part == "models" else rows_of(of[part])
-        if part != "models":
-            body += "\n\n" + differences_of(of[part])
-        sections.append(text.format(seeds=len(of[part])) + body)
-    if seconds:
-        lines = [
-            [
-                f"`{name}`",
-                *(f"{own[key]:.1f}" for key in ("fit", "draw", "megabytes")),
-                *large(sizes.get(name)),
-            ]
-            for name, own in seconds.items()
-        ]
-        heads = [
-            "density",
-            "s to fit",
-            "s for 100,000 draws",
-            "MB",
-            "GB at 100,000 × 512",
-            "s at 100,000 × 512",
-        ]
-        sections.append(
-            "### Cost\n\n5,000 codes of 32 dimensions and ten labels, two threads; the last columns are the peak "
-            "memory of the whole process and the seconds of a fit to 100,000 codes of 512 dimensions.\n\n"
-            + table(heads, lines)
-        )
-    return "\n\n".join(sections)
-
-
-def large(found: dict[str, float] | None) -> list[str]:
-    return ["", ""] if found is None else [f"{found['gigabytes']:.1f}", f"{found['seconds']:.0f}"]
-
-
-def write_page() -> None:
-    """Puts the numbers of all files into docs/densities.md."""
-    runs = [read_json(path) for path in sorted(RESULTS.glob("*-*.json"))]
-    order = {name: place for place, name in enumerate(MODELS)}
-    runs.sort(key=lambda run: (order[run["model"]], run["seed"]))
-    costs = [RESULTS / f"{name}.json" for name in ("speed", "memory")]
-    seconds, sizes = (read_json(path) if path.exists() else {} for path in costs)
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    write_text(PAGE, f"{before}{MARKS[0]}\n{numbers(runs, seconds, sizes)}\n{MARKS[1]}{after}")
 
 
 def main() -> None:
