@@ -1,21 +1,18 @@
-"""Full-covariance mixtures against scikit-learn and torch, and EM against mixtures that are known."""
+"""Mixtures against those that codes were drawn from: sizes, structures, missing blocks, conditional draws."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from latent import labelled, posteriors, random_mixture, seeded, unlabelled
-from sklearn.mixture import GaussianMixture as Oracle
+from latent import LAYOUT, labelled, posteriors, seeded, unlabelled
+from torch import Tensor
 
 from stage2_latent.codes import Block, Codes
-from stage2_latent.gaussian_mixture import GaussianMixture
-from stage2_latent.gaussians import Gaussians, Moments, online_em
+from stage2_latent.gaussian_mixture import COVARIANCES, GaussianMixture
 
 PLANE = (Block("z", (2,)),)
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2])
 MEANS = torch.tensor([[-4.0, 0.0], [3.0, 3.0], [3.0, -3.0]])
-UNIT = torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
 ROOTS = torch.tensor([[[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.0], [0.0, 1.0]], [[1.0, 0.0], [-0.9, 0.3]]])
 
 
@@ -26,80 +23,6 @@ def three_components(rows: int, seed: int, scale: float = 0.3) -> Codes:
     noise = torch.randn(rows, 2, 1, generator=generator)
     means = MEANS[component] + (ROOTS[component] @ noise).squeeze(-1)
     return posteriors(means, torch.tensor(scale), PLANE)
-
-
-def as_torch(mixture: Gaussians, index: int) -> torch.distributions.Distribution:
-    precision = mixture.factors[index].mT @ mixture.factors[index]
-    normals = torch.distributions.MultivariateNormal(mixture.means[index], precision_matrix=precision)
-    weights = torch.distributions.Categorical(logits=mixture.log_weights[index])
-    return torch.distributions.MixtureSameFamily(weights, normals)
-
-
-def test_log_prob_is_that_of_torch() -> None:
-    mixture = random_mixture()
-    x = torch.randn(7, 4, generator=seeded(), dtype=torch.float64)
-    for index in range(2):
-        values = mixture.select(index).log_prob(x.unsqueeze(0)).squeeze(0)
-        torch.testing.assert_close(values, as_torch(mixture, index).log_prob(x), rtol=1e-9, atol=1e-9)
-
-
-def test_samples_have_the_moments_of_the_mixture() -> None:
-    mixture = random_mixture()
-    classes = torch.tensor([0, 1]).repeat(50_000)
-    x = mixture.sample(classes, seeded())
-    for index in range(2):
-        truth = as_torch(mixture, index)
-        drawn = x[classes == index]
-        torch.testing.assert_close(drawn.mean(0), truth.mean, atol=0.05, rtol=0)
-        torch.testing.assert_close(drawn.var(0), truth.variance, atol=0.1, rtol=0.05)
-
-
-def test_moments_are_weighted_sums() -> None:
-    generator = seeded()
-    x = torch.randn(2, 5, 3, generator=generator)
-    r = torch.rand(2, 5, 4, generator=generator)
-    moments = Moments.of(x, r)
-    torch.testing.assert_close(moments.weight, r.mean(1))
-    torch.testing.assert_close(moments.first, torch.einsum("kbt,kbd->ktd", r, x) / 5)
-    torch.testing.assert_close(moments.second, torch.einsum("kbt,kbd,kbe->ktde", r, x, x) / 5)
-
-
-def test_one_pass_is_one_step_of_em_by_scikit_learn() -> None:
-    """From the same start, on the same points: weights, means and covariances after a step."""
-    points = three_components(500, seed=3).mean.double()
-    weights, means = WEIGHTS.double() / WEIGHTS.double().sum(), MEANS.double()
-    start = Gaussians(weights.log().unsqueeze(0), means.unsqueeze(0), UNIT.unsqueeze(0))
-    oracle = Oracle(
-        3, max_iter=1, reg_covar=1e-4, weights_init=weights, means_init=means, precisions_init=UNIT
-    )
-    with pytest.warns(UserWarning, match="did not converge"):
-        oracle.fit(points.numpy())
-    x = points.unsqueeze(0)
-    stepped = Moments.of(x, start.joint(x).softmax(-1)).maximise(torch.zeros(1, dtype=torch.float64))
-    np.testing.assert_allclose(stepped.log_weights.exp()[0], oracle.weights_, rtol=1e-6)
-    np.testing.assert_allclose(stepped.means[0], oracle.means_, rtol=1e-6)
-    precisions = stepped.factors[0].mT @ stepped.factors[0]
-    np.testing.assert_allclose(precisions, oracle.precisions_, rtol=1e-5)
-
-
-def test_shrinkage_pulls_covariances_to_their_mean() -> None:
-    x = torch.randn(1, 400, 2, generator=seeded())
-    x[:, :200] *= 3
-    hard = torch.zeros(1, 400, 2)
-    hard[:, :200, 0], hard[:, 200:, 1] = 1, 1
-    free, tied = (Moments.of(x, hard).maximise(torch.tensor([s])) for s in (0.0, 1e6))
-    variances = [torch.cholesky_inverse(m.factors[0].mT)[:, 0, 0] for m in (free, tied)]
-    assert variances[0][0] > 5 * variances[0][1]
-    assert float(variances[1][0]) == pytest.approx(float(variances[1][1]), rel=1e-3)
-
-
-def test_em_raises_the_likelihood() -> None:
-    x = three_components(400, seed=4).mean.unsqueeze(0)
-    responsibilities = torch.rand(1, 400, 3, generator=seeded()).softmax(-1)
-    passes = list(online_em(Moments.of(x, responsibilities), lambda turn: x, 30, torch.zeros(1)))
-    likelihoods = torch.stack([likelihood for _, likelihood in passes]).flatten()
-    assert (likelihoods.diff() > -1e-4).all()
-    assert likelihoods[-1] > likelihoods[0] + 0.5
 
 
 def test_known_mixture_is_recovered_and_its_size_chosen() -> None:
@@ -184,7 +107,139 @@ def test_labels_share_nothing_but_the_number_of_components() -> None:
     assert (means[1] - means[0]).min() > 10
 
 
+@pytest.fixture(scope="module", params=list(COVARIANCES))
+def structured(request: pytest.FixtureRequest) -> GaussianMixture:
+    density = GaussianMixture(components=2, covariance=request.param, rank=2, passes=10)
+    return density.fit(*(labelled(rows, seed)[0] for seed, rows in ((1, 1000), (2, 200))), seeded())
+
+
+def test_every_structure_is_kept_by_the_state(structured: GaussianMixture) -> None:
+    tensors, meta = structured.state()
+    z = labelled(50, seed=3)[0].mean
+    rebuilt = GaussianMixture.from_state(tensors, meta)
+    assert type(rebuilt.mixture) is type(structured.mixture)
+    assert torch.equal(rebuilt.log_prob(z), structured.log_prob(z))
+    assert torch.equal(rebuilt.sample(20, seeded()).loc, structured.sample(20, seeded()).loc)
+
+
+def test_every_structure_scores_marginals_and_draws_from_conditionals(structured: GaussianMixture) -> None:
+    """Of its own draws: log p(z, w) − log p(z) has the mean −H[w | z] over p(w | z), redrawn or not."""
+    drawn = structured.sample(20_000, seeded())
+    z = drawn.loc[:, 0]
+    given = {"z": z[:, :2]}
+    again = structured.condition(given, seeded(1), drawn.labels).loc[:, 0]
+    assert torch.equal(again[:, :2], z[:, :2])
+    torch.testing.assert_close(again.T.cov(), z.T.cov(), atol=0.07, rtol=0)
+    marginal = structured.log_marginal(given, drawn.labels)
+    entropies = [(structured.log_prob(each, drawn.labels) - marginal).mean() for each in (z, again)]
+    assert float(entropies[1]) == pytest.approx(float(entropies[0]), abs=0.04)
+
+
+def truth(covariance: str) -> tuple[Tensor, Tensor]:
+    """Means (T, D) and covariances (T, D, D) of far Gaussians, of that structure in whitened codes too."""
+    generator, D = seeded(8), 8
+    eye, far = torch.eye(D), torch.zeros(2, D)
+    if covariance == "full":
+        root = torch.randn(2, D, D, generator=generator) / D**0.5
+        far[1, 0] = 6
+        return far, root @ root.mT + 0.05 * eye
+    if covariance == "tied":
+        far[1] = 6 / D**0.5
+        return far, eye.expand(2, D, D)
+    if covariance == "diagonal":
+        variances = torch.tensor([0.1, 1.0]).repeat(D // 2)
+        far[1, 0] = 6
+        return far, torch.stack([variances, variances.flip(0)]).diag_embed()
+    basis = torch.linalg.qr(torch.randn(D, D, generator=generator)).Q.T
+    factors = 2 * basis.roll(1, 0)
+    return 6 * basis, factors.unsqueeze(-1) * factors.unsqueeze(-2) + 0.3 * eye
+
+
+def drawn_from(means: Tensor, covariances: Tensor, rows: int, seed: int) -> Codes:
+    generator, (T, D) = seeded(seed), means.shape
+    component = torch.randint(T, (rows,), generator=generator)
+    noise = torch.randn(rows, D, 1, generator=generator)
+    z = means[component] + (torch.linalg.cholesky(covariances)[component] @ noise).squeeze(-1)
+    return Codes.empirical((Block("z", (D,)),), z)
+
+
+@pytest.mark.parametrize("covariance", list(COVARIANCES))
+def test_the_structure_that_codes_were_drawn_from_is_chosen(covariance: str) -> None:
+    """From 300 rows: fewer parameters than the truth has fit worse, and more of them too."""
+    means, covariances = truth(covariance)
+    codes, held_out = (drawn_from(means, covariances, rows, seed) for rows, seed in ((300, 1), (2000, 2)))
+    density = GaussianMixture(components=len(means), covariance=list(COVARIANCES), rank=1, shrinkage=1.0)
+    density.fit(codes, held_out, seeded())
+    assert density.scores.keys() == {f"{name} {len(means)}" for name in COVARIANCES}
+    assert density.covariance == max(density.scores, key=density.scores.__getitem__).split()[0]
+    assert density.covariance == covariance
+
+
+# Rows that lack a block
+
+
+def dependent(rows: int, seed: int) -> tuple[Codes, Codes]:
+    """z and w from two Gaussians under which they depend in opposite ways; and half of the rows without w.
+
+    Whether a row lacks w depends on its z alone: missing at random, not completely at random.
+    """
+    generator = seeded(seed)
+    side = 2.0 * torch.randint(2, (rows, 1), generator=generator) - 1
+    z = 2 * side + torch.randn(rows, 2, generator=generator)
+    w = side * (z - 2 * side) + 0.3 * torch.randn(rows, 2, generator=generator) + 1.5 * (side + 1)
+    whole = posteriors(torch.cat([z, w], dim=1), torch.tensor(0.1), LAYOUT)
+    lacking = torch.rand(rows, generator=generator) < torch.sigmoid(0.6 * z[:, 0])
+    observed, loc = whole.observed.clone(), whole.loc.clone()
+    observed[lacking, 1], loc[lacking, :, 2:] = False, torch.nan
+    return whole, replace(whole, observed=observed, loc=loc)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "components"), [("full", 2), ("tied", 8), ("diagonal", 8), ("low_rank", 4)]
+)
+def test_rows_that_lack_blocks_are_learned_from(covariance: str, components: int) -> None:
+    """Mean and covariance converge to the truth, with components enough for it; those of complete rows do not."""
+    lacking, validation = dependent(4000, seed=1)[1], dependent(500, seed=2)[0]
+    assert float(lacking.complete.double().mean()) == pytest.approx(0.5, abs=0.03)
+    truth = dependent(100_000, seed=3)[0].mean
+    spread = truth.std(0)
+    settings = {"components": components, "rank": 2, "passes": 60, "shrinkage": 8.0}
+    errors = []
+    for codes in (lacking, lacking.select(lacking.complete)):
+        density = GaussianMixture(covariance=covariance, **settings).fit(codes, validation, seeded())
+        drawn = density.sample(50_000, seeded()).loc[:, 0]
+        error = (drawn.T.cov() - truth.T.cov()) / (spread * spread.unsqueeze(-1))
+        errors.append([((drawn.mean(0) - truth.mean(0)) / spread).abs().max(), error.abs().max()])
+    assert max(errors[0]) < (0.06 if covariance == "full" else 0.2)
+    assert min(errors[1]) > 0.3
+
+
+def test_each_pass_fills_in_from_the_mixture_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One Gaussian, the first guess, bridges two clusters; the mixture, once it fills in, does not."""
+    lacking = dependent(2000, seed=1)[1]
+    settings = {"components": 2, "covariance": "full", "shrinkage": 8.0}
+    scores = {}
+    for name in ("mixture", "guess"):
+        if name == "guess":
+            monkeypatch.setattr("stage2_latent.draws.Draws.__setattr__", keep_filling, raising=False)
+        density = GaussianMixture(**settings).fit(lacking, dependent(500, seed=2)[0], seeded())
+        scores[name] = float(density.log_prob(dependent(1000, seed=4)[0].mean).mean())
+    assert scores["mixture"] > scores["guess"] + 0.2
+
+
+def keep_filling(self: object, name: str, value: object) -> None:
+    """Sets an attribute, unless it is a filling that is there already."""
+    if name != "filling" or "filling" not in vars(self):
+        object.__setattr__(self, name, value)
+
+
 @pytest.mark.parametrize("components", [[], [0], "3", [1, 2.5], True])
 def test_components_are_checked(components: object) -> None:
     with pytest.raises(ValueError, match="option components: found"):
         GaussianMixture(components=components)
+
+
+@pytest.mark.parametrize("covariance", [[], "round", ["full", "round"], 3, None])
+def test_covariances_are_checked(covariance: object) -> None:
+    with pytest.raises(ValueError, match="option covariance: found"):
+        GaussianMixture(covariance=covariance)
