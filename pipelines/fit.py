@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def fit(name: str, params: Params, root: Path) -> None:
     autoencoder = origin.manifest["autoencoder"]
 
     def encoder(rows: Tensor) -> FrozenEncoder:
-        return FrozenEncoder.load(root, autoencoder, rows)
+        return FrozenEncoder(root, autoencoder, rows)
 
     with track("fit", params, root, density=name) as run:
         manifest, tensors = learn(name, params.density[name], codes, params.seed, encoder, run.metrics)
@@ -101,7 +102,7 @@ def learn(
         written: what stands there.
         codes: by split: `train`, and `validation` and `test` where they are there.
         seed: of all randomness.
-        encoder: rows of `train` → the encoder that made them, for densities that learn with one.
+        encoder: rows of `train` → the encoder that made their codes, for densities that learn with one.
         log: is handed the numbers of each pass.
     """
     from pipelines.metrics.memorisation import memorisation
@@ -124,7 +125,7 @@ def learn(
                     f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
                     f"bring; run postprior fit {name} in the autoencoder's project, without --codes"
                 )
-            frozen = encoder(chosen["train"]) if encoder is not None and density.needs_encoder else None
+            frozen = None if encoder is None else encoder(chosen["train"])
             density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), frozen, report)
         except ValueError as error:
             raise UserError(f"density.{name}: {str(error).removeprefix(f'density {name}: ')}") from None
@@ -217,25 +218,32 @@ def density_of(artefact: Artefact, folder: Path) -> Density:
 class FrozenEncoder:
     """The trained encoder as a density sees it: training inputs by row, and posteriors of inputs.
 
+    Model and data are loaded when they are first asked for: few densities do.
+
     Args:
-        model: the autoencoder; its parameters are frozen.
-        data: the rows that the codes were made from.
-        rows: the numbers in `data` of the rows that are fitted.
+        root: the project's root.
+        autoencoder: the hash of the autoencoder that the codes came from.
+        rows: the numbers, in the training data, of the rows that are fitted.
     """
 
-    def __init__(self, model: MultimodalVAE, data: Dataset, rows: Tensor) -> None:
-        self.model, self.data, self.rows = model.requires_grad_(False), data, rows
+    def __init__(self, root: Path, autoencoder: str, rows: Tensor) -> None:
+        self.root, self.autoencoder, self.rows = root, autoencoder, rows
 
-    @classmethod
-    def load(cls, root: Path, autoencoder: str, rows: Tensor) -> FrozenEncoder:
-        """The encoder that the codes in a project came from, and their data."""
-        model, artefact = load_autoencoder(root / "artefacts/autoencoder")
-        if artefact.hash != autoencoder:
+    @cached_property
+    def model(self) -> MultimodalVAE:
+        """The autoencoder, its parameters frozen."""
+        model, artefact = load_autoencoder(self.root / "artefacts/autoencoder")
+        if artefact.hash != self.autoencoder:
             raise UserError(
-                f"artefacts/codes/train: codes of autoencoder {autoencoder[:12]}, found {artefact.hash[:12]} in "
+                f"artefacts/codes/train: codes of autoencoder {self.autoencoder[:12]}, found {artefact.hash[:12]} in "
                 "artefacts/autoencoder; run postprior encode"
             )
-        return cls(model, Dataset.load(root / "artefacts/data/train"), rows)
+        return model.requires_grad_(False)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The training data."""
+        return Dataset.load(self.root / "artefacts/data/train")
 
     def inputs(self, rows: Tensor) -> dict[str, Tensor]:
         """Data of some `rows`, one tensor (n, *shape) a modality; what one lacks is the mean of those that have it."""

@@ -232,8 +232,8 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         (["fit", "spline"], "", "", "density: found 'spline', which is no density; known: "),
         (
             ["fit", "gmm"],
-            "    passes: 60",
-            "    row: all",
+            "  gmm:\n",
+            "  gmm:\n    row: all\n",
             "density.gmm.row is not a known key (did you mean rows?)",
         ),
     ],

@@ -85,7 +85,12 @@ def test_the_encoder_is_handed_the_rows_that_are_fitted(trained: Trained, tmp_pa
     root = tmp_path / "project"
     shutil.copytree(trained[0], root)
     vamp = {"kind": "vamp", "pseudo_inputs": 20, "steps": 10, "rows": "complete"}
-    params = write_params(root, small(density__mine=vamp))
+    choosing = {
+        "kind": "auto",
+        "candidates": {"vamp": {"pseudo_inputs": 20, "steps": 10}},
+        "rows": "complete",
+    }
+    params = write_params(root, small(density__mine=vamp, density__chosen=choosing))
     seen: list[np.ndarray] = []
     for split in ("train", "validation"):
         folder = root / "artefacts/codes" / split
@@ -97,6 +102,8 @@ def test_the_encoder_is_handed_the_rows_that_are_fitted(trained: Trained, tmp_pa
     assert manifest["density"] == "vamp"
     assert manifest["rows"]["used"] == len(seen[0]) == 200
     assert len(load_density(root / "artefacts/densities/mine").sample(3)) == 3
+    fit("chosen", params, root)
+    assert load_density(root / "artefacts/densities/chosen").scores[0]["log_likelihood"]
 
 
 def test_the_likelihood_is_that_of_one_draw_of_rows_with_every_modality(
