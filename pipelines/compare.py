@@ -13,12 +13,18 @@ from pipelines.config import REFERENCE_ROWS, Params, check_rows, leaves
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.report.gallery import Sheet, sheet, sheet_of
-from pipelines.report.page import Plot, render
-from pipelines.report.plots import comparison, foundations, marks
+from pipelines.report.page import FIT, Plot, render
+from pipelines.report.plots import comparison, conditional, foundations, marks
 from pipelines.report.results import HEADLINES, METRICS, Estimate, Results, Row, read_results
 from pipelines.storage import folder_hash, load_artefact, publish, write_text
 from pipelines.tracking import track
 
+TRANSLATION = (
+    "Missing modalities of held-out rows, generated from those observed. The plain posterior is the autoencoder's own, "
+    "under its prior; a density in its place chooses among draws of it, and draws private codes where there are any. "
+    "Differences are paired: the same rows, observed modalities and posterior draws."
+)
+TRANSLATED = ("conditional_coherence", "conditional_gain")
 PARTS = ("value", "low", "high")
 
 
@@ -31,9 +37,10 @@ def compare(params: Params, root: Path, names: Sequence[str] = ()) -> None:
     looks = marks(params.densities)
     with track("compare", params, root):
         compared = [Plot.of(figure) for figure in comparison(results, looks)]
+        translated = [Plot.of(figure) for figure in conditional(results, looks)]
         founded = [Plot.of(figure) for figure in foundations(results)]
         with publish(root / "results/plots") as folder:
-            for plot in (*compared, *founded):
+            for plot in (*compared, *translated, *founded):
                 (folder / f"{plot.figure.name}.png").write_bytes(plot.light)
                 (folder / f"{plot.figure.name}.csv").write_text(table(plot.figure.header, plot.figure.table))
         write_text(root / "results/comparison.csv", table(*leaderboard(results)))
@@ -43,6 +50,7 @@ def compare(params: Params, root: Path, names: Sequence[str] = ()) -> None:
                 compared[:2],
             ),
             "Every score": ("All rows with 95 % intervals, in the order of the leaderboard.", compared[2:]),
+            "Modalities from modalities": (TRANSLATION, translated),
             "What it rests on": (_autoencoder(results), founded),
         }
         tables = {"Settings": settings(params), "Hashes": hashes(params, root)}
@@ -54,6 +62,8 @@ def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
     """Header and lines of comparison.csv: one line a row of the leaderboard, three columns a score."""
     columns: list[tuple[str, ...]] = [(metric.key,) for metric in METRICS]
     columns += [(group, key) for group in ("gap_closed", "difference_to_normal") for key in HEADLINES]
+    columns += [(group, str(n)) for group in TRANSLATED for n in results.posterior.by_size(TRANSLATED[0])]
+    columns += [column.keys for column in FIT]
     header = ["row", *("_".join([*keys, *suffix]) for keys in columns for suffix in ([], ["low"], ["high"]))]
 
     def line(row: Row) -> list[Any]:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from contextlib import nullcontext
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from report_project import LABELS, MODALITIES, ROWS, make_project, pictures
 from pipelines.compare import compare
 from pipelines.config import load_params
 from pipelines.errors import UserError
-from pipelines.report.findings import findings, headline
+from pipelines.metrics.memorisation import NEAR
+from pipelines.report.findings import COPIES, findings, headline
 from pipelines.report.gallery import COLUMNS, GAP, sheet
-from pipelines.report.page import render
+from pipelines.report.page import GLYPHS, render
 from pipelines.report.plots import marks
 from pipelines.report.results import Estimate, Results, Row, read_results
 from stage1_vae.modalities import Modality
@@ -66,6 +68,14 @@ def test_the_table_has_every_row_in_the_order_of_the_leaderboard(project: Path) 
         assert float(line["joint_coherence"]) == coherence
         assert float(line["frechet_distance_low"]) < distance < float(line["frechet_distance_high"])
     assert lines[-1]["label_agreement"] == ""
+    assert [lines[3][f"conditional_coherence_{n}"] for n in "14"] == ["0.77", "0.9125"]
+    assert float(lines[3]["conditional_gain_2"]) == pytest.approx(0.105)
+    assert [lines[3][key] for key in ("log_likelihood_test", "overfitting", "rows_left_out")] == [
+        "-15.0",
+        "4.5",
+        "0.0",
+    ]
+    assert lines[-1]["conditional_coherence_1"] == lines[-1]["memorisation_ratio"] == ""
     assert float(lines[2]["gap_closed_joint_coherence"]) == pytest.approx((0.82 - 0.004) / (0.84 - 0.004))
 
 
@@ -108,9 +118,9 @@ def test_the_page_needs_nothing_but_itself(project: Path) -> None:
 def test_the_page_has_alternatives_for_every_image_and_captions_for_every_table(project: Path) -> None:
     html = page(project)
     images = re.findall(r"<img [^>]*?>", html)
-    assert len(images) == 6 + 14  # a gallery a row, a picture a plot
+    assert len(images) == 6 + 15  # a gallery a row, a picture a plot
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
-    assert html.count("<table") == html.count("<caption>") == 3
+    assert html.count("<table") == html.count("<caption>") == 4
 
 
 def test_the_page_tells_settings_and_hashes(project: Path) -> None:
@@ -121,7 +131,7 @@ def test_the_page_tells_settings_and_hashes(project: Path) -> None:
 
 
 def test_the_page_says_what_was_found(project: Path) -> None:
-    text = re.sub(r"\s+", " ", page(project).replace("\u202f", " "))
+    text = re.sub(r"\s+", " ", unescape(page(project)).replace("\u202f", " "))
     for sentence in (
         "vamp draws the most coherent samples of 3 fitted densities: in 82.0 % of them, all 5 modalities show the same",
         "the row Normal prior, agree in 0.4 %. The paired difference of vamp to them is 81.6 percentage points with a "
@@ -133,6 +143,13 @@ def test_the_page_says_what_was_found(project: Path) -> None:
         "gmm follows with 80.0 %; their intervals overlap.",
         "right on 97.8 % of held-out real data",
         "vamp: the artefact holds codes of training rows.",
+        "Given one other modality, what is generated through gmm shows the row's label in 77.0 %, 21.0 percentage "
+        "points (18.0 to 24.0) above the plain posterior; given four, in 91.2 %, 5.2 percentage points (2.2 to 8.2) "
+        "above it. The density chooses among 16 posterior draws, of which 3.2 count on average (an effective sample "
+        "share of 20 %).",
+        "gmm has the widest gap between training and validation codes: 4.50 nats of log-likelihood a row.",
+        "By definition 1 % of held-out codes are near copies of a training code; more are among the draws of vamp "
+        "(6.0 %).",
     ):
         assert sentence in text
 
@@ -165,6 +182,52 @@ def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:
 def test_a_clear_winner_is_told(results: Results) -> None:
     worse = {"value": 0.5, "low": 0.48, "high": 0.52}
     assert "their intervals do not overlap" in told(changed(results, "gmm", joint_coherence=worse))
+
+
+def test_no_gain_over_the_posterior_is_told(results: Results) -> None:
+    noise = {"value": -0.004, "low": -0.02, "high": 0.01}
+    worse = {"value": -0.1, "low": -0.12, "high": -0.08}
+    text = told(changed(results, "gmm", conditional_gain={"1": noise, "2": worse}))
+    assert "not clearly different, by −0.4 percentage points (−2.0 to 1.0), from the plain posterior;" in text
+    assert "−10.0 percentage points (−12.0 to −8.0) below it." in text
+    plain = [row if row.kind != "density" else Row(row.name, row.kind, {}) for row in results.rows]
+    assert "posterior" not in told(replace(results, rows=tuple(plain)))
+
+
+def test_what_conditioned_private_codes_add_is_told(results: Results) -> None:
+    gain, noise = {"value": 0.3, "low": 0.2, "high": 0.4}, {"value": 0.01, "low": -0.02, "high": 0.04}
+    text = told(changed(results, "flow", private_gain={"1": gain, "2": gain, "3": noise}))
+    assert "from flow given the other codes, instead of from the prior, changes the share" in text
+    assert "by 30.0 percentage points (20.0 to 40.0) given one other modality, and by 1.0" in text
+    assert "none of these" not in text
+    assert "none of these is clearly above 0" in told(changed(results, "flow", private_gain={"1": noise}))
+    assert "rivate codes" not in told(results)
+
+
+def test_a_choice_and_unusual_draws_are_told(results: Results) -> None:
+    unusual = {"bound": True, "temperature": 0.7, "truncation": 0.05, "why": "gmm stands alone"}
+    rows = {"used": 4000, "left_out": 0, "incomplete": 1200}
+    other = changed(results, "flow", **unusual, rows=rows)
+    assert "flow compared its candidates on held-out codes: gmm stands alone." in told(other)
+    remarks = (
+        "log-likelihoods are lower bounds; 1200 of the rows lack a modality; drawn at temperature 0.7; "
+        "the least likely 5 % drawn again"
+    )
+    html = render(other, marks(["gmm", "flow", "vamp"]), {}, {}, [], {})
+    assert f'<td class="remark">{remarks}</td>' in html
+    assert '<td class="remark">holds training codes</td>' in html
+
+
+def test_near_copies_are_those_of_the_check() -> None:
+    assert COPIES == NEAR
+
+
+def test_every_density_has_a_mark_of_its_own() -> None:
+    looks = marks([f"density {i}" for i in range(12)])
+    assert (
+        len({(mark.colour, mark.shape) for mark in looks.values()}) == 12 + 3
+    )  # two rows are never in one figure
+    assert {mark.shape for mark in looks.values()} == set(GLYPHS)
 
 
 def test_labels_given_by_judges_are_told(results: Results) -> None:
@@ -281,9 +344,9 @@ def test_a_browser_shows_the_page(project: Path, tmp_path: Path) -> None:
     body = re.search(r"<body>(.*?)</body>", dom, re.DOTALL)
     assert body, dom[:500]
     found = json.loads(body.group(1))
-    assert found["images"] == found["drawn"] == 20
-    assert found["plots"] == 14
-    assert found["tables"] == 3
+    assert found["images"] == found["drawn"] == 21
+    assert found["plots"] == 15
+    assert found["tables"] == 4
     assert found["overflow"] <= 0
     assert found["before"] == ["real", "reconstruction", "vamp", "gmm", "flow", "normal"]
     assert found["descending"] == ["normal", "flow", "vamp", "gmm", "reconstruction", "real"]

@@ -43,18 +43,15 @@ class Mark:
 
 
 # Okabe & Ito's colours, told apart by all kinds of sight; each row also has a shape of its own.
-DENSITY_MARKS = tuple(
-    Mark(colour, shape)
-    for colour, shape in [
-        ("#0072b2", "o"),
-        ("#d55e00", "^"),
-        ("#009e73", "D"),
-        ("#cc79a7", "v"),
-        ("#e69f00", "P"),
-        ("#56b4e9", "X"),
-    ]
-)
-OTHER_MARKS = {"real": Mark(None, "s"), "reconstruction": Mark(None, "p"), "normal": Mark(None, "x")}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SHAPES = ("o", "^", "D", "v", "P", "X", "<", "*", ">", "h", "d", "8")
+DENSITY_MARKS = tuple(Mark(colour, shape) for colour, shape in zip(COLOURS + COLOURS, SHAPES, strict=True))
+OTHER_MARKS = {
+    "real": Mark(None, "s"),
+    "reconstruction": Mark(None, "p"),
+    "normal": Mark(None, "x"),
+    "posterior": Mark(None, "x"),
+}
 
 
 @dataclass(frozen=True)

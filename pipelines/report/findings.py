@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from pipelines.report.results import Estimate, Results, Row
 
+COPIES = 0.01  # near copies among held-out codes, by their definition
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -41,6 +44,9 @@ def findings(results: Results) -> Iterator[Finding]:
     yield from _realism(results, best)
     yield from _diversity(results, best)
     yield from _runner_up(results)
+    yield from _conditional(results)
+    yield from _private(results)
+    yield from _fit(results)
     yield from _cautions(results)
 
 
@@ -125,6 +131,78 @@ def _runner_up(results: Results) -> Iterator[Finding]:
     yield Finding("Runner-up", f"{second.title} follows with {_percent(theirs.value)}; {apart}.")
 
 
+def _conditional(results: Results) -> Iterator[Finding]:
+    """What the density that translates best adds to the autoencoder's posterior."""
+    found = {row: row.by_size("conditional_coherence") for row in results.densities}
+    found = {row: sizes for row, sizes in found.items() if sizes and row.by_size("conditional_gain")}
+    if not found:
+        return
+    row = max(found, key=lambda row: sum(estimate.value for estimate in found[row].values()))
+    gains = row.by_size("conditional_gain")
+    fewest, most = min(gains), max(gains)
+    text = (
+        f"Given {_others(fewest)}, what is generated through {row.title} shows the row's label in "
+        f"{_percent(found[row][fewest].value)}, {_against(gains[fewest])} the plain posterior"
+    )
+    if most > fewest:
+        text += f"; given {_count(most)}, in {_percent(found[row][most].value)}, {_against(gains[most])} it"
+    text += "."
+    if share := row.estimate("effective_sample_share"):
+        draws = row.scores["posterior_draws"]
+        text += (
+            f" The density chooses among {draws} posterior draws, of which {draws * share.value:.1f} count on average "
+            f"(an effective sample share of {_percent(share.value, 0)})."
+        )
+    yield Finding("Conditional", text)
+
+
+def _private(results: Results) -> Iterator[Finding]:
+    """What private codes drawn given the others add to private codes from the prior."""
+    found = {row: gains for row in results.densities if (gains := row.by_size("private_gain"))}
+    if not found:
+        return
+    row = max(found, key=lambda row: sum(estimate.value for estimate in found[row].values()))
+    gains = found[row]
+    told = f"{_change(gains[min(gains)])} given {_others(min(gains))}"
+    if max(gains) > min(gains):
+        told += f", and by {_change(gains[max(gains)])} given {_count(max(gains))}"
+    clear = any(gain.low is not None and gain.low > 0 for gain in gains.values())
+    verdict = "" if clear else "; none of these is clearly above 0"
+    yield Finding(
+        "Private codes",
+        f"Drawing private codes of missing modalities from {row.title} given the other codes, instead of from the "
+        f"prior, changes the share that shows the row's label by {told}{verdict}.",
+    )
+
+
+def _fit(results: Results) -> Iterator[Finding]:
+    """Overfitting, memorisation and the choice of `auto`."""
+    gaps = {row: gap for row in results.densities if (gap := row.estimate("overfitting"))}
+    if gaps:
+        row = max(gaps, key=lambda row: gaps[row].value)
+        yield Finding(
+            "Overfitting",
+            f"{row.title} has the widest gap between training and validation codes: {gaps[row].value:.2f} nats of "
+            "log-likelihood a row.",
+        )
+    copying = [
+        f"{row.title} ({_percent(copies.value)})"
+        for row in results.densities
+        if (copies := row.estimate("memorisation", "near_copies"))
+        and copies.low is not None
+        and copies.low > COPIES
+    ]
+    if copying:
+        yield Finding(
+            "Memorisation",
+            f"By definition {_percent(COPIES, 0)} of held-out codes are near copies of a training code; more are among "
+            f"the draws of {_listed(copying)}.",
+        )
+    for row in results.densities:
+        if why := row.scores.get("why"):
+            yield Finding("Choice", f"{row.title} compared its candidates on held-out codes: {why}.")
+
+
 def _cautions(results: Results) -> Iterator[Finding]:
     accuracy = Estimate.of(results.judges.get("accuracy"))
     if accuracy:
@@ -140,6 +218,29 @@ def _above_floor(row: Row) -> bool:
     """Whether the interval of the paired difference to the floor lies above 0."""
     difference = row.estimate("difference_to_normal", "joint_coherence")
     return difference is not None and difference.low is not None and difference.low > 0
+
+
+def _against(gain: Estimate) -> str:
+    """A paired difference, and whether its interval leaves 0 out, before the name of what it is set against."""
+    if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
+        return f"not clearly different, by {_change(gain)}, from"
+    return f"{_change(gain)} {'above' if gain.value > 0 else 'below'}"
+
+
+def _change(gain: Estimate) -> str:
+    """A difference of shares in percentage points, with its interval."""
+    text = f"{100 * gain.value:.1f} percentage points".replace("-", "−")
+    if gain.low is None or gain.high is None:
+        return text
+    return f"{text} ({100 * gain.low:.1f} to {100 * gain.high:.1f})".replace("-", "−")
+
+
+def _others(number: int) -> str:
+    return f"{_count(number)} other modalit{'y' if number == 1 else 'ies'}"
+
+
+def _count(number: int) -> str:
+    return NUMBERS[number - 1] if number <= len(NUMBERS) else str(number)
 
 
 def _percent(share: float, decimals: int = 1) -> str:

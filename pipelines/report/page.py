@@ -17,6 +17,7 @@ from pipelines.report.results import HEADLINES, METRICS, Metric, Results, Row
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
+GLYPHS |= {"<": "◀", "*": "★", ">": "▶", "h": "⬢", "d": "♦", "8": "⯃"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,41 @@ class Column:
     def of(cls, metric: Metric) -> Column:
         """The column of a metric."""
         return cls((metric.key,), metric.title, metric.arrow, metric.about, metric.decimals, metric.better)
+
+
+FIT = (
+    Column(("log_likelihood", "train"), "Log-likelihood, train", "", "nats a row, of training codes", 2, ""),
+    Column(("log_likelihood", "validation"), "Validation", "", "nats a row, of validation codes", 2, ""),
+    Column(("log_likelihood", "test"), "Test", "↑", "nats a row, of test codes", 2, "higher"),
+    Column(("overfitting",), "Train − validation", "", "log-likelihood that held-out codes lack", 2, ""),
+    Column(
+        ("memorisation", "ratio"),
+        "Distance ratio",
+        "",
+        "distance of draws to the nearest training code over that of held-out codes",
+        2,
+        "",
+    ),
+    Column(
+        ("memorisation", "near_copies"),
+        "Near copies",
+        "",
+        "share of draws nearer to a training code than 99 % of held-out codes",
+        3,
+        "",
+    ),
+    Column(
+        ("effective_sample_share",),
+        "Effective share",
+        "",
+        "of the posterior draws that the density chooses among",
+        2,
+        "",
+    ),
+    Column(("rows", "used"), "Rows fitted", "", "training rows", 0, ""),
+    Column(("rows", "left_out"), "Left out", "", "training rows that lack a modality", 0, ""),
+)
+"""Columns of the table of fits."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +138,44 @@ def render(
         findings=list(findings(results)),
         columns=columns(),
         metrics=METRICS,
-        rows=[_row(row, results, looks[row.name]) for row in results.rows],
+        rows=[_row(row, columns(), results, looks[row.name]) for row in results.rows],
+        fit=FIT,
+        fits=[
+            {**_row(row, FIT, results, looks[row.name]), "note": _remarks(row)}
+            for row in results.rows
+            if row.kind != "data"
+        ],
         gallery=[
             _panel(row, sheets[row.name], looks[row.name]) for row in results.rows if row.name in sheets
         ],
         plots=[
             {"title": title, "about": about, "figures": [_plot(plot) for plot in shown]}
             for title, (about, shown) in plots.items()
+            if shown
         ],
         tables=[{"caption": caption, "rows": list(rows)} for caption, rows in tables.items()],
     )
 
 
-def _row(row: Row, results: Results, mark: Mark) -> dict[str, Any]:
-    cells = [_cell(row, column, results) for column in columns()]
+def _row(row: Row, shown: Sequence[Column], results: Results, mark: Mark) -> dict[str, Any]:
+    cells = [_cell(row, column, results) for column in shown]
     return {"name": row.name, "title": row.title, "kind": row.kind, "cells": cells, **_look(mark)}
+
+
+def _remarks(row: Row) -> str:
+    """What is unusual about a density and its draws."""
+    told, scores = [], row.scores
+    if scores.get("bound"):
+        told.append("log-likelihoods are lower bounds")
+    if scores.get("stores_training_codes"):
+        told.append("holds training codes")
+    if incomplete := scores.get("rows", {}).get("incomplete"):
+        told.append(f"{incomplete} of the rows lack a modality")
+    if temperature := scores.get("temperature"):
+        told.append(f"drawn at temperature {temperature:g}")
+    if truncation := scores.get("truncation"):
+        told.append(f"the least likely {100 * truncation:g} % drawn again")
+    return "; ".join(told)
 
 
 def _cell(row: Row, column: Column, results: Results) -> Cell | None:
@@ -124,7 +183,8 @@ def _cell(row: Row, column: Column, results: Results) -> Cell | None:
     if estimate is None or not math.isfinite(estimate.value):
         return None
     rivals = [rival.value for other in results.densities if (rival := other.estimate(*column.keys))]
-    best = row.kind == "density" and len(rivals) > 1 and estimate.value == _best(rivals, column.better)
+    ranked = row.kind == "density" and bool(column.better) and len(rivals) > 1
+    best = ranked and estimate.value == _best(rivals, column.better)
     interval = ""
     if estimate.low is not None and estimate.high is not None:
         interval = f"{_number(estimate.low, column)}–{_number(estimate.high, column)}"
@@ -132,8 +192,8 @@ def _cell(row: Row, column: Column, results: Results) -> Cell | None:
 
 
 def _number(value: float, column: Column) -> str:
-    """A number with the column's decimals, never a negative zero."""
-    return f"{round(value, column.decimals) + 0.0:.{column.decimals}f}"
+    """A number with the column's decimals and a minus sign, never a negative zero."""
+    return f"{round(value, column.decimals) + 0.0:.{column.decimals}f}".replace("-", "−")
 
 
 def _best(values: Sequence[float], better: str) -> float:

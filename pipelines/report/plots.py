@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.report.figures import DENSITY_MARKS, OTHER_MARKS, Figure, Mark, Theme
 from pipelines.report.results import METRICS, Estimate, Metric, Results, Row
@@ -13,6 +13,23 @@ if TYPE_CHECKING:
 
 WIDE = 10.0  # a range of so many times its lower end is drawn on a logarithmic axis
 INTERVAL = ("value", "low", "high")
+CONDITIONAL = (  # key, title and first words of the alternative text
+    (
+        "conditional_coherence",
+        "Modalities generated from those observed",
+        "Share of generated modalities that show the row's label, from",
+    ),
+    (
+        "conditional_gain",
+        "What each density adds to the plain posterior",
+        "Difference of that share to the plain posterior's, from",
+    ),
+    (
+        "private_gain",
+        "What private codes drawn given the others add",
+        "Difference of that share to that with private codes from the prior, from",
+    ),
+)
 
 
 def marks(densities: Sequence[str]) -> dict[str, Mark]:
@@ -29,10 +46,17 @@ def comparison(results: Results, look: dict[str, Mark]) -> Iterator[Figure]:
         yield scores(metric, [(row, estimate) for row, estimate in estimates if estimate], look)
 
 
+def conditional(results: Results, look: dict[str, Mark]) -> Iterator[Figure]:
+    """Figures of modalities that are generated from others: the plain posterior, and through each density."""
+    for key, title, alt in CONDITIONAL:
+        rows = (*results.densities, results.posterior)
+        shown = {row: found for row in rows if (found := row.by_size(key))}
+        if shown:
+            yield by_observed(key, title, alt, shown, look)
+
+
 def foundations(results: Results) -> Iterator[Figure]:
     """Figures of what the comparison rests on: the autoencoder and the judges."""
-    if by_size := results.autoencoder.get("conditional_coherence"):
-        yield conditional_coherence({int(size): Estimate.of(value) for size, value in by_size.items()})
     if results.training:
         yield training(results.training)
     if by_name := results.judges.get("modalities"):
@@ -125,24 +149,8 @@ def by_modality(results: Results, look: dict[str, Mark]) -> Figure:
     }
 
     def draw(axes: Axes, theme: Theme) -> None:
-        for place, (row, estimates) in enumerate(values.items()):
-            shift = 0.62 * (place / max(len(values) - 1, 1) - 0.5)
-            for height, estimate in enumerate(estimates):
-                mark = look[row.name]
-                axes.errorbar(
-                    estimate.value,
-                    height + shift,
-                    xerr=_reach(estimate),
-                    fmt=mark.shape,
-                    color=mark.colour_in(theme),
-                    ms=4,
-                    elinewidth=1,
-                    label=row.title if height == 0 else None,
-                )
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
+        _groups(axes, theme, names, values, look)
         _scale(axes, [estimate for estimates in values.values() for estimate in estimates])
-        _legend(axes, -0.1)
 
     best = results.densities[0]
     return Figure(
@@ -159,48 +167,42 @@ def by_modality(results: Results, look: dict[str, Mark]) -> Figure:
             for name, e in zip(names, estimates, strict=True)
         ],
         draw,
-        height=max(3.8, 1.35 + 0.09 * len(names) * len(values)),
+        height=_height(names, values),
     )
 
 
-def conditional_coherence(by_size: dict[int, Estimate | None]) -> Figure:
-    """How often a generated modality shows the row's label, by the number of modalities it is generated from."""
-    sizes = {size: estimate for size, estimate in sorted(by_size.items()) if estimate}
+def by_observed(
+    key: str, title: str, alt: str, values: dict[Row, dict[int, Estimate]], look: dict[str, Mark]
+) -> Figure:
+    """A score of what is generated from other modalities, by how many of them are observed."""
+    sizes = sorted({size for estimates in values.values() for size in estimates})
+    missing = Estimate(float("nan"))
 
     def draw(axes: Axes, theme: Theme) -> None:
-        values = list(sizes.values())
-        colour = DENSITY_MARKS[0].colour_in(theme)
-        axes.errorbar(
-            list(sizes),
-            [e.value for e in values],
-            _reach_all(values),
-            fmt="o-",
-            color=colour,
-            ms=5,
-            elinewidth=1.4,
-        )
-        for size, estimate in sizes.items():
-            axes.annotate(
-                f"{estimate.value:.3f}",
-                (size, estimate.value),
-                (0, 9),
-                textcoords="offset points",
-                ha="center",
-            )
-        axes.set_xticks(list(sizes))
-        axes.set_ylim(0, 1.08)
-        axes.margins(x=0.1)
-        axes.grid(axis="y")
-        axes.grid(axis="x", visible=False)
-        axes.set(xlabel="Modalities observed", ylabel="Share that shows the label")
+        lines = {row: [found.get(size, missing) for size in sizes] for row, found in values.items()}
+        _groups(axes, theme, [f"{size} observed" for size in sizes], lines, look)
+        if key == "conditional_coherence":
+            lowest = min(_low(estimate) for found in values.values() for estimate in found.values())
+            axes.set_xlim(max(0.0, lowest - 0.03), 1.01)
+        else:
+            axes.axvline(0, color=theme.muted, linewidth=1)
 
+    said = [
+        f"{row.title} " + ", ".join(f"{estimate.value:.3f}" for estimate in found.values())
+        for row, found in values.items()
+    ]
     return Figure(
-        "conditional_coherence",
-        "Missing modalities generated from those observed",
-        "Conditional coherence: " + ", ".join(f"{size} observed {e.value:.3f}" for size, e in sizes.items()),
-        ("observed", *INTERVAL),
-        [(size, e.value, e.low, e.high) for size, e in sizes.items()],
+        key,
+        title,
+        f"{alt} {', '.join(map(str, sizes))} observed modalities: " + "; ".join(said),
+        ("row", "observed", *INTERVAL),
+        [
+            (row.name, size, e.value, e.low, e.high)
+            for row, found in values.items()
+            for size, e in found.items()
+        ],
         draw,
+        height=_height(sizes, values),
     )
 
 
@@ -211,7 +213,7 @@ def judges(accuracies: dict[str, Estimate | None]) -> Figure:
     def draw(axes: Axes, theme: Theme) -> None:
         colours = [DENSITY_MARKS[0].colour_in(theme)] * len(known)
         _dots(axes, theme, list(known), list(known.values()), colours, ["o"] * len(known), 3)
-        lowest = min(e.value if e.low is None else e.low for e in known.values())
+        lowest = min(map(_low, known.values()))
         axes.set_xlim(min(0.9, lowest - 0.02), 1.002)
 
     return Figure(
@@ -287,6 +289,42 @@ def _dots(
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _groups(
+    axes: Axes,
+    theme: Theme,
+    names: Sequence[str],
+    values: dict[Row, list[Estimate]],
+    look: dict[str, Mark],
+) -> None:
+    """Groups of estimates one below the other, the rows of each beneath one another, and a legend."""
+    for place, (row, estimates) in enumerate(values.items()):
+        shift = 0.62 * (place / max(len(values) - 1, 1) - 0.5)
+        for height, estimate in enumerate(estimates):
+            mark = look[row.name]
+            axes.errorbar(
+                estimate.value,
+                height + shift,
+                xerr=_reach(estimate),
+                fmt=mark.shape,
+                color=mark.colour_in(theme),
+                ms=4,
+                elinewidth=1,
+                label=row.title if height == 0 else None,
+            )
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    _legend(axes, -0.38 / _height(names, values))
+
+
+def _height(names: Sequence[object], values: dict[Row, Any]) -> float:
+    """The height of such a figure, in inches."""
+    return max(3.8, 1.35 + 0.09 * len(names) * len(values))
+
+
+def _low(estimate: Estimate) -> float:
+    return estimate.value if estimate.low is None else estimate.low
 
 
 def _legend(axes: Axes, height: float) -> None:

@@ -75,6 +75,12 @@ METRICS = (
     ),
     Metric("coverage", "Coverage", 3, "higher", "share of real neighbourhoods that hold a sample"),
 )
+TITLES = {
+    "real": "Real, held out",
+    "reconstruction": "Reconstruction",
+    "normal": "Normal prior",
+    "posterior": "Plain posterior",
+}
 HEADLINES = ("joint_coherence", "frechet_distance")
 
 
@@ -106,9 +112,7 @@ class Row:
     @property
     def title(self) -> str:
         """The row's name for readers."""
-        return {"real": "Real, held out", "reconstruction": "Reconstruction", "normal": "Normal prior"}.get(
-            self.name, self.name
-        )
+        return TITLES.get(self.name, self.name)
 
     def estimate(self, *keys: str) -> Estimate | None:
         """The estimate under nested keys, None where there is none."""
@@ -116,6 +120,11 @@ class Row:
         for key in keys:
             found = found.get(key) if isinstance(found, Mapping) else None
         return Estimate.of(found)
+
+    def by_size(self, key: str) -> dict[int, Estimate]:
+        """The estimates under a key, by number of observed modalities."""
+        found = {int(size): Estimate.of(written) for size, written in self.scores.get(key, {}).items()}
+        return {size: estimate for size, estimate in sorted(found.items()) if estimate}
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,11 @@ class Results:
     def densities(self) -> tuple[Row, ...]:
         """The fitted densities, best first."""
         return tuple(row for row in self.rows if row.kind == "density")
+
+    @property
+    def posterior(self) -> Row:
+        """The autoencoder's own posterior, which generates modalities from others under its prior."""
+        return Row("posterior", "floor", self.autoencoder)
 
     def row(self, name: str) -> Row:
         """The row of that name."""

@@ -3,7 +3,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => {
-    heading.querySelector("button").addEventListener("click", () => {
+    heading.querySelector("button")?.addEventListener("click", () => {
       const descending = heading.getAttribute("aria-sort") !== "descending";
       const sign = descending ? -1 : 1;
       headings.forEach((other) => other.setAttribute("aria-sort", "none"));
