@@ -32,9 +32,7 @@ class KernelDensity(DiagonalMixture):
     stores_training_codes = True
     incomplete = False
 
-    def __init__(
-        self, *, bandwidth: float | Sequence[float] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20)
-    ) -> None:
+    def __init__(self, *, bandwidth: float | Sequence[float] = (1, 2, 4, 6, 8, 10, 12, 16)) -> None:
         super().__init__()
         candidates = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
         if not candidates:
@@ -52,7 +50,7 @@ class KernelDensity(DiagonalMixture):
         weights, self.loc, scale = kernels(train)
         self.family = train.codes.posterior().components.name
         self.log_weights = weights.log()
-        held_out = validation.repeated(4, generator)
+        held_out = validation.repeated(1, generator)
         some = torch.randperm(len(train), generator=generator)[: len(validation)].sort().values
         seen = train.draw(generator, some), train.classes[some]
         best, self.scores = -torch.inf, {}

@@ -102,10 +102,10 @@ class TwoStageVae(Density):
     def __init__(
         self,
         *,
-        hidden: int = 128,
+        hidden: int = 256,
         layers: int = 2,
         draws: int = 32,
-        steps: int = 1000,
+        steps: int = 800,
         batch: int = 512,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
