@@ -42,6 +42,17 @@ def test_every_model_and_density_is_described() -> None:
         assert f"| `{name}` |" in README
 
 
+def test_the_table_of_capabilities_is_that_of_the_densities() -> None:
+    page = (ROOT / "docs/densities.md").read_text()
+    for name in DENSITIES:
+        density = DENSITIES[name]()
+        score = "exact" if density.exact_log_prob else "bound" if density.bound else "none"
+        told = [density.labelled, density.conditional, density.marginal, density.incomplete]
+        cells = ["yes" if each else "no" for each in (*told, density.stores_training_codes)]
+        assert f"| `{name}` | {score} | {' | '.join(cells)} |" in page
+        assert f"\n## `{name}`\n" in page
+
+
 def test_the_table_of_results_is_that_of_the_files() -> None:
     with open(ROOT / "results/comparison.csv") as file:
         rows = {row["row"]: row for row in csv.DictReader(file)}
