@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import normflows as nf
 import torch
@@ -15,16 +16,29 @@ from stage2_latent.density import Density, Encoder, Record
 from stage2_latent.draws import Draws
 from stage2_latent.gaussians import Gaussians, online_em, seed_moments
 from stage2_latent.options import choice, number, whole
+from stage2_latent.splines import Splines
+
+Net = TypeVar("Net", nf.nets.ResidualNet, nf.nets.MADE)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the layers; see `Flow`."""
+
+    blocks: int
+    hidden: int
+    bins: int
+    bound: float
 
 
 class AffineCoupling(nf.flows.Flow):
     """z₂ ← z₂ · exp(s) + t with (s, t) a network of z₁ and the label (Dinh et al. 2017, arXiv 1605.08803)."""
 
-    def __init__(self, features: int, hidden: int, context: int) -> None:
+    def __init__(self, features: int, context: int, sizes: Sizes) -> None:
         super().__init__()
         self.kept = features // 2
         outputs = 2 * (features - self.kept)
-        self.net = nf.nets.ResidualNet(self.kept, outputs, hidden, context_features=context, num_blocks=2)
+        self.net = still(nf.nets.ResidualNet(self.kept, outputs, sizes.hidden, context))
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Base to codes."""
@@ -40,45 +54,97 @@ class AffineCoupling(nf.flows.Flow):
 
     def _affine(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.net(z[:, : self.kept], context).chunk(2, dim=-1)
-        return 2 * torch.tanh(raw / 2), shift  # a step's scale stays within e^±2
+        return bounded(raw), shift
 
 
-def _affine(features: int, hidden: int, context: int, bins: int, bound: float) -> nf.flows.Flow:
-    coupling = AffineCoupling(features, hidden, context)
-    nn.init.zeros_(coupling.net.final_layer.weight)
-    nn.init.zeros_(coupling.net.final_layer.bias)
-    return coupling
+class SplineCoupling(nf.flows.Flow):
+    """z₂ ← splines of z₂ whose knots are a network of z₁ and the label (Durkan et al. 2019, arXiv 1906.04032)."""
+
+    def __init__(self, features: int, context: int, sizes: Sizes) -> None:
+        super().__init__()
+        self.kept, self.sizes = features // 2, sizes
+        outputs = (features - self.kept) * (3 * sizes.bins - 1)
+        self.net = still(nf.nets.ResidualNet(self.kept, outputs, sizes.hidden, context))
+
+    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Base to codes."""
+        moved, log_slope = self._splines(z, context).inverse(z[:, self.kept :])
+        return torch.cat([z[:, : self.kept], moved], dim=1), log_slope.sum(-1)
+
+    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes to base."""
+        moved, log_slope = self._splines(z, context).forward(z[:, self.kept :])
+        return torch.cat([z[:, : self.kept], moved], dim=1), log_slope.sum(-1)
+
+    def _splines(self, z: Tensor, context: Tensor) -> Splines:
+        raw = self.net(z[:, : self.kept], context) / math.sqrt(self.sizes.hidden)
+        return Splines.of(raw.unflatten(1, (3 * self.sizes.bins - 1, -1)), self.sizes.bins, self.sizes.bound)
 
 
-def _spline(features: int, hidden: int, context: int, bins: int, bound: float) -> nf.flows.Flow:
-    """Rational-quadratic coupling (Durkan et al. 2019, arXiv 1906.04032), the identity at first and beyond ±bound."""
-    coupling = nf.flows.CoupledRationalQuadraticSpline(
-        features, 2, hidden, num_context_channels=context, num_bins=bins, tail_bound=bound
-    )
-    coupling.prqct.unconditional_transform = None  # of the half that passes: the next layers transform it
-    final = coupling.prqct.transform_net.final_layer
-    nn.init.zeros_(final.weight)
-    nn.init.constant_(final.bias, math.log(math.exp(1 - 1e-3) - 1))  # derivatives of 1 at the knots
-    return coupling
+class MaskedAutoregression(nf.flows.Flow):
+    """uᵢ = zᵢ · exp(sᵢ) + tᵢ with (sᵢ, tᵢ) a masked network of z₁ … zᵢ₋₁ and the label (Papamakarios et al. 2017,
+    arXiv 1705.07057), reversed: codes to base, which fits and scores, is the direction that takes one evaluation.
+
+    Base to codes is solved by Jacobi iteration, all coordinates at once (Song et al. 2021, arXiv 2002.03629): i
+    evaluations settle the first i coordinates at least, and it ends when none moves any more.
+    """
+
+    def __init__(self, features: int, context: int, sizes: Sizes) -> None:
+        super().__init__()
+        self.net = still(nf.nets.MADE(features, sizes.hidden, context, output_multiplier=2))
+
+    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Base to codes."""
+        x, rounding = z, 8 * torch.finfo(z.dtype).eps
+        for _ in range(z.shape[1]):
+            log_scale, shift = self._affine(x, context)
+            last, x = x, (z - shift) * (-log_scale).exp()
+            if bool(((x - last).abs() <= rounding * (1 + x.abs())).all()):
+                break
+        return x, -log_scale.sum(-1)
+
+    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes to base."""
+        log_scale, shift = self._affine(z, context)
+        return z * log_scale.exp() + shift, log_scale.sum(-1)
+
+    def _affine(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = self.net(z, context).unflatten(1, (-1, 2)).unbind(-1)
+        return bounded(raw), shift
 
 
-COUPLINGS: dict[str, Callable[..., nf.flows.Flow]] = {"spline": _spline, "affine": _affine}
+def still(net: Net) -> Net:
+    """The network with outputs of 0 at first, at which couplings are the identity."""
+    nn.init.zeros_(net.final_layer.weight)
+    nn.init.zeros_(net.final_layer.bias)
+    return net
+
+
+def bounded(raw: Tensor) -> Tensor:
+    """Log-scales of one layer: within ±2."""
+    return 2 * torch.tanh(raw / 2)
+
+
+COUPLINGS: dict[str, Callable[[int, int, Sizes], nf.flows.Flow]] = {
+    "spline": SplineCoupling,
+    "affine": AffineCoupling,
+    "masked": MaskedAutoregression,
+}
 
 
 class Transport(nn.Module):
-    """The invertible map between codes and base, conditioned on the class, and the base's parameters.
+    """The invertible map between codes and base, conditioned on the class.
 
     Layers alternate a linear map (a fixed permutation and a learned LU factorisation) and a coupling. At first they
     only permute, so that the base can be fitted to codes that went through them.
     """
 
-    def __init__(self, features: int, classes: int, coupling: str, blocks: int, **sizes: Any) -> None:
+    def __init__(self, features: int, classes: int, coupling: str, sizes: Sizes) -> None:
         super().__init__()
         self.classes = classes
         make = COUPLINGS[coupling]
         pairs = [
-            (nf.flows.LULinearPermute(features), make(features, context=classes, **sizes))
-            for _ in range(blocks)
+            (nf.flows.LULinearPermute(features), make(features, classes, sizes)) for _ in range(sizes.blocks)
         ]
         self.layers = nn.ModuleList([layer for pair in pairs for layer in pair])
 
@@ -115,27 +181,50 @@ class Base(nn.Module):
         return Gaussians(self.logits.log_softmax(-1), self.means, factors)
 
 
+class Conditional(nn.Module):
+    """p(x | class), as it is learned: a transport, and a base."""
+
+    def __init__(self, transport: Transport, base: Base) -> None:
+        super().__init__()
+        self.transport, self.base = transport, base
+
+    def forward(self, x: Tensor) -> Tensor:
+        """log p(x | k) of as many points of each class, (K, B, D): (K, B)."""
+        classes = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])
+        u, log_det = self.transport.to_base(x.flatten(0, 1), classes)
+        return self.base().log_prob(u.unflatten(0, x.shape[:2])) + log_det.unflatten(0, x.shape[:2])
+
+    @torch.no_grad()
+    def follow(self, other: Conditional, share: float) -> None:
+        """Moves every parameter a share of the way to the other's."""
+        for mine, theirs in zip(self.parameters(), other.parameters(), strict=True):
+            mine.lerp_(theirs, share)
+
+
 class Flow(Density):
     """p(z | y) = p_base(f_y(z) | y) |det ∂f_y/∂z|: invertible layers that see the label, over Gaussian mixtures.
 
     The base is first fitted by EM to the codes, the layers still being the identity; then both follow the gradient
-    of the log-likelihood of fresh posterior draws (AdamW, cosine decay), in the direction of the layers that is
-    fast. The weights of the best held-out log-likelihood are kept. Draws go through the layers in double precision,
-    where the inverse of a spline does not lose its root to rounding.
+    of the log-likelihood of fresh posterior draws (AdamW, cosine decay). Noise on these draws keeps the layers
+    smooth between the rows (Rothfuss et al. 2019, arXiv 1907.08982). Of the running average of the weights, what gave
+    the best held-out log-likelihood is kept. Draws go through the layers in double precision, where the inverse of a
+    spline does not lose its root to rounding.
 
     Args:
-        coupling: `spline` (rational-quadratic) or `affine`.
+        coupling: `spline` (rational-quadratic), `affine`, or `masked` (autoregressive: draws cost many times more).
         blocks: pairs of a linear layer and a coupling.
         hidden: width of the couplings' networks.
         bins: bins of a spline.
         bound: whitened codes beyond ±bound are left as they are by splines.
-        components: Gaussians of the base over all labels, dealt evenly; one a label at least.
+        components: Gaussians of the base over all labels, dealt evenly, one a label at least; 0: a standard normal.
         shrinkage: of the base's covariances, as in `gmm`.
         steps: optimisation steps.
         batch: draws in a step, over all labels.
+        noise: standard deviation of the noise on draws that are learned from, whitened.
         learning_rate: of AdamW at first; it falls to 0 along a cosine.
         base_learning_rate: the same for the parameters of the base.
         weight_decay: of AdamW, on the layers.
+        average: decay of the running average of the weights; 0: the last ones.
         patience: looks at the validation codes, every 20 steps, without improvement before training ends.
     """
 
@@ -158,25 +247,29 @@ class Flow(Density):
         shrinkage: float = 128.0,
         steps: int = 400,
         batch: int = 512,
-        learning_rate: float = 3e-3,
+        noise: float = 0.15,
+        learning_rate: float = 1e-2,
         base_learning_rate: float = 1e-3,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 1.0,
+        average: float = 0.98,
         patience: int = 15,
     ) -> None:
         super().__init__()
         self.coupling = choice("coupling", coupling, COUPLINGS)
-        self.sizes: dict[str, Any] = {
-            "blocks": whole("blocks", blocks),
-            "hidden": whole("hidden", hidden),
-            "bins": whole("bins", bins, low=2),
-            "bound": number("bound", bound, low=1.0),
-        }
-        self.components = whole("components", components)
+        self.sizes = Sizes(
+            whole("blocks", blocks),
+            whole("hidden", hidden),
+            whole("bins", bins, low=2),
+            number("bound", bound, low=1.0),
+        )
+        self.components = whole("components", components, low=0)
         self.shrinkage = number("shrinkage", shrinkage)
         self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.noise = number("noise", noise)
         self.learning_rate = number("learning_rate", learning_rate)
         self.base_learning_rate = number("base_learning_rate", base_learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
+        self.average = number("average", average, high=1.0)
         self.patience = whole("patience", patience)
 
     def _fit(
@@ -190,37 +283,41 @@ class Flow(Density):
         seed = int(torch.randint(2**31, (1,), generator=generator))
         self.transport = self._build(seed).to(train.codes.loc)
         train = train.shuffled(generator)
-        base = Base(self._fit_base(train, seed, generator))
+        learner = Conditional(self.transport, Base(self._fit_base(train, seed, generator)))
+        learner.base.requires_grad_(self.components > 0)
+        average = copy.deepcopy(learner)
         held_out = validation.repeated(4, generator)
         groups = [
-            {"params": list(self.transport.parameters()), "lr": self.learning_rate},
-            {"params": list(base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
+            {"params": list(learner.transport.parameters()), "lr": self.learning_rate},
+            {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
         size = max(2, self.batch // len(self.classes))
-        best, since, total = -torch.inf, 0, 0.0
+        best, since = -torch.inf, 0
         for step in range(self.steps + 1):
+            x = train.balanced(step, size, generator)  # (K, B, D)
             if step % self.EVERY == 0 or step == self.steps:
-                self.base = base().detach()
-                score = self.mean_log_prob(*held_out)
-                record(train=total / self.EVERY if step else score, validation=score)
-                total, since = 0.0, since + 1
+                self._take(average)
+                score, since = self.mean_log_prob(*held_out), since + 1
+                with torch.no_grad():
+                    record(train=float(average(x).mean(-1) @ self.classes.probabilities), validation=score)
                 if score > best:
-                    best, since = score, 0
-                    kept = self.base, copy.deepcopy(self.transport.state_dict())
+                    best, since, kept = score, 0, copy.deepcopy(average)
                 if since >= self.patience:
                     break
-            likelihood = self._likelihood(base(), train.balanced(step, size, generator))
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            likelihood = learner(x + self.noise * noise).mean(-1) @ self.classes.probabilities
             optimiser.zero_grad()
             (-likelihood).backward()
-            nn.utils.clip_grad_norm_(self.transport.parameters(), 5.0)
+            nn.utils.clip_grad_norm_(learner.transport.parameters(), 5.0)
             optimiser.step()
             schedule.step()
-            total += float(likelihood.detach())
-        self.base = kept[0]
-        self.transport.load_state_dict(kept[1])
-        self.transport.requires_grad_(False)
+            average.follow(learner, max(1 - self.average, 10 / (step + 10)))
+        self._take(kept)
+
+    def _take(self, learned: Conditional) -> None:
+        self.transport, self.base = learned.transport.requires_grad_(False), learned.base().detach()
 
     def _build(self, seed: int) -> Transport:
         """Untrained layers, from their own seed: normflows draws its weights from torch's global generator."""
@@ -231,15 +328,19 @@ class Flow(Density):
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Transport(features, len(self.classes), self.coupling, **self.sizes)
+            return Transport(features, len(self.classes), self.coupling, self.sizes)
 
     def _fit_base(self, train: Draws, seed: int, generator: torch.Generator) -> Gaussians:
-        """EM of the base on draws that went through the layers."""
+        """A standard normal, or EM on draws that went through the layers."""
+        if not self.components:
+            K, D = len(self.classes), len(self.whitening.loc)
+            means, factors = torch.zeros(K, 1, D), torch.eye(D).expand(K, 1, D, D)
+            return Gaussians(*(part.to(self.whitening.loc) for part in (torch.zeros(K, 1), means, factors)))
         size = min(1024, int(train.counts.max()))
 
         def draw(turn: int) -> Tensor:
             x = train.balanced(turn, size, generator)
-            classes = torch.arange(len(x)).repeat_interleave(size)
+            classes = torch.arange(len(x), device=x.device).repeat_interleave(size)
             with torch.no_grad():
                 return self.transport.to_base(x.flatten(0, 1), classes)[0].unflatten(0, x.shape[:2])
 
@@ -248,19 +349,12 @@ class Flow(Density):
         *_, (mixture, _) = online_em(seed_moments(draw(0), components, seed), draw, 40, strength)
         return mixture
 
-    def _likelihood(self, base: Gaussians, x: Tensor) -> Tensor:
-        """Mean of log p(x | class) over classes by their probabilities, for points (K, B, D)."""
-        classes = torch.arange(len(x)).repeat_interleave(x.shape[1])
-        u, log_det = self.transport.to_base(x.flatten(0, 1), classes)
-        values = base.log_prob(u.unflatten(0, x.shape[:2])) + log_det.unflatten(0, x.shape[:2])
-        return values.mean(-1) @ self.classes.probabilities
-
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
-        u, log_det = self.transport.to_base(x, torch.full((len(x),), index))
+        u, log_det = self.transport.to_base(x, torch.full((len(x),), index, device=x.device))
         return self.base.select(index).log_prob(u.unsqueeze(0)).squeeze(0) + log_det
 
-    def _sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
-        u = self.base.sample(classes, generator)
+    def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+        u = self.base.sample(classes, generator, temperature)
         transport = copy.deepcopy(self.transport).double()
         with torch.no_grad():
             parts = [
@@ -270,8 +364,8 @@ class Flow(Density):
         return torch.cat(parts).to(u.dtype)
 
     def _floats_per_row(self) -> int:
-        spline = len(self.whitening.loc) * 3 * self.sizes["bins"]
-        return max(spline, self.base.means[0].numel())
+        spline = len(self.whitening.loc) * 4 * self.sizes.bins
+        return max(spline, self.base.means[0].numel(), 4 * self.sizes.hidden)
 
     def _tensors(self) -> dict[str, Tensor]:
         layers = {f"layers.{name}": value for name, value in self.transport.state_dict().items()}
