@@ -32,7 +32,7 @@ class KernelDensity(DiagonalMixture):
     stores_training_codes = True
     incomplete = False
 
-    def __init__(self, *, bandwidth: float | Sequence[float] = (1, 2, 4, 6, 8, 10, 12, 16)) -> None:
+    def __init__(self, *, bandwidth: float | Sequence[float] = (1, 2, 4, 6, 8, 10, 12, 14, 16)) -> None:
         super().__init__()
         candidates = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
         if not candidates:
@@ -51,7 +51,8 @@ class KernelDensity(DiagonalMixture):
         self.family = train.codes.posterior().components.name
         self.log_weights = weights.log()
         held_out = validation.repeated(1, generator)
-        some = torch.randperm(len(train), generator=generator)[: len(validation)].sort().values
+        some = torch.randperm(len(train), generator=generator, device=train.rows.device)
+        some = some[: len(validation)].sort().values
         seen = train.draw(generator, some), train.classes[some]
         best, self.scores = -torch.inf, {}
         for bandwidth in self.candidates:

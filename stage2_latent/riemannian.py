@@ -90,9 +90,8 @@ class Metric:
 def _exp(logs: Tensor) -> tuple[Tensor, Tensor]:
     """Exponentials of (n, C) numbers over the highest of each row, and the logarithms of those, (n, 1)."""
     highest = logs.amax(-1, keepdim=True)
-    return (logs - highest).clamp_min(
-        -80
-    ).exp(), highest  # below, numbers are denormal, and ten times as slow
+    # Lower exponentials are denormal numbers, which take ten times as long.
+    return (logs - highest).clamp_min(-80).exp(), highest
 
 
 class Riemannian(Density):
@@ -163,7 +162,7 @@ class Riemannian(Density):
         self._choose_centroids(train, generator)
         gaps = torch.stack([self._gap(index) for index in range(len(self.classes))])
         held_out = validation.repeated(4, generator)
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
         best, chosen, self.scores = torch.inf, None, {}
         for radius in self.candidates:
             self.radii = radius * gaps

@@ -128,7 +128,7 @@ class TwoStageVae(Density):
         record: Record,
     ) -> None:
         like = train.codes.loc
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=like.device))
         self.stage = self._build(seed).to(like)
         D, K = like.shape[-1], len(self.classes)
         half = torch.randn(self.draws, 1, D, generator=generator, dtype=like.dtype, device=like.device)
