@@ -88,7 +88,7 @@ class FlowMatching(Density):
         table = train.table()
         self.gaussians = fill(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
         self.network = self._build(seed).to(table.loc)
         parameters = list(self.network.parameters())
         optimiser = torch.optim.AdamW(
@@ -103,6 +103,8 @@ class FlowMatching(Density):
                 record(train=scores[0], validation=scores[1])
                 if scores[1] > best:
                     best, kept = scores[1], copy.deepcopy(self.network.state_dict())
+            if step == self.steps:
+                break
             loss = self._loss(train, generator)
             optimiser.zero_grad()
             loss.backward()
