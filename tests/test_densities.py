@@ -18,6 +18,7 @@ from stage2_latent.density import Density
 QUICK: dict[str, dict[str, Any]] = {
     "gmm": {"components": [1, 2], "passes": 15},
     "flow": {"blocks": 2, "hidden": 16, "components": 2, "steps": 40, "batch": 128},
+    "flow_matching": {"hidden": 32, "steps": 300, "batch": 128, "weight_decay": 0.1, "ode_steps": 2},
     "vamp": {"pseudo_inputs": 100, "steps": 40, "learning_rate": 0.05},
     "kde": {"bandwidth": [1, 2]},
     "two_stage_vae": {"hidden": 16, "layers": 1, "draws": 16, "steps": 100, "batch": 64, "learning_rate": 0.01},
