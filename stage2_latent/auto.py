@@ -17,6 +17,8 @@ from stage2_latent.options import whole
 
 ROWS = 2000
 """Held-out rows, at most, that energy distances are taken between: the cost grows with their square."""
+DEFAULT = ("gaussian", "gmm", "vamp", "flow", "flow_matching")
+"""What stores no training codes and has an exact score, the simpler ones first."""
 CAPABILITIES = ("exact_log_prob", "bound", "conditional", "marginal", "labelled", "stores_training_codes")
 
 
@@ -76,7 +78,7 @@ class Auto(Density):
     def __init__(
         self,
         *,
-        candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("gmm", "vamp", "flow"),
+        candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] = DEFAULT,
         draws: int = 4,
     ) -> None:
         super().__init__()
@@ -120,6 +122,9 @@ class Auto(Density):
             tried.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates
         ]
         self._become(self.candidates[name])
+        if left := self.chosen.rows["left_out"]:  # it can't learn from rows that lack blocks
+            out = self.rows["left_out"] + left
+            self.rows = {"used": self.rows["used"] - left, "left_out": out, "incomplete": 0}
 
     def _relay(self, record: Record, place: int) -> Any:
         """Notes the passes of a candidate as its own, with the place of the candidate in the list."""
@@ -141,7 +146,9 @@ class Auto(Density):
             setattr(self, capability, getattr(chosen, capability))
 
     def _levels(self, held_out: Draws, generator: torch.Generator) -> Tensor:
-        return self.chosen.levels
+        return (
+            self.chosen.levels
+        )  # held out as the chosen one saw it: its classes may be others than those here
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self.chosen._log_prob(x, index)

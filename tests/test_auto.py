@@ -145,6 +145,15 @@ def test_candidates_are_fitted_to_the_same_rows() -> None:
     assert auto.rows["used"] == 300
 
 
+def test_rows_are_counted_as_the_chosen_one_uses_them() -> None:
+    """Kernels leave out rows that lack a block; mixtures don't."""
+    observed = TRAIN.observed.clone()
+    observed[250:, 1] = False
+    holed = replace(TRAIN, observed=observed)
+    assert fit(["kde"], holed).rows == {"used": 250, "left_out": 50, "incomplete": 0}
+    assert fit({"gmm": GMM}, holed).rows == {"used": 300, "left_out": 0, "incomplete": 50}
+
+
 def test_what_cannot_be_fitted_is_listed_with_the_reason() -> None:
     auto = fit({"vamp": {}, "gmm": GMM})
     assert auto.chosen.name == "gmm"
