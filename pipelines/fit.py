@@ -128,7 +128,8 @@ def learn(
             frozen = None if encoder is None else encoder(chosen["train"])
             density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), frozen, report)
         except ValueError as error:
-            raise UserError(f"density.{name}: {str(error).removeprefix(f'density {name}: ')}") from None
+            told = str(error).removeprefix(f"density {fitting.kind}: ")
+            raise UserError(f"density.{name}: {told}") from None
     tensors, meta = density.state()
     known = {
         "fitting": fitting.model_dump(),
@@ -212,7 +213,12 @@ def density_of(artefact: Artefact, folder: Path) -> Density:
     from stage2_latent import DENSITIES
 
     family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
-    return family.from_state(artefact.tensors, artefact.manifest)
+    try:
+        return family.from_state(artefact.tensors, artefact.manifest)
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{folder}: this density was written by another version ({error}); fit it again with this one"
+        ) from None
 
 
 class FrozenEncoder:

@@ -15,7 +15,7 @@ from pipelines.config import Params
 from pipelines.encode import load_codes, save_codes
 from pipelines.errors import UserError
 from pipelines.fit import fit, learn, load_density, log_likelihoods, whole_rows
-from pipelines.storage import load_artefact
+from pipelines.storage import load_artefact, save_artefact
 from stage1_vae.training import generator_for
 from stage2_latent import DENSITIES
 from stage2_latent.codes import Codes
@@ -155,9 +155,24 @@ def test_a_bound_is_flagged_and_what_has_no_score_has_none(monkeypatch: pytest.M
     ("written", "sentence"),
     [
         ({"kind": "gmm", "components": 0}, r"density\.mine: option components: found 0, expected"),
+        ({"kind": "gmm", "colour": 1}, r"density\.mine\.colour is not a known key"),
         ({"kind": "vamp"}, r"density\.mine: vamp learns with the autoencoder's encoder"),
     ],
 )
 def test_what_a_density_refuses_is_told(written: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         fitted(written)
+
+
+def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
+    manifest, tensors = learn("mine", {"kind": "gmm", **GMM}, {"train": TRAIN}, seed=0)
+    assert manifest["memorisation"] == {}
+    lacking = {name: value for name, value in tensors.items() if name != "levels"}
+    save_artefact(tmp_path / "old", "density", manifest, lacking)
+    with pytest.raises(
+        UserError, match=r"old: this density was written by another version \('levels'\); fit it"
+    ):
+        load_density(tmp_path / "old")
+    save_artefact(tmp_path / "new", "density", {**manifest, "density": "copula"}, tensors)
+    with pytest.raises(UserError, match=r"new: density: found 'copula', which is no density; known: "):
+        load_density(tmp_path / "new")
