@@ -63,6 +63,8 @@ class Part:
 
 
 SHORT = 20
+FREE = {"labels": False, "components": [10, 20, 40], "covariance": ["full", "tied"]}
+"""Mixtures that know no labels, with more components for it."""
 PARTS = {
     "best": Part(
         models={"mvtcae": 40},
@@ -80,9 +82,14 @@ PARTS = {
     ),
     "private": Part(
         models={"dmvae": SHORT},
-        densities={"gmm": None, "gmm_apart": {"kind": "gmm", "independent": True}},
+        densities={
+            "gmm": None,
+            "gmm_apart": {"kind": "gmm", "independent": True},
+            "free": {"kind": "gmm", **FREE},
+            "free_apart": {"kind": "gmm", "independent": True, **FREE},
+        },
         seeds=3,
-        pairs=(("gmm", "gmm_apart"),),
+        pairs=(("free", "free_apart"), ("gmm", "gmm_apart")),
     ),
     "small": Part(
         models={"mvtcae": 400},
