@@ -25,7 +25,7 @@ from pipelines.tracking import track
 if TYPE_CHECKING:
     from pipelines.metrics.judges import Judges
 
-CONDITIONED = 300  # rows whose modalities are generated from one another
+CONDITIONED = 200  # rows whose modalities are generated from one another
 FITTED = ("log_likelihood", "bound", "memorisation", "rows")  # told by the fit, where there is any
 USUAL = {"temperature": 1.0, "truncation": 0.0}  # settings of draws, told where they differ
 

@@ -18,7 +18,7 @@ from pipelines.metrics.judges import Judges
 from stage1_vae.model import MultimodalVAE
 from stage2_latent.density import Density
 
-ROWS = 64  # rows of one block, each with every number of observed modalities
+ROWS = 100  # rows of one block, each with every number of observed modalities
 
 
 @torch.no_grad()
@@ -34,7 +34,8 @@ def scores_through(
 
     Each row's modalities are put into a random order, and the first 1, 2, … M − 1 of them are observed. From each
     such part the others are generated, once through the density and once from the plain posterior, with the same
-    posterior draws and the same choice among them. Data are complete rows with labels; weights (1 + B, N) theirs.
+    posterior draws and the same choice among them, which are also those of every other density. Data are complete
+    rows with labels; weights (1 + B, N) theirs.
 
     Returns:
         `conditional_coherence` and `conditional_gain`, its paired difference to the plain posterior's;
@@ -45,9 +46,9 @@ def scores_through(
     observed = (
         rng.random(shape).argsort(1).argsort(1)[:, None] < np.arange(1, shape[1])[:, None]
     )  # (N, M−1, M)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    posterior, own = (torch.Generator().manual_seed(int(seed)) for seed in rng.integers(2**63, size=2))
     blocks = [
-        _generate(model, density, judges, data.select(rows), observed[rows], generator)
+        _generate(model, density, judges, data.select(rows), observed[rows], posterior, own)
         for rows in np.array_split(np.arange(len(data)), -(-len(data) // ROWS))
     ]
     ways = {
@@ -85,20 +86,21 @@ def _generate(
     judges: Judges,
     data: Dataset,
     observed: NDArray[np.bool_],
-    generator: torch.Generator,
+    posterior: torch.Generator,
+    own: torch.Generator,
 ) -> _Generated:
-    """What is generated of each row from each of its parts (N, S, M)."""
+    """What is generated of each row from each of its parts (N, S, M); `own` is the source of what the density draws."""
     parts, seen = observed.shape[:2], observed.reshape(-1, observed.shape[-1])
     repeated = replace(data.select(np.repeat(np.arange(len(data)), parts[1])), mask=seen)
-    candidates = Candidates.draw(model, repeated.batch(slice(None)), generator)
+    candidates = Candidates.draw(model, repeated.batch(slice(None)), posterior)
     log_weights = candidates.log_weights(density)
     plain, index = candidates.choose(torch.zeros_like(log_weights)), candidates.choose(log_weights)
     codes = candidates.chosen(index)
     ways = {"plain": (plain, candidates.chosen(plain)), "density": (index, codes)}
     if density.conditional and not bool(candidates.known.all()):
-        ways |= {"prior": (index, codes), "density": (index, candidates.completed(codes, density, generator))}
+        ways |= {"prior": (index, codes), "density": (index, candidates.completed(codes, density, own))}
     labels = {
-        way: judged(model, judges, candidates.latents(*chosen, generator), ~seen).reshape(observed.shape)
+        way: judged(model, judges, candidates.latents(*chosen, own), ~seen).reshape(observed.shape)
         for way, chosen in ways.items()
     }
     return _Generated(labels, effective_share(log_weights).reshape(parts).numpy())
