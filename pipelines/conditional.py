@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pipelines.encode import observed_blocks
 from stage1_vae.distributions import Diagonal, Mixture
 
 if TYPE_CHECKING:
@@ -52,14 +53,8 @@ class Candidates:
     ) -> Candidates:
         """Candidates of rows with any pattern of observed modalities."""
         codes, states = model.candidates(batch, draws, generator)
-        names = [m.name for m in model.modalities]
-        everywhere = torch.ones_like(batch.observed[:, 0])
-        columns = [
-            everywhere if block.owner is None else batch.observed[:, names.index(block.owner)]
-            for block in model.layout
-        ]
         uniform = torch.rand(len(codes), generator=generator, dtype=codes.dtype, device=codes.device)
-        return cls(model, codes, states, torch.stack(columns, -1), uniform)
+        return cls(model, codes, states, observed_blocks(model, batch.observed), uniform)
 
     def log_weights(self, density: Density) -> Tensor:
         """log f / p of the codes that a row's posterior speaks of, (B, K); 0 where the density has no such score.

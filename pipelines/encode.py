@@ -62,7 +62,7 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
         loc=q.components.loc,
         scale=q.components.scale,
         weights=q.weights,
-        observed=observed_blocks(model, data),
+        observed=observed_blocks(model, torch.from_numpy(np.array(data.observed))),
         prior=prior if isinstance(prior, Mixture) else Mixture.single(prior),
         labels=None if data.labels is None else torch.from_numpy(np.array(data.labels)),
         label_names=data.label_names,
@@ -71,17 +71,17 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
     )
 
 
-def observed_blocks(model: MultimodalVAE, data: Dataset) -> Tensor:
-    """Blocks of the code that the rows say something of, (N, blocks) bool: what is shared, and the private ones of
-    the modalities that a row has."""
+def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
+    """Blocks of the code that rows with these modalities (N, M) say something of, (N, blocks) bool: what is shared, and
+    the private ones of the modalities that a row has."""
     import torch
 
     names = [m.name for m in model.modalities]
+    everywhere = torch.ones_like(observed[:, 0])
     columns = [
-        np.ones(len(data), bool) if block.owner is None else data.observed[:, names.index(block.owner)]
-        for block in model.layout
+        everywhere if block.owner is None else observed[:, names.index(block.owner)] for block in model.layout
     ]
-    return torch.from_numpy(np.stack(columns, 1))
+    return torch.stack(columns, 1)
 
 
 def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:

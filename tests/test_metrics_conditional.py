@@ -27,10 +27,12 @@ class Blurred(Copier):
 
     layout = (Block("z", (3,)),)
 
-    def posterior(self, batch: Batch) -> Normal:
+    def candidates(
+        self, batch: Batch, draws: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         stacked = torch.stack(list(batch.data.values()), 1)
         mean = torch.einsum("bm,bmd->bd", batch.observed.float(), stacked) / batch.observed.sum(1)[:, None]
-        return Normal(mean, torch.full_like(mean, 1.5))
+        return Normal(mean, torch.tensor(1.5)).rsample((draws,), generator).transpose(0, 1), None
 
     def prior(self) -> Normal:
         return Normal(torch.zeros(3), torch.full((3,), 3.0))
