@@ -12,10 +12,12 @@ from conftest import small, write_params
 from latent import labelled, seeded
 
 from pipelines.config import Params
-from pipelines.encode import load_codes, save_codes
+from pipelines.dataset import Dataset
+from pipelines.encode import load_codes, posteriors, save_codes
 from pipelines.errors import UserError
 from pipelines.fit import fit, learn, load_density, log_likelihoods, whole_rows
 from pipelines.storage import load_artefact, save_artefact
+from pipelines.train import load_autoencoder
 from stage1_vae.training import generator_for
 from stage2_latent import DENSITIES
 from stage2_latent.codes import Codes
@@ -78,6 +80,19 @@ def test_complete_rows_are_those_with_every_modality() -> None:
     none = replace(TRAIN, whole=torch.zeros(300, dtype=torch.bool))
     with pytest.raises(UserError, match=r"density\.mine\.rows: found no train row with every modality"):
         fitted({"kind": "gmm", "rows": "complete", **GMM}, train=none)
+
+
+def test_encode_marks_the_rows_with_every_modality(trained: Trained, tmp_path: Path) -> None:
+    root, _ = trained
+    data = Dataset.load(root / "artefacts/data/validation")
+    mask = np.ones((len(data), 5), bool)
+    mask[::4, 2] = False
+    model, _ = load_autoencoder(root / "artefacts/autoencoder")
+    save_codes(tmp_path, posteriors(model, replace(data, mask=mask), 8, seeded()), {})
+    codes = load_codes(tmp_path)
+    assert codes.whole.tolist() == mask.all(1).tolist()
+    assert whole_rows(codes).tolist() == [row for row in range(len(data)) if row % 4]
+    assert bool(codes.complete.all())  # the shared code is inferred from what there is
 
 
 def test_the_encoder_is_handed_the_rows_that_are_fitted(trained: Trained, tmp_path: Path) -> None:
