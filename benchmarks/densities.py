@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -179,6 +180,12 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
         "density": own,
         "densities": fitted_here,
     }
+    judges = work / f"seed-{seed}" / "artefacts/judges"
+    if (
+        plan.changes and not judges.exists()
+    ):  # few rows would not teach judges to read; the source images are the same
+        whole = prepare(model, seed, WORK, {})[1]
+        shutil.copytree(whole / "artefacts/judges", judges)
     params, folder = prepare(model, seed, work, changes)
     for made, stage in (("autoencoder", train), ("codes/test", encode), ("reference", reference)):
         if not (folder / "artefacts" / made).exists():
