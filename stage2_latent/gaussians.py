@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Self, TypeVar
 
@@ -68,6 +68,13 @@ class Components(ABC):
     def of(cls, tensors: Mapping[str, Tensor]) -> Self:
         """The mixtures that have the parameters of these names."""
         return cls(*(tensors[field.name] for field in fields(cls)))
+
+    @classmethod
+    def average(cls, mixtures: Sequence[Self]) -> Self:
+        """The mean of several densities: their components side by side, with a share of the weight each."""
+        parts = [each.tensors() for each in mixtures]
+        joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        return cls.of(joined | {"log_weights": joined["log_weights"] - math.log(len(parts))})
 
     def detach(self) -> Self:
         """The same mixtures, cut from the graph."""

@@ -27,34 +27,41 @@ from stage2_latent.gaussians import (
 
 @dataclass(frozen=True, eq=False)
 class TiedGaussians(Components):
-    """K mixtures of T Gaussians, Σ_t w_kt N(μ_kt, (A_kᵀ A_k)⁻¹).
+    """K mixtures of T Gaussians in G groups of T / G, one after the other, that share a covariance: (AᵀA)⁻¹.
+
+    EM fits one group a class; an average of several such mixtures has as many groups.
 
     Args:
         log_weights: (K, T), normalised over T.
         means: μ, (K, T, D).
-        factors: A, (K, D, D), lower triangular with a positive diagonal.
+        factors: A, (K, G, D, D), lower triangular with a positive diagonal.
     """
 
     factors: Tensor
 
     def joint(self, x: Tensor) -> Tensor:
-        places = (x @ self.factors.mT).unsqueeze(1)  # (K, 1, B, D)
-        centres = (self.means @ self.factors.mT).unsqueeze(2)  # (K, T, 1, D)
-        log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)  # (K, 1)
-        distances = (places - centres).square().sum(-1)
-        return log_normal(distances, self.log_weights + log_det, x.shape[-1])
+        places = (x.unsqueeze(1) @ self.factors.mT).unsqueeze(2)  # (K, G, 1, B, D)
+        centres = (self.means.unflatten(1, (self.factors.shape[1], -1)) @ self.factors.mT).unsqueeze(3)
+        distances = (places - centres).square().sum(-1).flatten(1, 2)  # (K, T, B)
+        log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (K, G)
+        constant = self.log_weights + log_det.repeat_interleave(self._size, dim=1)
+        return log_normal(distances, constant, x.shape[-1])
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
         noise = standard(len(component), self.means, generator)
-        return linear(inverse_factors(self.factors), component // self.means.shape[1], noise)
+        return linear(inverse_factors(self.factors).flatten(0, 1), component // self._size, noise)
 
     def unwhitened(self, whitening: Whitening) -> Gaussians:
-        T = self.means.shape[1]
-        factors = self.factors.unsqueeze(1).expand(-1, T, -1, -1)
+        factors = self.factors.repeat_interleave(self._size, dim=1)
         return Gaussians(self.log_weights, self.means, factors).unwhitened(whitening)
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> TiedMoments:
         return TiedMoments.of(x, responsibilities)
+
+    @property
+    def _size(self) -> int:
+        """Components in a group."""
+        return self.means.shape[1] // self.factors.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,4 +83,4 @@ class TiedMoments(Statistics[TiedGaussians]):
         means = self.first / self.weight.clamp_min(TINY).unsqueeze(-1)
         covariance = pooled(self.total, self.first, self.weight, shrinkage)
         covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
-        return TiedGaussians(normalised(self.weight), means, covariance_factors(covariance))
+        return TiedGaussians(normalised(self.weight), means, covariance_factors(covariance).unsqueeze(1))

@@ -27,7 +27,7 @@ def three_components(rows: int, seed: int, scale: float = 0.3) -> Codes:
 
 def test_known_mixture_is_recovered_and_its_size_chosen() -> None:
     """Held-out log-likelihood picks three of 1 … 6, with the weights, means and covariances drawn from."""
-    density = GaussianMixture(components=[1, 2, 3, 6], covariance="full", shrinkage=4.0)
+    density = GaussianMixture(components=[1, 2, 3, 6], covariance="full", shrinkage=4.0, averaged=1)
     density.fit(three_components(2000, seed=1), three_components(1000, seed=2), seeded())
     assert density.mixture.means.shape == (1, 3, 2)
     assert max(density.scores, key=density.scores.__getitem__) == "full 3"
@@ -168,11 +168,27 @@ def test_the_structure_that_codes_were_drawn_from_is_chosen(covariance: str) -> 
     """From 300 rows: fewer parameters than the truth has fit worse, and more of them too."""
     means, covariances = truth(covariance)
     codes, held_out = (drawn_from(means, covariances, rows, seed) for rows, seed in ((300, 1), (2000, 2)))
-    density = GaussianMixture(components=len(means), covariance=list(COVARIANCES), rank=1, shrinkage=1.0)
+    density = GaussianMixture(
+        components=len(means), covariance=list(COVARIANCES), rank=1, shrinkage=1.0, averaged=1
+    )
     density.fit(codes, held_out, seeded())
     assert density.scores.keys() == {f"{name} {len(means)}" for name in COVARIANCES}
     assert density.covariance == max(density.scores, key=density.scores.__getitem__).split()[0]
     assert density.covariance == covariance
+
+
+def test_an_average_of_mixtures_is_taken_where_it_is_better() -> None:
+    """Of a ring, where every start of k-means ends elsewhere."""
+    angle = 6.283 * torch.rand(1500, generator=seeded(1))
+    ring = torch.stack([angle.cos(), angle.sin()], dim=1) + 0.1 * torch.randn(1500, 2, generator=seeded(2))
+    codes, held_out = (Codes.empirical(PLANE, part) for part in (ring[:300], ring[300:]))
+    density = GaussianMixture(components=4, covariance=["full", "tied"], shrinkage=4.0).fit(
+        codes, held_out, seeded()
+    )
+    single, average = density.scores[f"{density.covariance} 4"], density.scores[f"{density.covariance} 4 x 4"]
+    assert average > single
+    assert density.mixture.means.shape == (1, 16, 2)
+    assert float(density.log_prob(held_out.mean).mean()) == pytest.approx(average, abs=1e-4)
 
 
 # Rows that lack a block
@@ -203,7 +219,7 @@ def test_rows_that_lack_blocks_are_learned_from(covariance: str, components: int
     assert float(lacking.complete.double().mean()) == pytest.approx(0.5, abs=0.03)
     truth = dependent(100_000, seed=3)[0].mean
     spread = truth.std(0)
-    settings = {"components": components, "rank": 2, "passes": 60, "shrinkage": 8.0}
+    settings = {"components": components, "rank": 2, "passes": 60, "shrinkage": 8.0, "averaged": 1}
     errors = []
     for codes in (lacking, lacking.select(lacking.complete)):
         density = GaussianMixture(covariance=covariance, **settings).fit(codes, validation, seeded())
@@ -217,7 +233,7 @@ def test_rows_that_lack_blocks_are_learned_from(covariance: str, components: int
 def test_each_pass_fills_in_from_the_mixture_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """One Gaussian, the first guess, bridges two clusters; the mixture, once it fills in, does not."""
     lacking = dependent(2000, seed=1)[1]
-    settings = {"components": 2, "covariance": "full", "shrinkage": 8.0}
+    settings = {"components": 2, "covariance": "full", "shrinkage": 8.0, "averaged": 1}
     scores = {}
     for name in ("mixture", "guess"):
         if name == "guess":

@@ -33,7 +33,7 @@ def mixture_of(covariance: str) -> Components:
     full = random_mixture(K, T, D)
     return {
         "full": lambda: full,
-        "tied": lambda: TiedGaussians(full.log_weights, full.means, full.factors[:, 0]),
+        "tied": lambda: TiedGaussians(full.log_weights, full.means, full.factors[:, :1]),
         "diagonal": lambda: analysers(0),
         "low_rank": lambda: analysers(2),
     }[covariance]()
@@ -45,7 +45,7 @@ def covariances(mixture: Components) -> Tensor:
         return mixture.loadings @ mixture.loadings.mT + mixture.variances.diag_embed()
     precision = mixture.factors.mT @ mixture.factors  # type: ignore[attr-defined]
     whole = torch.linalg.inv(precision)
-    return whole if whole.ndim == 4 else whole.unsqueeze(1).expand(-1, mixture.means.shape[1], -1, -1)
+    return whole.repeat_interleave(mixture.means.shape[1] // whole.shape[1], dim=1)
 
 
 def as_torch(
@@ -179,6 +179,24 @@ def test_products_with_a_matrix_of_ones_own_are_rows_of_a_batch(monkeypatch: pyt
     torch.testing.assert_close(linear(matrices, index, vectors), expected)
     monkeypatch.setattr(gaussians, "FLOATS", 1)
     torch.testing.assert_close(linear(matrices, index, vectors), expected)
+
+
+def test_an_average_is_the_mean_of_the_densities(mixture: Components) -> None:
+    """Whole and over codes that are not whitened; its draws come from both."""
+    other = replace(mixture, means=mixture.means + 4.0, log_weights=mixture.log_weights.flip(-1))
+    mean = type(mixture).average([mixture, other])
+    x = 3 * torch.randn(K, 7, D, generator=seeded(), dtype=torch.float64)
+    expected = (mixture.log_prob(x).exp() + other.log_prob(x).exp()).log() - torch.tensor(2.0).log()
+    torch.testing.assert_close(mean.log_prob(x), expected)
+    whole = mean.unwhitened(Whitening.identity(mixture.means[0, 0]))
+    torch.testing.assert_close(whole.log_prob(x), expected)
+    classes = torch.tensor([0, 1]).repeat(20_000)
+    drawn = mean.sample(classes, seeded())[classes == 1]
+    truths = [as_torch(each, 1) for each in (mixture, other)]
+    between = (truths[1].mean - truths[0].mean) / 2
+    torch.testing.assert_close(drawn.mean(0), truths[0].mean + between, atol=0.1, rtol=0)
+    variance = (truths[0].variance + truths[1].variance) / 2 + between.square()
+    torch.testing.assert_close(drawn.var(0), variance, atol=0.1, rtol=0.05)
 
 
 def test_parameters_of_low_rank_are_compact() -> None:
