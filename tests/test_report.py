@@ -188,7 +188,7 @@ def test_no_gain_over_the_posterior_is_told(results: Results) -> None:
     noise = {"value": -0.004, "low": -0.02, "high": 0.01}
     worse = {"value": -0.1, "low": -0.12, "high": -0.08}
     text = told(changed(results, "gmm", conditional_gain={"1": noise, "2": worse}))
-    assert "not clearly different, by −0.4 percentage points (−2.0 to 1.0), from the plain posterior;" in text
+    assert "not clearly apart, by −0.4 percentage points (−2.0 to 1.0), from the plain posterior;" in text
     assert "−10.0 percentage points (−12.0 to −8.0) below it." in text
     plain = [row if row.kind != "density" else Row(row.name, row.kind, {}) for row in results.rows]
     assert "posterior" not in told(replace(results, rows=tuple(plain)))

@@ -223,16 +223,16 @@ def _above_floor(row: Row) -> bool:
 def _against(gain: Estimate) -> str:
     """A paired difference, and whether its interval leaves 0 out, before the name of what it is set against."""
     if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
-        return f"not clearly different, by {_change(gain)}, from"
+        return f"not clearly apart, by {_change(gain)}, from"
     return f"{_change(gain)} {'above' if gain.value > 0 else 'below'}"
 
 
 def _change(gain: Estimate) -> str:
     """A difference of shares in percentage points, with its interval."""
-    text = f"{100 * gain.value:.1f} percentage points".replace("-", "−")
-    if gain.low is None or gain.high is None:
-        return text
-    return f"{text} ({100 * gain.low:.1f} to {100 * gain.high:.1f})".replace("-", "−")
+    text = f"{100 * gain.value:.1f} percentage points"
+    if gain.low is not None and gain.high is not None:
+        text += f" ({100 * gain.low:.1f} to {100 * gain.high:.1f})"
+    return text.replace("-", "−")
 
 
 def _others(number: int) -> str:

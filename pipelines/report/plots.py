@@ -300,7 +300,7 @@ def _groups(
 ) -> None:
     """Groups of estimates one below the other, the rows of each beneath one another, and a legend."""
     for place, (row, estimates) in enumerate(values.items()):
-        shift = 0.62 * (place / max(len(values) - 1, 1) - 0.5)
+        shift = 0.62 * (place / (len(values) - 1) - 0.5) if len(values) > 1 else 0.0
         for height, estimate in enumerate(estimates):
             mark = look[row.name]
             axes.errorbar(
@@ -314,7 +314,7 @@ def _groups(
                 label=row.title if height == 0 else None,
             )
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     _legend(axes, -0.38 / _height(names, values))
 
 
