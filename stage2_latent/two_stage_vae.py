@@ -105,7 +105,7 @@ class TwoStageVae(Density):
         hidden: int = 256,
         layers: int = 2,
         draws: int = 32,
-        steps: int = 800,
+        steps: int = 700,
         batch: int = 512,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
