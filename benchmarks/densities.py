@@ -63,6 +63,8 @@ class Part:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+SETS = 4
+"""Sets of draws of every density whose scores are averaged, so that intervals are those of the comparison, not of draws."""
 SHORT = 20
 FREE = {"labels": False, "components": [10, 20, 40], "covariance": ["full", "tied"]}
 """Mixtures that know no labels, with more components for it."""
@@ -123,14 +125,14 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
     likelihoods: dict[str, np.ndarray] = {}
     for name in ("normal", *plan.densities):
         if name == FIELD:
-            density, seconds = timed(lambda: field_mixture().fit(codes["train"], codes["validation"]))
+            density = field_mixture().fit(codes["train"], codes["validation"])
         elif name == "normal":
-            density, seconds = timed(lambda: DENSITIES["normal"]().fit(codes["train"]))
+            density = DENSITIES["normal"]().fit(codes["train"])
         else:
-            density, seconds = timed(lambda name=name: fitted(name, params, folder))
+            density = fitted(name, params, folder)
         generator = Generator(autoencoder, density, {})
         scores[name] = scored(generator, judges, standard)
-        rows[name] = written(scores[name]) | {"seconds": seconds, "stores": density.stores_training_codes}
+        rows[name] = written(scores[name]) | {"stores": density.stores_training_codes}
         learned = density.state()[1]["learned"]
         if "why" in learned:
             rows[name] |= {"why": learned["why"], "chosen": learned["chosen"]["density"]}
@@ -146,7 +148,6 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
             seed,
             name,
             {k: round(rows[name][k]["value"], 3) for k in SCORES if rows[name].get(k)},
-            f"{seconds:.0f} s",
             flush=True,
         )
     metrics = folder / "results/metrics"
@@ -194,23 +195,27 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
 
 
 def fitted(name: str, params: Any, folder: Path) -> Density:
-    """The density that the stage `fit` leaves."""
-    from pipelines.fit import fit
-    from pipelines.generator import Generator
+    """The density that the stage `fit` leaves, or has left."""
+    from pipelines.fit import fit, load_density
 
-    fit(name, params, folder)
-    return Generator.load(folder / "artefacts/densities" / name).density
+    made = folder / "artefacts/densities" / name
+    if not made.exists():
+        fit(name, params, folder)
+    return load_density(made)
 
 
 def scored(generator: Any, judges: Any, standard: Standard) -> Scores:
-    """Scores of as many draws as the reference has rows, with all half-samples."""
+    """Scores of as many draws as the reference has rows, with all half-samples: means over `SETS` sets of draws."""
     from pipelines.evaluate import scored_rows
     from pipelines.metrics.scores import score
 
-    samples = generator.sample(len(standard), seed=0)
-    origin = "density" if samples.labels is not None else "judges"
-    readings: Readings = judges.read(scored_rows(samples, len(standard), origin))
-    return score(readings, standard.weights, standard.reference)
+    every = []
+    for seed in range(SETS):
+        samples = generator.sample(len(standard), seed=seed)
+        origin = "density" if samples.labels is not None else "judges"
+        readings: Readings = judges.read(scored_rows(samples, len(standard), origin))
+        every.append(score(readings, standard.weights, standard.reference))
+    return {name: np.mean([scores[name] for scores in every], axis=0) for name in every[0]}
 
 
 def field_mixture() -> Density:
