@@ -64,7 +64,7 @@ class Part:
 
 
 SETS = 4
-"""Sets of draws of every density whose scores are averaged, so that intervals are those of the comparison, not of draws."""
+"""Sets of draws of every density whose scores are averaged: intervals are those of the comparison, not of draws."""
 SHORT = 20
 FREE = {"labels": False, "components": [10, 20, 40], "covariance": ["full", "tied"]}
 """Mixtures that know no labels, with more components for it."""
