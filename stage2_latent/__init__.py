@@ -44,11 +44,11 @@ DENSITIES: Mapping[str, type[Density]] = _Table(
         "gmm": "gaussian_mixture:GaussianMixture",
         "flow": "flow:Flow",
         "vamp": "vamp:Vamp",
-        "flow_matching": "flow_matching:FlowMatching",
         "kde": "kde:KernelDensity",
-        "independent": "independent:Independent",
+        "flow_matching": "flow_matching:FlowMatching",
         "two_stage_vae": "two_stage_vae:TwoStageVae",
         "riemannian": "riemannian:Riemannian",
+        "independent": "independent:Independent",
         "auto": "auto:Auto",
     }
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 from stage2_latent.density import Encoder, Record
 from stage2_latent.diagonal import DiagonalMixture
 from stage2_latent.draws import Draws
-from stage2_latent.options import number
+from stage2_latent.options import listed, number
 
 
 class KernelDensity(DiagonalMixture):
@@ -34,10 +34,7 @@ class KernelDensity(DiagonalMixture):
 
     def __init__(self, *, bandwidth: float | Sequence[float] = (1, 2, 4, 6, 8, 10, 12, 14, 16)) -> None:
         super().__init__()
-        candidates = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
-        if not candidates:
-            raise ValueError("option bandwidth: found an empty list, expected one number at least")
-        self.candidates = [number("bandwidth", value, low=1e-6) for value in candidates]
+        self.candidates = [number("bandwidth", value, low=1e-6) for value in listed("bandwidth", bandwidth)]
 
     def _fit(
         self,

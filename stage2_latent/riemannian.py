@@ -12,7 +12,7 @@ from torch import Tensor
 from stage2_latent.density import Density, Encoder, Record
 from stage2_latent.draws import Draws
 from stage2_latent.kde import kernels
-from stage2_latent.options import number, whole
+from stage2_latent.options import listed, number, whole
 from stage2_latent.picks import pick
 
 FLOATS = 2**20
@@ -143,10 +143,7 @@ class Riemannian(Density):
         decay: float = 1e-3,
     ) -> None:
         super().__init__()
-        candidates = radius if isinstance(radius, list | tuple) else [radius]
-        if not candidates:
-            raise ValueError("option radius: found an empty list, expected one number at least")
-        self.candidates = [number("radius", value, low=1e-6) for value in candidates]
+        self.candidates = [number("radius", value, low=1e-6) for value in listed("radius", radius)]
         self.centroids = whole("centroids", centroids)
         self.regularisation = number("regularisation", regularisation)
         self.decay = number("decay", decay, low=1e-12)
