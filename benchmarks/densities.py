@@ -34,7 +34,6 @@ from stage2_latent import DENSITIES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipelines.metrics.readings import Readings
     from pipelines.metrics.scores import Scores
     from pipelines.reference import Standard
     from stage2_latent.codes import Codes
@@ -136,6 +135,8 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
         learned = density.state()[1]["learned"]
         if "why" in learned:
             rows[name] |= {"why": learned["why"], "chosen": learned["chosen"]["density"]}
+        if part == "best":
+            rows[name]["coherence_to_choose_by"] = coherence_to_choose_by(generator, judges, len(standard))
         if density.exact_log_prob:
             likelihoods[name] = log_likelihood(density, codes["test"])
             rows[name]["log_likelihood"] = float(likelihoods[name].mean())
@@ -213,9 +214,17 @@ def scored(generator: Any, judges: Any, standard: Standard) -> Scores:
     for seed in range(SETS):
         samples = generator.sample(len(standard), seed=seed)
         origin = "density" if samples.labels is not None else "judges"
-        readings: Readings = judges.read(scored_rows(samples, len(standard), origin))
+        readings = judges.read(scored_rows(samples, len(standard), origin))
         every.append(score(readings, standard.weights, standard.reference))
     return {name: np.mean([scores[name] for scores in every], axis=0) for name in every[0]}
+
+
+def coherence_to_choose_by(generator: Any, judges: Any, rows: int) -> float:
+    """Joint coherence of draws that are not reported: it needs judges, which saw training rows, and no test row."""
+    from pipelines.metrics.coherence import joint_agreement
+
+    sets = (generator.sample(rows, seed=SETS + seed) for seed in range(SETS))
+    return float(np.mean([joint_agreement(judges.read(samples).predictions).mean() for samples in sets]))
 
 
 def field_mixture() -> Density:

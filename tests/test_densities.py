@@ -21,7 +21,14 @@ QUICK: dict[str, dict[str, Any]] = {
     "flow_matching": {"hidden": 32, "steps": 300, "batch": 128, "weight_decay": 0.1, "ode_steps": 2},
     "vamp": {"pseudo_inputs": 100, "steps": 40, "learning_rate": 0.05},
     "kde": {"bandwidth": [1, 2]},
-    "two_stage_vae": {"hidden": 16, "layers": 1, "draws": 8, "steps": 100, "batch": 64, "learning_rate": 0.01},
+    "two_stage_vae": {
+        "hidden": 16,
+        "layers": 1,
+        "draws": 8,
+        "steps": 100,
+        "batch": 64,
+        "learning_rate": 0.01,
+    },
     "riemannian": {"radius": [0.05, 0.2]},
     "auto": {"candidates": {"normal": {}, "gmm": {"components": [1], "passes": 15}}},
 }
