@@ -240,7 +240,7 @@ class MultimodalVAE(nn.Module, ABC):
     def candidates(
         self, batch: Batch, draws: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Several posterior draws of the code of each row, (B, K, D + P), and what the decoders read of each, (B, K, F).
+        """Several posterior draws of each row's code, (B, K, D + P), and what the decoders read of each, (B, K, F).
 
         The latter is None where codes alone say it, by `descend`: lower levels that hear the data too do not follow
         from them.
