@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from pipelines.dataset import Dataset
 from pipelines.storage import save_artefact, write_json, write_text
@@ -101,7 +101,8 @@ def pictures(seed: int, samples: int = 12) -> dict[str, np.ndarray]:
 
 def make_project(root: Path) -> Path:
     """params.yaml, results/ and the artefacts that the comparison reads."""
-    shutil.copy(DEFAULTS, root / "params.yaml")
+    settings = yaml.safe_load(DEFAULTS.read_text()) | {"densities": list(FITS)}
+    (root / "params.yaml").write_text(yaml.safe_dump(settings))
     labels = np.arange(12) % 10
     for name in ROWS:
         write_json(root / f"results/metrics/{name}.json", scores(name) | (fit(name) if name in FITS else {}))
@@ -121,7 +122,7 @@ def make_project(root: Path) -> Path:
     write_text(
         root / "results/training.csv", "epoch,phase,train_loss,validation_loss\n" + "\n".join(lines) + "\n"
     )
-    for seed, name in enumerate(("gmm", "flow", "vamp")):
+    for seed, name in enumerate(FITS):
         dataset = Dataset(
             MODALITIES, pictures(seed), labels=labels, label_names=LABELS, provenance={"seed": seed}
         )
