@@ -323,7 +323,7 @@ def speed() -> dict[str, Any]:
     torch.set_num_threads(2)
     _, folder = trained("best", "mvtcae", 0)
     codes = {split: load_codes(folder / "artefacts/codes" / split) for split in ("train", "validation")}
-    encoder = FrozenEncoder(folder, codes_autoencoder(folder), torch.arange(len(codes["train"])))
+    encoder = FrozenEncoder(folder, codes_autoencoder(folder))
     settings = load_params(ROOT / "params.yaml").density
     found = {}
     for name in (name for name in DENSITIES if name != "auto"):  # which is the sum of its candidates

@@ -37,10 +37,7 @@ def fit(name: str, params: Params, root: Path) -> None:
     codes = {split: load_codes(root / "artefacts/codes" / split) for split in SPLITS}
     origin = load_artefact(root / "artefacts/codes/train", "codes")
     autoencoder = origin.manifest["autoencoder"]
-
-    def encoder(rows: Tensor) -> FrozenEncoder:
-        return FrozenEncoder(root, autoencoder, rows)
-
+    encoder = FrozenEncoder(root, autoencoder)
     with track("fit", params, root, density=name) as run:
         manifest, tensors = learn(name, params.density[name], codes, params.seed, encoder, run.metrics)
         run.metrics({f"log_likelihood_{split}": value for split, value in manifest["log_likelihood"].items()})
@@ -92,7 +89,7 @@ def learn(
     written: Options,
     codes: dict[str, Codes],
     seed: int,
-    encoder: Callable[[Tensor], FrozenEncoder] | None = None,
+    encoder: FrozenEncoder | None = None,
     log: Callable[..., None] | None = None,
 ) -> Learned:
     """The density that an entry asks for, fitted: its manifest, with what is known of the fit, and its tensors.
@@ -102,11 +99,12 @@ def learn(
         written: what stands there.
         codes: by split: `train`, and `validation` and `test` where they are there.
         seed: of all randomness.
-        encoder: rows of `train` → the encoder that made their codes, for densities that learn with one.
+        encoder: the encoder that made the codes of `train`, for densities that learn with one.
         log: is handed the numbers of each pass.
     """
     from pipelines.metrics.memorisation import memorisation
     from stage1_vae.training import generator_for
+    from stage2_latent.nested import PartialEncoder
 
     fitting, options = read_entry(name, written)
     chosen = {split: _rows(table, fitting, f"density.{name}.rows", split) for split, table in codes.items()}
@@ -125,8 +123,8 @@ def learn(
                     f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
                     f"bring; run postprior fit {name} in the autoencoder's project, without --codes"
                 )
-            frozen = None if encoder is None else encoder(chosen["train"])
-            density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), frozen, report)
+            view = None if encoder is None else PartialEncoder(encoder, chosen["train"])
+            density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
         except ValueError as error:
             told = str(error).removeprefix(f"density {fitting.kind}: ")
             raise UserError(f"density.{name}: {told}") from None
@@ -229,11 +227,10 @@ class FrozenEncoder:
     Args:
         root: the project's root.
         autoencoder: the hash of the autoencoder that the codes came from.
-        rows: the numbers, in the training data, of the rows that are fitted.
     """
 
-    def __init__(self, root: Path, autoencoder: str, rows: Tensor) -> None:
-        self.root, self.autoencoder, self.rows = root, autoencoder, rows
+    def __init__(self, root: Path, autoencoder: str) -> None:
+        self.root, self.autoencoder = root, autoencoder
 
     @cached_property
     def model(self) -> MultimodalVAE:
@@ -252,8 +249,8 @@ class FrozenEncoder:
         return Dataset.load(self.root / "artefacts/data/train")
 
     def inputs(self, rows: Tensor) -> dict[str, Tensor]:
-        """Data of some `rows`, one tensor (n, *shape) a modality; what one lacks is the mean of those that have it."""
-        batch = self.data.batch(self.rows[rows].numpy())
+        """Data of some rows, one tensor (n, *shape) a modality; what one lacks is the mean of those that have it."""
+        batch = self.data.batch(rows.numpy())
         for index, (name, values) in enumerate(batch.data.items()):
             observed = batch.observed[:, index]
             if not bool(observed.all()):

@@ -254,18 +254,9 @@ class Whitening:
         return cls(torch.zeros_like(loc), torch.eye(len(loc), dtype=loc.dtype, device=loc.device))
 
     @classmethod
-    def fit(cls, codes: Codes, blockwise: bool = False) -> Self:
-        """Whitening of the aggregated posterior, in closed form: Cov z = Cov E[z | x] + E Cov[z | x].
-
-        Rows that lack blocks count as `moments` has it; `blockwise` leaves the covariances between blocks out of the
-        map, which then does not mix blocks.
-        """
-        means, covariances = moments(codes)
-        mean, covariance = means[0], covariances[0]
-        if blockwise:
-            sizes = torch.tensor([block.size for block in codes.layout], device=mean.device)
-            owner = torch.arange(len(sizes), device=mean.device).repeat_interleave(sizes)
-            covariance = covariance * (owner == owner.unsqueeze(-1))
+    def fit(cls, codes: Codes) -> Self:
+        """Whitening of the aggregated posterior, Cov z = Cov E[z | x] + E Cov[z | x]; see `moments`."""
+        (mean,), (covariance,) = moments(codes)
         jitter = cls.JITTER * covariance.diagonal().mean().clamp_min(1e-12)
         root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean)).to(mean))
         return cls(mean.to(codes.loc.dtype), root.to(codes.loc.dtype))

@@ -84,8 +84,6 @@ class Density(ABC):
     """The state holds codes of training rows: it memorises, and says so."""
     whitens: bool = True
     """The hooks see whitened codes; otherwise the codes as they are."""
-    blockwise: bool = False
-    """The whitening does not mix blocks."""
 
     options: dict[str, Any]
     layout: tuple[Block, ...]
@@ -140,7 +138,7 @@ class Density(ABC):
         }
         self.classes = Classes.fit(used, self.labelled)
         like = codes.loc[0, 0]
-        self.whitening = Whitening.fit(used, self.blockwise) if self.whitens else Whitening.identity(like)
+        self.whitening = Whitening.fit(used) if self.whitens else Whitening.identity(like)
         train, held_out = split(codes, validation, self.classes, self.whitening, self._usable, generator)
         self._fit(train, held_out, generator, encoder, self._recorder(progress))
         self.levels = self._levels(held_out, generator)

@@ -16,6 +16,7 @@ from stage2_latent.density import Density, Encoder, Record
 from stage2_latent.draws import Draws
 from stage2_latent.gaussians import Gaussians, online_em, seed_moments
 from stage2_latent.options import choice, number, whole
+from stage2_latent.parts import seeded, under
 from stage2_latent.splines import Splines
 
 Net = TypeVar("Net", nf.nets.ResidualNet, nf.nets.MADE)
@@ -326,8 +327,7 @@ class Flow(Density):
             raise ValueError(
                 "density flow: codes have 1 dimension, expected 2 at least to couple: fit gmm instead"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return Transport(features, len(self.classes), self.coupling, self.sizes)
 
     def _fit_base(self, train: Draws, seed: int, generator: torch.Generator) -> Gaussians:
@@ -369,15 +369,10 @@ class Flow(Density):
 
     def _tensors(self) -> dict[str, Tensor]:
         layers = {f"layers.{name}": value for name, value in self.transport.state_dict().items()}
-        base = {"log_weights": self.base.log_weights, "means": self.base.means, "factors": self.base.factors}
-        return layers | {f"base.{name}": value for name, value in base.items()}
+        return layers | {f"base.{name}": value for name, value in self.base.tensors().items()}
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        self.base = Gaussians(tensors["base.log_weights"], tensors["base.means"], tensors["base.factors"])
+        self.base = Gaussians.of(under("base.", tensors))
         self.transport = self._build(0).to(self.base.means)
-        prefix = "layers."
-        layers = {
-            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
-        }
-        self.transport.load_state_dict(layers)
+        self.transport.load_state_dict(under("layers.", tensors))
         self.transport.requires_grad_(False)

@@ -17,6 +17,7 @@ from stage2_latent.draws import Draws, fill
 from stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
 from stage2_latent.ode import integrate
 from stage2_latent.options import number, whole
+from stage2_latent.parts import seeded, under
 from stage2_latent.velocity import Velocity
 
 QUARTER = math.pi / 2
@@ -224,8 +225,7 @@ class FlowMatching(Density):
     def _build(self, seed: int) -> Velocity:
         """An untrained network, from its own seed: torch draws weights from its global generator."""
         D = self.gaussians.means.shape[-1]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return Velocity(D, len(self.layout), len(self.classes), self.hidden)
 
     def _floats_per_row(self) -> int:
@@ -236,11 +236,8 @@ class FlowMatching(Density):
         return weights | {f"gaussians.{name}": value for name, value in self.gaussians.tensors().items()}
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
-
-        self.gaussians = Gaussians(**part("gaussians."))
+        self.gaussians = Gaussians.of(under("gaussians.", tensors))
         self.shape = self._shape()
         self.network = self._build(0).to(self.gaussians.means)
-        self.network.load_state_dict(part("network."))
+        self.network.load_state_dict(under("network.", tensors))
         self.network.requires_grad_(False)

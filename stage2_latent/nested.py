@@ -10,6 +10,7 @@ from torch import Tensor
 from stage1_vae.distributions import Mixture
 from stage2_latent import DENSITIES
 from stage2_latent.density import Density, Encoder
+from stage2_latent.parts import under
 
 SEPARATOR = "/"
 
@@ -51,13 +52,6 @@ def gather(parts: Mapping[str, Density]) -> tuple[dict[str, Tensor], dict[str, A
 def rebuild(tensors: Mapping[str, Tensor], metas: Mapping[str, Any]) -> dict[str, Density]:
     """The densities that `gather` described."""
     return {
-        name: DENSITIES[meta["density"]].from_state(
-            {
-                key.removeprefix(name + SEPARATOR): value
-                for key, value in tensors.items()
-                if key.startswith(name + SEPARATOR)
-            },
-            meta,
-        )
+        name: DENSITIES[meta["density"]].from_state(under(name + SEPARATOR, tensors), meta)
         for name, meta in metas.items()
     }

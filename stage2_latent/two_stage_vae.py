@@ -15,6 +15,7 @@ from stage1_vae.distributions import LOG_SCALE, Normal
 from stage2_latent.density import Density, Encoder, Record
 from stage2_latent.draws import Draws
 from stage2_latent.options import number, whole
+from stage2_latent.parts import seeded, under
 
 START = 0.5
 """Standard deviations of decoder and posterior before training."""
@@ -165,8 +166,7 @@ class TwoStageVae(Density):
 
     def _build(self, seed: int) -> SecondStage:
         """Untrained networks, from their own seed: torch draws their weights from its global generator."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return SecondStage(len(self.whitening.loc), len(self.classes), self.hidden, self.layers)
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
@@ -196,8 +196,5 @@ class TwoStageVae(Density):
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.noise = tensors["noise"]
         self.stage = self._build(0).to(self.noise)
-        prefix = "stage."
-        self.stage.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
+        self.stage.load_state_dict(under("stage.", tensors))
         self.stage.requires_grad_(False)

@@ -307,15 +307,6 @@ def test_what_draws_lack_is_drawn_given_the_rest() -> None:
     assert held_out.filling is None
 
 
-def test_blockwise_whitening_does_not_mix_blocks() -> None:
-    whitening = Whitening.fit(holed()[0], blockwise=True)
-    assert bool((whitening.root[2:, :2] == 0).all())
-    z = holed()[0].loc[:, 0]
-    within = whitening.forward(z).T.cov()
-    torch.testing.assert_close(within[:2, :2], torch.eye(2), atol=1e-3, rtol=0)
-    torch.testing.assert_close(within[2:, 2:], torch.eye(2), atol=1e-3, rtol=0)
-
-
 def test_codes_of_one_block() -> None:
     _, lacking = holed()
     alone = lacking.only("w")

@@ -21,6 +21,7 @@ from pipelines.generator import ROWS, Generator, draw_codes
 from pipelines.storage import folder_hash, load_artefact, save_artefact
 from pipelines.train import load_autoencoder
 from stage1_vae import MODELS
+from stage2_latent.nested import PartialEncoder
 
 Trained = tuple[Path, Params]
 
@@ -221,12 +222,12 @@ def test_codes_are_the_posteriors_and_survive_the_disk(name: str, trained: Train
 def test_the_frozen_encoder_gives_inputs_and_gradients_to_them_alone(trained: Trained) -> None:
     root, _ = trained
     model, artefact = load_autoencoder(root / "artefacts/autoencoder")
-    encoder = FrozenEncoder(root, artefact.hash, torch.arange(300))
+    encoder = FrozenEncoder(root, artefact.hash)
     data = Dataset.load(root / "artefacts/data/train")
     rows = torch.tensor([5, 0, 7])
     inputs = encoder.inputs(rows)
     assert all(np.array_equal(inputs[m.name], data.data[m.name][rows.numpy()]) for m in data.modalities)
-    some = FrozenEncoder(root, artefact.hash, torch.tensor([9, 5, 2, 0, 7])).inputs(torch.tensor([1, 3, 4]))
+    some = PartialEncoder(encoder, torch.tensor([9, 5, 2, 0, 7])).inputs(torch.tensor([1, 3, 4]))
     assert all(torch.equal(some[name], values) for name, values in inputs.items())
     torch.testing.assert_close(
         encoder(inputs).mean, model.encode(data.batch(rows.numpy()), torch.Generator()).mean
@@ -244,7 +245,7 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
     holes = np.ones((6, 5), bool)
     holes[[1, 4], 1] = False
     masked = Dataset(data.modalities, data.data, mask=holes)
-    encoder = FrozenEncoder(root, "", torch.arange(6))
+    encoder = FrozenEncoder(root, "")
     encoder.data = masked
     inputs = encoder.inputs(torch.arange(6))
     mean = torch.from_numpy(data.data["m1"][[0, 2, 3, 5]]).mean(0)
@@ -254,7 +255,7 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
 
 def test_codes_of_another_autoencoder_are_refused(trained: Trained) -> None:
     with pytest.raises(UserError, match=r"codes of autoencoder other, found .* run postprior encode"):
-        FrozenEncoder(trained[0], "other", torch.arange(3)).model.eval()
+        FrozenEncoder(trained[0], "other").model.eval()
 
 
 Edit = Callable[[Path], None]
