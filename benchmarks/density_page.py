@@ -117,7 +117,8 @@ def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str
     texts = {
         "best": "### The best density\n\nMVTCAE with the settings of params.yaml, {seeds} seeds of data, judges and "
         "autoencoder; mean ± standard deviation, four sets of 1,000 samples a row. Options were chosen on validation "
-        "codes of seed 0. `field` is scikit-learn's mixture of ten full Gaussians on raw codes, without labels.\n\n",
+        "codes of seed 0, but for those of `vamp`, set earlier with test scores in view. "
+        "`field` is scikit-learn's mixture of ten full Gaussians on raw codes, without labels.\n\n",
         "models": "### `auto` against the mixture of ten, every model\n\nTwenty epochs, seed 0; MVTCAE is above, JNF "
         "and TELBO share their first "
         "phase and so the codes of complete rows. Differences with 95 % intervals, paired by half-sample.\n\n",
