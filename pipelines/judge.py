@@ -63,6 +63,7 @@ def load_judges(folder: Path) -> Judges:
 def accuracy(readings: Readings, modalities: list[str], rng: np.random.Generator) -> dict[str, Any]:
     """The share of labels read rightly, by modality over the rows that have it, and its mean; intervals by source."""
     assert readings.labels is not None
+    assert readings.predictions is not None
     weights = half_samples(readings.sources, RESAMPLES, rng, readings.labels)
     observed, right = readings.predictions >= 0, readings.predictions == readings.labels[:, None]
     shares = [

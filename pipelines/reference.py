@@ -64,8 +64,8 @@ class Standard:
         """The standard that the stage left in a folder."""
         artefact = load_artefact(folder, KIND)
         arrays, manifest = artefact.arrays, artefact.manifest
-        readings = Readings(arrays["features.reference"], arrays["predictions.reference"])
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
+        readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in names))
         reference = Reference.fit(
             readings, arrays["weights.reference"], manifest["neighbours"], names, classes
         )
@@ -233,12 +233,18 @@ def arrays_of(
     scores: dict[str, Scores],
     sets: dict[str, Dataset],
 ) -> dict[str, np.ndarray]:
-    """The arrays <field>.<row> of readings, weights.<set>, scores.<row> and gallery.<row>.<modality>."""
+    """The arrays features.<row>.<modality>, <field>.<row>, weights.<set>, scores.<row> and gallery.<row>.<modality>."""
+    modalities = sets["real"].modalities
     arrays = {
+        f"features.{name}.{m.name}": features
+        for name, seen in readings.items()
+        for m, features in zip(modalities, seen.features, strict=True)
+    }
+    arrays |= {
         f"{field}.{name}": array
         for name, seen in readings.items()
-        for field, array in vars(seen).items()
-        if array is not None
+        for field in ("predictions", "labels", "groups")
+        if (array := getattr(seen, field)) is not None
     }
     arrays |= {f"weights.{name}": array for name, array in weights.items()}
     arrays |= {

@@ -178,7 +178,7 @@ def test_judges_read_every_kind_of_modality() -> None:
     accuracy = (readings.predictions == readings.labels[:, None]).mean(0)
     assert (accuracy > 0.9).all(), accuracy
     again = Judges.from_state(*judges.state()).read(example(100, seed=1))
-    np.testing.assert_array_equal(again.features, readings.features)
+    np.testing.assert_array_equal(again.joined, readings.joined)
 
 
 def test_there_is_no_sheet_of_what_is_no_picture() -> None:

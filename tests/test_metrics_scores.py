@@ -19,7 +19,7 @@ def readings(seed, coherent=1.0, labelled=True):
     labels = rng.integers(0, CLASSES, ROWS)
     shown = np.where(rng.random((ROWS, 3)) < coherent, labels[:, None], rng.integers(0, CLASSES, (ROWS, 3)))
     features = CENTRES[shown] + rng.normal(size=(ROWS, 3, WIDTH))
-    return Readings(features.astype(np.float32), shown, labels if labelled else None)
+    return Readings(tuple(features.astype(np.float32).swapaxes(0, 1)), shown, labels if labelled else None)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_the_reference_against_itself_is_perfect(weights, reference):
 
 def test_votes_and_selection():
     predictions = np.array([[2, 2, 1], [-1, 3, -1]])
-    few = Readings(np.zeros((2, 3, 1), np.float32), predictions, groups=np.array([5, 5]))
+    few = Readings((np.zeros((2, 1), np.float32),) * 3, predictions, groups=np.array([5, 5]))
     assert few.vote(4).tolist() == [2, 3]
     assert few.select(np.array([1])).groups.tolist() == [5]
     assert few.sources.tolist() == [5, 5]

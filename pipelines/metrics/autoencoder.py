@@ -96,19 +96,18 @@ def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) ->
 def reconstruction_scores(
     data: Dataset, reconstruction: Dataset, readings: Readings, weights: Floats
 ) -> dict[str, Any]:
-    """Mean squared error and judged accuracy of reconstructions: means over modalities, and each of them.
+    """Mean squared error and, with labels, judged accuracy of reconstructions: means over modalities, and each of them.
 
     Readings are of the reconstruction, weights (1 + B, N) of its rows.
     """
-    assert readings.labels is not None
     names = [m.name for m in data.modalities]
     errors = [
         ((data.data[name] - reconstruction.data[name]) ** 2).reshape(len(data), -1).mean(1) for name in names
     ]
-    scores = {
-        "accuracy": (weighted_mean(readings.predictions == readings.labels[:, None], weights).T, SHARE),
-        "reconstruction_error": (weighted_mean(np.stack(errors, 1), weights).T, (0.0, np.inf)),
-    }
+    scores = {"reconstruction_error": (weighted_mean(np.stack(errors, 1), weights).T, (0.0, np.inf))}
+    if readings.predictions is not None and readings.labels is not None:
+        right = readings.predictions == readings.labels[:, None]
+        scores["accuracy"] = (weighted_mean(right, weights).T, SHARE)
     return {name: estimate(values.mean(0), bounds) for name, (values, bounds) in scores.items()} | {
         "modalities": {
             modality: {name: estimate(values[m], bounds) for name, (values, bounds) in scores.items()}

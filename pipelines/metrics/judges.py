@@ -100,15 +100,17 @@ class Judges(nn.Module):
         """What the judges see in all modalities, with the dataset's labels and groups; −1 where none was observed."""
         self._check(dataset)
         observed = dataset.observed
-        features = np.zeros((*observed.shape, self.features), np.float32)
+        features = tuple(np.zeros((len(dataset), self.features), np.float32) for _ in self.modalities)
         predictions = np.full(observed.shape, -1, np.int64)
         for start in range(0, len(dataset), BLOCK):
             rows = slice(start, start + BLOCK)
             batch = dataset.batch(rows)
             for m, modality in enumerate(self.modalities):
                 seen, classes = self.look(modality.name, batch.data[modality.name])
-                features[rows, m], predictions[rows, m] = seen.numpy(), classes.numpy()
-        features[~observed], predictions[~observed] = 0, -1
+                features[m][rows], predictions[rows, m] = seen.numpy(), classes.numpy()
+        for known, values in zip(observed.T, features, strict=True):
+            values[~known] = 0
+        predictions[~observed] = -1
         return Readings(features, predictions, dataset.labels, dataset.groups)
 
     def label(self, data: dict[str, np.ndarray]) -> np.ndarray:

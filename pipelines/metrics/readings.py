@@ -12,17 +12,23 @@ from pipelines.metrics.intervals import Ints
 class Readings:
     """Features and predicted labels of every modality, with the labels and sources that the rows came with.
 
-    Shapes: features (N, M, F); predictions (N, M), −1 where a modality was not observed; labels (N,) or None, as given
-    by the data or drawn by a density; groups (N,) or None, the source of each row (None: each row its own).
+    Shapes: features M times (N, F_m); predictions (N, M), −1 where a modality was not observed, or None where nobody
+    knows labels; labels (N,) or None, as given by the data or drawn by a density; groups (N,) or None, the source of
+    each row (None: each row its own).
     """
 
-    features: NDArray[np.float32]
-    predictions: NDArray[np.int64]
+    features: tuple[NDArray[np.float32], ...]
+    predictions: NDArray[np.int64] | None = None
     labels: NDArray[np.int64] | None = None
     groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        return len(self.predictions)
+        return len(self.features[0])
+
+    @property
+    def joined(self) -> NDArray[np.float32]:
+        """Features of all modalities side by side (N, Σ F_m)."""
+        return np.concatenate(self.features, axis=1)
 
     @property
     def sources(self) -> Ints:
@@ -31,11 +37,12 @@ class Readings:
 
     def select(self, rows: Ints) -> "Readings":
         """The readings of some rows."""
-        optional = {"labels": self.labels, "groups": self.groups}
+        optional = {"predictions": self.predictions, "labels": self.labels, "groups": self.groups}
         chosen = {name: None if array is None else array[rows] for name, array in optional.items()}
-        return replace(self, features=self.features[rows], predictions=self.predictions[rows], **chosen)
+        return replace(self, features=tuple(features[rows] for features in self.features), **chosen)
 
     def vote(self, classes: int) -> NDArray[np.int64]:
         """The label (N,) that most modalities show, the smaller one of a tie."""
+        assert self.predictions is not None
         counts = (self.predictions[:, :, None] == np.arange(classes)).sum(1)
         return counts.argmax(1)

@@ -25,47 +25,50 @@ class Reference:
     gaussians: tuple[Gaussians, ...]
     balls: Balls
     modalities: tuple[str, ...]
-    classes: int
+    classes: int | None
 
     @classmethod
     def fit(
-        cls, readings: Readings, weights: Floats, neighbours: int, modalities: tuple[str, ...], classes: int
+        cls,
+        readings: Readings,
+        weights: Floats,
+        neighbours: int,
+        modalities: tuple[str, ...],
+        classes: int | None,
     ) -> "Reference":
         """Gaussians a modality and balls of all, of readings of N rows under weights (1 + B, N)."""
-        features = readings.features
-        gaussians = tuple(Gaussians.fit(features[:, m], weights) for m in range(len(modalities)))
-        return cls(gaussians, Balls.fit(_joined(features), weights, neighbours), modalities, classes)
+        gaussians = tuple(Gaussians.fit(features, weights) for features in readings.features)
+        return cls(gaussians, Balls.fit(readings.joined, weights, neighbours), modalities, classes)
 
 
 def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     """Every score of the readings under weights (1 + B, N), those of a modality as "<score>/<modality>".
 
-    Labels that came with the readings are compared with what the judges read. Precision, recall, density and
-    coverage are those of whole tuples: the features of all modalities side by side.
+    Labels that came with the readings are compared with what the judges read; without predictions there are no scores
+    of labels. Precision, recall, density and coverage are those of whole tuples: the features of all modalities side
+    by side.
     """
-    names = reference.modalities
-    distances = [
-        frechet_distance(gaussians, Gaussians.fit(readings.features[:, m], weights))
-        for m, gaussians in enumerate(reference.gaussians)
-    ]
-    entropies = label_entropy(readings.predictions, reference.classes, weights).T
     by_modality: dict[str, Sequence[NDArray[np.float64]] | NDArray[np.float64]] = {
-        "frechet_distance": distances,
-        "label_entropy": entropies,
+        "frechet_distance": [
+            frechet_distance(gaussians, Gaussians.fit(features, weights))
+            for gaussians, features in zip(reference.gaussians, readings.features, strict=True)
+        ]
     }
-    if readings.labels is not None:
-        by_modality["label_agreement"] = weighted_mean(
-            readings.predictions == readings.labels[:, None], weights
-        ).T
-    scores = {name: np.mean(values, axis=0) for name, values in by_modality.items()}
+    scores: Scores = {}
+    if readings.predictions is not None and reference.classes is not None:
+        scores["joint_coherence"] = weighted_mean(joint_agreement(readings.predictions), weights)
+        scores["pairwise_coherence"] = weighted_mean(pairwise_agreement(readings.predictions), weights)
+        by_modality["label_entropy"] = label_entropy(readings.predictions, reference.classes, weights).T
+        if readings.labels is not None:
+            right = readings.predictions == readings.labels[:, None]
+            by_modality["label_agreement"] = weighted_mean(right, weights).T
+    scores |= {name: np.mean(values, axis=0) for name, values in by_modality.items()}
     scores |= {
         f"{name}/{modality}": value
         for name, values in by_modality.items()
-        for modality, value in zip(names, values, strict=True)
+        for modality, value in zip(reference.modalities, values, strict=True)
     }
-    scores["joint_coherence"] = weighted_mean(joint_agreement(readings.predictions), weights)
-    scores["pairwise_coherence"] = weighted_mean(pairwise_agreement(readings.predictions), weights)
-    balls = Balls.fit(_joined(readings.features), weights, reference.balls.neighbours)
+    balls = Balls.fit(readings.joined, weights, reference.balls.neighbours)
     return scores | vars(manifold(reference.balls, balls))
 
 
@@ -74,18 +77,16 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
 
     `label_agreement` is None for samples whose labels the judges gave, `gap_closed` where the gap is noise.
     """
-    written: dict[str, Any] = {"label_agreement": None, "modalities": {}}
+    written: dict[str, Any] = {"modalities": {}}
+    if "joint_coherence" in scores:
+        written["label_agreement"] = None
     for name, values in scores.items():
         kind, _, modality = name.partition("/")
         place = written["modalities"].setdefault(modality, {}) if modality else written
         place[kind] = estimate(values, BOUNDS.get(kind, SHARE))
-    written["difference_to_normal"] = {name: estimate(scores[name] - normal[name]) for name in HEADLINES}
+    compared = [name for name in HEADLINES if name in scores]
+    written["difference_to_normal"] = {name: estimate(scores[name] - normal[name]) for name in compared}
     written["gap_closed"] = {
-        name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in HEADLINES
+        name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in compared
     }
     return written
-
-
-def _joined(features: Floats) -> Floats:
-    """Features of all modalities side by side (N, M·F)."""
-    return features.reshape(len(features), -1)
