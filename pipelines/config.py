@@ -315,27 +315,32 @@ def check_options(
         raise UserError(sentence(error, schema, options, prefix=key)) from None
 
 
-def _read_yaml(path: Path) -> Any:
-    """The content of a YAML 1.2 file, read as DVC reads it: 1e-3 is a number, `no` a text; then as JSON has it."""
+def parse_yaml(text: str, place: Path | str) -> Any:
+    """The content of a YAML 1.2 text, read as DVC reads it: 1e-3 is a number, `no` a text; then as JSON has it."""
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        return json.loads(json.dumps(content, default=str))
+        return json.loads(json.dumps(YAML(typ="safe", pure=True).load(text), default=str))
+    except TypeError as error:
+        raise UserError(f"{place}: expected keys that are text, found another kind ({error})") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(
+            f"{place}{where}: this is not valid YAML ({str(error.problem).splitlines()[0]})"
+        ) from None
+    except YAMLError as error:
+        raise UserError(f"{place}: this is not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    """The content of a YAML file."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(
             f"{path}: there is no such file; run in the project's folder, or pass --params"
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a YAML file in UTF-8, found other bytes") from None
-    except TypeError as error:
-        raise UserError(f"{path}: expected keys that are text, found another kind ({error})") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(
-            f"{path}{place}: this is not valid YAML ({str(error.problem).splitlines()[0]})"
-        ) from None
-    except YAMLError as error:
-        raise UserError(f"{path}: this is not valid YAML ({' '.join(str(error).split())})") from None
 
 
 def _check_names(params: Params, file: str) -> None:
