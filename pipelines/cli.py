@@ -206,6 +206,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "judge": (_of_settings("judge"), "Train the classifiers that score."),
     "train": (_of_settings("train"), "Train the autoencoder, or resume it."),
     "encode": (_of_settings("encode"), "Encode every split into latent codes."),
+    "inspect": (_of_settings("inspect"), "Score the codes and the health of their space."),
     "reference": (_of_settings("reference"), "Score what densities are set against."),
     "fit": (_fit, "Fit a density to the codes, or to codes of one's own."),
     "draw": (_draw, "Draw codes from a fitted density alone."),

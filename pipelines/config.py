@@ -27,7 +27,7 @@ STRICT = ConfigDict(
     frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
 )
 REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
-OTHER_RESULTS = ("autoencoder", "judges")  # what else stands in results/metrics
+OTHER_RESULTS = ("autoencoder", "judges", "latent")  # what else stands in results/metrics
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]

@@ -61,6 +61,7 @@ RESULTS = {
     "judge": Results(("judges",), {"judges": ""}),
     "train": Results(("autoencoder",), files=("results/training.csv",)),
     "encode": Results(("autoencoder",)),
+    "inspect": Results(("autoencoder",), {"latent": "latent."}),
     "reference": Results(
         ("autoencoder", "judges"),
         # `normal` is a sampler: its metrics have the names of a density's, so that all samplers can be compared

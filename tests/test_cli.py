@@ -69,7 +69,7 @@ assert not heavy, heavy
     assert elapsed < 5  # 0.2 s on a quiet machine
 
 
-@pytest.mark.parametrize("name", ["judge", "train", "encode", "reference", "track"])
+@pytest.mark.parametrize("name", ["judge", "train", "encode", "inspect", "reference", "track"])
 def test_a_stage_gets_the_settings_and_their_folder(
     project: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 CODE = ("pipelines", "stage1_vae", "stage2_latent")
 BINARIES = Path(sys.executable).parent
 DENSITIES = ["gmm_free", "vamp"]  # an entry that names its kind, and one that is named after it
-STAGES = ["prepare", "judge", "train", "encode", "reference"]
+STAGES = ["prepare", "judge", "train", "encode", "inspect", "reference"]
 STAGES += [f"{stage}@{name}" for stage in ("fit", "generate", "evaluate") for name in DENSITIES]
 STAGES += ["compare"]
 
@@ -95,7 +95,7 @@ def test_every_stage_runs_once(first: tuple[Path, str]) -> None:
 def test_the_results_are_there_and_finite(first: tuple[Path, str]) -> None:
     metrics = first[0] / "results/metrics"
     rows = ["real", "reconstruction", "normal", *DENSITIES]
-    assert {path.stem for path in metrics.glob("*.json")} == {*rows, "autoencoder", "judges"}
+    assert {path.stem for path in metrics.glob("*.json")} == {*rows, "autoencoder", "judges", "latent"}
     for path in metrics.glob("*.json"):
         found = list(numbers(json.loads(path.read_text())))
         assert found
