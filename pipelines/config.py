@@ -147,6 +147,12 @@ class Evaluate(Section):
     seed: Seed
 
 
+class Compare(Section):
+    """The page that compares; `map` is the projection of the latent space that it shows."""
+
+    map: Annotated[Literal["pca", "umap"], Field(description="pca or umap")]
+
+
 class Fitting(Section):
     """What an entry of `density` may say of how it is fitted, beside the options of its kind.
 
@@ -181,6 +187,7 @@ class Params(Section):
     ]
     generate: Generate
     evaluate: Evaluate
+    compare: Compare
 
     def chosen(self, densities: Iterable[str]) -> dict[str, Any]:
         """The settings as a tree, without the options of sources, models and densities that are not chosen."""
