@@ -1,145 +1,62 @@
-"""What the stages have written, as the comparison reads it: from files alone."""
+"""What the stages have written, as the comparison reads it: from files alone, of this project and of others."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import Params
+from pipelines.config import Params, leaves
 from pipelines.errors import UserError
-from pipelines.storage import read_json
+from pipelines.report.metrics import HEADLINES, METRICS, Metric
+from pipelines.report.pairs import Pair, read_pairs
+from pipelines.report.rows import TITLES, Estimate, Row, ranked
+from pipelines.report.seeds import over_seeds
+from pipelines.report.sources import Folder, Source, content, find_source, settings
 
+__all__ = ["HEADLINES", "METRICS", "TITLES", "Estimate", "Metric", "Pair", "Results", "Row", "read_results"]
 
-@dataclass(frozen=True)
-class Metric:
-    """A score of the leaderboard.
-
-    Args:
-        key: its key in results/metrics/<row>.json.
-        title: its name for readers.
-        decimals: places after the point.
-        better: what a reader should prefer, "higher" or "lower"; "" where neither is better by itself.
-        about: what it measures, in a phrase.
-        share: whether it lies between 0 and 1.
-    """
-
-    key: str
-    title: str
-    decimals: int
-    better: str
-    about: str
-    share: bool = True
-
-    @property
-    def arrow(self) -> str:
-        """A sign for what is better."""
-        return {"higher": "↑", "lower": "↓"}.get(self.better, "")
-
-
-METRICS = (
-    Metric(
-        "joint_coherence",
-        "Joint coherence",
-        3,
-        "higher",
-        "share of tuples whose modalities all show one label",
-    ),
-    Metric(
-        "pairwise_coherence", "Pairwise coherence", 3, "higher", "share of pairs of modalities that agree"
-    ),
-    Metric(
-        "frechet_distance",
-        "Frechet distance",
-        2,
-        "lower",
-        "distance to real features, mean of the modalities",
-        False,
-    ),
-    Metric(
-        "label_entropy",
-        "Label entropy",
-        3,
-        "higher",
-        "evenness of the labels shown, 1 when all are equally frequent",
-    ),
-    Metric(
-        "label_agreement", "Label agreement", 3, "higher", "share of modalities that show the label drawn"
-    ),
-    Metric("precision", "Precision", 3, "higher", "share of samples that lie among the real ones"),
-    Metric("recall", "Recall", 3, "higher", "share of real rows that lie among the samples"),
-    Metric(
-        "density", "Density", 3, "higher", "how many real neighbourhoods hold a sample, on average", False
-    ),
-    Metric("coverage", "Coverage", 3, "higher", "share of real neighbourhoods that hold a sample"),
-)
-TITLES = {
-    "real": "Real, held out",
-    "reconstruction": "Reconstruction",
-    "normal": "Normal prior",
-    "posterior": "Plain posterior",
-}
-HEADLINES = ("joint_coherence", "frechet_distance")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval, where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, written: Any) -> Estimate | None:
-        """The estimate in a results file: a number, {"value", "low", "high"}, or nothing."""
-        if isinstance(written, Mapping):
-            written = (written.get("value"), written.get("low"), written.get("high"))
-            return None if written[0] is None else cls(*written)
-        return None if written is None else cls(float(written))
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """A row of the leaderboard: a density, or what densities are set against."""
-
-    name: str
-    kind: str  # "data", "floor" or "density"
-    scores: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        """The row's name for readers."""
-        return TITLES.get(self.name, self.name)
-
-    def estimate(self, *keys: str) -> Estimate | None:
-        """The estimate under nested keys, None where there is none."""
-        found: Any = self.scores
-        for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return Estimate.of(found)
-
-    def by_size(self, key: str) -> dict[int, Estimate]:
-        """The estimates under a key, by number of observed modalities."""
-        found = {int(size): Estimate.of(written) for size, written in self.scores.get(key, {}).items()}
-        return {size: estimate for size, estimate in sorted(found.items()) if estimate}
+REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
+YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
 
 
 @dataclass(frozen=True)
 class Results:
-    """All rows in the order of the leaderboard, and what else is known."""
+    """All rows in the order of the leaderboard, and what else is known.
+
+    Args:
+        rows: of this project and of other sources; the densities by joint coherence, without labels by distance.
+        judges: results/metrics/judges.json.
+        autoencoder: results/metrics/autoencoder.json.
+        training: the lines of results/training.csv.
+        latent: results/metrics/latent.json, empty where that stage has not run.
+        augmentation: accuracy and gains by size and arm (`pipelines.metrics.augmentation.curve`), empty likewise.
+        pairs: tests between the densities of this project.
+        cautions: what a reader should know of other sources.
+    """
 
     rows: tuple[Row, ...]
     judges: dict[str, Any]
     autoencoder: dict[str, Any]
     training: list[dict[str, str]]
+    latent: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    pairs: tuple[Pair, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def densities(self) -> tuple[Row, ...]:
         """The fitted densities, best first."""
         return tuple(row for row in self.rows if row.kind == "density")
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels were known, and coherence by labels is."""
+        return any(row.estimate("joint_coherence") for row in self.densities)
 
     @property
     def posterior(self) -> Row:
@@ -150,38 +67,114 @@ class Results:
         """The row of that name."""
         return next(row for row in self.rows if row.name == name)
 
+    def beside(self, row: Row, name: str) -> Row:
+        """The row that stands under a name in another row's source, such as its floor; that of here if it has none."""
+        return next((r for r in self.rows if (r.source, r.own_name) == (row.source, name)), self.row(name))
 
-def read_results(params: Params, root: Path) -> Results:
-    """The results in results/: `real`, `reconstruction`, the densities by joint coherence, then the floor.
+
+def read_results(params: Params, root: Path, others: Mapping[str, str] | None = None) -> Results:
+    """The results of a project, and of other sources: `real`, `reconstruction`, the densities, then the floors.
+
+    Args:
+        params: the settings; `densities` are the rows.
+        root: the project's root.
+        others: by label, a folder, a revision of git or an experiment of DVC.
 
     Raises:
-        UserError: a file is missing; the sentence names the command that writes it.
+        UserError: a file is missing (the sentence names the command that writes it), or a source is not to be found.
     """
-    metrics = root / "results/metrics"
-    densities = [
-        Row(name, "density", _read(metrics / f"{name}.json", f"evaluate {name}")) for name in params.densities
-    ]
-    densities.sort(key=lambda row: (-_value(row), row.name))
-    rows = (
-        Row("real", "data", _read(metrics / "real.json", "reference")),
-        Row("reconstruction", "data", _read(metrics / "reconstruction.json", "reference")),
-        *densities,
-        Row("normal", "floor", _read(metrics / "normal.json", "reference")),
+    own = Folder(root)
+    metrics = "results/metrics"
+    sources = {label: find_source(label, named, root) for label, named in (others or {}).items()}
+    trees = {"": json.loads(params.model_dump_json())}
+    trees |= {label: settings(source) for label, source in sources.items()}
+    rows = _own_rows(own, params.densities)
+    for label, source in sources.items():
+        rows += _rows_of(label, source, trees[label]["densities"], real=rows[0])
+    return Results(
+        _in_order([*rows, *over_seeds(rows, trees)]),
+        _needed(own, f"{metrics}/judges.json", "judge"),
+        _needed(own, f"{metrics}/autoencoder.json", "reference"),
+        list(csv.DictReader(io.StringIO(_needed_text(own, "results/training.csv", "train")))),
+        content(own, f"{metrics}/latent.json") or {},
+        pairs=read_pairs(root, params.densities),
+        cautions=tuple(_cautions(rows, trees)),
     )
-    with open(root / "results/training.csv", encoding="utf-8", newline="") as file:
-        training = list(csv.DictReader(file))
-    judges = _read(metrics / "judges.json", "judge")
-    return Results(rows, judges, _read(metrics / "autoencoder.json", "reference"), training)
 
 
-def _read(path: Path, command: str) -> dict[str, Any]:
-    if not path.exists():
+def _own_rows(source: Source, densities: tuple[str, ...]) -> list[Row]:
+    """The rows of this project, all of which must be there."""
+    commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in densities}
+    rows = []
+    for name, command in commands.items():
+        scores = _needed(source, f"results/metrics/{name}.json", command)
+        rows.append(_row(source, "", name, scores))
+    return rows
+
+
+def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> list[Row]:
+    """The rows of another source, of what has been scored there; its real row only where it is not that of here."""
+    rows = []
+    for name in (*densities, *REFERENCE):
+        if scores := content(source, f"results/metrics/{name}.json"):
+            row = _row(source, label, str(name), scores)
+            rows += [row] if name != real.name or row.scores != real.scores else []
+    if not any(row.kind == "density" for row in rows):
         raise UserError(
-            f"{path}: there are no such results yet; run `postprior {command}` first, or `dvc repro`"
+            f"--with {label}: no results found in {source.place('results/metrics')}, expected those of "
+            f"{', '.join(map(str, densities))}; run `dvc repro` there, and for a revision commit results/"
         )
-    return read_json(path)
+    return rows
 
 
-def _value(row: Row) -> float:
-    estimate = row.estimate("joint_coherence")
-    return estimate.value if estimate else float("-inf")
+def _row(source: Source, label: str, name: str, scores: dict[str, Any]) -> Row:
+    """A row with what is known of its use and privacy."""
+    parts = {part: content(source, f"results/{part}/{name}.json") for part in ("utility", "privacy")}
+    scores = scores | {part: found for part, found in parts.items() if found}
+    return Row(f"{label}: {name}" if label else name, REFERENCE.get(name, "density"), scores, label)
+
+
+def _in_order(rows: list[Row]) -> tuple[Row, ...]:
+    """Data first, then densities and their means over seeds from best to worst, then floors."""
+    return (
+        *(row for row in rows if row.kind == "data"),
+        *ranked(row for row in rows if row.kind in ("density", "seeds")),
+        *(row for row in rows if row.kind == "floor"),
+    )
+
+
+def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Sources whose real rows have other scores than here: their judges, features or test rows are others."""
+    for row in rows:
+        if row.source and row.own_name == "real":
+            others = ", ".join(_differing(trees[""], trees[row.source])) or "other code or data"
+            yield (
+                f"Real rows score otherwise in {row.source} than here ({others}): its judges, features or test rows "
+                "are others, so small differences to its rows mean little."
+            )
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Dotted keys of the settings that scores hang on and that differ."""
+    flat = [dict(leaves({key: tree.get(key) for key in YARDSTICK})) for tree in (ours, theirs)]
+    return sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
+
+
+def _needed(source: Source, path: str, command: str) -> dict[str, Any]:
+    found = content(source, path)
+    if found is None:
+        raise _missing(source, path, command)
+    return found
+
+
+def _needed_text(source: Source, path: str, command: str) -> str:
+    found = source.text(path)
+    if found is None:
+        raise _missing(source, path, command)
+    return found
+
+
+def _missing(source: Source, path: str, command: str) -> UserError:
+    return UserError(
+        f"{source.place(path)}: there are no such results yet; run `postprior {command}` first, or `dvc repro`"
+    )

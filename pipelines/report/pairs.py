@@ -1,0 +1,116 @@
+"""Tests between samplers that were scored on the same half-samples of the reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.report.metrics import HEADLINES
+
+Scores = Mapping[str, NDArray[np.floating[Any]]]
+COLUMNS = ("metric", "first", "second", "difference", "low", "high", "p_value", "p_holm")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A difference between two samplers, first − second, with its interval.
+
+    Args:
+        metric: the score.
+        first: the name of a sampler.
+        second: the name of another.
+        difference: of their scores.
+        low: end of its 95 % interval.
+        high: the other end.
+        p_value: of no difference.
+        p_holm: the same, corrected for the number of tests.
+    """
+
+    metric: str
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+
+    @property
+    def apart(self) -> bool:
+        """Whether the two are told apart at 5 % over all tests."""
+        return self.p_holm < 0.05
+
+
+def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:
+    """The tests between densities whose half-samples lie in artefacts/evaluation; none where there are none."""
+    from pipelines.storage import load_artefact
+
+    found = {}
+    for name in names:
+        if (folder := root / "artefacts/evaluation" / name).exists():
+            artefact = load_artefact(folder, "evaluation")
+            found[name] = dict(zip(artefact.manifest["scores"], artefact.arrays["scores"], strict=True))
+    return tuple(wald_tests(found, HEADLINES))
+
+
+def wald_tests(scores: Mapping[str, Scores], metrics: Sequence[str]) -> list[Pair]:
+    """Tests of every pair under every metric, all of them corrected together.
+
+    z = d / s, where d is the difference in the full sample and s the standard deviation of the half-samples'
+    differences, which is the standard error of d (Shao & Wu 1989, https://doi.org/10.1214/aos/1176347263). Both
+    samplers meet the same half-samples of the reference, so what these have in common drops out of s.
+
+    Args:
+        scores: by sampler and metric, (1 + B,), the full sample first.
+        metrics: what is tested; a metric that a sampler lacks is left out.
+    """
+    found = [
+        _test(metric, first, second, scores[first][metric], scores[second][metric])
+        for metric in metrics
+        for first, second in combinations(scores, 2)
+        if metric in scores[first] and metric in scores[second]
+    ]
+    corrected = holm([pair.p_value for pair in found])
+    return [replace(pair, p_holm=p) for pair, p in zip(found, corrected, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p'₍ₖ₎ = max over j ≤ k of min((m − j + 1) p₍ⱼ₎, 1).
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
+    It bounds the chance of a single false find, whatever the tests have in common.
+    """
+    corrected, least = [0.0] * len(p_values), 0.0
+    for place, k in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min((len(p_values) - place) * p_values[k], 1.0))
+        corrected[k] = least
+    return corrected
+
+
+def lines(pairs: Sequence[Pair]) -> Iterator[tuple[Any, ...]]:
+    """The lines of paired.csv, under `COLUMNS`."""
+    for pair in pairs:
+        yield tuple(vars(pair).values())
+
+
+def _test(
+    metric: str,
+    first: str,
+    second: str,
+    ours: NDArray[np.floating[Any]],
+    theirs: NDArray[np.floating[Any]],
+) -> Pair:
+    from pipelines.metrics.intervals import estimate
+
+    difference = ours - theirs
+    interval, error = estimate(difference), float(difference[1:].std(ddof=1))
+    size = abs(interval["value"])
+    p_value = math.erfc(size / error / math.sqrt(2)) if error > 0 else float(size == 0)
+    return Pair(metric, first, second, interval["value"], interval["low"], interval["high"], p_value, p_value)

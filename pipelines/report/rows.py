@@ -1,0 +1,84 @@
+"""A row of the leaderboard: what the stages have written of one sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TITLES = {
+    "real": "Real, held out",
+    "reconstruction": "Reconstruction",
+    "normal": "Normal prior",
+    "posterior": "Plain posterior",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, written: Any) -> Estimate | None:
+        """The estimate in a results file: a number, {"value", "low", "high"}, or nothing."""
+        if isinstance(written, Mapping):
+            written = (written.get("value"), written.get("low"), written.get("high"))
+            return None if written[0] is None else cls(*written)
+        return None if written is None else cls(float(written))
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A row of the leaderboard: a density, or what densities are set against.
+
+    Args:
+        name: of the row; that of another source begins with its label, as in "mopoe: gmm".
+        kind: "data", "floor", "density", or "seeds" for the mean of a density over seeds.
+        scores: the content of results/metrics/<name>.json; that of the files in results/utility and results/privacy
+            stands under these keys.
+        source: the label of the source, "" for this project.
+    """
+
+    name: str
+    kind: str
+    scores: dict[str, Any]
+    source: str = ""
+
+    @property
+    def own_name(self) -> str:
+        """The name without the label of the source."""
+        return self.name.removeprefix(f"{self.source}: ") if self.source else self.name
+
+    @property
+    def title(self) -> str:
+        """The row's name for readers."""
+        return self.name.removesuffix(self.own_name) + TITLES.get(self.own_name, self.own_name)
+
+    def estimate(self, *keys: str) -> Estimate | None:
+        """The estimate under nested keys, None where there is none."""
+        found: Any = self.scores
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return Estimate.of(found)
+
+    def value(self, *keys: str) -> float:
+        """The value of the estimate under nested keys, infinity where there is none."""
+        found = self.estimate(*keys)
+        return found.value if found else float("inf")
+
+    def by_size(self, key: str) -> dict[int, Estimate]:
+        """The estimates under a key, by number of observed modalities."""
+        found = {int(size): Estimate.of(written) for size, written in self.scores.get(key, {}).items()}
+        return {size: estimate for size, estimate in sorted(found.items()) if estimate}
+
+
+def ranked(rows: Iterable[Row]) -> list[Row]:
+    """The rows from best to worst: by joint coherence, or by Frechet distance where labels are not known in all."""
+    rows = sorted(rows, key=lambda row: row.name)
+    if all(row.estimate("joint_coherence") for row in rows):
+        return sorted(rows, key=lambda row: -row.value("joint_coherence"))
+    return sorted(rows, key=lambda row: row.value("frechet_distance"))

@@ -1,0 +1,129 @@
+"""Where results lie: a project's folder, or a revision of git in which they are committed; neither is touched."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipelines.config import parse_yaml
+from pipelines.errors import UserError
+
+EXPERIMENTS = "refs/exps"  # where DVC keeps its experiments
+
+
+class Source(Protocol):
+    """Files of a project, by their paths from its root."""
+
+    def text(self, path: str) -> str | None:
+        """The content of a file, None where there is none."""
+
+    def place(self, path: str) -> str:
+        """The file's name for messages."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The project in a folder."""
+
+    root: Path
+
+    def text(self, path: str) -> str | None:
+        """The content of a file, None where there is none."""
+        file = self.root / path
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+
+    def place(self, path: str) -> str:
+        """The file's name for messages."""
+        return str(self.root / path)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The project as it was committed.
+
+    Args:
+        root: the project's root in a checkout.
+        commit: any name of the commit.
+    """
+
+    root: Path
+    commit: str
+
+    def text(self, path: str) -> str | None:
+        """The content of a file, None where there is none."""
+        return _git(self.root, "show", f"{self.commit}:./{path}")
+
+    def place(self, path: str) -> str:
+        """The file's name for messages."""
+        return f"{self.commit[:12]}:{path}"
+
+
+def find_source(label: str, named: str, root: Path) -> Source:
+    """The source that a user names: a folder, a revision of git, or an experiment of DVC.
+
+    Raises:
+        UserError: nothing has that name, or it holds no project.
+    """
+    folder = Path(named)
+    source = Folder(folder.resolve()) if folder.is_dir() else Revision(root, _commit(label, named, root))
+    if source.text("params.yaml") is None:
+        raise UserError(
+            f"--with {label}: no params.yaml found in '{named}', expected the root of a project; correct the source"
+        )
+    return source
+
+
+def settings(source: Source) -> dict[str, Any]:
+    """The settings of a source, as its params.yaml has them: another version may have had other keys."""
+    tree = parse_yaml(source.text("params.yaml") or "", source.place("params.yaml"))
+    names = tree.get("densities") if isinstance(tree, Mapping) else None
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{source.place('params.yaml')}: no densities found, expected a list of their names")
+    return dict(tree)
+
+
+def content(source: Source, path: str) -> dict[str, Any] | None:
+    """The object in a JSON file of a source, None where there is no such file."""
+    text = source.text(path)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{source.place(path)}: not a JSON file ({error}); make it again.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{source.place(path)}: expected a JSON object, found another value; make it again.")
+    return value
+
+
+def _commit(label: str, named: str, root: Path) -> str:
+    """The commit of a revision, or of the experiment with that name."""
+    if found := _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{named}^{{commit}}"):
+        return found.strip()
+    references = (
+        _git(root, "for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or ""
+    ).splitlines()
+    commits = {line.split()[0] for line in references if line.endswith(f"/{named}")}
+    if len(commits) > 1:
+        raise UserError(
+            f"--with {label}: found {len(commits)} experiments named '{named}', expected one; give its revision"
+        )
+    if not commits:
+        raise UserError(
+            f"--with {label}: found no folder, revision of git or experiment of DVC named '{named}'; correct it "
+            "(`git log` and `dvc exp list --all` name them)"
+        )
+    return commits.pop()
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says, None where it fails."""
+    try:
+        answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UserError("--with: git was not found, which reads results of revisions; install it") from None
+    return answer.stdout.decode() if answer.returncode == 0 else None
