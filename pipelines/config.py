@@ -63,8 +63,16 @@ class Data(BaseModel):
 
 
 class Judge(Section):
-    """Training of the classifiers that score."""
+    """Training of the classifiers that score, and the extractor of the features in which distances are measured."""
 
+    extractor: Annotated[
+        str,
+        Field(
+            pattern=r"^\w+$|^[\w.]+:\w+$",
+            description="auto, classifier, pca, random, inception, dinov2, or package.module:Name of your own",
+        ),
+    ]
+    weights: Annotated[str | None, Field(description="null, or the file of a pretrained extractor's weights")]
     epochs: Count
     features: Count
     batch_size: Count
