@@ -187,7 +187,7 @@ def aggregated_to_prior(codes: Codes, divergence: float, generator: torch.Genera
         "largest_shift": float(shift.abs().max()),
         "least_variance": float(variance.min()),
         "largest_variance": float(variance.max()),
-        "posterior_share": float((posterior.variance.mean(0) / covariance.diagonal()).median()),
+        "posterior_share": float((posterior.variance.mean(0) / covariance.diagonal()).quantile(0.5)),
         "moment_kl": moment_kl(mean, covariance, prior, generator),
         "marginal_kl": divergence - information,
         "mutual_information": information,

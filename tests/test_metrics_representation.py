@@ -1,0 +1,98 @@
+"""Scores of codes against labels: brute force, scikit-learn's on every half-sample, and what chance gives."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.representation import (
+    Labelled,
+    adjusted_rand_index,
+    best_assignment,
+    contingency,
+    normalised_mutual_information,
+    representation,
+)
+
+
+def blobs(rows: int, seed: int, distance: float, labels: int = 4) -> Labelled:
+    """Codes of unit noise about corners of a simplex that are so far apart."""
+    rng = np.random.default_rng(seed)
+    of_row = rng.integers(labels, size=rows)
+    return Labelled(
+        distance / 2**0.5 * np.eye(labels, 6)[of_row] + rng.normal(size=(rows, 6)), of_row * 10 + 3
+    )
+
+
+def weights_of(labelled: Labelled, resamples: int = 20) -> NDArray[np.float64]:
+    return half_samples(np.arange(len(labelled.labels)), resamples, np.random.default_rng(0), labelled.labels)
+
+
+def test_the_best_of_all_assignments() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([2, 5, 7, 11], 60)
+    clusters = np.where(
+        rng.random(60) < 0.5, np.searchsorted([2, 5, 7, 11], labels)[::-1], rng.integers(4, size=60)
+    )
+    best = max(np.mean(np.array(order)[clusters] == labels) for order in permutations([2, 5, 7, 11]))
+    found = best_assignment(clusters, labels)
+    assert sorted(found) == [2, 5, 7, 11]
+    assert np.mean(found[clusters] == labels) == best
+
+
+def test_agreement_of_partitions_is_that_of_each_half_sample() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(3, size=90)
+    clusters = np.where(rng.random(90) < 0.7, labels, rng.integers(5, size=90)) + 4
+    weights = half_samples(np.arange(90) // 2, 20, rng, labels)
+    tables = contingency(clusters, labels, weights)
+    assert tables.sum((1, 2)).tolist() == (weights > 0).sum(1).tolist()
+    for index, kept in enumerate(weights > 0):
+        pair = labels[kept], clusters[kept]
+        assert normalised_mutual_information(tables)[index] == pytest.approx(
+            normalized_mutual_info_score(*pair)
+        )
+        assert adjusted_rand_index(tables)[index] == pytest.approx(adjusted_rand_score(*pair))
+
+
+def test_one_cluster_of_one_label_agrees_with_itself() -> None:
+    table = np.array([[[7.0]]])
+    assert normalised_mutual_information(table).tolist() == adjusted_rand_index(table).tolist() == [1.0]
+
+
+def test_codes_that_hold_the_labels() -> None:
+    train, test = blobs(300, 0, 20.0), blobs(200, 1, 20.0)
+    found = representation(train, test, weights_of(test), seed=0)
+    assert set(found) == {"kmeans_accuracy", "nmi", "ari", "linear_probe", "knn"}
+    for score in found.values():
+        assert score == {"value": pytest.approx(1.0), "low": pytest.approx(1.0), "high": pytest.approx(1.0)}
+
+
+def test_codes_that_know_nothing_of_the_labels_score_as_chance_does() -> None:
+    train, test = blobs(400, 0, 0.0), blobs(400, 1, 0.0)
+    found = representation(train, test, weights_of(test, 100), seed=0)
+    for name in ("kmeans_accuracy", "linear_probe", "knn"):
+        assert abs(found[name]["value"] - 0.25) < 0.08  # 3.7 standard errors
+        assert found[name]["high"] - found[name]["low"] == pytest.approx(4 * 0.0217, rel=0.4)
+    assert found["ari"]["low"] < 0.01
+    assert found["nmi"]["value"] < 0.05
+
+
+def test_labels_are_learned_on_training_rows_alone() -> None:
+    """Test labels that another rule gives are not fitted to: the training rule is applied to them."""
+    train, test = blobs(300, 0, 20.0), blobs(200, 1, 20.0)
+    swapped = Labelled(test.codes, np.select([test.labels == 3, test.labels == 13], [13, 3], test.labels))
+    found = representation(train, swapped, weights_of(swapped), seed=0)
+    kept = float(np.mean(test.labels > 13))
+    for name in ("kmeans_accuracy", "linear_probe", "knn"):
+        assert found[name]["value"] == pytest.approx(kept)
+    assert found["ari"]["value"] == pytest.approx(1.0)  # which names the clusters have is nothing to it
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    train, test = blobs(300, 0, 2.0), blobs(200, 1, 2.0)
+    one, other = (representation(train, test, weights_of(test), seed=3) for _ in range(2))
+    assert one == other
