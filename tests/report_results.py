@@ -79,7 +79,11 @@ def scores(name: str, labels: bool = True) -> dict[str, Any]:
         "joint_frechet_distance": estimate(5.5 * distance, 0.05),
         "joint_kernel_distance": estimate(0.02 * distance, 0.1) | {"error": 0.001 * distance},
         "pairing_auc": share(pairing),
-        "incoherence": {"value": PAIRING - pairing, "low": PAIRING - pairing - 0.03, "high": 0.4},
+        "incoherence": {
+            "value": PAIRING - pairing,
+            "low": PAIRING - pairing - 0.03,
+            "high": PAIRING - pairing + 0.03,
+        },
         "canonical_correlation": share(canonical * 0.8),
         "canonical_preservation": estimate(canonical / (0.9 * 0.91**0.2), 0.03),
         "modalities": {

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.report.metrics import HEADLINES
+from pipelines.report.rows import Estimate
 
 Scores = Mapping[str, NDArray[np.floating[Any]]]
 COLUMNS = ("metric", "first", "second", "difference", "low", "high", "p_value", "p_holm")
@@ -46,6 +47,12 @@ class Pair:
     def apart(self) -> bool:
         """Whether the two are told apart at 5 % over all tests."""
         return self.p_holm < 0.05
+
+    def of(self, name: str) -> Estimate:
+        """The difference of one of the two to the other."""
+        if name == self.first:
+            return Estimate(self.difference, self.low, self.high)
+        return Estimate(-self.difference, -self.high, -self.low)
 
 
 def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:

@@ -1,0 +1,52 @@
+"""What the numbers say, in sentences: under one headline, the answers to three questions and what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from pipelines.report.findings.basis import basis
+from pipelines.report.findings.faithful import above_floor, faithful
+from pipelines.report.findings.leaks import leaks
+from pipelines.report.findings.useful import useful
+from pipelines.report.findings.words import Finding, percent
+from pipelines.report.results import Results
+
+QUESTIONS = {
+    "faithful": "Is it faithful?",
+    "useful": "Is it useful?",
+    "leaks": "Does it leak?",
+    "basis": "What it rests on",
+}
+ANSWERS: dict[str, Callable[[Results], Iterator[Finding]]] = {
+    "faithful": faithful,
+    "useful": useful,
+    "leaks": leaks,
+    "basis": basis,
+}
+
+
+def headline(results: Results) -> str:
+    """The one sentence on top."""
+    best, fitted = results.densities[0], len(results.densities)
+    coherence, distance = best.estimate("joint_coherence"), best.estimate("frechet_distance")
+    every = f"all {len(best.scores.get('modalities', {}))} modalities"
+    among = f" of {fitted} fitted densities" if fitted > 1 else ""
+    if not above_floor(best, "joint_coherence" if coherence else "frechet_distance"):
+        share = (
+            f", {percent(coherence.value)} of the samples show the same label in {every}" if coherence else ""
+        )
+        said = f"in the best, {best.title}{share}" if share else f"the best is {best.title}"
+        return f"No fitted density is told apart from the autoencoder's own prior: {said}."
+    if coherence:
+        told = f"in {percent(coherence.value)} of them, {every} show the same label"
+        return f"{best.title} draws the most coherent samples{among}: {told}."
+    told = f": their Frechet distance is {distance.value:.2f}" if distance else ""
+    return f"{best.title} draws the samples nearest to real rows{among}{told}."
+
+
+def findings(results: Results) -> Iterator[Finding]:
+    """What the comparison found, question by question, each computed from the results."""
+    for question, answer in ANSWERS.items():
+        for finding in answer(results):
+            yield replace(finding, question=question)

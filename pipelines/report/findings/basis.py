@@ -1,0 +1,54 @@
+"""What the answers rest on: judges, fits, the latent space, and how far the numbers carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipelines.report.findings.words import Finding, count, listed, percent
+from pipelines.report.results import Results
+from pipelines.report.rows import Estimate
+
+
+def basis(results: Results) -> Iterator[Finding]:
+    """Judges, fits, advice on the autoencoder, and cautions."""
+    if accuracy := Estimate.of(results.judges.get("accuracy")):
+        yield Finding(
+            "Judges",
+            f"The classifiers that read the labels are right on {percent(accuracy.value)} of held-out real data; "
+            "what they misread counts against every row.",
+        )
+    if judged := [row.title for row in results.densities if row.scores.get("labels_from") == "judges"]:
+        yield Finding("Labels", f"{listed(judged)}: the labels of the samples were given by the judges.")
+    yield from _fits(results)
+    for advice in results.latent.get("health", {}).get("advice", []):
+        yield Finding("Latent space", str(advice))
+    yield from _cautions(results)
+
+
+def _fits(results: Results) -> Iterator[Finding]:
+    """Overfitting, and the choice of `auto`."""
+    gaps = {row: gap for row in results.densities if (gap := row.estimate("overfitting"))}
+    if gaps:
+        row = max(gaps, key=lambda row: gaps[row].value)
+        has = "has the widest" if len(gaps) > 1 else "has a"
+        yield Finding(
+            "Overfitting",
+            f"{row.title} {has} gap between training and validation codes: {gaps[row].value:.2f} nats of "
+            "log-likelihood a row.",
+        )
+    for row in results.densities:
+        if why := row.scores.get("why"):
+            yield Finding("Choice", f"{row.title} compared its candidates on held-out codes: {why}.")
+
+
+def _cautions(results: Results) -> Iterator[Finding]:
+    """Cautions of the metrics, each once with the rows that it is about, and those of other sources."""
+    rows: dict[str, list[str]] = {}
+    for row in results.rows:
+        for caution in row.scores.get("cautions", []):
+            rows.setdefault(str(caution), []).append(row.title)
+    for caution, titles in rows.items():
+        of = listed(titles) if len(titles) < 4 else f"{count(len(titles))} rows"
+        yield Finding("Caution", caution if len(titles) == len(results.rows) else f"{of}: {caution}")
+    for caution in results.cautions:
+        yield Finding("Other sources", caution)

@@ -1,0 +1,254 @@
+"""Is it faithful? How the densities stand between the floor and real rows, and to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipelines.report.findings.words import (
+    Finding,
+    above,
+    against,
+    below,
+    chance,
+    count,
+    listed,
+    number_with,
+    percent,
+    percent_with,
+    points,
+    signed,
+)
+from pipelines.report.pairs import holm
+from pipelines.report.results import Results
+from pipelines.report.rows import Estimate, Row
+
+
+def faithful(results: Results) -> Iterator[Finding]:
+    """Coherence and distance of the best density, its rivals, and what it generates from parts."""
+    best = results.densities[0]
+    yield from _floor(results, best)
+    yield from _gap(results, best)
+    yield from _realism(results, best)
+    yield from _pairings(results, best)
+    yield from _diversity(results, best)
+    yield from _tables(best)
+    yield from _runner_up(results)
+    yield from _seeds(results)
+    yield from _conditional(results)
+    yield from _private(results)
+
+
+def above_floor(row: Row, metric: str) -> bool:
+    """Whether the paired difference to the floor is clear: a share above 0, a distance below."""
+    difference = row.estimate("difference_to_normal", metric)
+    clear = above if metric == "joint_coherence" else below
+    return difference is not None and clear(difference)
+
+
+def _floor(results: Results, best: Row) -> Iterator[Finding]:
+    floor = results.beside(best, "normal").estimate("joint_coherence")
+    difference = best.estimate("difference_to_normal", "joint_coherence")
+    if floor and difference:
+        verdict = (
+            "which lies above 0" if above_floor(best, "joint_coherence") else "which does not lie above 0"
+        )
+        yield Finding(
+            "Floor",
+            f"Draws from the autoencoder's own prior, the row Normal prior, agree in {percent(floor.value)}. The "
+            f"paired difference of {best.title} to them is {_spelt(difference)}, {verdict}.",
+        )
+
+
+def _gap(results: Results, best: Row) -> Iterator[Finding]:
+    """The share of the way from the floor to reconstructions."""
+    ceiling = results.beside(best, "reconstruction").estimate("joint_coherence")
+    closed = best.estimate("gap_closed", "joint_coherence" if ceiling else "frechet_distance")
+    noise = "lies inside the noise, so no share of it is given"
+    if ceiling:
+        reached = f"Held-out rows, encoded and decoded again, agree in {percent(ceiling.value)}"
+        share = (
+            f": {best.title} closes {percent(closed.value, 0)} of the gap from the floor to them"
+            if closed
+            else ""
+        )
+        yield Finding("Gap closed", f"{reached}{share or f'; the gap from the floor to them {noise}'}.")
+    elif "gap_closed" in best.scores:
+        gap = "the gap from the floor to held-out rows, encoded and decoded again,"
+        share = f"{best.title} closes {percent(closed.value, 0)} of {gap}" if closed else f"{gap} {noise}"
+        yield Finding("Gap closed", f"By Frechet distance, {share.removesuffix(',')}.")
+
+
+def _realism(results: Results, best: Row) -> Iterator[Finding]:
+    rows = (best, results.beside(best, "reconstruction"), results.beside(best, "normal"))
+    distance, decoded, floor = (row.estimate("frechet_distance") for row in rows)
+    if not distance or not decoded or not floor or decoded.value <= 0:
+        return
+    yield Finding(
+        "Realism",
+        f"Its Frechet distance to real data is {distance.value:.2f}, {distance.value / decoded.value:.2f} times that "
+        f"of the reconstructions ({decoded.value:.2f}); the floor stands at {floor.value:.2f}.",
+    )
+    nearest = min(results.densities, key=lambda row: row.value("frechet_distance"))
+    if nearest is not best:
+        yield Finding(
+            "Nearest to real",
+            f"The lowest Frechet distance of a density is that of {nearest.title}, "
+            f"{nearest.value('frechet_distance'):.2f}.",
+        )
+
+
+def _pairings(results: Results, best: Row) -> Iterator[Finding]:
+    """Whether modalities belong together, told without labels."""
+    real, auc = (row.estimate("pairing_auc") for row in (results.beside(best, "real"), best))
+    told = []
+    if real and auc:
+        text = (
+            f"A classifier tells true from shuffled pairings of real modalities with an AUC of {real.value:.3f}, of "
+            f"those of {best.title} with {auc.value:.3f}"
+        )
+        if lacking := best.estimate("incoherence"):
+            clear = "" if above(lacking) else ", not clearly above 0"
+            text += f": an incoherence of {number_with(lacking, 3)}{clear}"
+        told.append(f"{text}.")
+    if kept := best.estimate("canonical_preservation"):
+        told.append(f"Canonical correlations between modalities are kept at {percent_with(kept)}.")
+    if told:
+        yield Finding("Pairings", " ".join(told))
+
+
+def _diversity(results: Results, best: Row) -> Iterator[Finding]:
+    real = results.beside(best, "real")
+    keys = ("label_entropy", "recall", "coverage", "beta_recall")
+    pairs = [(key, best.estimate(key), real.estimate(key)) for key in keys]
+    known = [
+        (key.replace("beta_", "β-").replace("_", " "), ours, theirs)
+        for key, ours, theirs in pairs
+        if ours and theirs
+    ]
+    if known:
+        told = ", ".join(f"{name} {ours.value:.3f} (real {theirs.value:.3f})" for name, ours, theirs in known)
+        rewarded = "Coherence" if best.estimate("joint_coherence") else "Precision"
+        yield Finding("Diversity", f"{rewarded} alone would also reward a collapse; {best.title} has {told}.")
+
+
+def _tables(best: Row) -> Iterator[Finding]:
+    """How well the columns of tables are met."""
+    for name, scores in best.scores.get("modalities", {}).items():
+        marginal, pairs = (
+            Estimate.of(scores.get(f"{what}_similarity")) for what in ("marginal", "correlation")
+        )
+        if not marginal:
+            continue
+        text = f"In {name}, the distributions of single columns are met at {percent_with(marginal)}"
+        if pairs:
+            text += f", the correlations of pairs at {percent_with(pairs)}"
+        if columns := scores.get("columns"):
+            corrected = holm([column["p_value"] for column in columns.values()])
+            apart = [column for column, p in zip(columns, corrected, strict=True) if p < 0.05]
+            which = f"{listed(apart)} {'is' if len(apart) == 1 else 'are'}" if apart else "none is"
+            text += f"; of its {len(columns)} columns, {which} told apart from real ones at 5\u202f% over all tests"
+        yield Finding("Tables", f"{text}.")
+
+
+def _runner_up(results: Results) -> Iterator[Finding]:
+    if len(results.densities) < 2:
+        return
+    first, second = results.densities[:2]
+    metric = "joint_coherence" if results.labelled else "frechet_distance"
+    ours, theirs = first.estimate(metric), second.estimate(metric)
+    if not ours or not theirs:
+        return
+    follows = percent(theirs.value) if results.labelled else f"a Frechet distance of {theirs.value:.2f}"
+    yield Finding(
+        "Runner-up", f"{second.title} follows with {follows}{_apart(results, metric, first, second)}."
+    )
+
+
+def _apart(results: Results, metric: str, first: Row, second: Row) -> str:
+    """Whether two densities are told apart: by the paired test, without one by their intervals."""
+    for pair in results.pairs:
+        if pair.metric == metric and {pair.first, pair.second} == {first.name, second.name}:
+            difference = pair.of(first.name)
+            told = points(difference) if metric == "joint_coherence" else number_with(difference, 2)
+            verdict = "they are" if pair.apart else "they are not"
+            return f"; {verdict} told apart (paired difference {told}, {chance(pair.p_holm)} over all pairs)"
+    ours, theirs = first.estimate(metric), second.estimate(metric)
+    if not ours or not theirs or ours.low is None or theirs.low is None:
+        return ""
+    return f"; their intervals {'overlap' if _overlap(ours, theirs) else 'do not overlap'}"
+
+
+def _overlap(ours: Estimate, theirs: Estimate) -> bool:
+    return not above(ours, theirs.high or theirs.value) and not above(theirs, ours.high or ours.value)
+
+
+def _seeds(results: Results) -> Iterator[Finding]:
+    """Means over seeds, whose intervals hold the luck of training too."""
+    for row in results.rows:
+        if row.kind != "seeds":
+            continue
+        coherence, distance = row.estimate("joint_coherence"), row.estimate("frechet_distance")
+        told = [f"a joint coherence of {percent_with(coherence)}"] if coherence else []
+        told += [f"a Frechet distance of {number_with(distance, 2)}"] if distance else []
+        if told:
+            yield Finding(
+                "Seeds",
+                f"{row.title}: {listed(told)}, with 95\u202f% t-intervals over seeds, which hold the luck of "
+                "training too.",
+            )
+
+
+def _conditional(results: Results) -> Iterator[Finding]:
+    """What the density that translates best adds to the autoencoder's posterior."""
+    found = {row: row.by_size("conditional_coherence") for row in results.densities}
+    found = {row: sizes for row, sizes in found.items() if sizes and row.by_size("conditional_gain")}
+    if not found:
+        return
+    row = max(found, key=lambda row: sum(estimate.value for estimate in found[row].values()))
+    gains = row.by_size("conditional_gain")
+    fewest, most = min(gains), max(gains)
+    text = (
+        f"Given {_others(fewest)}, what is generated through {row.title} shows the row's label in "
+        f"{percent(found[row][fewest].value)}, {against(gains[fewest])} the plain posterior"
+    )
+    if most > fewest:
+        text += f"; given {count(most)}, in {percent(found[row][most].value)}, {against(gains[most])} it"
+    text += "."
+    if share := row.estimate("effective_sample_share"):
+        draws = row.scores["posterior_draws"]
+        text += (
+            f" The density chooses among {draws} posterior draws, of which {draws * share.value:.1f} count on average "
+            f"(an effective sample share of {percent(share.value, 0)})."
+        )
+    yield Finding("Conditional", text)
+
+
+def _private(results: Results) -> Iterator[Finding]:
+    """What private codes drawn given the others add to private codes from the prior."""
+    found = {row: gains for row in results.densities if (gains := row.by_size("private_gain"))}
+    if not found:
+        return
+    row = max(found, key=lambda row: sum(estimate.value for estimate in found[row].values()))
+    gains = found[row]
+    told = f"{points(gains[min(gains)])} given {_others(min(gains))}"
+    if max(gains) > min(gains):
+        told += f", and by {points(gains[max(gains)])} given {count(max(gains))}"
+    verdict = "" if any(above(gain) for gain in gains.values()) else "; none of these is clearly above 0"
+    yield Finding(
+        "Private codes",
+        f"Drawing private codes of missing modalities from {row.title} given the other codes, instead of from the "
+        f"prior, changes the share that shows the row's label by {told}{verdict}.",
+    )
+
+
+def _others(number: int) -> str:
+    return f"{count(number)} other modalit{'y' if number == 1 else 'ies'}"
+
+
+def _spelt(difference: Estimate) -> str:
+    """A difference of shares in percentage points, its interval in words."""
+    text = points(Estimate(difference.value))
+    if difference.low is None or difference.high is None:
+        return text
+    low, high = signed(100 * difference.low, 1), signed(100 * difference.high, 1)
+    return f"{text} with a 95 % interval from {low} to {high}"

@@ -1,0 +1,91 @@
+"""A finding, and the words and numbers of its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.report.rows import Estimate
+
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence or two under a word that says what they are about; `question` is what they help to answer."""
+
+    about: str
+    text: str
+    question: str = ""
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """A share as a percentage."""
+    return f"{signed(100 * share, decimals)}\u202f%"  # a narrow space that does not break
+
+
+def percent_with(estimate: Estimate) -> str:
+    """A share as a percentage, with its interval where there is one."""
+    if estimate.low is None or estimate.high is None:
+        return percent(estimate.value)
+    return f"{percent(estimate.value)} ({signed(100 * estimate.low, 1)} to {signed(100 * estimate.high, 1)})"
+
+
+def number_with(estimate: Estimate, decimals: int) -> str:
+    """A number with its interval where there is one."""
+    if estimate.low is None or estimate.high is None:
+        return signed(estimate.value, decimals)
+    return (
+        f"{signed(estimate.value, decimals)} "
+        f"({signed(estimate.low, decimals)} to {signed(estimate.high, decimals)})"
+    )
+
+
+def points(gain: Estimate) -> str:
+    """A difference of shares in percentage points, with its interval where there is one."""
+    text = f"{signed(100 * gain.value, 1)} percentage points"
+    if gain.low is not None and gain.high is not None:
+        text += f" ({signed(100 * gain.low, 1)} to {signed(100 * gain.high, 1)})"
+    return text
+
+
+def signed(value: float, decimals: int) -> str:
+    """A number with a true minus sign, and no negative zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+
+def above(estimate: Estimate, bound: float = 0.0) -> bool:
+    """Whether the whole interval lies above a bound."""
+    return estimate.low is not None and estimate.low > bound
+
+
+def below(estimate: Estimate, bound: float = 0.0) -> bool:
+    """Whether the whole interval lies below a bound."""
+    return estimate.high is not None and estimate.high < bound
+
+
+def against(gain: Estimate) -> str:
+    """A paired difference, and whether its interval leaves 0 out, before the name of what it is set against."""
+    if above(gain):
+        return f"{points(gain)} above"
+    return f"{points(gain)} below" if below(gain) else f"not clearly apart, by {points(gain)}, from"
+
+
+def chance(p: float) -> str:
+    """A p-value."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def count(number: int) -> str:
+    """A number in words, up to nine."""
+    return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else str(number)
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number of things in words."""
+    return f"{count(number) if number else 'no'} {one if number == 1 else many}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas and an `and`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

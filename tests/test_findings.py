@@ -1,0 +1,253 @@
+"""The sentences on top of the report, in every case that they distinguish."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_results as made_up
+from report_project import make_project
+
+from pipelines.config import load_params
+from pipelines.metrics.memorisation import NEAR
+from pipelines.report.findings import QUESTIONS, findings, headline
+from pipelines.report.findings.leaks import COPIES
+from pipelines.report.findings.words import counted, listed, number_with, percent, points
+from pipelines.report.results import Results, read_results
+from pipelines.report.rows import Estimate, Row
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("findings"))
+
+
+@pytest.fixture(scope="module")
+def results(project: Path) -> Results:
+    return read_results(load_params(project / "params.yaml"), project)
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    root = make_project(tmp_path_factory.mktemp("unlabelled"), labels=False)
+    return read_results(load_params(root / "params.yaml"), root)
+
+
+def changed(results: Results, name: str, **scores: Any) -> Results:
+    """The results with other scores in one row."""
+    rows = [replace(row, scores=row.scores | scores) if row.name == name else row for row in results.rows]
+    return replace(results, rows=tuple(rows))
+
+
+def only(results: Results, *names: str) -> Results:
+    """The results of some densities alone."""
+    return replace(
+        results, rows=tuple(row for row in results.rows if row.kind != "density" or row.name in names)
+    )
+
+
+def told(results: Results, question: str = "") -> str:
+    """All sentences, or those that answer one question, with plain spaces."""
+    found = [finding.text for finding in findings(results) if question in ("", finding.question)]
+    return " ".join(found).replace("\u202f", " ")
+
+
+def test_every_question_is_answered_in_whole_sentences(results: Results, unlabelled: Results) -> None:
+    for some in (results, unlabelled, only(results, "gmm"), only(unlabelled, "vamp")):
+        found = list(findings(some))
+        assert list(dict.fromkeys(finding.question for finding in found)) == list(QUESTIONS)
+        for text in (headline(some), *(finding.text for finding in found)):
+            assert re.fullmatch(r"[^\s].*[^\s.]\.", text), text
+            assert not re.search(r"  | ,|\.\.|\bnan\b|\binf\b|None\b(?! of)|\{", text), text
+
+
+def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
+    assert [row.name for row in unlabelled.densities] == ["gmm", "vamp", "flow"]
+    assert headline(unlabelled) == (
+        "gmm draws the samples nearest to real rows of 3 fitted densities: their Frechet distance is 8.60."
+    )
+    text = told(unlabelled)
+    assert "By Frechet distance, gmm closes 100 % of the gap from the floor to held-out rows" in text
+    assert (
+        "vamp follows with a Frechet distance of 9.40; they are told apart (paired difference −0.80" in text
+    )
+    assert "Precision alone would also reward a collapse" in text
+    assert "Without labels no classifier can be taught, so nothing here says whether samples teach." in text
+    assert "label" not in told(unlabelled, "faithful")
+    worse = {"frechet_distance": {"value": -1.0, "low": -3.0, "high": 0.5}}
+    inside = changed(unlabelled, "gmm", difference_to_normal=worse, gap_closed={"frechet_distance": None})
+    assert headline(inside) == (
+        "No fitted density is told apart from the autoencoder's own prior: the best is gmm."
+    )
+    assert "encoded and decoded again, lies inside the noise, so no share of it is given." in told(inside)
+
+
+def test_paired_tests_decide_who_is_ahead(results: Results) -> None:
+    assert "they are told apart (paired difference 2.0 percentage points (0.8 to 3.7), p = 0.010" in told(
+        results
+    )
+    unclear = tuple(replace(pair, p_holm=0.4) for pair in results.pairs)
+    assert "they are not told apart (paired difference 2.0" in told(replace(results, pairs=unclear))
+    without = replace(results, pairs=())
+    assert "gmm follows with 80.0 %; their intervals overlap." in told(without)
+    worse = {"value": 0.5, "low": 0.48, "high": 0.52}
+    assert "their intervals do not overlap." in told(changed(without, "gmm", joint_coherence=worse))
+    assert "follows with 80.0 %. " in told(changed(without, "gmm", joint_coherence=0.8))
+
+
+def test_pairings_tell_of_coherence_without_labels(results: Results) -> None:
+    lacking = {"value": 0.2, "low": 0.1, "high": 0.3}
+    text = told(changed(results, "vamp", pairing_auc=made_up.share(0.73), incoherence=lacking))
+    assert "of those of vamp with 0.730: an incoherence of 0.200 (0.100 to 0.300). Canonical" in text
+    assert "(−0.027 to 0.033), not clearly above 0." in told(results)
+    assert "pairings" not in told(changed(results, "vamp", pairing_auc=None))
+
+
+def test_tables_are_told_column_by_column(results: Results) -> None:
+    modalities = results.row("vamp").scores["modalities"]
+    table = made_up.table()
+    text = told(changed(results, "vamp", modalities=modalities | {"visit": table}))
+    assert (
+        "In visit, the distributions of single columns are met at 94.0 % (92.0 to 96.0), the correlations of pairs at "
+        "91.0 % (89.0 to 93.0); of its 2 columns, sex is told apart from real ones at 5 % over all tests."
+        in text
+    )
+    table["columns"]["sex"]["p_value"] = 0.03  # twice that is more than 5 %: two columns were tested
+    text = told(changed(results, "vamp", modalities=modalities | {"visit": table}))
+    assert "of its 2 columns, none is told apart" in text
+    table["columns"] = {name: {"p_value": 0.0} for name in ("age", "sex")}
+    assert "age and sex are told apart" in told(changed(results, "vamp", modalities={"visit": table}))
+
+
+def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
+    text = told(results, "useful")
+    assert (
+        "Training on samples of gmm alone reaches 93.1 % (91.6 to 94.6) on held-out real rows, which is 98.0 % "
+        "(97.0 to 99.0) of the 95.0 % after training on real rows. Of the accuracy after real rows, others reach: "
+        "vamp 94.7 %, flow 77.9 %." in text
+    )
+    assert "is right on 94.1 % (92.6 to 95.6) of the samples of gmm." in text
+    assert "others reach" not in told(only(results, "gmm"), "useful")
+
+
+def test_what_was_not_run_is_said(results: Results) -> None:
+    rows = [
+        replace(row, scores={key: v for key, v in row.scores.items() if key not in ("utility", "privacy")})
+        for row in results.rows
+    ]
+    bare = replace(results, rows=tuple(rows), augmentation={})
+    assert (
+        told(bare, "useful") == "The stage utility has not run, so nothing here says whether samples teach."
+    )
+    assert told(bare, "leaks").startswith(
+        "The stage privacy has not run, so nothing here says whether samples leak."
+    )
+
+
+def test_leaks_are_named(results: Results) -> None:
+    text = told(results, "leaks")
+    for sentence in (
+        "No test of privacy flags gmm or flow.",
+        "vamp is flagged by near copies and membership auc: do not share its samples.",
+        "There are no near copies of training rows among the samples of gmm and flow.",
+        "6.0 % (3.6 to 8.4) of the samples of vamp are near copies of training rows; the records nearest to them: "
+        "train-0, train-31 and train-62, and others that results/privacy lists.",
+        "flow, clearly better than a coin for vamp alone (0.5).",
+        "vamp: the artefact holds codes of training rows.",
+        "None of these tests is differential privacy",
+        "more are among the draws of vamp (6.0 %).",
+    ):
+        assert sentence in text
+    clean = told(only(results, "gmm"), "leaks")
+    assert "with an AUC of 0.512 (0.499 to 0.525) of gmm, not clearly better than a coin (0.5)." in clean
+    assert "flagged" not in clean
+    assert "none clearly better than a coin" in told(only(results, "gmm", "flow"), "leaks")
+    assert "of vamp, clearly better than a coin (0.5)." in told(only(results, "vamp"), "leaks")
+
+
+def test_cautions_are_told_once(results: Results) -> None:
+    few, fewer = "1000 rows are few for 320 features.", "the features hardly vary."
+    some = changed(changed(results, "gmm", cautions=[few, fewer]), "flow", cautions=[few])
+    text = told(some, "basis")
+    assert f"gmm and flow: {few}" in text
+    assert f"gmm: {fewer}" in text
+    rows = tuple(replace(row, scores=row.scores | {"cautions": [few]}) for row in results.rows)
+    assert told(replace(results, rows=rows), "basis").count(few) == 1
+    others = replace(results, cautions=("Real rows score otherwise in mopoe.",))
+    assert "Real rows score otherwise in mopoe." in told(others, "basis")
+
+
+def test_advice_on_the_latent_space_and_choices_are_told(results: Results) -> None:
+    assert "4 of 32 latent dimensions carry nothing" in told(results, "basis")
+    text = told(changed(results, "flow", why="gmm stands alone"))
+    assert "flow compared its candidates on held-out codes: gmm stands alone." in text
+
+
+def test_words() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert points(Estimate(0.01)) == "1.0 percentage points"
+    assert percent(-0.0001) == "0.0\u202f%"
+    assert number_with(Estimate(-1.5, -2.0, 1.0), 1) == "−1.5 (−2.0 to 1.0)"
+    assert [counted(n, "copy", "copies") for n in (0, 1, 2, 10)] == [
+        "no copies",
+        "one copy",
+        "two copies",
+        "10 copies",
+    ]
+
+
+def test_a_difference_inside_the_noise_is_told(results: Results) -> None:
+    noise = {"joint_coherence": {"value": 0.01, "low": -0.02, "high": 0.04}}
+    unclear = changed(results, "vamp", difference_to_normal=noise)
+    assert "which does not lie above 0" in told(unclear)
+    assert headline(unclear).startswith(
+        "No fitted density is told apart from the autoencoder's own prior: in the best"
+    )
+
+
+def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:
+    text = told(changed(results, "vamp", gap_closed={"joint_coherence": None}))
+    assert "the gap from the floor to them lies inside the noise" in text
+    assert "closes" not in text
+
+
+def test_no_gain_over_the_posterior_is_told(results: Results) -> None:
+    noise = {"value": -0.004, "low": -0.02, "high": 0.01}
+    worse = {"value": -0.1, "low": -0.12, "high": -0.08}
+    text = told(changed(results, "gmm", conditional_gain={"1": noise, "2": worse}))
+    assert "not clearly apart, by −0.4 percentage points (−2.0 to 1.0), from the plain posterior;" in text
+    assert "−10.0 percentage points (−12.0 to −8.0) below it." in text
+    plain = [row if row.kind != "density" else Row(row.name, row.kind, {}) for row in results.rows]
+    assert "posterior" not in told(replace(results, rows=tuple(plain)))
+
+
+def test_what_conditioned_private_codes_add_is_told(results: Results) -> None:
+    gain, noise = {"value": 0.3, "low": 0.2, "high": 0.4}, {"value": 0.01, "low": -0.02, "high": 0.04}
+    text = told(changed(results, "flow", private_gain={"1": gain, "2": gain, "3": noise}))
+    assert "from flow given the other codes, instead of from the prior, changes the share" in text
+    assert "by 30.0 percentage points (20.0 to 40.0) given one other modality, and by 1.0" in text
+    assert "none of these" not in text
+    assert "none of these is clearly above 0" in told(changed(results, "flow", private_gain={"1": noise}))
+    assert "rivate codes" not in told(results)
+
+
+def test_near_copies_are_those_of_the_check() -> None:
+    assert COPIES == NEAR
+
+
+def test_labels_given_by_judges_are_told(results: Results) -> None:
+    assert "flow: the labels of the samples were given by the judges." in told(
+        changed(results, "flow", labels_from="judges")
+    )
+
+
+def test_one_density_has_no_rivals(results: Results) -> None:
+    alone = replace(
+        results, rows=tuple(row for row in results.rows if row.kind != "density" or row.name == "gmm")
+    )
+    assert headline(alone).startswith("gmm draws the most coherent samples: in 80.0")
+    assert "follows" not in told(alone)
