@@ -15,7 +15,13 @@ from pipelines.metrics.readings import Readings
 
 Scores = dict[str, NDArray[np.float64]]  # name → (1 + B,): the full sample, then its half-samples
 HEADLINES = ("joint_coherence", "frechet_distance")
-BOUNDS = {"frechet_distance": (0.0, np.inf), "density": (0.0, np.inf)}  # every other score is a share
+BOUNDS = {  # every other score is a share
+    "frechet_distance": (0.0, np.inf),
+    "density": (0.0, np.inf),
+    "incoherence": (-1.0, 1.0),
+    "canonical_correlation": (-1.0, 1.0),
+    "canonical_preservation": (-np.inf, np.inf),
+}
 
 
 @dataclass(frozen=True)
