@@ -10,6 +10,7 @@ from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Reference, row, score
 
 NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120
+SHARES = ("precision", "recall", "density", "coverage", "alpha_precision", "beta_recall", "authenticity")
 CENTRES = np.random.default_rng(7).normal(size=(CLASSES, WIDTH)) * 3
 
 
@@ -45,13 +46,19 @@ def scored(weights, reference):
 
 def test_a_row_holds_every_score_with_its_interval(scored):
     written = row(scored["density"], scored["normal"], scored["reconstruction"])
-    names = {"joint_coherence", "pairwise_coherence", "label_entropy", "label_agreement", "frechet_distance"}
-    names |= {"precision", "recall", "density", "coverage"}
+    own = {"label_entropy", "label_agreement", "frechet_distance", "kernel_distance", "mmd", *SHARES}
+    names = own | {"joint_coherence", "pairwise_coherence", "joint_frechet_distance", "joint_kernel_distance"}
     assert names | {"modalities", "gap_closed", "difference_to_normal"} == set(written)
     for name in names:
         assert written[name]["low"] <= written[name]["value"] <= written[name]["high"]
     assert set(written["modalities"]) == set(NAMES)
-    assert set(written["modalities"]["m0"]) == {"frechet_distance", "label_entropy", "label_agreement"}
+    assert set(written["modalities"]["m0"]) == own
+    for of in (
+        written["kernel_distance"],
+        written["joint_kernel_distance"],
+        written["modalities"]["m0"]["kernel_distance"],
+    ):
+        assert 0 < of["error"] < of["high"] - of["low"]
     json.dumps(written, allow_nan=False)
 
 
@@ -87,8 +94,29 @@ def test_collapse_shows_beside_its_coherence(weights, reference):
 def test_the_reference_against_itself_is_perfect(weights, reference):
     scores = score(readings(0), weights[0], reference)
     assert scores["frechet_distance"] == pytest.approx(np.zeros(61), abs=1e-6)
+    assert scores["joint_frechet_distance"] == pytest.approx(np.zeros(61), abs=1e-6)
     for name in ("precision", "recall", "coverage", "joint_coherence", "label_agreement"):
         assert scores[name] == pytest.approx(1), name
+    assert scores["authenticity"] == pytest.approx(0)
+    assert (scores["kernel_distance"] < 0).all()  # unbiased, of sets that share their rows
+
+
+def test_distances_are_means_of_modalities_and_shares_are_of_whole_tuples(scored, reference, weights):
+    scores = scored["density"]
+    for name in ("frechet_distance", "kernel_distance"):
+        assert scores[name] == pytest.approx(np.mean([scores[f"{name}/{m}"] for m in NAMES], axis=0))
+    whole = reference.joint.fidelity(readings(3, 0.7).joined, weights[1])
+    for name in (*SHARES, "mmd"):
+        assert (scores[name] == whole[name]).all()
+
+
+def test_few_rows_for_the_features_are_told_space_by_space(reference):
+    assert reference.cautions(ROWS) == []
+    (half,) = reference.cautions(25)
+    assert half.startswith("whole tuples: 25 rows against 15 features. Covariances of half of them")
+    cautions = reference.cautions(5)
+    assert [sentence.split(":")[0] for sentence in cautions] == [*NAMES, "whole tuples"]
+    assert cautions[0].startswith("m0: 5 rows against 5 features. Covariances of the rows are singular")
 
 
 def test_votes_and_selection():

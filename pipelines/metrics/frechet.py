@@ -2,65 +2,73 @@
 
     d² = ‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½)
 
-It needs more rows than features, and falls as rows are added (its bias goes as 1/N): compare only values of equal N.
+With any roots RᵀR = Σ the last trace is the sum of the singular values of R₁ R₂ᵀ. A root of no more rows than features
+is these rows themselves, so that wide features cost no more than rows do. The distance falls as rows are added (its
+bias goes as 1/N), most where there are few rows a feature: compare only values of equal N.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpstrf
+from threadpoolctl import threadpool_limits
 
-from pipelines.metrics.intervals import Floats, weighted_mean
-
-FLOATS = 2**23  # numbers of the products x_i x_j held at once
-JITTER = 1e-12  # of the mean variance, added to the diagonal: a constant feature has a root too
+from pipelines.metrics.intervals import Floats
 
 
 @dataclass(frozen=True)
-class Gaussians:
-    """One Gaussian a half-sample: means (B, d) and covariances (B, d, d)."""
+class Gaussian:
+    """A mean (D,) and a root (R, D) of the covariance, RᵀR = Σ."""
 
     mean: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    root: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, features: Floats, weights: Floats) -> "Gaussians":
-        """Weighted means and unbiased covariances of features (N, d) under weights (B, N).
+    def fit(cls, features: Floats, weights: Floats) -> "Gaussian":
+        """Weighted mean and unbiased covariance of features (N, D) under weights (N,).
 
-        Raises ValueError where the full sample has no more rows than features: its covariance would be singular.
+        Raises ValueError where a single row has weight: one row has no covariance.
         """
-        rows, width = features.shape
-        if rows <= width:
-            need = f"a Frechet distance in {width} dimensions needs more than {width} rows"
-            raise ValueError(f"{need}, found {rows}")
-        origin = features.mean(0, dtype=np.float64)
-        x, total = features - origin, weights.sum(1)
-        step = max(1, FLOATS // (rows * width))
-        columns = (x[:, start : start + step, None] * x[:, None, :] for start in range(0, width, step))
-        second = np.concatenate([weighted_mean(products, weights) for products in columns], axis=1)
-        mean = weighted_mean(x, weights)
-        effective = total**2 / (weights**2).sum(1)  # as many rows of equal weight would tell as much
-        covariance = second - mean[:, :, None] * mean[:, None, :]
-        return cls(mean + origin, covariance * (effective / (effective - 1))[:, None, None])
-
-    @cached_property
-    def root(self) -> NDArray[np.float64]:
-        """R (B, d, d) with R Rᵀ = Σ, triangular; computed once for all that is compared with these Gaussians."""
-        width = self.mean.shape[1]
-        jitter = JITTER * self.trace / width + np.finfo(np.float64).tiny
-        covariance = self.covariance + jitter[:, None, None] * np.eye(width)
-        return torch.linalg.cholesky(torch.from_numpy(covariance)).numpy()
-
-    @property
-    def trace(self) -> NDArray[np.float64]:
-        """Tr Σ (B,)."""
-        return np.trace(self.covariance, axis1=1, axis2=2)
+        kept = weights > 0
+        if (rows := int(kept.sum())) < 2:
+            raise ValueError(f"a Frechet distance needs at least two rows in every half-sample, found {rows}")
+        share = weights[kept] / weights.sum()
+        x = features[kept].astype(np.float64)
+        mean = share @ x
+        x = (x - mean) * np.sqrt(share / (1 - share @ share))[:, None]  # n equal weights: 1/√(n − 1)
+        return cls(mean, x if rows <= x.shape[1] else root(x.T @ x))
 
 
-def frechet_distance(real: Gaussians, fake: Gaussians) -> NDArray[np.float64]:
-    """d² (B,), Gaussian by Gaussian: R₁ᵀ Σ₂ R₁ is symmetric and has the eigenvalues of Σ₁^½ Σ₂ Σ₁^½."""
-    crossed = torch.from_numpy(real.root.transpose(0, 2, 1) @ fake.covariance @ real.root)
-    roots = torch.linalg.eigvalsh(crossed).clamp_min(0).sqrt().sum(1).numpy()
-    return (((real.mean - fake.mean) ** 2).sum(1) + real.trace + fake.trace - 2 * roots).clip(0)
+def frechet_distance(
+    real: Floats, real_weights: Floats, fake: Floats, fake_weights: Floats
+) -> NDArray[np.float64]:
+    """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'), half-sample by half-sample.
+
+    A thread does a half-sample alone: small decompositions gain nothing from several, and sums would depend on them.
+    """
+
+    def line(weights: tuple[Floats, Floats]) -> float:
+        return distance(Gaussian.fit(real, weights[0]), Gaussian.fit(fake, weights[1]))
+
+    with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return np.array(list(pool.map(line, zip(real_weights, fake_weights, strict=True))))
+
+
+def distance(first: Gaussian, second: Gaussian) -> float:
+    """d² of two Gaussians."""
+    crossed = first.root @ second.root.T
+    small = crossed if len(crossed) < len(crossed.T) else crossed.T
+    singular = np.sqrt(np.linalg.eigvalsh(small @ small.T).clip(0))
+    spread = (first.root**2).sum() + (second.root**2).sum() - 2 * singular.sum()
+    return max(0.0, float(((first.mean - second.mean) ** 2).sum() + spread))
+
+
+def root(covariance: Floats) -> NDArray[np.float64]:
+    """R (rank, D) with RᵀR = Σ (D, D), by Cholesky's decomposition with pivots, which takes any rank."""
+    factor, pivots, rank, _ = dpstrf(covariance)
+    found = np.empty((rank, len(covariance)))
+    found[:, pivots - 1] = np.triu(factor)[:rank]
+    return found

@@ -12,20 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.metrics.intervals import Floats
+from pipelines.metrics.neighbours import Points, kept_neighbours, pairs_within
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Points (N, D), their weights (B, N) and the radii (B, N) of their balls in each half-sample; −1 if left out."""
+    """Points, and in each half-sample the radii (B, U) of their balls; −1 if left out.
 
-    points: Floats
-    weights: Floats
-    radii: NDArray[np.float32]
+    `nearest` (B, U) is the distance to the nearest other row, `neighbours` the k of the balls.
+    """
+
+    points: Points
+    radii: NDArray[np.float64]
+    nearest: NDArray[np.float64]
     neighbours: int
 
     @classmethod
-    def fit(cls, points: Floats, weights: Floats, neighbours: int) -> "Balls":
-        """Balls to the k-th neighbour among the rows that each half-sample keeps; distances are computed once for all.
+    def fit(cls, features: Floats, weights: Floats, neighbours: int) -> "Balls":
+        """Balls of features (N, D) to the k-th neighbour among the rows that each half-sample of weights (B, N) keeps.
 
         Raises ValueError where a half-sample has no k-th neighbour.
         """
@@ -33,13 +37,9 @@ class Balls:
         if fewest <= neighbours:
             need = f"{neighbours} neighbours need more than {neighbours} rows"
             raise ValueError(f"{need} in every half-sample, found {fewest}")
-        within = _distances(points, points)
-        radii = np.full(weights.shape, -1, np.float32)
-        for radius, line in zip(radii, weights, strict=True):
-            rows = np.flatnonzero(line)
-            # place 0 is the row itself
-            radius[rows] = np.partition(within[np.ix_(rows, rows)], neighbours)[:, neighbours]
-        return cls(points, weights, radii, neighbours)
+        points = Points.fit(features, weights)
+        (nearest, radii), _ = kept_neighbours(points, points, (1, neighbours))  # rank 0 is the row itself
+        return cls(points, np.where(points.rows > 0, radii, -1), nearest, neighbours)
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,19 @@ class Manifold:
 
 def manifold(real: Balls, fake: Balls) -> Manifold:
     """The four scores of the fake points against the real ones, half-sample by half-sample."""
-    between = _distances(real.points, fake.points)  # (N, N')
-    lines = []
-    for real_weight, real_radius, fake_weight, fake_radius in zip(
-        real.weights, real.radii, fake.weights, fake.radii, strict=True
-    ):
-        in_real = between <= real_radius[:, None]
-        in_fake = between <= fake_radius
-        holds_fake = in_real[:, fake_weight > 0].any(1)
-        of_fakes = in_real.any(0) @ fake_weight, in_real.sum(0) @ fake_weight
-        of_reals = in_fake.any(1) @ real_weight, holds_fake @ real_weight
-        lines.append(of_fakes + of_reals)
-    precision, density, recall, coverage = np.array(lines, np.float64).T
-    reals, fakes = real.weights.sum(1), fake.weights.sum(1)
-    return Manifold(precision / fakes, recall / reals, density / (fakes * real.neighbours), coverage / reals)
-
-
-def _distances(left: Floats, right: Floats) -> NDArray[np.float32]:
-    """Euclidean distances (N, N'), by differences: a copy is at distance 0 exactly."""
-    import torch
-
-    x, y = (torch.from_numpy(np.array(points, np.float32)) for points in (left, right))
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    precise, holding = np.zeros(fake.radii.shape, bool), np.zeros(real.radii.shape, bool)
+    recalled, held = np.zeros(real.radii.shape, bool), np.zeros(len(real.radii))
+    for ball, point, distance in pairs_within(real.points, real.radii.max(0), fake.points):
+        for line, radii in enumerate(real.radii):
+            inside = np.flatnonzero(distance <= radii[ball])
+            balls, points = ball[inside], point[inside]
+            precise[line, points] = True
+            holding[line, balls[fake.points.rows[line, points] > 0]] = True
+            held[line] += real.points.rows[line, balls] @ fake.points.weights[line, points]
+    for ball, point, distance in pairs_within(fake.points, fake.radii.max(0), real.points):
+        for line, radii in enumerate(fake.radii):
+            recalled[line, point[distance <= radii[ball]]] = True
+    density = held / (fake.points.weights.sum(1) * real.neighbours)
+    return Manifold(
+        fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
+    )

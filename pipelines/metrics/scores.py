@@ -8,15 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.metrics.coherence import joint_agreement, label_entropy, pairwise_agreement
-from pipelines.metrics.frechet import Gaussians, frechet_distance
+from pipelines.metrics.fidelity import Scores, Space
 from pipelines.metrics.intervals import SHARE, Floats, estimate, gap_closed, weighted_mean
-from pipelines.metrics.manifold import Balls, manifold
 from pipelines.metrics.readings import Readings
 
-Scores = dict[str, NDArray[np.float64]]  # name → (1 + B,): the full sample, then its half-samples
 HEADLINES = ("joint_coherence", "frechet_distance")
+DISTANCES = ("frechet_distance", "kernel_distance")  # of modalities; of tuples they are "joint_…"
+WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
 BOUNDS = {  # every other score is a share
     "frechet_distance": (0.0, np.inf),
+    "joint_frechet_distance": (0.0, np.inf),
+    "kernel_distance": (-np.inf, np.inf),
+    "joint_kernel_distance": (-np.inf, np.inf),
+    "mmd": (-np.inf, np.inf),
     "density": (0.0, np.inf),
     "incoherence": (-1.0, 1.0),
     "canonical_correlation": (-1.0, 1.0),
@@ -28,8 +32,8 @@ BOUNDS = {  # every other score is a share
 class Reference:
     """Real readings that distances are taken to, with what is computed of them once for all rows."""
 
-    gaussians: tuple[Gaussians, ...]
-    balls: Balls
+    spaces: tuple[Space, ...]
+    joint: Space
     modalities: tuple[str, ...]
     classes: int | None
 
@@ -42,23 +46,30 @@ class Reference:
         modalities: tuple[str, ...],
         classes: int | None,
     ) -> "Reference":
-        """Gaussians a modality and balls of all, of readings of N rows under weights (1 + B, N)."""
-        gaussians = tuple(Gaussians.fit(features, weights) for features in readings.features)
-        return cls(gaussians, Balls.fit(readings.joined, weights, neighbours), modalities, classes)
+        """A space a modality and one of whole tuples, of readings of N rows under weights (1 + B, N)."""
+        spaces = tuple(Space.fit(features, weights, neighbours) for features in readings.features)
+        return cls(spaces, Space.fit(readings.joined, weights, neighbours), modalities, classes)
+
+    def cautions(self, rows: int) -> list[str]:
+        """Sentences about what a row of so many samples cannot tell, space by space."""
+        spaces = zip((*self.modalities, "whole tuples"), (*self.spaces, self.joint), strict=True)
+        return [sentence for name, space in spaces for sentence in space.cautions(name, rows)]
 
 
 def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     """Every score of the readings under weights (1 + B, N), those of a modality as "<score>/<modality>".
 
     Labels that came with the readings are compared with what the judges read; without predictions there are no scores
-    of labels. Precision, recall, density and coverage are those of whole tuples: the features of all modalities side
-    by side.
+    of labels. Without a modality's name, distances of `DISTANCES` are means over modalities and all other fidelity is
+    that of whole tuples, the features of all modalities side by side.
     """
+    fidelity = [
+        space.fidelity(features, weights)
+        for space, features in zip(reference.spaces, readings.features, strict=True)
+    ]
+    joint = reference.joint.fidelity(readings.joined, weights)
     by_modality: dict[str, Sequence[NDArray[np.float64]] | NDArray[np.float64]] = {
-        "frechet_distance": [
-            frechet_distance(gaussians, Gaussians.fit(features, weights))
-            for gaussians, features in zip(reference.gaussians, readings.features, strict=True)
-        ]
+        name: [scores[name] for scores in fidelity] for name in joint
     }
     scores: Scores = {}
     if readings.predictions is not None and reference.classes is not None:
@@ -69,13 +80,12 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
             right = readings.predictions == readings.labels[:, None]
             by_modality["label_agreement"] = weighted_mean(right, weights).T
     scores |= {name: np.mean(values, axis=0) for name, values in by_modality.items()}
-    scores |= {
+    scores |= {f"joint_{name}" if name in DISTANCES else name: value for name, value in joint.items()}
+    return scores | {
         f"{name}/{modality}": value
         for name, values in by_modality.items()
         for modality, value in zip(reference.modalities, values, strict=True)
     }
-    balls = Balls.fit(readings.joined, weights, reference.balls.neighbours)
-    return scores | vars(manifold(reference.balls, balls))
 
 
 def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:
@@ -90,6 +100,8 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
         kind, _, modality = name.partition("/")
         place = written["modalities"].setdefault(modality, {}) if modality else written
         place[kind] = estimate(values, BOUNDS.get(kind, SHARE))
+        if kind in WITH_ERROR:
+            place[kind]["error"] = float(values[1:].std())  # of half-samples: the full sample's
     compared = [name for name in HEADLINES if name in scores]
     written["difference_to_normal"] = {name: estimate(scores[name] - normal[name]) for name in compared}
     written["gap_closed"] = {

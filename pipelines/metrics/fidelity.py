@@ -1,0 +1,57 @@
+"""Every distance and share between two sets of features, in one space: a modality's, or that of whole tuples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.metrics.frechet import frechet_distance
+from pipelines.metrics.intervals import Floats
+from pipelines.metrics.kernels import Kernels, kernel_distances
+from pipelines.metrics.manifold import Balls, manifold
+from pipelines.metrics.supports import supports
+
+Scores = dict[str, NDArray[np.float64]]  # name → (1 + B,): the full sample, then its half-samples
+
+
+@dataclass(frozen=True)
+class Space:
+    """Reference features (N, D) under weights (1 + B, N), with what is computed of them once for all rows."""
+
+    features: Floats
+    weights: Floats
+    kernels: Kernels
+    balls: Balls
+
+    @classmethod
+    def fit(cls, features: Floats, weights: Floats, neighbours: int) -> "Space":
+        """The space of a modality's features, or of all of them side by side.
+
+        Raises ValueError where a half-sample has no more rows than `neighbours`.
+        """
+        balls = Balls.fit(features, weights, neighbours)
+        return cls(features, weights, Kernels.fit(features, weights), balls)
+
+    def fidelity(self, features: Floats, weights: Floats) -> Scores:
+        """Scores of features (N', D) under weights (1 + B, N') against the reference, by name."""
+        fake = Kernels.fit(features, weights, self.kernels.bandwidth)
+        kernel_distance, mmd = kernel_distances(self.kernels, fake)
+        balls = Balls.fit(features, weights, self.balls.neighbours)
+        return {
+            "frechet_distance": frechet_distance(self.features, self.weights, features, weights),
+            "kernel_distance": kernel_distance,
+            "mmd": mmd,
+            **vars(manifold(self.balls, balls)),
+            **vars(supports(self.balls, balls)),
+        }
+
+    def cautions(self, name: str, rows: int) -> list[str]:
+        """What to know before reading the scores of so many rows: sentences, none where there are rows enough."""
+        fewest, width = min(rows, len(self.features)), self.features.shape[1]
+        if fewest > 2 * width:
+            return []
+        singular = "the rows" if fewest <= width else "half of them, as behind the intervals,"
+        return [
+            f"{name}: {fewest} rows against {width} features. Covariances of {singular} are singular and Frechet "
+            "distances far above those of more rows: compare them at equal numbers of rows only, or kernel distances."
+        ]
