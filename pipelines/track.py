@@ -14,7 +14,7 @@ def track(params: Params, root: Path) -> None:
     """Log one run for every stage that has left results, as when the stage itself ran."""
     logged = 0
     for stage, results in tracking.RESULTS.items():
-        written = [*(f"results/metrics/{name}.json" for name in results.metrics), *results.files]
+        written = [*(f"results/{name}.json" for name in results.metrics), *results.files]
         of_density = any("{density}" in pattern for pattern in written)
         for density in params.densities if of_density else (None,):
             if not any((root / pattern.format(density=density)).exists() for pattern in written):

@@ -1,43 +1,33 @@
 """MLflow as a view of the results: one run an executed stage. A failure costs a warning, never a result.
 
 The runs go to mlflow.db in the project's root, or wherever MLFLOW_TRACKING_URI points; `off` there logs nothing,
-and spares each stage the import of MLflow.
+and spares each stage the import of MLflow. Runs of one experiment lie beneath a parent run: see `groups`.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import logging
 import math
-import os
 import re
-import sqlite3
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import Params, leaves
+from pipelines import mlflow_client
+from pipelines.config import REFERENCE_ROWS, Params, leaves
 from pipelines.errors import UserError
+from pipelines.groups import PARENT, TAG, Group
 from pipelines.storage import folder_hash, read_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "postprior"
-OFF = "off"
-DATABASES = ("sqlite:", "postgresql:", "mysql:", "mssql:")
-
-# Environment while MLflow works, unless the user has set it: no telemetry, and no minutes of retrying.
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
+HEADLINES = ("joint_coherence", "frechet_distance")  # scores of every sampler that a parent run holds
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Results:
 
     Args:
         artefacts: folders in artefacts/ that it makes or rests on; their hashes become tags.
-        metrics: files results/metrics/<name>.json with the prefix of their metrics in MLflow.
+        metrics: files results/<name>.json with the prefix of their metrics in MLflow.
         files: files and folders that are logged as they are.
         pictures: a dataset folder whose first samples are shown.
     """
@@ -58,67 +48,79 @@ class Results:
 
 
 RESULTS = {
-    "judge": Results(("judges",), {"judges": ""}),
+    "judge": Results(("judges",), {"metrics/judges": ""}),
     "train": Results(("autoencoder",), files=("results/training.csv",)),
     "encode": Results(("autoencoder",)),
-    "inspect": Results(("autoencoder",), {"latent": "latent."}),
+    "inspect": Results(("autoencoder",), {"metrics/latent": "latent."}),
     "reference": Results(
         ("autoencoder", "judges"),
         # `normal` is a sampler: its metrics have the names of a density's, so that all samplers can be compared
-        {"normal": "", "reconstruction": "reconstruction.", "real": "real.", "autoencoder": "autoencoder."},
+        {
+            "metrics/normal": "",
+            "metrics/reconstruction": "reconstruction.",
+            "metrics/real": "real.",
+            "metrics/autoencoder": "autoencoder.",
+        },
     ),
     "fit": Results(("autoencoder", "densities/{density}")),
     "generate": Results(("autoencoder", "densities/{density}")),
     "evaluate": Results(
         ("autoencoder", "densities/{density}", "judges"),
-        {"{density}": ""},
+        {"metrics/{density}": ""},
         pictures="artefacts/synthetic/{density}",
     ),
+    "utility-real": Results(metrics={"utility/real": "real.utility."}),
+    "utility": Results(("autoencoder", "densities/{density}"), {"utility/{density}": "utility."}),
+    "augment": Results(files=("results/augmentation",)),
     "compare": Results(files=("results/comparison.csv", "results/report.html", "results/plots")),
 }
 
 
+def warn(reason: str) -> None:
+    """What becomes of a failure to log."""
+    warning = f"MLflow could not log this run ({reason}); the results are written all the same"
+    print(f"postprior: warning: {warning}", file=sys.stderr)
+
+
 class Run:
-    """One run of a stage in MLflow; after the first failure its methods do nothing."""
+    """One run of a stage in MLflow; after the first failure its methods do nothing.
 
-    def __init__(self) -> None:
+    Args:
+        failed: called with the reason of that failure.
+    """
+
+    def __init__(self, failed: Callable[[str], None] = warn) -> None:
         self._client: MlflowClient | None = None
-        self._id = ""
+        self._failed = failed
+        self.id = self._parent = ""
 
-    def start(self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Open the run; the other methods then write to it."""
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-        if uri == OFF:
+    def start(
+        self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str], group: Group
+    ) -> None:
+        """Open the run beneath that of its group; the other methods then write to it."""
+        uri = mlflow_client.address(root)
+        if uri is None:
             return
 
         def start() -> None:
-            from mlflow import MlflowClient
-            from mlflow.entities import Param
-
-            _check_writable(uri)
-            client = MlflowClient(tracking_uri=uri)
-            served = not uri.startswith(DATABASES)  # a server knows where its artifacts belong
-            files = None if served else (root.resolve() / "mlartifacts").as_uri()
-            run = client.create_run(_experiment(client, files), tags=dict(tags), run_name=name)
-            self._client, self._id = client, run.info.run_id
-            logged = [Param(key, str(value)[:6000]) for key, value in params.items()]
-            for first in range(0, len(logged), 100):  # the most that a batch takes
-                client.log_batch(self._id, params=logged[first : first + 100])
+            client, experiment = mlflow_client.connect(uri, root)
+            self._parent = group.parent(client, experiment)
+            nested = {**tags, PARENT: self._parent, TAG: group.key}
+            self.id = client.create_run(experiment, tags=nested, run_name=name).info.run_id
+            self._client = client
+            mlflow_client.log_params(client, self.id, params)
 
         self._try(start)
 
     def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
         """Log numbers; a nested mapping becomes name.key, and name.value is just name."""
 
-        def log(client: MlflowClient) -> None:
-            from mlflow.entities import Metric
+        self._with_client(lambda client: _log_metrics(client, self.id, values, step, prefix))
 
-            now = int(time.time() * 1000)
-            entries = [Metric(prefix + name, value, now, step) for name, value in numbers(values).items()]
-            for first in range(0, len(entries), 1000):  # the most that a batch takes
-                client.log_batch(self._id, metrics=entries[first : first + 1000])
-
-        self._with_client(log)
+    def headlines(self, row: str, values: Mapping[str, Any]) -> None:
+        """Log the scores by which experiments are compared to the parent run, as <row>.<score>."""
+        told = {name: values[name] for name in HEADLINES if name in values}
+        self._with_client(lambda client: _log_metrics(client, self._parent, told, 0, f"{row}."))
 
     def dataset(self, folder: Path, digest: str | None) -> None:
         """Tie the run to a dataset folder by the hash of its content."""
@@ -128,14 +130,14 @@ class Run:
 
             source = json.dumps({"uri": str(folder)})
             entry = entities.Dataset(folder.name, (digest or "")[:36], "local", source)  # 36: MLflow's limit
-            client.log_inputs(self._id, [entities.DatasetInput(entry, [])])
+            client.log_inputs(self.id, [entities.DatasetInput(entry, [])])
 
         self._with_client(log)
 
     def file(self, path: Path) -> None:
         """Log a file, or every file of a folder."""
         log = "log_artifacts" if path.is_dir() else "log_artifact"
-        self._with_client(lambda client: getattr(client, log)(self._id, str(path)))
+        self._with_client(lambda client: getattr(client, log)(self.id, str(path)))
 
     def picture(self, folder: Path, name: str) -> None:
         """Log a picture of the first samples in a dataset folder, under a file name."""
@@ -143,14 +145,16 @@ class Run:
         def log(client: MlflowClient) -> None:
             from tempfile import TemporaryDirectory
 
+            from PIL import Image
+
             from pipelines.dataset import Dataset
             from pipelines.report.gallery import sheet_of
 
             if sheet := sheet_of(Dataset.load(folder)):
                 with TemporaryDirectory() as temporary:
                     path = Path(temporary) / name
-                    path.write_bytes(sheet.png)
-                    client.log_artifact(self._id, str(path))
+                    Image.open(io.BytesIO(sheet.image)).save(path)
+                    client.log_artifact(self.id, str(path))
 
         self._with_client(log)
 
@@ -159,13 +163,14 @@ class Run:
 
         def log(client: MlflowClient) -> None:
             for key, value in values.items():
-                client.set_tag(self._id, key, value)
+                client.set_tag(self.id, key, value)
 
         self._with_client(log)
 
     def finish(self, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
-        self._with_client(lambda client: client.set_terminated(self._id, status))
+        for run in (self.id, self._parent):
+            self._with_client(lambda client, run=run: client.set_terminated(run, status))  # type: ignore[misc]
         self._client = None
 
     def _with_client(self, action: Callable[[MlflowClient], None]) -> None:
@@ -174,18 +179,21 @@ class Run:
 
     def _try(self, action: Callable[[], None]) -> None:
         try:
-            with _environment(), _quiet():
+            with mlflow_client.undisturbed():
                 action()
         except Exception as error:  # whatever MLflow, its database or its server raise: the stage goes on
             self._client = None
-            warning = (
-                f"MLflow could not log this run ({_reason(error)}); the results are written all the same"
-            )
-            print(f"postprior: warning: {warning}", file=sys.stderr)
+            self._failed(mlflow_client.reason(error))
 
 
 @contextmanager
-def track(stage: str, params: Params, root: Path, density: str | None = None) -> Iterator[Run]:
+def track(
+    stage: str,
+    params: Params,
+    root: Path,
+    density: str | None = None,
+    failed: Callable[[str], None] = warn,
+) -> Iterator[Run]:
     """A run in MLflow around a stage; when the stage ends well, the results in its files are logged.
 
     Args:
@@ -193,21 +201,23 @@ def track(stage: str, params: Params, root: Path, density: str | None = None) ->
         params: the settings; those of the chosen source, model and density are logged.
         root: the project's root.
         density: the density that the stage works on, for the stages of a density.
+        failed: called with the reason when MLflow fails.
     """
-    run = Run()
-    tags = {"stage": stage, "model": params.vae.model, "density": density or "", **_surroundings(root)}
-    if stage == "reference":
-        tags["density"] = "normal"  # the row of this stage that is a sampler
+    run, group = Run(failed), Group.of(params, root)
+    sampler = "normal" if stage == "reference" else density  # the row of this stage that is a sampler
     run.start(
         root,
         f"{stage} {density or ''}".strip(),
         dict(leaves(params.chosen([density] if density else []))),
-        {k: v for k, v in tags.items() if v},
+        {**group.tags, "stage": stage, **({"density": sampler} if sampler else {})},
+        group,
     )
     status = "FAILED"
     try:
         yield run
         _log_results(run, stage, root, density or "")
+        if stage == "compare":  # the last one: also of rows whose stages had no need to run
+            _log_headlines(run, root, (*REFERENCE_ROWS, *params.densities))
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -236,9 +246,10 @@ def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
             hashes[name] = folder_hash(root / "artefacts" / pattern.format(density=density))
     run.tags(hashes)
     for pattern, prefix in results.metrics.items():
-        path = root / "results/metrics" / f"{pattern.format(density=density)}.json"
+        path = root / "results" / f"{pattern.format(density=density)}.json"
         if path.exists():
             run.metrics(read_json(path), prefix=prefix)
+    _log_headlines(run, root, [Path(name.format(density=density)).name for name in results.metrics])
     for name in results.files:
         if (root / name).exists():
             run.file(root / name)
@@ -247,66 +258,18 @@ def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
         run.picture(folder, "samples.png")
 
 
-def _check_writable(uri: str) -> None:
-    """Raise at once if an SQLite database cannot be written, which MLflow would try for a minute and a half."""
-    if uri.startswith("sqlite:///"):
-        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
-            database.execute("BEGIN IMMEDIATE")
+def _log_headlines(run: Run, root: Path, rows: Iterable[str]) -> None:
+    """Log the headlines of those names that are rows of the leaderboard with results."""
+    for row in rows:
+        path = root / "results/metrics" / f"{row}.json"
+        if path.exists():
+            run.headlines(row, read_json(path))
 
 
-def _experiment(client: MlflowClient, artifacts: str | None) -> str:
-    """The id of the experiment, made when it is not there; another process may be making it right now."""
-    from mlflow.exceptions import MlflowException
+def _log_metrics(client: MlflowClient, run: str, values: Mapping[str, Any], step: int, prefix: str) -> None:
+    from mlflow.entities import Metric
 
-    if found := client.get_experiment_by_name(EXPERIMENT):
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
-    except MlflowException:
-        if found := client.get_experiment_by_name(EXPERIMENT):
-            return str(found.experiment_id)
-        raise
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the error at the bottom of the chain: what the libraries above it wrapped."""
-    while deeper := error.__cause__ or error.__context__:
-        error = deeper
-    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
-
-
-def _surroundings(root: Path) -> dict[str, str]:
-    """Tags that tell where a run comes from: DVC's experiment and git's commit."""
-    tags = {"DVC_EXP_NAME": os.environ.get("DVC_EXP_NAME", "")}
-    with suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-        tags["mlflow.source.git.commit"] = commit.stdout.strip()
-    return tags
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    missing = {key: value for key, value in ENVIRONMENT.items() if key not in os.environ}
-    os.environ.update(missing)
-    try:
-        yield
-    finally:
-        for key in missing:
-            os.environ.pop(key, None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No reports from MLflow and its migrations; their loggers are then as they were."""
-    import mlflow  # noqa: F401 sets its own levels when it is imported
-
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    now = int(time.time() * 1000)
+    entries = [Metric(prefix + name, value, now, step) for name, value in numbers(values).items()]
+    for first in range(0, len(entries), 1000):  # the most that a batch takes
+        client.log_batch(run, metrics=entries[first : first + 1000])
