@@ -174,16 +174,99 @@ def _draw(
         _function("draw", "draw")(folder, out, samples=samples, labels=_label_counts(label), **options)
 
 
+def _import(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders, together.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the three splits go.")],
+    id: Annotated[str | None, typer.Option(help="The column that rows are matched by.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column of classes.")] = None,
+    group: Annotated[str | None, typer.Option(help="The column of subjects: none on two sides.")] = None,
+    split: Annotated[str | None, typer.Option(help="A column that says train, validation or test.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="A covariate or target; repeatable.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="A column to leave out; repeatable.")] = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN,…", help="Columns that make a modality; repeatable."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KIND", help="The kind of a column or array that is recognised wrongly; repeatable."
+        ),
+    ] = None,
+    nan_is_missing: Annotated[bool, typer.Option(help="NaN in arrays stands for missing values.")] = False,
+    validation_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+) -> None:
+    """The command of `import`, which reads no settings."""
+    with _one_line_errors():
+        roles = _function("importers.found", "Roles")(
+            *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
+            modalities={name: tuple(columns.split(",")) for name, columns in _pairs("modality", modality)},
+            kinds=dict(_pairs("kind", kind)),
+            nan_is_missing=nan_is_missing,
+        )
+        shares = (validation_share, test_share)
+        typer.echo(_function("importers.run", "import_data")(sources, folder, roles, shares, seed))
+
+
+def _export(
+    folder: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the files go.")],
+    format: Annotated[
+        str | None,
+        typer.Option(help="csv, parquet, npz or images; what each modality came from if not given."),
+    ] = None,
+) -> None:
+    """The command of `export`, which reads no settings."""
+    with _one_line_errors():
+        typer.echo("\n".join(_function("export", "export")(folder, out, format)))
+
+
+def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
+    """Names and values from NAME=VALUE arguments."""
+    pairs = []
+    for text in given or ():
+        name, _, value = text.rpartition("=")
+        if not name or not value:
+            raise UserError(
+                f"--{option}: found '{text}', expected NAME=VALUE, such as --{option} age=numeric"
+            )
+        pairs.append((name, value))
+    return pairs
+
+
 def _compare(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Densities; those of params.yaml if none.")
     ] = None,
     params: ParamsFile = DEFAULT,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="LABEL=SOURCE",
+            help="More results under a label: the folder of a project, a revision, a DVC experiment; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """The command of `compare`."""
     with _one_line_errors():
         settings, root = _load(params)
-        _function("compare", "compare")(settings, root, names or ())
+        _function("compare", "compare")(settings, root, names or (), _sources(others))
+
+
+def _sources(given: list[str] | None) -> dict[str, str]:
+    """Sources by label from `LABEL=SOURCE` arguments."""
+    sources: dict[str, str] = {}
+    for text in given or ():
+        label, _, source = text.partition("=")
+        if not label or not source:
+            raise UserError(f"--with: found '{text}', expected LABEL=SOURCE, such as --with mopoe=../mopoe")
+        if label in sources:
+            raise UserError(f"--with: found the label '{label}' twice, expected each once; choose another")
+        sources[label] = source
+    return sources
 
 
 def _label_counts(given: list[str] | None) -> dict[str, int] | None:
@@ -202,6 +285,7 @@ def _label_counts(given: list[str] | None) -> dict[str, int] | None:
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the pipeline
+    "import": (_import, "Make dataset folders from your own files."),
     "prepare": (_of_settings("prepare", "check_source"), "Make the dataset folders."),
     "judge": (_of_settings("judge"), "Train the classifiers that score."),
     "train": (_of_settings("train"), "Train the autoencoder, or resume it."),
@@ -212,6 +296,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "draw": (_draw, "Draw codes from a fitted density alone."),
     "generate": (_generate, "Draw a synthetic dataset from a density."),
     "evaluate": (_of_density("evaluate"), "Score a density's synthetic dataset."),
+    "export": (_export, "Write a dataset folder back as files."),
     "compare": (_compare, "Write the table, plots and report."),
     "track": (_of_settings("track"), "Log existing results to MLflow again."),
 }

@@ -2,6 +2,7 @@
 
 manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [3, 16, 16], …}, …},
                   "labels": {"names": ["0", …]} or null, "samples": N, "provenance": {…}}
+                 and "conversion": {…} where the data were imported: see `pipelines.conversion`
 m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
 mask.npy         (N, M) bool, columns in the manifest's order; absent when everything is observed
 m0.observed.npy  (N, *shape) bool, missing cells inside an observed modality; absent when there are none
@@ -43,7 +44,8 @@ class Dataset:
     """N samples of M modalities, with whatever is known about them.
 
     data[m] (N, *shape), mask (N, M) bool or None, cells[m] (N, *shape) bool, labels (N,) integers that index
-    `label_names`, targets (N, T), groups (N,), ids (N,).
+    `label_names`, targets (N, T), groups (N,), ids (N,). `conversion` says how imported values go back into the
+    units and files that they came from.
     """
 
     modalities: tuple[Modality, ...]
@@ -57,6 +59,7 @@ class Dataset:
     label_names: tuple[str, ...] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    conversion: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.data[self.modalities[0].name])
@@ -111,7 +114,9 @@ class Dataset:
             for name in ("mask", *OPTIONAL):
                 if (array := getattr(self, name)) is not None:
                     save_array(temporary / f"{name}.npy", array)
-            _write_manifest(temporary, self.modalities, len(self), self.label_names, self.provenance)
+            _write_manifest(
+                temporary, self.modalities, len(self), self.label_names, self.provenance, self.conversion
+            )
 
     @classmethod
     def load(cls, folder: Path) -> Dataset:
@@ -130,6 +135,7 @@ class Dataset:
             label_names=_read_label_names(folder / MANIFEST, manifest.get("labels")),
             provenance=manifest["provenance"],
             folder=folder,
+            conversion=manifest.get("conversion"),
             **optional,
         )
         check(dataset, folder, manifest["samples"])
@@ -152,6 +158,7 @@ class DatasetWriter:
         label_names: tuple[str, ...] | None,
         provenance: dict[str, Any],
         labels: bool,
+        conversion: dict[str, Any] | None = None,
     ) -> None:
         if samples < 1:
             raise UserError(
@@ -161,7 +168,7 @@ class DatasetWriter:
             raise ValueError("label_names: None found, expected the names of the labels that are written")
         self.folder, self.modalities, self.samples = Path(folder), modalities, samples
         self.label_names = label_names if labels else None
-        self.provenance = provenance
+        self.provenance, self.conversion = provenance, conversion
         self._written = np.zeros(samples, bool)
 
     def __enter__(self) -> DatasetWriter:
@@ -172,7 +179,9 @@ class DatasetWriter:
             shapes["labels"] = ((), np.int64)
         with ExitStack() as stack:  # undoes what was opened if the rest cannot be
             temporary = stack.enter_context(publish(self.folder))
-            _write_manifest(temporary, self.modalities, self.samples, self.label_names, self.provenance)
+            _write_manifest(
+                temporary, self.modalities, self.samples, self.label_names, self.provenance, self.conversion
+            )
             self._arrays = {
                 name: stack.enter_context(
                     ArrayWriter(temporary / f"{name}.npy", (self.samples, *shape), dtype)
@@ -206,6 +215,7 @@ def _write_manifest(
     samples: int,
     label_names: tuple[str, ...] | None,
     provenance: dict[str, Any],
+    conversion: dict[str, Any] | None,
 ) -> None:
     manifest = {
         "format": FORMAT,
@@ -213,6 +223,7 @@ def _write_manifest(
         "modalities": {modality.name: modality.describe() for modality in modalities},
         "labels": None if label_names is None else {"names": list(label_names)},
         "provenance": provenance,
+        **({} if conversion is None else {"conversion": conversion}),
     }
     write_json(
         folder / MANIFEST, manifest, sort_keys=False
@@ -231,7 +242,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(manifest.get(key), kind):
             found = type(manifest.get(key)).__name__ if key in manifest else "nothing"
             raise UserError(f"{path}: {key}: {found} found, expected {kind.__name__}; correct the manifest.")
+    if not isinstance(manifest.get("conversion", {}), dict):
+        raise UserError(f"{path}: conversion: expected an object of JSON or none; import the data again.")
     return manifest
+
+
+def conversion_in(folder: Path) -> dict[str, Any] | None:
+    """The conversion of the dataset in a folder; None where it has none or there is no such folder."""
+    return _read_manifest(folder).get("conversion") if (folder / MANIFEST).exists() else None
 
 
 def _read_modalities(path: Path, entries: dict[str, Any]) -> tuple[Modality, ...]:

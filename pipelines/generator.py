@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.config import pick
-from pipelines.dataset import Dataset
+from pipelines.dataset import Dataset, conversion_in
 from pipelines.errors import UserError
 from pipelines.fit import KIND, density_of
 from pipelines.storage import load_artefact
@@ -38,13 +38,21 @@ class Generator:
         model: the autoencoder.
         density: a fitted density of its codes.
         provenance: hashes of both and of the training data, for the datasets drawn.
+        conversion: how imported values go back into their units and files, for the datasets drawn.
 
     Example:
         Generator.load("artefacts/densities/gmm").sample(1000, seed=0).save(Path("synthetic"))
     """
 
-    def __init__(self, model: MultimodalVAE, density: Density, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: MultimodalVAE,
+        density: Density,
+        provenance: Mapping[str, Any],
+        conversion: dict[str, Any] | None = None,
+    ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
+        self.conversion = conversion
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Generator:
@@ -72,7 +80,8 @@ class Generator:
                 f"{trained.hash[:12]} in {home}; fit it again (postprior fit {folder.name}) or pass its autoencoder"
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
-        return cls(model, density_of(artefact, folder), hashes)
+        conversion = conversion_in(home.parent / "data/train")
+        return cls(model, density_of(artefact, folder), hashes, conversion)
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -98,6 +107,7 @@ class Generator:
             labels=np.concatenate(drawn) if drawn else None,
             label_names=self.label_names,
             provenance=self.describe(*asked),
+            conversion=self.conversion,
         )
 
     def blocks(

@@ -1,0 +1,31 @@
+"""Values as files have them, as models learn them, and back: learned on training rows, kept in the manifest.
+
+The entry `conversion` of a dataset's manifest is
+
+    {"modalities": {"clinical": {"source": "tables", "file": "clinical.csv", "columns": [{"name": "age", …}, …]},
+                    "scan": {"source": "images", "folder": "scan", "axes": "HW", "dtype": "uint8", …}},
+     "tables": {"clinical.csv": ["patient", "age", "sex", "diagnosis"]},      headers, in the order of the file
+     "ids": {"name": "patient", "type": "string"}, "labels": …, "groups": …  each null where nothing is known
+     "targets": [{"name": "weight", …}, …]}                                   as the columns of a table
+
+Every modality has a conversion of its own, told apart by its keys: columns or one array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.conversion.arrays import ArrayConversion
+from pipelines.conversion.columns import ColumnConversion
+from pipelines.conversion.tables import TableConversion
+
+Conversion = ArrayConversion | TableConversion
+
+__all__ = ["ArrayConversion", "ColumnConversion", "Conversion", "TableConversion", "from_description"]
+
+
+def from_description(name: str, entry: dict[str, Any]) -> Conversion:
+    """The conversion of modality `name` that gave this entry; KeyError or TypeError where it is damaged."""
+    if "columns" in entry:
+        return TableConversion.from_description(name, entry)
+    return ArrayConversion.from_description(name, entry)

@@ -1,0 +1,181 @@
+"""A numeric array as values that a model learns, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipelines.conversion.columns import Values, as_dtype
+from stage1_vae.modalities import Modality
+
+AXES = {
+    "": "vector",
+    "X": "vector",
+    "HW": "image",
+    "HWC": "image",
+    "CHW": "image",
+    "DHW": "volume",
+    "CDHW": "volume",
+}
+"""Axes of one value as the source has them, and the kind of modality that they make."""
+KINDS = ("numeric", "count", "boolean", "tokens")
+CHUNK = 1 << 22  # values looked at together
+Number = float | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ArrayConversion:
+    """Values v of one array as x = (v − offset) / scale with channels first.
+
+    Args:
+        name: the modality.
+        kind: `numeric`, `count`, `boolean` or `tokens`; all but numeric ones stay as they are.
+        axes: axes of one value in the source, a key of `AXES`.
+        dtype: NumPy's name of the source's type.
+        shape: shape of one value in the source.
+        offset: one number, or one a coordinate; `scale` likewise.
+        range: of x, where the source's type or all of its values bound it.
+        classes: number of tokens.
+        facts: where it came from: `source` and what that needs to write it back.
+    """
+
+    name: str
+    kind: str
+    axes: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: Number = 0.0
+    scale: Number = 1.0
+    range: tuple[float, float] | None = None
+    classes: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def modality(self) -> Modality:
+        """What the model is told of it."""
+        kind = "sequence" if self.kind == "tokens" else AXES[self.axes]
+        likelihoods = {"count": "negative_binomial", "boolean": "bernoulli", "tokens": "categorical"}
+        default = "normal" if kind == "vector" else "laplace"
+        likelihood = likelihoods.get(self.kind, default)
+        shape = channels_first(np.empty((1, *self.shape), bool), self.axes).shape[1:]
+        return Modality(self.name, kind, shape, likelihood, self.range, self.classes)
+
+    @classmethod
+    def fit(
+        cls, name: str, kind: str, axes: str, array: Values, rows: Values, facts: dict[str, Any]
+    ) -> ArrayConversion:
+        """Learn from the training rows of an array (n, …), where NaN is missing.
+
+        Vectors are standardised coordinate by coordinate, images and volumes scaled to 0 … 1: bytes by 255, others
+        by their least and greatest value, unless they lie there already.
+        """
+        known = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
+        if kind == "tokens":
+            return known(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
+        if kind != "numeric":
+            return known()
+        if AXES[axes] == "vector":
+            offset, scale = moments(array, rows)
+            return known(offset=offset, scale=scale)
+        if array.dtype == np.uint8:
+            return known(scale=255.0, range=(0.0, 1.0))
+        low, high = limits(array, np.arange(len(array)))
+        if low >= 0 and high <= 1:
+            return known(range=(0.0, 1.0))
+        low, high = limits(array, rows)
+        return known(offset=low, scale=high - low or 1.0)
+
+    def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
+        """Values (n, *shape) float32 and which were there, from the rows of an array at `places` (n,), −1 for none."""
+        found = places >= 0
+        shape = self.modality.shape
+        values, seen = np.zeros((len(places), *shape), np.float32), np.zeros((len(places), *shape), bool)
+        for start in range(0, len(places), step := rows_of(array)):
+            block = slice(start, start + step)
+            raw = array[places[block][found[block]]].astype(np.float64)
+            x = channels_first((raw - np.array(self.offset)) / np.array(self.scale), self.axes)
+            there = ~np.isnan(x)
+            values[block][found[block]], seen[block][found[block]] = np.where(there, x, 0), there
+        return values, seen
+
+    def decode(self, values: Values, seen: Values) -> Values:
+        """Values of the source's type, (n, …) with its axes; what was not `seen` is NaN where the type has it."""
+        x = np.where(
+            seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0
+        )
+        raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
+        if self.kind != "numeric":
+            raw = np.rint(raw)
+        return as_dtype(raw, np.dtype(self.dtype))
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description."""
+        known = {key: getattr(self, key) for key in ("kind", "axes", "dtype", "offset", "scale", "classes")}
+        return {
+            **self.facts,
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in known.items()},
+            "shape": list(self.shape),
+            "range": None if self.range is None else list(self.range),
+        }
+
+    @classmethod
+    def from_description(cls, name: str, entry: dict[str, Any]) -> ArrayConversion:
+        """The conversion that gave this description."""
+        own = ("kind", "axes", "dtype", "shape", "offset", "scale", "range", "classes")
+        known: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in own}
+        return cls(name, **known, facts={key: value for key, value in entry.items() if key not in own})
+
+
+def channels_first(array: Values, axes: str) -> Values:
+    """Values (n, …) with the given axes as (n, channels, …), a vector as (n, X)."""
+    if axes == "HWC":
+        return np.moveaxis(array, -1, 1)
+    return array[:, None] if axes in ("", "HW", "DHW") else array
+
+
+def channels_back(array: Values, axes: str) -> Values:
+    """The inverse of `channels_first`."""
+    if axes == "HWC":
+        return np.moveaxis(array, 1, -1)
+    return array[:, 0] if axes in ("", "HW", "DHW") else array
+
+
+def rows_of(array: Values) -> int:
+    """Rows that are looked at together."""
+    return max(1, CHUNK // max(1, int(np.prod(array.shape[1:]))))
+
+
+def chunks(array: Values, rows: Values) -> Iterator[Values]:
+    """The chosen rows of an array, some at a time."""
+    for start in range(0, len(rows), step := rows_of(array)):
+        yield array[rows[start : start + step]]
+
+
+def limits(array: Values, rows: Values) -> tuple[float, float]:
+    """Least and greatest of the values that are not NaN; 0 and 0 where there are none."""
+    found = [(np.nanmin(c), np.nanmax(c)) for c in chunks(array, rows) if not np.isnan(c).all()]
+    return (
+        (float(min(low for low, _ in found)), float(max(high for _, high in found))) if found else (0.0, 0.0)
+    )
+
+
+def moments(array: Values, rows: Values) -> tuple[Number, Number]:
+    """Mean and standard deviation of each coordinate, 1 where it is constant, of what is not NaN."""
+    shape = array.shape[1:]
+    count, mean = np.zeros(shape), np.zeros(shape)
+    for chunk in chunks(array, rows):
+        count += (~np.isnan(chunk)).sum(0)
+        mean += np.nansum(chunk, 0, dtype=np.float64)
+    mean /= np.maximum(count, 1)
+    square = np.zeros(shape)
+    for chunk in chunks(array, rows):
+        square += np.nansum((chunk - mean) ** 2, 0)
+    deviation = np.sqrt(square / np.maximum(count, 1))
+    deviation = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1), deviation, 1.0)
+    if not shape:
+        return float(mean), float(deviation)
+    return tuple(mean.tolist()), tuple(deviation.tolist())

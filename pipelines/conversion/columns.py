@@ -1,0 +1,143 @@
+"""One column of a table as numbers that a model learns, and back into its type and unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.errors import UserError
+from stage1_vae.modalities import Column
+
+LIKELIHOODS = {
+    "numeric": "normal",
+    "log": "normal",
+    "count": "negative_binomial",
+    "boolean": "bernoulli",
+    "categorical": "categorical",
+}
+"""Kinds of column and the likelihood that each has."""
+MOST = 100
+"""Categories that a column may have, and half as many as rows at most: more are names or free text."""
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class ColumnConversion:
+    """A column of values v as numbers x: (v − offset) / scale, the same of log(1 + v), or the place of v in `values`.
+
+    Args:
+        name: the column's header.
+        kind: `numeric`, `log`, `count` and `boolean` (both as they are), or `categorical`.
+        type: the name of its Arrow type.
+        offset: mean of the training rows, and `scale` their standard deviation, of numeric and log columns.
+        values: the K categories.
+        fill: the x that stands where a cell is missing.
+    """
+
+    name: str
+    kind: str
+    type: str
+    offset: float = 0.0
+    scale: float = 1.0
+    values: tuple[str | int | float | bool, ...] = ()
+    fill: float = 0.0
+
+    @property
+    def column(self) -> Column:
+        """What the model is told of it."""
+        return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None)
+
+    @classmethod
+    def fit(cls, name: str, kind: str, column: pa.ChunkedArray) -> ColumnConversion:
+        """Learn from the training rows; a column that `varies` is expected, its nulls are missing cells."""
+        known = column.drop_null()
+        type_name = str(column.type)
+        if kind == "categorical":
+            values = tuple(sorted(known.unique().to_pylist()))
+            if len(values) > (most := min(MOST, max(2, len(known) // 2))):
+                raise UserError(
+                    f"column {name}: {len(values)} different values found, expected at most {most} categories; "
+                    f"leave it out (--skip {name}) or name its role"
+                )
+            counts = pc.value_counts(known).to_pylist()
+            usual = max(counts, key=lambda entry: (entry["counts"], -values.index(entry["values"])))["values"]
+            return cls(name, kind, type_name, values=values, fill=float(values.index(usual)))
+        numbers = to_numpy(known)
+        if kind in ("count", "boolean"):
+            return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))))
+        numbers = np.log1p(numbers) if kind == "log" else numbers
+        return cls(name, kind, type_name, float(numbers.mean()), float(numbers.std()))
+
+    @classmethod
+    def plain(cls, name: str, column: pa.ChunkedArray) -> ColumnConversion:
+        """A target: numbers stay as they are, texts become the places of their categories."""
+        if pa.types.is_string(column.type):
+            return cls.fit(name, "categorical", column)
+        return cls(name, "numeric", str(column.type))
+
+    def encode(self, column: pa.ChunkedArray) -> tuple[Values, Values]:
+        """Numbers (n,) float32 and whether each cell was there; a category that training lacks counts as missing."""
+        if self.kind == "categorical":
+            column = pc.index_in(column, value_set=pa.array(self.values, column.type))
+        seen = column.is_valid().to_numpy()
+        numbers = to_numpy(column.fill_null(False if pa.types.is_boolean(column.type) else 0))
+        if self.kind in ("numeric", "log"):
+            numbers = (np.log1p(numbers) if self.kind == "log" else numbers) - self.offset
+            numbers /= self.scale
+        return np.where(seen, numbers, self.fill).astype(np.float32), seen
+
+    def decode(self, numbers: Values, seen: Values) -> pa.Array:
+        """The column (n,) of its own type, null where a cell was not `seen`."""
+        arrow = pa.type_for_alias(self.type)
+        if self.kind == "categorical":
+            places = np.clip(np.rint(numbers), 0, len(self.values) - 1).astype(np.int64)
+            return pa.array(self.values, arrow).take(pa.array(places, mask=~seen))
+        raw = self.offset + self.scale * np.asarray(numbers, np.float64)
+        if self.kind == "numeric":  # no more digits than float32 has kept: 54, not 53.999998
+            raw = np.round(raw, math.floor(5 - math.log10(self.scale)))
+        if self.kind == "log":
+            raw = np.maximum(np.expm1(raw), 0)
+        if self.kind == "boolean":
+            raw = np.clip(raw, 0, 1)
+        if self.kind in ("count", "boolean"):
+            raw = np.rint(raw)
+        return pa.array(as_dtype(raw, np.dtype(arrow.to_pandas_dtype())), arrow, mask=~seen)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description, the keywords of the constructor."""
+        return {**asdict(self), "values": list(self.values)}
+
+    @classmethod
+    def from_description(cls, entry: dict[str, Any]) -> ColumnConversion:
+        """The conversion that gave this description."""
+        return cls(**{**entry, "values": tuple(entry["values"])})
+
+
+def to_numpy(column: pa.ChunkedArray) -> Values:
+    """The numbers of a column without nulls, (n,) float64."""
+    return column.cast(pa.float64(), safe=False).to_numpy()
+
+
+def as_dtype(values: Values, dtype: np.dtype[Any]) -> Values:
+    """Numbers in another type: whole ones rounded and clipped to what it holds, true from one half upwards."""
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        least, most = float(limits.min), np.nextafter(float(limits.max), 0)
+        return np.clip(np.rint(values), least, most if limits.bits > 53 else limits.max).astype(dtype)
+    return values.astype(dtype)
+
+
+def varies(column: pa.ChunkedArray) -> bool:
+    """Whether two values at least are found among what is not null."""
+    known = column.drop_null()
+    if pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
+        return pc.count_distinct(known).as_py() > 1
+    limits = pc.min_max(known).as_py()
+    return bool(limits["min"] != limits["max"])

@@ -1,0 +1,78 @@
+"""`postprior export`: a dataset folder, real, synthetic or imputed, as files in their own units and types."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines.config import pick
+from pipelines.conversion import ArrayConversion, Conversion, TableConversion
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.exporters import EXPORTERS
+from pipelines.exporters.samples import Samples
+from pipelines.storage import publish
+
+TABLES = {"csv": ".csv", "parquet": ".parquet"}
+FORMATS = (*TABLES, "npz", "images")
+MODES = {1: ("HW", "L"), 3: ("HWC", "RGB"), 4: ("HWC", "RGBA")}
+"""Channels of an image, and the axes and mode of the file that holds them."""
+
+
+def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
+    """Write the samples of a dataset folder under `out`; returns the names of the files.
+
+    Every modality goes back into the kind of file that it came from, or into `format`. Data that were never imported
+    become .npz archives and CSVs.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: something is there, expected an empty folder or none; give another name")
+    samples = Samples.of(Dataset.load(folder))
+    if format is not None:
+        pick(dict.fromkeys(FORMATS), format, "--format", "format")
+        samples = replace(samples, conversions=tuple(_in_format(c, format) for c in samples.conversions))
+    with publish(out) as temporary:
+        for source in dict.fromkeys(conversion.facts["source"] for conversion in samples.conversions):
+            chosen = [
+                conversion for conversion in samples.conversions if conversion.facts["source"] == source
+            ]
+            EXPORTERS[source](samples, chosen, temporary)
+        return sorted({path.relative_to(temporary).parts[0] for path in temporary.rglob("*")})
+
+
+def _in_format(conversion: Conversion, format: str) -> Conversion:
+    """The conversion to another kind of file; a modality that does not fit there is refused."""
+    table = isinstance(conversion, TableConversion)
+    if table != (format in TABLES):
+        kinds, found = "tables" if format in TABLES else "arrays", conversion.modality.kind
+        raise UserError(f"--format {format}: {conversion.name} is a {found}, expected {kinds} alone")
+    if isinstance(conversion, TableConversion):
+        file = Path(conversion.facts["file"]).with_suffix(TABLES[format]).name
+        return replace(conversion, facts={"source": "tables", "file": file})
+    if format == "npz":
+        return replace(conversion, facts={"source": "npz", "file": "data.npz"})
+    return _as_images(conversion)
+
+
+def _as_images(conversion: ArrayConversion) -> ArrayConversion:
+    """Pixels of 8 bits from values in 0 … 1."""
+    if conversion.facts["source"] == "images":
+        return conversion
+    modality = conversion.modality
+    if modality.kind != "image" or modality.shape[0] not in MODES or list(modality.range or ()) != [0, 1]:
+        found = f"{modality.name} is a {modality.kind} of shape {list(modality.shape)}"
+        raise UserError(
+            f"--format images: {found}, expected images of 1, 3 or 4 channels with values from 0 to 1"
+        )
+    channels, *size = modality.shape
+    axes, mode = MODES[channels]
+    return ArrayConversion(
+        conversion.name,
+        "numeric",
+        axes,
+        "uint8",
+        (*size, channels)[: len(axes)],
+        scale=255.0,
+        range=(0.0, 1.0),
+        facts={"source": "images", "folder": conversion.name, "mode": mode, "suffix": ".png"},
+    )

@@ -1,0 +1,22 @@
+"""Samples back in foreign formats: a table of writers, each the counterpart of an importer.
+
+A writer gets all samples and the conversions of the modalities that are its own, and writes files under a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipelines.conversion import Conversion
+from pipelines.exporters.images import write_images
+from pipelines.exporters.npz import write_npz
+from pipelines.exporters.samples import Samples
+from pipelines.exporters.tables import write_tables
+
+EXPORTERS: dict[str, Callable[[Samples, Sequence[Conversion], Path], None]] = {
+    "npz": write_npz,
+    "tables": write_tables,
+    "images": write_images,
+}
+"""Writers by the `source` that a modality's conversion names."""

@@ -1,0 +1,36 @@
+"""Folders of images, one a modality, a file a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.conversion import ArrayConversion, Conversion
+from pipelines.errors import UserError
+from pipelines.exporters.samples import Samples
+
+OPTIONS: dict[str, dict[str, Any]] = {".png": {}, ".jpg": {"quality": 95}}
+
+
+def write_images(samples: Samples, conversions: Sequence[Conversion], folder: Path) -> None:
+    """The images that are there, named after the samples' ids."""
+    for conversion in conversions:
+        assert isinstance(conversion, ArrayConversion)
+        home, suffix = folder / conversion.facts["folder"], conversion.facts["suffix"]
+        pixels, there = samples.array(conversion), samples.observed({conversion.name})
+        for row in np.flatnonzero(there):
+            path = inside(home, f"{samples.ids[row].as_py()}{suffix}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[row]).save(path, **OPTIONS[suffix])
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file under a folder; a name that leads out of it is refused."""
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"id {name!r}: leads out of {folder.name}, expected a file name; rename the sample")
+    return path

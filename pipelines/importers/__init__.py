@@ -1,0 +1,43 @@
+"""Foreign data: a table of sources, each a pair of functions that know and read one kind of file.
+
+`recognises(path)` looks at names alone. `read(path, roles)` returns what the source holds, one `Found` a file or folder
+whose rows are matched with the others' later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.errors import UserError
+from pipelines.importers.found import Found, Roles
+from pipelines.importers.images import is_images, read_images
+from pipelines.importers.npz import is_npz, read_npz
+from pipelines.importers.tables import is_table, read_tables
+
+
+class Importer(NamedTuple):
+    """A source: what it is to a reader of messages, and its two functions."""
+
+    about: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Roles], list[Found]]
+
+
+IMPORTERS: dict[str, Importer] = {
+    "npz": Importer("an .npz archive", is_npz, read_npz),
+    "tables": Importer("a .csv, .tsv or .parquet table or a folder of them", is_table, read_tables),
+    "images": Importer("a folder of folders of .png or .jpg images", is_images, read_images),
+}
+"""Sources by the name that manifests give them, the first that recognises a path reads it."""
+
+
+def read_source(path: Path, roles: Roles) -> list[Found]:
+    """What a source holds, read by the importer that recognises it."""
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder; correct the path")
+    for importer in IMPORTERS.values():
+        if importer.recognises(path):
+            return importer.read(path, roles)
+    raise UserError(f"{path}: found none of " + "; ".join(importer.about for importer in IMPORTERS.values()))

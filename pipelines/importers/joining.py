@@ -1,0 +1,194 @@
+"""Sources as one set of samples: rows matched by id, or by their order where no source has ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.errors import UserError
+from pipelines.faults import hint, listed
+from pipelines.importers.found import Found, Named, Roles, View
+
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """N samples of M modalities before they are split.
+
+    Args:
+        views: the modalities.
+        places: (N, M) row of each sample in each view, −1 where the view lacks it.
+        ids: name and values (N,), the name None where the source has none.
+        label: name and values (N,); so are `group`, `split` and, by name, `targets`.
+        headers: of the tables, by file.
+        dropped: samples left out because no modality has them.
+    """
+
+    views: tuple[View, ...]
+    places: Values
+    ids: Named
+    label: Named | None
+    group: Named | None
+    split: Named | None
+    targets: Mapping[str, pa.ChunkedArray]
+    headers: Mapping[str, tuple[str, ...]]
+    dropped: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def observed(self) -> Values:
+        """(N, M) bool."""
+        return self.places >= 0
+
+
+def join(found: Sequence[Found], roles: Roles) -> Joined:
+    """All sources together: a sample absent from a source lacks its modalities, one absent from all is dropped."""
+    _check_roles(found, roles)
+    views = [(view, number) for number, source in enumerate(found) for view in source.views]
+    if not views:
+        raise UserError(
+            f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles"
+        )
+    twice = [name for name, count in Counter(view.name for view, _ in views).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"modality {twice[0]}: found in two sources, expected different names; rename a file or folder"
+        )
+    ids, rows = _match(found)
+    places = np.stack([np.where(_present(view, rows[n]), rows[n], -1) for view, n in views], 1)
+    kept = np.flatnonzero((places >= 0).any(1))
+    chosen = pa.array(kept)
+
+    def column(role: str, name: str | None = None) -> Named | None:
+        for source, row in zip(found, rows, strict=True):
+            named = getattr(source, role) if name is None else (name, source.targets.get(name))
+            if named is not None and named[1] is not None:
+                label = named[0] or role
+                return label, _complete(source.place, label, named[1], row[kept], ids[1].take(chosen))
+        return None
+
+    targets = dict.fromkeys(name for source in found for name in source.targets)
+    return Joined(
+        tuple(view for view, _ in views),
+        places[kept],
+        (ids[0], ids[1].take(chosen)),
+        column("label"),
+        column("group"),
+        column("split"),
+        {name: named[1] for name in targets if (named := column("targets", name))},
+        {source.place: source.headers for source in found if source.headers},
+        len(places) - len(kept),
+    )
+
+
+def _present(view: View, rows: Values) -> Values:
+    """Whether each sample (N,) is there in a view, whose rows it has at `rows`."""
+    return (rows >= 0) & view.present[rows]
+
+
+def _check_roles(found: Sequence[Found], roles: Roles) -> None:
+    """Every name that the user gave is in one source, names of modalities and of columns of tables alike."""
+    headers = [name for source in found for name in source.headers]
+    asked = [("label", roles.label), ("group", roles.group), ("split", roles.split), ("id", roles.id)]
+    for role, name in [*asked, *(("target", name) for name in roles.targets)]:
+        count = headers.count(name) if name else 0
+        if name and not count:
+            raise UserError(f"--{role} {name}: no such column{hint(name, headers)}; found: {listed(headers)}")
+        if count > 1 and role != "id":
+            raise UserError(
+                f"--{role} {name}: found in {count} tables, expected it in one; rename or drop the others"
+            )
+    views = [view.name for source in found for view in source.views]
+    for name in roles.modalities:
+        if name not in views:
+            raise UserError(f"--modality {name}: none of its columns found; found: {listed(headers)}")
+    for name in roles.kinds:
+        if name not in [*views, *headers]:
+            raise UserError(f"--kind {name}: no such column or modality{hint(name, [*headers, *views])}")
+
+
+def _match(found: Sequence[Found]) -> tuple[tuple[str | None, pa.ChunkedArray], list[Values]]:
+    """The ids of all N samples in the order of their first appearance, and the row of each in every source, or −1."""
+    with_ids = [source for source in found if source.ids is not None]
+    if not with_ids:
+        first = found[0]
+        for source in found:
+            if source.rows != first.rows:
+                raise UserError(
+                    f"{source.place}: {source.rows} rows found, {first.place} has {first.rows}, expected as many; "
+                    "match rows by a column with --id"
+                )
+        return (None, pa.chunked_array([np.arange(first.rows)])), [np.arange(first.rows)] * len(found)
+    if len(with_ids) < len(found):
+        without = next(source for source in found if source.ids is None)
+        raise UserError(
+            f"{without.place}: found no ids, {with_ids[0].place} has them, expected them everywhere; name with --id"
+        )
+    texts = [_texts(source) for source in with_ids]
+    _check_overlap(with_ids, texts)
+    _, first_seen, inverse = np.unique(np.concatenate(texts), return_index=True, return_inverse=True)
+    order = first_seen.argsort(kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    rows, start = [], 0
+    for text in texts:
+        row = np.full(len(order), -1)
+        row[rank[inverse[start : start + len(text)]]] = np.arange(len(text))
+        rows.append(row)
+        start += len(text)
+    named = [source.ids for source in with_ids if source.ids]
+    types = {str(ids.type) for _, ids in named}
+    columns = [ids if len(types) == 1 else ids.cast(pa.string()) for _, ids in named]
+    together = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    name = next((name for name, _ in named if name), None)
+    return (name, together.take(pa.array(first_seen[order]))), rows
+
+
+def _texts(source: Found) -> Values:
+    """The ids of a source as texts (n,), each there once."""
+    assert source.ids is not None
+    name, ids = source.ids
+    if ids.null_count:
+        raise UserError(
+            f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them"
+        )
+    texts = np.array(ids.cast(pa.string()).to_pylist())
+    values, counts = np.unique(texts, return_counts=True)
+    if (counts > 1).any():
+        raise UserError(
+            f"{source.place}: {name or 'file name'} '{values[counts > 1][0]}' found {counts.max()} times, expected "
+            "every id once; merge such rows or name another column with --id"
+        )
+    return texts
+
+
+def _check_overlap(sources: Sequence[Found], texts: Sequence[Values]) -> None:
+    for source, text in zip(sources[1:], texts[1:], strict=True):
+        if not np.isin(text, texts[0]).any():
+            raise UserError(
+                f"{source.place}: no id is one of {sources[0].place} (such as '{text[0]}' and '{texts[0][0]}'), "
+                "expected the same ids; correct them or name another column with --id"
+            )
+
+
+def _complete(
+    place: str, name: str, column: pa.ChunkedArray, rows: Values, ids: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    """A column at the rows of all samples, refused where one has no value."""
+    values = column.take(pa.array(rows, mask=rows < 0))
+    if values.null_count:
+        row = pc.index(values.is_null(), True).as_py()
+        raise UserError(
+            f"{place}: {name}: {values.null_count} of {len(values)} samples have none, the first of them "
+            f"{ids[row].as_py()!r}, expected a value each; fill them or leave the column out"
+        )
+    return values

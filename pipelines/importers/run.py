@@ -1,0 +1,164 @@
+"""`postprior import`: foreign data as dataset folders, with all that is needed to write them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.conversion import ColumnConversion, Conversion
+from pipelines.dataset import Dataset
+from pipelines.datasets.folder import SPLITS
+from pipelines.errors import UserError
+from pipelines.importers import read_source
+from pipelines.importers.found import Named, Roles
+from pipelines.importers.joining import Joined, join
+from pipelines.importers.splitting import check_splits, named_split, split_rows
+from pipelines.importers.summary import summary
+from pipelines.storage import publish
+
+Values = np.ndarray[Any, np.dtype[Any]]
+MOST_LABELS = 1000
+
+
+def import_data(
+    sources: Sequence[Path],
+    folder: Path,
+    roles: Roles,
+    shares: tuple[float, float] = (0.1, 0.2),
+    seed: int = 0,
+) -> str:
+    """Make the dataset folders train, validation and test in `folder`; returns what was understood, as text.
+
+    Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
+    bytes.
+    """
+    check_free(folder)
+    joined = join([found for source in sources for found in read_source(source, roles)], roles)
+    labels, names = _labels(joined.label)
+    groups = None if joined.group is None else _codes(joined.group[1])
+    rng = np.random.default_rng(seed)
+    if joined.split is not None:
+        splits = named_split(joined.split[1], joined.split[0] or "")
+    else:
+        splits = split_rows(labels, groups, len(joined), shares, rng)
+    check_splits(splits, labels, names)
+    learned = _learn(joined, splits["train"])
+    targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
+    conversion = _describe(joined, learned, targets)
+    provenance = {"source": "import", "sources": [source.name for source in sources], "seed": seed}
+    lines = []
+    with publish(folder) as temporary:
+        for split in SPLITS:
+            dataset = _dataset(joined, splits[split], learned, targets, labels, names)
+            dataset = Dataset(**{**vars(dataset), "conversion": conversion, "provenance": provenance})
+            dataset.save(temporary / split)
+            lines.append((split, len(dataset)))
+    return summary(joined, learned, labels, names, dict(lines), folder)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds anything but the splits of an earlier import."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: found a file, expected a folder or nothing; give another name")
+    others = (
+        sorted(path.name for path in folder.iterdir() if path.name not in SPLITS) if folder.exists() else []
+    )
+    if others:
+        raise UserError(
+            f"{folder}: found {others[0]} there, expected an empty folder or none; give another name"
+        )
+
+
+def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
+    """Labels (N,) as places of their names."""
+    if named is None:
+        return None, None
+    name, column = named
+    values = sorted(column.unique().to_pylist())
+    whole = not pa.types.is_floating(column.type) or all(float(value).is_integer() for value in values)
+    if not whole or len(values) > MOST_LABELS:
+        raise UserError(
+            f"label {name}: {len(values)} different values found, expected classes; use --target {name}"
+        )
+    if len(values) < 2:
+        raise UserError(
+            f"label {name}: only {values[0]!r} found, expected two classes or more; leave --label out"
+        )
+    codes = pc.index_in(column, value_set=pa.array(values, column.type))
+    return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)
+
+
+def _codes(column: pa.ChunkedArray) -> Values:
+    """Whole numbers or texts (N,) as NumPy has them."""
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.int64()).to_numpy()
+    return np.array(column.cast(pa.string()).to_pylist())
+
+
+def _learn(joined: Joined, train: Values) -> list[Conversion]:
+    """The conversion of every modality, from the training rows that have it."""
+    learned = []
+    for view, places in zip(joined.views, joined.places[train].T, strict=True):
+        rows = places[places >= 0]
+        if not len(rows):
+            raise UserError(
+                f"{view.name}: no training row has it, expected some; leave it out or give more rows"
+            )
+        learned.append(view.learn(rows))
+    return learned
+
+
+def _dataset(
+    joined: Joined,
+    rows: Values,
+    learned: Sequence[Conversion],
+    targets: Sequence[ColumnConversion],
+    labels: Values | None,
+    names: tuple[str, ...] | None,
+) -> Dataset:
+    """The samples at `rows`, converted."""
+    observed = joined.observed[rows]
+    data, cells = {}, {}
+    for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
+        data[view.name], seen = view.encode(conversion, joined.places[rows, m])
+        if not seen[observed[:, m]].all():
+            cells[view.name] = seen
+    taken = pa.array(rows)
+    columns = [target.encode(joined.targets[target.name].take(taken))[0] for target in targets]
+    return Dataset(
+        tuple(conversion.modality for conversion in learned),
+        data,
+        mask=None if joined.observed.all() else observed,
+        cells=cells,
+        labels=None if labels is None else labels[rows],
+        targets=np.stack(columns, 1) if columns else None,
+        groups=None if joined.group is None else _codes(joined.group[1].take(taken)),
+        ids=_codes(joined.ids[1].take(taken)),
+        label_names=names,
+    )
+
+
+def _describe(
+    joined: Joined, learned: Sequence[Conversion], targets: Sequence[ColumnConversion]
+) -> dict[str, Any]:
+    """The entry `conversion` of the manifests."""
+
+    def named(of: Named | None) -> dict[str, Any] | None:
+        return None if of is None else {"name": of[0], "type": str(of[1].type)}
+
+    return {
+        "modalities": {conversion.name: conversion.describe() for conversion in learned},
+        "tables": {
+            file: [name for name in headers if joined.split is None or name != joined.split[0]]
+            for file, headers in joined.headers.items()
+        },
+        "ids": named(joined.ids),
+        "labels": named(joined.label),
+        "groups": named(joined.group),
+        "targets": [target.describe() for target in targets],
+    }

@@ -1,0 +1,115 @@
+"""What an import understood, as text: kinds, shapes, ranges and which modalities are missing together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.conversion import ArrayConversion, Conversion, TableConversion
+from pipelines.importers.found import TableView, View
+from pipelines.importers.joining import Joined
+
+PATTERNS = 8  # that are shown one by one
+COLUMNS = 6  # of a kind that are shown by name
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+def summary(
+    joined: Joined,
+    learned: Sequence[Conversion],
+    labels: Values | None,
+    names: tuple[str, ...] | None,
+    splits: Mapping[str, int],
+    folder: Path,
+) -> str:
+    """Lines for the user."""
+    observed, lines = joined.observed, []
+    rows = [("modality", "kind", "shape", "likelihood", "rows")]
+    for conversion, count in zip(learned, observed.sum(0), strict=True):
+        m = conversion.modality
+        rows.append(
+            (m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(joined)}")
+        )
+    lines += aligned(rows)
+    for view, conversion in zip(joined.views, learned, strict=True):
+        lines += ["", f"{view.name}:", *("  " + line for line in contents(view, conversion))]
+    lines += ["", *patterns(observed, [view.name for view in joined.views])]
+    if labels is not None and names is not None:
+        counts = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
+        lines.append(f"labels: {shortened([f'{name} ({count})' for name, count in counts])}")
+    if joined.group is not None:
+        lines.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
+    if joined.targets:
+        lines.append(f"targets: {shortened(list(joined.targets))}")
+    if joined.dropped:
+        lines.append(f"left out: {joined.dropped} rows that no modality has")
+    lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))
+    return "\n".join([*lines, f"Go on with: postprior init PROJECT --from {folder}"])
+
+
+def contents(view: View, conversion: Conversion) -> list[str]:
+    """The columns of a table by kind, or the values of an array, with their ranges."""
+    if isinstance(conversion, ArrayConversion) or not isinstance(view, TableView):
+        assert isinstance(conversion, ArrayConversion)
+        return [f"{conversion.kind} {conversion.dtype}, scaled by {span(conversion)}"]
+    return [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
+
+
+def by_kind(view: TableView, conversion: TableConversion) -> dict[str, list[str]]:
+    """Columns with their ranges or categories by kind."""
+    import pyarrow.compute as pc
+
+    found: dict[str, list[str]] = {}
+    for column in conversion.columns:
+        values = view.table[column.name]
+        if column.kind == "categorical":
+            told = shortened([str(value) for value in column.values], 4)
+        elif column.kind == "boolean":
+            told = ""
+        else:
+            limits = pc.min_max(values).as_py()
+            told = f"{limits['min']:g} to {limits['max']:g}"
+        missing = f"{values.null_count / len(values):.0%} missing" if values.null_count else ""
+        notes = ", ".join(note for note in (told, missing) if note)
+        found.setdefault(column.kind, []).append(f"{column.name} ({notes})" if notes else column.name)
+    return found
+
+
+def span(conversion: ArrayConversion) -> str:
+    """The offset and scale of an array in words."""
+    if isinstance(conversion.offset, tuple):
+        return f"the mean and deviation of each of {len(conversion.offset)} coordinates"
+    assert not isinstance(conversion.scale, tuple)
+    if (conversion.offset, conversion.scale) == (0, 1):
+        return "nothing"
+    return f"{conversion.offset:g} to {conversion.offset + conversion.scale:g} = 0 to 1"
+
+
+def patterns(observed: Values, names: Sequence[str]) -> list[str]:
+    """How many rows have which modalities, the most frequent patterns first."""
+    if observed.all():
+        return ["every row has every modality"]
+    found, counts = np.unique(observed, axis=0, return_counts=True)
+    order = (-counts).argsort(kind="stable")
+    shown = order[:PATTERNS]
+    rows = [(*names, "rows")]
+    rows += [(*("x" if there else "." for there in found[i]), str(counts[i])) for i in shown]
+    rest = [f"and {len(order) - len(shown)} other patterns"] if len(order) > len(shown) else []
+    return [*aligned(rows), *rest]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of texts in columns of even width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def shortened(names: Sequence[str], most: int = COLUMNS) -> str:
+    """Names separated by commas, the first of them where there are many."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f", … and {rest} more" if rest > 0 else "")

@@ -1,0 +1,448 @@
+"""Tables as data: kinds of columns, joined by id, and back with their headers, units and types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as parquet
+import pytest
+
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.export import export
+from pipelines.importers.found import Roles
+from pipelines.importers.run import import_data
+
+SPLITS = ("train", "validation", "test")
+N = 120
+
+
+def clinic(rows: int = N, seed: int = 0) -> pa.Table:
+    """Patients with a column of every kind; ages and weights have holes."""
+    rng = np.random.default_rng(seed)
+    hole = rng.random(rows) < 0.1
+    return pa.table(
+        {
+            "patient": [f"p{row:03}" for row in range(rows)],
+            "age": pa.array(rng.integers(18, 90, rows), pa.int32(), mask=hole),
+            "weight": pa.array(rng.normal(70, 12, rows).round(1), mask=~hole & (rng.random(rows) < 0.1)),
+            "site": pa.array(rng.choice(["Bern", "Genf", "Zug"], rows)),
+            "smoker": rng.random(rows) < 0.3,
+            "arm": rng.choice([1, 2], rows),
+            "visits": pa.array(rng.poisson(2, rows)),
+            "crp": rng.lognormal(1, 1, rows),
+            "diagnosis": np.array(["well", "ill", "ill"])[np.arange(rows) % 3],
+        }
+    )
+
+
+def write(table: pa.Table, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        parquet.write_table(table, path)
+    else:
+        csv.write_csv(table, path)
+    return path
+
+
+def load(folder: Path) -> dict[str, Dataset]:
+    return {split: Dataset.load(folder / split) for split in SPLITS}
+
+
+def together(folder: Path, out: Path) -> dict[str, pa.Table]:
+    """The tables of all splits exported and put together, sorted by patient."""
+    tables: dict[str, list[pa.Table]] = {}
+    for split in SPLITS:
+        for name in export(folder / split, out / split):
+            path = out / split / name
+            table = parquet.read_table(path) if path.suffix == ".parquet" else csv.read_csv(path)
+            tables.setdefault(name, []).append(table)
+    return {name: pa.concat_tables(parts).sort_by("patient") for name, parts in tables.items()}
+
+
+ROLES = Roles(id="patient", label="diagnosis")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".tsv"])
+def test_a_table_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
+    table = clinic()
+    if suffix == ".tsv":
+        path = tmp_path / "clinic.tsv"
+        csv.write_csv(table, path, csv.WriteOptions(delimiter="\t"))
+        suffix_read = lambda path: csv.read_csv(path, parse_options=csv.ParseOptions(delimiter="\t"))  # noqa: E731
+    else:
+        path = write(table, tmp_path / f"clinic{suffix}")
+        suffix_read = parquet.read_table if suffix == ".parquet" else csv.read_csv
+    import_data([path], tmp_path / "data", ROLES)
+    parts = []
+    for split in SPLITS:
+        export(tmp_path / "data" / split, tmp_path / "back" / split)
+        parts.append(suffix_read(tmp_path / "back" / split / path.name))
+    back, original = pa.concat_tables(parts).sort_by("patient"), suffix_read(path)
+    assert back.schema.names == original.schema.names
+    assert back.schema.types == original.schema.types
+    for name in original.column_names:
+        found, expected = back[name].to_pylist(), original[name].to_pylist()
+        if name == "crp":
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        else:
+            assert found == expected, name
+
+
+def test_kinds_are_recognised(tmp_path: Path) -> None:
+    text = import_data([write(clinic(), tmp_path / "clinic.csv")], tmp_path / "data", ROLES)
+    (modality,) = Dataset.load(tmp_path / "data/train").modalities
+    assert {column.name: column.likelihood for column in modality.columns} == {
+        "age": "normal",
+        "weight": "normal",
+        "site": "categorical",
+        "smoker": "bernoulli",
+        "arm": "categorical",
+        "visits": "negative_binomial",
+        "crp": "normal",
+    }
+    for told in ("clinic", "table", "site (Bern, Genf, Zug)", "visits (0 to", "ill (80)", "train 84"):
+        assert told in text
+    assert "postprior init PROJECT --from" in text
+
+
+def test_kinds_and_roles_can_be_given(tmp_path: Path) -> None:
+    path = write(clinic(), tmp_path / "clinic.csv")
+    kinds = {"age": "count", "crp": "log", "visits": "numeric", "arm": "numeric"}
+    groups = {"labs": ("crp", "visits")}
+    roles = Roles("patient", None, None, None, ("site", "smoker"), ("diagnosis",), groups, kinds)
+    import_data([path], tmp_path / "data", roles)
+    train = Dataset.load(tmp_path / "data/train")
+    found = {m.name: {c.name: c.likelihood for c in m.columns} for m in train.modalities}
+    assert found["labs"] == {"crp": "normal", "visits": "normal"}
+    assert found["clinic"] == {"age": "negative_binomial", "weight": "normal", "arm": "normal"}
+    assert train.targets is not None
+    assert train.targets.shape == (84, 2)
+    assert set(train.targets[:, 0]) == {0, 1, 2}
+    assert train.labels is None
+    back = together(tmp_path / "data", tmp_path / "back")["clinic.csv"]
+    assert back.column_names == [name for name in clinic().column_names if name != "diagnosis"]
+    original = csv.read_csv(path)
+    np.testing.assert_allclose(back["crp"].to_numpy(), original["crp"].to_numpy(), rtol=1e-5)
+    for name in ("site", "smoker", "arm", "age", "visits"):
+        assert back[name].to_pylist() == original[name].to_pylist(), name
+
+
+def test_scales_are_those_of_training_rows_alone(tmp_path: Path) -> None:
+    import_data([write(clinic(), tmp_path / "clinic.csv")], tmp_path / "data", ROLES)
+    splits = load(tmp_path / "data")
+    train = splits["train"]
+    for column in (0, 1, 6):
+        values = train.data["clinic"][:, column]
+        seen = train.cells["clinic"][:, column]
+        assert abs(values[seen].mean()) < 1e-6
+        assert values[seen].std() == pytest.approx(1, abs=1e-5)
+        assert (values[~seen] == 0).all()
+    assert abs(splits["test"].data["clinic"][:, 1].mean()) > 1e-3
+    assert splits["test"].conversion == train.conversion
+
+
+def test_tables_are_joined_and_absent_rows_are_missing_modalities(tmp_path: Path) -> None:
+    table, rng = clinic(), np.random.default_rng(1)
+    genes = pa.table(
+        {"patient": table["patient"], "g1": rng.poisson(9, N) * 1.0, "g2": rng.normal(size=N)}
+    ).take(rng.permutation(N)[:90])
+    info = table.select(["patient", "diagnosis", "age"]).set_column(2, "age", pa.array(np.arange(N)))
+    rest = table.drop_columns(["diagnosis", "age"]).slice(0, 100)
+    paths = [write(t, tmp_path / f"{n}.csv") for n, t in (("rest", rest), ("genes", genes), ("info", info))]
+    roles = Roles(id="patient", label="diagnosis", targets=("age",))
+    text = import_data(paths, tmp_path / "data", roles)
+    splits = load(tmp_path / "data")
+    has = dict(zip(genes["patient"].to_pylist(), genes["g2"].to_pylist(), strict=True))
+    known = set(rest["patient"].to_pylist())
+    total = 0
+    for dataset in splits.values():
+        assert dataset.ids is not None
+        assert dataset.targets is not None
+        np.testing.assert_array_equal(dataset.targets[:, 0], [int(i[1:]) for i in dataset.ids])
+        np.testing.assert_array_equal(dataset.observed[:, 0], [i in known for i in dataset.ids])
+        np.testing.assert_array_equal(dataset.observed[:, 1], [i in has for i in dataset.ids])
+        total += len(dataset)
+    either = len(known | set(has))
+    assert total == either
+    assert f"left out: {N - either} rows" in text
+    back = together(tmp_path / "data", tmp_path / "back")
+    assert back["genes.csv"].num_rows == 90
+    assert back["genes.csv"].column_names == ["patient", "g1", "g2"]
+    assert dict(
+        zip(back["genes.csv"]["patient"].to_pylist(), back["genes.csv"]["g2"].to_pylist(), strict=True)
+    ) == pytest.approx(has, abs=1e-5)
+    assert back["info.csv"].column_names == ["patient", "diagnosis", "age"]
+    assert back["info.csv"]["diagnosis"].to_pylist() == [
+        name
+        for name, i in zip(table["diagnosis"].to_pylist(), table["patient"].to_pylist(), strict=True)
+        if i in known | set(has)
+    ]
+
+
+def test_a_folder_of_tables_and_a_semicolon(tmp_path: Path) -> None:
+    table = clinic()
+    write(table.select(["patient", "crp", "diagnosis"]), tmp_path / "in/labs.parquet")
+    csv.write_csv(
+        table.select(["patient", "weight"]), tmp_path / "in/body.csv", csv.WriteOptions(delimiter=";")
+    )
+    import_data([tmp_path / "in"], tmp_path / "data", ROLES)
+    assert [m.name for m in Dataset.load(tmp_path / "data/train").modalities] == ["body", "labs"]
+
+
+def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
+    table = clinic()
+    subjects = pa.array(np.random.default_rng(0).integers(0, 40, N))
+    path = write(table.append_column("subject", subjects), tmp_path / "clinic.csv")
+    import_data([path], tmp_path / "data", Roles(id="patient", label="diagnosis", group="subject"))
+    groups = [set(dataset.groups) for dataset in load(tmp_path / "data").values()]  # type: ignore[arg-type]
+    assert not groups[0] & groups[1]
+    assert not (groups[0] | groups[1]) & groups[2]
+    assert (
+        together(tmp_path / "data", tmp_path / "back")["clinic.csv"]["subject"].to_pylist()
+        == subjects.to_pylist()
+    )
+
+
+def test_a_column_may_name_the_split(tmp_path: Path) -> None:
+    wanted = np.array(["train", "train", "validation", "test"])[np.arange(N) % 4]
+    path = write(clinic().append_column("part", pa.array(wanted)), tmp_path / "clinic.csv")
+    import_data([path], tmp_path / "data", Roles(id="patient", label="diagnosis", split="part"))
+    for split, dataset in load(tmp_path / "data").items():
+        assert sorted(dataset.ids) == [f"p{row:03}" for row in np.flatnonzero(wanted == split)]  # type: ignore[arg-type]
+    assert "part" not in together(tmp_path / "data", tmp_path / "back")["clinic.csv"].column_names
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    path = write(clinic(), tmp_path / "clinic.csv")
+    for name in ("a", "b"):
+        import_data([path], tmp_path / name, ROLES)
+    import_data([path], tmp_path / "b", ROLES)  # over an earlier one
+    assert [d.hash for d in load(tmp_path / "a").values()] == [d.hash for d in load(tmp_path / "b").values()]
+    import_data([path], tmp_path / "b", ROLES, seed=1)
+    assert load(tmp_path / "a")["train"].hash != load(tmp_path / "b")["train"].hash
+
+
+def test_a_category_that_training_lacks_is_a_missing_cell(tmp_path: Path) -> None:
+    sites = ["Chur" if row == 3 else "Bern" if row % 2 else "Zug" for row in range(N)]
+    parts = ["test" if row % 4 == 3 else "validation" if row % 4 == 2 else "train" for row in range(N)]
+    table = clinic().set_column(3, "site", pa.array(sites)).append_column("part", pa.array(parts))
+    roles = Roles(id="patient", split="part")
+    import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles)
+    test = Dataset.load(tmp_path / "data/test")
+    assert test.ids is not None
+    place = [column.name for column in test.modalities[0].columns].index("site")
+    assert not test.cells["clinic"][list(test.ids).index("p003"), place]
+
+
+def test_synthetic_rows_go_back_into_the_file(tmp_path: Path) -> None:
+    """What a decoder gives (shares for booleans, means for counts) becomes values that the file may hold."""
+    import_data([write(clinic(), tmp_path / "clinic.csv")], tmp_path / "data", ROLES)
+    train = Dataset.load(tmp_path / "data/train")
+    rng = np.random.default_rng(0)
+    rows = np.zeros((5, len(train.modalities[0].columns)), np.float32)
+    for j, column in enumerate(train.modalities[0].columns):
+        rows[:, j] = {
+            "normal": rng.normal(size=5),
+            "bernoulli": rng.random(5),
+            "categorical": rng.integers(0, 2, 5),
+            "negative_binomial": rng.poisson(3, 5),
+        }[column.likelihood]
+    made = Dataset(
+        train.modalities,
+        {"clinic": rows},
+        labels=np.array([0, 1, 1, 0, 1]),
+        label_names=train.label_names,
+        conversion=train.conversion,
+    )
+    made.save(tmp_path / "made")
+    export(tmp_path / "made", tmp_path / "back")
+    back = csv.read_csv(tmp_path / "back/clinic.csv")
+    assert back.column_names == clinic().column_names
+    assert back["patient"].to_pylist() == [0, 1, 2, 3, 4]
+    assert back["diagnosis"].to_pylist() == ["ill", "well", "well", "ill", "well"]
+    assert back["age"].type == pa.int64()
+    assert all(10 < age < 120 for age in back["age"].to_pylist())
+    assert back["smoker"].type == pa.bool_()
+    assert back["smoker"].to_pylist() == (rows[:, 3] >= 0.5).tolist()
+
+
+def test_formulas_are_written_back_as_text(tmp_path: Path) -> None:
+    sites = pa.array(['=HYPERLINK("http://x")' if row % 2 else "@sum" for row in range(N)])
+    signs = pa.array(["-1" if row % 2 else "+1.5" for row in range(N)])
+    table = clinic().set_column(3, "=site", sites).append_column("sign", signs)
+    roles = Roles(id="patient", label="diagnosis", kinds={})
+    import_data([write(table, tmp_path / "clinic.parquet")], tmp_path / "data", roles)
+    export(tmp_path / "data/train", tmp_path / "back", "csv")
+    text = (tmp_path / "back/clinic.csv").read_text()
+    assert '"\'=site"' in text
+    back = csv.read_csv(
+        tmp_path / "back/clinic.csv", convert_options=csv.ConvertOptions(column_types={"sign": pa.string()})
+    )
+    assert set(back["'=site"].to_pylist()) == {'\'=HYPERLINK("http://x")', "'@sum"}
+    assert set(back["sign"].to_pylist()) == {"-1", "+1.5"}
+    export(tmp_path / "data/train", tmp_path / "whole")  # Parquet computes nothing
+    assert set(parquet.read_table(tmp_path / "whole/clinic.parquet")["=site"].to_pylist()) == set(
+        sites.to_pylist()
+    )
+
+
+def put(name: str, values: Any) -> Callable[[pa.Table], pa.Table]:
+    """A column in place of another, or beside the others."""
+
+    def change(table: pa.Table) -> pa.Table:
+        if name in table.column_names:
+            return table.set_column(table.column_names.index(name), name, pa.array(values))
+        return table.append_column(name, pa.array(values))
+
+    return change
+
+
+FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
+    "a constant column": (put("crp", [1.5] * N), ROLES, "clinic.parquet: column crp: constant .* --skip crp"),
+    "an empty column": (put("crp", [None] * N), ROLES, "column crp: constant or all missing"),
+    "two of them": (
+        lambda t: put("crp", [1.5] * N)(put("site", ["a"] * N)(t)),
+        ROLES,
+        "columns site, crp: .* --skip site --skip crp",
+    ),
+    "one label": (
+        put("diagnosis", ["ill"] * N),
+        ROLES,
+        "label diagnosis: only 'ill' found, expected two classes",
+    ),
+    "a label that is a number": (
+        put("diagnosis", np.arange(N) / 7),
+        ROLES,
+        "label diagnosis: 120 different values found, expected classes; use --target diagnosis",
+    ),
+    "a hole in the labels": (
+        put("diagnosis", [None] + ["a", "b"] * 59 + ["a"]),
+        ROLES,
+        "diagnosis: 1 of 120 samples have none, the first of them 'p000'",
+    ),
+    "one row of a label": (
+        put("diagnosis", ["rare"] + ["a", "b"] * 59 + ["a"]),
+        Roles(id="patient", label="diagnosis", split="part"),
+        "label rare: 1 rows found and none of them in train",
+    ),
+    "an id twice": (
+        put("patient", ["p"] * 2 + list("0" * 0) + [f"q{i}" for i in range(N - 2)]),
+        ROLES,
+        "'p' found 2 times",
+    ),
+    "no id": (put("patient", [None] + [f"q{i}" for i in range(N - 1)]), ROLES, "1 rows without an id"),
+    "free text": (
+        put("note", [f"note {row}" for row in range(N)]),
+        ROLES,
+        r"column note: \d+ different values found, expected at most 42 categories",
+    ),
+    "a date": (
+        put("seen", np.arange(N).astype("datetime64[D]")),
+        ROLES,
+        "column seen: found date32.*, expected numbers",
+    ),
+    "infinity": (put("crp", [np.inf] * N), ROLES, "column crp: infinity found"),
+    "a misspelt label": (
+        lambda t: t,
+        Roles(label="diagnose"),
+        r"--label diagnose: no such column \(did you mean diagnosis",
+    ),
+    "a misspelt group": (
+        lambda t: t,
+        Roles(modalities={"labs": ("crp", "visit")}),
+        r"--modality labs: clinic.parquet has no free column 'visit' \(did you mean visits",
+    ),
+    "a group that is nowhere": (
+        lambda t: t,
+        Roles(modalities={"labs": ("a", "b")}),
+        "labs: none of its columns",
+    ),
+    "a kind that is none": (
+        lambda t: t,
+        Roles(kinds={"age": "number"}),
+        "'number', which is no kind of column",
+    ),
+    "a kind of texts": (
+        lambda t: t,
+        Roles(kinds={"site": "count"}),
+        "column site: found texts, expected numbers",
+    ),
+    "a kind of halves": (lambda t: t, Roles(kinds={"weight": "count"}), "column weight: .* whole numbers"),
+    "a kind of what is not there": (lambda t: t, Roles(kinds={"ag": "count"}), "--kind ag: no such column"),
+    "a split that is none": (lambda t: t, Roles(id="patient", split="site"), "--split site: found 'Bern'"),
+    "too few rows": (
+        lambda t: t.slice(0, 12),
+        ROLES,
+        "train: . rows found, expected 10|.*rows found, expected 4",
+    ),
+    "no rows": (lambda t: t.slice(0, 0), ROLES, "found no rows below the headers"),
+    "nothing but roles": (lambda t: t.select(["patient", "diagnosis"]), ROLES, "found no modality"),
+}
+
+
+@pytest.mark.parametrize("case", FACES)
+def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) -> None:
+    spoil, roles, sentence = FACES[case]
+    table = spoil(
+        clinic().append_column("part", pa.array(["test"] * 20 + ["validation"] * 20 + ["train"] * 80))
+    )
+    if "part" in table.column_names and roles.split is None:
+        table = table.drop_columns(["part"])
+    path = write(table, tmp_path / "clinic.parquet")
+    with pytest.raises(UserError, match=sentence) as error:
+        import_data([path], tmp_path / "data", roles)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    for name, content, sentence in (
+        ("twice.csv", b"a,b,a\n1,2,3\n", "header 'a' found twice"),
+        ("nameless.csv", b"a,,c\n1,2,3\n", "header '' found twice or empty"),
+        ("short.csv", b"a,b\n1,2\n3\n", "no table in UTF-8"),
+        ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: found binary|no table in UTF-8"),
+        ("none.parquet", b"PAR1", "no table in UTF-8"),
+        ("none.csv", b"", "no table in UTF-8"),
+        ("none.xlsx", b"", "found none of an .npz archive"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=sentence):
+            import_data([path], tmp_path / "data", Roles())
+    with pytest.raises(UserError, match="no such file or folder"):
+        import_data([tmp_path / "gone.csv"], tmp_path / "data", Roles())
+
+
+def test_tables_that_do_not_match(tmp_path: Path) -> None:
+    table = clinic()
+    body = write(table.select(["patient", "weight"]), tmp_path / "body.csv")
+    labs = write(table.select(["crp"]).slice(1), tmp_path / "labs.csv")
+    with pytest.raises(UserError, match=r"labs.csv: 119 rows found, body.csv has 120"):
+        import_data([body, labs], tmp_path / "data", Roles())
+    with pytest.raises(UserError, match=r"labs.csv: found no ids, body.csv has them"):
+        import_data([body, labs], tmp_path / "data", Roles(id="patient"))
+    other = pa.table({"patient": [f"x{row}" for row in range(N)], "crp": table["crp"]})
+    with pytest.raises(UserError, match=r"no id is one of body.csv \(such as 'x0' and 'p000'\)"):
+        import_data([body, write(other, tmp_path / "labs.csv")], tmp_path / "data", Roles(id="patient"))
+    with pytest.raises(UserError, match="modality body: found in two sources"):
+        import_data(
+            [body, write(table.select(["patient", "crp"]), tmp_path / "b/body.csv")],
+            tmp_path / "data",
+            Roles(id="patient"),
+        )
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
+    path = write(clinic(), tmp_path / "clinic.csv")
+    with pytest.raises(UserError, match=r"found clinic\.csv there, expected an empty folder"):
+        import_data([path], tmp_path, ROLES)
+    assert path.exists()
+    import_data([path], tmp_path / "data", ROLES)
+    with pytest.raises(UserError, match="something is there"):
+        export(tmp_path / "data/train", tmp_path)
