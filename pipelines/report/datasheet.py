@@ -26,7 +26,10 @@ LIMITS = (
     "Relations between modalities hold as far as the scores above say, and no further.",
     "Every score is of one set of samples from one training run, on held-out rows of the same source.",
 )
-GUARANTEE = "These data are **not differentially private**: tests find the leaks that they look for, and a pass is no guarantee."
+GUARANTEE = (
+    "These data are **not differentially private**: tests find the leaks they look for, and passing them is no "
+    "guarantee."
+)
 AVOID = (
     "decisions about a person, or statements about any record of the real data;",
     "the last test of a model that will work on real data: test on real rows;",
@@ -203,8 +206,8 @@ def _citation(row: Row, dataset: Dataset) -> list[str]:
         '    python -c "from pathlib import Path; from pipelines.storage import folder_hash; '
         f"print(folder_hash(Path('{row.name}')))\"",
         "",
-        "The folder's `manifest.json` names what is behind it; beside it lies one array a modality. The licence and the "
-        "terms of the real data bind what is made from them.",
+        "The folder's `manifest.json` names what is behind it; beside it lies one array a modality. The licence and "
+        "the terms of the real data bind what is made from them.",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.report.findings.words import Finding, count, listed, percent
+from pipelines.report.findings.words import Finding, count, listed, number_with, percent
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate
 
@@ -17,12 +17,34 @@ def basis(results: Results) -> Iterator[Finding]:
             f"The classifiers that read the labels are right on {percent(accuracy.value)} of held-out real data; "
             "what they misread counts against every row.",
         )
+    yield from _autoencoder(results)
     if judged := [row.title for row in results.densities if row.scores.get("labels_from") == "judges"]:
         yield Finding("Labels", f"{listed(judged)}: the labels of the samples were given by the judges.")
     yield from _fits(results)
     for advice in results.latent.get("health", {}).get("advice", []):
         yield Finding("Latent space", str(advice))
     yield from _cautions(results)
+
+
+def _autoencoder(results: Results) -> Iterator[Finding]:
+    """How well held-out rows are encoded and decoded: no density on its codes can do better."""
+    own = results.posterior
+    error, accuracy = own.estimate("reconstruction_error"), own.estimate("accuracy")
+    told = []
+    if error:
+        text = f"Reconstructions of held-out rows have a mean squared error of {error.value:.4f}"
+        if similarity := own.estimate("ssim"):
+            text += f" and a structural similarity (SSIM) of {similarity.value:.2f}"
+        told.append(f"{text}.")
+    if accuracy:
+        told.append(f"The judges read them rightly in {percent(accuracy.value)}.")
+    if likelihood := own.estimate("log_evidence"):
+        told.append(
+            "The log-likelihood of held-out rows, by importance sampling, is "
+            f"{number_with(likelihood, 0)} nats."
+        )
+    if told:
+        yield Finding("Autoencoder", " ".join(told))
 
 
 def _fits(results: Results) -> Iterator[Finding]:
