@@ -27,6 +27,7 @@ from pipelines.storage import folder_hash, read_json
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+SCORES = "metrics/"  # what the files of rows of the leaderboard begin with
 HEADLINES = ("joint_coherence", "frechet_distance")  # scores of every sampler that a parent run holds
 
 
@@ -114,7 +115,6 @@ class Run:
 
     def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
         """Log numbers; a nested mapping becomes name.key, and name.value is just name."""
-
         self._with_client(lambda client: _log_metrics(client, self.id, values, step, prefix))
 
     def headlines(self, row: str, values: Mapping[str, Any]) -> None:
@@ -169,8 +169,12 @@ class Run:
 
     def finish(self, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
-        for run in (self.id, self._parent):
-            self._with_client(lambda client, run=run: client.set_terminated(run, status))  # type: ignore[misc]
+
+        def close(client: MlflowClient) -> None:
+            for run in (self.id, self._parent):
+                client.set_terminated(run, status)
+
+        self._with_client(close)
         self._client = None
 
     def _with_client(self, action: Callable[[MlflowClient], None]) -> None:
@@ -249,7 +253,8 @@ def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
         path = root / "results" / f"{pattern.format(density=density)}.json"
         if path.exists():
             run.metrics(read_json(path), prefix=prefix)
-    _log_headlines(run, root, [Path(name.format(density=density)).name for name in results.metrics])
+    names = [pattern.format(density=density) for pattern in results.metrics]
+    _log_headlines(run, root, [name.removeprefix(SCORES) for name in names if name.startswith(SCORES)])
     for name in results.files:
         if (root / name).exists():
             run.file(root / name)
