@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
+from pipelines.metrics import neighbours
+from pipelines.metrics.intervals import half_samples
 from pipelines.metrics.manifold import Balls, manifold
 
 
@@ -11,6 +14,22 @@ def scores(real, fake, neighbours=1):
     real, fake = (points.reshape(len(points), -1) for points in (real, fake))
     result = manifold(*(Balls.fit(points, np.ones((1, len(points))), neighbours) for points in (real, fake)))
     return {name: value[0] for name, value in vars(result).items()}
+
+
+def brute(real, fake, k):
+    """The four scores as they are written, from all pairs."""
+    within_real, within_fake, between = (
+        cdist(x.astype(float), y.astype(float)) for x, y in ((real, real), (fake, fake), (real, fake))
+    )
+    in_real = between <= np.sort(within_real, 1)[:, k, None]
+    in_fake = between <= np.sort(within_fake, 1)[:, k]
+    density = in_real.sum(0).mean() / k
+    return {
+        "precision": in_real.any(0).mean(),
+        "recall": in_fake.any(1).mean(),
+        "density": density,
+        "coverage": in_real.any(1).mean(),
+    }
 
 
 def test_a_case_by_hand():
@@ -63,12 +82,47 @@ def test_too_few_rows_for_the_neighbours_are_refused():
         scores(np.zeros((5, 2)), np.zeros((9, 2)), neighbours=5)
 
 
-def test_half_samples_equal_the_scores_of_the_rows_they_keep():
+HARD = {
+    "alike": lambda rng, x: x,
+    "far from the origin": lambda rng, x: x + 3000,
+    "an outlier": lambda rng, x: np.concatenate([x[1:], 1e6 * x[:1]]),
+    "few distinct rows": lambda rng, x: x[rng.integers(0, 9, len(x))],
+    "many near copies": lambda rng, x: x[rng.integers(0, 9, len(x))] + 1e-5 * x,
+    "concentrated": lambda rng, x: 0.1 * x,
+    "spread": lambda rng, x: 30 * x,
+}
+
+
+@pytest.mark.parametrize("name", list(HARD))
+@pytest.mark.parametrize("width", [2, 12])
+def test_half_samples_equal_brute_force_on_the_rows_they_keep(name, width, monkeypatch):
+    monkeypatch.setattr(neighbours, "FLOATS", 2000)
+    monkeypatch.setattr(neighbours, "SPARE", 1)
     rng = np.random.default_rng(0)
-    real, fake = rng.normal(size=(40, 3)), rng.normal(size=(50, 3)) + 0.5
-    real_weights, fake_weights = np.ones((2, 40)), np.ones((2, 50))
-    real_weights[1], fake_weights[1] = 2 * (rng.random(40) < 0.5), 2 * (rng.random(50) < 0.5)
-    both = manifold(Balls.fit(real, real_weights, 3), Balls.fit(fake, fake_weights, 3))
-    selected = scores(real[real_weights[1] > 0], fake[fake_weights[1] > 0], neighbours=3)
-    for name, values in vars(both).items():
-        assert values[1] == pytest.approx(selected[name])
+    real, fake = (rng.normal(size=(rows, width)) for rows in (140, 110))
+    if name in ("far from the origin", "few distinct rows"):
+        real = HARD[name](rng, real)
+    real, fake = real.astype(np.float32), HARD[name](rng, fake).astype(np.float32)
+    fake[:10] = real[:10]
+    # whole groups of four rows side by side are left out: neighbours further down the lists are needed
+    order = [np.lexsort(x.T) for x in (real, fake)]
+    weights = [half_samples(rank.argsort() // 4, 4, rng) for rank in order]
+    found = manifold(*(Balls.fit(x, w, 3) for x, w in zip((real, fake), weights, strict=True)))
+    for line, (w, v) in enumerate(zip(*weights, strict=True)):
+        expected = brute(real[w > 0], fake[v > 0], 3)
+        assert {key: value[line] for key, value in vars(found).items()} == pytest.approx(expected)
+
+
+def test_weights_are_those_of_rows():
+    """Rows of a small stratum weigh what they stand for, in balls and in points."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 2)), rng.normal(size=(40, 2)) + 0.5
+    w, v = rng.integers(1, 4, (1, 30)).astype(float), rng.integers(1, 4, (1, 40)).astype(float)
+    found = manifold(Balls.fit(x, w, 3), Balls.fit(y, v, 3))
+    between = cdist(x, y)
+    in_real = between <= np.sort(cdist(x, x), 1)[:, 3, None]
+    in_fake = between <= np.sort(cdist(y, y), 1)[:, 3]
+    assert found.precision == pytest.approx((in_real.any(0) @ v[0]) / v.sum())
+    assert found.density == pytest.approx(in_real.sum(0) @ v[0] / (3 * v.sum()))
+    assert found.recall == pytest.approx((in_fake.any(1) @ w[0]) / w.sum())
+    assert found.coverage == pytest.approx((in_real.any(1) @ w[0]) / w.sum())

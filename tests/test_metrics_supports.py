@@ -1,0 +1,113 @@
+"""Supports of typical points: cases by hand, brute force over α and β, copies, collapse, outliers, half-samples."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.manifold import Balls
+from pipelines.metrics.supports import calibration, supports
+
+GRID = (np.arange(500) + 0.5) / 500
+
+
+def scores(real, fake, weights=None, neighbours=3):
+    weights = [np.ones((1, len(x))) for x in (real, fake)] if weights is None else weights
+    return vars(supports(*(Balls.fit(x, w, neighbours) for x, w in zip((real, fake), weights, strict=True))))
+
+
+def points(*places):
+    return np.array(places, np.float32)[:, None]
+
+
+def brute(real, fake, k):
+    """The three scores as the paper writes them, with curves on a grid of α and β."""
+    real, fake = real.astype(float), fake.astype(float)
+    between, within = cdist(real, fake), cdist(real, real)
+    balls = np.sort(within, 1)[:, k]
+
+    def supported(x):
+        """Distances (n,) of rows to their mean, and the radii (L,) of the balls that hold the shares GRID of them."""
+        distance = np.linalg.norm(x - x.mean(0), axis=1)
+        return distance, np.quantile(distance, GRID, method="inverted_cdf")
+
+    _, radii = supported(real)
+    precision = (np.linalg.norm(fake - real.mean(0), axis=1) <= radii[:, None]).mean(1)
+    distance, radii = supported(fake)
+    typical = distance <= radii[:, None]  # (L, N'): the β-supports
+    nearest = np.where(typical[:, None], between, np.inf).min(2)  # of each, to every real
+    recall = (nearest <= balls).mean(1)
+    owner = between.argmin(0)
+    return {
+        "alpha_precision": 1 - 2 * np.abs(precision - GRID).mean(),
+        "beta_recall": 1 - 2 * np.abs(recall - GRID).mean(),
+        "authenticity": (between.min(0) > np.sort(within, 1)[owner, 1]).mean(),
+    }
+
+
+def test_a_case_by_hand():
+    real, fake = points(-3, -1, 0, 1, 3), points(0, 0.5, 4, 10)
+    found = scores(real, fake, neighbours=1)
+    # distances of reals to 0: 0 1 1 3 3; of fakes 0, 0.5, 4, 10: nearer are 0, 1, 5, 5 of five reals
+    steps = [(0, 0.25), (0.2, 0.25), (1, 0.25), (1, 0.25)]
+    p = np.array([sum(share for at, share in steps if at <= level) for level in GRID])
+    assert found["alpha_precision"] == pytest.approx(1 - 2 * np.abs(p - GRID).mean(), abs=1e-3)
+    # fakes about 3.625: distances 3.625, 3.125, 0.375, 6.375, in supports beyond 2/4, 1/4, 0 and 3/4 of them;
+    # balls [−5, −1], [−2, 0], [−1, 1], [0, 2], [1, 5] hold the first fake, the first two twice, and the third
+    entries = np.array([1, 0.5, 0.25, 0.25, 0])
+    r = (entries < GRID[:, None]).mean(1)
+    assert found["beta_recall"] == pytest.approx(1 - 2 * np.abs(r - GRID).mean(), abs=1e-3)
+    # 0 and 0.5 lie nearer to 0 than 1 does; 4 as near to 3 as to half of 3's distance to 1; 10 is far from 3
+    assert found["authenticity"] == pytest.approx(1 / 4)
+
+
+def test_calibration_of_uniform_and_of_constant_entries():
+    level = (np.arange(1000) + 0.5) / 1000
+    entries = np.stack([level, np.zeros(1000), np.ones(1000), np.full(1000, 0.5)])
+    assert calibration(entries, np.ones((4, 1000))) == pytest.approx([1, 0, 0, 0.5], abs=1e-3)
+    halved = np.where(level < 0.5, 2.0, 0.0)[None]  # the lower half alone: F = 2α up to 1/2
+    assert calibration(entries[:1], halved) == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("change", ["alike", "narrow", "wide", "shifted", "copies", "few"])
+def test_half_samples_equal_brute_force_on_the_rows_they_keep(change):
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(90, 4)), rng.normal(size=(70, 4))
+    fake = {
+        "alike": fake,
+        "narrow": 0.3 * fake,
+        "wide": 3 * fake,
+        "shifted": fake + 2,
+        "copies": np.concatenate([real[:30], fake[:40]]),
+        "few": fake[rng.integers(0, 6, 70)],
+    }[change]
+    real, fake = real.astype(np.float32), fake.astype(np.float32)
+    weights = [half_samples(np.arange(len(x)) // 3, 2, rng) for x in (real, fake)]
+    found = scores(real, fake, weights)
+    for line, (w, v) in enumerate(zip(*weights, strict=True)):
+        expected = brute(real[w > 0], fake[v > 0], 3)
+        assert {name: value[line] for name, value in found.items()} == pytest.approx(expected, abs=2e-3)
+
+
+def test_samples_of_one_distribution_are_calibrated():
+    rng = np.random.default_rng(0)
+    found = scores(*(rng.normal(size=(1000, 3)) for _ in range(2)), neighbours=5)
+    assert found["alpha_precision"] > 0.95
+    assert found["beta_recall"] > 0.8  # balls of finite size reach into smaller supports
+    assert found["authenticity"] == pytest.approx(1 / 2, abs=0.05)  # as near as another real one
+
+
+def test_copies_are_precise_and_not_authentic():
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    found = scores(x, x)
+    assert found["authenticity"] == 0
+    assert found["alpha_precision"] == pytest.approx(1, abs=0.01)
+
+
+def test_collapse_to_the_mean_and_outliers_are_not_precise():
+    """All lie in every support, or in none: neither follows the diagonal."""
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    assert scores(x, np.repeat(x.mean(0, keepdims=True), 200, axis=0))["alpha_precision"] == pytest.approx(0)
+    far = scores(x, x + 1000)
+    assert far["alpha_precision"] == far["beta_recall"] == pytest.approx(0)
+    assert far["authenticity"] == 1
