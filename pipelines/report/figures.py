@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 4.4  # inches; shown at 100 CSS pixels an inch, so that the type has the page's size
+WIDTH = 4.4  # inches; shown at 80 dots a CSS inch, so that the type has the page's size
+WIDE = 9.1  # of figures of several panels, on a page that is wide itself
 DPI = 160
+COLOURS_KEPT = 96  # of a picture: what figures are made of, with their soft edges
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,6 @@ class Theme:
 
 LIGHT = Theme("light", "#ffffff", "#1c1d21", "#63656d", "#e4e5ea")
 DARK = Theme("dark", "#1a1b1f", "#ececf0", "#a2a4ad", "#34363d")
-THEMES = (LIGHT, DARK)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ OTHER_MARKS = {
 }
 
 
+Panel = Callable[["Axes", Theme], None]
+"""Puts numbers on axes under a theme."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure of the report.
@@ -64,8 +72,11 @@ class Figure:
         alt: what it shows, for those who cannot see it.
         header: names of the columns of its table.
         table: the numbers behind it.
-        draw: puts it on axes under a theme.
-        height: in inches.
+        panels: what it draws, side by side; one beneath the other on a narrow page.
+        height: of a panel, in inches.
+        columns: panels side by side at most.
+        aligned: whether panels share their vertical axis.
+        about: a sentence beneath it.
     """
 
     name: str
@@ -73,24 +84,48 @@ class Figure:
     alt: str
     header: tuple[str, ...]
     table: Sequence[Sequence[Any]]
-    draw: Callable[[Axes, Theme], None]
+    panels: Sequence[Panel]
     height: float = 3.0
+    columns: int = 1
+    aligned: bool = False
+    about: str = ""
 
-    def png(self, theme: Theme) -> bytes:
+    @property
+    def wide(self) -> bool:
+        """Whether it takes the whole width of a wide page."""
+        return self.columns > 1
+
+    def png(self, theme: Theme, narrow: bool = False) -> bytes:
         """The figure as PNG; the same numbers give the same bytes, for nothing names a date or a program."""
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
 
+        columns = 1 if narrow else min(self.columns, len(self.panels))
+        lines = math.ceil(len(self.panels) / columns)
+        size = (WIDTH if columns == 1 else WIDE, 0.3 + self.height * lines)
         with rc_context(_style(theme)):
-            canvas = Canvas(figsize=(WIDTH, self.height), dpi=DPI, layout="constrained")
-            FigureCanvasAgg(canvas)
-            axes = canvas.subplots()
-            canvas.suptitle(self.title, x=0.015, ha="left", fontsize=10, fontweight="bold")
-            self.draw(axes, theme)
-            content = io.BytesIO()
-            canvas.savefig(content, format="png", metadata={"Software": None})
-        return content.getvalue()
+            canvas = Canvas(figsize=size, dpi=DPI, layout="constrained")
+            drawn = FigureCanvasAgg(canvas)
+            axes = canvas.subplots(lines, columns, sharey="row" if self.aligned else False, squeeze=False)
+            canvas.suptitle(self.title, x=0.015 * WIDTH / size[0], ha="left", fontsize=10, fontweight="bold")
+            for panel, place in zip(self.panels, axes.flat, strict=False):
+                panel(place, theme)
+            for place in axes.flat[len(self.panels) :]:
+                place.remove()
+            drawn.draw()
+            return _png(drawn.buffer_rgba())
+
+
+def _png(pixels: Any) -> bytes:
+    """A picture of few colours as a small file."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    picture = Image.fromarray(np.asarray(pixels)[..., :3].copy())
+    kept = picture.quantize(COLOURS_KEPT, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    kept.save(content, format="PNG", optimize=True, dpi=(DPI, DPI))
+    return content.getvalue()
 
 
 def _style(theme: Theme) -> Any:

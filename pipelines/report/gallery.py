@@ -1,28 +1,62 @@
-"""Samples as pictures: a sheet whose columns are samples and whose rows are modalities."""
+"""Samples as pictures: sheets of cells, of which the page cuts what a reader asks for.
+
+A cell is one modality of one line of one sample. A synthetic sample has one line; beside its nearest training row it
+has two; a row whose modalities are generated from parts of it has one for every part.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.storage import load_artefact
 from stage1_vae.modalities import Modality
 
-COLUMNS = 8
-CELL = 48  # pixels a side at least; small images are enlarged without smoothing
-GAP = 4  # pixels between cells, transparent
+SAMPLES = 16  # of a row of the leaderboard
+PAIRS = 8  # of samples and training rows
+ROWS = 4  # whose modalities are generated from parts
+PIXELS = 250_000  # of one sheet; larger pictures leave room for fewer samples
+FEWEST = 4
+CELL = 128  # pixels a side at most
+EXACT = 32  # up to so many the pixels are kept as they are
+GAP = 2  # pixels between cells, transparent
+SPACE = 6  # pixels more between samples of several lines
+GIVEN = (0, 114, 178, 255)  # the frame of what was observed
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures of a few samples; `labels` has one text a column, `rows` one name a modality."""
+    """Pictures of a few samples in one image.
+
+    Args:
+        labels: a text for every sample.
+        lines: what the lines of a sample are; one without a name where there is one alone.
+        modalities: their names.
+        given: for every line the modalities that were observed, (L, M) bool.
+        side: pixels of a cell.
+        steps: pixels right and down to the next sample, line and modality.
+        image: a WebP file of `size`, width and height.
+    """
 
     labels: tuple[str, ...]
-    rows: tuple[str, ...]
-    png: bytes
+    lines: tuple[str, ...]
+    modalities: tuple[str, ...]
+    given: tuple[tuple[bool, ...], ...]
+    side: int
+    steps: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
+    image: bytes
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """What stands beneath one another: the modalities of a sample, or its lines."""
+        return self.lines if self.steps[2][0] else self.modalities
 
 
 def sheet(
@@ -31,20 +65,17 @@ def sheet(
     labels: np.ndarray | None = None,
     label_names: Sequence[str] | None = None,
 ) -> Sheet | None:
-    """The sheet of the first samples, None where no modality is an image of one or three channels.
+    """The sheet of the first samples, one beside the other; None where nothing can be drawn.
 
-    Shapes: data[m] (N, C, H, W); labels (N,).
+    Shapes: data[m] (N, *shape); labels (N,).
     """
-    shown = [m for m in modalities if m.kind == "image" and m.shape[0] in (1, 3)]
-    if not shown:
-        return None
-    cell = max(CELL, *(max(m.shape[1:]) for m in shown))
-    rows = [[_picture(image, m, cell) for image in data[m.name][:COLUMNS]] for m in shown]
+    lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
+    count = len(next(iter(data.values())))
     if labels is None or label_names is None:
-        texts = ("",) * len(rows[0])
+        texts = [""] * count
     else:
-        texts = tuple(label_names[int(label)] for label in labels[:COLUMNS])
-    return Sheet(texts, tuple(m.name for m in shown), _png(rows, cell))
+        texts = [label_names[int(label)] for label in labels[:count]]
+    return _sheet(modalities, lines, texts, ("",))
 
 
 def sheet_of(dataset: Dataset) -> Sheet | None:
@@ -52,33 +83,142 @@ def sheet_of(dataset: Dataset) -> Sheet | None:
     return sheet(dataset.modalities, dataset.data, dataset.labels, dataset.label_names)
 
 
-def _picture(image: np.ndarray, modality: Modality, cell: int) -> np.ndarray:
-    """An image (C, H, W) as bytes (cell, cell, 3), in the middle of its cell where it is not square."""
+def neighbours(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
+    """Samples beside their nearest training rows, the nearest first, of artefacts/privacy/<density>; None without."""
+    arrays = _arrays(folder, "privacy")
+    if "distances" not in arrays:
+        return None
+    order = np.argsort(arrays["distances"], kind="stable")[:PAIRS]
+    pairs = {
+        m.name: np.stack([arrays[f"{kind}.{m.name}"][order] for kind in ("synthetic", "nearest")])
+        for m in modalities
+        if f"nearest.{m.name}" in arrays
+    }
+    texts = [f"{distance:.2f}" for distance in arrays["distances"][order]]
+    return _sheet(modalities, pairs, texts, ("Synthetic", "Nearest training row"))
+
+
+def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
+    """Rows whose modalities are generated from parts of them, of artefacts/evaluation/<density>; None without."""
+    arrays = _arrays(folder, "evaluation")
+    if "grid.observed" not in arrays:
+        return None
+    observed = np.asarray(arrays["grid.observed"], bool)  # (S, M)
+    parts = {
+        m.name: arrays[f"grid.{m.name}"][:, :ROWS] for m in modalities if f"grid.{m.name}" in arrays
+    }  # each (S, R, *shape)
+    if not parts:
+        return None
+    names = [m.name for m in modalities]
+    lines = [_part(names, seen) for seen in observed]
+    texts = [str(row + 1) for row in range(len(next(iter(parts.values()))[0]))]
+    return _sheet(modalities, parts, texts, lines, observed)
+
+
+def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
+    """The arrays of an artefact, none where the stage did not run."""
+    try:
+        return load_artefact(folder, kind).arrays
+    except UserError:
+        return {}
+
+
+def _part(names: Sequence[str], seen: np.ndarray) -> str:
+    """Words for the modalities that are observed, (M,) bool."""
+    given = [name for name, here in zip(names, seen, strict=True) if here]
+    missing = [name for name in names if name not in given]
+    if not missing:
+        return "all given"
+    return "given " + (", ".join(given) if len(given) <= len(missing) else f"all but {', '.join(missing)}")
+
+
+def _sheet(
+    modalities: Sequence[Modality],
+    values: Mapping[str, np.ndarray],
+    texts: Sequence[str],
+    lines: Sequence[str],
+    observed: np.ndarray | None = None,
+) -> Sheet | None:
+    """The sheet of images and of the middle slices of volumes; lines stand beneath one another where some are observed.
+
+    Shapes: values[m] (L, N, *shape); observed (L, M).
+    """
+    shown = [m for m in modalities if _drawable(m) and m.name in values]
+    if not shown:
+        return None
+    side = min(CELL, max(max(m.shape[-2:]) for m in shown))
+    room = PIXELS // (len(lines) * len(shown) * side**2)
+    samples = min(len(texts), max(FEWEST, room))
+    pitch = side + GAP
+    apart = SPACE if len(lines) > 1 else 0
+    if observed is None:
+        steps = ((len(lines) * pitch + apart, 0), (pitch, 0), (0, pitch))
+    else:
+        steps = ((len(shown) * pitch + apart, 0), (0, pitch), (pitch, 0))
+    counts = (samples, len(lines), len(shown))
+    width, height = (
+        sum(step[axis] * (count - 1) for step, count in zip(steps, counts, strict=True)) + pitch
+        for axis in (0, 1)
+    )
+    given = _given(modalities, shown, len(lines), observed)
+    canvas = np.zeros((height, width, 4), np.uint8)
+    for place in np.ndindex(counts):
+        sample, line, modality = place
+        left, top = (int(at) for at in np.dot(place, steps))
+        if given[line][modality]:
+            canvas[top : top + pitch, left : left + pitch] = GIVEN
+        left, top = left + GAP // 2, top + GAP // 2
+        m = shown[modality]
+        canvas[top : top + side, left : left + side, :3] = _picture(values[m.name][line, sample], m, side)
+        canvas[top : top + side, left : left + side, 3] = 255
+    names = tuple(m.name for m in shown)
+    return Sheet(
+        tuple(texts[:samples]),
+        tuple(lines),
+        names,
+        given,
+        side,
+        steps,
+        (width, height),
+        _webp(canvas, side <= EXACT),
+    )
+
+
+def _drawable(modality: Modality) -> bool:
+    return modality.kind in ("image", "volume") and modality.shape[0] in (1, 3)
+
+
+def _given(
+    modalities: Sequence[Modality], shown: Iterable[Modality], lines: int, observed: np.ndarray | None
+) -> tuple[tuple[bool, ...], ...]:
+    """Of every line, the modalities shown that were observed."""
+    if observed is None:
+        observed = np.zeros((lines, len(modalities)), bool)
+    places = [list(modalities).index(m) for m in shown]
+    return tuple(tuple(bool(seen) for seen in line[places]) for line in observed)
+
+
+def _picture(value: np.ndarray, modality: Modality, side: int) -> np.ndarray:
+    """An image (C, H, W), or the middle of a volume (C, D, H, W), as bytes (side, side, 3), centred."""
     from PIL import Image
 
+    image = value[:, value.shape[1] // 2] if modality.kind == "volume" else value
     low, high = modality.range or (float(image.min()), float(image.max()))
     scaled = np.clip((image - low) / (high - low or 1) * 255, 0, 255).round().astype(np.uint8)
     pixels = np.broadcast_to(scaled, (3, *scaled.shape[1:])).transpose(1, 2, 0)
     height, width = pixels.shape[:2]
-    factor = cell / max(height, width)
+    factor = side / max(height, width)
     size = max(round(width * factor), 1), max(round(height * factor), 1)
-    resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.NEAREST)
-    canvas = Image.new("RGB", (cell, cell))
-    canvas.paste(resized, ((cell - size[0]) // 2, (cell - size[1]) // 2))
+    way = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, way)
+    canvas = Image.new("RGB", (side, side))
+    canvas.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
     return np.asarray(canvas)
 
 
-def _png(rows: Sequence[Sequence[np.ndarray]], cell: int) -> bytes:
-    """Cells on a transparent ground, half a gap around each, so that columns are of equal width."""
+def _webp(canvas: np.ndarray, exact: bool) -> bytes:
     from PIL import Image
 
-    pitch = cell + GAP
-    canvas = np.zeros((len(rows) * pitch, len(rows[0]) * pitch, 4), np.uint8)
-    for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
-            top, left = i * pitch + GAP // 2, j * pitch + GAP // 2
-            canvas[top : top + cell, left : left + cell, :3] = picture
-            canvas[top : top + cell, left : left + cell, 3] = 255
     content = io.BytesIO()
-    Image.fromarray(canvas).save(content, format="PNG", optimize=True)
+    Image.fromarray(canvas).save(content, format="WEBP", lossless=exact, quality=85, method=4)
     return content.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import math
+import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,229 +11,220 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.report.figures import DARK, LIGHT, Figure, Mark
-from pipelines.report.findings import findings, headline
-from pipelines.report.gallery import Sheet
-from pipelines.report.results import HEADLINES, METRICS, Metric, Results, Row
+from pipelines.report.findings import QUESTIONS, findings, headline
+from pipelines.report.gallery import EXACT, GAP, Sheet
+from pipelines.report.metrics import METRICS, Metric
+from pipelines.report.plots import Group
+from pipelines.report.results import Results
+from pipelines.report.rows import Row
+from pipelines.report.table import FIT, columns, line, number, remarks, spans
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
 GLYPHS |= {"<": "◀", "*": "★", ">": "▶", "h": "⬢", "d": "♦", "8": "⯃"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the leaderboard: a metric, or how much of the gap a headline metric closes."""
-
-    keys: tuple[str, ...]
-    title: str
-    arrow: str
-    about: str
-    decimals: int
-    better: str
-
-    @classmethod
-    def of(cls, metric: Metric) -> Column:
-        """The column of a metric."""
-        return cls((metric.key,), metric.title, metric.arrow, metric.about, metric.decimals, metric.better)
-
-
-FIT = (
-    Column(("log_likelihood", "train"), "Log-likelihood, train", "", "nats a row, of training codes", 2, ""),
-    Column(("log_likelihood", "validation"), "Validation", "", "nats a row, of validation codes", 2, ""),
-    Column(("log_likelihood", "test"), "Test", "↑", "nats a row, of test codes", 2, "higher"),
-    Column(("overfitting",), "Train − validation", "", "log-likelihood that held-out codes lack", 2, ""),
-    Column(
-        ("memorisation", "ratio"),
-        "Distance ratio",
-        "",
-        "distance of draws to the nearest training code over that of held-out codes",
-        2,
-        "",
-    ),
-    Column(
-        ("memorisation", "near_copies"),
-        "Near copies",
-        "",
-        "share of draws nearer to a training code than 99 % of held-out codes",
-        3,
-        "",
-    ),
-    Column(
-        ("effective_sample_share",),
-        "Effective share",
-        "",
-        "of the posterior draws that the density chooses among",
-        2,
-        "",
-    ),
-    Column(("rows", "used"), "Rows fitted", "", "training rows", 0, ""),
-    Column(("rows", "left_out"), "Left out", "", "training rows that lack a modality", 0, ""),
-)
-"""Columns of the table of fits."""
+KEY_NUMBERS = {"faithful": ("joint_coherence", "frechet_distance"), "useful": ("utility_ratio",)}
+KEY_NUMBERS |= {"leaks": ("membership_auc", "near_copies")}
+NEUTRAL = {"utility_ratio": "1 if as good as real rows", "membership_auc": "0.5 is a coin"}
+MOST_LINES = 120  # of a table behind a figure; a longer one stands beside the page alone
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its pictures for a light and a dark page."""
+    """A figure with its pictures for light and dark, wide and narrow pages; narrow ones only where they differ."""
 
     figure: Figure
     light: bytes
     dark: bytes
+    narrow_light: bytes | None
+    narrow_dark: bytes | None
 
     @classmethod
     def of(cls, figure: Figure) -> Plot:
         """The pictures of a figure."""
-        return cls(figure, figure.png(LIGHT), figure.png(DARK))
+        narrow = [figure.png(theme, narrow=True) if figure.wide else None for theme in (LIGHT, DARK)]
+        return cls(figure, figure.png(LIGHT), figure.png(DARK), *narrow)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A number as the table shows it."""
+class Pictures:
+    """Sheets by row: samples, samples beside their nearest training rows, and modalities from parts."""
 
-    value: str
-    interval: str
-    sort: str
-    best: bool
-
-
-def columns() -> list[Column]:
-    """All metrics, each headline metric followed by the gap that it closes."""
-    listed = []
-    for metric in METRICS:
-        listed.append(Column.of(metric))
-        if metric.key in HEADLINES:
-            about = "way from the floor to Reconstruction, by " + metric.title.lower()
-            listed.append(Column(("gap_closed", metric.key), "Gap closed", "↑", about, 2, "higher"))
-    return listed
+    samples: Mapping[str, Sheet]
+    neighbours: Mapping[str, Sheet]
+    parts: Mapping[str, Sheet]
 
 
 def render(
     results: Results,
     looks: Mapping[str, Mark],
-    sheets: Mapping[str, Sheet],
-    plots: Mapping[str, tuple[str, Sequence[Plot]]],
+    pictures: Pictures,
+    groups: Sequence[Group],
+    plots: Mapping[str, Plot],
     facts: Sequence[str],
     tables: Mapping[str, Iterable[tuple[str, Any]]],
+    datasheets: Sequence[str] = (),
 ) -> str:
     """The page as text.
 
     Args:
         results: the rows, in the order of the leaderboard.
         looks: the mark of every row.
-        sheets: pictures of samples by row.
-        plots: by the title of a group, what it is about and its plots.
+        pictures: of samples.
+        groups: the figures, by question.
+        plots: their pictures, by the figure's name.
         facts: short facts under the headline.
         tables: by caption, the keys and values of settings.
+        datasheets: rows whose synthetic set has a datasheet in datasheets/<row>.md beside the page.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = columns(results)
+    fitted = [row for row in results.rows if any(row.estimate(*column.keys) for column in FIT)]
+    fit = [column for column in FIT if any(row.estimate(*column.keys) for row in fitted)]
+
+    def marked(row: Row, told: Mapping[str, Any]) -> dict[str, Any]:
+        look = looks[row.name]
+        return {**told, "glyph": GLYPHS[look.shape], "colour": look.colour}
+
+    def panels(sheets: Mapping[str, Sheet], noun: str, word: str, alt: str) -> list[dict[str, Any]]:
+        rows = [row for row in results.rows if row.name in sheets]
+        return [marked(row, _panel(row, sheets[row.name], noun, word, alt)) for row in rows]
+
     return environment.get_template("page.html").render(
-        title="postprior: comparison of latent samplers",
+        title="postprior: is the synthetic data faithful, useful, safe?",
         css=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
         headline=headline(results),
         facts=facts,
-        findings=list(findings(results)),
-        columns=columns(),
-        metrics=METRICS,
-        rows=[_row(row, columns(), results, looks[row.name]) for row in results.rows],
-        fit=FIT,
-        fits=[
-            {**_row(row, FIT, results, looks[row.name]), "note": _remarks(row)}
-            for row in results.rows
-            if row.kind != "data"
-        ],
-        gallery=[
-            _panel(row, sheets[row.name], looks[row.name]) for row in results.rows if row.name in sheets
-        ],
-        plots=[
-            {"title": title, "about": about, "figures": [_plot(plot) for plot in shown]}
-            for title, (about, shown) in plots.items()
-            if shown
-        ],
+        answers=list(_answers(results)),
+        columns=shown,
+        spans=spans(shown),
+        metrics=[metric for metric in METRICS if any(metric.keys == column.keys for column in shown)],
+        rows=[marked(row, line(row, shown, results)) for row in results.rows],
+        fit=fit,
+        fits=[marked(row, {**line(row, fit, results), "note": remarks(row)}) for row in fitted],
+        samples=panels(pictures.samples, "Sample", "label", "from top to bottom"),
+        parts=panels(pictures.parts, "Row", "", "beneath one another"),
+        neighbours=panels(pictures.neighbours, "Pair", "distance", "each beside its nearest training row;"),
+        groups={group.name: _group(group, plots) for group in groups},
+        pairs=[[_text(value) for value in told] for told in _pairs(results)],
+        copies=[[_text(value) for value in told] for told in _copies(results)],
+        advice=results.latent.get("health", {}).get("advice", []),
         tables=[{"caption": caption, "rows": list(rows)} for caption, rows in tables.items()],
+        datasheets=datasheets,
     )
 
 
-def _row(row: Row, shown: Sequence[Column], results: Results, mark: Mark) -> dict[str, Any]:
-    cells = [_cell(row, column, results) for column in shown]
-    return {"name": row.name, "title": row.title, "kind": row.kind, "cells": cells, **_look(mark)}
+def _answers(results: Results) -> Iterable[dict[str, Any]]:
+    """By question: the numbers of the best density that speak most, and what was found."""
+    found, best = list(findings(results)), results.densities[0]
+    for question, title in QUESTIONS.items():
+        told = [finding for finding in found if finding.question == question]
+        shown = [metric for metric in METRICS if metric.key in KEY_NUMBERS.get(question, ())]
+        numbers = [
+            (number(estimate.value, metric.decimals), metric.title, _beside(metric, results))
+            for metric in shown
+            if (estimate := best.estimate(*metric.keys))
+        ]
+        if told:
+            yield {"name": question, "title": title, "of": best.title, "numbers": numbers, "findings": told}
 
 
-def _remarks(row: Row) -> str:
-    """What is unusual about a density and its draws."""
-    told, scores = [], row.scores
-    if scores.get("bound"):
-        told.append("log-likelihoods are lower bounds")
-    if scores.get("stores_training_codes"):
-        told.append("holds training codes")
-    if incomplete := scores.get("rows", {}).get("incomplete"):
-        told.append(f"{incomplete} of the rows lack a modality")
-    if temperature := scores.get("temperature"):
-        told.append(f"drawn at temperature {temperature:g}")
-    if truncation := scores.get("truncation"):
-        told.append(f"the least likely {100 * truncation:g} % drawn again")
-    return "; ".join(told)
+def _beside(metric: Metric, results: Results) -> str:
+    """What a key number is read beside: the same of real rows, or what the metric says."""
+    real = results.row("real").estimate(*metric.keys)
+    return f"{number(real.value, metric.decimals)} for real rows" if real else NEUTRAL.get(metric.key, "")
 
 
-def _cell(row: Row, column: Column, results: Results) -> Cell | None:
-    estimate = row.estimate(*column.keys)
-    if estimate is None or not math.isfinite(estimate.value):
-        return None
-    rivals = [rival.value for other in results.densities if (rival := other.estimate(*column.keys))]
-    ranked = row.kind == "density" and bool(column.better) and len(rivals) > 1
-    best = ranked and estimate.value == _best(rivals, column.better)
-    interval = ""
-    if estimate.low is not None and estimate.high is not None:
-        interval = f"{_number(estimate.low, column)}–{_number(estimate.high, column)}"
-    return Cell(_number(estimate.value, column), interval, repr(estimate.value), best)
+def _pairs(results: Results) -> Iterable[tuple[Any, ...]]:
+    """The lines of the table of tests between densities."""
+    for pair in results.pairs:
+        values = (pair.difference, pair.low, pair.high, pair.p_holm)
+        yield pair.metric, pair.first, pair.second, *values
 
 
-def _number(value: float, column: Column) -> str:
-    """A number with the column's decimals and a minus sign, never a negative zero."""
-    return f"{round(value, column.decimals) + 0.0:.{column.decimals}f}".replace("-", "−")
+def _copies(results: Results) -> Iterable[tuple[Any, ...]]:
+    """The lines of the table of near copies."""
+    for row in results.densities:
+        for copy in row.scores.get("privacy", {}).get("near_copies", []):
+            yield row.title, *(copy[key] for key in ("sample", "record", "space", "distance", "ratio"))
 
 
-def _best(values: Sequence[float], better: str) -> float:
-    return min(values) if better == "lower" else max(values)
-
-
-def _panel(row: Row, sheet: Sheet, mark: Mark) -> dict[str, Any]:
-    width, height = _size(sheet.png)
-    labelled = f", labelled {', '.join(sheet.labels)}" if any(sheet.labels) else ""
-    judged = row.scores.get("labels_from") == "judges"
+def _panel(row: Row, sheet: Sheet, noun: str, word: str, alt: str) -> dict[str, Any]:
+    """A sheet with what the script needs to cut it."""
+    texts = f", {word} {', '.join(sheet.labels)}" if word and any(sheet.labels) else ""
+    judged = row.scores.get("labels_from") == "judges" and word == "label"
     note = "" if not judged else "labels given by the judges" if any(sheet.labels) else "drawn without labels"
-    return {
-        "title": row.title,
+    known = {
+        "side": sheet.side,
+        "gap": GAP,
+        "steps": sheet.steps,
         "labels": sheet.labels,
-        "note": note,
-        "alt": f"{row.title}: {len(sheet.labels)} samples{labelled}; from top to bottom {', '.join(sheet.rows)}.",
-        "src": _uri(sheet.png),
-        "width": width,
-        "height": height,
-        **_look(mark),
+        "lines": sheet.lines,
+        "modalities": sheet.modalities,
+        "given": sheet.given,
+        "noun": noun,
+        "word": word,
     }
+    return {
+        "row": row.name,
+        "title": row.title,
+        "note": note,
+        "labels": sheet.labels,
+        "rows": sheet.rows,
+        "alt": f"{row.title}: {len(sheet.labels)} {noun.lower()}s{texts}; {alt} {', '.join(sheet.rows)}.",
+        "src": _uri(sheet.image, "webp"),
+        "width": sheet.size[0],
+        "height": sheet.size[1],
+        "exact": sheet.side <= EXACT,
+        "sheet": json.dumps(known),
+    }
+
+
+def _group(group: Group, plots: Mapping[str, Plot]) -> dict[str, Any]:
+    figures = [_plot(plots[figure.name]) for figure in group.figures]
+    return {"title": group.title, "about": group.about, "figures": figures}
 
 
 def _plot(plot: Plot) -> dict[str, Any]:
+    figure = plot.figure
     width, height = _size(plot.light)
     return {
-        "alt": plot.figure.alt,
+        "name": figure.name,
+        "alt": figure.alt,
+        "about": figure.about,
+        "wide": figure.wide,
         "light": _uri(plot.light),
         "dark": _uri(plot.dark),
+        "narrow": _uri(plot.narrow_light) if plot.narrow_light else None,
+        "narrow_dark": _uri(plot.narrow_dark) if plot.narrow_dark else None,
         "width": width // 2,
         "height": height // 2,
+        "title": figure.title,
+        "header": [name.replace("_", " ") for name in figure.header],
+        "lines": [[_text(value) for value in told] for told in figure.table]
+        if len(figure.table) <= MOST_LINES
+        else [],
     }
 
 
-def _look(mark: Mark) -> dict[str, str | None]:
-    return {"glyph": GLYPHS[mark.shape], "colour": mark.colour}
+def _text(value: Any) -> str:
+    """A value of a table behind a figure, for readers."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
 
 
-def _uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _uri(content: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _size(png: bytes) -> tuple[int, int]:

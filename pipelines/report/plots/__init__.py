@@ -1,0 +1,77 @@
+"""The figures of the report, by the question that they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.report.figures import COLOURS, OTHER_MARKS, SHAPES, Figure, Mark
+from pipelines.report.plots.faithful import faithful
+from pipelines.report.plots.leaks import leaks
+from pipelines.report.plots.space import foundations, space
+from pipelines.report.plots.useful import useful
+from pipelines.report.results import Results
+
+if TYPE_CHECKING:
+    from pipelines.metrics.code_map import CodeMap
+
+
+@dataclass(frozen=True)
+class Group:
+    """Figures that answer one question; `name` is that of its place in the page."""
+
+    name: str
+    title: str
+    about: str
+    figures: tuple[Figure, ...]
+
+
+def marks(names: Sequence[str]) -> dict[str, Mark]:
+    """The mark of every row, in the order given: that of params.yaml, so that marks stay when ranks change."""
+    own = [name for name in dict.fromkeys(names) if name not in OTHER_MARKS]
+    return OTHER_MARKS | {name: density_mark(i) for i, name in enumerate(own)}
+
+
+def density_mark(number: int) -> Mark:
+    """A mark of its own for each of 72 numbers."""
+    shape, turn = number % len(SHAPES), number // len(SHAPES)
+    return Mark(COLOURS[(number + turn) % len(COLOURS)], SHAPES[shape])
+
+
+def groups(results: Results, look: Mapping[str, Mark], points: CodeMap | None = None) -> Iterator[Group]:
+    """The groups that have figures, in the order of the page."""
+    found = (
+        Group(
+            "faithful",
+            "How faithful",
+            "Like real rows one by one, as varied as they are, and with modalities that belong together.",
+            tuple(faithful(results, look)),
+        ),
+        Group(
+            "useful",
+            "How useful",
+            "What classifiers learn from synthetic rows, instead of real ones and beside them.",
+            tuple(useful(results, look)),
+        ),
+        Group(
+            "leaks",
+            "What leaks",
+            "Whether samples repeat training rows, or give away which rows were trained on. None of these tests is "
+            "differential privacy.",
+            tuple(leaks(results, look)),
+        ),
+        Group(
+            "space",
+            "The space of codes",
+            "What the autoencoder's codes hold, and how the densities fill their space.",
+            tuple(space(results, points, look)),
+        ),
+        Group(
+            "basis",
+            "What it rests on",
+            "The autoencoder, whose decoders every density shares, and the judges that read its images.",
+            tuple(foundations(results)),
+        ),
+    )
+    return (group for group in found if group.figures)

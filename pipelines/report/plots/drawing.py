@@ -1,0 +1,251 @@
+"""What figures are made of: dots with intervals, groups of them, lines, legends and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.report.figures import WIDTH, Mark, Panel, Theme
+from pipelines.report.metrics import Metric
+from pipelines.report.rows import Estimate, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDER = 10.0  # a range of so many times its lower end is drawn on a logarithmic axis
+INTERVAL = ("value", "low", "high")
+ROW = 0.24  # inches of a line of dots
+HEAD = 0.62  # inches of a panel beside its lines
+MISSING = Estimate(float("nan"))
+
+
+def dots(
+    title: str,
+    estimates: Mapping[str, Estimate],
+    looks: Sequence[Mark],
+    decimals: int = 3,
+    limits: tuple[float, float] | None = None,
+    reference: float | None = None,
+) -> Panel:
+    """One line for each estimate: its interval, its mark, and its value at the right margin.
+
+    Args:
+        title: above the panel.
+        estimates: by the name that stands before the line.
+        looks: the mark of every line.
+        decimals: of the values.
+        limits: of the horizontal axis; None: as the values need it.
+        reference: where a line stands for comparison.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        if reference is not None:
+            axes.axvline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        for height, (estimate, mark) in enumerate(zip(estimates.values(), looks, strict=True)):
+            if estimate is MISSING:
+                continue
+            point(axes, estimate, height, mark, theme, size=5)
+            axes.annotate(
+                f"{estimate.value:.{decimals}f}".replace("-", "−"),
+                (1.0, height),
+                (3, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                color=theme.muted,
+            )
+        axes.set_yticks(range(len(estimates)), list(estimates))
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelsize=7.5)
+        axes.set_ylim(len(estimates) - 0.4, -0.6)
+        axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
+        if limits is None:
+            scale(axes, list(estimates.values()))
+        else:
+            axes.set_xlim(*limits)
+
+    return draw
+
+
+def score(metric: Metric, rows: Sequence[Row], look: Mapping[str, Mark]) -> Panel:
+    """A score of the leaderboard, of every row."""
+    return dots(
+        f"{metric.title} {metric.arrow}".strip(),
+        {row.title: row.estimate(*metric.keys) or MISSING for row in rows},
+        [look[row.name] for row in rows],
+        metric.decimals,
+        (-0.03, 1.03) if metric.share else None,
+    )
+
+
+def height_of(lines: int) -> float:
+    """Inches of a panel of so many lines of dots."""
+    return HEAD + ROW * lines
+
+
+def grouped(
+    title: str,
+    names: Sequence[str],
+    values: Mapping[Row, Sequence[Estimate]],
+    look: Mapping[str, Mark],
+    reference: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Panel:
+    """Groups of estimates one below the other, the rows of each beneath one another.
+
+    Args:
+        title: above the panel.
+        names: of the groups.
+        values: an estimate a group, of every row.
+        look: the mark of every row.
+        reference: where a line stands for comparison.
+        limits: of the horizontal axis; None: as the values need it.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        if reference is not None:
+            axes.axvline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        for place, (row, estimates) in enumerate(values.items()):
+            shift = 0.62 * (place / (len(values) - 1) - 0.5) if len(values) > 1 else 0.0
+            for height, estimate in enumerate(estimates):
+                point(axes, estimate, height + shift, look[row.name], theme, size=4)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelsize=7.5)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        for border in range(1, len(names)):
+            axes.axhline(border - 0.5, color=theme.grid, linewidth=0.8)
+        axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
+        if limits is None:
+            scale(axes, [estimate for estimates in values.values() for estimate in estimates])
+        else:
+            axes.set_xlim(*limits)
+
+    return draw
+
+
+def height_of_groups(names: Sequence[object], rows: int) -> float:
+    """Inches of a panel of groups of so many rows."""
+    return max(2.6, HEAD + 0.09 * len(names) * (rows + 1))
+
+
+def lines(
+    title: str,
+    places: Sequence[float],
+    values: Mapping[str, Sequence[Estimate]],
+    looks: Sequence[Mark],
+    label: str,
+    reference: float | None = None,
+) -> Panel:
+    """Estimates against numbers, a line a name, beside one another where they would cover each other.
+
+    Args:
+        title: above the panel.
+        places: where the estimates stand on the horizontal axis.
+        values: by name, an estimate a place.
+        looks: the mark of every name.
+        label: of the horizontal axis.
+        reference: where a line stands for comparison.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        if reference is not None:
+            axes.axhline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        for number, (estimates, mark) in enumerate(zip(values.values(), looks, strict=True)):
+            shift = 0.3 * ((number + 0.5) / len(values) - 0.5)
+            axes.errorbar(
+                [place + shift for place in range(len(places))],
+                [estimate.value for estimate in estimates],
+                reach(estimates),
+                fmt=mark.shape + "-",
+                color=mark.colour_in(theme),
+                ms=4.5,
+                linewidth=1,
+                elinewidth=1,
+            )
+        axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+        axes.set_xlim(-0.4, len(places) - 0.6)
+        axes.tick_params(axis="x", labelcolor=theme.ink)
+        axes.tick_params(axis="y", labelsize=7.5, labelcolor=theme.muted)
+        axes.grid(axis="y")
+        axes.grid(visible=False, axis="x")
+        axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
+        axes.set_xlabel(label)
+
+    return draw
+
+
+def with_legend(panel: Panel, names: Mapping[str, Mark]) -> Panel:
+    """A panel, and under the whole figure a legend of its marks."""
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        from matplotlib.lines import Line2D
+
+        panel(axes, theme)
+        handles = [
+            Line2D([], [], color=mark.colour_in(theme), marker=mark.shape, linestyle="", ms=5, label=name)
+            for name, mark in names.items()
+        ]
+        canvas = axes.get_figure(root=True)
+        if canvas is None:
+            return
+        columns = 3 if canvas.get_figwidth() <= WIDTH else 7
+        canvas.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=0.2)
+
+    return draw
+
+
+def point(axes: Axes, estimate: Estimate, height: float, mark: Mark, theme: Theme, size: float) -> None:
+    """An estimate at some height."""
+    colour = mark.colour_in(theme)
+    if estimate.low is not None and estimate.high is not None:
+        axes.plot([estimate.low, estimate.high], [height, height], color=colour, linewidth=1.4)
+    axes.plot(estimate.value, height, mark.shape, color=colour, ms=size)
+
+
+def scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
+    """A logarithmic axis with plain numbers where the values span more than it can show otherwise."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+    values = [estimate.value for estimate in estimates if estimate.value == estimate.value]
+    if values and min(values) > 0 and max(values) > WIDER * min(values):
+        axes.set_xscale("log")
+        subs = (
+            (1, 2, 5)
+            if max(values) < 30 * min(values)
+            else (1, 3)
+            if max(values) < 300 * min(values)
+            else (1,)
+        )
+        axes.xaxis.set_major_locator(LogLocator(subs=subs))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        if values and min(values) >= 0:
+            ends = [end for e in estimates for end in (e.value, e.high) if end is not None and end == end]
+            axes.set_xlim(-0.03 * max(ends), 1.04 * max(ends) or 1.0)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
+    """How far intervals reach to either side of their values, never a negative way."""
+    sides: list[Callable[[Estimate], float]] = [
+        lambda e: 0.0 if e.low is None else max(e.value - e.low, 0.0),
+        lambda e: 0.0 if e.high is None else max(e.high - e.value, 0.0),
+    ]
+    return [[side(estimate) for estimate in estimates] for side in sides]
+
+
+def said(estimates: Mapping[str, Estimate], decimals: int = 3) -> str:
+    """Names and values in words."""
+    return ", ".join(
+        f"{name} {estimate.value:.{decimals}f}".replace("-", "−")
+        for name, estimate in estimates.items()
+        if estimate.value == estimate.value
+    )
+
+
+def written(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    """The value, low and high of a table."""
+    return estimate.value, estimate.low, estimate.high

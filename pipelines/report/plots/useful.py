@@ -1,0 +1,178 @@
+"""Figures that answer whether synthetic data are useful."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pipelines.report.figures import DENSITY_MARKS, Figure, Mark, Panel
+from pipelines.report.plots.drawing import (
+    INTERVAL,
+    MISSING,
+    dots,
+    height_of,
+    lines,
+    said,
+    with_legend,
+    written,
+)
+from pipelines.report.results import Results
+from pipelines.report.rows import Estimate, Row
+
+Looks = Mapping[str, Mark]
+
+TRAINED = {  # the title of a panel, by keys in a row's `utility`
+    ("train_synthetic_test_real", "joint"): "Accuracy, joint",
+    ("train_synthetic_test_real", "mean"): "Accuracy, mean",
+    ("ratio_to_real", "joint"): "Ratio to real, joint",
+    ("ratio_to_real", "mean"): "Ratio to real, mean",
+    ("train_real_test_synthetic", "joint"): "Reverse, joint",
+}
+OF_REAL = "train_real_test_real"
+ARMS = {  # names for readers
+    "real": "Real alone",
+    "classical": "Real, classical augmentation",
+    "synthetic_1x": "Real + 1 × synthetic",
+    "synthetic_5x": "Real + 5 × synthetic",
+    "both_1x": "Classical + 1 × synthetic",
+    "both_5x": "Classical + 5 × synthetic",
+}
+PARTS = {"joint": "all modalities together", "mean": "mean of the modalities"}
+GAINS = {"over_real": "Gain over real alone", "over_classical": "Gain over classical augmentation"}
+
+
+def useful(results: Results, look: Looks) -> Iterator[Figure]:
+    """The figures: training on synthetic rows instead of real ones, and beside them."""
+    yield from utility(results, look)
+    yield from augmentation(results.augmentation)
+
+
+def utility(results: Results, look: Looks) -> Iterator[Figure]:
+    """Accuracy of classifiers that saw synthetic rows only, and of classifiers of real rows on synthetic ones."""
+    rows = [row for row in results.rows if "utility" in row.scores]
+    found = {keys: {row: e for row in rows if (e := _trained(row, *keys))} for keys in TRAINED}
+    shown = {keys: estimates for keys, estimates in found.items() if estimates}
+    if not shown:
+        return
+    yield Figure(
+        "utility",
+        "Classifiers trained on synthetic rows, tested on real ones",
+        "; ".join(
+            f"{keys[0].replace('_', ' ')}, {PARTS[keys[1]]}: "
+            + said({row.title: e for row, e in estimates.items()})
+            for keys, estimates in shown.items()
+        ),
+        ("score", "part", "row", *INTERVAL),
+        [
+            (*keys, row.title, *written(estimate))
+            for keys, estimates in shown.items()
+            for row, estimate in estimates.items()
+        ],
+        [
+            dots(
+                TRAINED[keys],
+                {row.title: estimates.get(row, MISSING) for row in rows},
+                [look[row.name] for row in rows],
+                limits=_around(estimates.values(), *[1.0] * (keys[0] == "ratio_to_real")),
+                reference=1.0 if keys[0] == "ratio_to_real" else None,
+            )
+            for keys, estimates in shown.items()
+        ],
+        height=height_of(len(rows)),
+        columns=max(len(shown), 2),
+        aligned=True,
+        about=(
+            "Real, held out: what training on as many real rows reaches; ratios to it are paired by test row. Reverse: "
+            "trained on real rows, tested on synthetic ones."
+        ),
+    )
+
+
+def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
+    """Accuracy of classifiers of n real rows, alone and with others added, by n."""
+    sizes = sorted(curve, key=int)
+    arms = [arm for arm in ARMS if any(arm in curve[size] for size in sizes)]
+    if not arms:
+        return
+    marks = dict(zip(ARMS, DENSITY_MARKS, strict=False))
+    accuracy = {
+        part: {arm: [_of(curve, size, arm, "accuracy", part) for size in sizes] for arm in arms}
+        for part in PARTS
+    }
+    panels: list[Panel]
+    if len(sizes) > 1:
+        panels = [
+            lines(
+                f"Accuracy, {words}",
+                [int(size) for size in sizes],
+                {ARMS[arm]: accuracy[part][arm] for arm in arms},
+                [marks[arm] for arm in arms],
+                "real rows that everything was trained on, n",
+            )
+            for part, words in PARTS.items()
+        ]
+        panels[-1] = with_legend(panels[-1], {ARMS[arm]: marks[arm] for arm in arms})
+    else:
+        panels = [*_accuracies(accuracy, arms, marks), *_gains(curve, sizes[0], arms, marks)]
+    yield Figure(
+        "augmentation",
+        "Accuracy on real rows when synthetic rows are added to n real ones"
+        + (f", n = {sizes[0]}" if len(sizes) == 1 else ""),
+        "; ".join(
+            f"with {size} real rows, {PARTS[part]}: "
+            + said({ARMS[arm]: accuracy[part][arm][i] for arm in arms})
+            for part in PARTS
+            for i, size in enumerate(sizes)
+        ),
+        ("size", "arm", "part", "score", *INTERVAL),
+        [
+            (size, arm, part, score, *written(_of(curve, size, arm, score, part)))
+            for size in sizes
+            for arm in arms
+            for part in PARTS
+            for score in ("accuracy", *GAINS)
+            if _of(curve, size, arm, score, part) is not MISSING
+        ],
+        panels,
+        height=3.2 if len(sizes) > 1 else height_of(len(arms)),
+        columns=max(len(panels), 2),
+        aligned=len(sizes) == 1,
+        about=(
+            "Autoencoder, density and classifiers were trained on these n rows alone; the test rows are the same for "
+            "all, and gains are paired by test row and seed."
+        ),
+    )
+
+
+def _accuracies(
+    accuracy: Mapping[str, Mapping[str, list[Estimate]]], arms: list[str], marks: Looks
+) -> Iterator[Panel]:
+    """The accuracies of every arm at the only size."""
+    for part, words in PARTS.items():
+        found = {ARMS[arm]: accuracy[part][arm][0] for arm in arms}
+        yield dots(f"Accuracy, {words}", found, [marks[arm] for arm in arms], limits=_around(found.values()))
+
+
+def _gains(curve: Mapping[str, Any], size: str, arms: list[str], marks: Looks) -> Iterator[Panel]:
+    """What arms gain over others at the only size, all modalities together."""
+    for score, title in GAINS.items():
+        found = {ARMS[arm]: _of(curve, size, arm, score, "joint") for arm in arms}
+        if any(estimate is not MISSING for estimate in found.values()):
+            yield dots(title, found, [marks[arm] for arm in arms], reference=0.0)
+
+
+def _of(curve: Mapping[str, Any], size: str, arm: str, score: str, part: str) -> Estimate:
+    """An estimate of the curve, or a missing one."""
+    return Row("", "", curve[size].get(arm, {})).estimate(score, part) or MISSING
+
+
+def _trained(row: Row, score: str, part: str) -> Estimate | None:
+    """A score of a row; what real rows train is set beside what synthetic rows train."""
+    own = OF_REAL if row.kind == "data" and score == "train_synthetic_test_real" else score
+    return row.estimate("utility", own, part)
+
+
+def _around(estimates: Iterable[Estimate], *others: float) -> tuple[float, float]:
+    """Limits a little beyond intervals and other values."""
+    ends = [end for e in estimates if e is not MISSING for end in written(e) if end is not None]
+    return min(*ends, *others) - 0.03, max(*ends, *others) + 0.03
