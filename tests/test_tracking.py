@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -14,8 +15,10 @@ from report_project import ROWS, make_project
 
 from pipelines.config import Params, load_params
 from pipelines.errors import UserError
+from pipelines.groups import PARENT
+from pipelines.mlflow_client import ENVIRONMENT, EXPERIMENT
 from pipelines.track import track as log_again
-from pipelines.tracking import ENVIRONMENT, EXPERIMENT, Run, numbers, track
+from pipelines.tracking import Run, numbers, track
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +52,39 @@ def client(root: Path) -> Any:
     return MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
 
 
-def runs(root: Path) -> list[Any]:
-    """The runs in a project's database, the latest first."""
+def found(root: Path, condition: str) -> list[Any]:
+    """The runs in a project's database under a condition, the latest first."""
     mlflow = client(root)
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    return list(mlflow.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
+    return list(
+        mlflow.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"])
+    )
+
+
+def runs(root: Path) -> list[Any]:
+    """The runs of stages."""
+    return found(root, "tags.stage != 'all'")
+
+
+def parents(root: Path) -> list[Any]:
+    """The runs of experiments, which those of stages lie beneath."""
+    return found(root, "tags.stage = 'all'")
+
+
+def commit(root: Path) -> None:
+    """Make the project a git repository with one commit, on the branch work."""
+    for command in (
+        ["init", "-q", "-b", "work"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c", "--allow-empty"],
+    ):
+        subprocess.run(["git", "-C", str(root), *command], check=True)
+
+
+def evaluated(params: Params, root: Path, density: str = "gmm") -> Any:
+    """The run of an evaluation, just logged."""
+    with track("evaluate", params, root, density=density):
+        pass
+    return runs(root)[0]
 
 
 def test_a_run_tells_stage_settings_and_origin(
@@ -61,11 +92,7 @@ def test_a_run_tells_stage_settings_and_origin(
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "stuffy-otter")
     monkeypatch.chdir("/")
-    for command in (
-        ["init", "-q"],
-        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c", "--allow-empty"],
-    ):
-        subprocess.run(["git", "-C", str(project), *command], check=True)
+    commit(project)
     with track("evaluate", params, project, density="gmm") as run:
         run.dataset(project / "artefacts/synthetic/gmm", "f" * 64)
     logged = runs(project)[0]
@@ -110,6 +137,79 @@ def test_metrics_of_epochs_are_a_curve(project: Path, params: Params) -> None:
     assert [(point.step, point.value) for point in curve] == [(1, 1), (2, 1 / 2), (3, 1 / 3)]
 
 
+def test_stages_lie_beneath_their_experiment(project: Path, params: Params) -> None:
+    commit(project)
+    first = evaluated(params, project)
+    with track("reference", params, project):
+        pass
+    second = runs(project)[0]
+    parent = next(run for run in parents(project) if run.info.run_id == first.data.tags[PARENT])
+    assert second.data.tags[PARENT] == parent.info.run_id
+    assert parent.info.run_name == "work"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["train.epochs"] == str(params.train.epochs)
+    for row in ("gmm", "normal", "real"):
+        assert parent.data.metrics[f"{row}.joint_coherence"] == ROWS[row][0]
+        assert parent.data.metrics[f"{row}.frechet_distance"] == ROWS[row][1]
+    assert "flow.joint_coherence" not in parent.data.metrics  # which this experiment did not evaluate
+
+
+def test_the_last_stage_tells_of_every_row(project: Path, params: Params) -> None:
+    with track("compare", params, project):
+        pass
+    parent = client(project).get_run(runs(project)[0].data.tags[PARENT])
+    rows = {name.removesuffix(".frechet_distance") for name in parent.data.metrics}
+    assert {"gmm", "flow", "vamp", "normal", "reconstruction", "real"} <= rows
+
+
+def test_experiments_are_told_apart_by_name_and_settings(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(project)
+    other = params.model_copy(update={"seed": params.seed + 1})
+    fewer = params.model_copy(update={"densities": ("gmm",)})  # which are shown changes none of the results
+    groups = [evaluated(settings, project).data.tags[PARENT] for settings in (params, other, params, fewer)]
+    monkeypatch.setenv("DVC_EXP_NAME", "stuffy-otter")
+    groups.append(evaluated(params, project).data.tags[PARENT])
+    assert groups[0] == groups[2] == groups[3]
+    assert len(set(groups)) == 3
+    assert client(project).get_run(groups[-1]).info.run_name == "stuffy-otter"
+    subprocess.run(["git", "-C", str(project), "checkout", "-q", "--detach"], check=True)
+    monkeypatch.delenv("DVC_EXP_NAME")
+    detached = client(project).get_run(evaluated(params, project).data.tags[PARENT])
+    assert detached.data.tags["mlflow.source.git.commit"].startswith(detached.info.run_name)
+
+
+def test_an_experiment_whose_run_was_deleted_gets_another(project: Path, params: Params) -> None:
+    before = evaluated(params, project).data.tags[PARENT]
+    client(project).delete_run(before)
+    after = evaluated(params, project).data.tags[PARENT]
+    assert after != before
+    assert client(project).get_run(after).data.metrics["gmm.joint_coherence"] == ROWS["gmm"][0]
+
+
+def test_results_without_labels_are_compared_by_distance(project: Path, params: Params) -> None:
+    path = project / "results/metrics/gmm.json"
+    scores = {"frechet_distance": {"value": 3.0, "low": 2.0, "high": 4.0}, "label_agreement": None}
+    path.write_text(json.dumps(scores))
+    parent = client(project).get_run(evaluated(params, project).data.tags[PARENT])
+    assert parent.data.metrics["gmm.frechet_distance"] == 3.0
+    assert "gmm.joint_coherence" not in parent.data.metrics
+
+
+def test_runs_of_a_copy_that_dvc_made_go_to_the_project(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = project / ".dvc/tmp/exps/tmp1"
+    shutil.copytree(project / "results", copy / "results")
+    before = len(runs(project))
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    with track("evaluate", params, copy, density="gmm"):
+        pass
+    assert len(runs(project)) == before + 1
+    assert not (copy / "mlflow.db").exists()
+
+
 @pytest.mark.parametrize(("error", "status"), [(ValueError(), "FAILED"), (KeyboardInterrupt(), "KILLED")])
 def test_a_stage_that_does_not_end_well(
     project: Path, params: Params, error: BaseException, status: str
@@ -123,6 +223,7 @@ def test_a_stage_that_does_not_end_well(
     logged = runs(project)[0]
     assert logged.info.status == status
     assert not logged.data.metrics
+    assert client(project).get_run(logged.data.tags[PARENT]).info.status == status
 
 
 def test_results_can_be_logged_again(project: Path, params: Params) -> None:
@@ -130,18 +231,14 @@ def test_results_can_be_logged_again(project: Path, params: Params) -> None:
     (project / "results/comparison.csv").write_text("row\nreal\n")
     log_again(params, project)
     logged = runs(project)[: len(runs(project)) - before]
-    assert [run.info.run_name for run in logged][::-1] == [
-        "judge",
-        "train",
-        "reference",
-        "evaluate gmm",
-        "evaluate flow",
-        "evaluate vamp",
-        "compare",
-    ]
+    names = [run.info.run_name for run in logged][::-1]
+    assert (names[0], names[-1]) == ("judge", "compare")
+    assert {"train", "inspect", "reference", *(f"evaluate {name}" for name in params.densities)} <= set(names)
+    assert len(names) == len(set(names))
     train = next(run for run in logged if run.info.run_name == "train")
     assert len(client(project).get_metric_history(train.info.run_id, "validation_loss")) == 40
     assert "phase" not in train.data.metrics
+    assert len({run.data.tags[PARENT] for run in logged}) == 1
 
 
 def test_nothing_to_log_again(tmp_path: Path, params: Params) -> None:
