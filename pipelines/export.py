@@ -32,7 +32,8 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
         pick(dict.fromkeys(FORMATS), format, "--format", "format")
         samples = replace(samples, conversions=tuple(_in_format(c, format) for c in samples.conversions))
     with publish(out) as temporary:
-        for source in dict.fromkeys(conversion.facts["source"] for conversion in samples.conversions):
+        sources = [conversion.facts["source"] for conversion in samples.conversions]
+        for source in dict.fromkeys([*sources, "tables"]):  # tables of labels and covariates alone, too
             chosen = [
                 conversion for conversion in samples.conversions if conversion.facts["source"] == source
             ]

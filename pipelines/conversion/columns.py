@@ -32,7 +32,7 @@ class ColumnConversion:
 
     Args:
         name: the column's header.
-        kind: `numeric`, `log`, `count` and `boolean` (both as they are), or `categorical`.
+        kind: `numeric`, `log`, `categorical`, or one that stays as it is: `count`, `boolean`, `target`.
         type: the name of its Arrow type.
         offset: mean of the training rows, and `scale` their standard deviation, of numeric and log columns.
         values: the K categories.
@@ -78,10 +78,10 @@ class ColumnConversion:
         """A target: numbers stay as they are, texts become the places of their categories."""
         if pa.types.is_string(column.type):
             return cls.fit(name, "categorical", column)
-        return cls(name, "numeric", str(column.type))
+        return cls(name, "target", str(column.type))
 
     def encode(self, column: pa.ChunkedArray) -> tuple[Values, Values]:
-        """Numbers (n,) float32 and whether each cell was there; a category that training lacks counts as missing."""
+        """Numbers (n,) and whether each cell was there; a category that training lacks counts as missing."""
         if self.kind == "categorical":
             column = pc.index_in(column, value_set=pa.array(self.values, column.type))
         seen = column.is_valid().to_numpy()
@@ -89,7 +89,7 @@ class ColumnConversion:
         if self.kind in ("numeric", "log"):
             numbers = (np.log1p(numbers) if self.kind == "log" else numbers) - self.offset
             numbers /= self.scale
-        return np.where(seen, numbers, self.fill).astype(np.float32), seen
+        return np.where(seen, numbers, self.fill), seen
 
     def decode(self, numbers: Values, seen: Values) -> pa.Array:
         """The column (n,) of its own type, null where a cell was not `seen`."""

@@ -21,9 +21,8 @@ def write_npz(samples: Samples, conversions: Sequence[Conversion], folder: Path)
         chosen = [c for c in conversions if isinstance(c, ArrayConversion) and c.facts["file"] == file]
         arrays = {conversion.name: samples.array(conversion) for conversion in chosen} | _roles(samples)
         order = [m.name for m in samples.dataset.modalities]
-        observed = samples.dataset.observed[:, [order.index(conversion.name) for conversion in chosen]]
-        if not observed.all():
-            arrays["mask"] = observed
+        if samples.dataset.mask is not None:
+            arrays["mask"] = samples.dataset.mask[:, [order.index(conversion.name) for conversion in chosen]]
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **arrays)
         write_bytes(folder / file, content.getvalue())

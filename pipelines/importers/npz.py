@@ -35,7 +35,7 @@ def read_npz(path: Path, roles: Roles) -> list[Found]:
     """The arrays of one archive, rows matched by `ids` or by their order; pickles are refused."""
     arrays = read_arrays(path)
     known = {key: arrays.pop(key) for key in KNOWN if key in arrays}
-    masks = {key: arrays.pop(key) for key in list(arrays) if key.removeprefix("mask_") in arrays}
+    masks = {key: arrays.pop(key) for key in list(arrays) if key[:5] == "mask_" and key[5:] in arrays}
     if not arrays:
         raise UserError(
             f"{path}: found no modality, expected one array (N, …) a modality under names of its own"

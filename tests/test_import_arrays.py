@@ -1,0 +1,350 @@
+"""Archives and images as data: what arrays mean, what they lack, and how they come back."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pytest
+from PIL import Image
+
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.export import export
+from pipelines.importers.found import Roles
+from pipelines.importers.run import import_data
+
+SPLITS = ("train", "validation", "test")
+N = 60
+Arrays = dict[str, Any]
+
+
+def views(rows: int = N) -> Arrays:
+    """An array of every shape, with labels, subjects and targets."""
+    rng = np.random.default_rng(0)
+    return {
+        "vector": rng.normal(5, 3, (rows, 4)),
+        "scalar": rng.normal(size=rows).astype(np.float32),
+        "reads": rng.poisson(3, (rows, 5)),
+        "bits": rng.random((rows, 3)) < 0.5,
+        "grey": rng.integers(0, 256, (rows, 6, 5), np.uint8),
+        "colour": rng.random((rows, 6, 5, 3), np.float32),
+        "scan": rng.normal(-1000, 300, (rows, 1, 4, 5, 6)).astype(np.float32),
+        "labels": np.arange(rows) % 3,
+        "label_names": np.array(["a", "b", "c"]),
+        "groups": np.arange(rows) // 2,
+        "targets": rng.normal(size=(rows, 2)),
+        "target_names": np.array(["age", "dose"]),
+        "ids": np.array([f"s{row}" for row in range(rows)]),
+    }
+
+
+def saved(folder: Path, arrays: Arrays) -> Path:
+    path = folder / "views.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def load(folder: Path) -> dict[str, Dataset]:
+    return {split: Dataset.load(folder / split) for split in SPLITS}
+
+
+def exported(folder: Path, out: Path, file: str = "views.npz") -> Arrays:
+    """The archives of all splits, rows in the order of their ids."""
+    parts = []
+    for split in SPLITS:
+        export(folder / split, out / split)
+        with np.load(out / split / file) as archive:
+            parts.append(dict(archive))
+    order = np.concatenate([part["ids"] for part in parts])
+    order = np.argsort([int(str(i).removeprefix("s")) for i in order])
+    joined = {
+        key: np.concatenate([part[key] for part in parts])[order] for key in parts[0] if "_names" not in key
+    }
+    return joined | {key: array for key, array in parts[0].items() if "_names" in key}
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    arrays = views()
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
+    back = exported(tmp_path / "data", tmp_path / "back")
+    assert set(back) == set(arrays)
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype, name
+        if array.dtype.kind == "f":
+            np.testing.assert_allclose(back[name], array, rtol=1e-5, atol=1e-5 * np.abs(array).max())
+        else:
+            np.testing.assert_array_equal(back[name], array, name)
+
+
+def test_shapes_and_values_tell_the_kind(tmp_path: Path) -> None:
+    text = import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
+    train = Dataset.load(tmp_path / "data/train")
+    assert {m.name: (m.kind, m.shape, m.likelihood, m.range) for m in train.modalities} == {
+        "vector": ("vector", (4,), "normal", None),
+        "scalar": ("vector", (1,), "normal", None),
+        "reads": ("vector", (5,), "negative_binomial", None),
+        "bits": ("vector", (3,), "bernoulli", None),
+        "grey": ("image", (1, 6, 5), "laplace", (0, 1)),
+        "colour": ("image", (3, 6, 5), "laplace", (0, 1)),
+        "scan": ("volume", (1, 4, 5, 6), "laplace", None),
+    }
+    assert train.label_names == ("a", "b", "c")
+    for told in (
+        "scan",
+        "1 × 4 × 5 × 6",
+        "60 of 60",
+        "every row has every modality",
+        "subjects (groups): 30",
+    ):
+        assert told in text
+    np.testing.assert_allclose(train.data["vector"].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(train.data["vector"].std(0), 1, atol=1e-5)
+    assert (train.data["scan"].min(), train.data["scan"].max()) == (0, 1)
+
+
+def test_tokens_are_asked_for(tmp_path: Path) -> None:
+    arrays = {"text": np.random.default_rng(0).integers(0, 9, (N, 7))}
+    path = saved(tmp_path, arrays)
+    import_data([path], tmp_path / "data", Roles(kinds={"text": "tokens"}))
+    (modality,) = Dataset.load(tmp_path / "data/train").modalities
+    assert (modality.kind, modality.shape, modality.classes) == ("sequence", (7,), 9)
+    np.testing.assert_array_equal(exported(tmp_path / "data", tmp_path / "back")["text"], arrays["text"])
+
+
+def test_nan_is_missing_on_request(tmp_path: Path) -> None:
+    arrays = views()
+    arrays["vector"][3] = np.nan
+    arrays["vector"][7, 2] = np.nan
+    arrays["scan"][9] = np.nan
+    path = saved(tmp_path, arrays)
+    with pytest.raises(UserError, match="vector: NaN or infinity in row 3; --nan-is-missing"):
+        import_data([path], tmp_path / "data", Roles())
+    text = import_data([path], tmp_path / "data", Roles(nan_is_missing=True))
+    observed = np.concatenate([d.observed for d in load(tmp_path / "data").values()])
+    assert (~observed).sum(0).tolist() == [1, 0, 0, 0, 0, 0, 1]
+    assert ".       x       x      x     x     x       x     1" in text
+    back = exported(tmp_path / "data", tmp_path / "back")
+    np.testing.assert_array_equal(np.isnan(back["vector"]), np.isnan(arrays["vector"]))
+    np.testing.assert_array_equal(back["mask"][:, 6], np.arange(N) != 9)
+    arrays["vector"][5, 0] = np.inf
+    with pytest.raises(UserError, match="NaN or infinity in row 5; give finite"):
+        import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(nan_is_missing=True))
+
+
+def test_masks_say_what_is_missing_and_scales_do_not_see_it(tmp_path: Path) -> None:
+    arrays = {name: array for name, array in views().items() if name in ("vector", "grey", "ids")}
+    arrays["vector"][::2] = 1e6
+    arrays["mask"] = np.stack([np.arange(N) % 2 == 1, np.ones(N, bool)], 1)
+    arrays["mask_grey"] = np.arange(N) % 4 != 1
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
+    for dataset in load(tmp_path / "data").values():
+        assert dataset.ids is not None
+        rows = np.array([int(i[1:]) for i in dataset.ids])
+        np.testing.assert_array_equal(dataset.observed, np.stack([rows % 2 == 1, rows % 4 != 1], 1))
+        assert np.abs(dataset.data["vector"]).max() < 10
+    again = exported(tmp_path / "data", tmp_path / "back")
+    np.testing.assert_array_equal(again["mask"][:, 1], arrays["mask_grey"])
+    assert np.isnan(again["vector"][::2]).all()
+
+
+def an_archive(**arrays: Any) -> Callable[[Path], Path]:
+    return lambda folder: saved(folder, arrays)
+
+
+def an_object(folder: Path) -> Path:
+    np.savez(folder / "views.npz", x=np.array([{}, None], dtype=object))
+    return folder / "views.npz"
+
+
+def a_pickle(folder: Path) -> Path:
+    (folder / "views.npz").write_bytes(pickle.dumps({"x": 1}))
+    return folder / "views.npz"
+
+
+def half_of_it(folder: Path) -> Path:
+    path = saved(folder, views())
+    path.write_bytes(path.read_bytes()[:1000])
+    return path
+
+
+X = np.random.default_rng(0).normal(size=(N, 3))
+SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "objects": (an_object, "x: no array of plain numbers or texts was found"),
+    "a pickle": (a_pickle, "expected an .npz file"),
+    "half a file": (half_of_it, "expected an .npz file"),
+    "unequal lengths": (an_archive(x=X, y=X[1:]), r"y has shape \(59, 3\), expected 60 rows as x has"),
+    "short labels": (an_archive(x=X, labels=np.arange(9)), r"labels has shape \(9,\), expected 60 rows"),
+    "no modality": (an_archive(labels=np.arange(9)), "found no modality"),
+    "texts": (an_archive(x=np.array(["a"] * N)), "x: <U1 of shape .* found, expected numbers"),
+    "a way out": (an_archive(**{"../x": X}), "'../x' is no name of a modality"),
+    "too many axes": (an_archive(x=np.zeros((N, 1, 2, 3, 4, 5))), r"x: values of shape \(1, 2, 3, 4, 5\)"),
+    "a mask of numbers": (an_archive(x=X, mask=np.ones((N, 1))), r"mask: float64 .* expected bool \(60, 1\)"),
+    "a mask of another": (an_archive(x=X, mask_x=np.ones((N, 3), bool)), r"mask_x: .* expected bool \(60,\)"),
+    "half labels": (an_archive(x=X, labels=X[:, 0]), "labels: float64 .* whole numbers or texts"),
+    "few names": (an_archive(x=X, labels=np.arange(N) % 3, label_names=np.array(["a"])), "expected 3 texts"),
+    "targets of texts": (an_archive(x=X, targets=np.array(["a"] * N)), "targets: <U1 .* expected numbers"),
+    "an id twice": (an_archive(x=X, ids=np.arange(N) // 2), "ids '0' found 2 times"),
+    "never observed": (
+        an_archive(x=X, y=X, mask_y=np.zeros(N, bool)),
+        "y: no training row has it, expected some",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_archives_that_do_not_serve(tmp_path: Path, case: str) -> None:
+    make, sentence = SPOILED[case]
+    path = make(tmp_path)
+    with pytest.raises(UserError, match=sentence) as error:
+        import_data([path], tmp_path / "data", Roles())
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sentence"),
+    [
+        ("vector", "count", "vector: found float64 values .* whole numbers"),
+        ("reads", "boolean", "expected zeros and ones"),
+        ("grey", "tokens", "expected rows of whole numbers"),
+        ("vector", "image", "expected one of numeric, count, boolean, tokens"),
+    ],
+)
+def test_kinds_that_do_not_fit(tmp_path: Path, name: str, kind: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        import_data([saved(tmp_path, views())], tmp_path / "data", Roles(kinds={name: kind}))
+
+
+# ---- images ----------------------------------------------------------------------------------------------
+
+
+def pictures(folder: Path, rows: int = 40) -> dict[str, np.ndarray]:
+    """Three modalities of images named 0 … ; the depth of every fourth is missing."""
+    rng = np.random.default_rng(0)
+    found = {
+        "photo": rng.integers(0, 256, (rows, 6, 5, 3), np.uint8),
+        "mask": rng.integers(0, 256, (rows, 6, 5), np.uint8),
+        "depth": rng.integers(900, 5000, (rows, 4, 4)).astype(np.uint16),
+    }
+    for name, pixels in found.items():
+        for row in range(rows):
+            path = folder / name.replace("mask", "mask 1") / f"{'ab'[row % 2]}/{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if name != "depth" or row % 4:
+                Image.fromarray(pixels[row]).save(path)
+    return found
+
+
+def test_images_come_back_to_the_bit(tmp_path: Path) -> None:
+    pixels = pictures(tmp_path / "in")
+    table = pa.table({"file": [f"{'ab'[row % 2]}/{row}" for row in range(40)], "sex": ["f", "m"] * 20})
+    csv.write_csv(table, tmp_path / "people.csv")
+    roles = Roles(id="file", label="sex")
+    import_data([tmp_path / "in", tmp_path / "people.csv"], tmp_path / "data", roles)
+    splits = load(tmp_path / "data")
+    assert [(m.name, m.shape, m.range) for m in splits["train"].modalities] == [
+        ("depth", (1, 4, 4), None),
+        ("mask_1", (1, 6, 5), (0, 1)),
+        ("photo", (3, 6, 5), (0, 1)),
+    ]
+    assert sum((~dataset.observed[:, 0]).sum() for dataset in splits.values()) == 10
+    count = 0
+    for split in SPLITS:
+        written = export(tmp_path / "data" / split, tmp_path / "back" / split)
+        assert written == ["depth", "mask 1", "people.csv", "photo"]
+        for path in (tmp_path / "back" / split).rglob("*.png"):
+            name = path.relative_to(tmp_path / "back" / split).parts[0].split()[0]
+            with Image.open(path) as image:
+                np.testing.assert_array_equal(np.asarray(image), pixels[name][int(path.stem)])
+            count += 1
+    assert count == 3 * 40 - 10
+
+
+def other_size(folder: Path) -> None:
+    Image.new("RGB", (9, 9)).save(folder / "photo/a/4.png")
+
+
+def a_link(folder: Path) -> None:
+    outside = folder.parent / "secret.png"
+    Image.new("RGB", (5, 6)).save(outside)
+    (folder / "photo/a/4.png").unlink()
+    (folder / "photo/a/4.png").symlink_to(outside)
+
+
+IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "unreadable": (
+        lambda folder: (folder / "photo/a/4.png").write_bytes(b"PNG"),
+        r"photo/a/4\.png: this image cannot be read",
+    ),
+    "another size": (
+        other_size,
+        r"4\.png: 9 × 9 pixels of mode RGB found, expected 5 × 6 of mode RGB as in 0\.png",
+    ),
+    "a link that leads out": (a_link, r"4\.png: leads out of .*in, expected files inside"),
+    "the same name twice": (
+        lambda folder: (folder / "photo/a/4.png").rename(folder / "photo/a/6.jpg"),
+        "file name 'a/6' found 2 times",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_images_that_do_not_serve(tmp_path: Path, case: str) -> None:
+    pictures(tmp_path / "in")
+    spoil, sentence = IMAGES[case]
+    spoil(tmp_path / "in")
+    with pytest.raises(UserError, match=sentence):
+        import_data([tmp_path / "in"], tmp_path / "data", Roles())
+
+
+def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    arrays = {"x": np.zeros((N, 6, 5), np.uint8) + np.arange(N, dtype=np.uint8)[:, None, None]}
+    arrays["ids"] = np.array([f"../{row}" for row in range(N)])
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
+    with pytest.raises(UserError, match=r"id '\.\./\d+\.png': leads out of x"):
+        export(tmp_path / "data/train", tmp_path / "back/deep", "images")
+    assert not (tmp_path / "back/deep").exists()
+
+
+def test_data_that_were_never_imported_are_exported_too(tmp_path: Path) -> None:
+    from test_dataset_kinds import example
+
+    made = example(12)
+    made.save(tmp_path / "data")
+    assert export(tmp_path / "data", tmp_path / "back") == ["data.npz", "record.csv"]
+    with np.load(tmp_path / "back/data.npz") as archive:
+        assert set(archive) == {"notes", "codes", "reads", "scan", "segments", "ids", "labels", "label_names"}
+        for name in ("notes", "codes", "reads", "scan", "segments"):
+            np.testing.assert_array_equal(archive[name], made.data[name])
+    table = csv.read_csv(tmp_path / "back/record.csv")
+    assert table.column_names == ["id", "label", "age", "city", "visits", "smoker"]
+    assert table["city"].to_pylist() == made.data["record"][:, 1].tolist()
+    for format, sentence in (
+        ("csv", "notes is a sequence, expected tables alone"),
+        ("npz", "record is a table, expected arrays alone"),
+        ("pgn", r"'pgn', which is no format; known: csv, images, npz"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            export(tmp_path / "data", tmp_path / "other", format)
+
+
+def test_a_conversion_of_other_data_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
+    test = Dataset.load(tmp_path / "data/test")
+    assert test.conversion is not None
+    entries = test.conversion["modalities"]
+    for changed, sentence in (
+        ({**entries, "vector": entries["reads"]}, "conversion of vector: that of other data found"),
+        ({**entries, "vector": {"kind": "numeric"}}, "conversion of vector: 'axes' found"),
+    ):
+        replace(test, conversion={**test.conversion, "modalities": changed}).save(tmp_path / "changed")
+        with pytest.raises(UserError, match=sentence):
+            export(tmp_path / "changed", tmp_path / "back")

@@ -1,0 +1,56 @@
+"""Splits: every label in its share, no subject on two sides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.importers.splitting import split_rows
+
+SHARES = (0.1, 0.2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_label_gets_its_share_give_or_take_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(6, 500, p=[0.5, 0.3, 0.1, 0.07, 0.02, 0.01])
+    splits = split_rows(labels, None, 500, SHARES, rng)
+    np.testing.assert_array_equal(np.sort(np.concatenate(list(splits.values()))), np.arange(500))
+    for split, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
+        expected = np.bincount(labels) * share
+        found = np.bincount(labels[splits[split]], minlength=6)
+        assert (np.abs(found - expected) < 2).all(), (split, found, expected)
+        assert abs(len(splits[split]) - 500 * share) <= 1.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_subject_is_on_two_sides_and_sizes_are_even(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    subjects = np.repeat(np.arange(100), rng.integers(1, 12, 100))
+    labels = (subjects % 3 == 0).astype(np.int64)
+    rows = len(subjects)
+    splits = split_rows(labels, subjects, rows, SHARES, rng)
+    sides = [set(subjects[split]) for split in splits.values()]
+    assert sum(map(len, sides)) == 100
+    assert set.union(*sides) == set(range(100))
+    for (split, chosen), share in zip(splits.items(), (0.7, 0.1, 0.2), strict=True):
+        assert abs(len(chosen) / rows - share) < 0.03, split
+        assert abs(labels[chosen].mean() - labels.mean()) < 0.12, split
+
+
+def test_the_seed_says_who_goes_where() -> None:
+    def test_rows(seed: int) -> set[int]:
+        return set(split_rows(None, None, 200, SHARES, np.random.default_rng(seed))["test"].tolist())
+
+    assert test_rows(0) == test_rows(0) != test_rows(1)
+    counts = np.zeros(200)
+    for seed in range(300):
+        counts[list(test_rows(seed))] += 1
+    assert abs(counts / 300 - 0.2).max() < 0.1  # every row as likely as another: four deviations of 0.023
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.2), (0.5, 0.5), (-0.1, 0.2)])
+def test_shares_that_leave_nothing(shares: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match="shares: .* expected both above 0, their sum below 1"):
+        split_rows(None, None, 10, shares, np.random.default_rng(0))
