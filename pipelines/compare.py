@@ -1,73 +1,109 @@
-"""Stage `compare`: the leaderboard as a table, plots and one page, from the results in files alone."""
+"""Stage `compare`: the leaderboard as a table, plots, datasheets and one page, from the results in files alone."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipelines.config import REFERENCE_ROWS, Params, check_rows, leaves
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
-from pipelines.report.gallery import Sheet, sheet, sheet_of
-from pipelines.report.page import FIT, Plot, render
-from pipelines.report.plots import comparison, conditional, foundations, marks
-from pipelines.report.results import HEADLINES, METRICS, Estimate, Results, Row, read_results
+from pipelines.report import pairs
+from pipelines.report.datasheet import datasheet
+from pipelines.report.findings.words import listed
+from pipelines.report.gallery import Sheet, grid, neighbours, sheet, sheet_of
+from pipelines.report.metrics import HEADLINES, METRICS
+from pipelines.report.page import Pictures, Plot, render
+from pipelines.report.plots import groups, marks
+from pipelines.report.results import Results, read_results
+from pipelines.report.rows import Row
+from pipelines.report.table import FIT
 from pipelines.storage import folder_hash, load_artefact, publish, write_text
 from pipelines.tracking import track
 
-TRANSLATION = (
-    "Missing modalities of held-out rows, generated from those observed. The plain posterior is the autoencoder's own, "
-    "under its prior; a density in its place chooses among draws of it, and draws private codes where there are any. "
-    "Differences are paired: the same rows, observed modalities and posterior draws."
-)
+if TYPE_CHECKING:
+    from pipelines.metrics.code_map import CodeMap
+
 TRANSLATED = ("conditional_coherence", "conditional_gain")
 PARTS = ("value", "low", "high")
 
 
-def compare(params: Params, root: Path, names: Sequence[str] = ()) -> None:
-    """Write results/comparison.csv, results/plots and results/report.html, of some densities (none: of `densities`)."""
+def compare(
+    params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None
+) -> None:
+    """Write results/comparison.csv, results/plots, results/datasheets and results/report.html.
+
+    Args:
+        params: the settings.
+        root: the project's root.
+        names: densities; those of params.yaml if none.
+        others: more results by label: folders of other projects, revisions of git or experiments of DVC.
+    """
     if names:
         check_rows(params, names, "NAME")
         params = params.model_copy(update={"densities": tuple(names)})
-    results = read_results(params, root)
-    looks = marks(params.densities)
+    results = read_results(params, root, others)
+    looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root):
-        compared = [Plot.of(figure) for figure in comparison(results, looks)]
-        translated = [Plot.of(figure) for figure in conditional(results, looks)]
-        founded = [Plot.of(figure) for figure in foundations(results)]
-        with publish(root / "results/plots") as folder:
-            for plot in (*compared, *translated, *founded):
-                (folder / f"{plot.figure.name}.png").write_bytes(plot.light)
-                (folder / f"{plot.figure.name}.csv").write_text(table(plot.figure.header, plot.figure.table))
+        shown = list(groups(results, looks, code_points(params, root)))
+        plots = {figure.name: Plot.of(figure) for group in shown for figure in group.figures}
+        write_plots(root / "results/plots", plots.values(), results)
         write_text(root / "results/comparison.csv", table(*leaderboard(results)))
-        groups = {
-            "Coherence and distance": (
-                "The two headline scores at once, and the distance by modality.",
-                compared[:2],
-            ),
-            "Every score": ("All rows with 95 % intervals, in the order of the leaderboard.", compared[2:]),
-            "Modalities from modalities": (TRANSLATION, translated),
-            "What it rests on": (_autoencoder(results), founded),
-        }
-        tables = {"Settings": settings(params), "Hashes": hashes(params, root)}
-        page = render(results, looks, sheets(params, root), groups, facts(params, results), tables)
+        write_datasheets(root, params, results)
+        told = {"Settings": settings(params), "Hashes": hashes(params, root)}
+        page = render(
+            results,
+            looks,
+            pictures(params, root),
+            shown,
+            plots,
+            facts(params, results),
+            told,
+            params.densities,
+        )
         write_text(root / "results/report.html", page)
 
 
+def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
+    """Every figure as a picture and as the table behind it, and the table of tests between densities."""
+    with publish(folder) as temporary:
+        for plot in plots:
+            (temporary / f"{plot.figure.name}.png").write_bytes(plot.light)
+            (temporary / f"{plot.figure.name}.csv").write_text(table(plot.figure.header, plot.figure.table))
+        if results.pairs:
+            (temporary / "paired.csv").write_text(table(pairs.COLUMNS, pairs.lines(results.pairs)))
+
+
+def write_datasheets(root: Path, params: Params, results: Results) -> None:
+    """A datasheet beside the synthetic set of every density of this project."""
+    with publish(root / "results/datasheets") as folder:
+        for name in params.densities:
+            dataset = Dataset.load(root / "artefacts/synthetic" / name)
+            (folder / f"{name}.md").write_text(datasheet(results.row(name), results, params, dataset))
+
+
 def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
-    """Header and lines of comparison.csv: one line a row of the leaderboard, three columns a score."""
-    columns: list[tuple[str, ...]] = [(metric.key,) for metric in METRICS]
-    columns += [(group, key) for group in ("gap_closed", "difference_to_normal") for key in HEADLINES]
-    columns += [(group, str(n)) for group in TRANSLATED for n in results.posterior.by_size(TRANSLATED[0])]
-    columns += [column.keys for column in FIT]
-    header = ["row", *("_".join([*keys, *suffix]) for keys in columns for suffix in ([], ["low"], ["high"]))]
+    """Header and lines of comparison.csv: one line a row of the leaderboard, three columns a score that any row has."""
+    columns: dict[str, tuple[str, ...]] = {metric.key: metric.keys for metric in METRICS}
+    nested: list[tuple[str, ...]] = []
+    for group in ("gap_closed", "difference_to_normal"):
+        nested += [(group, key) for key in HEADLINES]
+    nested += [(group, str(n)) for group in TRANSLATED for n in results.posterior.by_size(TRANSLATED[0])]
+    nested += [column.keys for column in FIT]
+    columns |= {"_".join(keys): keys for keys in nested}
+    columns = {
+        name: keys for name, keys in columns.items() if any(row.estimate(*keys) for row in results.rows)
+    }
+    header = ["row", *(name + suffix for name in columns for suffix in ("", "_low", "_high"))]
 
     def line(row: Row) -> list[Any]:
-        estimates = [row.estimate(*keys) for keys in columns]
+        estimates = [row.estimate(*keys) for keys in columns.values()]
         return [row.name, *(getattr(estimate, part, None) for estimate in estimates for part in PARTS)]
 
     return header, (line(row) for row in results.rows)
@@ -82,26 +118,64 @@ def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     return content.getvalue()
 
 
-def sheets(params: Params, root: Path) -> dict[str, Sheet]:
-    """Pictures of the first samples of every row, where there are images."""
-    sets = {name: Dataset.load(root / "artefacts/synthetic" / name) for name in params.densities}
+def code_points(params: Params, root: Path) -> CodeMap | None:
+    """The map of training, held-out and drawn codes; None without codes, or of a single dimension."""
+    codes = root / "artefacts/codes"
+    if not codes.exists():
+        return None
+    from pipelines.inspect import complete
+    from pipelines.metrics.code_map import MOST, chosen, code_map
+
+    train, held_out = (complete(codes / split).means for split in ("train", "test"))
+    if train.shape[1] < 2:
+        return None
+    folders = {name: root / "artefacts/densities" / name for name in params.densities}
+    drawn = {name: drawn_codes(folder, MOST, params.seed) for name, folder in folders.items()}
+    train, held_out = (means[chosen(len(means), params.seed)] for means in (train, held_out))
+    return code_map(train, held_out, drawn, params.compare.map, params.seed)
+
+
+def drawn_codes(folder: Path, number: int, seed: int) -> np.ndarray:
+    """So many codes (n, D) of a fitted density."""
+    from pipelines.fit import load_density
+    from pipelines.generator import draw_codes
+
+    blocks = draw_codes(load_density(folder), number, seed)
+    return np.concatenate([codes.loc[:kept, 0].numpy() for _, kept, codes, _ in blocks])
+
+
+def pictures(params: Params, root: Path) -> Pictures:
+    """Samples of every row, samples beside their neighbours, and modalities generated from parts."""
+    folder = root / "artefacts"
+    sets = {name: Dataset.load(folder / "synthetic" / name) for name in params.densities}
     first = next(iter(sets.values()))
-    arrays = load_artefact(root / "artefacts/reference", "reference").arrays
-    found = {name: sheet_of(dataset) for name, dataset in sets.items()}
+    samples = {name: sheet_of(dataset) for name, dataset in sets.items()}
+    arrays = load_artefact(folder / "reference", "reference").arrays
     for row in REFERENCE_ROWS:
-        data = {
-            m.name: arrays[name] for m in first.modalities if (name := f"gallery.{row}.{m.name}") in arrays
-        }
-        found[row] = sheet(first.modalities, data, arrays.get(f"labels.{row}"), first.label_names)
-    return {name: pictures for name, pictures in found.items() if pictures is not None}
+        data = {m.name: arrays[key] for m in first.modalities if (key := f"gallery.{row}.{m.name}") in arrays}
+        if data:
+            samples[row] = sheet(first.modalities, data, arrays.get(f"labels.{row}"), first.label_names)
+    near = {name: neighbours(folder / "privacy" / name, first.modalities) for name in sets}
+    parts = {name: grid(folder / "evaluation" / name, first.modalities) for name in sets}
+    return Pictures(_drawn(samples), _drawn(near), _drawn(parts))
+
+
+def _drawn(sheets: Mapping[str, Sheet | None]) -> dict[str, Sheet]:
+    return {name: sheet for name, sheet in sheets.items() if sheet is not None}
 
 
 def settings(params: Params) -> list[tuple[str, str]]:
     """The settings that led here, by dotted key."""
-    return [
-        (key, "null" if value is None else str(value))
-        for key, value in leaves(params.chosen(params.densities))
-    ]
+    return [(key, _spelt(value)) for key, value in leaves(params.chosen(params.densities))]
+
+
+def _spelt(value: Any) -> str:
+    """A value as params.yaml has it, a list without its brackets."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_spelt, value)) or "none"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def hashes(params: Params, root: Path) -> Iterator[tuple[str, str]]:
@@ -115,29 +189,12 @@ def hashes(params: Params, root: Path) -> Iterator[tuple[str, str]]:
 
 def facts(params: Params, results: Results) -> list[str]:
     """What was compared, in a few words each."""
-    return [
+    told = [
         f"model {params.vae.model}, {params.vae.latent} latent dimensions",
         f"data {params.data.source}",
-        f"{results.densities[0].scores['samples']} samples scored a row",
+        f"{results.row(params.densities[0]).scores['samples']} samples scored a row",
         f"{params.evaluate.resamples} half-samples behind every interval",
     ]
-
-
-def _autoencoder(results: Results) -> str:
-    """What is known of the autoencoder beside the figures."""
-    known = results.autoencoder
-    error, accuracy = Estimate.of(known.get("reconstruction_error")), Estimate.of(known.get("accuracy"))
-    told = ["The autoencoder, whose decoders every density shares, and the judges that read its images."]
-    if error and accuracy:
-        told.append(
-            f"Reconstructions of held-out rows have a mean squared error of {error.value:.4f} and are read "
-            f"rightly in {100 * accuracy.value:.1f} %."
-        )
-    if likelihood := Estimate.of(known.get("log_evidence")):
-        told.append(
-            f"The log-likelihood of held-out rows, by importance sampling, is {likelihood.value:.0f} nats "
-            f"[{likelihood.low:.0f}, {likelihood.high:.0f}]."
-        )
-    if (dead := known.get("dead_dimensions")) is not None:
-        told.append(f"Latent dimensions that carry nothing: {dead}.")
-    return " ".join(told)
+    if others := list(dict.fromkeys(row.source for row in results.rows if row.source)):
+        told.append(f"beside {listed(others)}")
+    return told

@@ -1,34 +1,67 @@
-"""The command `compare` over some of the densities that have been evaluated."""
+"""The command `compare` over densities of this project and results of others: folders, revisions, seeds."""
 
 import csv
+import json
 import shutil
+import subprocess
 from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
+import report_results as made_up
 import yaml
 from conftest import write_params
 from report_project import make_project
+from typer.testing import CliRunner
 
-from pipelines.compare import compare
+from pipelines.cli import app
+from pipelines.compare import compare, settings
 from pipelines.config import load_params
 from pipelines.errors import UserError
-from pipelines.report.plots import comparison
+from pipelines.report.findings import findings
+from pipelines.report.results import Results, read_results
+from pipelines.report.seeds import mean
+from pipelines.storage import read_json, write_json
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("compare") / "project")
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no more than the two first figures."""
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no figures."""
     monkeypatch.setattr("pipelines.compare.track", lambda *_: nullcontext())
-    monkeypatch.setattr("pipelines.compare.comparison", lambda *given: islice(comparison(*given), 2))
-    monkeypatch.setattr("pipelines.compare.foundations", lambda _: ())
-    return make_project(tmp_path)
+    monkeypatch.setattr("pipelines.compare.groups", lambda *_: ())
+    return Path(shutil.copytree(made, tmp_path / "project"))
+
+
+def lines(root: Path) -> dict[str, dict[str, str]]:
+    with open(root / "results/comparison.csv", encoding="utf-8") as file:
+        return {line["row"]: line for line in csv.DictReader(file)}
 
 
 def rows(root: Path) -> list[str]:
-    with open(root / "results/comparison.csv", encoding="utf-8") as file:
-        return [line["row"] for line in csv.DictReader(file)]
+    return list(lines(root))
+
+
+def other(project: Path, name: str, seed: int, **rows: dict[str, Any]) -> Path:
+    """Another project with another seed, and other scores in some rows."""
+    root = Path(shutil.copytree(project, project.parent / name))
+    tree = yaml.safe_load((root / "params.yaml").read_text())
+    (root / "params.yaml").write_text(yaml.safe_dump(tree | {"seed": seed}))
+    for row, scores in rows.items():
+        path = root / f"results/metrics/{row}.json"
+        write_json(path, read_json(path) | scores)
+    return root
+
+
+def read(root: Path, **others: Path | str) -> Results:
+    return read_results(
+        load_params(root / "params.yaml"), root, {label: str(where) for label, where in others.items()}
+    )
 
 
 def test_the_densities_named_are_compared_and_no_others(project: Path) -> None:
@@ -37,6 +70,7 @@ def test_the_densities_named_are_compared_and_no_others(project: Path) -> None:
     page = (project / "results/report.html").read_text(encoding="utf-8")
     assert "density.flow.blocks" in page
     assert "density.vamp.steps" not in page
+    assert {path.name for path in (project / "results/datasheets").iterdir()} == {"flow.md", "gmm.md"}
 
 
 def test_many_entries_stand_side_by_side(project: Path) -> None:
@@ -69,3 +103,195 @@ def test_what_was_not_evaluated_names_the_command(project: Path) -> None:
     (project / "results/metrics/flow.json").unlink()
     with pytest.raises(UserError, match="run `postprior evaluate flow` first"):
         compare(load_params(project / "params.yaml"), project, ["flow"])
+
+
+def test_the_table_holds_use_and_privacy(project: Path) -> None:
+    compare(load_params(project / "params.yaml"), project)
+    found = lines(project)
+    for name, (accuracy, auc, copies) in made_up.USES.items():
+        assert float(found[name]["utility_ratio"]) == pytest.approx(accuracy / made_up.REAL)
+        assert [float(found[name][key]) for key in ("membership_auc", "near_copies")] == [auc, copies]
+    assert found["normal"]["utility_ratio"] == found["real"]["membership_auc"] == ""
+    with open(project / "results/plots/paired.csv", encoding="utf-8") as file:
+        pairs = [(line["metric"], line["first"], line["second"]) for line in csv.DictReader(file)]
+    assert len(pairs) == len(set(pairs)) == 2 * 3
+
+
+def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
+    for part in ("utility", "privacy", "augmentation"):
+        shutil.rmtree(project / "results" / part)
+        shutil.rmtree(project / "artefacts" / part, ignore_errors=True)
+    shutil.rmtree(project / "artefacts/evaluation")
+    (project / "results/metrics/latent.json").unlink()
+    compare(load_params(project / "params.yaml"), project)
+    assert not {"utility_ratio", "membership_auc", "near_copies"} & set(lines(project)["gmm"])
+    assert not (project / "results/plots/paired.csv").exists()
+    assert "has not run" in (project / "results/datasheets/gmm.md").read_text(encoding="utf-8")
+
+
+def test_without_labels_rows_are_ordered_by_distance(project: Path, tmp_path: Path) -> None:
+    root = make_project(tmp_path / "unlabelled", labels=False)
+    compare(load_params(root / "params.yaml"), root)
+    assert rows(root) == ["real", "reconstruction", "gmm", "vamp", "flow", "normal"]
+    header = set(lines(root)["gmm"])
+    assert "gap_closed_frechet_distance" in header
+    assert not [name for name in header if "label" in name or "joint_coherence" in name]
+
+
+def test_another_folder_stands_beside_this_project(project: Path) -> None:
+    mopoe = other(project, "mopoe", 0, gmm={"joint_coherence": made_up.estimate(0.9)})
+    before = {path: path.read_bytes() for path in mopoe.rglob("*") if path.is_file()}
+    compare(load_params(project / "params.yaml"), project, others={"mopoe": str(mopoe)})
+    assert rows(project) == [
+        *("real", "reconstruction", "mopoe: reconstruction", "mopoe: gmm", "mopoe: vamp", "vamp"),
+        *("gmm", "flow", "mopoe: flow", "normal", "mopoe: normal"),
+    ]
+    assert {path: path.read_bytes() for path in mopoe.rglob("*") if path.is_file()} == before
+    assert "mopoe: gmm draws the most coherent samples of 6" in (project / "results/report.html").read_text()
+
+
+def test_a_row_of_another_source_is_set_against_its_own_floor(project: Path) -> None:
+    mopoe = other(
+        project,
+        "mopoe",
+        0,
+        gmm={"joint_coherence": made_up.estimate(0.9)},
+        normal={"joint_coherence": made_up.estimate(0.2)},
+    )
+    text = " ".join(finding.text for finding in findings(read(project, mopoe=mopoe)))
+    assert "the row Normal prior, agree in 20.0" in text
+
+
+def test_another_yardstick_is_told(project: Path) -> None:
+    same = read(project, copy=other(project, "copy", 0))
+    assert same.cautions == ()
+    assert "copy: real" not in [row.name for row in same.rows]
+    judged = read(project, copy=other(project, "judged", 5, real={"frechet_distance": made_up.estimate(6.0)}))
+    assert len(judged.cautions) == 1
+    assert "Real rows score otherwise in copy than here (seed)" in judged.cautions[0]
+    assert judged.row("copy: real").title == "copy: Real, held out"
+
+
+def test_seeds_are_averaged_with_an_interval_over_them(project: Path) -> None:
+    scores = {seed: {"joint_coherence": made_up.estimate(value)} for seed, value in ((1, 0.78), (2, 0.85))}
+    others = {f"seed{seed}": other(project, f"seed{seed}", seed, gmm=scores[seed]) for seed in scores}
+    results = read(project, **others)
+    row = results.row("gmm, mean of 3 seeds")
+    estimate = row.estimate("joint_coherence")
+    assert estimate is not None
+    # mean of 0.80, 0.78 and 0.85, s = 0.036056, t(0.975, 2) = 4.302653
+    assert estimate.value == pytest.approx(0.81)
+    assert estimate.high == pytest.approx(0.81 + 4.302653 * 0.0360555 / 3**0.5, abs=1e-6)
+    assert estimate.high - estimate.value == pytest.approx(estimate.value - (estimate.low or 0))
+    assert row.kind == "seeds"
+    assert row not in results.densities
+    assert results.rows.index(row) < results.rows.index(results.row("gmm"))  # 0.81 is more than its 0.80
+    text = " ".join(finding.text for finding in findings(results)).replace("\u202f", " ")
+    assert "gmm, mean of 3 seeds: a joint coherence of 81.0 % (72.0 to 90.0)" in text
+
+
+def test_other_settings_are_no_other_seed(project: Path) -> None:
+    root = other(project, "wider", 1)
+    tree = yaml.safe_load((root / "params.yaml").read_text())
+    tree["vae"]["width"] += 1
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    assert not [row for row in read(project, wider=root).rows if row.kind == "seeds"]
+    tree["vae"]["width"] -= 1
+    tree["density"]["gmm"]["passes"] += 1  # of one density: the others are still the same
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    means = {row.name for row in read(project, wider=root).rows if row.kind == "seeds"}
+    assert means == {"flow, mean of 2 seeds", "vamp, mean of 2 seeds"}
+    again = read(project, same=other(project, "same", 0))
+    assert not [row for row in again.rows if row.kind == "seeds"]
+
+
+def test_the_interval_of_a_share_ends_at_its_bounds() -> None:
+    assert mean([0.95, 1.0], share=True)["high"] == 1.0
+    assert mean([0.95, 1.0])["high"] > 1.0
+    assert mean([0.5, 0.5, 0.5]) == {"value": 0.5, "low": 0.5, "high": 0.5}
+
+
+@pytest.fixture
+def repository(project: Path) -> Path:
+    """The project in a folder of a repository; its last commit is another state, with worse scores of gmm."""
+    home = project.parent
+    git(home, "init", "-q")
+    (home / ".gitignore").write_text("artefacts/\n")
+    git(home, "add", "-A")
+    git(home, "commit", "-q", "-m", "first")
+    git(home, "tag", "good")
+    path = project / "results/metrics/gmm.json"
+    write_json(path, read_json(path) | {"joint_coherence": made_up.estimate(0.1)})
+    git(home, "commit", "-q", "-a", "-m", "second")
+    return project
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    answer = subprocess.run(
+        ["git", *identity, *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=60
+    )
+    return answer.stdout.strip()
+
+
+def test_a_revision_stands_beside_the_checkout(repository: Path) -> None:
+    results = read(repository, before="good")
+    values = {row.name: row.value("joint_coherence") for row in results.densities}
+    assert values["before: gmm"] == made_up.ROWS["gmm"][0]
+    assert values["gmm"] == 0.1
+    assert results.row("before: gmm").value("utility", "ratio_to_real", "joint") > 0.9
+    assert git(repository, "status", "--porcelain") == ""
+
+
+def test_an_experiment_of_dvc_is_known_by_its_name(repository: Path) -> None:
+    base, commit = git(repository, "rev-parse", "HEAD"), git(repository, "rev-parse", "good")
+    git(repository, "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/eager-newt", commit)
+    assert read(repository, newt="eager-newt").row("newt: gmm").value("joint_coherence") == 0.8
+    git(repository, "update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/eager-newt", base)
+    with pytest.raises(UserError, match="found 2 experiments named 'eager-newt', expected one"):
+        read(repository, newt="eager-newt")
+
+
+def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="found no folder, revision of git or experiment of DVC named 'bad'"):
+        read(repository, a="bad")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"--with a: no params.yaml found in '.*empty', expected the root"):
+        read(repository, a=tmp_path / "empty")
+    shutil.rmtree(repository / "results/metrics")
+    git(repository, "commit", "-q", "-a", "-m", "third")
+    git(repository, "checkout", "-q", "HEAD~", "--", ".")
+    with pytest.raises(
+        UserError, match=r"no results found in .*:results/metrics, expected those of gmm, flow"
+    ):
+        read(repository, a="HEAD")
+    other_version = tmp_path / "other"
+    other_version.mkdir()
+    (other_version / "params.yaml").write_text("seed: 0\n")
+    with pytest.raises(UserError, match="no densities found, expected a list of their names"):
+        read(repository, a=other_version)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--with", "mopoe"], "--with: found 'mopoe', expected LABEL=SOURCE"),
+        (["--with", "a=x", "--with", "a=y"], "--with: found the label 'a' twice, expected each once"),
+        (["--with", "a=nowhere"], "--with a: found no folder, revision of git or experiment"),
+    ],
+)
+def test_the_command_line_names_sources(project: Path, given: list[str], sentence: str) -> None:
+    answer = CliRunner().invoke(app, ["compare", "--params", str(project / "params.yaml"), *given])
+    assert answer.exit_code == 1
+    assert sentence in answer.output
+    assert len(answer.output.splitlines()) == 1
+
+
+def test_settings_read_as_they_are_written(project: Path) -> None:
+    told = dict(settings(load_params(project / "params.yaml")))
+    assert told["densities"] == "gmm, flow, vamp"
+    assert told["density.gmm.components"] == "1, 2, 4, 8, 16"
+    assert told["vae.rescaling"] == "null"
+    assert told["seed"] == "0"
+    assert not [value for value in told.values() if "(" in value or "[" in value]
+    json.dumps(told)
