@@ -73,7 +73,9 @@ RESULTS = {
     "utility-real": Results(metrics={"utility/real": "real.utility."}),
     "utility": Results(("autoencoder", "densities/{density}"), {"utility/{density}": "utility."}),
     "augment": Results(files=("results/augmentation",)),
-    "compare": Results(files=("results/comparison.csv", "results/report.html", "results/plots")),
+    "compare": Results(
+        files=("results/comparison.csv", "results/report.html", "results/plots", "results/datasheets")
+    ),
 }
 
 
