@@ -210,6 +210,15 @@ def _import(
         typer.echo(_function("importers.run", "import_data")(sources, folder, roles, shares, seed))
 
 
+def _init(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")],
+    data: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="What postprior import made.")],
+) -> None:
+    """The command of `init`, which reads no settings."""
+    with _one_line_errors():
+        typer.echo("\n".join(_function("init", "init")(project, data)))
+
+
 def _export(
     folder: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the files go.")],
@@ -234,6 +243,18 @@ def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
             )
         pairs.append((name, value))
     return pairs
+
+
+def _augment(
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="So many training rows, or all.")],
+    params: ParamsFile = DEFAULT,
+    seed: Annotated[int, typer.Option(help="Another seed takes other rows.")] = 0,
+) -> None:
+    """The command of `augment`."""
+    with _one_line_errors():
+        settings, root = _load(params)
+        _function("config", "check_density")(settings, settings.augment.density)
+        _function("augment", "augment")(size, settings, root, seed)
 
 
 def _compare(
@@ -286,6 +307,7 @@ def _label_counts(given: list[str] | None) -> dict[str, int] | None:
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the pipeline
     "import": (_import, "Make dataset folders from your own files."),
+    "init": (_init, "Make a project from imported data."),
     "prepare": (_of_settings("prepare", "check_source"), "Make the dataset folders."),
     "judge": (_of_settings("judge"), "Train the classifiers that score."),
     "train": (_of_settings("train"), "Train the autoencoder, or resume it."),
@@ -297,6 +319,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "generate": (_generate, "Draw a synthetic dataset from a density."),
     "evaluate": (_of_density("evaluate"), "Score a density's synthetic dataset."),
     "export": (_export, "Write a dataset folder back as files."),
+    "utility": (_of_density("utility"), "Train on synthetic, test on real; `real` for comparison."),
+    "augment": (_augment, "Add synthetic rows to few real ones."),
     "compare": (_compare, "Write the table, plots and report."),
     "track": (_of_settings("track"), "Log existing results to MLflow again."),
 }

@@ -27,12 +27,14 @@ STRICT = ConfigDict(
     frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
 )
 REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
+ALL = "all"  # in place of a number of rows
 OTHER_RESULTS = ("autoencoder", "judges", "latent")  # what else stands in results/metrics
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
 Positive = Annotated[float, Field(gt=0, description="a number above 0")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, description="a list of seeds, at least one")]
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
 Scale = Positive | Literal["learned"]
@@ -155,6 +157,31 @@ class Evaluate(Section):
     seed: Seed
 
 
+class Utility(Section):
+    """Classifiers that are trained on real or synthetic rows; the widths of their features are those of the judges."""
+
+    seeds: Seeds
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+
+
+class Augment(Section):
+    """The augmentation curve: how few rows, and the autoencoder and density that they train.
+
+    `steps` are the autoencoder's, whatever the number of rows; its other settings are those of `vae` and `train`.
+    """
+
+    sizes: Annotated[
+        tuple[Count | Literal["all"], ...],
+        Field(min_length=1, description="a list of numbers of rows, of which one may be all"),
+    ]
+    seeds: Seeds
+    model: Name
+    density: Name
+    steps: Count
+
+
 class Compare(Section):
     """The page that compares; `map` is the projection of the latent space that it shows."""
 
@@ -195,6 +222,8 @@ class Params(Section):
     ]
     generate: Generate
     evaluate: Evaluate
+    utility: Utility
+    augment: Augment
     compare: Compare
 
     def chosen(self, densities: Iterable[str]) -> dict[str, Any]:
@@ -364,6 +393,8 @@ def _check_names(params: Params, file: str) -> None:
     wanted = [
         ("data.source", params.data.source, "data", extra),
         ("vae.model", params.vae.model, "vae.options", params.vae.options),
+        ("augment.model", params.augment.model, "vae.options", params.vae.options),
+        ("augment.density", params.augment.density, "density", params.density),
     ]
     for key, name, section, sections in wanted:
         _check_entry(f"{file}: {key}", name, section, sections)

@@ -1,0 +1,164 @@
+"""Stage `utility`: what classifiers learn from synthetic data in place of real data, and how they read each other's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.generator import Generator
+from pipelines.judge import load_judges
+from pipelines.metrics.intervals import SHARE
+from pipelines.progress import progress
+from pipelines.storage import Artefact, load_artefact, save_artefact, write_json
+from pipelines.tracking import track
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.metrics.utility import Classifiers, Recipe, Replicates
+
+KIND = "utility"
+REAL = "real"  # the name of what real data taught
+
+
+def utility(name: str, params: Params, root: Path) -> None:
+    """Train on real data (`real`) or on samples of a density, and test; results/utility/<name>.json.
+
+    Without labels there is nothing to learn, and the file has the numbers of rows alone.
+    """
+    train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
+    written: dict[str, Any] = {"samples": {"train": len(train), "test": len(test)}}
+    stage, density = ("utility-real", None) if name == REAL else ("utility", name)
+    with track(stage, params, root, density) as run:
+        run.dataset(root / "artefacts/data/train", train.hash)
+        folder = root / "artefacts/utility" / name
+        if train.labels is None:
+            save_artefact(folder, KIND, about(params, train, test))
+        elif density is None:
+            written |= of_real(params, folder, train, test)
+        else:
+            written |= of_density(density, params, root, train, test)
+        write_json(root / f"results/utility/{name}.json", written)
+
+
+def of_real(params: Params, folder: Path, train: Dataset, test: Dataset) -> dict[str, Any]:
+    """The accuracy of classifiers of real data, one set a seed; they are kept for the densities."""
+    from pipelines.metrics.utility import seen_by, told, train_classifiers
+
+    hits: list[np.ndarray] = []
+    tensors: dict[str, Tensor] = {}
+    with progress("utility real", len(params.utility.seeds)) as step:
+        for seed in params.utility.seeds:
+            classifiers = train_classifiers([train], recipe(params), seed)
+            hits.append(classifiers.hits(test))
+            tensors |= {f"{seed}/{key}": value for key, value in classifiers.state_dict().items()}
+            step(f"accuracy {hits[-1][0].mean():.3f}")
+    answers = np.stack(hits)  # (S, 1 + M, N)
+    save_artefact(folder, KIND, about(params, train, test), tensors, {"hits": answers})
+    shares = replicates(params, test).accuracy(answers, seen_by(test))
+    return {"train_real_test_real": told(shares, names_of(test), SHARE)}
+
+
+def of_density(name: str, params: Params, root: Path, train: Dataset, test: Dataset) -> dict[str, Any]:
+    """The accuracy of classifiers of as many samples as there are training rows, other ones a seed, and the reverse."""
+    from pipelines.metrics.utility import seen_by, told, train_classifiers
+
+    known = learned_from_real(root, about(params, train, test))
+    generator = Generator.load(root / "artefacts/densities" / name)
+    hits, read = [], []
+    with progress(f"utility {name}", len(params.utility.seeds)) as step:
+        for seed in params.utility.seeds:
+            samples = drawn(generator, len(train), seed, params, root)
+            hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
+            read.append(classifiers_of(known, seed, train, params).hits(samples))
+            step(f"accuracy {hits[-1][0].mean():.3f}")
+    answers, names = np.stack(hits), names_of(test)
+    folder = root / "artefacts/utility" / name
+    save_artefact(folder, KIND, about(params, train, test), arrays={"hits": answers})
+    weights = replicates(params, test)
+    ours, theirs = (weights.accuracy(each, seen_by(test)) for each in (answers, known.arrays["hits"]))
+    back = replicates(params, samples).accuracy(np.stack(read), seen_by(samples))
+    return {
+        "train_synthetic_test_real": told(ours, names, SHARE),
+        "ratio_to_real": told(ours / np.maximum(theirs, 1 / len(test)), names, (0, np.inf)),
+        "train_real_test_synthetic": told(back, names, SHARE),
+        "labels_from": samples.provenance["labels_from"],
+    }
+
+
+def drawn(generator: Generator, rows: int, seed: int, params: Params, root: Path) -> Dataset:
+    """Samples as the stage `generate` draws them; a density without labels has them read by the judges."""
+    settings = params.generate
+    samples = generator.sample(
+        rows,
+        seed,
+        values=settings.values,
+        temperature=settings.temperature,
+        truncation=settings.truncation,
+    )
+    if samples.labels is not None:
+        return samples
+    judges = load_judges(root / "artefacts/judges")
+    return replace(
+        samples,
+        labels=judges.label(samples.data),
+        label_names=judges.label_names,
+        provenance={**samples.provenance, "labels_from": "judges"},
+    )
+
+
+def learned_from_real(root: Path, expected: dict[str, Any]) -> Artefact:
+    """The classifiers of real data, refused where they are of other data or settings."""
+    folder = root / "artefacts/utility" / REAL
+    known = load_artefact(folder, KIND)
+    for key, value in expected.items():
+        if (found := known.manifest[key]) != value:
+            raise UserError(
+                f"{folder}: found classifiers of {key} {found}, expected {value}; run postprior utility real again"
+            )
+    return known
+
+
+def classifiers_of(known: Artefact, seed: int, train: Dataset, params: Params) -> Classifiers:
+    """The classifiers that real data taught with a seed."""
+    from pipelines.metrics.utility import Classifiers
+
+    classifiers = Classifiers(train.modalities, train.label_names or (), params.judge.features)
+    prefix = f"{seed}/"
+    own = {key.removeprefix(prefix): v for key, v in known.tensors.items() if key.startswith(prefix)}
+    classifiers.load_state_dict(own)
+    return classifiers.eval()
+
+
+def recipe(params: Params) -> Recipe:
+    """How all classifiers are trained."""
+    from pipelines.metrics.utility import Recipe
+
+    settings = params.utility
+    return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.judge.features)
+
+
+def replicates(params: Params, rows: Dataset) -> Replicates:
+    """Half-samples of the seeds and of tested rows, the same for every density."""
+    from pipelines.metrics.utility import Replicates
+
+    groups = np.arange(len(rows)) if rows.groups is None else rows.groups
+    rng = np.random.default_rng(params.evaluate.seed)
+    return Replicates.draw(len(params.utility.seeds), groups, params.evaluate.resamples, rng, rows.labels)
+
+
+def names_of(dataset: Dataset) -> list[str]:
+    """The names of the modalities."""
+    return [m.name for m in dataset.modalities]
+
+
+def about(params: Params, train: Dataset, test: Dataset) -> dict[str, Any]:
+    """What classifiers must share to be compared: their data and how they are trained."""
+    recipe = {**params.utility.model_dump(mode="json"), "features": params.judge.features}
+    return {"data": train.hash, "test": test.hash, **recipe}
