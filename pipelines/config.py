@@ -157,6 +157,13 @@ class Evaluate(Section):
     seed: Seed
 
 
+class Privacy(Section):
+    """The attack on samples: how many times the training rows are drawn, and the dimensions in which it sees them."""
+
+    draws: Count
+    dimensions: Count
+
+
 class Utility(Section):
     """Classifiers that are trained on real or synthetic rows; the widths of their features are those of the judges."""
 
@@ -223,6 +230,7 @@ class Params(Section):
     generate: Generate
     evaluate: Evaluate
     utility: Utility
+    privacy: Privacy
     augment: Augment
     compare: Compare
 
