@@ -5,6 +5,7 @@ Its synthetic dataset is compared with real data, and modalities of real rows ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,27 +18,32 @@ from pipelines.errors import UserError
 from pipelines.generator import KIND as DENSITY
 from pipelines.generator import Generator
 from pipelines.judge import load_judges
-from pipelines.metrics.scores import row, score
 from pipelines.reference import Standard
-from pipelines.storage import Artefact, folder_hash, load_artefact, write_json
+from pipelines.storage import Artefact, folder_hash, load_artefact, save_artefact, write_json
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
-    from pipelines.metrics.judges import Judges
+    from pipelines.metrics.features import Reader
 
+KIND = "evaluation"
 CONDITIONED = 200  # rows whose modalities are generated from one another
+GRID, BYTES = 4, 500_000  # rows that are shown generated from parts, and what they may take at most
 FITTED = ("log_likelihood", "bound", "memorisation", "rows")  # told by the fit, where there is any
 USUAL = {"temperature": 1.0, "truncation": 0.0}  # settings of draws, told where they differ
 
 
 def evaluate(name: str, params: Params, root: Path) -> None:
-    """Score artefacts/synthetic/<name> and what <name> generates from parts; results/metrics/<name>.json."""
+    """Score artefacts/synthetic/<name> and what <name> generates from parts.
+
+    Writes results/metrics/<name>.json, and artefacts/evaluation/<name>: the half-samples of every score of whole tuples
+    and some rows generated from parts of them.
+    """
     folder = root / "artefacts"
     synthetic, test = Dataset.load(folder / "synthetic" / name), Dataset.load(folder / "data/test")
     generator = Generator.load(folder / "densities" / name)
     density = load_artefact(folder / "densities" / name, DENSITY)
     standard = Standard.load(folder / "reference")
-    judges = load_judges(folder / "judges")
+    reader = load_judges(folder / "judges")
     check_origins(synthetic, density, standard.manifest, folder_hash(folder / "judges"), test)
     if len(synthetic) < len(standard):
         raise UserError(
@@ -47,26 +53,75 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     with track("evaluate", params, root, density=name) as run:
         run.dataset(folder / "synthetic" / name, synthetic.hash)
         labels_from = synthetic.provenance["labels_from"]
-        readings = judges.read(scored_rows(synthetic, len(standard), labels_from))
-        scores = score(readings, standard.weights, standard.reference)
+        scores = standard.score(reader.read(scored_rows(synthetic, len(standard), labels_from)))
         written = {
-            **row(scores, standard.normal, standard.reconstruction),
-            **conditional(generator, judges, test, standard, params),
+            **standard.row(scores),
+            **conditional(generator, reader, test, standard, params),
             **facts(synthetic, density.manifest),
             "samples": len(standard),
         }
         write_json(root / f"results/metrics/{name}.json", written)
+        arrays = {f"scores.{key}": values for key, values in scores.items() if "/" not in key}
+        arrays |= grid(generator, test.select(standard.real[:GRID]), params.evaluate.seed)
+        origins = {"density": density.hash, "reference": folder_hash(folder / "reference")}
+        save_artefact(folder / KIND / name, KIND, {**origins, "samples": len(standard)}, arrays=arrays)
 
 
 def conditional(
-    generator: Generator, judges: Judges, test: Dataset, standard: Standard, params: Params
+    generator: Generator, reader: Reader, test: Dataset, standard: Standard, params: Params
 ) -> dict[str, Any]:
-    """What the density adds when modalities are generated from others, on rows that `reference` took too."""
+    """What the density adds when modalities are generated from others, on rows that `reference` took too.
+
+    Nothing without labels, by which it is judged.
+    """
     from pipelines.metrics.conditional import scores_through
 
+    if reader.judges is None:
+        return {}
     rng = np.random.default_rng(params.evaluate.seed)
     rows, weights = test.select(standard.real[:CONDITIONED]), standard.real_weights[:, :CONDITIONED]
-    return scores_through(generator.model, generator.density, judges, rows, weights, rng)
+    return scores_through(generator.model, generator.density, reader.judges, rows, weights, rng)
+
+
+def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray]:
+    """Some real rows, and what is generated of each from 1, 2, … M − 1 of its modalities, for modalities of images.
+
+    The rows, the parts that are observed and the draws of the posterior are those of every density.
+
+    Returns:
+        `grid.real.<m>` (rows, *shape), `grid.<m>` (rows, M − 1, *shape) with the real value where it is observed, and
+        `grid.observed` (rows, M − 1, M); nothing without images.
+    """
+    import torch
+
+    from pipelines.conditional import conditional_draw
+    from pipelines.metrics.autoencoder import decoded
+    from pipelines.metrics.conditional import nested_parts
+    from stage1_vae.training import generator_for
+
+    images = [(index, m) for index, m in enumerate(real.modalities) if m.kind == "image"]
+    size = sum(math.prod(m.shape) for _, m in images) * len(real.modalities) * 4
+    if not images:
+        return {}
+    real = real.select(np.arange(max(1, min(len(real), BYTES // size))))
+    observed = nested_parts(len(real), len(real.modalities), np.random.default_rng(seed))
+    parts = observed.shape[1]
+    repeated = replace(
+        real.select(np.repeat(np.arange(len(real)), parts)), mask=observed.reshape(-1, observed.shape[2])
+    )
+    with torch.no_grad():
+        batch = repeated.batch(slice(None))
+        latents, _ = conditional_draw(
+            generator.model, generator.density, batch, generator_for("cpu", seed, 3)
+        )
+        made = {m.name: decoded(generator.model, m, latents).numpy() for _, m in images}
+    arrays: dict[str, np.ndarray] = {"grid.observed": observed}
+    for index, m in images:
+        here = observed[:, :, index].reshape(-1, *[1] * len(m.shape))
+        shown = np.where(here, repeated.data[m.name], made[m.name])
+        arrays[f"grid.{m.name}"] = shown.reshape(*observed.shape[:2], *m.shape).astype(np.float32)
+        arrays[f"grid.real.{m.name}"] = np.asarray(real.data[m.name], np.float32)
+    return arrays
 
 
 def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:

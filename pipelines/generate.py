@@ -1,4 +1,4 @@
-"""Stage `generate`: a labelled synthetic dataset from a density, of any size, in bounded memory."""
+"""Stage `generate`: a synthetic dataset from a density, of any size, in bounded memory; labelled where the data are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def generate(
     """Draw a dataset from density `name`; artefacts/synthetic/<name>, or `out`.
 
     What is None is taken from `generate` in params.yaml. A density without labels has its rows labelled by the
-    judges, and the provenance says so.
+    judges, where there are any, and the provenance says so.
     """
     generator = Generator.load(root / "artefacts/densities" / name)
     settings = params.generate
@@ -48,9 +48,13 @@ def generate(
     names, judges = generator.label_names, None
     if names is None:
         judges = load_judges(root / "artefacts/judges")
-        names, provenance["labels_from"] = judges.label_names, "judges"
+        names = judges.label_names
+        provenance["labels_from"] = None if names is None else "judges"
     folder = root / "artefacts/synthetic" / name if out is None else out
-    writer = DatasetWriter(folder, generator.model.modalities, rows, names, provenance, labels=True)
+    labelled = names is not None
+    writer = DatasetWriter(
+        folder, generator.model.modalities, rows, names, provenance, labelled, generator.conversion
+    )
     with track("generate", params, root, density=name) as run:
         with writer, progress(f"generate {name}", -(-rows // ROWS)) as step:
             for start, data, drawn in blocks:

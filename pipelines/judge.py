@@ -1,4 +1,7 @@
-"""Stage `judge`: the classifiers that score, trained on real data and reported with their accuracy on held-out data."""
+"""Stage `judge`: what reads tuples for every score, learned from real data.
+
+Classifiers where there are labels, reported with their accuracy on held-out data, and an extractor of features.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from pipelines.errors import UserError
 from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_mean
 from pipelines.progress import progress
 from pipelines.storage import load_artefact, save_artefact, write_json
-from pipelines.tracking import track
+from pipelines.tracking import Run, track
 
 if TYPE_CHECKING:
+    from pipelines.metrics.features import Reader
     from pipelines.metrics.judges import Judges
     from pipelines.metrics.readings import Readings
 
@@ -24,11 +28,39 @@ RESAMPLES = 200  # behind the intervals of the judges' own accuracy
 
 
 def judge(params: Params, root: Path) -> None:
-    """Train one classifier a modality; artefacts/judges and results/metrics/judges.json."""
+    """Train one classifier a modality where there are labels, and fit the extractor of features.
+
+    Writes artefacts/judges and results/metrics/judges.json.
+    """
+    from pipelines.metrics.features import Reader, fit_extractor
+
+    settings, folder = params.judge, root / "artefacts/data/train"
+    train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
+    _check_labels(train, test)
+    with track("judge", params, root) as run:
+        run.dataset(folder, train.hash)
+        judges = None if train.labels is None else trained(train, params, run)
+        name = settings.extractor
+        if name == "auto":
+            name = "pca" if judges is None else "classifier"
+        if judges is not None and name == "classifier":
+            reader = Reader(name, judges, judges)
+        else:
+            weights = None if settings.weights is None else root / settings.weights
+            space = fit_extractor(name, train, settings.features, params.seed, weights)
+            reader = Reader(name, space, judges)
+        tensors, manifest = reader.state()
+        save_artefact(root / "artefacts/judges", KIND, {**manifest, "data": train.hash}, tensors)
+        write_json(
+            root / "results/metrics/judges.json", report(reader, test, np.random.default_rng(params.seed))
+        )
+
+
+def trained(train: Dataset, params: Params, run: Run) -> Judges:
+    """Judges of the labels of a dataset; the run is told of every epoch."""
     from pipelines.metrics.judges import Judges, train_judges
     from stage1_vae.training import generator_for
 
-    train, test = (_labelled(root / "artefacts/data" / split) for split in ("train", "test"))
     settings = params.judge
     judges = Judges(train.modalities, train.label_names or (), settings.features, params.seed)
     epochs = train_judges(
@@ -39,25 +71,28 @@ def judge(params: Params, root: Path) -> None:
         settings.learning_rate,
         generator_for("cpu", params.seed, 1),
     )
-    with track("judge", params, root) as run, progress("judge", settings.epochs) as step:
-        run.dataset(root / "artefacts/data/train", train.hash)
+    with progress("judge", settings.epochs) as step:
         for epoch in epochs:
             run.metrics({"train_loss": epoch.loss, "train_accuracy": epoch.accuracy}, step=epoch.number)
             step(f"accuracy {epoch.accuracy:.3f}")
-        tensors, manifest = judges.state()
-        save_artefact(root / "artefacts/judges", KIND, {**manifest, "data": train.hash}, tensors)
-        scores = accuracy(
-            judges.read(test), [m.name for m in test.modalities], np.random.default_rng(params.seed)
-        )
-        write_json(root / "results/metrics/judges.json", scores)
+    return judges
 
 
-def load_judges(folder: Path) -> Judges:
-    """The judges in a folder."""
-    from pipelines.metrics.judges import Judges
+def load_judges(folder: Path) -> Reader:
+    """What reads tuples: the extractor of features in a folder, and the judges where there are labels."""
+    from pipelines.metrics.features import Reader
 
     artefact = load_artefact(folder, KIND)
-    return Judges.from_state(artefact.tensors, artefact.manifest)
+    return Reader.from_state(artefact.tensors, artefact.manifest)
+
+
+def report(reader: Reader, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
+    """The content of judges.json: the extractor and its numbers of features, and how well labels are read."""
+    readings = reader.read(test)
+    names = [m.name for m in test.modalities]
+    widths = {name: features.shape[1] for name, features in zip(names, readings.features, strict=True)}
+    about = {"extractor": reader.name, "features": widths, "samples": len(test)}
+    return about if readings.predictions is None else about | accuracy(readings, names, rng)
 
 
 def accuracy(readings: Readings, modalities: list[str], rng: np.random.Generator) -> dict[str, Any]:
@@ -74,15 +109,14 @@ def accuracy(readings: Readings, modalities: list[str], rng: np.random.Generator
         "modalities": {
             name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)
         },
-        "samples": len(readings),
     }
 
 
-def _labelled(folder: Path) -> Dataset:
-    """The dataset in a folder, refused without labels."""
-    dataset = Dataset.load(folder)
-    if dataset.labels is None:
+def _check_labels(train: Dataset, test: Dataset) -> None:
+    """Refuse labels that one of the splits has alone."""
+    if (train.labels is None) != (test.labels is None):
+        without, other = (train, test) if train.labels is None else (test, train)
         raise UserError(
-            f"{folder}: no labels found, the judges learn from them; add labels.npy and the labels' names."
+            f"{without.folder}: no labels found, {other.folder} has them; "
+            "add labels.npy and the labels' names, or take them from every split."
         )
-    return dataset

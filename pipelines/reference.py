@@ -20,15 +20,18 @@ from pipelines.errors import UserError
 from pipelines.fit import log_likelihoods
 from pipelines.generator import ROWS, Generator
 from pipelines.judge import load_judges
+from pipelines.metrics.alignment import Alignment
+from pipelines.metrics.canonical import Directions
 from pipelines.metrics.intervals import Floats, Ints, half_samples, halves
+from pipelines.metrics.pairing import Critic
 from pipelines.metrics.readings import Readings
-from pipelines.metrics.scores import HEADLINES, Reference, Scores, row, score
+from pipelines.metrics.scores import Reference, Scores, row, score
 from pipelines.storage import folder_hash, load_artefact, save_artefact, write_json
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
 if TYPE_CHECKING:
-    from pipelines.metrics.judges import Judges
+    from pipelines.metrics.features import Reader
     from stage2_latent.codes import Codes
 
 KIND = "reference"
@@ -43,20 +46,21 @@ class Standard:
 
     Args:
         reference: the reference half.
+        alignment: how its modalities go together.
         weights: (1 + B, N), of as many synthetic rows as are scored.
         real: rows of the test split that are scored as `real`.
         real_weights: (1 + B, N), theirs.
-        normal: scores of the model's own prior.
-        reconstruction: scores of held-out rows, encoded and decoded.
+        scores: of `real`, `reconstruction` (held-out rows, encoded and decoded) and `normal` (the model's own prior),
+            those of whole tuples.
         manifest: of the artefact.
     """
 
     reference: Reference
+    alignment: Alignment
     weights: Floats
     real: Ints
     real_weights: Floats
-    normal: Scores
-    reconstruction: Scores
+    scores: dict[str, Scores]
     manifest: dict[str, Any]
 
     @classmethod
@@ -69,15 +73,23 @@ class Standard:
         reference = Reference.fit(
             readings, arrays["weights.reference"], manifest["neighbours"], names, classes
         )
-        normal, reconstruction = (
-            dict(zip(HEADLINES, arrays[f"scores.{name}"], strict=True))
-            for name in ("normal", "reconstruction")
-        )
-        rows, (synthetic, real) = (
-            arrays["rows.real"],
-            (arrays[f"weights.{of}"] for of in ("synthetic", "real")),
-        )
-        return cls(reference, synthetic, rows, real, normal, reconstruction, manifest)
+        critic = Critic.from_state(artefact.tensors, manifest["critic"])
+        alignment = Alignment(critic, Directions.fit(readings.features), manifest["seed"])
+        scores = {
+            of: {name: arrays[f"scores.{of}.{name}"] for name in manifest["scores"]}
+            for of in ("real", "reconstruction", "normal")
+        }
+        synthetic, real = (arrays[f"weights.{of}"] for of in ("synthetic", "real"))
+        return cls(reference, alignment, synthetic, arrays["rows.real"], real, scores, manifest)
+
+    def score(self, readings: Readings) -> Scores:
+        """Every score of readings of as many synthetic rows."""
+        own = self.alignment.score(readings, self.weights, self.scores["real"])
+        return score(readings, self.weights, self.reference) | own
+
+    def row(self, scores: Scores) -> dict[str, Any]:
+        """Scores as written, beside those of the model's own prior and of reconstructions."""
+        return row(scores, self.scores["normal"], self.scores["reconstruction"])
 
     def __len__(self) -> int:
         """The number of rows that are scored."""
@@ -90,8 +102,8 @@ def reference(params: Params, root: Path) -> None:
 
     folder, settings = root / "artefacts", params.evaluate
     model, trained = load_autoencoder(folder / "autoencoder")
-    judges, codes = load_judges(folder / "judges"), load_codes(folder / "codes/test")
-    test = load_test(folder / "data/test")
+    reader, codes = load_judges(folder / "judges"), load_codes(folder / "codes/test")
+    test = Dataset.load(folder / "data/test")
     rng = np.random.default_rng(settings.seed)
     with track("reference", params, root) as run:
         run.dataset(folder / "data/test", test.hash)
@@ -99,33 +111,40 @@ def reference(params: Params, root: Path) -> None:
         floor = Generator(model, DENSITIES["normal"]().fit(codes), {})
         sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
         readings = {
-            name: judges.read(dataset) for name, dataset in {"reference": test.select(first), **sets}.items()
+            name: reader.read(dataset) for name, dataset in {"reference": test.select(first), **sets}.items()
         }
         weights = draw_weights(readings, settings.resamples, rng)
         names = tuple(m.name for m in test.modalities)
-        scores = score_rows(readings, weights, settings.neighbours, names, judges.classes)
+        alignment = Alignment.fit(readings["reference"], settings.seed)
+        scores = score_rows(readings, weights, settings.neighbours, names, reader.classes, alignment)
         likelihood = {"log_likelihood": log_likelihoods(floor.density, {"test": codes}, settings.seed)}
+        origin = None if reader.judges is None else "data"
         for name in sets:
-            facts = {"samples": len(second), "labels_from": "data", "stores_training_codes": False}
-            facts |= {"labels_from": "judges", **likelihood} if name == "normal" else {}
+            facts: dict[str, Any] = {
+                "samples": len(second),
+                "labels_from": origin,
+                "stores_training_codes": False,
+            }
+            facts |= {"labels_from": origin and "judges", **likelihood} if name == "normal" else {}
             written = row(scores[name], scores["normal"], scores["reconstruction"]) | facts
             write_json(root / f"results/metrics/{name}.json", written)
-        own = autoencoder_scores(floor, judges, codes, sets, readings["reconstruction"], weights["real"], rng)
+        own = autoencoder_scores(floor, reader, codes, sets, readings["reconstruction"], weights["real"], rng)
         write_json(root / "results/metrics/autoencoder.json", own)
-        origins = {"autoencoder": trained.hash, "judges": folder_hash(folder / "judges"), "data": test.hash}
-        manifest = {**origins, **settings.model_dump(), "modalities": list(names), "classes": judges.classes}
-        arrays = arrays_of(readings, weights, scores, sets) | {"rows.real": second}
-        save_artefact(folder / KIND, KIND, manifest, arrays=arrays)
-
-
-def load_test(folder: Path) -> Dataset:
-    """The test split, refused without labels."""
-    test = Dataset.load(folder)
-    if test.labels is None:
-        raise UserError(
-            f"{folder}: no labels found, the scores compare labels; add labels.npy and the labels' names."
-        )
-    return test
+        tensors, critic = alignment.critic.state()
+        whole = [name for name in scores["real"] if "/" not in name and name in scores["normal"]]
+        manifest = {
+            "autoencoder": trained.hash,
+            "judges": folder_hash(folder / "judges"),
+            "data": test.hash,
+            **settings.model_dump(),
+            "modalities": list(names),
+            "classes": reader.classes,
+            "critic": critic,
+            "scores": whole,
+        }
+        arrays = arrays_of(readings, weights, sets) | {"rows.real": second}
+        arrays |= {f"scores.{of}.{name}": found[name] for of, found in scores.items() for name in whole}
+        save_artefact(folder / KIND, KIND, manifest, tensors, arrays)
 
 
 def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
@@ -135,9 +154,8 @@ def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
         left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
         print(f"reference: {left_out}; whole tuples are scored on the others", file=sys.stderr)
     sources = np.arange(len(test)) if test.groups is None else test.groups
-    first, second = (
-        half[:MOST] for half in halves(sources[complete], np.asarray(test.labels)[complete], rng)
-    )
+    strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
+    first, second = (half[:MOST] for half in halves(sources[complete], strata[complete], rng))
     if not len(first):
         raise UserError(
             f"{test.folder}: complete test rows of one source found, "
@@ -181,32 +199,39 @@ def score_rows(
     weights: dict[str, Floats],
     neighbours: int,
     names: tuple[str, ...],
-    classes: int,
+    classes: int | None,
+    alignment: Alignment,
 ) -> dict[str, Scores]:
     """Scores of `real`, `reconstruction` and `normal` against the reference half."""
+    drawn = {"real": "real", "reconstruction": "real", "normal": "synthetic"}
     try:
         standard = Reference.fit(readings["reference"], weights["reference"], neighbours, names, classes)
-        return {
-            name: score(readings[name], weights[drawn], standard)
-            for name, drawn in {"real": "real", "reconstruction": "real", "normal": "synthetic"}.items()
-        }
+        scores = {name: score(readings[name], weights[of], standard) for name, of in drawn.items()}
     except ValueError as error:
         raise UserError(
             f"artefacts/data/test: {error}, with {len(readings['real'])} rows in each half of the split; "
             "add test data, or lower judge.features or evaluate.neighbours."
         ) from None
+    real = alignment.score(readings["real"], weights["real"])
+    return {
+        name: found | alignment.score(readings[name], weights[drawn[name]], real)
+        for name, found in scores.items()
+    }
 
 
 def autoencoder_scores(
     floor: Generator,
-    judges: Judges,
+    reader: Reader,
     codes: Codes,
     sets: dict[str, Dataset],
     readings: Readings,
     weights: Floats,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """The content of autoencoder.json; readings and weights are those of the reconstruction."""
+    """The content of autoencoder.json; readings and weights are those of the reconstruction.
+
+    Without labels there is no conditional coherence.
+    """
     from pipelines.metrics.autoencoder import (
         conditional_scores,
         dead_dimensions,
@@ -217,12 +242,13 @@ def autoencoder_scores(
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]
     own = reconstruction_scores(sets["real"], sets["reconstruction"], readings, weights) | {
-        "conditional_coherence": conditional_scores(floor.model, judges, rows, share, rng),
-        "conditional_samples": len(some),
         "dead_dimensions": dead_dimensions(codes.mean[codes.complete]),
         "dimensions": codes.dimensions,
         "samples": len(readings),
     }
+    if reader.judges is not None:
+        own["conditional_coherence"] = conditional_scores(floor.model, reader.judges, rows, share, rng)
+        own["conditional_samples"] = len(some)
     likelihood = evidence(floor.model, rows, share, seed=int(rng.integers(2**63)))
     return own if likelihood is None else own | {"log_evidence": likelihood}
 
@@ -230,10 +256,9 @@ def autoencoder_scores(
 def arrays_of(
     readings: dict[str, Readings],
     weights: dict[str, Floats],
-    scores: dict[str, Scores],
     sets: dict[str, Dataset],
 ) -> dict[str, np.ndarray]:
-    """The arrays features.<row>.<modality>, <field>.<row>, weights.<set>, scores.<row> and gallery.<row>.<modality>."""
+    """The arrays features.<row>.<modality>, <field>.<row>, weights.<set> and gallery.<row>.<modality>."""
     modalities = sets["real"].modalities
     arrays = {
         f"features.{name}.{m.name}": features
@@ -247,9 +272,6 @@ def arrays_of(
         if (array := getattr(seen, field)) is not None
     }
     arrays |= {f"weights.{name}": array for name, array in weights.items()}
-    arrays |= {
-        f"scores.{name}": np.stack([values[key] for key in HEADLINES]) for name, values in scores.items()
-    }
     return arrays | {
         f"gallery.{name}.{m.name}": np.asarray(dataset.data[m.name][:GALLERY])
         for name, dataset in sets.items()

@@ -14,6 +14,7 @@ import torch
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.metrics.autoencoder import decoded
+from pipelines.metrics.features import Reader
 from pipelines.metrics.judges import Judges, train_judges
 from pipelines.report.gallery import sheet_of
 from stage1_vae import MODELS
@@ -173,11 +174,12 @@ def test_judges_read_every_kind_of_modality() -> None:
     judges = Judges(MODALITIES, LABELS, features=8)
     for _ in train_judges(judges, example(400), 6, 32, 1e-2, torch.Generator().manual_seed(0)):
         pass
-    readings = judges.read(example(100, seed=1))
+    reader = Reader("classifier", judges, judges)
+    readings = reader.read(example(100, seed=1))
     assert readings.labels is not None
     accuracy = (readings.predictions == readings.labels[:, None]).mean(0)
     assert (accuracy > 0.9).all(), accuracy
-    again = Judges.from_state(*judges.state()).read(example(100, seed=1))
+    again = Reader.from_state(*reader.state()).read(example(100, seed=1))
     np.testing.assert_array_equal(again.joined, readings.joined)
 
 

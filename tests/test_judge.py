@@ -10,7 +10,9 @@ import torch
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.judge import accuracy, judge, load_judges
-from pipelines.metrics.judges import BLOCK, Judges, train_judges
+from pipelines.metrics.extractor import BLOCK
+from pipelines.metrics.features import Reader
+from pipelines.metrics.judges import Judges, train_judges
 from pipelines.storage import read_json, save_artefact
 from stage1_vae.modalities import Modality
 
@@ -44,6 +46,10 @@ def trained_judges(dataset: Dataset, epochs: int = 3, seed: int = 0) -> Judges:
     return judges
 
 
+def reader(judges: Judges) -> Reader:
+    return Reader("classifier", judges, judges)
+
+
 @pytest.fixture(scope="module")
 def judges() -> Judges:
     return trained_judges(data())
@@ -51,10 +57,11 @@ def judges() -> Judges:
 
 def test_labels_are_read_from_data_never_seen(judges: Judges) -> None:
     test = data(seed=1)
-    readings = judges.read(test)
+    readings = reader(judges).read(test)
+    assert readings.predictions is not None
     assert [features.shape for features in readings.features] == [(600, 8), (600, 8)]
     assert (readings.predictions == readings.labels[:, None]).mean() > 0.95
-    assert (judges.label(test.data) == test.labels).mean() > 0.95
+    assert (reader(judges).label(test.data) == test.labels).mean() > 0.95
 
 
 def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(judges: Judges) -> None:
@@ -71,15 +78,17 @@ def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(judges: Judge
 
 
 def test_rows_read_the_same_in_a_longer_set(judges: Judges) -> None:
-    long = judges.read(data(seed=1))
-    short = judges.read(data(seed=1).select(np.arange(BLOCK)))
-    assert (long.joined[:BLOCK] == short.joined).all()
+    long = reader(judges).read(data(seed=1))
+    for rows in (BLOCK, 10):
+        short = reader(judges).read(data(seed=1).select(np.arange(rows)))
+        assert (long.joined[:rows] == short.joined).all()
 
 
 def test_what_is_missing_is_neither_learned_from_nor_read() -> None:
     states = [trained_judges(data(fill=fill), epochs=1).state()[0] for fill in (0.0, 1e3)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    readings = trained_judges(data(fill=0.0)).read(data(seed=1, fill=0.0))
+    readings = reader(trained_judges(data(fill=0.0))).read(data(seed=1, fill=0.0))
+    assert readings.predictions is not None
     assert (readings.predictions[0::3, 0] == -1).all()
     assert (readings.features[0][0::3] == 0).all()
     scores = accuracy(readings, ["picture", "table"], np.random.default_rng(0))
@@ -98,45 +107,50 @@ def test_a_modality_that_a_minibatch_lacks_altogether_is_skipped() -> None:
 
 
 def test_judges_are_rebuilt_from_their_artefact(judges: Judges, tmp_path: Path) -> None:
-    tensors, manifest = judges.state()
+    tensors, manifest = reader(judges).state()
     save_artefact(tmp_path / "judges", "judges", manifest, tensors)
     again = load_judges(tmp_path / "judges")
     assert again.label_names == NAMES
-    assert (again.read(data(seed=1)).joined == judges.read(data(seed=1)).joined).all()
+    assert again.judges is again.space
+    assert (again.read(data(seed=1)).joined == reader(judges).read(data(seed=1)).joined).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 7), (28, 28), (64, 48)])
 def test_images_of_any_size_have_features(size: tuple[int, int]) -> None:
     body = Judges((Modality("m", "image", (1, *size), "laplace"),), NAMES, 6)
-    features, logits = body("m", torch.zeros(2, 1, *size))
-    assert features.shape == (2, 6)
-    assert logits.shape == (2, 3)
+    values = torch.zeros(2, 1, *size)
+    assert body.features("m", values).shape == (2, 6)
+    assert body.logits("m", values).shape == (2, 3)
 
 
 def test_other_modalities_are_refused(judges: Judges) -> None:
     table = Dataset(MODALITIES[1:], {"table": data().data["table"]})
     with pytest.raises(UserError, match="modalities"):
-        judges.read(table)
+        reader(judges).read(table)
 
 
 def test_the_stage_reports_accuracy_on_held_out_data(trained: tuple[Path, Any]) -> None:
     root, _ = trained
     scores = read_json(root / "results/metrics/judges.json")
     assert scores["samples"] == 120
+    assert scores["extractor"] == "classifier"
+    assert scores["features"] == dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 16)
     assert set(scores["modalities"]) == {f"m{index}" for index in range(5)}
     assert load_judges(root / "artefacts/judges").label_names == tuple("0123456789")
 
 
-def test_labels_are_needed(trained: tuple[Path, Any], tmp_path: Path) -> None:
+def test_labels_of_one_split_alone_are_refused(trained: tuple[Path, Any], tmp_path: Path) -> None:
     _, params = trained
     rows = data(20)
-    Dataset(rows.modalities, rows.data).save(tmp_path / "artefacts/data/train")
-    with pytest.raises(UserError, match="no labels"):
+    rows.save(tmp_path / "artefacts/data/train")
+    Dataset(rows.modalities, rows.data).save(tmp_path / "artefacts/data/test")
+    with pytest.raises(UserError, match=r"data/test: no labels found, .*data/train has them"):
         judge(params, tmp_path)
     assert not (tmp_path / "artefacts/judges").exists()
+
+
+def test_judges_learn_from_labels_alone() -> None:
+    rows = data(20)
+    judges = Judges(rows.modalities, NAMES, 8)
     with pytest.raises(ValueError, match="labels"):
-        next(
-            train_judges(
-                Judges(rows.modalities, NAMES, 8), Dataset(rows.modalities, rows.data), 1, 8, 1e-3, None
-            )
-        )
+        next(train_judges(judges, Dataset(rows.modalities, rows.data), 1, 8, 1e-3, torch.Generator()))

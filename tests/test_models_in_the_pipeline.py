@@ -70,7 +70,8 @@ def test_conditional_generation_and_evidence_of_every_model(
     rows = np.arange(12)
     data = Dataset.load(trained[0] / "artefacts/data/test").select(rows)
     weights = half_samples(rows, 20, np.random.default_rng(0))
-    judges = load_judges(trained[0] / "artefacts/judges")
+    judges = load_judges(trained[0] / "artefacts/judges").judges
+    assert judges is not None
     scores = conditional_scores(model, judges, data, weights, np.random.default_rng(0))
     assert set(scores) == {"1", "2", "3", "4"}
     found = evidence(model, data, weights, seed=0)

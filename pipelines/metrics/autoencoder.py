@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pipelines.dataset import Dataset
 from pipelines.metrics.coherence import conditional_coherence, subsets_by_size
+from pipelines.metrics.extractor import BLOCK
 from pipelines.metrics.intervals import SHARE, Floats, estimate, weighted_mean
-from pipelines.metrics.judges import BLOCK, Judges
+from pipelines.metrics.judges import Judges
 from pipelines.metrics.readings import Readings
 from stage1_vae.modalities import Modality
 from stage1_vae.model import MultimodalVAE
@@ -69,7 +70,7 @@ def judged(
         for start in range(0, len(rows), BLOCK):
             some = rows[start : start + BLOCK]
             shown = decoded(model, modality, latents[torch.from_numpy(some)])
-            predictions[some, m] = judges.look(modality.name, shown)[1].numpy()
+            predictions[some, m] = judges.labels(modality.name, shown).numpy()
     return predictions
 
 

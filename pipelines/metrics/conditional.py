@@ -42,10 +42,8 @@ def scores_through(
         `private_gain`, that to the same codes with the private ones of missing modalities from the prior, for models
         that have such and densities that draw them; `effective_sample_share`, and the number of posterior draws.
     """
-    labels, shape = np.asarray(data.labels), (len(data), len(model.modalities))
-    observed = (
-        rng.random(shape).argsort(1).argsort(1)[:, None] < np.arange(1, shape[1])[:, None]
-    )  # (N, M−1, M)
+    labels = np.asarray(data.labels)
+    observed = nested_parts(len(data), len(model.modalities), rng)  # (N, M−1, M)
     posterior, own = (torch.Generator().manual_seed(int(seed)) for seed in rng.integers(2**63, size=2))
     blocks = [
         _generate(model, density, judges, data.select(rows), observed[rows], posterior, own)
@@ -70,6 +68,13 @@ def scores_through(
     if "prior" in ways:
         scores["private_gain"] = by_size(ways["density"] - ways["prior"], (-1.0, 1.0))
     return scores
+
+
+def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The first 1, 2, … M − 1 modalities in a random order of each row, (N, M − 1, M)."""
+    places = rng.random((rows, modalities)).argsort(1).argsort(1)
+    observed: NDArray[np.bool_] = places[:, None] < np.arange(1, modalities)[:, None]
+    return observed
 
 
 @dataclass(frozen=True)
