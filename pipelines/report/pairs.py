@@ -9,13 +9,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pipelines.metrics.intervals import Floats, estimate
 from pipelines.report.metrics import HEADLINES
 from pipelines.report.rows import Estimate
+from pipelines.storage import load_artefact
 
-Scores = Mapping[str, NDArray[np.floating[Any]]]
 COLUMNS = ("metric", "first", "second", "difference", "low", "high", "p_value", "p_holm")
 
 
@@ -57,17 +55,17 @@ class Pair:
 
 def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:
     """The tests between densities whose half-samples lie in artefacts/evaluation; none where there are none."""
-    from pipelines.storage import load_artefact
-
     found = {}
     for name in names:
         if (folder := root / "artefacts/evaluation" / name).exists():
-            artefact = load_artefact(folder, "evaluation")
-            found[name] = dict(zip(artefact.manifest["scores"], artefact.arrays["scores"], strict=True))
-    return tuple(wald_tests(found, HEADLINES))
+            arrays = load_artefact(folder, "evaluation").arrays
+            found[name] = {
+                metric: arrays[key] for metric in HEADLINES if (key := f"scores.{metric}") in arrays
+            }
+    return tuple(wald_tests(found))
 
 
-def wald_tests(scores: Mapping[str, Scores], metrics: Sequence[str]) -> list[Pair]:
+def wald_tests(scores: Mapping[str, Mapping[str, Floats]]) -> list[Pair]:
     """Tests of every pair under every metric, all of them corrected together.
 
     z = d / s, where d is the difference in the full sample and s the standard deviation of the half-samples'
@@ -75,12 +73,11 @@ def wald_tests(scores: Mapping[str, Scores], metrics: Sequence[str]) -> list[Pai
     samplers meet the same half-samples of the reference, so what these have in common drops out of s.
 
     Args:
-        scores: by sampler and metric, (1 + B,), the full sample first.
-        metrics: what is tested; a metric that a sampler lacks is left out.
+        scores: by sampler and metric, (1 + B,), the full sample first; what one of a pair lacks is left out.
     """
     found = [
         _test(metric, first, second, scores[first][metric], scores[second][metric])
-        for metric in metrics
+        for metric in dict.fromkeys(key for own in scores.values() for key in own)
         for first, second in combinations(scores, 2)
         if metric in scores[first] and metric in scores[second]
     ]
@@ -107,15 +104,7 @@ def lines(pairs: Sequence[Pair]) -> Iterator[tuple[Any, ...]]:
         yield tuple(vars(pair).values())
 
 
-def _test(
-    metric: str,
-    first: str,
-    second: str,
-    ours: NDArray[np.floating[Any]],
-    theirs: NDArray[np.floating[Any]],
-) -> Pair:
-    from pipelines.metrics.intervals import estimate
-
+def _test(metric: str, first: str, second: str, ours: Floats, theirs: Floats) -> Pair:
     difference = ours - theirs
     interval, error = estimate(difference), float(difference[1:].std(ddof=1))
     size = abs(interval["value"])
