@@ -151,10 +151,11 @@ def test_leaks_are_named(results: Results) -> None:
     text = told(results, "leaks")
     for sentence in (
         "No test of privacy flags gmm or flow.",
-        "vamp is flagged by near copies and membership auc: do not share its samples.",
+        "vamp is flagged by near copies and the attack: do not share its samples.",
         "There are no near copies of training rows among the samples of gmm and flow.",
-        "6.0 % (3.6 to 8.4) of the samples of vamp are near copies of training rows; the records nearest to them: "
-        "train-0, train-31 and train-62, and others that results/privacy lists.",
+        "6.0 % (3.6 to 8.4) of the samples of vamp are near copies of training rows (1 % of held-out rows are, "
+        "by definition); the records nearest to them: train-0, train-31 and train-62, and others that results/privacy "
+        "lists.",
         "flow, clearly better than a coin for vamp alone (0.5).",
         "vamp: the artefact holds codes of training rows.",
         "None of these tests is differential privacy",
@@ -164,6 +165,11 @@ def test_leaks_are_named(results: Results) -> None:
     clean = told(only(results, "gmm"), "leaks")
     assert "with an AUC of 0.512 (0.499 to 0.525) of gmm, not clearly better than a coin (0.5)." in clean
     assert "flagged" not in clean
+    few = results.row("gmm").scores["privacy"]
+    few = {**few, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
+    usual = told(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")
+    assert "are clear among the samples: 1.1 % (0.9 to 1.3) of those of gmm." in usual
+    assert "an attacker" not in usual
     assert "none clearly better than a coin" in told(only(results, "gmm", "flow"), "leaks")
     assert "of vamp, clearly better than a coin (0.5)." in told(only(results, "vamp"), "leaks")
 

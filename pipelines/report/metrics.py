@@ -130,7 +130,7 @@ _FIDELITY = (
         "α-precision",
         3,
         "higher",
-        "how well the samples fill the typical regions of real rows, of every size",
+        "how well samples fall into the typical regions of real rows, of every size",
     ),
     Metric(
         "beta_recall",
@@ -138,6 +138,13 @@ _FIDELITY = (
         3,
         "higher",
         "how well real rows are covered by the typical regions of the samples, of every size",
+    ),
+    Metric(
+        "authenticity",
+        "Authenticity",
+        3,
+        "higher",
+        "share of samples farther from their nearest reference row than that row from its own nearest",
     ),
 )
 _USE = (
@@ -167,17 +174,9 @@ _PRIVACY = (
         "Near copies",
         3,
         "lower",
-        "share of samples nearer to a training row than nearly all held-out rows are",
+        "share of samples nearer to a training row than 99 % of held-out rows are; 0.01 of fresh ones",
         question="leaks",
         place=("privacy", "spaces", "joint", "near_copies"),
-    ),
-    Metric(
-        "authenticity",
-        "Authenticity",
-        3,
-        "higher",
-        "share of samples farther from their nearest real row than that row from its own nearest",
-        question="leaks",
     ),
 )
 METRICS = (*_COHERENCE[:2], _FIDELITY[0], *_COHERENCE[2:], *_FIDELITY[1:], *_USE, *_PRIVACY)

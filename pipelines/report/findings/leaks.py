@@ -8,8 +8,15 @@ from pipelines.report.findings.words import Finding, above, count, listed, numbe
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
 
-COPIES = 0.01  # near copies among held-out codes, by their definition
+COPIES = 0.01  # near copies among held-out rows and codes, by their definition
 COIN = 0.5  # the AUC of an attacker who guesses
+SHOWN = 3  # records that are named
+TESTS = {
+    "distance_ratio": "distances to training rows",
+    "near_copies": "near copies",
+    "authenticity": "authenticity",
+    "membership_auc": "the attack",
+}
 JOINT = ("privacy", "spaces", "joint")
 
 
@@ -39,29 +46,40 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
         yield Finding("Tests", f"No test of privacy flags {listed(clean).replace(' and ', ' or ')}.")
     for row, names in flagged.items():
         if names:
-            told = listed([str(name).replace("_", " ") for name in names])
+            told = listed([TESTS.get(name, str(name)) for name in names])
             yield Finding("Flagged", f"{row.title} is flagged by {told}: do not share its samples.")
 
 
 def _near_copies(rows: list[Row]) -> Iterator[Finding]:
     """Samples nearer to a training row than nearly all held-out rows are."""
     shares = {row: share for row in rows if (share := row.estimate(*JOINT, "near_copies"))}
-    without = [row.title for row, share in shares.items() if share.value == 0]
-    if without:
+    if without := [row.title for row, share in shares.items() if share.value == 0]:
+        among = f"among the samples of {listed(without)}"
+        yield Finding("Near copies", f"There are no near copies of training rows {among}.")
+    usual = [row for row, share in shares.items() if share.value > 0 and not above(share, COPIES)]
+    if usual:
+        told = listed([f"{percent_with(shares[row])} of those of {row.title}" for row in usual])
         yield Finding(
             "Near copies",
-            f"There are no near copies of training rows among the samples of {listed(without)}.",
+            f"No more near copies of training rows than among held-out rows, where they are {percent(COPIES, 0)} by "
+            f"definition, are clear among the samples: {told}.",
         )
     for row, share in shares.items():
-        if share.value > 0:
-            text = f"{percent_with(share)} of the samples of {row.title} are near copies of training rows"
-            if records := list(
-                dict.fromkeys(str(copy["record"]) for copy in row.scores["privacy"]["near_copies"])
-            ):
-                first = records[:3]
-                text += f"; the records nearest to them: {listed(first)}"
-                text += "" if len(records) == len(first) else ", and others that results/privacy lists"
-            yield Finding("Near copies", f"{text}.")
+        if above(share, COPIES):
+            yield Finding("Near copies", _copied(row, percent_with(share)))
+
+
+def _copied(row: Row, share: str) -> str:
+    """More near copies than by chance, and of which records."""
+    text = f"{share} of the samples of {row.title} are near copies of training rows"
+    text += f" ({percent(COPIES, 0)} of held-out rows are, by definition)"
+    records = list(
+        dict.fromkeys(str(copy["record"]) for copy in row.scores["privacy"].get("near_copies", []))
+    )
+    if not records:
+        return f"{text}."
+    others = ", and others that results/privacy lists" if len(records) > SHOWN else ""
+    return f"{text}; the records nearest to them: {listed(records[:SHOWN])}{others}."
 
 
 def _attack(rows: list[Row]) -> Iterator[Finding]:
