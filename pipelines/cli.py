@@ -290,6 +290,20 @@ def _sources(given: list[str] | None) -> dict[str, str]:
     return sources
 
 
+def _register(
+    name: DensityName,
+    params: ParamsFile = DEFAULT,
+    model: Annotated[
+        str | None, typer.Option("--as", metavar="MODEL_NAME", help="postprior-NAME if not given.")
+    ] = None,
+    alias: Annotated[str, typer.Option(help="Of this version.")] = "champion",
+) -> None:
+    """The command of `register`."""
+    with _one_line_errors():
+        settings, root = _load(params)
+        typer.echo(_function("register", "register")(name, settings, root, model, alias))
+
+
 def _label_counts(given: list[str] | None) -> dict[str, int] | None:
     """Counts by label from `LABEL=COUNT` arguments, if there are any."""
     if not given:
@@ -322,6 +336,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "utility": (_of_density("utility"), "Train on synthetic, test on real; `real` for comparison."),
     "augment": (_augment, "Add synthetic rows to few real ones."),
     "compare": (_compare, "Write the table, plots and report."),
+    "register": (_register, "Register a generator as a model in MLflow."),
     "track": (_of_settings("track"), "Log existing results to MLflow again."),
 }
 for _name, (_command, _about) in COMMANDS.items():

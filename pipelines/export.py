@@ -30,7 +30,7 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
     samples = Samples.of(Dataset.load(folder))
     if format is not None:
         pick(dict.fromkeys(FORMATS), format, "--format", "format")
-        samples = replace(samples, conversions=tuple(_in_format(c, format) for c in samples.conversions))
+        samples = _in_format(samples, format)
     with publish(out) as temporary:
         sources = [conversion.facts["source"] for conversion in samples.conversions]
         for source in dict.fromkeys([*sources, "tables"]):  # tables of labels and covariates alone, too
@@ -41,18 +41,28 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
         return sorted({path.relative_to(temporary).parts[0] for path in temporary.rglob("*")})
 
 
-def _in_format(conversion: Conversion, format: str) -> Conversion:
-    """The conversion to another kind of file; a modality that does not fit there is refused."""
-    table = isinstance(conversion, TableConversion)
-    if table != (format in TABLES):
-        kinds, found = "tables" if format in TABLES else "arrays", conversion.modality.kind
-        raise UserError(f"--format {format}: {conversion.name} is a {found}, expected {kinds} alone")
-    if isinstance(conversion, TableConversion):
-        file = Path(conversion.facts["file"]).with_suffix(TABLES[format]).name
-        return replace(conversion, facts={"source": "tables", "file": file})
-    if format == "npz":
-        return replace(conversion, facts={"source": "npz", "file": "data.npz"})
-    return _as_images(conversion)
+def _in_format(samples: Samples, format: str) -> Samples:
+    """The samples for another kind of file; a modality that does not fit there is refused."""
+    for conversion in samples.conversions:
+        if isinstance(conversion, TableConversion) != (format in TABLES):
+            kinds, found = "tables" if format in TABLES else "arrays", conversion.modality.kind
+            raise UserError(f"--format {format}: {conversion.name} is a {found}, expected {kinds} alone")
+    if format in TABLES:
+        names = {file: Path(file).with_suffix(TABLES[format]).name for file in samples.tables}
+        moved = [_into(c, source="tables", file=names[c.facts["file"]]) for c in samples.conversions]
+        tables = {names[file]: headers for file, headers in samples.tables.items()}
+        return replace(samples, conversions=tuple(moved), tables=tables)
+    if format == "npz":  # an archive has labels and targets of its own
+        moved = [_into(conversion, source="npz", file="data.npz") for conversion in samples.conversions]
+        return replace(samples, conversions=tuple(moved), tables={})
+    arrays = [c for c in samples.conversions if isinstance(c, ArrayConversion)]
+    return replace(
+        samples, conversions=tuple(map(_as_images, arrays)), tables=samples.tables or {"samples.csv": []}
+    )
+
+
+def _into(conversion: Conversion, **facts: str) -> Conversion:
+    return replace(conversion, facts=facts)
 
 
 def _as_images(conversion: ArrayConversion) -> ArrayConversion:

@@ -348,3 +348,31 @@ def test_a_conversion_of_other_data_is_refused(tmp_path: Path) -> None:
         replace(test, conversion={**test.conversion, "modalities": changed}).save(tmp_path / "changed")
         with pytest.raises(UserError, match=sentence):
             export(tmp_path / "changed", tmp_path / "back")
+
+
+def test_images_are_written_from_any_images(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    arrays = {
+        name: array for name, array in views().items() if name in ("colour", "grey", "labels", "label_names")
+    }
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
+    train = Dataset.load(tmp_path / "data/train")
+    replace(train, conversion=None).save(tmp_path / "bare")
+    for name in ("data/train", "bare"):
+        assert export(tmp_path / name, tmp_path / "back" / name, "images") == [
+            "colour",
+            "grey",
+            "samples.csv",
+        ]
+        assert train.ids is not None
+        for row, sample in enumerate(train.ids):
+            with Image.open(tmp_path / "back" / name / f"colour/{sample}.png") as image:
+                found = np.asarray(image) / 255
+                np.testing.assert_allclose(found, arrays["colour"][int(sample)], atol=0.5 / 255 + 1e-6)
+            with Image.open(tmp_path / "back" / name / f"grey/{sample}.png") as image:
+                np.testing.assert_array_equal(
+                    np.asarray(image), arrays["grey"][int(sample)], err_msg=str(row)
+                )
+        table = csv.read_csv(tmp_path / "back" / name / "samples.csv")
+        assert table["labels" if name != "bare" else "label"].to_pylist() == ["abc"[n] for n in train.labels]  # type: ignore[union-attr]

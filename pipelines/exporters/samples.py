@@ -26,10 +26,14 @@ Values = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """A dataset with the conversion of every modality, that of its manifest or a plain one."""
+    """A dataset with the conversion of every modality, that of its manifest or a plain one.
+
+    `tables` has the headers of the tables to write by file, none where all columns are wanted.
+    """
 
     dataset: Dataset
     conversions: tuple[Conversion, ...]
+    tables: dict[str, list[str]]
 
     @classmethod
     def of(cls, dataset: Dataset) -> Samples:
@@ -52,7 +56,10 @@ class Samples:
                     f"conversion of {modality.name}: that of other data found; import the data again"
                 )
             conversions.append(conversion)
-        return cls(dataset, tuple(conversions))
+        tables: dict[str, list[str]] = {
+            c.facts["file"]: [] for c in conversions if isinstance(c, TableConversion)
+        }
+        return cls(dataset, tuple(conversions), tables | (dataset.conversion or {}).get("tables", {}))
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -16,11 +16,9 @@ NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
 def write_tables(samples: Samples, conversions: Sequence[Conversion], folder: Path) -> None:
-    """Every table of the import, and one for each modality that had none; a row that lacks them all is left out."""
+    """Every table of the samples; a row that lacks all of its modalities is left out."""
     chosen = [conversion for conversion in conversions if isinstance(conversion, TableConversion)]
-    tables = dict((samples.dataset.conversion or {}).get("tables", {}))
-    files = {**tables, **{c.facts["file"]: tables.get(c.facts["file"]) for c in chosen}}
-    for file, headers in files.items():
+    for file, headers in samples.tables.items():
         inside = [conversion for conversion in chosen if conversion.facts["file"] == file]
         columns = dict(samples.roles)
         for conversion in inside:
