@@ -17,9 +17,10 @@ EXPERIMENT = "postprior"
 OFF = "off"
 DATABASES = ("sqlite:", "postgresql:", "mysql:", "mssql:")
 
-# Environment while MLflow works, unless the user has set it: no telemetry, and no minutes of retrying.
+# Environment while MLflow works, unless the user has set it: no telemetry, no bars, and no minutes of retrying.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -58,9 +59,9 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """MLflow in our environment and without its reports; all is then as it was."""
-    missing = {key: value for key, value in ENVIRONMENT.items() if key not in os.environ}
+def undisturbed(**settings: str) -> Iterator[None]:
+    """MLflow in our environment, with settings beside it, and without its reports; all is then as it was."""
+    missing = {key: value for key, value in {**ENVIRONMENT, **settings}.items() if key not in os.environ}
     os.environ.update(missing)
     try:
         with _quiet():

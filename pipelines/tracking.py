@@ -73,6 +73,7 @@ RESULTS = {
     "utility-real": Results(metrics={"utility/real": "real.utility."}),
     "utility": Results(("autoencoder", "densities/{density}"), {"utility/{density}": "utility."}),
     "augment": Results(files=("results/augmentation",)),
+    "register": Results(("autoencoder", "densities/{density}")),
     "compare": Results(
         files=("results/comparison.csv", "results/report.html", "results/plots", "results/datasheets")
     ),
@@ -117,12 +118,12 @@ class Run:
 
     def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
         """Log numbers; a nested mapping becomes name.key, and name.value is just name."""
-        self._with_client(lambda client: _log_metrics(client, self.id, values, step, prefix))
+        self.call(lambda client: _log_metrics(client, self.id, values, step, prefix))
 
     def headlines(self, row: str, values: Mapping[str, Any]) -> None:
         """Log the scores by which experiments are compared to the parent run, as <row>.<score>."""
         told = {name: values[name] for name in HEADLINES if name in values}
-        self._with_client(lambda client: _log_metrics(client, self._parent, told, 0, f"{row}."))
+        self.call(lambda client: _log_metrics(client, self._parent, told, 0, f"{row}."))
 
     def dataset(self, folder: Path, digest: str | None) -> None:
         """Tie the run to a dataset folder by the hash of its content."""
@@ -134,12 +135,12 @@ class Run:
             entry = entities.Dataset(folder.name, (digest or "")[:36], "local", source)  # 36: MLflow's limit
             client.log_inputs(self.id, [entities.DatasetInput(entry, [])])
 
-        self._with_client(log)
+        self.call(log)
 
     def file(self, path: Path) -> None:
         """Log a file, or every file of a folder."""
         log = "log_artifacts" if path.is_dir() else "log_artifact"
-        self._with_client(lambda client: getattr(client, log)(self.id, str(path)))
+        self.call(lambda client: getattr(client, log)(self.id, str(path)))
 
     def picture(self, folder: Path, name: str) -> None:
         """Log a picture of the first samples in a dataset folder, under a file name."""
@@ -158,7 +159,7 @@ class Run:
                     Image.open(io.BytesIO(sheet.image)).save(path)
                     client.log_artifact(self.id, str(path))
 
-        self._with_client(log)
+        self.call(log)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
@@ -167,7 +168,7 @@ class Run:
             for key, value in values.items():
                 client.set_tag(self.id, key, value)
 
-        self._with_client(log)
+        self.call(log)
 
     def finish(self, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
@@ -176,10 +177,11 @@ class Run:
             for run in (self.id, self._parent):
                 client.set_terminated(run, status)
 
-        self._with_client(close)
+        self.call(close)
         self._client = None
 
-    def _with_client(self, action: Callable[[MlflowClient], None]) -> None:
+    def call(self, action: Callable[[MlflowClient], None]) -> None:
+        """Hand the client to an action, unless a failure came before."""
         if (client := self._client) is not None:
             self._try(lambda: action(client))
 
