@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH = 4.4  # inches; shown at 80 dots a CSS inch, so that the type has the page's size
 WIDE = 9.1  # of figures of several panels, on a page that is wide itself
+NARROW = 3.8  # of the same on a telephone
 DPI = 160
 COLOURS_KEPT = 96  # of a picture: what figures are made of, with their soft edges
 
@@ -68,7 +69,7 @@ class Figure:
 
     Args:
         name: of its files in results/plots.
-        title: shown above it.
+        title: what the page sets above it.
         alt: what it shows, for those who cannot see it.
         header: names of the columns of its table.
         table: the numbers behind it.
@@ -76,7 +77,8 @@ class Figure:
         height: of a panel, in inches.
         columns: panels side by side at most.
         aligned: whether panels share their vertical axis.
-        about: a sentence beneath it.
+        about: a sentence on how to read it.
+        across: columns of its table whose values the page sets side by side.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Figure:
     columns: int = 1
     aligned: bool = False
     about: str = ""
+    across: tuple[str, ...] = ()
 
     @property
     def wide(self) -> bool:
@@ -103,12 +106,11 @@ class Figure:
 
         columns = 1 if narrow else min(self.columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
-        size = (WIDTH if columns == 1 else WIDE, 0.3 + self.height * lines)
+        size = (NARROW if narrow else WIDTH if columns == 1 else WIDE, self.height * lines)
         with rc_context(_style(theme)):
             canvas = Canvas(figsize=size, dpi=DPI, layout="constrained")
             drawn = FigureCanvasAgg(canvas)
             axes = canvas.subplots(lines, columns, sharey="row" if self.aligned else False, squeeze=False)
-            canvas.suptitle(self.title, x=0.015 * WIDTH / size[0], ha="left", fontsize=10, fontweight="bold")
             for panel, place in zip(self.panels, axes.flat, strict=False):
                 panel(place, theme)
             for place in axes.flat[len(self.panels) :]:

@@ -7,7 +7,7 @@ has two; a row whose modalities are generated from parts of it has one for every
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Sheet:
         labels: a text for every sample.
         lines: what the lines of a sample are; one without a name where there is one alone.
         modalities: their names.
-        given: for every line the modalities that were observed, (L, M) bool.
+        given: which cells were observed, by sample, line and modality; empty where that is no question.
         side: pixels of a cell.
         steps: pixels right and down to the next sample, line and modality.
         image: a WebP file of `size`, width and height.
@@ -47,7 +47,7 @@ class Sheet:
     labels: tuple[str, ...]
     lines: tuple[str, ...]
     modalities: tuple[str, ...]
-    given: tuple[tuple[bool, ...], ...]
+    given: list[list[list[bool]]]
     side: int
     steps: tuple[tuple[int, int], ...]
     size: tuple[int, int]
@@ -103,16 +103,16 @@ def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
     arrays = _arrays(folder, "evaluation")
     if "grid.observed" not in arrays:
         return None
-    observed = np.asarray(arrays["grid.observed"], bool)  # (S, M)
-    parts = {
-        m.name: arrays[f"grid.{m.name}"][:, :ROWS] for m in modalities if f"grid.{m.name}" in arrays
-    }  # each (S, R, *shape)
-    if not parts:
-        return None
-    names = [m.name for m in modalities]
-    lines = [_part(names, seen) for seen in observed]
-    texts = [str(row + 1) for row in range(len(next(iter(parts.values()))[0]))]
-    return _sheet(modalities, parts, texts, lines, observed)
+    observed = np.asarray(arrays["grid.observed"][:ROWS], bool)  # (R, M - 1, M)
+    values = {}
+    for m in modalities:
+        if f"grid.{m.name}" in arrays:
+            real, made = arrays[f"grid.real.{m.name}"][:ROWS], arrays[f"grid.{m.name}"][:ROWS]
+            values[m.name] = np.concatenate([real[:, None], made], axis=1).swapaxes(0, 1)  # (M, R, *shape)
+    lines = ["Real", *(f"{given} given" for given in observed[0].sum(1))]
+    own = np.zeros_like(observed[:, :1])  # nothing of the real row is marked
+    texts = [str(row + 1) for row in range(len(observed))]
+    return _sheet(modalities, values, texts, lines, np.concatenate([own, observed], axis=1))
 
 
 def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
@@ -121,15 +121,6 @@ def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
         return load_artefact(folder, kind).arrays
     except UserError:
         return {}
-
-
-def _part(names: Sequence[str], seen: np.ndarray) -> str:
-    """Words for the modalities that are observed, (M,) bool."""
-    given = [name for name, here in zip(names, seen, strict=True) if here]
-    missing = [name for name in names if name not in given]
-    if not missing:
-        return "all given"
-    return "given " + (", ".join(given) if len(given) <= len(missing) else f"all but {', '.join(missing)}")
 
 
 def _sheet(
@@ -141,7 +132,7 @@ def _sheet(
 ) -> Sheet | None:
     """The sheet of images and of the middle slices of volumes; lines stand beneath one another where some are observed.
 
-    Shapes: values[m] (L, N, *shape); observed (L, M).
+    Shapes: values[m] (L, N, *shape); observed (N, L, M).
     """
     shown = [m for m in modalities if _drawable(m) and m.name in values]
     if not shown:
@@ -160,12 +151,13 @@ def _sheet(
         sum(step[axis] * (count - 1) for step, count in zip(steps, counts, strict=True)) + pitch
         for axis in (0, 1)
     )
-    given = _given(modalities, shown, len(lines), observed)
+    places = [list(modalities).index(m) for m in shown]
+    given = [] if observed is None else observed[:samples, :, places].tolist()
     canvas = np.zeros((height, width, 4), np.uint8)
     for place in np.ndindex(counts):
         sample, line, modality = place
         left, top = (int(at) for at in np.dot(place, steps))
-        if given[line][modality]:
+        if given and given[sample][line][modality]:
             canvas[top : top + pitch, left : left + pitch] = GIVEN
         left, top = left + GAP // 2, top + GAP // 2
         m = shown[modality]
@@ -186,16 +178,6 @@ def _sheet(
 
 def _drawable(modality: Modality) -> bool:
     return modality.kind in ("image", "volume") and modality.shape[0] in (1, 3)
-
-
-def _given(
-    modalities: Sequence[Modality], shown: Iterable[Modality], lines: int, observed: np.ndarray | None
-) -> tuple[tuple[bool, ...], ...]:
-    """Of every line, the modalities shown that were observed."""
-    if observed is None:
-        observed = np.zeros((lines, len(modalities)), bool)
-    places = [list(modalities).index(m) for m in shown]
-    return tuple(tuple(bool(seen) for seen in line[places]) for line in observed)
 
 
 def _picture(value: np.ndarray, modality: Modality, side: int) -> np.ndarray:

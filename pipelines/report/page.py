@@ -14,6 +14,7 @@ from pipelines.report.figures import DARK, LIGHT, Figure, Mark
 from pipelines.report.findings import QUESTIONS, findings, headline
 from pipelines.report.gallery import EXACT, GAP, Sheet
 from pipelines.report.metrics import METRICS, Metric
+from pipelines.report.numbers import readable, text
 from pipelines.report.plots import Group
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
@@ -25,7 +26,6 @@ GLYPHS |= {"<": "◀", "*": "★", ">": "▶", "h": "⬢", "d": "♦", "8": "⯃
 KEY_NUMBERS = {"faithful": ("joint_coherence", "frechet_distance"), "useful": ("utility_ratio",)}
 KEY_NUMBERS |= {"leaks": ("membership_auc", "near_copies")}
 NEUTRAL = {"utility_ratio": "1 if as good as real rows", "membership_auc": "0.5 is a coin"}
-MOST_LINES = 120  # of a table behind a figure; a longer one stands beside the page alone
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def render(
         parts=panels(pictures.parts, "Row", "", "beneath one another"),
         neighbours=panels(pictures.neighbours, "Pair", "distance", "each beside its nearest training row;"),
         groups={group.name: _group(group, plots) for group in groups},
-        pairs=[[_text(value) for value in told] for told in _pairs(results)],
-        copies=[[_text(value) for value in told] for told in _copies(results)],
+        pairs=[[text(value) for value in told] for told in _pairs(results)],
+        copies=[[text(value) for value in told] for told in _copies(results)],
         advice=results.latent.get("health", {}).get("advice", []),
         tables=[{"caption": caption, "rows": list(rows)} for caption, rows in tables.items()],
         datasheets=datasheets,
@@ -209,18 +209,8 @@ def _plot(plot: Plot) -> dict[str, Any]:
         "width": width // 2,
         "height": height // 2,
         "title": figure.title,
-        "header": [name.replace("_", " ") for name in figure.header],
-        "lines": [[_text(value) for value in told] for told in figure.table]
-        if len(figure.table) <= MOST_LINES
-        else [],
+        "numbers": readable(figure),
     }
-
-
-def _text(value: Any) -> str:
-    """A value of a table behind a figure, for readers."""
-    if value is None or value != value:
-        return "–"
-    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
 
 
 def _uri(content: bytes, kind: str = "png") -> str:

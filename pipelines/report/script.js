@@ -80,7 +80,7 @@ const tuple = (figure, sample) => {
       const canvas = cut(figure, sample, l, m);
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", [figure.name, name(figure, sample), line, modality].filter(Boolean).join(", "));
-      canvas.classList.toggle("given", given[l][m]);
+      canvas.classList.toggle("given", Boolean(given[sample]?.[l][m]));
       return make("span", { className: "cell" }, canvas, make("small", { textContent: modality, ariaHidden: true }));
     });
     const named = line ? [make("b", { textContent: line })] : [];
@@ -91,8 +91,7 @@ const tuple = (figure, sample) => {
 
 // Thumbnails of one modality; the one that is chosen stands beneath them in every modality.
 const thumbnails = (figure, number, modality) => {
-  const { labels, given } = figure.sheet;
-  const line = Math.max(given.findIndex((seen) => seen[modality]), 0);
+  const { labels } = figure.sheet;
   const old = figure.querySelector(".thumbs");
   const chosen = Number(old?.querySelector(":checked")?.value ?? 0);
   const group = make("fieldset", { className: "thumbs" }, make("legend", { textContent: `Samples of ${figure.name}` }));
@@ -100,7 +99,7 @@ const thumbnails = (figure, number, modality) => {
     const input = make("input", { type: "radio", name: `sheet-${number}`, value: sample, checked: sample === chosen });
     input.setAttribute("aria-label", name(figure, sample));
     input.addEventListener("change", () => tuple(figure, sample));
-    group.append(make("label", {}, input, cut(figure, sample, line, modality)));
+    group.append(make("label", {}, input, cut(figure, sample, 0, modality)));
   });
   old ? old.replaceWith(group) : figure.append(group, make("div", { className: "tuple", ariaLive: "polite" }));
   tuple(figure, chosen);

@@ -190,7 +190,7 @@ def with_legend(panel: Panel, names: Mapping[str, Mark]) -> Panel:
         canvas = axes.get_figure(root=True)
         if canvas is None:
             return
-        columns = 3 if canvas.get_figwidth() <= WIDTH else 7
+        columns = 7 if canvas.get_figwidth() > WIDTH else 3
         canvas.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=0.2)
 
     return draw

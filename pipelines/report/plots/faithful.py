@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.report.figures import Figure, Mark, Theme
-from pipelines.report.metrics import METRICS, Metric
+from pipelines.report.metrics import HEADLINES, METRICS, Metric
 from pipelines.report.plots.drawing import (
     INTERVAL,
     MISSING,
@@ -90,10 +90,15 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         "Coherent and real at once: up and left is better",
         "Joint coherence against Frechet distance: "
         + "; ".join(f"{row.title} {y.value:.3f} at {x.value:.2f}" for row, x, y in complete),
-        ("row", *(f"{key}_{part}" for key in ("frechet_distance", "joint_coherence") for part in INTERVAL)),
-        [(row.title, *written(x), *written(y)) for row, x, y in complete],
+        ("score", "row", *INTERVAL),
+        [
+            (key, row.title, *written(e))
+            for row, *both in complete
+            for key, e in zip(HEADLINES[::-1], both, strict=True)
+        ],
         [with_legend(draw, {row.title: look[row.name] for row, _, _ in complete})],
         height=3.6,
+        across=("score",),
     )
 
 
@@ -119,6 +124,7 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
         ],
         [with_legend(grouped("", names, values, look), {row.title: look[row.name] for row in values})],
         height=max(3.6, height_of_groups(names, len(values))),
+        across=("modality",),
     )
 
 
@@ -148,9 +154,15 @@ def scores(
         ],
         [score(metric, results.rows, look) for metric in shown],
         height=height_of(len(results.rows)),
-        columns=min(5, max(len(shown), 2)) if len(shown) != 6 else 3,
+        columns=side_by_side(len(shown)),
+        across=("score",),
         aligned=True,
     )
+
+
+def side_by_side(panels: int) -> int:
+    """Panels side by side that leave the fewest places empty, the more the better."""
+    return min((5, 4, 3), key=lambda columns: -panels % columns)
 
 
 def conditional(results: Results, look: Looks) -> Iterator[Figure]:
@@ -195,6 +207,7 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
         panels,
         height=3.0,
         columns=max(len(panels), 2),
+        across=("observed",),
         about=(
             "Missing modalities of held-out rows, generated from those observed. The plain posterior is the "
             "autoencoder's own, under its prior; a density in its place chooses among draws of it, and draws private "

@@ -74,6 +74,7 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
         height=height_of_groups(spaces, len(rows)),
         columns=max(len(panels), 2),
         aligned=True,
+        across=("space",),
         about=(
             "The attack tells training rows from held-out ones by how dense the synthetic rows lie about them. A "
             "distance ratio of 1 says that samples come as near to training rows as held-out rows do."

@@ -81,6 +81,7 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
         height=height_of(len(rows)),
         columns=max(len(shown), 2),
         aligned=True,
+        across=("score", "part"),
         about=(
             "Real, held out: what training on as many real rows reaches; ratios to it are paired by test row. Reverse: "
             "trained on real rows, tested on synthetic ones."
@@ -137,6 +138,7 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
         height=3.2 if len(sizes) > 1 else height_of(len(arms)),
         columns=max(len(panels), 2),
         aligned=len(sizes) == 1,
+        across=("score", "part"),
         about=(
             "Autoencoder, density and classifiers were trained on these n rows alone; the test rows are the same for "
             "all, and gains are paired by test row and seed."

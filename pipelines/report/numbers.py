@@ -1,0 +1,49 @@
+"""The table behind a figure as readers see it: a value with its interval a cell, one key across."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.report.figures import Figure
+
+INTERVAL = ("value", "low", "high")
+MOST_LINES = 60  # a longer table stands beside the page alone
+
+
+def readable(figure: Figure) -> tuple[list[str], list[list[str]]] | None:
+    """Header and lines; None where they would be too many."""
+    keys = [name for name in figure.header if name not in INTERVAL]
+    if len(keys) == len(figure.header):
+        header, lines = keys, [[text(value) for value in told] for told in figure.table]
+    else:
+        header, lines = _across(figure, keys)
+    return ([text(name) for name in header], lines) if len(lines) <= MOST_LINES else None
+
+
+def text(value: Any) -> str:
+    """A value for readers."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def _across(figure: Figure, keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The lines of a figure's table, those that differ in the key `across` alone put side by side."""
+    places = [figure.header.index(key) for key in keys if key not in figure.across]
+    turned = [figure.header.index(key) for key in keys if key in figure.across]
+    value = figure.header.index(INTERVAL[0])
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    titles: dict[str, None] = {}
+    for told in figure.table:
+        title = ", ".join(text(told[place]) for place in turned) or INTERVAL[0]
+        titles[title] = None
+        cells.setdefault(tuple(text(told[place]) for place in places), {})[title] = _with_interval(
+            *told[value : value + len(INTERVAL)]
+        )
+    lines = [[*line, *(found.get(title, "–") for title in titles)] for line, found in cells.items()]
+    return [*(figure.header[place] for place in places), *titles], lines
+
+
+def _with_interval(value: Any, low: Any, high: Any) -> str:
+    return text(value) if low is None or high is None else f"{text(value)} ({text(low)} to {text(high)})"
