@@ -1,0 +1,100 @@
+"""Canonical correlations: known ones are found, in data that the directions never saw."""
+
+import numpy as np
+import pytest
+
+from pipelines.metrics.alignment import Alignment
+from pipelines.metrics.canonical import Directions, correlation
+from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.readings import Readings
+
+KNOWN = np.array([0.9, 0.6, 0.3])
+
+
+def pairs(seed, rows=4000, known=KNOWN):
+    """Two modalities of 5 and 3 features, mixed at random, whose canonical correlations are `known`."""
+    mixing = np.random.default_rng(11)
+    a, b = mixing.normal(size=(5, 5)), mixing.normal(size=(3, 3))
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 5))
+    y = known * x[:, :3] + np.sqrt(1 - known**2) * rng.normal(size=(rows, 3))
+    return (x @ a + 7).astype(np.float32), (y @ b).astype(np.float32)
+
+
+def ones(features):
+    return np.ones((1, len(features[0])))
+
+
+@pytest.fixture(scope="module")
+def directions():
+    return Directions.fit(pairs(0))
+
+
+def test_known_canonical_correlations_are_found_in_new_data(directions):
+    new = pairs(1)
+    (found,) = directions.correlations(new, ones(new))
+    assert found[0] == pytest.approx(KNOWN, abs=0.05)
+    assert directions.mean(new, ones(new)) == pytest.approx(KNOWN.mean(), abs=0.03)
+
+
+def test_modalities_that_determine_one_another_correlate_fully():
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(500, 4))
+    views = [rng.normal(size=(4, 4)) for _ in range(3)]
+    directions = Directions.fit(tuple(codes @ view for view in views))
+    assert len(directions.pairs) == 3
+    new = rng.normal(size=(200, 4))
+    features = tuple(new @ view for view in views)
+    assert directions.mean(features, ones(features)) == pytest.approx(1, abs=0.02)
+
+
+def test_independent_modalities_do_not_correlate_and_collapse_is_no_correlation(directions):
+    x, y = pairs(1)
+    far = (x, np.roll(y, 1, axis=0))
+    assert directions.mean(far, ones(far)) == pytest.approx(0, abs=0.03)
+    one = tuple(np.repeat(array[:1], 50, axis=0) for array in (x, y))
+    assert directions.mean(one, ones(one)).tolist() == [0]
+
+
+def test_a_constant_feature_does_no_harm():
+    x, y = pairs(0)
+    wide = (np.concatenate([x, np.full((len(x), 1), 3, np.float32)], 1), y)
+    (found,) = Directions.fit(wide).correlations(wide, ones(wide))
+    assert found[0] == pytest.approx(KNOWN, abs=0.05)
+
+
+def test_weights_are_repetitions():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 2))
+    y = x + rng.normal(size=(30, 2))
+    times = rng.integers(0, 3, 30)
+    repeated = [np.repeat(array, times, axis=0) for array in (x, y)]
+    brute = [np.corrcoef(repeated[0][:, k], repeated[1][:, k])[0, 1] for k in range(2)]
+    assert correlation(x, y, times[None].astype(float))[0] == pytest.approx(brute, rel=1e-9)
+
+
+def test_preservation_is_the_share_of_rows_that_kept_their_pairs():
+    """A share q of right pairs among independent ones has q times the correlation."""
+    real, weights = Readings(pairs(1)), half_samples(np.arange(4000), 20, np.random.default_rng(0))
+    alignment = Alignment.fit(Readings(pairs(0)), seed=0)
+    own = alignment.score(real, weights)
+    assert (own["incoherence"] == 0).all()
+    assert (own["canonical_preservation"] == 1).all()
+    x, y = pairs(2)
+    half = Readings((x, np.concatenate([y[:2000], np.roll(y[2000:], 1, axis=0)])))
+    found = alignment.score(half, weights, own)
+    assert found["canonical_preservation"][0] == pytest.approx(0.5, abs=0.05)
+    assert found["incoherence"][0] == pytest.approx((own["pairing_auc"][0] - 0.5) / 2, abs=0.03)
+
+
+def test_nothing_is_preserved_where_real_modalities_are_independent():
+    x, y = pairs(0, rows=300)
+    alignment = Alignment.fit(Readings((x, np.roll(y, 1, axis=0))), seed=0)
+    new = Readings((pairs(1, rows=300)[0], pairs(2, rows=300)[1]))
+    weights = half_samples(np.arange(300), 40, np.random.default_rng(0))
+    assert "canonical_preservation" not in alignment.score(new, weights)
+
+
+def test_one_modality_has_no_canonical_correlation():
+    with pytest.raises(ValueError, match="two modalities"):
+        Directions.fit(pairs(0)[:1])
