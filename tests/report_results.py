@@ -240,7 +240,7 @@ def augmentation(seed: int, size: int = 100) -> dict[str, Any]:
 
 def hits(seed: int, rows: int = 400) -> np.ndarray:
     """Rows that every arm's classifiers are right on, the joint ones first, (arms, 1 + M, rows)."""
-    difficulty = np.random.default_rng(100 + seed).permutation(rows) / rows
+    difficulty = (np.random.default_rng(100 + seed).permutation(rows) + 0.5) / rows
     levels = np.array([[joint, *(joint + other for other in SPREAD.values())] for joint in ARMS.values()])
     return difficulty < levels[..., None] + 0.004 * (seed - 1)
 

@@ -17,6 +17,7 @@ from pipelines.report.pairs import Pair, read_pairs
 from pipelines.report.rows import TITLES, Estimate, Row, ranked
 from pipelines.report.seeds import over_seeds
 from pipelines.report.sources import Folder, Source, content, find_source, settings
+from pipelines.storage import read_json
 
 __all__ = ["HEADLINES", "METRICS", "TITLES", "Estimate", "Metric", "Pair", "Results", "Row", "read_results"]
 
@@ -35,6 +36,7 @@ class Results:
         training: the lines of results/training.csv.
         latent: results/metrics/latent.json, empty where that stage has not run.
         augmentation: accuracy and gains by size and arm (`pipelines.metrics.augmentation.curve`), empty likewise.
+        augmented: of every size and seed behind it, what results/augmentation/<size>-<seed>.json says.
         pairs: tests between the densities of this project.
         cautions: what a reader should know of other sources.
     """
@@ -45,6 +47,7 @@ class Results:
     training: list[dict[str, str]]
     latent: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
+    augmented: tuple[dict[str, Any], ...] = ()
     pairs: tuple[Pair, ...] = ()
     cautions: tuple[str, ...] = ()
 
@@ -97,6 +100,7 @@ def read_results(params: Params, root: Path, others: Mapping[str, str] | None = 
         _needed(own, f"{metrics}/autoencoder.json", "reference"),
         list(csv.DictReader(io.StringIO(_needed_text(own, "results/training.csv", "train")))),
         content(own, f"{metrics}/latent.json") or {},
+        *_augmentation(root),
         pairs=read_pairs(root, params.densities),
         cautions=tuple(_cautions(rows, trees)),
     )
@@ -152,6 +156,16 @@ def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterat
                 f"Real rows score otherwise in {row.source} than here ({others}): its judges, features or test rows "
                 "are others, so small differences to its rows mean little."
             )
+
+
+def _augmentation(root: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """The curve, and what is known of its cells; nothing where the stage has not run, or without labels."""
+    from pipelines.augment import load_cells
+    from pipelines.metrics.augmentation import curve
+
+    cells = load_cells(root / "artefacts/augmentation")
+    files = [root / f"results/augmentation/{cell.size}-{cell.seed}.json" for cell in cells]
+    return curve(cells), tuple(read_json(file) for file in files if file.exists())
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.report.findings.words import Finding, percent, percent_with
+from pipelines.report.findings.words import (
+    Finding,
+    above,
+    against,
+    below,
+    count,
+    percent,
+    percent_with,
+    points,
+)
 from pipelines.report.results import Results
-from pipelines.report.rows import Row
+from pipelines.report.rows import Estimate, Row
 
 RATIO = ("utility", "ratio_to_real", "joint")
 SYNTHETIC = ("utility", "train_synthetic_test_real", "joint")
@@ -26,6 +35,8 @@ def useful(results: Results) -> Iterator[Finding]:
             else "Without labels no classifier can be taught"
         )
         yield Finding("Not measured", f"{why}, so nothing here says whether samples teach.")
+    for size, arms in results.augmentation.items():
+        yield from _beside(results, size, {arm: Row(arm, "", scores) for arm, scores in arms.items()})
 
 
 def _in_place(results: Results, rows: list[Row]) -> Iterator[Finding]:
@@ -50,3 +61,50 @@ def _in_place(results: Results, rows: list[Row]) -> Iterator[Finding]:
             "Read by a real classifier",
             f"A classifier trained on real rows is right on {percent_with(backwards)} of the samples of {best.title}.",
         )
+
+
+def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Finding]:
+    """What the most synthetic rows add to few real ones, alone and beside classical augmentation."""
+    copies = max((int(arm[10:-1]) for arm in arms if arm.startswith("synthetic_")), default=0)
+    ours, alone = arms.get(f"synthetic_{copies}x"), arms.get("real")
+    if not ours or not alone:
+        return
+    cells = [cell for cell in results.augmented if str(cell["size"]) == size]
+    makers = (
+        f"autoencoder ({cells[0]['model']}), density ({cells[0]['density']})"
+        if cells
+        else "autoencoder, density"
+    )
+    text = (
+        f"With {size} real rows, on which {makers} and classifiers are all trained, the joint classifier is right on "
+        f"{percent(alone.value('accuracy', 'joint'))}. Adding {copies} × synthetic rows {_lifts(ours)}."
+    )
+    if classical := arms.get("classical"):
+        text += (
+            f" Classical augmentation in their place reaches {percent(classical.value('accuracy', 'joint'))}"
+        )
+        text += f": synthetic rows stand {_over_classical(ours)} it"
+        if both := arms.get(f"both_{copies}x"):
+            text += f"; both together reach {percent(both.value('accuracy', 'joint'))}, {_over_classical(both)} it"
+        text += "."
+    seeds = len({cell["seed"] for cell in cells})
+    yield Finding(
+        "Beside few real rows", text + (f" These are means over {count(seeds)} seeds." if seeds > 1 else "")
+    )
+
+
+def _lifts(arm: Row) -> str:
+    """What the arm makes of the accuracy of real rows alone."""
+    reached, gain = (
+        percent(arm.value("accuracy", "joint")),
+        arm.estimate("over_real", "joint") or Estimate(0.0),
+    )
+    if above(gain):
+        return f"lifts that to {reached}, by {points(gain)}"
+    if below(gain):
+        return f"lowers that to {reached}, by {points(gain)}"
+    return f"makes that {reached}, which is no clear change: {points(gain)}"
+
+
+def _over_classical(arm: Row) -> str:
+    return against(arm.estimate("over_classical", "joint") or Estimate(0.0))
