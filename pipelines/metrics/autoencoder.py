@@ -12,6 +12,7 @@ from torch import Tensor
 from pipelines.dataset import Dataset
 from pipelines.metrics.coherence import conditional_coherence, subsets_by_size
 from pipelines.metrics.extractor import BLOCK
+from pipelines.metrics.images import likeness
 from pipelines.metrics.intervals import SHARE, Floats, estimate, weighted_mean
 from pipelines.metrics.judges import Judges
 from pipelines.metrics.readings import Readings
@@ -22,6 +23,13 @@ SUBSETS = 60  # subsets of observed modalities, at the most
 ROWS = 64  # rows encoded at once, each from every subset
 DRAWS = 64  # importance draws a row
 IMPORTANCE_ROWS = 16  # rows whose draws are decoded at once
+BOUNDS = {  # of the scores of reconstructions
+    "accuracy": SHARE,
+    "l1": (0.0, np.inf),
+    "psnr": (-np.inf, np.inf),
+    "reconstruction_error": (0.0, np.inf),
+    "ssim": (-1.0, 1.0),
+}
 DEAD = 0.01  # variance of its posterior means under which a latent dimension says nothing about a sample
 
 
@@ -97,24 +105,37 @@ def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) ->
 def reconstruction_scores(
     data: Dataset, reconstruction: Dataset, readings: Readings, weights: Floats
 ) -> dict[str, Any]:
-    """Mean squared error and, with labels, judged accuracy of reconstructions: means over modalities, and each of them.
+    """Mean squared error of reconstructions, likeness of images and volumes, with labels judged accuracy.
 
-    Readings are of the reconstruction, weights (1 + B, N) of its rows.
+    Means over the modalities that have a score, and each of them. Readings are of the reconstruction, weights
+    (1 + B, N) of its rows.
     """
-    names = [m.name for m in data.modalities]
-    errors = [
-        ((data.data[name] - reconstruction.data[name]) ** 2).reshape(len(data), -1).mean(1) for name in names
-    ]
-    scores = {"reconstruction_error": (weighted_mean(np.stack(errors, 1), weights).T, (0.0, np.inf))}
+    rows = {m.name: row_errors(m, data.data[m.name], reconstruction.data[m.name]) for m in data.modalities}
     if readings.predictions is not None and readings.labels is not None:
-        right = readings.predictions == readings.labels[:, None]
-        scores["accuracy"] = (weighted_mean(right, weights).T, SHARE)
-    return {name: estimate(values.mean(0), bounds) for name, (values, bounds) in scores.items()} | {
+        for of, predicted in zip(rows.values(), readings.predictions.T, strict=True):
+            of["accuracy"] = predicted == readings.labels
+    means = {
+        name: {kind: weighted_mean(values, weights) for kind, values in of.items()}
+        for name, of in rows.items()
+    }
+    by_kind = {kind: [of[kind] for of in means.values() if kind in of] for of in rows.values() for kind in of}
+    return {kind: estimate(np.mean(lines, 0), BOUNDS[kind]) for kind, lines in by_kind.items()} | {
         "modalities": {
-            modality: {name: estimate(values[m], bounds) for name, (values, bounds) in scores.items()}
-            for m, modality in enumerate(names)
+            name: {kind: estimate(line, BOUNDS[kind]) for kind, line in of.items()}
+            for name, of in means.items()
         }
     }
+
+
+def row_errors(modality: Modality, values: np.ndarray, others: np.ndarray) -> dict[str, NDArray[Any]]:
+    """What sets values (N, *shape) of a modality apart from others, by name and row (N,)."""
+    errors: dict[str, NDArray[Any]] = {
+        "reconstruction_error": ((values - others) ** 2).reshape(len(values), -1).mean(1)
+    }
+    if modality.kind not in ("image", "volume"):
+        return errors
+    low, high = modality.range or (float(values.min()), float(values.max()))
+    return errors | likeness(others, values, (high - low) or 1.0)
 
 
 def dead_dimensions(means: Tensor) -> int:

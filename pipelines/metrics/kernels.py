@@ -56,7 +56,10 @@ def median_distance(features: Floats) -> float:
 
 def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.float64]:
     """Mean kernels (2, B) of pairs of different rows, (wᵀKw − Σ w² k(x, x)) / ((Σw)² − Σ w²), from half of K."""
-    x, w = torch.from_numpy(features.astype(np.float64)), torch.from_numpy(weights.T)  # (N, D), (N, B)
+    x, w = (
+        torch.from_numpy(features.astype(np.float64)),
+        torch.from_numpy(np.array(weights.T)),
+    )  # (N, D), (N, B)
     total, step = torch.zeros(2, w.shape[1], dtype=torch.float64), max(1, FLOATS // len(x))
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
@@ -72,7 +75,7 @@ def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.f
 def _between(real: Kernels, fake: Kernels) -> NDArray[np.float64]:
     """Mean kernels (2, B) of pairs of a real and a fake row, wᵀKv / Σw Σv."""
     x, y = (torch.from_numpy(of.features.astype(np.float64)) for of in (real, fake))
-    w, v = (torch.from_numpy(of.weights.T) for of in (real, fake))
+    w, v = (torch.from_numpy(np.array(of.weights.T)) for of in (real, fake))
     total = torch.zeros(2, w.shape[1], dtype=torch.float64)
     for some, weight in zip(*(of.split(max(1, FLOATS // len(y))) for of in (x, w)), strict=True):
         for kind, kernel in enumerate(_kernels(some, y, real.bandwidth)):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.metrics.intervals import Floats, Ints
 
 FLOATS = 2**22  # numbers held at once, a few times over
-SPARE = 32  # neighbours looked at beside four times as many as are asked for
+SPARE = 16  # neighbours looked at beside four times as many as are asked for
 SLACK = 1e-10  # of squared norms: more than a product in float64 loses
 
 
@@ -127,6 +127,8 @@ def _steps(rows: NDArray[np.int32], lists: Ints, ranks: tuple[int, ...]) -> NDAr
         passed += rows[:, places]
         for step, rank in zip(steps, ranks, strict=True):
             step += passed <= rank
+        if passed.min() > max(ranks):
+            break
     return steps
 
 

@@ -1,0 +1,74 @@
+"""Time and memory of all fidelity metrics between two sets of features, in a process of its own.
+
+Frechet distance, kernel distance, MMD, precision, recall, density, coverage, α-precision, β-recall and authenticity,
+with the half-samples behind their intervals. Peak memory is that of the process, the interpreter and torch included.
+
+    python benchmarks/metrics.py [--rows 10000] [--features 128] [--resamples 200] [--neighbours 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.metrics.frechet import frechet_distance
+from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.kernels import Kernels, kernel_distances
+from pipelines.metrics.manifold import Balls, manifold
+from pipelines.metrics.supports import supports
+
+
+def features(rows: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Features as networks give them: correlated, of unequal variance, many of them small."""
+    directions = np.linalg.qr(rng.normal(size=(width, width)))[0] * np.linspace(1, 0.05, width)
+    return np.maximum(rng.normal(size=(rows, width)) @ directions + 0.2, -0.3).astype(np.float32)
+
+
+def timed(name: str, action: Callable[[], Any]) -> Any:
+    start = time.perf_counter()
+    result = action()
+    print(f"{name:42} {time.perf_counter() - start:6.1f} s {peak():6.2f} GB", flush=True)
+    return result
+
+
+def peak() -> float:
+    """The most memory that the process has held so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--features", type=int, default=128)
+    parser.add_argument("--resamples", type=int, default=200)
+    parser.add_argument("--neighbours", type=int, default=5)
+    given = parser.parse_args()
+    rng = np.random.default_rng(0)
+    real, fake = (features(given.rows, given.features, rng) for _ in range(2))
+    w, v = (half_samples(np.arange(given.rows), given.resamples, rng) for _ in range(2))
+    size = f"{given.rows:,} × {given.rows:,} rows, {given.features} features"
+    print(
+        f"{size}, {given.resamples} half-samples, {torch.get_num_threads()} threads; {peak():.2f} GB before"
+    )
+    start = time.perf_counter()
+    timed("Frechet distance", lambda: frechet_distance(real, w, fake, v))
+    reference = timed("kernels of the reference", lambda: Kernels.fit(real, w))
+    ours = timed("kernels of the samples", lambda: Kernels.fit(fake, v, reference.bandwidth))
+    timed("kernel distance, MMD", lambda: kernel_distances(reference, ours))
+    theirs = timed("balls of the reference", lambda: Balls.fit(real, w, given.neighbours))
+    balls = timed("balls of the samples", lambda: Balls.fit(fake, v, given.neighbours))
+    timed("precision, recall, density, coverage", lambda: manifold(theirs, balls))
+    timed("α-precision, β-recall, authenticity", lambda: supports(theirs, balls))
+    print(f"{'all':42} {time.perf_counter() - start:6.1f} s {peak():6.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
