@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from pipelines.dataset import Dataset
 from stage1_vae.modalities import Modality
 from stage1_vae.networks.inputs import Table, Values, reader
 
-BLOCK = 256  # rows read at a time: fixed, so that the bytes of the features never depend on it
+BLOCK = 256  # rows read at a time: fixed, so that the bytes of the features never depend on their number
 
 
 class FeatureSpace(nn.Module, ABC):
@@ -26,6 +26,8 @@ class FeatureSpace(nn.Module, ABC):
         modalities: the M modalities, in the order of the dataset.
         features: their number, at most.
     """
+
+    block: ClassVar[int] = BLOCK  # rows read at a time
 
     def __init__(self, modalities: tuple[Modality, ...], features: int) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class FeatureSpace(nn.Module, ABC):
             moments = self.get_buffer(f"{m.name}_mean")
             axes = (0, *range(2, 1 + moments.dim()))
             count, total, square = 1e-12, 0.0, 0.0
-            for chosen in observed_blocks(dataset, m, np.float64):
+            for chosen in observed_blocks(dataset, m, dtype=np.float64):
                 values = self.inputs[m.name](chosen).numpy()
                 count += values.size / len(moments)
                 total, square = total + values.sum(axes), square + (values**2).sum(axes)
@@ -115,9 +117,11 @@ def described(description: dict[str, Any]) -> tuple[Modality, ...]:
     return tuple(Modality.from_description(entry["name"], entry) for entry in description["modalities"])
 
 
-def observed_blocks(dataset: Dataset, modality: Modality, dtype: Any = np.float32) -> Iterator[Tensor]:
-    """The observed values (≤ BLOCK, *shape) of a modality, block by block."""
+def observed_blocks(
+    dataset: Dataset, modality: Modality, size: int = BLOCK, dtype: Any = np.float32
+) -> Iterator[Tensor]:
+    """The observed values (≤ size, *shape) of a modality, block by block."""
     rows = dataset.observed[:, [m.name for m in dataset.modalities].index(modality.name)]
-    for start in range(0, len(dataset), BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, len(dataset), size):
+        block = slice(start, start + size)
         yield torch.from_numpy(np.asarray(dataset.data[modality.name][block][rows[block]], dtype))

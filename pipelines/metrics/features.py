@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
-from pipelines.metrics.extractor import BLOCK, Extractor, FeatureSpace
+from pipelines.metrics.extractor import Extractor, FeatureSpace
 from pipelines.metrics.judges import Judges
 from pipelines.metrics.pretrained import DINOv2, Inception
 from pipelines.metrics.projections import PrincipalComponents, RandomNetworks
@@ -75,8 +75,8 @@ class Reader:
         predictions = None if self.judges is None else np.full(observed.shape, -1, np.int64)
         for m, (modality, here) in enumerate(zip(self.modalities, observed.T, strict=True)):
             blocks = []
-            for start in range(0, len(dataset), BLOCK):
-                rows = slice(start, min(start + BLOCK, len(dataset)))
+            for start in range(0, len(dataset), self.space.block):
+                rows = slice(start, min(start + self.space.block, len(dataset)))
                 seen, labels = self._look(modality.name, dataset.data[modality.name][rows])
                 blocks.append(seen)
                 if predictions is not None and labels is not None:
@@ -118,10 +118,10 @@ class Reader:
 
     @torch.inference_mode()
     def _look(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features (n, F_m) and labels (n,) of n ≤ BLOCK values, read as a whole block."""
+        """Features (n, F_m) and labels (n,) of n values, a block at most, read as a whole one."""
         n = len(values)
         block = torch.from_numpy(np.array(values, np.float32))
-        block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, BLOCK - n])
+        block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, self.space.block - n])
         features = self.space.features(name, block)
         if self.judges is None:
             return features[:n].numpy(), None

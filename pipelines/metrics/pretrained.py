@@ -33,7 +33,6 @@ MEAN, DEVIATION = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
 )  # of the photographs that DINOv2 was trained on
-CHUNK = 32  # images in the network at once
 
 
 class Pretrained(Projected):
@@ -51,6 +50,7 @@ class Pretrained(Projected):
     """
 
     name: ClassVar[str]
+    block = 32  # images of the size that these networks take are large
 
     def __init__(
         self, modalities: tuple[Modality, ...], features: int, seed: int = 0, weights: Path | None = None
@@ -99,7 +99,7 @@ class Pretrained(Projected):
         images = ((values - low) / (high - low)).clamp(0, 1) * 255
         if images.shape[1] != 3:
             images = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-        return torch.cat([self.see(chunk) for chunk in images.split(CHUNK)])
+        return self.see(images)
 
     def raw(self, modality: Modality) -> bool:
         """Whether the network has no more features than asked."""

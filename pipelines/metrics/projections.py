@@ -68,7 +68,7 @@ class Projected(Extractor):
         some = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
         chosen = Dataset((modality,), {modality.name: dataset.data[modality.name][some]})
         vectors = torch.cat(
-            [self.vectors(modality.name, block) for block in observed_blocks(chosen, modality)]
+            [self.vectors(modality.name, block) for block in observed_blocks(chosen, modality, self.block)]
         )
         found = PCA(
             min(self.width, *vectors.shape),
