@@ -152,13 +152,15 @@ def body(shape: tuple[int, ...], features: int) -> nn.Module:
     channels, *size = shape
     if not size:
         return nn.Sequential(nn.Linear(channels, 128), nn.SiLU(), nn.Linear(128, features), nn.SiLU())
-    convolution, pool = CONVOLUTIONS[len(size)], POOLS[len(size)]
+    convolution = CONVOLUTIONS[len(size)]
     halvings = max(2, math.ceil(math.log2(min(size) / 4)))
+    even = all(math.ceil(length / 2**halvings) == 4 for length in size)  # pooling would do nothing, in a fifth of the time
+    pool = nn.Identity() if even else POOLS[len(size)](4)
     widths = [channels, *(min(32 * 2**level, 128) for level in range(halvings))]
     layers: list[nn.Module] = [
         layer
         for before, after in pairwise(widths)
         for layer in (convolution(before, after, 3, stride=2, padding=1), nn.SiLU())
     ]
-    layers += [pool(4), nn.Flatten(), nn.Linear(4 ** len(size) * widths[-1], features), nn.SiLU()]
+    layers += [pool, nn.Flatten(), nn.Linear(4 ** len(size) * widths[-1], features), nn.SiLU()]
     return nn.Sequential(*layers)
