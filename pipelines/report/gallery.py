@@ -70,7 +70,7 @@ def sheet(
     Shapes: data[m] (N, *shape); labels (N,).
     """
     lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
-    count = len(next(iter(data.values())))
+    count = min(SAMPLES, *map(len, data.values())) if data else 0
     if labels is None or label_names is None:
         texts = [""] * count
     else:

@@ -8,17 +8,19 @@ from typing import Any
 from pipelines.report.figures import Figure
 
 INTERVAL = ("value", "low", "high")
-MOST_LINES = 60  # a longer table stands beside the page alone
+MOST_LINES = 24  # of a curve or a cloud; a longer one stands beside the page alone
 
 
 def readable(figure: Figure) -> tuple[list[str], list[list[str]]] | None:
-    """Header and lines; None where they would be too many."""
+    """Header and lines; None for curves and clouds of more points than one reads."""
     keys = [name for name in figure.header if name not in INTERVAL]
-    if len(keys) == len(figure.header):
+    if len(keys) < len(figure.header):
+        header, lines = _across(figure, keys)
+    elif len(figure.table) <= MOST_LINES:
         header, lines = keys, [[text(value) for value in told] for told in figure.table]
     else:
-        header, lines = _across(figure, keys)
-    return ([text(name) for name in header], lines) if len(lines) <= MOST_LINES else None
+        return None
+    return [text(name) for name in header], lines
 
 
 def text(value: Any) -> str:

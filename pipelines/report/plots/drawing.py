@@ -223,8 +223,9 @@ def scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         if values and min(values) >= 0:
-            ends = [end for e in estimates for end in (e.value, e.high) if end is not None and end == end]
-            axes.set_xlim(-0.03 * max(ends), 1.04 * max(ends) or 1.0)
+            ends = [end for e in estimates for end in written(e) if end is not None and end == end]
+            top = max(ends) or 1.0
+            axes.set_xlim(min(-0.03 * top, *ends), 1.04 * top)
         axes.xaxis.set_major_locator(MaxNLocator(4))
 
 

@@ -38,7 +38,7 @@ ARMS = {  # names for readers
     "both_5x": "Classical + 5 × synthetic",
 }
 PARTS = {"joint": "all modalities together", "mean": "mean of the modalities"}
-GAINS = {"over_real": "Gain over real alone", "over_classical": "Gain over classical augmentation"}
+GAINS = {"over_real": "Joint, over real", "over_classical": "Joint, over classical"}
 
 
 def useful(results: Results, look: Looks) -> Iterator[Figure]:
@@ -150,9 +150,9 @@ def _accuracies(
     accuracy: Mapping[str, Mapping[str, list[Estimate]]], arms: list[str], marks: Looks
 ) -> Iterator[Panel]:
     """The accuracies of every arm at the only size."""
-    for part, words in PARTS.items():
+    for part in PARTS:
         found = {ARMS[arm]: accuracy[part][arm][0] for arm in arms}
-        yield dots(f"Accuracy, {words}", found, [marks[arm] for arm in arms], limits=_around(found.values()))
+        yield dots(f"Accuracy, {part}", found, [marks[arm] for arm in arms], limits=_around(found.values()))
 
 
 def _gains(curve: Mapping[str, Any], size: str, arms: list[str], marks: Looks) -> Iterator[Panel]:
