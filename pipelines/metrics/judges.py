@@ -155,7 +155,7 @@ def body(shape: tuple[int, ...], features: int) -> nn.Module:
     convolution = CONVOLUTIONS[len(size)]
     halvings = max(2, math.ceil(math.log2(min(size) / 4)))
     even = all(math.ceil(length / 2**halvings) == 4 for length in size)
-    pool = nn.Identity() if even else POOLS[len(size)](4)  # where it does nothing it takes a fifth of the time
+    pool = nn.Identity() if even else POOLS[len(size)](4)  # pooling to the same size is slow
     widths = [channels, *(min(32 * 2**level, 128) for level in range(halvings))]
     layers: list[nn.Module] = [
         layer
