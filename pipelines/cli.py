@@ -194,6 +194,7 @@ def _import(
         ),
     ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="NaN in arrays stands for missing values.")] = False,
+    slices: Annotated[str | None, typer.Option(help="axial, coronal or sagittal: cut volumes.")] = None,
     validation_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.1,
     test_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
@@ -205,6 +206,7 @@ def _import(
             modalities={name: tuple(columns.split(",")) for name, columns in _pairs("modality", modality)},
             kinds=dict(_pairs("kind", kind)),
             nan_is_missing=nan_is_missing,
+            slices=slices,
         )
         shares = (validation_share, test_share)
         typer.echo(_function("importers.run", "import_data")(sources, folder, roles, shares, seed))

@@ -195,6 +195,22 @@ def test_a_folder_of_tables_and_a_semicolon(tmp_path: Path) -> None:
     assert [m.name for m in Dataset.load(tmp_path / "data/train").modalities] == ["body", "labs"]
 
 
+def test_ids_keep_their_leading_zeros(tmp_path: Path) -> None:
+    rows = [f"{row:03},{row},{row + 0.5}" for row in range(60)]
+    for name, header in (("a", "id,age,x"), ("b", "code,n,y")):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]))
+    for name, roles, number in (
+        ("a", Roles(), False),
+        ("b", Roles(id="code"), False),
+        ("b", Roles(id="n"), True),
+    ):
+        import_data([tmp_path / f"{name}.csv"], tmp_path / "data", roles)
+        ids = Dataset.load(tmp_path / "data/train").ids
+        assert ids is not None
+        assert (7 if number else "007") in ids.tolist()
+        assert (ids.dtype.kind == "i") == number
+
+
 def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
     table = clinic()
     subjects = pa.array(np.random.default_rng(0).integers(0, 40, N))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.conversion import Conversion
 from pipelines.exporters.images import write_images
+from pipelines.exporters.nifti import write_nifti
 from pipelines.exporters.npz import write_npz
 from pipelines.exporters.samples import Samples
 from pipelines.exporters.tables import write_tables
@@ -18,5 +19,6 @@ EXPORTERS: dict[str, Callable[[Samples, Sequence[Conversion], Path], None]] = {
     "npz": write_npz,
     "tables": write_tables,
     "images": write_images,
+    "nifti": write_nifti,
 }
 """Writers by the `source` that a modality's conversion names."""

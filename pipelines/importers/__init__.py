@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pipelines.errors import UserError
 from pipelines.importers.found import Found, Roles
 from pipelines.importers.images import is_images, read_images
+from pipelines.importers.nifti import is_nifti, read_nifti
 from pipelines.importers.npz import is_npz, read_npz
 from pipelines.importers.tables import is_table, read_tables
 
@@ -27,8 +28,9 @@ class Importer(NamedTuple):
 
 IMPORTERS: dict[str, Importer] = {
     "npz": Importer("an .npz archive", is_npz, read_npz),
-    "tables": Importer("a .csv, .tsv or .parquet table or a folder of them", is_table, read_tables),
+    "nifti": Importer("a folder of .nii or .nii.gz volumes", is_nifti, read_nifti),
     "images": Importer("a folder of folders of .png or .jpg images", is_images, read_images),
+    "tables": Importer("a .csv, .tsv or .parquet table or a folder of them", is_table, read_tables),
 }
 """Sources by the name that manifests give them, the first that recognises a path reads it."""
 

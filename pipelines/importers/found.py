@@ -31,6 +31,7 @@ class Roles:
         modalities: columns of tables by the modality that they make; those in none make one named after the file.
         kinds: kinds of columns and modalities that are recognised wrongly.
         nan_is_missing: NaN in an array stands for a missing value.
+        slices: the plane of the slices that volumes are cut into, if they are.
     """
 
     id: str | None = None
@@ -42,6 +43,7 @@ class Roles:
     modalities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     nan_is_missing: bool = False
+    slices: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from pipelines.importers.kinds import column_kind
 
 TEXT = (".csv", ".tsv")
 SUFFIXES = (*TEXT, ".parquet")
+IDS = ("id", "Id", "ID")
+"""Headers of columns that are taken for ids where none is named."""
 LARGEST = (1 << 31) - 1
 """Bytes of a CSV that are read as one block, so that the type of a column is that of all of its cells."""
 
@@ -32,11 +35,15 @@ def is_table(path: Path) -> bool:
 def read_tables(path: Path, roles: Roles) -> list[Found]:
     """Each table with its columns in their roles; those that have none make modalities."""
     files = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES) if path.is_dir() else [path]
-    return [found_in(read_table(file), file.name, roles) for file in files]
+    texts = [name for name in (roles.id, roles.group) if name]
+    return [found_in(read_table(file, texts), file.name, roles) for file in files]
 
 
-def read_table(path: Path) -> pa.Table:
-    """The columns of one file with plain types; empty and NaN cells are null."""
+def read_table(path: Path, texts: Sequence[str] = ()) -> pa.Table:
+    """The columns of one file with plain types; empty and NaN cells are null.
+
+    Columns of a CSV in `texts` or called id keep zeros that lead: they are numbers only if they are written as such.
+    """
     import pyarrow.csv as csv
     import pyarrow.parquet as parquet
 
@@ -49,8 +56,13 @@ def read_table(path: Path) -> pa.Table:
                 path,
                 csv.ReadOptions(block_size=size),
                 csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-                csv.ConvertOptions(strings_can_be_null=True),
+                csv.ConvertOptions(
+                    strings_can_be_null=True, column_types=dict.fromkeys([*texts, *IDS], pa.string())
+                ),
             )
+            for place, name in enumerate(table.column_names):
+                if name in (*texts, *IDS):
+                    table = table.set_column(place, name, _unless_padded(table[name]))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
         words = " ".join(str(error).split())
         raise UserError(f"{path}: this is no table in UTF-8 with one header a column ({words})") from None
@@ -62,6 +74,15 @@ def read_table(path: Path) -> pa.Table:
     if not table.num_rows:
         raise UserError(f"{path}: found no rows below the headers, expected one a sample")
     return pa.table([plain(path, name, table[name]) for name in table.column_names], names=table.column_names)
+
+
+def _unless_padded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts as whole numbers where these are written just so."""
+    try:
+        numbers = column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column
+    return numbers if numbers.cast(pa.string()).equals(column) else column
 
 
 def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -88,7 +109,7 @@ def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | None = None) -> Found:
     """The columns of a table in their roles; `facts` say how to write them back."""
     names = table.column_names
-    identity = roles.id or next((name for name in names if name.lower() == "id"), None)
+    identity = roles.id or next((name for name in names if name in IDS), None)
     roles_of = {"ids": identity, "label": roles.label, "group": roles.group, "split": roles.split}
     known: dict[str, Named | None] = {
         role: (name, table[name]) if name in names else None for role, name in roles_of.items()
