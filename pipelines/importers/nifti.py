@@ -1,0 +1,151 @@
+"""NIfTI volumes, whole or as slices: names as in BIDS, or one folder a modality.
+
+sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz    sample sub-01_ses-1 of subject sub-01, modality T1w
+sub-01/anat/sub-01_acq-fast_T1w.nii          other entities are part of the modality: acq-fast_T1w
+T1/0001.nii.gz                               sample 0001, modality T1
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.errors import UserError
+from pipelines.importers.extras import optional
+from pipelines.importers.found import ArrayView, Found, Named, Roles
+from pipelines.importers.kinds import array_kind
+
+SUFFIXES = (".nii", ".nii.gz")
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""Planes and the axis of a volume, turned to right, anterior, superior, that their slices are numbered along."""
+BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?P<session>_ses-[A-Za-z0-9]+)?_(?P<modality>.+)")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One file, its sample and its modality; `subject` and `folder` are None where names are not as in BIDS."""
+
+    path: Path
+    sample: str
+    modality: str
+    subject: str | None
+    folder: str | None
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a path is a folder that holds NIfTI files, at any depth."""
+    return path.is_dir() and any(child.name.endswith(SUFFIXES) for child in path.rglob("*.nii*"))
+
+
+def read_nifti(path: Path, roles: Roles) -> list[Found]:
+    """One modality a source, its rows volumes, or with `roles.slices` all slices of them that are not constant."""
+    volumes: dict[str, list[Volume]] = {}
+    for file in sorted(child for child in path.rglob("*.nii*") if child.name.endswith(SUFFIXES)):
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"{file}: leads out of {path}, expected files inside; copy it there")
+        volume = _named(file)
+        volumes.setdefault(volume.modality, []).append(volume)
+    samples = {volume.sample for found in volumes.values() for volume in found}
+    subjects = {volume.subject or volume.sample for found in volumes.values() for volume in found}
+    several = len(subjects) > 1 and (roles.slices is not None or len(samples) > len(subjects))
+    return [_modality(name, found, roles, several and roles.group is None) for name, found in volumes.items()]
+
+
+def _named(path: Path) -> Volume:
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    match = BIDS.fullmatch(stem)
+    if match is None:
+        return Volume(path, stem, path.parent.name, None, None)
+    subject, session = match["subject"], match["session"] or ""
+    folder = "" if path.parent.name.startswith(("sub-", "ses-")) else path.parent.name
+    return Volume(path, subject + session, match["modality"], subject, folder)
+
+
+def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> Found:
+    """The volumes of one modality, which have one shape and orientation, with their affines."""
+    images = [_open(volume.path) for volume in volumes]
+    first = images[0]
+    pairs = list(zip(volumes, images, strict=True))
+    arrays = [_values(volume.path, image, first, volumes[0].path) for volume, image in pairs]
+    affines = {volume.sample: image.affine.tolist() for volume, image in pairs}
+    affine = first.affine.tolist()
+    facts: dict[str, Any] = {
+        "source": "nifti",
+        "modality": name,
+        "folder": volumes[0].folder,
+        "affine": affine,
+        "affines": {sample: other for sample, other in affines.items() if other != affine},
+        "codes": [int(first.header["qform_code"]), int(first.header["sform_code"])],
+        "units": list(first.header.get_xyzt_units()),
+        "volume": list(arrays[0].shape),
+        "axis": None,
+    }
+    array, samples = np.stack(arrays), [volume.sample for volume in volumes]
+    groups = [volume.subject or volume.sample for volume in volumes]
+    if roles.slices is not None:
+        axis = _axis(first.affine, roles.slices)
+        facts["axis"], count = axis, array.shape[1 + axis]
+        array = np.moveaxis(array, 1 + axis, 1).reshape(-1, *np.delete(array.shape[1:], axis))
+        samples = [f"{sample}_slice-{number:03}" for sample in samples for number in range(count)]
+        groups = [group for group in groups for _ in range(count)]
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    axes = "DHW" if roles.slices is None else "HW"
+    kind = array_kind(name, safe, array, axes, roles.kinds) if safe in roles.kinds else "numeric"
+    view = ArrayView(safe, array, axes, kind, facts, _constant(array) if roles.slices else None)
+    group: Named | None = ("subject", pa.chunked_array([groups])) if grouped else None
+    return Found(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)
+
+
+def _open(path: Path) -> Any:
+    nibabel = optional("nibabel", "nifti", path)
+    try:
+        return nibabel.load(path)
+    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
+        raise UserError(f"{path}: this volume cannot be read ({error}); replace it or leave it out") from None
+
+
+def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
+    """The voxels of a volume (X, Y, Z), whole numbers as they are and others float32."""
+    from nibabel.orientations import aff2axcodes
+
+    for what, of in (
+        ("shape", lambda image: " × ".join(map(str, image.shape))),
+        ("orientation", lambda image: "".join(aff2axcodes(image.affine))),
+    ):
+        if of(image) != of(first):
+            raise UserError(
+                f"{path}: {what} {of(image)} found, expected {of(first)} as in {other.name}; register or resample it"
+            )
+    try:
+        voxels = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: this volume cannot be read ({error}); replace it or leave it out") from None
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    if voxels.ndim != 3 or voxels.dtype.kind not in "fiu":
+        raise UserError(
+            f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); split it by time"
+        )
+    if not np.isfinite(voxels).all():
+        raise UserError(f"{path}: NaN or infinity found, expected finite numbers; fill the background with 0")
+    return voxels if voxels.dtype.kind in "iu" else voxels.astype(np.float32)
+
+
+def _axis(affine: np.ndarray, plane: str) -> int:
+    """The axis of the voxels along which slices of a plane are numbered."""
+    from nibabel.orientations import io_orientation
+
+    if plane not in PLANES:
+        raise UserError(f"--slices: found '{plane}', expected one of {', '.join(PLANES)}")
+    return int(np.flatnonzero(io_orientation(affine)[:, 0] == PLANES[plane])[0])
+
+
+def _constant(array: np.ndarray) -> np.ndarray:
+    """Which slices (n, H, W) show nothing."""
+    flat = array.reshape(len(array), -1)
+    return np.asarray(flat.min(1) == flat.max(1))
