@@ -77,7 +77,7 @@ def scores(name: str, labels: bool = True) -> dict[str, Any]:
         **judged,
         **fidelity(coherence, distance, diversity),
         "joint_frechet_distance": estimate(5.5 * distance, 0.05),
-        "joint_kernel_distance": estimate(0.02 * distance, 0.1) | {"error": 0.001 * distance},
+        "joint_kernel_distance": estimate(0.02 * distance, 0.1) | {"standard_error": 0.001 * distance},
         "pairing_auc": share(pairing),
         "incoherence": {
             "value": PAIRING - pairing,
@@ -103,7 +103,7 @@ def fidelity(coherence: float, distance: float, diversity: float) -> dict[str, A
     """Scores that a modality and all modalities together have alike."""
     return {
         "frechet_distance": estimate(distance, 0.06),
-        "kernel_distance": estimate(0.01 * distance, 0.1) | {"error": 0.0005 * distance},
+        "kernel_distance": estimate(0.01 * distance, 0.1) | {"standard_error": 0.0005 * distance},
         "mmd": estimate(0.002 * distance, 0.1),
         "precision": estimate(0.9 * coherence**0.2),
         "recall": estimate(0.8 * diversity),

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,22 @@ from typing import Any
 import pytest
 import report_results as made_up
 import yaml
-from conftest import write_params
+from conftest import REPOSITORY, write_params
 from report_project import make_project
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.compare import compare, settings
+from pipelines.compare import compare, settings, table
 from pipelines.config import load_params
 from pipelines.errors import UserError
 from pipelines.report.findings import findings
+from pipelines.report.plots.space import foundations, space
 from pipelines.report.results import Results, read_results
 from pipelines.report.seeds import mean
 from pipelines.storage import read_json, write_json
+
+DVC = Path(sys.executable).parent / "dvc"
+QUIET = os.environ | {"DVC_NO_ANALYTICS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +301,37 @@ def test_settings_read_as_they_are_written(project: Path) -> None:
     assert told["seed"] == "0"
     assert not [value for value in told.values() if "(" in value or "[" in value]
     json.dumps(told)
+
+
+@pytest.mark.skipif(not DVC.exists(), reason="The console script dvc is not installed")
+def test_dvc_shows_the_numbers_of_the_comparison(project: Path) -> None:
+    """The metrics and plots of dvc.yaml, shown by the real command; nothing of them is unknown to it."""
+    compare(load_params(project / "params.yaml"), project)
+    results = read(project)
+    for figure in (*space(results, None, {}), *foundations(results)):
+        (project / f"results/plots/{figure.name}.csv").write_text(table(figure.header, figure.table))
+    blocks = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+    shown = {key: blocks[key] for key in ("metrics", "plots")}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(shown))
+    git(project, "init", "-q")
+    run_dvc(project, "init", "-q")
+    files = json.loads(run_dvc(project, "metrics", "show", "--json"))[""]["data"]
+    told = files["results/metrics/gmm.json"]["data"]
+    assert told["joint_coherence"]["value"] == float(lines(project)["gmm"]["joint_coherence"])
+    assert {Path(name).parent.name for name in files} >= {"metrics", "utility", "augmentation"}
+    plots = json.loads(run_dvc(project, "plots", "show", "--json"))
+    assert set(plots["data"]) == {name for plot in shown["plots"] for name in plot}
+    points = plots["data"]["joint_coherence"][0]["content"]["data"]["values"]
+    assert {point["row"]: point["joint_coherence"] for point in points} == {
+        name: line["joint_coherence"] for name, line in lines(project).items()
+    }
+
+
+def run_dvc(root: Path, *arguments: str) -> str:
+    """What the command says, which finds no fault with any file."""
+    answer = subprocess.run(
+        [str(DVC), *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=120, env=QUIET
+    )
+    assert "failed" not in answer.stderr
+    assert "could not" not in answer.stderr
+    return answer.stdout
