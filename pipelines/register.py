@@ -50,20 +50,19 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
         )
     title = model or f"postprior-{name}"
 
+    artifacts = {"density": folder, "autoencoder": root / "artefacts/autoencoder"}
+    codes = str(generator.density.stores_training_codes).lower()
+    tags = {"density": name, "stores_training_codes": codes}
+
     def log(client: MlflowClient) -> None:
+        create(client, title)  # first: it finds out whether there is a registry
         with mlflow_client.undisturbed(MLFLOW_TRACKING_URI=uri):
-            source = log_model(
-                run, generator, {"density": folder, "autoencoder": root / "artefacts/autoencoder"}
-            )
-        tags = {
-            "density": name,
-            "stores_training_codes": str(generator.density.stores_training_codes).lower(),
-        }
-        number = client.create_model_version(
-            title, source, run.id, tags, model_id=source.rpartition("/")[-1]
-        ).version
-        client.set_registered_model_alias(title, alias, number)
-        told.append(f"models:/{title}@{alias} is version {number}: density {name} of {params.vae.model}")
+            source = log_model(run, generator, artifacts)
+        logged = client.create_model_version(title, source, run.id, tags, model_id=source.rpartition("/")[-1])
+        client.set_registered_model_alias(title, alias, logged.version)
+        told.append(
+            f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}"
+        )
 
     told: list[str] = []
     with track("register", params, root, density=name, failed=refuse) as run:
