@@ -53,9 +53,10 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     with track("evaluate", params, root, density=name) as run:
         run.dataset(folder / "synthetic" / name, synthetic.hash)
         labels_from = synthetic.provenance["labels_from"]
-        scores = standard.score(reader.read(scored_rows(synthetic, len(standard), labels_from)))
+        samples = scored_rows(synthetic, len(standard), labels_from)
+        scores = standard.score(reader.read(samples), test, samples)
         written = {
-            **standard.row(scores),
+            **standard.row(scores, test, samples),
             **conditional(generator, reader, test, standard, params),
             **facts(synthetic, density.manifest),
             "samples": len(standard),

@@ -22,10 +22,12 @@ from pipelines.generator import ROWS, Generator
 from pipelines.judge import load_judges
 from pipelines.metrics.alignment import Alignment
 from pipelines.metrics.canonical import Directions
+from pipelines.metrics.fidelity import cautions
 from pipelines.metrics.intervals import Floats, Ints, half_samples, halves
 from pipelines.metrics.pairing import Critic
 from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Reference, Scores, row, score
+from pipelines.metrics.tables import table_scores, tell_columns
 from pipelines.storage import folder_hash, load_artefact, save_artefact, write_json
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 KIND = "reference"
 MOST = 5000  # rows of a half: distances between all pairs are held in memory
 CONDITIONED = 500  # rows whose modalities are generated from one another
+WEIGHTS = {"real": "real", "reconstruction": "real", "normal": "synthetic"}  # of each row that is scored
 GALLERY = 8  # tuples of every row that are kept as images
 
 
@@ -47,6 +50,7 @@ class Standard:
     Args:
         reference: the reference half.
         alignment: how its modalities go together.
+        rows: of the test split that are the reference half.
         weights: (1 + B, N), of as many synthetic rows as are scored.
         real: rows of the test split that are scored as `real`.
         real_weights: (1 + B, N), theirs.
@@ -57,6 +61,7 @@ class Standard:
 
     reference: Reference
     alignment: Alignment
+    rows: Ints
     weights: Floats
     real: Ints
     real_weights: Floats
@@ -80,16 +85,21 @@ class Standard:
             for of in ("real", "reconstruction", "normal")
         }
         synthetic, real = (arrays[f"weights.{of}"] for of in ("synthetic", "real"))
-        return cls(reference, alignment, synthetic, arrays["rows.real"], real, scores, manifest)
+        rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
+        return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
 
-    def score(self, readings: Readings) -> Scores:
-        """Every score of readings of as many synthetic rows."""
+    def score(self, readings: Readings, test: Dataset, synthetic: Dataset) -> Scores:
+        """Every score of as many synthetic rows, and of their readings."""
         own = self.alignment.score(readings, self.weights, self.scores["real"])
+        real, weights = test.select(self.rows), self.reference.joint.weights
+        own |= table_scores(real, weights, synthetic, self.weights)
         return score(readings, self.weights, self.reference) | own
 
-    def row(self, scores: Scores) -> dict[str, Any]:
+    def row(self, scores: Scores, test: Dataset, synthetic: Dataset) -> dict[str, Any]:
         """Scores as written, beside those of the model's own prior and of reconstructions."""
-        return row(scores, self.scores["normal"], self.scores["reconstruction"])
+        written = row(scores, self.scores["normal"], self.scores["reconstruction"])
+        tell_columns(written, test.select(self.rows), synthetic)
+        return written | {"cautions": self.manifest["cautions"]}
 
     def __len__(self) -> int:
         """The number of rows that are scored."""
@@ -109,24 +119,30 @@ def reference(params: Params, root: Path) -> None:
         run.dataset(folder / "data/test", test.hash)
         first, second = split(test, rng)
         floor = Generator(model, DENSITIES["normal"]().fit(codes), {})
+        half = test.select(first)
         sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
-        readings = {
-            name: reader.read(dataset) for name, dataset in {"reference": test.select(first), **sets}.items()
-        }
+        readings = {name: reader.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
         weights = draw_weights(readings, settings.resamples, rng)
         names = tuple(m.name for m in test.modalities)
         alignment = Alignment.fit(readings["reference"], settings.seed)
         scores = score_rows(readings, weights, settings.neighbours, names, reader.classes, alignment)
+        for name in sets:
+            own_weights = weights[WEIGHTS[name]]
+            scores[name] |= table_scores(half, weights["reference"], sets[name], own_weights)
         likelihood = {"log_likelihood": log_likelihoods(floor.density, {"test": codes}, settings.seed)}
         origin = None if reader.judges is None else "data"
+        widths = {name: of.shape[1] for name, of in zip(names, readings["reference"].features, strict=True)}
+        told = cautions(widths | {"whole tuples": sum(widths.values())}, len(second))
         for name in sets:
             facts: dict[str, Any] = {
                 "samples": len(second),
                 "labels_from": origin,
                 "stores_training_codes": False,
+                "cautions": told,
             }
             facts |= {"labels_from": origin and "judges", **likelihood} if name == "normal" else {}
             written = row(scores[name], scores["normal"], scores["reconstruction"]) | facts
+            tell_columns(written, half, sets[name])
             write_json(root / f"results/metrics/{name}.json", written)
         own = autoencoder_scores(floor, reader, codes, sets, readings["reconstruction"], weights["real"], rng)
         write_json(root / "results/metrics/autoencoder.json", own)
@@ -139,10 +155,11 @@ def reference(params: Params, root: Path) -> None:
             **settings.model_dump(),
             "modalities": list(names),
             "classes": reader.classes,
+            "cautions": told,
             "critic": critic,
             "scores": whole,
         }
-        arrays = arrays_of(readings, weights, sets) | {"rows.real": second}
+        arrays = arrays_of(readings, weights, sets) | {"rows.reference": first, "rows.real": second}
         arrays |= {f"scores.{of}.{name}": found[name] for of, found in scores.items() for name in whole}
         save_artefact(folder / KIND, KIND, manifest, tensors, arrays)
 
@@ -203,18 +220,17 @@ def score_rows(
     alignment: Alignment,
 ) -> dict[str, Scores]:
     """Scores of `real`, `reconstruction` and `normal` against the reference half."""
-    drawn = {"real": "real", "reconstruction": "real", "normal": "synthetic"}
     try:
         standard = Reference.fit(readings["reference"], weights["reference"], neighbours, names, classes)
-        scores = {name: score(readings[name], weights[of], standard) for name, of in drawn.items()}
+        scores = {name: score(readings[name], weights[of], standard) for name, of in WEIGHTS.items()}
     except ValueError as error:
         raise UserError(
             f"artefacts/data/test: {error}, with {len(readings['real'])} rows in each half of the split; "
-            "add test data, or lower judge.features or evaluate.neighbours."
+            "add test data, or lower evaluate.neighbours."
         ) from None
     real = alignment.score(readings["real"], weights["real"])
     return {
-        name: found | alignment.score(readings[name], weights[drawn[name]], real)
+        name: found | alignment.score(readings[name], weights[WEIGHTS[name]], real)
         for name, found in scores.items()
     }
 

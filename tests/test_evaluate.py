@@ -115,17 +115,60 @@ def test_what_is_known_of_a_fit_and_of_the_draws_is_told(project: Project) -> No
     }
 
 
+def test_half_samples_of_every_score_are_kept_for_paired_tests(project: Project) -> None:
+    arrays = load_artefact(project[0] / "artefacts/evaluation/gmm", "evaluation").arrays
+    standard, found = Standard.load(project[0] / "artefacts/reference"), read(project[0], "gmm")
+    names = {name.removeprefix("scores.") for name in arrays if name.startswith("scores.")}
+    assert {"joint_coherence", "label_entropy", "frechet_distance", "pairing_auc", "coverage"} <= names
+    for name in names:
+        assert arrays[f"scores.{name}"].shape == (21,)
+        assert arrays[f"scores.{name}"][0] == found[name]["value"]
+    compared = set(standard.scores["normal"])
+    assert compared <= names
+    for row in ("real", "normal", "reconstruction"):
+        assert set(standard.scores[row]) == compared
+        for name in compared:
+            assert standard.scores[row][name][0] == pytest.approx(read(project[0], row)[name]["value"])
+
+
+def test_the_grid_completes_the_same_parts_of_the_same_rows_for_every_density(copy: Project) -> None:
+    root, params = copy
+    evaluate("normal", params, root)
+    one, other = (
+        load_artefact(root / f"artefacts/evaluation/{name}", "evaluation").arrays
+        for name in ("gmm", "normal")
+    )
+    observed = one["grid.observed"]
+    assert observed.shape == (4, 4, 5)
+    assert (observed.sum(2) == [1, 2, 3, 4]).all()
+    assert (observed[:, 1:] >= observed[:, :-1]).all()  # a part grows
+    assert (other["grid.observed"] == observed).all()
+    test = Dataset.load(root / "artefacts/data/test")
+    rows = Standard.load(root / "artefacts/reference").real[:4]
+    for index, name in enumerate(f"m{index}" for index in range(5)):
+        real, shown = one[f"grid.real.{name}"], one[f"grid.{name}"]
+        assert shown.shape == (4, 4, 3, 16, 16)
+        assert (real == test.data[name][rows]).all()
+        assert (other[f"grid.real.{name}"] == real).all()
+        here = observed[..., index]
+        assert (shown[here] == np.repeat(real[:, None], 4, 1)[here]).all()
+        assert (shown[~here] != np.repeat(real[:, None], 4, 1)[~here]).any((1, 2, 3)).all()
+    assert sum(path.stat().st_size for path in (root / "artefacts/evaluation/gmm").iterdir()) < 1e6
+
+
 def test_the_autoencoder_is_scored_by_itself(project: Project) -> None:
     scores = read(project[0], "autoencoder")
     assert list(scores["conditional_coherence"]) == ["1", "2", "3", "4"]
-    assert set(scores["modalities"]["m0"]) == {"accuracy", "reconstruction_error"}
+    likeness = {"ssim", "psnr", "l1"}
+    assert set(scores["modalities"]["m0"]) == {"accuracy", "reconstruction_error"} | likeness
     assert scores["reconstruction_error"]["value"] > 0
     assert 0 <= scores["dead_dimensions"] <= scores["dimensions"] == 4
 
 
 def test_the_same_settings_give_the_same_bytes(copy: Project) -> None:
     root, params = copy
-    kept = [*(root / "artefacts/reference").iterdir(), *(root / "results/metrics").iterdir()]
+    folders = ("artefacts/reference", "artefacts/evaluation/gmm", "results/metrics")
+    kept = [path for folder in folders for path in (root / folder).iterdir()]
     before = {path: file_hash(path) for path in kept}
     reference(params, root)
     evaluate("gmm", params, root)

@@ -45,13 +45,18 @@ class Space:
             **vars(supports(self.balls, balls)),
         }
 
-    def cautions(self, name: str, rows: int) -> list[str]:
-        """What to know before reading the scores of so many rows: sentences, none where there are rows enough."""
-        fewest, width = min(rows, len(self.features)), self.features.shape[1]
-        if fewest > 2 * width:
-            return []
-        singular = "the rows" if fewest <= width else "half of them, as behind the intervals,"
-        return [
-            f"{name}: {fewest} rows against {width} features. Covariances of {singular} are singular and Frechet "
-            "distances far above those of more rows: compare them at equal numbers of rows only, or kernel distances."
-        ]
+
+def cautions(spaces: dict[str, int], rows: int) -> list[str]:
+    """What to know before reading the scores of so many rows, a sentence for each space that is too wide for them.
+
+    `spaces` are numbers of features by name.
+    """
+    told = []
+    for name, width in spaces.items():
+        if rows <= 2 * width:
+            singular = "the rows" if rows <= width else "half of them, as behind the intervals,"
+            told.append(
+                f"{name}: {rows} rows against {width} features. Covariances of {singular} are singular and Frechet "
+                "distances far above those of more rows: compare them at equal numbers of rows, or kernel distances."
+            )
+    return told

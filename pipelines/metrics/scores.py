@@ -50,11 +50,6 @@ class Reference:
         spaces = tuple(Space.fit(features, weights, neighbours) for features in readings.features)
         return cls(spaces, Space.fit(readings.joined, weights, neighbours), modalities, classes)
 
-    def cautions(self, rows: int) -> list[str]:
-        """Sentences about what a row of so many samples cannot tell, space by space."""
-        spaces = zip((*self.modalities, "whole tuples"), (*self.spaces, self.joint), strict=True)
-        return [sentence for name, space in spaces for sentence in space.cautions(name, rows)]
-
 
 def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     """Every score of the readings under weights (1 + B, N), those of a modality as "<score>/<modality>".

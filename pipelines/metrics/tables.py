@@ -95,6 +95,12 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
     }
 
 
+def tell_columns(written: dict[str, Any], real: Dataset, fake: Dataset) -> None:
+    """Put the tests of every table's columns into a row as written."""
+    for modality, columns in column_tests(real, fake).items():
+        written["modalities"][modality]["columns"] = columns
+
+
 def _tables(real: Dataset, fake: Dataset) -> Iterator[tuple[Modality, list[Cells], list[Cells]]]:
     """The tables that both sets have, and the cells of their columns in each."""
     for index, modality in enumerate(real.modalities):
