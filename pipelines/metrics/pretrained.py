@@ -172,8 +172,8 @@ class Inception(Pretrained):
 class DINOv2(Pretrained):
     """The class token of DINOv2 (Oquab et al. 2024, https://arxiv.org/abs/2304.07193) for images of 224 × 224.
 
-    The weights are dinov2_vits14_pretrain.pth, or those of sizes b and l, converted as this module says. torch-fidelity
-    knows the network only as a download; the preparation of images is as there.
+    The weights are dinov2_vits14_pretrain.pth, or those of sizes b and l, converted as this module says; torch-fidelity
+    knows this network as a download only.
     """
 
     name = "dinov2"
