@@ -337,6 +337,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "export": (_export, "Write a dataset folder back as files."),
     "utility": (_of_density("utility"), "Train on synthetic, test on real; `real` for comparison."),
     "augment": (_augment, "Add synthetic rows to few real ones."),
+    "privacy": (_of_density("privacy"), "Test whether a density's samples give training rows away."),
     "compare": (_compare, "Write the table, plots and report."),
     "register": (_register, "Register a generator as a model in MLflow."),
     "track": (_of_settings("track"), "Log existing results to MLflow again."),

@@ -72,6 +72,7 @@ RESULTS = {
     ),
     "utility-real": Results(metrics={"utility/real": "real.utility."}),
     "utility": Results(("autoencoder", "densities/{density}"), {"utility/{density}": "utility."}),
+    "privacy": Results(("autoencoder", "densities/{density}"), {"privacy/{density}": "privacy."}),
     "augment": Results(files=("results/augmentation",)),
     "register": Results(("autoencoder", "densities/{density}")),
     "compare": Results(

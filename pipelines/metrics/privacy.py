@@ -1,0 +1,164 @@
+"""What synthetic samples give away of training records, beside what fresh rows would: four tests in every space.
+
+- distance ratio: the median distance of samples to their closest training record, over that of fresh rows.
+- near copies: the share of samples closer to a record than all but the share `NEAR` of fresh rows, hence `NEAR`.
+- authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921): the share of samples that are not closer to
+  their closest record than that is to its own closest other. A fresh row that is one more draw of N + 1 is
+  inauthentic where it and a record are each other's closest: in half of all cases or less, so what fresh rows give
+  is measured too, and a test flags what falls short of that. A copy of a record that stands in the data twice counts
+  as authentic, by the definition.
+- membership: the AUC of an attack, see `membership`; 1/2 where samples tell nothing.
+
+None of them is differential privacy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.metrics.intervals import LEVEL, SHARE, Floats, Ints, estimate, half_samples, weighted_mean
+from pipelines.metrics.memorisation import NEAR
+from pipelines.metrics.records import Closest, Points, closest
+
+LISTED = 50  # near copies, at most
+MARGINS = {"distance_ratio": 0.05, "near_copies": NEAR, "authenticity": 0.05, "membership_auc": 0.05}
+"""How far beyond fresh rows a leak is flagged: more samples tell ever smaller ones from chance."""
+CAUTION = (
+    "None of this is differential privacy: these tests look for leaks that they know, in these samples and to this "
+    "attack, and where they find none there may be others."
+)
+Vectors = dict[str, NDArray[np.float64]]  # test → (1 + B,): the full sample, then its half-samples
+
+BOUNDS = {"distance_ratio": (0.0, np.inf)}  # every other number is a share
+TESTS = {  # name → what it is beyond what fresh rows give: positive where samples leak
+    "distance_ratio": lambda found: 1 - found["distance_ratio"],
+    "near_copies": lambda found: found["near_copies"] - NEAR,
+    "authenticity": lambda found: found["authenticity_fresh"] - found["authenticity"],
+    "membership_auc": lambda found: found["membership_auc"] - 0.5,
+}
+
+
+@dataclass(frozen=True)
+class Proximity:
+    """Samples and fresh rows in one space, those that have it: how close they come to training records.
+
+    Args:
+        samples: (n,), their closest records.
+        fresh: (m,), likewise.
+        samples_authentic: (n,) bool.
+        fresh_authentic: (m,) bool.
+        rows: (m,) which of the fresh rows have the space.
+    """
+
+    samples: Closest
+    fresh: Closest
+    samples_authentic: NDArray[np.bool_]
+    fresh_authentic: NDArray[np.bool_]
+    rows: Ints
+
+    @property
+    def typical(self) -> float:
+        """The median distance of fresh rows."""
+        return float(np.median(self.fresh.distance))
+
+    @property
+    def near(self) -> NDArray[np.bool_]:
+        """Which samples are near copies, (n,)."""
+        return self.samples.distance < np.quantile(self.fresh.distance, NEAR)
+
+    def vectors(self, weights: Floats, samples: Floats) -> Vectors:
+        """Three tests under weights of all fresh rows (1 + B, m′) and of samples (1 + B, n)."""
+        kept = weights[:, self.rows]
+        pairs = [
+            (self.samples.distance[ours > 0], self.fresh.distance[theirs > 0])
+            for ours, theirs in zip(samples, kept, strict=True)
+        ]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = [np.median(ours) / np.median(theirs) for ours, theirs in pairs]
+        return {
+            "distance_ratio": np.array(ratios),
+            "near_copies": np.array([np.mean(ours < np.quantile(theirs, NEAR)) for ours, theirs in pairs]),
+            "authenticity": weighted_mean(self.samples_authentic, samples),
+            "authenticity_fresh": weighted_mean(self.fresh_authentic, kept),
+        }
+
+
+def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Proximity]:
+    """How close samples, which have every part, and fresh rows come to the records; spaces that either lacks go."""
+    found = {"samples": closest(samples, records), "fresh": closest(fresh, records)}
+    met = np.unique(np.concatenate([each.record for sets in found.values() for each in sets.values()]))
+    own = closest(records.select(met), records, met)  # of records that are some row's closest
+    proximity = {}
+    for space in records.spaces:
+        ours, theirs = found["samples"][space], found["fresh"][space]
+        rows = np.flatnonzero(np.isfinite(theirs.distance))
+        if not len(rows) or not np.isfinite(ours.distance).all():
+            continue
+        theirs = Closest(theirs.distance[rows], theirs.record[rows])
+        reach = own[space].distance
+        proximity[space] = Proximity(
+            ours,
+            theirs,
+            ours.distance >= reach[np.searchsorted(met, ours.record)],
+            theirs.distance >= reach[np.searchsorted(met, theirs.record)],
+            rows,
+        )
+    return proximity
+
+
+def proximity_vectors(
+    found: Mapping[str, Proximity], sources: Ints, resamples: int, rng: np.random.Generator
+) -> dict[str, Vectors]:
+    """The numbers of the first three tests by space; half-samples of the sources (m,) of fresh rows, and of samples."""
+    samples = len(next(iter(found.values())).samples.distance)
+    fresh = half_samples(sources, resamples, rng)
+    drawn = half_samples(np.arange(samples), resamples, rng)
+    return {space: each.vectors(fresh, drawn) for space, each in found.items()}
+
+
+def near_copies(found: Mapping[str, Proximity], ids: Ints | NDArray[np.str_]) -> list[dict[str, Any]]:
+    """The near copies, each in the space where it is closest to a record by what is typical there; the worst first."""
+    worst: dict[int, dict[str, Any]] = {}
+    for space, each in found.items():
+        for sample in np.flatnonzero(each.near).tolist():
+            distance = float(each.samples.distance[sample])
+            entry = {
+                "sample": sample,
+                "record": ids[each.samples.record[sample]].item(),
+                "space": space,
+                "distance": distance,
+                "ratio": distance / each.typical,
+            }
+            worst[sample] = min(worst.get(sample, entry), entry, key=lambda one: one["ratio"])
+    return sorted(worst.values(), key=lambda one: (one["ratio"], one["sample"]))[:LISTED]
+
+
+def written(found: Vectors) -> dict[str, Any]:
+    """The numbers of one space with their intervals; None where fresh rows lie on records and leave no ratio."""
+    return {
+        name: estimate(values, BOUNDS.get(name, SHARE)) if np.isfinite(values).all() else None
+        for name, values in found.items()
+    }
+
+
+def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[str]:
+    """The tests whose interval in some space lies beyond what fresh rows give, by more than a margin.
+
+    The intervals are one-sided and have Bonferroni's correction: without any leak, some test flags in some space in a
+    share (1 − LEVEL) / 2 of all cases at the most.
+    """
+    excesses = [
+        (name, excess)
+        for found in spaces.values()
+        for name, test in TESTS.items()
+        if name in found and np.isfinite(excess := test(found)).all()
+    ]
+    critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
+    told = {
+        name for name, excess in excesses if excess[0] - critical * excess[1:].std() > margins.get(name, 0.0)
+    }
+    return [name for name in TESTS if name in told]

@@ -1,0 +1,280 @@
+"""Stage `privacy`: whether samples of a density give away rows that it and its autoencoder were trained on.
+
+Samples are what decoders make of codes, smoother than any real row and for that alone closer to all of them, known or
+not. They are set against held-out rows that went the same way: encoded, one posterior draw of each decoded. In the
+space of codes it is these draws themselves. The attack compares real rows with real rows and needs no such care.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.encode import SPLITS, load_codes
+from pipelines.errors import UserError
+from pipelines.fit import whole_rows
+from pipelines.generator import ROWS, Generator, draw_codes
+from pipelines.progress import progress
+from pipelines.storage import save_artefact, write_json
+from pipelines.tracking import track
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pipelines.metrics.intervals import Ints
+    from pipelines.metrics.membership import Projection, Sides
+    from pipelines.metrics.privacy import Proximity
+    from pipelines.metrics.records import Points, Scale
+
+KIND = "privacy"
+MOST = 5000  # samples, held-out rows and candidates of the attack, each at most
+SHOWN = 12  # samples that are kept beside their closest training rows
+
+
+def privacy(name: str, params: Params, root: Path) -> None:
+    """Test artefacts/synthetic/<name> and further draws; results/privacy/<name>.json, artefacts/privacy/<name>."""
+    from pipelines.metrics.privacy import CAUTION, MARGINS, beyond, near_copies, proximity_vectors, written
+
+    settings, folder = params.evaluate, root / "artefacts"
+    generator = Generator.load(folder / "densities" / name)
+    synthetic = Dataset.load(folder / "synthetic" / name)
+    check_origin(synthetic, generator)
+    with track("privacy", params, root, density=name) as run:
+        run.dataset(folder / "synthetic" / name, synthetic.hash)
+        rng = np.random.default_rng(settings.seed)
+        real = Real.load(folder, settings.seed)
+        train, test = real.splits["train"], real.splits["test"]
+        found = compare(real, generator, synthetic, settings.seed)
+        vectors = proximity_vectors(found, test.sources[test.fresh], settings.resamples, rng)
+        aucs, samples = attack(real, generator, synthetic.provenance, params, rng)
+        for space, values in aucs.items():
+            vectors.setdefault(space, {})["membership_auc"] = values
+        ids = np.arange(len(train.data)) if train.data.ids is None else train.data.ids
+        medians = held_out_medians(real)
+        spaces = {
+            space: {**written(values), "medians": medians.get(space, {}) | medians_of(found.get(space))}
+            for space, values in vectors.items()
+        }
+        counts = {
+            "synthetic": min(len(synthetic), MOST),
+            "held_out": len(test.fresh),
+            "train": len(train.data),
+        }
+        result = {
+            "spaces": spaces,
+            "near_copies": near_copies(found, ids),
+            "flagged": beyond(vectors, MARGINS),
+            "detected": beyond(vectors, {}),
+            "samples": counts | samples,
+            "caution": CAUTION,
+        }
+        write_json(root / f"results/privacy/{name}.json", result)
+        arrays = gallery(found, synthetic, train.data, ids)
+        save_artefact(
+            folder / KIND / name, KIND, {**generator.provenance, "synthetic": synthetic.hash}, arrays=arrays
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Real rows, and one posterior draw of each of those that have every block.
+
+    Args:
+        data: the rows.
+        points: the same, scaled.
+        z: codes (n, D).
+        codes: the same, whitened.
+        places: the row (n,) of each code.
+        fresh: rows (m,) encoded from every modality, `MOST` at most.
+    """
+
+    data: Dataset
+    points: Points
+    z: Tensor
+    codes: Points
+    places: Ints
+    fresh: Ints
+
+    @property
+    def sources(self) -> Ints:
+        """The group of each row, its own where it has none."""
+        return np.arange(len(self.data)) if self.data.groups is None else self.data.groups
+
+    def at(self, rows: Ints) -> Ints:
+        """Which codes are those of some rows."""
+        return np.searchsorted(self.places, rows)
+
+
+@dataclass(frozen=True)
+class Real:
+    """The splits, and the units that distances are taken in: those of the training rows and codes."""
+
+    splits: dict[str, Split]
+    scales: tuple[Scale, ...]
+    whiten: Any
+
+    @classmethod
+    def load(cls, folder: Path, seed: int) -> Real:
+        """The splits in artefacts/data and artefacts/codes."""
+        from pipelines.metrics.records import Points, Scale
+        from stage1_vae.training import generator_for
+        from stage2_latent.codes import Whitening
+
+        data = {split: Dataset.load(folder / "data" / split) for split in SPLITS}
+        codes = {split: load_codes(folder / "codes" / split) for split in SPLITS}
+        scales = tuple(Scale.fit(data["train"], m) for m in data["train"].modalities)
+        whiten, generator = Whitening.fit(codes["train"]).forward, generator_for("cpu", seed)
+        splits = {}
+        for split, table in codes.items():
+            complete, fresh = table.complete.nonzero().squeeze(-1), whole_rows(table)[:MOST].numpy()
+            if not len(fresh):
+                raise UserError(
+                    f"{folder / 'data' / split}: no row with every modality found, expected some, which samples are "
+                    "set against; add such rows"
+                )
+            z, points = table.draw(generator, complete), Points.of_data(data[split], scales)
+            splits[split] = Split(data[split], points, z, Points.of_codes(whiten(z)), complete.numpy(), fresh)
+        return cls(splits, scales, whiten)
+
+
+def check_origin(synthetic: Dataset, generator: Generator) -> None:
+    """Refuse samples of another density, and those whose codes cannot be drawn again."""
+    found, expected = synthetic.provenance.get("density"), generator.provenance["density"]
+    if found != expected:
+        raise UserError(
+            f"{synthetic.folder}: density {str(found)[:12]} found, expected {expected[:12]}; "
+            "run postprior generate again"
+        )
+    if isinstance(synthetic.provenance["labels"], str):
+        raise UserError(
+            f"{synthetic.folder}: {synthetic.provenance['labels']} was asked for, expected counts of labels, or labels "
+            "as the density learned them, for which the same codes can be drawn again; run postprior generate again"
+        )
+
+
+def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
+    """How close the published samples come to training records, beside fresh rows, in every space."""
+    import torch
+
+    from pipelines.metrics.privacy import proximities
+    from pipelines.metrics.records import Closest, Points
+    from stage1_vae.training import generator_for
+
+    train, test, drawn = real.splits["train"], real.splits["test"], synthetic.provenance
+    rows = np.arange(min(len(synthetic), MOST))
+    asked = [drawn[key] for key in ("seed", "labels", "temperature", "truncation")]
+    blocks = islice(draw_codes(generator.density, len(synthetic), *asked), -(-len(rows) // ROWS))
+    codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
+    fresh = test.z[torch.from_numpy(test.at(test.fresh))]
+    noise = generator_for("cpu", seed, 1)
+    with torch.no_grad():
+        decoded = [generator.decode(block, drawn["values"], noise) for block in fresh.split(ROWS)]
+    values = {name: np.concatenate([block[name] for block in decoded]) for name in decoded[0]}
+    points = [
+        Points.of_data(data, real.scales) for data in (synthetic, Dataset(train.data.modalities, values))
+    ]
+    found = proximities(points[0].select(rows), points[1], train.points)
+    whitened = [Points.of_codes(real.whiten(z)) for z in (codes, fresh)]
+    for space, each in proximities(whitened[0], whitened[1], train.codes).items():
+        known = Closest(each.samples.distance, train.places[each.samples.record])
+        found[space] = replace(each, samples=known)
+    return found
+
+
+def held_out_medians(real: Real) -> dict[str, dict[str, float]]:
+    """How far held-out rows themselves, not decoded, lie from training records, by modality and jointly."""
+    from pipelines.metrics.records import closest
+
+    test = real.splits["test"]
+    rows = test.points.select(test.fresh)
+    found = {space: each.distance for space, each in closest(rows, real.splits["train"].points).items()}
+    return {
+        space: {"held_out": float(np.median(distance))}
+        for space, distance in found.items()
+        if np.isfinite(distance).all()
+    }
+
+
+def medians_of(found: Proximity | None) -> dict[str, float]:
+    """The medians behind the distance ratio."""
+    return (
+        {} if found is None else {"samples": float(np.median(found.samples.distance)), "fresh": found.typical}
+    )
+
+
+def attack(
+    real: Real, generator: Generator, drawn: dict[str, Any], params: Params, rng: np.random.Generator
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+    """The AUC of the attack by space, under half-samples (1 + B,), and how many rows and samples it saw.
+
+    The reference rows are the validation split, the others that members are told from the test split.
+    """
+    import torch
+
+    from pipelines.metrics.intervals import half_samples
+    from pipelines.metrics.membership import Attack, Projection
+    from pipelines.metrics.records import CODES, Points
+
+    splits, modalities, settings = real.splits, generator.model.modalities, params.privacy
+    project = Projection.fit(splits["validation"].points, settings.dimensions)
+    chosen = {split: np.sort(rng.permutation(len(rows.data))[:MOST]) for split, rows in splits.items()}
+    sides = {split: side(rows, project, chosen[split]) for split, rows in splits.items()}
+    game = Attack(sides["train"], sides["test"], sides["validation"])
+    samples = settings.draws * len(splits["train"].data)
+    noise_settings = drawn["temperature"], drawn["truncation"]
+    blocks = draw_codes(generator.density, samples, params.evaluate.seed, None, *noise_settings)
+    with progress(f"privacy {generator.density.name}", -(-samples // ROWS)) as step, torch.no_grad():
+        for _, kept, codes, noise in blocks:
+            z, rows = codes.loc[:, 0], np.arange(kept)
+            data = Dataset(modalities, generator.decode(z, drawn["values"], noise))
+            parts = [part(rows) for part in Points.of_data(data, real.scales).parts]
+            game.see({**project(parts), CODES: real.whiten(z[:kept])})
+            step("")
+    weights = [
+        half_samples(splits[split].sources[chosen[split]], params.evaluate.resamples, rng)
+        for split in ("train", "test")
+    ]
+    names = {"members": "train", "others": "test", "reference": "validation"}
+    return game.aucs(*weights), {
+        "drawn": samples,
+        **{name: len(chosen[split]) for name, split in names.items()},
+    }
+
+
+def side(split: Split, project: Projection, rows: Ints) -> Sides:
+    """Some rows (n,) of a split, ascending, as the attack sees them: principal components, and whitened codes."""
+    from pipelines.metrics.membership import Side
+    from pipelines.metrics.records import CODES
+
+    coded = np.flatnonzero(np.isin(split.places, rows))
+    codes = Side(split.codes.parts[0](coded), np.searchsorted(rows, split.places[coded]))
+    return {**project.side(split.points.select(rows)), CODES: codes}
+
+
+def gallery(
+    found: dict[str, Proximity], synthetic: Dataset, train: Dataset, ids: NDArray[Any]
+) -> dict[str, np.ndarray]:
+    """Samples beside their closest training rows in the joint space, from the closest pair of all to the farthest."""
+    from pipelines.metrics.records import JOINT
+
+    if JOINT not in found:
+        return {}
+    closest = found[JOINT].samples
+    order = np.argsort(closest.distance, kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))]
+    records = closest.record[rows]
+    images = [m.name for m in train.modalities if m.kind == "image"]
+    return {
+        **{f"synthetic.{name}": synthetic.data[name][rows] for name in images},
+        **{f"nearest.{name}": train.data[name][records] for name in images},
+        "distances": closest.distance[rows],
+        "samples": rows,
+        "ids": ids[records],
+    }
