@@ -48,7 +48,7 @@ def compare(
     if names:
         check_rows(params, names, "NAME")
         params = params.model_copy(update={"densities": tuple(names)})
-    results = read_results(params, root, others)
+    results = read_results(params, root, others, names)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root):
         shown = list(groups(results, looks, code_points(params, root)))

@@ -156,6 +156,22 @@ def test_another_folder_stands_beside_this_project(project: Path) -> None:
     assert "mopoe: gmm draws the most coherent samples of 6" in (project / "results/report.html").read_text()
 
 
+def test_densities_that_are_named_are_those_of_other_sources_too(project: Path) -> None:
+    mopoe = str(other(project, "mopoe", 0))
+    compare(load_params(project / "params.yaml"), project, ["flow"], {"mopoe": mopoe})
+    named = [name for name in rows(project) if "flow" in name or "gmm" in name or "vamp" in name]
+    assert named == ["flow", "mopoe: flow"]
+    tree = yaml.safe_load((project / "params.yaml").read_text())
+    tree["density"]["mine"] = tree["density"]["gmm"]
+    for kind in ("densities", "synthetic"):
+        (project / "artefacts" / kind / "mine").symlink_to(project / "artefacts" / kind / "gmm")
+    shutil.copy(project / "results/metrics/gmm.json", project / "results/metrics/mine.json")
+    compare(write_params(project, tree), project, ["mine"], {"mopoe": mopoe})
+    assert [name for name in rows(project) if name.startswith("mopoe: ") and name != "mopoe: normal"] == [
+        *("mopoe: reconstruction", "mopoe: vamp", "mopoe: gmm", "mopoe: flow"),
+    ]
+
+
 def test_a_row_of_another_source_is_set_against_its_own_floor(project: Path) -> None:
     mopoe = other(
         project,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,16 @@ class Results:
         return next((r for r in self.rows if (r.source, r.own_name) == (row.source, name)), self.row(name))
 
 
-def read_results(params: Params, root: Path, others: Mapping[str, str] | None = None) -> Results:
+def read_results(
+    params: Params, root: Path, others: Mapping[str, str] | None = None, names: Sequence[str] = ()
+) -> Results:
     """The results of a project, and of other sources: `real`, `reconstruction`, the densities, then the floors.
 
     Args:
         params: the settings; `densities` are the rows.
         root: the project's root.
         others: by label, a folder, a revision of git or an experiment of DVC.
+        names: densities of other sources, where these have them; all of theirs otherwise.
 
     Raises:
         UserError: a file is missing (the sentence names the command that writes it), or a source is not to be found.
@@ -93,7 +96,8 @@ def read_results(params: Params, root: Path, others: Mapping[str, str] | None = 
     trees |= {label: settings(source) for label, source in sources.items()}
     rows = _own_rows(own, params.densities)
     for label, source in sources.items():
-        rows += _rows_of(label, source, trees[label]["densities"], real=rows[0])
+        known = list(map(str, trees[label]["densities"]))
+        rows += _rows_of(label, source, [name for name in known if name in names] or known, real=rows[0])
     return Results(
         _in_order([*rows, *over_seeds(rows, trees)]),
         _needed(own, f"{metrics}/judges.json", "judge"),
@@ -121,12 +125,12 @@ def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> lis
     rows = []
     for name in (*densities, *REFERENCE):
         if scores := content(source, f"results/metrics/{name}.json"):
-            row = _row(source, label, str(name), scores)
+            row = _row(source, label, name, scores)
             rows += [row] if name != real.name or row.scores != real.scores else []
     if not any(row.kind == "density" for row in rows):
         raise UserError(
             f"--with {label}: no results found in {source.place('results/metrics')}, expected those of "
-            f"{', '.join(map(str, densities))}; run `dvc repro` there, and for a revision commit results/"
+            f"{', '.join(densities)}; run `dvc repro` there, and for a revision commit results/"
         )
     return rows
 

@@ -85,8 +85,9 @@ def _realism(results: Results, best: Row) -> Iterator[Finding]:
         return
     yield Finding(
         "Realism",
-        f"Its Frechet distance to real data is {distance.value:.2f}, {distance.value / decoded.value:.2f} times that "
-        f"of the reconstructions ({decoded.value:.2f}); the floor stands at {floor.value:.2f}.",
+        f"The Frechet distance of {best.title} to real data is {distance.value:.2f}, "
+        f"{distance.value / decoded.value:.2f} times that of the reconstructions ({decoded.value:.2f}); the floor "
+        f"stands at {floor.value:.2f}.",
     )
     nearest = min(results.densities, key=lambda row: row.value("frechet_distance"))
     if nearest is not best:
