@@ -1,0 +1,76 @@
+"""Tables with missing cells through the stages that score: similarities and tests of columns in every row."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import small, write_params
+
+from pipelines.dataset import Dataset
+from pipelines.encode import encode
+from pipelines.evaluate import evaluate
+from pipelines.fit import fit
+from pipelines.generate import generate
+from pipelines.judge import judge
+from pipelines.metrics.tables import column_tests
+from pipelines.reference import reference
+from pipelines.storage import load_artefact, read_json
+from pipelines.train import train
+from stage1_vae.modalities import Column, Modality
+
+COLUMNS = (Column("age", "normal"), Column("sex", "bernoulli"), Column("group", "categorical", 3))
+MODALITIES = (
+    Modality("record", "table", (3,), "columns", columns=COLUMNS),
+    Modality("scan", "vector", (4,), "normal"),
+)
+
+
+def people(rows: int, seed: int) -> Dataset:
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 3, rows)
+    age, sex = rng.normal(size=rows) + 2 * group, rng.random(rows) < 0.5
+    record, scan = np.stack([age, sex, group], axis=1), np.eye(4)[group] + 0.1 * rng.normal(size=(rows, 4))
+    cells = rng.random((rows, 3)) < 0.9
+    data = {"record": np.where(cells, record, 0).astype(np.float32), "scan": scan.astype(np.float32)}
+    return Dataset(MODALITIES, data, cells={"record": cells})
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A project of tables that has run, and its rows."""
+    root = tmp_path_factory.mktemp("tables")
+    for seed, (split, size) in enumerate({"train": 200, "validation": 40, "test": 120}.items()):
+        people(size, seed).save(root / "artefacts/data" / split)
+    params = write_params(root, small(judge__features=8, train__epochs=1))
+    for stage in (judge, train, encode, reference):
+        stage(params, root)
+    for stage in (fit, generate, evaluate):
+        stage("gmm", params, root)
+    names = ("real", "reconstruction", "normal", "gmm")
+    return root, {name: read_json(root / f"results/metrics/{name}.json") for name in names}
+
+
+def test_every_row_compares_its_tables(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    for row in rows[1].values():
+        record = row["modalities"]["record"]
+        for name in ("marginal_similarity", "correlation_similarity"):
+            assert 0 <= record[name]["low"] <= record[name]["value"] <= record[name]["high"] <= 1
+        tests = {name: of["test"] for name, of in record["columns"].items()}
+        assert tests == {"age": "ks", "sex": "chi_square", "group": "chi_square"}
+        assert "columns" not in row["modalities"]["scan"]
+        assert row["cautions"] == []
+    real, normal = (rows[1][name]["modalities"]["record"] for name in ("real", "normal"))
+    assert real["marginal_similarity"]["value"] > 0.8
+    assert real["columns"]["age"]["p_value"] > 1e-3
+    assert real["marginal_similarity"]["value"] > normal["marginal_similarity"]["value"]
+
+
+def test_a_density_is_compared_with_the_reference_half(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    root = rows[0]
+    half = load_artefact(root / "artefacts/reference", "reference").arrays["rows.reference"]
+    real = Dataset.load(root / "artefacts/data/test").select(np.asarray(half))
+    made = Dataset.load(root / "artefacts/synthetic/gmm").select(np.arange(60))
+    found = rows[1]["gmm"]["modalities"]["record"]["columns"]
+    for name, of in column_tests(real, made)["record"].items():
+        assert found[name] == pytest.approx(of)
