@@ -84,7 +84,7 @@ def deviation(dataset: Dataset, modality: Modality) -> Tensor:
     """Standard deviations of a modality's observed values: one of an image, else one a column."""
     image = modality.kind in ("image", "volume")
     count, total, square = 1e-12, np.zeros(()), np.zeros(())
-    for block in observed_blocks(dataset, modality, np.float64):
+    for block in observed_blocks(dataset, modality, dtype=np.float64):
         values = block.reshape(-1, 1).numpy() if image else block.numpy()
         count += len(values)
         total, square = total + values.sum(0), square + (values**2).sum(0)
