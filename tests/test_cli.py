@@ -126,6 +126,18 @@ def test_compare_hands_over_the_densities_named(project: Path, monkeypatch: pyte
         assert list(stage.calls[-1][0][2]) == names
 
 
+def test_register_hands_over_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = replace_stage(monkeypatch, "register", Stage())
+    for options, given in {
+        (): (None, "champion"),
+        ("--as", "mine", "--alias", "old"): ("mine", "old"),
+    }.items():
+        answer = CliRunner().invoke(app, ["register", "gmm", *options])
+        assert answer.exit_code == 0, answer.output
+        called = stage.calls[-1][0]
+        assert (called[0], called[2:]) == ("gmm", (project, *given))
+
+
 def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,11 +219,14 @@ def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.Mo
     assert isinstance(CliRunner().invoke(app, ["train"]).exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("import", "init", "draw", "export")])
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name not in ("import", "init", "draw", "export")]
+)
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    takes_a_name = name in ("fit", "generate", "evaluate")
-    answer = CliRunner().invoke(app, [name, *(["gmm"] if takes_a_name else [])])
+    densities = ("fit", "generate", "evaluate", "utility", "privacy", "register")
+    argument = {"augment": ["100"]} | {command: ["gmm"] for command in densities}
+    answer = CliRunner().invoke(app, [name, *argument.get(name, [])])
     assert answer.exit_code == 1
     assert answer.stderr == (
         "postprior: error: params.yaml: there is no such file; run in the project's folder, or pass --params\n"
