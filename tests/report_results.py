@@ -252,7 +252,9 @@ def privacy(name: str) -> dict[str, Any]:
         "distance_ratio": share(1 - 2 * copies),
         "near_copies": share(copies, 0.4 * copies),
         "authenticity": share(0.72 - 2 * copies),
+        "authenticity_fresh": share(0.72),
         "membership_auc": share(auc, 0.013),
+        "medians": {"samples": 4.4 * (1 - 2 * copies), "fresh": 4.4, "held_out": 5.1},
     }
     listed = [
         {
@@ -268,7 +270,8 @@ def privacy(name: str) -> dict[str, Any]:
         "spaces": dict.fromkeys(("joint", "codes", *NAMES), space),
         "near_copies": listed,
         "flagged": ["near_copies", "membership_auc"] if copies else [],
-        "samples": {"synthetic": 5000, "train": 1000, "held_out": 1000},
+        "detected": {"flow": ["distance_ratio"], "vamp": ["near_copies", "membership_auc"]}.get(name, []),
+        "samples": {"synthetic": 1000, "held_out": 1000, "train": 5000, "drawn": 25000},
         "caution": "None of these tests is differential privacy: they find the leaks they look for, no others.",
     }
 

@@ -186,6 +186,8 @@ def test_leaks_are_named(results: Results) -> None:
     for sentence in (
         "No test of privacy flags gmm or flow.",
         "vamp is flagged by near copies and the attack: do not share its samples.",
+        "By distances to training rows, flow shows traces of its training rows: more than by chance, less than is "
+        "flagged.",
         "There are no near copies of training rows among the samples of gmm and flow.",
         "6.0 % (3.6 to 8.4) of the samples of vamp are near copies of training rows (1 % of held-out rows are, "
         "by definition); the records nearest to them: train-0, train-31 and train-62, and others that results/privacy "
@@ -199,6 +201,7 @@ def test_leaks_are_named(results: Results) -> None:
     clean = told(only(results, "gmm"), "leaks")
     assert "with an AUC of 0.512 (0.499 to 0.525) of gmm, not clearly better than a coin (0.5)." in clean
     assert "flagged" not in clean
+    assert "traces" not in clean
     few = results.row("gmm").scores["privacy"]
     few = {**few, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
     usual = told(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")

@@ -46,8 +46,16 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
         yield Finding("Tests", f"No test of privacy flags {listed(clean).replace(' and ', ' or ')}.")
     for row, names in flagged.items():
         if names:
-            told = listed([TESTS.get(name, str(name)) for name in names])
-            yield Finding("Flagged", f"{row.title} is flagged by {told}: do not share its samples.")
+            yield Finding("Flagged", f"{row.title} is flagged by {_tests(names)}: do not share its samples.")
+        if traces := [name for name in row.scores["privacy"].get("detected", []) if name not in names]:
+            more = "more than by chance, less than is flagged"
+            yield Finding(
+                "Traces", f"By {_tests(traces)}, {row.title} shows traces of its training rows: {more}."
+            )
+
+
+def _tests(names: list[str]) -> str:
+    return listed([TESTS.get(name, name) for name in names])
 
 
 def _near_copies(rows: list[Row]) -> Iterator[Finding]:
