@@ -2,8 +2,9 @@
 
 Nothing is downloaded. Files are .safetensors; one in torch's own format is converted once:
 
-    python -c "import sys, torch; from safetensors.torch import save_file; tensors = torch.load(sys.argv[1], \
-weights_only=True); save_file({n: t.contiguous() for n, t in tensors.items()}, sys.argv[2])" FILE.pth FILE.safetensors
+    python -c "import sys; from torch import load; from safetensors.torch import save_file; \
+tensors = load(sys.argv[1], weights_only=True); \
+save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, sys.argv[2])" FILE.pth FILE.safetensors
 """
 
 from __future__ import annotations
