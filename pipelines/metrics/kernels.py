@@ -20,7 +20,9 @@ from torch import Tensor
 
 from pipelines.metrics.intervals import Floats
 
-FLOATS = 2**22  # values of a kernel held at once
+FLOATS = (
+    2**20
+)  # values of a kernel held at once: of few megabytes, memory is used again and not asked for anew
 MEDIAN_ROWS = 2000  # whose distances give the bandwidth
 
 
@@ -85,7 +87,7 @@ def _between(real: Kernels, fake: Kernels) -> NDArray[np.float64]:
 
 def _kernels(x: Tensor, y: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
     """The polynomial and the Gaussian kernel (n, N) of x (n, D) and y (N, D), of one product."""
-    product = x @ y.T
-    linear = product / x.shape[1] + 1
-    squared = product.mul_(-2).add_(x.square().sum(1)[:, None]).add_(y.square().sum(1)).clamp_min_(0)
-    return linear.square() * linear, squared.mul_(-1 / (2 * bandwidth**2)).exp_()
+    squared = x @ y.T
+    linear = (squared / x.shape[1]).add_(1)
+    squared.mul_(-2).add_(x.square().sum(1)[:, None]).add_(y.square().sum(1)).clamp_min_(0)
+    return linear.square().mul_(linear), squared.mul_(-1 / (2 * bandwidth**2)).exp_()
