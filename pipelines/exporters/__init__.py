@@ -12,6 +12,7 @@ from pipelines.conversion import Conversion
 from pipelines.exporters.images import write_images
 from pipelines.exporters.nifti import write_nifti
 from pipelines.exporters.npz import write_npz
+from pipelines.exporters.omics import write_omics
 from pipelines.exporters.samples import Samples
 from pipelines.exporters.tables import write_tables
 
@@ -20,5 +21,6 @@ EXPORTERS: dict[str, Callable[[Samples, Sequence[Conversion], Path], None]] = {
     "tables": write_tables,
     "images": write_images,
     "nifti": write_nifti,
+    "omics": write_omics,
 }
 """Writers by the `source` that a modality's conversion names."""

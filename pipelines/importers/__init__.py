@@ -15,6 +15,7 @@ from pipelines.importers.found import Found, Roles
 from pipelines.importers.images import is_images, read_images
 from pipelines.importers.nifti import is_nifti, read_nifti
 from pipelines.importers.npz import is_npz, read_npz
+from pipelines.importers.omics import is_omics, read_omics
 from pipelines.importers.tables import is_table, read_tables
 
 
@@ -28,6 +29,7 @@ class Importer(NamedTuple):
 
 IMPORTERS: dict[str, Importer] = {
     "npz": Importer("an .npz archive", is_npz, read_npz),
+    "omics": Importer("an .h5ad or .h5mu file", is_omics, read_omics),
     "nifti": Importer("a folder of .nii or .nii.gz volumes", is_nifti, read_nifti),
     "images": Importer("a folder of folders of .png or .jpg images", is_images, read_images),
     "tables": Importer("a .csv, .tsv or .parquet table or a folder of them", is_table, read_tables),

@@ -126,6 +126,7 @@ class Found:
         label: name and values; so are `group` and `split`.
         targets: values by name.
         headers: of a table, in its order.
+        names: of columns that are no table's but may have a role.
     """
 
     place: str
@@ -137,3 +138,4 @@ class Found:
     split: Named | None = None
     targets: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()

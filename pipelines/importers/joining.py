@@ -97,13 +97,13 @@ def _present(view: View, rows: Values) -> Values:
 
 def _check_roles(found: Sequence[Found], roles: Roles) -> None:
     """Every name that the user gave is in one source, names of modalities and of columns of tables alike."""
-    headers = [name for source in found for name in source.headers]
+    headers = [name for source in found for name in (*source.headers, *source.names)]
     asked = [("label", roles.label), ("group", roles.group), ("split", roles.split), ("id", roles.id)]
     for role, name in [*asked, *(("target", name) for name in roles.targets)]:
         count = headers.count(name) if name else 0
         if name and not count:
             raise UserError(f"--{role} {name}: no such column{hint(name, headers)}; found: {listed(headers)}")
-        if count > 1 and role != "id":
+        if sum(name in source.headers for source in found) > 1 and role != "id":
             raise UserError(
                 f"--{role} {name}: found in {count} tables, expected it in one; rename or drop the others"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.conversion import ArrayConversion, Conversion, TableConversion
+from pipelines.conversion.arrays import limits
 from pipelines.importers.found import TableView, View
 from pipelines.importers.joining import Joined
 
@@ -52,10 +53,12 @@ def summary(
 
 def contents(view: View, conversion: Conversion) -> list[str]:
     """The columns of a table by kind, or the values of an array, with their ranges."""
-    if isinstance(conversion, ArrayConversion) or not isinstance(view, TableView):
-        assert isinstance(conversion, ArrayConversion)
-        return [f"{conversion.kind} {conversion.dtype}, scaled by {span(conversion)}"]
-    return [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
+    if isinstance(view, TableView):
+        assert isinstance(conversion, TableConversion)
+        return [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
+    assert isinstance(conversion, ArrayConversion)
+    low, high = limits(view.array, np.flatnonzero(view.present))
+    return [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}"]
 
 
 def by_kind(view: TableView, conversion: TableConversion) -> dict[str, list[str]]:
@@ -78,14 +81,15 @@ def by_kind(view: TableView, conversion: TableConversion) -> dict[str, list[str]
     return found
 
 
-def span(conversion: ArrayConversion) -> str:
+def scaling(conversion: ArrayConversion) -> str:
     """The offset and scale of an array in words."""
-    if isinstance(conversion.offset, tuple):
-        return f"the mean and deviation of each of {len(conversion.offset)} coordinates"
+    if conversion.kind != "numeric":
+        return "as they are"
+    if conversion.modality.kind == "vector":
+        return "each coordinate standardised"
+    assert not isinstance(conversion.offset, tuple)
     assert not isinstance(conversion.scale, tuple)
-    if (conversion.offset, conversion.scale) == (0, 1):
-        return "nothing"
-    return f"{conversion.offset:g} to {conversion.offset + conversion.scale:g} = 0 to 1"
+    return f"{conversion.offset:g} to {conversion.offset + conversion.scale:g} scaled to 0 to 1"
 
 
 def patterns(observed: Values, names: Sequence[str]) -> list[str]:

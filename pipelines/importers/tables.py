@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
-from pipelines.importers.found import Found, Named, Roles, TableView
+from pipelines.importers.found import Found, Roles, TableView
 from pipelines.importers.kinds import column_kind
 
 TEXT = (".csv", ".tsv")
@@ -111,7 +111,7 @@ def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | 
     names = table.column_names
     identity = roles.id or next((name for name in names if name in IDS), None)
     roles_of = {"ids": identity, "label": roles.label, "group": roles.group, "split": roles.split}
-    known: dict[str, Named | None] = {
+    known: dict[str, Any] = {
         role: (name, table[name]) if name in names else None for role, name in roles_of.items()
     }
     targets = {name: table[name] for name in roles.targets if name in names}

@@ -1,0 +1,133 @@
+"""AnnData and MuData files (.h5ad, .h5mu): matrices of features by cell, by their published layout of HDF5.
+
+Rows are matched by the names of the cells. obsm/<modality> of a MuData file is true where a cell has the modality.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.errors import UserError
+from pipelines.importers.extras import optional
+from pipelines.importers.found import ArrayView, Found, Named, Roles
+from pipelines.importers.kinds import array_kind
+
+SUFFIXES = (".h5ad", ".h5mu")
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+def is_omics(path: Path) -> bool:
+    """Whether a path is an AnnData or MuData file by its name."""
+    return path.suffix in SUFFIXES
+
+
+def read_omics(path: Path, roles: Roles) -> list[Found]:
+    """What the file says of all cells, and one source a modality."""
+    h5py = optional("h5py", "omics", path)
+    try:
+        with h5py.File(path) as file:
+            _check_links(h5py, path, file)
+            if path.suffix == ".h5ad":
+                return [_modality(path, file, path.stem, None, roles)]
+            order = file["mod"].attrs.get("mod-order", sorted(file["mod"]))
+            cells = _index(file["obs"])
+            masks = {name: file["obsm"][name][()] for name in order if name in file.get("obsm", ())}
+            there = {name: cells[mask.ravel()] for name, mask in masks.items() if mask.dtype == bool}
+            found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in order]
+            return [_about(path, file["obs"], path.name, roles), *found]
+    except (OSError, KeyError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: this is no {path.suffix} file as anndata 0.8 or later writes it ({told})"
+        ) from None
+
+
+def _check_links(h5py: Any, path: Path, file: Any) -> None:
+    """Refuse parts of the file that lie in other files."""
+
+    def leads_out(name: str, link: Any) -> str | None:
+        return (
+            f"{name} leads to another file, {link.filename}" if isinstance(link, h5py.ExternalLink) else None
+        )
+
+    if found := file.visititems_links(leads_out):
+        raise UserError(f"{path}: {found}; expected all data in one file")
+
+
+def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Roles) -> Found:
+    """One matrix with its cells and features; cells that are not `there` are missing."""
+    cells, array = _index(group["obs"]), _matrix(group["X"])
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise UserError(f"{path}: {name}: NaN or no numbers found in X, expected finite numbers")
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    facts = {
+        "source": "omics",
+        "file": path.name,
+        "modality": name,
+        "features": _index(group["var"]).tolist(),
+        "sparse": hasattr(group["X"], "keys"),
+    }
+    missing = None if there is None else ~np.isin(cells, there)
+    kept = array if missing is None else array[~missing]
+    kind = array_kind(path.name, safe, kept, "X", roles.kinds)
+    about = _about(path, group["obs"], f"{path.name}/{name}", roles)
+    view = ArrayView(safe, array, "X", kind, facts, missing)
+    return Found(**{**vars(about), "views": (view,)})
+
+
+def _about(path: Path, group: Any, place: str, roles: Roles) -> Found:
+    """What a file says of its cells in the roles that the user names."""
+    names = [str(name) for name in group.attrs["column-order"]]
+
+    def column(name: str | None) -> Named | None:
+        return (name, _column(path, group[name])) if name in names else None
+
+    cells = _index(group)
+    targets = {name: named[1] for name in roles.targets if (named := column(name))}
+    return Found(
+        place,
+        len(cells),
+        ids=(None, pa.chunked_array([cells.tolist()], pa.string())),
+        label=column(roles.label),
+        group=column(roles.group),
+        split=column(roles.split),
+        targets=targets,
+        names=tuple(names),
+    )
+
+
+def _index(group: Any) -> Values:
+    """The names of the rows of a data frame."""
+    stored = group[group.attrs["_index"]]
+    values = stored["values"] if hasattr(stored, "keys") else stored  # nullable strings, or plain ones
+    return np.asarray(values.asstr()[()] if values.dtype.kind == "O" else values[()].astype(str))
+
+
+def _matrix(stored: Any) -> Values:
+    """A matrix (n, X), dense; sparse ones are rows or columns compressed."""
+    if not hasattr(stored, "keys"):
+        return np.asarray(stored[()])
+    from scipy.sparse import csc_array, csr_array
+
+    of = {"csr_matrix": csr_array, "csc_matrix": csc_array}[stored.attrs["encoding-type"]]
+    parts = tuple(stored[name][()] for name in ("data", "indices", "indptr"))
+    return np.asarray(of(parts, shape=tuple(stored.attrs["shape"])).toarray())
+
+
+def _column(path: Path, stored: Any) -> pa.ChunkedArray:
+    """A column of a data frame: numbers, texts, categories, or values with a mask of what is missing."""
+    encoding = stored.attrs.get("encoding-type", "array")
+    if encoding == "categorical":
+        codes = np.asarray(stored["codes"][()])
+        categories = _column(path, stored["categories"])
+        return categories.take(pa.array(codes, mask=codes < 0))
+    if hasattr(stored, "keys"):
+        values = _column(path, stored["values"]).combine_chunks()
+        return pa.chunked_array([pa.array(values.to_pylist(), values.type, mask=stored["mask"][()])])
+    values = stored.asstr()[()].tolist() if stored.dtype.kind == "O" else stored[()]
+    return pa.chunked_array([pa.array(values)])
