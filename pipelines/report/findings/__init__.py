@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipelines.report.findings.basis import basis
-from pipelines.report.findings.faithful import above_floor, faithful
+from pipelines.report.findings.faithful import above_floor, collapsed, faithful
 from pipelines.report.findings.leaks import leaks
 from pipelines.report.findings.useful import useful
 from pipelines.report.findings.words import Finding, percent
@@ -40,7 +40,8 @@ def headline(results: Results) -> str:
         return f"No fitted density is told apart from the autoencoder's own prior: {said}."
     if coherence:
         told = f"in {percent(coherence.value)} of them, {every} show the same label"
-        return f"{best.title} draws the most coherent samples{among}: {told}."
+        but = ", but the labels are far less even than real ones" if collapsed(results, best) else ""
+        return f"{best.title} draws the most coherent samples{among}: {told}{but}."
     told = f": their Frechet distance is {distance.value:.2f}" if distance else ""
     return f"{best.title} draws the samples nearest to real rows{among}{told}."
 

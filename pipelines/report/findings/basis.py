@@ -50,7 +50,9 @@ def _autoencoder(results: Results) -> Iterator[Finding]:
 def _fits(results: Results) -> Iterator[Finding]:
     """Overfitting, and the choice of `auto`."""
     gaps = {row: gap for row in results.densities if (gap := row.estimate("overfitting"))}
-    if gaps:
+    if gaps and max(gap.value for gap in gaps.values()) <= 0:
+        yield Finding("Overfitting", "No density scores training codes above validation codes.")
+    elif gaps:
         row = max(gaps, key=lambda row: gaps[row].value)
         has = "has the widest" if len(gaps) > 1 else "has a"
         yield Finding(

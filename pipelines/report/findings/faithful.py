@@ -22,6 +22,8 @@ from pipelines.report.pairs import holm
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate, Row
 
+EVEN = 0.9  # of the label entropy of real rows: less is a collapse
+
 
 def faithful(results: Results) -> Iterator[Finding]:
     """Coherence and distance of the best density, its rivals, and what it generates from parts."""
@@ -43,6 +45,12 @@ def above_floor(row: Row, metric: str) -> bool:
     difference = row.estimate("difference_to_normal", metric)
     clear = above if metric == "joint_coherence" else below
     return difference is not None and clear(difference)
+
+
+def collapsed(results: Results, row: Row) -> bool:
+    """Whether the labels that samples show are far less even than those of real rows."""
+    ours, real = row.estimate("label_entropy"), results.beside(row, "real").estimate("label_entropy")
+    return ours is not None and real is not None and below(ours, EVEN * real.value)
 
 
 def _floor(results: Results, best: Row) -> Iterator[Finding]:
@@ -129,7 +137,9 @@ def _diversity(results: Results, best: Row) -> Iterator[Finding]:
     if known:
         told = ", ".join(f"{name} {ours.value:.3f} (real {theirs.value:.3f})" for name, ours, theirs in known)
         rewarded = "Coherence" if best.estimate("joint_coherence") else "Precision"
-        yield Finding("Diversity", f"{rewarded} alone would also reward a collapse; {best.title} has {told}.")
+        text = f"{rewarded} alone would also reward a collapse; {best.title} has {told}."
+        few = " Its labels are far less even than real ones." if collapsed(results, best) else ""
+        yield Finding("Diversity", text + few)
 
 
 def _tables(best: Row) -> Iterator[Finding]:
@@ -172,7 +182,7 @@ def _apart(results: Results, metric: str, first: Row, second: Row) -> str:
             difference = pair.of(first.name)
             told = points(difference) if metric == "joint_coherence" else number_with(difference, 2)
             verdict = "they are" if pair.apart else "they are not"
-            return f"; {verdict} told apart (paired difference {told}, {chance(pair.p_holm)} over all pairs)"
+            return f"; {verdict} told apart (paired difference {told}, {chance(pair.p_holm)} after Holm's correction)"
     ours, theirs = first.estimate(metric), second.estimate(metric)
     if not ours or not theirs or ours.low is None or theirs.low is None:
         return ""

@@ -13,6 +13,7 @@ from pipelines.report.findings.words import (
     percent,
     percent_with,
     points,
+    turned,
 )
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate, Row
@@ -102,7 +103,7 @@ def _lifts(arm: Row) -> str:
     if above(gain):
         return f"lifts that to {reached}, by {points(gain)}"
     if below(gain):
-        return f"lowers that to {reached}, by {points(gain)}"
+        return f"lowers that to {reached}, by {points(turned(gain))}"
     return f"makes that {reached}, which is no clear change: {points(gain)}"
 
 
