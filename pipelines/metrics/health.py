@@ -19,6 +19,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from pipelines.metrics.autoencoder import dead_dimensions
 from pipelines.metrics.intervals import Floats, Ints
@@ -28,7 +29,6 @@ from stage2_latent.moments import moments
 
 COLLAPSED = 0.01  # nats of a dimension's KL under which its posterior is the prior
 DRAWS = 64  # a row, where a divergence has no closed form
-MOMENT_DRAWS = 10_000  # of the moment-matched Gaussian, where the prior is not one
 FLOATS = 2**22  # numbers of double precision held at once
 PAIRS = 2**27  # densities of a draw's coordinate under another row's posterior that are computed
 CLUSTERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32)  # numbers of clusters that are tried
@@ -40,7 +40,7 @@ EVEN = (
 )
 NARROW = 0.01  # share of posteriors in a coordinate's variance: deviations ten times smaller than the codes'
 DISTINCT = 0.1  # nats from the information's bound: a row is then known by its code among all others
-FAR = 1.0  # nats from the prior: its draws are e times less likely under the codes' Gaussian than the codes' own
+FAR = 1.0  # nats of `moment_kl`: by moments alone a code is then e times less likely under the prior
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,19 @@ def health(codes: Codes, generator: torch.Generator) -> dict[str, Any]:
 
 
 def advice(found: dict[str, Any]) -> list[str]:
-    """Sentences on the latent size and on beta, the weight of the divergence, where the numbers speak for a change."""
+    """Sentences on the latent size and on beta, the divergence's weight, where the numbers ask for a change.
+
+    They never ask for a smaller and for a larger beta at once.
+    """
     D, dead, kl = found["dimensions"], found["dead_dimensions"], found["kl_per_dimension"]
     codes, told = found["aggregated_to_prior"], []
-    if found["collapsed_dimensions"] == D:
-        return ["Every posterior is the prior, the codes say nothing of the data: use a smaller beta."]
-    far, distinct = (
-        codes["moment_kl"] > FAR,
-        codes["mutual_information"] > codes["mutual_information_bound"] - DISTINCT,
-    )
-    narrow = distinct and codes["posterior_share"] < NARROW
+    if dead == D:
+        return ["No latent dimension tells one row from another: use a smaller beta, or train for longer."]
+    distinct = codes["mutual_information"] > codes["mutual_information_bound"] - DISTINCT
+    far, narrow = codes["moment_kl"] > FAR, distinct and codes["posterior_share"] < NARROW
     if dead >= UNUSED * D:
         beta = "" if far or narrow else ", or a smaller beta would let the others be used"
-        told.append(f"{dead} of {D} latent dimensions carry nothing: {D - dead} would do{beta}.")
+        told.append(f"{dead} of {D} latent dimensions carry next to nothing: {D - dead} would do{beta}.")
     if not dead and min(kl) >= EVEN * sum(kl) / D:
         told.append(
             f"All {D} latent dimensions are used, and evenly (KL from {min(kl):.1f} to {max(kl):.1f} nats): more of "
@@ -166,9 +166,9 @@ def aggregated_to_prior(codes: Codes, divergence: float, generator: torch.Genera
     """The aggregated posterior of N rows against the prior.
 
     `shift` and `variance` are a coordinate's mean and variance where the prior's are 0 and 1; `moment_kl` is the
-    divergence of the Gaussian with the codes' mean and covariance from the prior: where the prior is Gaussian, no more
-    than that of the codes, KL(q(z) ‖ p) = KL(q(z) ‖ Gaussian) + KL(Gaussian ‖ p). `marginal_kl` is the latter's left
-    side with q(z) = 1/N Σ_n q(z | x_n): too large where `mutual_information` comes near its bound, ln N.
+    divergence of the Gaussian with the codes' mean and covariance from that with the prior's: where the prior is
+    Gaussian, no more than that of the codes, as KL(q(z) ‖ p) = KL(q(z) ‖ Gaussian) + KL(Gaussian ‖ p). `marginal_kl` is
+    this left side with q(z) = 1/N Σ_n q(z | x_n): too large where `mutual_information` comes near its bound, ln N.
 
     Args:
         codes: N rows, complete.
@@ -188,7 +188,9 @@ def aggregated_to_prior(codes: Codes, divergence: float, generator: torch.Genera
         "least_variance": float(variance.min()),
         "largest_variance": float(variance.max()),
         "posterior_share": float((posterior.variance.mean(0) / covariance.diagonal()).quantile(0.5)),
-        "moment_kl": moment_kl(mean, covariance, prior, generator),
+        "moment_kl": float(
+            kl_divergence(MultivariateNormal(mean, covariance), MultivariateNormal(*moments_of(prior)))
+        ),
         "marginal_kl": divergence - information,
         "mutual_information": information,
         "mutual_information_bound": math.log(len(rows)),
@@ -209,17 +211,11 @@ def mutual_information(posterior: Mixture, generator: torch.Generator) -> float:
     return float((own - every).mean())
 
 
-def moment_kl(mean: Tensor, covariance: Tensor, prior: Mixture, generator: torch.Generator) -> float:
-    """KL(N(m, S) ‖ p) of m (D,), S (D, D); by draws where the prior is not one Gaussian."""
-    root = torch.linalg.cholesky(covariance)
-    D, log_det = len(mean), 2 * float(root.diagonal().log().sum())
-    if gaussian(prior):
-        shift, variance = mean - prior.mean, prior.variance
-        distance = ((covariance.diagonal() + shift.square()) / variance).sum() + variance.log().sum()
-        return 0.5 * (float(distance) - D - log_det)
-    noise = torch.randn(MOMENT_DRAWS, D, generator=generator, dtype=torch.float64)
-    entropy = 0.5 * (D * (1 + math.log(2 * math.pi)) + log_det)
-    return -entropy - float(prior.log_prob(mean + noise @ root.T).mean())
+def moments_of(mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D) of one mixture."""
+    parts, mean = mixture.components, mixture.mean
+    apart = (parts.loc - mean) * mixture.weights.sqrt().unsqueeze(-1)  # (C, D)
+    return mean, apart.mT @ apart + (mixture.weights @ parts.variance).diag()
 
 
 def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) -> dict[str, Any]:
