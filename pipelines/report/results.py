@@ -12,14 +12,11 @@ from typing import Any
 
 from pipelines.config import Params, leaves
 from pipelines.errors import UserError
-from pipelines.report.metrics import HEADLINES, METRICS, Metric
 from pipelines.report.pairs import Pair, read_pairs
-from pipelines.report.rows import TITLES, Estimate, Row, ranked
+from pipelines.report.rows import Row, ranked
 from pipelines.report.seeds import over_seeds
 from pipelines.report.sources import Folder, Source, content, find_source, settings
 from pipelines.storage import read_json
-
-__all__ = ["HEADLINES", "METRICS", "TITLES", "Estimate", "Metric", "Pair", "Results", "Row", "read_results"]
 
 REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
 YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
