@@ -36,7 +36,7 @@ CLUSTERED = 2000  # codes that they are fitted to, and that silhouettes are take
 
 UNUSED = 0.25  # share of dead dimensions from which on a smaller latent space is worth the training
 EVEN = (
-    0.5  # least over mean KL of a dimension: with half of the mean in the least, none is about to be given up
+    0.5  # least over mean KL of a dimension: while the least holds half of the mean, none is being given up
 )
 NARROW = 0.01  # share of posteriors in a coordinate's variance: deviations ten times smaller than the codes'
 DISTINCT = 0.1  # nats from the information's bound: a row is then known by its code among all others
@@ -107,8 +107,8 @@ def advice(found: dict[str, Any]) -> list[str]:
         )
     if far:
         told.append(
-            f"The Gaussian with the codes' mean and covariance is {codes['moment_kl']:.1f} nats from the prior, whose "
-            "draws miss the codes: a larger beta would bring the two nearer; a density fitted to the codes needs none."
+            f"The Gaussian with the codes' mean and covariance is {codes['moment_kl']:.1f} nats from the prior, "
+            "whose draws are unlike codes: a larger beta would bring the two nearer; a fitted density needs none."
         )
     return told
 
