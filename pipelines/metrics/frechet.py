@@ -62,13 +62,11 @@ def distance(first: Gaussian, second: Gaussian) -> float:
     crossed = first.root @ second.root.T
     small = crossed if len(crossed) < len(crossed.T) else crossed.T
     singular = np.sqrt(np.linalg.eigvalsh(small @ small.T).clip(0))
-    spread = (first.root**2).sum() + (second.root**2).sum() - 2 * singular.sum()
+    spread = np.vdot(first.root, first.root) + np.vdot(second.root, second.root) - 2 * singular.sum()
     return max(0.0, float(((first.mean - second.mean) ** 2).sum() + spread))
 
 
 def root(covariance: Floats) -> NDArray[np.float64]:
     """R (rank, D) with RᵀR = Σ (D, D), by Cholesky's decomposition with pivots, which takes any rank."""
-    factor, pivots, rank, _ = dpstrf(covariance)
-    found = np.empty((rank, len(covariance)))
-    found[:, pivots - 1] = np.triu(factor)[:rank]
-    return found
+    factor, pivots, rank, _ = dpstrf(covariance, lower=1)  # (L Lᵀ)_ij = Σ_pᵢpⱼ
+    return np.triu(factor.T[:rank])[:, pivots.argsort()]
