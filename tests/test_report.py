@@ -1,49 +1,89 @@
-"""The comparison: its table, plots and page, from results that are made up."""
+"""The page, from results that are made up: its text, and what a browser makes of it."""
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import re
 import shutil
-import subprocess
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, Browser
 from PIL import Image
-from report_project import LABELS, MODALITIES, ROWS, make_project, pictures
+from report_project import make_project, pictures
 
 from pipelines.compare import compare
 from pipelines.config import load_params
 from pipelines.errors import UserError
-from pipelines.report.gallery import COLUMNS, GAP, sheet
-from pipelines.report.page import GLYPHS, render
+from pipelines.report.figures import Figure, Theme
+from pipelines.report.page import Pictures, render
 from pipelines.report.plots import marks
-from pipelines.report.results import Estimate, Results, Row, read_results
-from stage1_vae.modalities import Modality
+from pipelines.report.results import Results, read_results
+from pipelines.report.rows import Row
 
-CHROMIUM = shutil.which("chromium")
+NONE = Pictures({}, {}, {})
+CHECKS = """
+  const seen = (element) => element.checkVisibility() && !element.closest(".unseen, .mark, legend");
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return rgb("255 255 255");
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (element) => {
+    const pair = [rgb(getComputedStyle(element).color), ground(element)].map(light).sort((a, b) => b - a);
+    return (pair[0] + 0.05) / (pair[1] + 0.05);
+  };
+  const written = [...document.body.querySelectorAll("*")].filter(
+    (element) => seen(element) && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+"""
+
+
+def blank(figure: Figure, theme: Theme, narrow: bool = False) -> bytes:
+    """In place of a figure, whose drawing takes long, a picture of its paper."""
+    content = io.BytesIO()
+    Image.new("RGB", (300 if narrow else 800, 300), theme.paper).save(content, format="PNG")
+    return content.getvalue()
+
+
+def written(root: Path) -> Path:
+    """A project with its comparison."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.compare.track", lambda *_: nullcontext())
+        patch.setattr(Figure, "png", blank)
+        compare(load_params(root / "params.yaml"), root)
+    return root
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with results and their comparison."""
-    root = make_project(tmp_path_factory.mktemp("report"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.compare.track", lambda *_: nullcontext())
-        compare(load_params(root / "params.yaml"), root)
-    return root
+    return written(make_project(tmp_path_factory.mktemp("report")))
 
 
 @pytest.fixture
 def results(project: Path) -> Results:
     return read_results(load_params(project / "params.yaml"), project)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed, so the page cannot be looked at")
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 def page(project: Path) -> str:
@@ -58,67 +98,60 @@ def files(project: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_table_has_every_row_in_the_order_of_the_leaderboard(project: Path) -> None:
-    lines = list(csv.DictReader((project / "results/comparison.csv").open()))
-    assert [line["row"] for line in lines] == ["real", "reconstruction", "vamp", "gmm", "flow", "normal"]
-    for line in lines:
-        coherence, distance, _ = ROWS[line["row"]]
-        assert float(line["joint_coherence"]) == coherence
-        assert float(line["frechet_distance_low"]) < distance < float(line["frechet_distance_high"])
-    assert lines[-1]["label_agreement"] == ""
-    assert [lines[3][f"conditional_coherence_{n}"] for n in "14"] == ["0.77", "0.9125"]
-    assert float(lines[3]["conditional_gain_2"]) == pytest.approx(0.105)
-    assert [lines[3][key] for key in ("log_likelihood_test", "overfitting", "rows_left_out")] == [
-        "-15.0",
-        "4.5",
-        "0.0",
+def without(results: Results, *keys: str) -> Results:
+    """The results without some scores, as if their stage had not run."""
+    rows = [
+        replace(row, scores={k: value for k, value in row.scores.items() if k not in keys})
+        for row in results.rows
     ]
-    assert lines[-1]["conditional_coherence_1"] == lines[-1]["memorisation_ratio"] == ""
-    assert float(lines[2]["gap_closed_joint_coherence"]) == pytest.approx((0.82 - 0.004) / (0.84 - 0.004))
+    return replace(results, rows=tuple(rows))
 
 
-def test_every_plot_has_the_numbers_behind_it(project: Path) -> None:
-    folder = project / "results/plots"
-    drawn = {path.stem for path in folder.glob("*.png")}
-    assert drawn == {path.stem for path in folder.glob("*.csv")}
-    assert {"trade_off", "joint_coherence", "frechet_by_modality", "training", "judges"} < drawn
-    for path in folder.glob("*.csv"):
-        assert len(list(csv.reader(path.open()))) > 1
-    for path in folder.glob("*.png"):
-        with Image.open(path) as image:
-            assert set(image.info) <= {"dpi"}  # no date, no program: the same numbers give the same bytes
-            assert image.width > 500
+def plain(results: Results) -> str:
+    """The page of results alone."""
+    return render(results, marks([row.name for row in results.rows]), NONE, [], {}, [], {})
 
 
 def test_the_same_results_give_the_same_bytes(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.compare.track", lambda *_: nullcontext())
     monkeypatch.chdir(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    shutil.rmtree(copy / "results/plots")
-    compare(load_params(copy / "params.yaml"), copy)
-    assert files(copy) == files(project)
+    for name in ("plots", "datasheets"):
+        shutil.rmtree(copy / "results" / name)
+    assert files(written(copy)) == files(project)
 
 
 def test_the_page_needs_nothing_but_itself(project: Path) -> None:
     html = page(project)
-    assert len(html) < 3_000_000
     assert not re.findall(r"https?://", html)
     assert not re.findall(r"@import|url\(|<link(?! rel=\"icon\")|<script src", html)
-    sources = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', html)
+    sources = re.findall(r'(?:src|srcset)="([^"]{0,40})', html)
     assert sources
     assert all(source.startswith("data:") for source in sources)
     assert str(project) not in html
 
 
-def test_the_page_has_alternatives_for_every_image_and_captions_for_every_table(project: Path) -> None:
+def test_links_lead_to_files_beside_the_page_and_to_places_in_it(project: Path) -> None:
+    html = page(project)
+    links = set(re.findall(r'<a href="([^"]*)"', html))
+    assert {"comparison.csv", "datasheets/gmm.md", "#leaks"} < links
+    for link in links:
+        assert (
+            f'id="{link[1:]}"' in html if link.startswith("#") else (project / "results" / link).is_file()
+        ), link
+
+
+def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None:
     html = page(project)
     images = re.findall(r"<img [^>]*?>", html)
-    assert len(images) == 6 + 15  # a gallery a row, a picture a plot
+    plots = [path.stem for path in (project / "results/plots").glob("*.png")]
+    assert (
+        len(images) == len(plots) + 6 + 3 + 3
+    )  # samples of every row, of three densities parts and neighbours
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
-    assert html.count("<table") == html.count("<caption>") == 4
+    assert html.count("<table") == len(re.findall(r"<caption( class=\"unseen\")?>[^<]{5,}", html))
 
 
 def test_the_page_tells_settings_and_hashes(project: Path) -> None:
@@ -128,68 +161,60 @@ def test_the_page_tells_settings_and_hashes(project: Path) -> None:
     assert "vae.options.mopoe" not in html
 
 
-def test_the_page_says_what_was_found(project: Path) -> None:
-    text = re.sub(r"\s+", " ", unescape(page(project)).replace("\u202f", " "))
+def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
+    text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page(project))).replace("\u202f", " "))
     for sentence in (
-        "vamp draws the most coherent samples of 3 fitted densities: in 82.0 % of them, all 5 modalities show the same",
-        "the row Normal prior, agree in 0.4 %. The paired difference of vamp to them is 81.6 percentage points with a "
-        "95 % interval from 80.0 to 83.2, which lies above 0.",
-        "agree in 84.0 %: vamp closes 98 % of the gap from the floor to them.",
-        "Its Frechet distance to real data is 9.40, 1.27 times that of the reconstructions (7.40); the floor stands",
-        "The lowest Frechet distance of a density is that of gmm, 8.60.",
-        "vamp has label entropy 0.970 (real 0.998)",
-        "gmm follows with 80.0 %; they are told apart (paired difference 2.0 percentage points",
-        "right on 97.8 % of held-out real data",
-        "vamp: the artefact holds codes of training rows.",
-        "Given one other modality, what is generated through gmm shows the row's label in 77.0 %, 21.0 percentage "
-        "points (18.0 to 24.0) above the plain posterior; given four, in 91.2 %, 5.2 percentage points (2.2 to 8.2) "
-        "above it. The density chooses among 16 posterior draws, of which 3.2 count on average (an effective sample "
-        "share of 20 %).",
-        "gmm has the widest gap between training and validation codes: 4.50 nats of log-likelihood a row.",
-        "By definition 1 % of held-out codes are near copies of a training code; more are among the draws of vamp "
-        "(6.0 %).",
+        "vamp draws the most coherent samples of 3 fitted densities: in 82.0 % of them",
+        "Is it faithful? vamp 0.820 Joint coherence 0.910 for real rows 9.40 Frechet distance 5.10 for real rows",
+        "Is it useful? vamp 0.947 Utility 1 if as good as real rows",
+        "Does it leak? vamp 0.710 Attack AUC 0.5 is a coin",
+        "4 of 32 latent dimensions carry nothing",
     ):
         assert sentence in text
 
 
-def changed(results: Results, name: str, **scores: Any) -> Results:
-    """The results with other scores in one row."""
-    rows = [Row(row.name, row.kind, row.scores | scores) if row.name == name else row for row in results.rows]
-    return replace(results, rows=tuple(rows))
-
-
-def test_a_choice_and_unusual_draws_are_told(results: Results) -> None:
-    unusual = {"bound": True, "temperature": 0.7, "truncation": 0.05, "why": "gmm stands alone"}
-    rows = {"used": 4000, "left_out": 0, "incomplete": 1200}
-    other = changed(results, "flow", **unusual, rows=rows)
+def test_remarks_on_a_density(results: Results) -> None:
+    unusual = {"bound": True, "temperature": 0.7, "truncation": 0.05}
+    changed = [
+        replace(
+            row, scores=row.scores | unusual | {"rows": {"used": 4000, "left_out": 0, "incomplete": 1200}}
+        )
+        if row.name == "flow"
+        else row
+        for row in results.rows
+    ]
+    html = plain(replace(results, rows=tuple(changed)))
     remarks = (
         "log-likelihoods are lower bounds; 1200 of the rows lack a modality; drawn at temperature 0.7; "
         "the least likely 5 % drawn again"
     )
-    html = render(other, marks(["gmm", "flow", "vamp"]), {}, {}, [], {})
     assert f'<td class="remark">{remarks}</td>' in html
     assert '<td class="remark">holds training codes</td>' in html
 
 
-def test_every_density_has_a_mark_of_its_own() -> None:
-    looks = marks([f"density {i}" for i in range(12)])
-    assert (
-        len({(mark.colour, mark.shape) for mark in looks.values()}) == 12 + 3
-    )  # two rows are never in one figure
-    assert {mark.shape for mark in looks.values()} == set(GLYPHS)
+def test_a_row_of_another_source_carries_its_label(results: Results) -> None:
+    other = Row("mopoe: gmm", "density", results.row("gmm").scores, "mopoe")
+    html = plain(replace(results, rows=(*results.rows, other)))
+    assert re.search(
+        r'data-row="mopoe: gmm">\s*<th scope="row">.*?<span class="source">mopoe</span> gmm</th>', html
+    )
 
 
-@pytest.mark.parametrize(
-    ("written", "estimate"),
-    [
-        (None, None),
-        ({"value": None}, None),
-        (0.5, Estimate(0.5)),
-        ({"value": 1, "low": 0, "high": 2}, Estimate(1, 0, 2)),
-    ],
-)
-def test_estimates_in_files(written: Any, estimate: Estimate | None) -> None:
-    assert Estimate.of(written) == estimate
+def test_what_was_not_measured_has_no_column(results: Results) -> None:
+    def headings(html: str) -> set[str]:
+        return set(re.findall(r'data-group="[^"]+"[^>]*><button type="button">([^<&]+)', html))
+
+    assert {"Utility", "Attack AUC", "Incoherence"} < headings(plain(results))
+    less = headings(plain(without(results, "utility", "privacy", "incoherence", "log_likelihood")))
+    assert less
+    assert not {"Utility", "Attack AUC", "Incoherence"} & less
+
+
+def test_texts_are_escaped(results: Results) -> None:
+    looks = marks([row.name for row in results.rows])
+    html = render(results, looks, NONE, [], {}, ["<b onload='x()'>\"&"], {})
+    assert "<b onload" not in html
+    assert "&lt;b onload=&#39;x()&#39;&gt;&#34;&amp;" in html
 
 
 @pytest.mark.parametrize(
@@ -205,84 +230,219 @@ def test_missing_results_name_the_command(project: Path, tmp_path: Path, name: s
     assert files(copy)["results/report.html"] == files(project)["results/report.html"]
 
 
-def test_texts_are_escaped(results: Results) -> None:
-    looks = marks(["gmm", "flow", "vamp"])
-    html = render(results, looks, {}, {}, ["<b onload='x()'>\"&"], {})
-    assert "<b onload" not in html
-    assert "&lt;b onload=&#39;x()&#39;&gt;&#34;&amp;" in html
+def all_of(selector: str) -> str:
+    """The elements that a selector finds, as an array of the page's."""
+    return f"[...document.querySelectorAll({selector!r})]"
 
 
-def test_a_sheet_shows_columns_of_samples() -> None:
-    labels = np.arange(12) % 10
-    shown = sheet(MODALITIES, pictures(0), labels, LABELS)
-    assert shown is not None
-    assert shown.labels == tuple("01234567")
-    assert shown.rows == tuple(m.name for m in MODALITIES)
-    with Image.open(io.BytesIO(shown.png)) as image:
-        pitch = image.width // COLUMNS
-        assert image.size == (COLUMNS * pitch, len(MODALITIES) * pitch)
-        pixel = np.asarray(image)[pitch + GAP // 2, 2 * pitch + GAP // 2]
-    np.testing.assert_array_equal(pixel[:3], np.round(pictures(0)["m1"][2, :, 0, 0] * 255))
+def one_of(selector: str, text: str) -> str:
+    """The first of them that holds a text."""
+    return f"{all_of(selector)}.find((part) => part.textContent.includes({text!r}))"
 
 
-def test_a_sheet_of_other_shapes_and_kinds() -> None:
-    tall = Modality("tall", "image", (1, 100, 60), "normal")
-    table = Modality("table", "vector", (7,), "normal")
-    data = {"tall": np.random.default_rng(0).normal(size=(3, 1, 100, 60)), "table": np.zeros((3, 7))}
-    shown = sheet((tall, table), data)
-    assert shown is not None
-    assert shown.rows == ("tall",)
-    assert shown.labels == ("", "", "")
-    with Image.open(io.BytesIO(shown.png)) as image:
-        assert image.size == (3 * (100 + GAP), 100 + GAP)
-    assert sheet((table,), data) is None
+def opened(browser: Browser, project: Path, width: int = 1200, **how: str) -> None:
+    browser.open((project / "results/report.html").as_uri(), width, **how)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed, so the page cannot be looked at")
-def test_a_browser_shows_the_page(project: Path, tmp_path: Path) -> None:
-    """In a frame as wide as a phone all images are drawn, a heading sorts and nothing overflows."""
-    probe = """
-    <script>
-      addEventListener("load", () => {
-        const page = document.querySelector("iframe").contentDocument;
-        const images = [...page.images];
-        const rows = () => [...page.querySelectorAll("#leaderboard tbody tr")].map((row) => row.dataset.row);
-        const before = rows();
-        page.querySelectorAll("#leaderboard thead button")[4].click();
-        const descending = rows();
-        page.querySelectorAll("#leaderboard thead button")[4].click();
-        const found = {
-          before, descending, ascending: rows(),
-          images: images.length, drawn: images.filter((image) => image.naturalWidth > 0).length,
-          plots: page.querySelectorAll(".plot img").length, tables: page.querySelectorAll("table").length,
-          overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
-        };
-        document.body.replaceChildren(JSON.stringify(found));
-      });
-    </script>"""
-    quoted = page(project).replace("&", "&amp;").replace('"', "&quot;")
-    wrapper = tmp_path / "wrapper.html"
-    wrapper.write_text(
-        f'<!doctype html><meta charset="utf-8"><iframe width="375" height="800" srcdoc="{quoted}"></iframe>{probe}',
-        encoding="utf-8",
-    )
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
+def complaints(browser: Browser) -> list[dict[str, Any]]:
+    names = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    return [event for event in browser.events if event.get("method") in names]
+
+
+def test_a_browser_complains_of_nothing_and_asks_for_nothing(project: Path, browser: Browser) -> None:
+    browser.events.clear()
+    opened(browser, project)
+    browser.run(f"{all_of('button, input, summary')}.forEach((part) => part.click())")
+    assert complaints(browser) == []
+    asked = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event.get("method") == "Network.requestWillBeSent"
     ]
-    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = [str(CHROMIUM), *flags, "--virtual-time-budget=20000", "--dump-dom", wrapper.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
-    body = re.search(r"<body>(.*?)</body>", dom, re.DOTALL)
-    assert body, dom[:500]
-    found = json.loads(body.group(1))
-    assert found["images"] == found["drawn"] == 21
-    assert found["plots"] == 15
-    assert found["tables"] == 4
-    assert found["overflow"] <= 0
-    assert found["before"] == ["real", "reconstruction", "vamp", "gmm", "flow", "normal"]
-    assert found["descending"] == ["normal", "flow", "vamp", "gmm", "reconstruction", "real"]
-    assert found["ascending"] == found["descending"][::-1]
+    assert sum(url.startswith("data:") for url in asked) > 1
+    assert [url for url in asked if not url.startswith("data:")] == [
+        (project / "results/report.html").as_uri()
+    ]
+    assert browser.run("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+
+
+def test_the_page_is_built_as_readers_of_all_kinds_need_it(project: Path, browser: Browser) -> None:
+    opened(browser, project)
+    assert browser.run("document.title.length > 10 && document.documentElement.lang === 'en'")
+    for landmark in ("header", "nav", "main", "footer"):
+        assert browser.run(f"{all_of(landmark)}.length") == 1
+    levels = browser.run(f"{all_of('h1, h2, h3, h4')}.map((heading) => Number(heading.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    titled = "(part) => document.getElementById(part.getAttribute('aria-labelledby'))"
+    assert browser.run(f"{all_of('section')}.every({titled})")
+    ids = browser.run(f"{all_of('[id]')}.map((part) => part.id)")
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(project: Path, browser: Browser, scheme: str) -> None:
+    opened(browser, project, scheme=scheme)
+    faint = "written.filter((e) => contrast(e) < 4.5).map((e) => e.outerHTML.slice(0, 80))"
+    answer = f"[written.length, {faint}, light(ground(document.body))]"
+    number, found, paper = browser.run(f"(() => {{ {CHECKS} return {answer}; }})()")
+    assert number > 300
+    assert found == []
+    assert paper > 0.9 if scheme == "light" else paper < 0.02
+
+
+def test_a_telephone_shows_it_without_scrolling_sideways(project: Path, browser: Browser) -> None:
+    opened(browser, project, 390)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert browser.run(f"{all_of('.wide img')}.every((image) => image.currentSrc !== image.src)")
+    left = "document.querySelector('#leaderboard tbody th').getBoundingClientRect().left"
+    place = "document.querySelector('#leaderboard').closest('.scroll')"
+    before = browser.run(left)
+    assert browser.run(f"({place}.scrollLeft = 200, {place}.scrollLeft)") == 200
+    assert browser.run(left) == before  # the names of rows stay
+
+
+def test_paper_is_white_and_shows_what_is_folded(project: Path, browser: Browser) -> None:
+    opened(browser, project, 700, scheme="dark")
+    folded = (
+        f"{all_of('details table')}.filter((t) => t.checkVisibility({{contentVisibilityAuto: true}})).length"
+    )
+    few = browser.run(folded)
+    browser.show("print", "dark")
+    assert few < browser.run(folded) == browser.run(f"{all_of('details table')}.length")
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.run(f"{all_of('.sheet img')}.every((image) => image.offsetHeight > 0)")
+    assert browser.run(
+        f"{all_of('.plot img')}.every((image) => image.currentSrc === image.src)"
+    )  # the light ones
+    assert not browser.run(
+        f"{all_of('nav, .choices, .thumbs, .tuple')}.some((part) => part.checkVisibility())"
+    )
+    browser.show("screen", "light")
+
+
+def test_a_heading_sorts_by_click_and_by_key(project: Path, browser: Browser) -> None:
+    opened(browser, project)
+    rows = f"{all_of('#leaderboard tbody tr')}.map((row) => row.dataset.row)"
+    heading, use = (one_of("#leaderboard th button", text) for text in ("Frechet", "Utility"))
+    assert browser.run(rows) == ["real", "reconstruction", "vamp", "gmm", "flow", "normal"]
+    browser.run(f"{heading}.click()")
+    assert browser.run(rows) == ["normal", "flow", "vamp", "gmm", "reconstruction", "real"]
+    assert browser.run(f"{heading}.parentElement.ariaSort") == "descending"
+    browser.run(f"{heading}.focus()")
+    browser.press("Enter")
+    assert browser.run(rows) == ["real", "reconstruction", "gmm", "vamp", "flow", "normal"]
+    assert browser.run(f"{all_of('#leaderboard [aria-sort=ascending]')}.length") == 1
+    assert browser.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.run(f"{use}.click()")
+    assert browser.run(rows)[:3] == ["gmm", "vamp", "flow"]  # rows without a number stay last
+    browser.press("Tab")
+    assert browser.run("document.activeElement.matches('button:focus-visible')")
+
+
+def test_a_choice_shows_other_columns(project: Path, browser: Browser) -> None:
+    opened(browser, project)
+    headings = f"{all_of('#leaderboard thead tr:last-child th')}.filter((h) => h.checkVisibility())"
+    titles = f"{headings}.map((heading) => heading.innerText)"
+    groups = f"{all_of('#leaderboard [scope=colgroup]')}.filter((h) => h.checkVisibility())"
+    every = browser.run("document.querySelectorAll('#leaderboard thead tr:last-child th').length")
+    overview = browser.run(titles)
+    assert "Utility\u00a0↑" in overview
+    assert "Recall\u00a0↑" not in overview
+    for view in ("Overlap", "all"):
+        browser.run(f"document.querySelector('[name=columns][value={view}]').click()")
+        shown = browser.run(titles)
+        assert "Recall\u00a0↑" in shown
+        assert (len(shown) == every) == (view == "all")
+        assert browser.run(f"{groups}.reduce((number, group) => number + group.colSpan, 1)") == len(shown)
+
+
+def pixels(browser: Browser, canvas: str) -> np.ndarray:
+    """The colours (H, W, 3) of a canvas."""
+    data = "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data"
+    height, width, values = browser.run(f"((canvas) => [canvas.height, canvas.width, [...{data}]])({canvas})")
+    return np.array(values).reshape(height, width, 4)[..., :3]
+
+
+def colours(image: np.ndarray) -> np.ndarray:
+    """An image (C, H, W) of numbers from 0 to 1 as bytes (H, W, C)."""
+    return np.round(image * 255).transpose(1, 2, 0)
+
+
+def test_one_click_shows_a_code_in_every_modality(project: Path, browser: Browser) -> None:
+    opened(browser, project)
+    figure = one_of("#samples figure", "gmm")
+    title = f"{figure}.querySelector('.tuple p').textContent"
+    browser.run(f"{figure}.querySelectorAll('.thumbs label')[2].click()")
+    assert browser.run(title) == "Sample 3, label 2"
+    for m, array in enumerate(pictures(0).values()):
+        shown = pixels(browser, f"{figure}.querySelectorAll('.tuple canvas')[{m}]")
+        np.testing.assert_array_equal(shown, colours(array[2]))
+    browser.run(f"{figure}.querySelector('.thumbs :checked').focus()")
+    browser.press("ArrowRight")
+    assert browser.run(title) == "Sample 4, label 3"
+    assert (
+        browser.run(f"{figure}.querySelectorAll('.tuple canvas')[1].ariaLabel")
+        == "gmm, Sample 4, label 3, m1"
+    )
+    browser.run("document.querySelectorAll('[name=samples]')[4].click()")
+    thumbnail = pixels(browser, f"{figure}.querySelectorAll('.thumbs canvas')[0]")
+    np.testing.assert_array_equal(thumbnail, colours(pictures(0)["m4"][0]))
+    assert browser.run(title) == "Sample 4, label 3"
+
+
+def test_a_sample_stands_beside_its_nearest_training_row(project: Path, browser: Browser) -> None:
+    opened(browser, project)
+    figure = one_of("#neighbours figure", "gmm")
+    names = browser.run(f"[...{figure}.querySelectorAll('.line b')].map((line) => line.textContent)")
+    assert names == ["Synthetic", "Nearest training row"]
+    for line, kind in enumerate(("synthetic", "nearest")):
+        array = np.load(project / f"artefacts/privacy/gmm/{kind}.m3.npy")
+        shown = pixels(browser, f"{figure}.querySelectorAll('.line')[{line}].querySelectorAll('canvas')[3]")
+        np.testing.assert_array_equal(shown, colours(array[0]))
+
+
+def test_generated_modalities_stand_beside_those_that_were_given(project: Path, browser: Browser) -> None:
+    opened(browser, project)
+    figure = one_of("#parts figure", "flow")
+    marked = "[...line.querySelectorAll('canvas')].map((cell) => cell.classList.contains('given'))"
+    first, *others = browser.run(f"[...{figure}.querySelectorAll('.line')].map((line) => {marked})")
+    assert not any(first)
+    assert others == np.load(project / "artefacts/evaluation/flow/grid.observed.npy")[0].tolist()
+    real = np.load(project / "artefacts/evaluation/flow/grid.real.m2.npy")
+    shown = pixels(browser, f"{figure}.querySelectorAll('.line')[0].querySelectorAll('canvas')[2]")
+    np.testing.assert_array_equal(shown, colours(real[0]))
+
+
+def test_without_scripts_everything_is_there(project: Path, browser: Browser) -> None:
+    browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.go((project / "results/report.html").as_uri())
+        tree = browser.send("DOM.getDocument", depth=1)["root"]["nodeId"]
+        changed = browser.send("DOM.querySelectorAll", nodeId=tree, selector="[hidden], .live, .choices")
+        assert changed["nodeIds"] == []
+        sheet = browser.send("DOM.querySelector", nodeId=tree, selector=".sheet img")["nodeId"]
+        assert browser.send("DOM.getBoxModel", nodeId=sheet)["model"]["height"] > 50
+    finally:
+        browser.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_page_without_labels(tmp_path: Path, browser: Browser) -> None:
+    root = written(make_project(tmp_path, labels=False))
+    browser.events.clear()
+    opened(browser, root)
+    assert complaints(browser) == []
+    titles = browser.run(f"{all_of('h2')}.map((heading) => heading.textContent)")
+    assert "How useful" not in titles
+    assert {"Samples", "How faithful", "What leaks"} < set(titles)
+    assert not list((root / "results/plots").glob("trade_off.*"))
+
+
+def test_a_page_of_scores_alone(results: Results, tmp_path: Path, browser: Browser) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(plain(without(results, "utility", "privacy")), encoding="utf-8")
+    browser.events.clear()
+    browser.open(page.as_uri(), 1200)
+    assert complaints(browser) == []
+    assert browser.run("document.images.length") == 0
