@@ -35,9 +35,7 @@ CLUSTERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32)  # numbers of clusters 
 CLUSTERED = 2000  # codes that they are fitted to, and that silhouettes are taken of
 
 UNUSED = 0.25  # share of dead dimensions from which on a smaller latent space is worth the training
-EVEN = (
-    0.5  # least over mean KL of a dimension: while the least holds half of the mean, none is being given up
-)
+EVEN = 0.5  # least over mean KL of a dimension: while it holds half of the mean, none is being given up
 NARROW = 0.01  # share of posteriors in a coordinate's variance: deviations ten times smaller than the codes'
 DISTINCT = 0.1  # nats from the information's bound: a row is then known by its code among all others
 FAR = 1.0  # nats of `moment_kl`: by moments alone a code is then e times less likely under the prior
