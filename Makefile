@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PORT ?= 5000
+CHROMIUM ?= chromium
 BIN := .venv/bin
 READY := .venv/.ready
 RIVAL := .venv-multivae
@@ -13,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow ui lint bench bench-multivae bench-densities zoo clean
+.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities zoo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## run the whole pipeline on real digits; minutes, and nothing at all the second time
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo "The report: $(CURDIR)/results/report.html"
+
+screenshot: ## the top of results/report.html as docs/report.png (CHROMIUM=google-chrome picks another browser)
+	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars \
+		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
+		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
 
 test: $(READY) ## the tests, with coverage of the three packages
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -38,7 +38,7 @@ ARMS = {  # names for readers
     "both_5x": "Classical + 5 × synthetic",
 }
 PARTS = {"joint": "all modalities together", "mean": "mean of the modalities"}
-GAINS = {"over_real": "Joint, over real", "over_classical": "Joint, over classical"}
+GAINS = {"over_real": "Joint gain over real", "over_classical": "Joint gain over classical"}
 
 
 def useful(results: Results, look: Looks) -> Iterator[Figure]:
