@@ -20,8 +20,8 @@ def small(**changes: Any) -> dict[str, Any]:
     tree["train"] |= {"epochs": 2, "device": "cpu"}
     tree["generate"]["samples"] = 60
     tree["evaluate"]["resamples"] = 20
-    tree["utility"] |= {"seeds": [0, 1], "steps": 20}
-    tree["augment"] |= {"sizes": [40], "seeds": [0], "steps": 10, "density": "kde"}
+    tree["utility"] |= {"seeds": [0, 1], "steps": 6}
+    tree["augment"] |= {"sizes": [40], "seeds": [0], "steps": 4, "density": "kde"}
     for key, value in changes.items():
         *path, last = key.split("__")
         branch = tree

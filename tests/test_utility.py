@@ -1,0 +1,101 @@
+"""The stage `utility`: what real rows teach, what samples teach in their place, and what it refuses."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.generator import Generator
+from pipelines.storage import file_hash, load_artefact, read_json
+from pipelines.utility import classifiers_of, drawn, learned_from_real, utility
+
+Project = tuple[Path, Params]
+NAMES = [f"m{index}" for index in range(5)]
+
+
+@pytest.fixture(scope="module")
+def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the trained project with the utility of real data and of a density."""
+    root = tmp_path_factory.mktemp("useful") / "project"
+    shutil.copytree(trained[0], root)
+    for name in ("real", "gmm"):
+        utility(name, trained[1], root)
+    return root, trained[1]
+
+
+def test_samples_stand_beside_real_rows_in_the_same_numbers(project: Project) -> None:
+    root, _ = project
+    real, gmm = (read_json(root / f"results/utility/{name}.json") for name in ("real", "gmm"))
+    assert set(real) == {"train_real_test_real", "samples"}
+    for scores in (
+        real["train_real_test_real"],
+        gmm["train_synthetic_test_real"],
+        gmm["train_real_test_synthetic"],
+    ):
+        assert set(scores) == {"joint", "mean", "modalities"}
+        assert list(scores["modalities"]) == NAMES
+        assert 0 <= scores["joint"]["low"] <= scores["joint"]["value"] <= scores["joint"]["high"] <= 1
+    assert real["samples"] == gmm["samples"] == {"train": 300, "test": 120}
+    assert gmm["labels_from"] == "density"
+
+
+def test_the_ratio_is_that_of_the_hits_of_all_seeds(project: Project) -> None:
+    root, params = project
+    folder = root / "artefacts/utility"
+    hits = {name: load_artefact(folder / name, "utility").arrays["hits"] for name in ("real", "gmm")}
+    assert hits["real"].shape == (len(params.utility.seeds), 6, 120)
+    ratio = read_json(root / "results/utility/gmm.json")["ratio_to_real"]
+    assert ratio["joint"]["value"] == pytest.approx(hits["gmm"][:, 0].mean() / hits["real"][:, 0].mean())
+    assert ratio["modalities"]["m3"]["value"] == pytest.approx(
+        hits["gmm"][:, 4].mean() / hits["real"][:, 4].mean()
+    )
+
+
+def test_the_classifiers_of_real_rows_are_kept(project: Project) -> None:
+    root, params = project
+    train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
+    known = learned_from_real(root, {"data": train.hash})
+    for index, seed in enumerate(params.utility.seeds):
+        again = classifiers_of(known, seed, train, params).hits(test)
+        assert (again == known.arrays["hits"][index]).all()
+
+
+def test_the_same_inputs_give_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    shutil.copytree(project[0], tmp_path / "project")
+    files = ["results/utility/gmm.json", "artefacts/utility/gmm/manifest.json"]
+    before = [file_hash(tmp_path / "project" / file) for file in files]
+    utility("gmm", project[1], tmp_path / "project")
+    assert [file_hash(tmp_path / "project" / file) for file in files] == before
+
+
+def test_judges_label_the_samples_of_a_density_without_labels(project: Project) -> None:
+    root, params = project
+    generator = Generator.load(root / "artefacts/densities/normal")
+    samples = drawn(generator, 30, 1, params, root)
+    assert samples.provenance["labels_from"] == "judges"
+    assert samples.labels is not None
+    assert len(samples) == 30
+    known = drawn(Generator.load(root / "artefacts/densities/gmm"), 30, 1, params, root)
+    assert known.provenance["labels_from"] == "density"
+
+
+def test_classifiers_of_other_settings_are_not_compared_with(project: Project) -> None:
+    root, params = project
+    longer = params.model_copy(update={"utility": params.utility.model_copy(update={"steps": 30})})
+    with pytest.raises(UserError, match="steps 6, expected 30"):
+        utility("gmm", longer, root)
+
+
+def test_without_labels_there_is_nothing_to_learn(project: Project, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        rows = Dataset.load(project[0] / "artefacts/data" / split).select(np.arange(20))
+        replace(rows, labels=None, label_names=None).save(tmp_path / "artefacts/data" / split)
+    for name in ("real", "gmm"):
+        utility(name, project[1], tmp_path)
+        assert read_json(tmp_path / f"results/utility/{name}.json") == {"samples": {"train": 20, "test": 20}}
+        assert load_artefact(tmp_path / f"artefacts/utility/{name}", "utility").arrays == {}
