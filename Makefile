@@ -32,7 +32,7 @@ demo: $(READY) ## run the whole pipeline on real digits; minutes, and nothing at
 	@echo "The report: $(CURDIR)/results/report.html"
 
 screenshot: ## the top of results/report.html as docs/report.png (CHROMIUM=google-chrome picks another browser)
-	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars \
+	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --log-level=3 \
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
 
