@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.conversion import Conversion
+from pipelines.exporters.huggingface import write_datasets
 from pipelines.exporters.images import write_images
 from pipelines.exporters.nifti import write_nifti
 from pipelines.exporters.npz import write_npz
@@ -17,6 +18,7 @@ from pipelines.exporters.samples import Samples
 from pipelines.exporters.tables import write_tables
 
 EXPORTERS: dict[str, Callable[[Samples, Sequence[Conversion], Path], None]] = {
+    "datasets": write_datasets,
     "npz": write_npz,
     "tables": write_tables,
     "images": write_images,

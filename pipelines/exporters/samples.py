@@ -57,7 +57,7 @@ class Samples:
                 )
             conversions.append(conversion)
         tables: dict[str, list[str]] = {
-            c.facts["file"]: [] for c in conversions if isinstance(c, TableConversion)
+            c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"
         }
         return cls(dataset, tuple(conversions), tables | (dataset.conversion or {}).get("tables", {}))
 

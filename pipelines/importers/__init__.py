@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pipelines.errors import UserError
 from pipelines.importers.found import Found, Roles
+from pipelines.importers.huggingface import HUB, is_datasets, read_datasets
 from pipelines.importers.images import is_images, read_images
 from pipelines.importers.nifti import is_nifti, read_nifti
 from pipelines.importers.npz import is_npz, read_npz
@@ -30,6 +31,7 @@ class Importer(NamedTuple):
 IMPORTERS: dict[str, Importer] = {
     "npz": Importer("an .npz archive", is_npz, read_npz),
     "omics": Importer("an .h5ad or .h5mu file", is_omics, read_omics),
+    "datasets": Importer("a data set of Hugging Face", is_datasets, read_datasets),
     "nifti": Importer("a folder of .nii or .nii.gz volumes", is_nifti, read_nifti),
     "images": Importer("a folder of folders of .png or .jpg images", is_images, read_images),
     "tables": Importer("a .csv, .tsv or .parquet table or a folder of them", is_table, read_tables),
@@ -39,7 +41,7 @@ IMPORTERS: dict[str, Importer] = {
 
 def read_source(path: Path, roles: Roles) -> list[Found]:
     """What a source holds, read by the importer that recognises it."""
-    if not path.exists():
+    if not path.exists() and not str(path).startswith(HUB):
         raise UserError(f"{path}: there is no such file or folder; correct the path")
     for importer in IMPORTERS.values():
         if importer.recognises(path):

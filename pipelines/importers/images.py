@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,7 @@ def _folder(folder: Path, root: Path, roles: Roles) -> Found:
     pixels = np.empty((len(files), *first.shape), first.dtype)
     for row, file in enumerate(files):
         image, found = open_image(file, root)
-        if (image.shape, found) != (first.shape, mode):
-            raise UserError(
-                f"{file}: {image.shape[1]} × {image.shape[0]} pixels of mode {found} found, expected "
-                f"{first.shape[1]} × {first.shape[0]} of mode {mode} as in {files[0].name}; give all images one size"
-            )
+        same_size(str(file), image, found, first, mode, files[0].name)
         pixels[row] = image
     name = re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)
     kind = (
@@ -54,18 +51,34 @@ def _folder(folder: Path, root: Path, roles: Roles) -> Found:
     return Found(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
 
 
+def same_size(
+    place: str, image: np.ndarray, mode: str, first: np.ndarray, first_mode: str, other: str
+) -> None:
+    """Refuse an image of another size or mode than the first of its modality."""
+    if (image.shape, mode) != (first.shape, first_mode):
+        raise UserError(
+            f"{place}: {image.shape[1]} × {image.shape[0]} pixels of mode {mode} found, expected "
+            f"{first.shape[1]} × {first.shape[0]} of mode {first_mode} as in {other}; give all images one size"
+        )
+
+
 def open_image(file: Path, root: Path) -> tuple[np.ndarray, str]:
     """The pixels of an image and its mode; one outside the folder `root` is refused."""
     if not file.resolve().is_relative_to(root):
         raise UserError(f"{file}: leads out of {root}, expected files inside; copy it there")
+    return pixels_of(file, str(file))
+
+
+def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
+    """The pixels of an image (H, W) or (H, W, C) and its mode, a key of `AXES`."""
     try:
-        with Image.open(file) as image:
+        with Image.open(content) as image:
             image.load()
             mode = OTHERS.get(image.mode, image.mode)
             converted = image if mode == image.mode else image.convert(mode)
             pixels = np.asarray(converted)
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file}: this image cannot be read ({error}); replace it or leave it out") from None
+        raise UserError(f"{place}: this image cannot be read ({error}); replace it or leave it out") from None
     if mode not in AXES:
-        raise UserError(f"{file}: an image of mode {mode} found, expected one of {', '.join(AXES)}")
+        raise UserError(f"{place}: an image of mode {mode} found, expected one of {', '.join(AXES)}")
     return pixels, mode

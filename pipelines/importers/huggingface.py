@@ -1,0 +1,157 @@
+"""Datasets of Hugging Face: a folder of `save_to_disk`, or hf:owner/name of the hub.
+
+Images and arrays of one shape are modalities; numbers, texts and classes are columns of a table.
+"""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.datasets.folder import SPLITS
+from pipelines.errors import UserError
+from pipelines.importers.extras import optional
+from pipelines.importers.found import ArrayView, Found, Roles
+from pipelines.importers.images import AXES, pixels_of, same_size
+from pipelines.importers.kinds import array_axes, array_kind
+from pipelines.importers.tables import found_in, plain
+
+HUB = "hf:"
+OTHER_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
+
+
+def is_datasets(path: Path) -> bool:
+    """Whether a path is a data set that was saved to disk, or names one of the hub."""
+    return str(path).startswith(HUB) or any(
+        (path / name).exists() for name in ("state.json", "dataset_dict.json")
+    )
+
+
+def read_datasets(path: Path, roles: Roles) -> list[Found]:
+    """All rows as one source; splits are kept where they are train, validation and test."""
+    datasets = optional("datasets", "datasets", path)
+    data, split = _rows(datasets, path, _load(datasets, path))
+    views: list[ArrayView] = []
+    scalars = []
+    for name, feature in data.features.items():
+        if name in roles.skip:
+            continue
+        if isinstance(feature, datasets.Image):
+            views.append(_images(datasets, path, data, name, roles))
+        elif isinstance(feature, datasets.Value | datasets.ClassLabel):
+            scalars.append(name)
+        else:
+            views.append(_array(path, data, name, roles))
+    found = found_in(_table(datasets, path, data, scalars), path.name, roles, _facts(path))
+    return [
+        Found(
+            **{
+                **vars(found),
+                "rows": len(data),
+                "views": (*views, *found.views),
+                "headers": (),
+                "names": found.headers,
+                "split": found.split or split,
+            }
+        )
+    ]
+
+
+def _load(datasets: Any, path: Path) -> Any:
+    try:
+        if str(path).startswith(HUB):
+            return datasets.load_dataset(str(path).removeprefix(HUB))
+        return datasets.load_from_disk(str(path))
+    except Exception as error:  # of the network, the hub and the disk: none of them has a common ancestor
+        told = " ".join(str(error).split())
+        raise UserError(f"{path}: this data set cannot be read ({told}); save or name it again") from None
+
+
+def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
+    """All rows of a data set and the column of its splits, if they are ours."""
+    if not isinstance(loaded, dict):
+        return loaded, None
+    parts = {OTHER_NAMES.get(name, name): part for name, part in loaded.items()}
+    data = datasets.concatenate_datasets(list(parts.values()))
+    if set(parts) != set(SPLITS):
+        return data, None
+    names = [name for name, part in parts.items() for _ in range(len(part))]
+    return data, ("split", pa.chunked_array([names]))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"source": "datasets", "file": path.name}
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> pa.Table:
+    """The columns of numbers and texts; classes by their names."""
+    if not names:
+        return pa.table({})
+    table = data.select_columns(names).with_format("arrow")[:]
+    columns = []
+    for name in names:
+        column, feature = plain(path, name, table[name]), data.features[name]
+        if isinstance(feature, datasets.ClassLabel):
+            column = pa.chunked_array([pa.array(feature.names).take(column.combine_chunks())])
+        columns.append(column)
+    return pa.table(columns, names=names)
+
+
+def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles) -> ArrayView:
+    """The images of a column, which are stored in it; files beside it are not followed."""
+    stored = (
+        data.select_columns([name])
+        .cast_column(name, datasets.Image(decode=False))
+        .with_format("arrow")[:][name]
+    )
+    missing = stored.is_null().to_numpy()
+    if missing.all():
+        raise UserError(f"{path}: {name}: no image found, expected some; leave it out (--skip {name})")
+    first: tuple[np.ndarray, str, str] | None = None
+    pixels = np.empty(0)
+    for row in np.flatnonzero(~missing):
+        content, place = stored[row].as_py()["bytes"], f"{path}: {name} of row {row}"
+        if content is None:
+            raise UserError(
+                f"{place}: stored as the name of a file, expected the image itself; save it embedded"
+            )
+        image, mode = pixels_of(BytesIO(content), place)
+        if first is None:
+            first = image, mode, f"row {row}"
+            pixels = np.zeros((len(data), *image.shape), image.dtype)
+        same_size(place, image, mode, *first)
+        pixels[row] = image
+    assert first is not None
+    axes, safe = AXES[first[1]], _safe(name)
+    kind = array_kind(path.name, safe, pixels, axes, roles.kinds) if safe in roles.kinds else "numeric"
+    facts = {**_facts(path), "feature": name, "image": True}
+    return ArrayView(safe, pixels, axes, kind, facts, missing if missing.any() else None)
+
+
+def _array(path: Path, data: Any, name: str, roles: Roles) -> ArrayView:
+    """A column of lists or arrays of one shape."""
+    missing = data.select_columns([name]).with_format("arrow")[:][name].is_null().to_numpy()
+    rows = np.flatnonzero(~missing)
+    values = data.select(rows).select_columns([name]).with_format("numpy")[:][name]
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        raise UserError(
+            f"{path}: {name}: {data.features[name]} found, expected images, numbers, texts, or finite arrays of one "
+            f"shape; leave it out (--skip {name})"
+        )
+    whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
+    whole[rows] = array
+    safe = _safe(name)
+    axes = array_axes(path.name, name, array.shape[1:])
+    kind = array_kind(path.name, safe, array, axes, roles.kinds)
+    facts = {**_facts(path), "feature": name, "image": False}
+    return ArrayView(safe, whole, axes, kind, facts, missing if missing.any() else None)
