@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities zoo clean
+.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities bench-augmentation zoo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ $(RIVAL)/.ready: constraints.txt
 
 bench-densities: $(READY) ## densities against each other and against the mixture that libraries fit, as docs/densities.md
 	$(BIN)/python benchmarks/densities.py
+
+bench-augmentation: $(READY) ## what synthetic rows add to few real ones, for hours; docs/augmentation.md (SEEDS=5 takes more seeds)
+	$(BIN)/python benchmarks/augmentation.py --seeds $(or $(SEEDS),3)
 
 zoo: $(READY) ## train and score every model with one budget, for hours; docs/zoo.md (SEEDS=3 repeats each)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)

@@ -1,0 +1,69 @@
+"""Do synthetic rows help where real ones are few? The whole curve on `digits`, for several models and densities.
+
+Every cell is the pipeline's own stage `augment`, with the settings of params.yaml but for model and density. Finished
+sizes are in benchmarks/augmentation, a file a model and density, and are not run again; docs/augmentation.md has the
+numbers of these files.
+
+    python benchmarks/augmentation.py [MODEL:DENSITY …] [--sizes 50 100 200 500 all] [--seeds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that lists of models can be run side by side, a core each
+os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
+
+from augmentation_page import RESULTS, write_page
+from zoo import ROOT, project, settings
+
+from pipelines.storage import read_json, write_json
+
+WORK = ROOT / ".postprior/augmentation"
+PAIRS = ("mopoe:flow", "mvtcae:gmm", "cmvae:kde")
+SIZES = ("50", "100", "200", "500", "all")
+
+
+def run(pair: str, size: str, seeds: int) -> None:
+    """One size of a model and a density where it is not there, and the page with it."""
+    from pipelines.augment import augment, load_cell
+    from pipelines.metrics.augmentation import curve
+    from pipelines.prepare import prepare
+
+    model, _, density = pair.partition(":")
+    path = RESULTS / f"{model}-{density}.json"
+    known: dict[str, Any] = read_json(path) if path.exists() else {"sizes": {}}
+    if known["sizes"].get(size, {}).get("seeds", 0) >= seeds:
+        return
+    folder = WORK / f"{model}-{density}"
+    params = project(folder, settings(model, 0, {"augment": {"model": model, "density": density}}))
+    if not (folder / "artefacts/data/test").exists():
+        prepare(params, folder)
+    cells = [folder / "artefacts/augmentation" / f"{size}-{seed}" for seed in range(seeds)]
+    for seed, cell in enumerate(cells):
+        if not cell.exists():
+            augment(size, params, folder, seed)
+    ((rows, arms),) = curve(map(load_cell, cells)).items()
+    known["sizes"][size] = {"rows": int(rows), "seeds": seeds, "arms": arms}
+    write_json(path, {"model": model, "density": density, **known})
+    write_page()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", nargs="*", default=PAIRS, metavar="MODEL:DENSITY")
+    parser.add_argument("--sizes", nargs="+", default=SIZES)
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    for size in asked.sizes:
+        for pair in asked.pairs:
+            run(pair, size, asked.seeds)
+    write_page()
+
+
+if __name__ == "__main__":
+    main()

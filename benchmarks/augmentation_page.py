@@ -1,0 +1,60 @@
+"""The numbers in docs/augmentation.md, from the files that benchmarks/augmentation.py leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from density_page import table
+from zoo import ROOT
+
+from pipelines.storage import read_json, write_text
+
+RESULTS = ROOT / "benchmarks/augmentation"
+PAGE = ROOT / "docs/augmentation.md"
+MARKS = ("<!-- numbers -->", "<!-- /numbers -->")
+PARTS = {"joint": "The joint classifier", "mean": "Mean over the classifiers of one modality"}
+GAINS = {"over_real": "gain over `real`", "over_classical": "gain over `classical`"}
+
+
+def shown(estimate: dict[str, float] | None, sign: str = "") -> str:
+    """A value with its interval; nothing where there is none."""
+    if estimate is None:
+        return ""
+    value, low, high = (f"{estimate[key]:{sign}.3f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def lines_of(run: dict[str, Any], part: str) -> list[list[str]]:
+    """A line a size and arm."""
+    ordered = sorted(run["sizes"].values(), key=lambda size: size["rows"])
+    return [
+        [
+            str(size["rows"]),
+            str(size["seeds"]),
+            f"`{arm}`",
+            shown(found["accuracy"][part]),
+            *(shown(found[gain][part] if gain in found else None, "+") for gain in GAINS),
+        ]
+        for size in ordered
+        for arm, found in size["arms"].items()
+    ]
+
+
+def numbers() -> str:
+    """The section of docs/augmentation.md that is written from the files."""
+    sections = []
+    for path in sorted(RESULTS.glob("*.json")):
+        run = read_json(path)
+        heads = ["rows", "seeds", "arm", "accuracy", *GAINS.values()]
+        body = "\n\n".join(
+            f"{title}:\n\n{table(heads, lines_of(run, part))}" for part, title in PARTS.items()
+        )
+        sections.append(f"### `{run['model']}` with `{run['density']}`\n\n{body}")
+    return "\n\n".join(sections)
+
+
+def write_page() -> None:
+    """Puts the numbers of all files into docs/augmentation.md."""
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    write_text(PAGE, f"{before}{MARKS[0]}\n{numbers()}\n{MARKS[1]}{after}")
