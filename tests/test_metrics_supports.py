@@ -26,17 +26,14 @@ def brute(real, fake, k):
     between, within = cdist(real, fake), cdist(real, real)
     balls = np.sort(within, 1)[:, k]
 
-    def supported(x):
-        """Distances (n,) of rows to their mean, and the radii (L,) of the balls that hold the shares GRID of them."""
-        distance = np.linalg.norm(x - x.mean(0), axis=1)
-        return distance, np.quantile(distance, GRID, method="inverted_cdf")
+    def support(x, of):
+        """Whether rows (n,) lie in the balls about the mean of a set that hold the shares GRID of it: (L, n)."""
+        distance = np.linalg.norm(of - of.mean(0), axis=1)
+        radii = np.quantile(distance, GRID, method="inverted_cdf")
+        return np.linalg.norm(x - of.mean(0), axis=1) <= radii[:, None]
 
-    _, radii = supported(real)
-    precision = (np.linalg.norm(fake - real.mean(0), axis=1) <= radii[:, None]).mean(1)
-    distance, radii = supported(fake)
-    typical = distance <= radii[:, None]  # (L, N'): the β-supports
-    nearest = np.where(typical[:, None], between, np.inf).min(2)  # of each, to every real
-    recall = (nearest <= balls).mean(1)
+    precision = support(fake, real).mean(1)
+    recall = (support(real, fake) & (between.min(1) <= balls)).mean(1)
     owner = between.argmin(0)
     return {
         "alpha_precision": 1 - 2 * np.abs(precision - GRID).mean(),
@@ -52,9 +49,9 @@ def test_a_case_by_hand():
     steps = [(0, 0.25), (0.2, 0.25), (1, 0.25), (1, 0.25)]
     p = np.array([sum(share for at, share in steps if at <= level) for level in GRID])
     assert found["alpha_precision"] == pytest.approx(1 - 2 * np.abs(p - GRID).mean(), abs=1e-3)
-    # fakes about 3.625: distances 3.625, 3.125, 0.375, 6.375, in supports beyond 2/4, 1/4, 0 and 3/4 of them;
-    # balls [−5, −1], [−2, 0], [−1, 1], [0, 2], [1, 5] hold the first fake, the first two twice, and the third
-    entries = np.array([1, 0.5, 0.25, 0.25, 0])
+    # about 3.625 the fakes lie at 3.625, 3.125, 0.375, 6.375, the reals at 6.625, 4.625, 3.625, 2.625, 0.625;
+    # balls [−5, −1], [−2, 0], [−1, 1], [0, 2], [1, 5]: the first holds no fake
+    entries = np.array([1, 0.75, 0.5, 0.25, 0.25])
     r = (entries < GRID[:, None]).mean(1)
     assert found["beta_recall"] == pytest.approx(1 - 2 * np.abs(r - GRID).mean(), abs=1e-3)
     # 0 and 0.5 lie nearer to 0 than 1 does; 4 as near to 3 as to half of 3's distance to 1; 10 is far from 3
@@ -89,12 +86,28 @@ def test_half_samples_equal_brute_force_on_the_rows_they_keep(change):
         assert {name: value[line] for name, value in found.items()} == pytest.approx(expected, abs=2e-3)
 
 
-def test_samples_of_one_distribution_are_calibrated():
+@pytest.mark.parametrize("width", [2, 50])
+def test_samples_of_one_distribution_are_calibrated_and_others_are_not(width):
     rng = np.random.default_rng(0)
-    found = scores(*(rng.normal(size=(1000, 3)) for _ in range(2)), neighbours=5)
-    assert found["alpha_precision"] > 0.95
-    assert found["beta_recall"] > 0.8  # balls of finite size reach into smaller supports
-    assert found["authenticity"] == pytest.approx(1 / 2, abs=0.05)  # as near as another real one
+    real, fake = rng.normal(size=(2, 1000, width))
+    found = scores(real, fake, neighbours=5)
+    assert found["alpha_precision"] > 0.93
+    assert found["beta_recall"] > 0.93
+    for change in (0.7, 1.4):
+        other = scores(real, change * fake, neighbours=5)
+        assert other["alpha_precision"] < 0.8
+        assert other["beta_recall"] < 0.8
+
+
+def test_authenticity_of_one_distribution_on_a_line():
+    """A fake at d from the nearer end of a gap G is authentic if the next gap E is shorter: P(E < d) = 1/3.
+
+    Gaps that hold a fake are Gamma(2) and others exponential, d is uniform up to G/2: ∫ 2 (1 − e^{−g/2}) e^{−g} dg = 2/3.
+    """
+    rng = np.random.default_rng(0)
+    assert scores(rng.random((3000, 1)), rng.random((3000, 1)))["authenticity"] == pytest.approx(
+        1 / 3, abs=0.03
+    )
 
 
 def test_copies_are_precise_and_not_authentic():

@@ -1,15 +1,16 @@
 """α-precision, β-recall and authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921).
 
-    P_α = share of fakes in the ball about the mean of the reals that holds the share α of them
-    R_β = share of reals whose ball to the k-th other real holds a fake of the β-support:
-          of the ball about the mean of the fakes that holds the share β of them
+    P_α = share of fakes in the α-support of the reals: the ball about their mean that holds the share α of them
+    R_β = share of reals in the β-support of the fakes that have a fake no farther than their k-th other real
     integrated: 1 − 2 ∫₀¹ |P_α − α| dα, 1 − 2 ∫₀¹ |R_β − β| dβ
     authenticity = share of fakes farther from the nearest real than that one from its nearest other real
 
-Both curves of reals against reals follow the diagonal, R_β but for chance: balls are small, not points. The paper
-learns an embedding whose typical points lie about a centre (a one-class network); here the features are as the
-extractor gives them, and the centre is their mean. The integrals are exact, as P and R are steps: |P_α − α| is
-integrated between the α at which fakes enter, which is the Wasserstein distance of these α to the uniform law.
+Both curves of two samples of one distribution follow the diagonal. The paper learns an embedding whose typical points
+lie about a centre (a one-class network); here the features are as the extractor gives them, and the centre is their
+mean. It takes a real to be in the β-support if any fake of that support is in the ball to its k-th other real; in more
+than a few dimensions such balls reach far inwards, and real data would score near 0: here the real itself must lie as
+near the centre, too. The integrals are exact, as P and R are steps: that of |P_α − α| is the Wasserstein distance of
+the α at which fakes enter to the uniform law.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipelines.metrics.intervals import Floats, weighted_mean
 from pipelines.metrics.manifold import Balls
-from pipelines.metrics.neighbours import Points, kept_neighbours, pairs_within
+from pipelines.metrics.neighbours import Points, kept_neighbours
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,9 @@ def authenticity(real: Balls, points: Points) -> NDArray[np.float64]:
 
 
 def _support_needed(real: Balls, fakes: Points) -> NDArray[np.float64]:
-    """The least β (B, U) whose support has a fake in the ball of each real; 1 where no fake is in it."""
-    entry = np.where(fakes.rows > 0, typicality(fakes, fakes), 1)
-    least = np.ones(real.radii.shape)
-    for ball, point, distance in pairs_within(real.points, real.radii.max(0), fakes):
-        for line, radii in enumerate(real.radii):
-            inside = np.flatnonzero(distance <= radii[ball])
-            np.minimum.at(least[line], ball[inside], entry[line, point[inside]])
-    return least
+    """The least β (B, U) whose support has each real point; 1 where no fake is in its ball."""
+    (distance,), _ = kept_neighbours(real.points, fakes, (0,))
+    return np.where(distance <= real.radii, typicality(real.points, fakes), 1)
 
 
 def _from_centre(x: Floats, centre: Floats) -> NDArray[np.float64]:
