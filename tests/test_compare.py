@@ -18,10 +18,11 @@ from report_project import make_project
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.compare import compare, settings, table
+from pipelines.compare import compare, pictures, settings, table
 from pipelines.config import load_params
 from pipelines.errors import UserError
 from pipelines.report.findings import findings
+from pipelines.report.page import Pictures
 from pipelines.report.plots.space import foundations, space
 from pipelines.report.results import Results, read_results
 from pipelines.report.seeds import mean
@@ -38,9 +39,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no figures."""
+    """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no figures and shows no samples."""
     monkeypatch.setattr("pipelines.compare.track", lambda *_: nullcontext())
     monkeypatch.setattr("pipelines.compare.groups", lambda *_: ())
+    monkeypatch.setattr("pipelines.compare.pictures", lambda *_: Pictures({}, {}, {}))
     return Path(shutil.copytree(made, tmp_path / "project"))
 
 
@@ -129,7 +131,10 @@ def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
         shutil.rmtree(project / "artefacts" / part, ignore_errors=True)
     shutil.rmtree(project / "artefacts/evaluation")
     (project / "results/metrics/latent.json").unlink()
-    compare(load_params(project / "params.yaml"), project)
+    params = load_params(project / "params.yaml")
+    compare(params, project)
+    shown = pictures(params, project)
+    assert (set(shown.samples), shown.parts, shown.neighbours) == (set(made_up.ROWS), {}, {})
     assert not {"utility_ratio", "membership_auc", "near_copies"} & set(lines(project)["gmm"])
     assert not (project / "results/plots/paired.csv").exists()
     assert "has not run" in (project / "results/datasheets/gmm.md").read_text(encoding="utf-8")
