@@ -102,7 +102,7 @@ def test_samples_of_one_distribution_are_calibrated_and_others_are_not(width):
 def test_authenticity_of_one_distribution_on_a_line():
     """A fake at d from the nearer end of a gap G is authentic if the next gap E is shorter: P(E < d) = 1/3.
 
-    Gaps that hold a fake are Gamma(2) and others exponential, d is uniform up to G/2: ∫ 2 (1 − e^{−g/2}) e^{−g} dg = 2/3.
+    Gaps that hold a fake are Gamma(2), others exponential, d is uniform up to G/2: ∫ 2 (1 − e^{−g/2}) e^{−g} dg = 2/3.
     """
     rng = np.random.default_rng(0)
     assert scores(rng.random((3000, 1)), rng.random((3000, 1)))["authenticity"] == pytest.approx(
