@@ -22,9 +22,10 @@ from pipelines.metrics.intervals import Floats, Ints
 from pipelines.metrics.records import Points, total
 
 NEIGHBOURS = 10  # of the density of reference rows
-FLOATS = 2**26  # numbers that the reference rows may hold
+FLOATS = 2**25  # numbers that the reference rows may hold
 MOST = 2000  # reference rows, at most: as many dimensions has the matrix that is decomposed
 RANK = 1e-9  # of the largest variance: less is rounding
+NARROW = 8  # dimensions in which thousands of points lie close to one another
 TINY = 1e-12  # squared distance that is told from 0
 Seen = dict[str, Tensor]  # by space, (n, d_s)
 
@@ -97,9 +98,10 @@ def _first(reference: Points) -> Ints:
 
 def _components(x: Tensor, dimensions: int) -> Tensor:
     """The directions (F, d) of largest variance of centred rows (n, F), from their products (n, n)."""
-    values, vectors = torch.linalg.eigh((x @ x.T).double())
+    x = x.double()
+    values, vectors = torch.linalg.eigh(x @ x.T)
     kept = (values > RANK * values[-1].clamp_min(TINY)).nonzero().squeeze(1)[-dimensions:].flip(0)
-    return (x.T.double() @ vectors[:, kept] / values[kept].sqrt()).float()
+    return (x.T @ vectors[:, kept] / values[kept].sqrt()).float()
 
 
 class Attack:
@@ -118,16 +120,19 @@ class Attack:
             for space in members
             if all(len(sides[space].rows) for sides in (members, others, reference))
         ]
-        self._seen = {space: torch.cat([members[space].seen, others[space].seen]) for space in spaces}
-        self._known = {
-            space: kth_distance(x, reference[space].seen, NEIGHBOURS) for space, x in self._seen.items()
+        self._seen = {
+            space: precise(torch.cat([members[space].seen, others[space].seen])) for space in spaces
         }
-        self._least = {space: torch.full((len(x),), torch.inf) for space, x in self._seen.items()}
+        self._known = {
+            space: kth_distance(x, precise(reference[space].seen), NEIGHBOURS)
+            for space, x in self._seen.items()
+        }
+        self._least = {space: x.new_full((len(x),), torch.inf) for space, x in self._seen.items()}
 
     def see(self, samples: Seen) -> None:
         """Look at further samples (B, d)."""
         for space, x in self._seen.items():
-            y, least = samples[space], self._least[space]
+            y, least = precise(samples[space]), self._least[space]
             torch.minimum(least, torch.addmm(y.square().sum(1), x, y.T, alpha=-2).amin(1), out=least)
 
     def aucs(self, member_weights: Floats, other_weights: Floats) -> dict[str, NDArray[np.float64]]:
@@ -146,10 +151,15 @@ class Attack:
         return found
 
 
+def precise(x: Tensor) -> Tensor:
+    """Points (n, d), in double precision where they lie so close to one another that products lose the distances."""
+    return x.double() if x.shape[1] <= NARROW else x
+
+
 def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
     """The distance (n,) of each row (n, d) to its k-th nearest target (N, d), or to the farthest of fewer."""
     k = min(k, len(targets))
-    blocks = x.split(max(1, FLOATS // 8 // len(targets)))
+    blocks = x.split(max(1, FLOATS // 4 // len(targets)))
     squares = [
         torch.addmm(targets.square().sum(1), some, targets.T, alpha=-2).kthvalue(k).values for some in blocks
     ]

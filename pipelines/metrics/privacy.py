@@ -3,10 +3,9 @@
 - distance ratio: the median distance of samples to their closest training record, over that of fresh rows.
 - near copies: the share of samples closer to a record than all but the share `NEAR` of fresh rows, hence `NEAR`.
 - authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921): the share of samples that are not closer to
-  their closest record than that is to its own closest other. A fresh row that is one more draw of N + 1 is
-  inauthentic where it and a record are each other's closest: in half of all cases or less, so what fresh rows give
-  is measured too, and a test flags what falls short of that. A copy of a record that stands in the data twice counts
-  as authentic, by the definition.
+  their closest record than that is to its own closest other. A fresh row fails where it and a record are each
+  other's closest: two of three rows on a line, fewer than half in many dimensions. No number is right in itself, so
+  fresh rows are measured too. A copy of a record that stands in the data twice is authentic, by the definition.
 - membership: the AUC of an attack, see `membership`; 1/2 where samples tell nothing.
 
 None of them is differential privacy.

@@ -28,6 +28,7 @@ from stage1_vae.networks.inputs import Table, reader
 JOINT, CODES = "joint", "codes"
 ROWS = 1024  # rows of a block, at most
 FLOATS = 2**24  # numbers that a block may hold
+NARROW = 256  # dimensions up to which products are in double precision
 CONSTANT = 1e-12  # variance under which a unit says nothing
 
 
@@ -161,7 +162,8 @@ def closest(rows: Points, records: Points, itself: Ints | None = None) -> dict[s
     """The closest record of every row, by space; `itself` (n,) is a record that the row must not be matched with.
 
     ‖x − t‖² = ‖x‖² − 2 xᵀt + ‖t‖² finds the closest by one matrix product a modality, and loses digits where two
-    almost coincide: the distance itself is taken from the difference.
+    almost coincide: the distance itself is taken from the difference. In few dimensions thousands of records lie so
+    close that the product needs double precision.
     """
     spaces = rows.spaces.values()
     found = [_closest(x, records, None if itself is None else itself[some]) for some, x in rows.blocks()]
@@ -174,11 +176,12 @@ def closest(rows: Points, records: Points, itself: Ints | None = None) -> dict[s
 def _closest(x: list[Tensor], records: Points, itself: Ints | None) -> tuple[Tensor, Tensor]:
     """Distances and records, both (S, n), of a block of rows, whose parts are (n, F_m)."""
     spaces = list(records.spaces.values())
-    least = torch.full((len(spaces), len(x[0])), torch.inf)
+    least = torch.full((len(spaces), len(x[0])), torch.inf).double()
     record = torch.zeros(least.shape, dtype=torch.long)
     for others, t in records.blocks():
         squares = []
-        for m, (ours, theirs) in enumerate(zip(x, t, strict=True)):
+        for m, pair in enumerate(zip(x, t, strict=True)):
+            ours, theirs = (part.double() if part.shape[1] <= NARROW else part for part in pair)
             lacking = ~torch.from_numpy(records.observed[others, m])
             norms = theirs.square().sum(1).masked_fill(lacking, torch.inf)
             squares.append(torch.addmm(norms, ours, theirs.T, alpha=-2) + ours.square().sum(1, keepdim=True))
@@ -189,9 +192,12 @@ def _closest(x: list[Tensor], records: Points, itself: Ints | None) -> tuple[Ten
         for s, parts in enumerate(spaces):
             value, place = total([squares[m] for m in parts]).min(1)
             nearer = value < least[s]
-            least[s, nearer], record[s, nearer] = value[nearer], torch.from_numpy(others)[place[nearer]]
+            least[s, nearer], record[s, nearer] = (
+                value[nearer].double(),
+                torch.from_numpy(others)[place[nearer]],
+            )
     distances = [
-        total([(x[m] - records.parts[m](record[s].numpy())).square().sum(1).double() for m in parts]).sqrt()
+        total([(x[m] - records.parts[m](record[s].numpy())).double().square().sum(1) for m in parts]).sqrt()
         for s, parts in enumerate(spaces)
     ]
     return torch.stack(distances).where(least.isfinite(), torch.inf), record
