@@ -126,23 +126,16 @@ def reference(params: Params, root: Path) -> None:
         names = tuple(m.name for m in test.modalities)
         alignment = Alignment.fit(readings["reference"], settings.seed)
         scores = score_rows(readings, weights, settings.neighbours, names, reader.classes, alignment)
-        for name in sets:
-            own_weights = weights[WEIGHTS[name]]
-            scores[name] |= table_scores(half, weights["reference"], sets[name], own_weights)
-        likelihood = {"log_likelihood": log_likelihoods(floor.density, {"test": codes}, settings.seed)}
-        origin = None if reader.judges is None else "data"
+        for name, dataset in sets.items():
+            scores[name] |= table_scores(half, weights["reference"], dataset, weights[WEIGHTS[name]])
         widths = {name: of.shape[1] for name, of in zip(names, readings["reference"].features, strict=True)}
         told = cautions(widths | {"whole tuples": sum(widths.values())}, len(second))
-        for name in sets:
-            facts: dict[str, Any] = {
-                "samples": len(second),
-                "labels_from": origin,
-                "stores_training_codes": False,
-                "cautions": told,
-            }
-            facts |= {"labels_from": origin and "judges", **likelihood} if name == "normal" else {}
+        likelihood = log_likelihoods(floor.density, {"test": codes}, settings.seed)
+        for name, dataset in sets.items():
+            facts = facts_of(name, likelihood, labelled=reader.judges is not None)
+            facts |= {"samples": len(second), "cautions": told}
             written = row(scores[name], scores["normal"], scores["reconstruction"]) | facts
-            tell_columns(written, half, sets[name])
+            tell_columns(written, half, dataset)
             write_json(root / f"results/metrics/{name}.json", written)
         own = autoencoder_scores(floor, reader, codes, sets, readings["reconstruction"], weights["real"], rng)
         write_json(root / "results/metrics/autoencoder.json", own)
@@ -162,6 +155,14 @@ def reference(params: Params, root: Path) -> None:
         arrays = arrays_of(readings, weights, sets) | {"rows.reference": first, "rows.real": second}
         arrays |= {f"scores.{of}.{name}": found[name] for of, found in scores.items() for name in whole}
         save_artefact(folder / KIND, KIND, manifest, tensors, arrays)
+
+
+def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:
+    """What is known of a row beside its scores; `likelihood` is that of held-out codes under the model's own prior."""
+    known = {"labels_from": "data" if labelled else None, "stores_training_codes": False}
+    if name != "normal":
+        return known
+    return known | {"labels_from": "judges" if labelled else None, "log_likelihood": likelihood}
 
 
 def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
