@@ -77,7 +77,11 @@ def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarr
     settings = params.generate
     generator = pair(rows, params, seed)
     samples = generator.sample(
-        MOST * len(rows), seed, values=settings.values, temperature=settings.temperature
+        MOST * len(rows),
+        seed,
+        values=settings.values,
+        temperature=settings.temperature,
+        truncation=settings.truncation,
     )
     classical, hits = Classical(rows), []
     with progress(f"augment {len(rows)}", len(ARMS)) as step:
