@@ -9,10 +9,11 @@ Balls are closed, and no row is its own neighbour.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipelines.metrics.intervals import Floats
-from pipelines.metrics.neighbours import Points, kept_neighbours, pairs_within
+from pipelines.metrics.neighbours import Points, kept_neighbours, within_reach
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,34 @@ class Manifold:
 
 def manifold(real: Balls, fake: Balls) -> Manifold:
     """The four scores of the fake points against the real ones, half-sample by half-sample."""
-    precise, holding = np.zeros(fake.radii.shape, bool), np.zeros(real.radii.shape, bool)
-    recalled, held = np.zeros(real.radii.shape, bool), np.zeros(len(real.radii))
-    for ball, point, distance in pairs_within(real.points, real.radii.max(0), fake.points):
-        for line, radii in enumerate(real.radii):
-            inside = np.flatnonzero(distance <= radii[ball])
-            balls, points = ball[inside], point[inside]
-            precise[line, points] = True
-            holding[line, balls[fake.points.rows[line, points] > 0]] = True
-            held[line] += real.points.rows[line, balls] @ fake.points.weights[line, points]
-    for ball, point, distance in pairs_within(fake.points, fake.radii.max(0), real.points):
-        for line, radii in enumerate(fake.radii):
-            recalled[line, point[distance <= radii[ball]]] = True
+    precise, holding, held = _held(real, fake.points)
+    recalled, _, _ = _held(fake, real.points)
     density = held / (fake.points.weights.sum(1) * real.neighbours)
     return Manifold(
         fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
     )
+
+
+def _held(balls: Balls, points: Points) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether a ball holds each point (B, P), whether each holds a kept one (B, U), and how many hold points (B,).
+
+    In a half-sample balls only grow. What is in the least ball of a point is in all that are kept, and counted by
+    products of matrices; only what is between the least and the greatest is compared with each.
+    """
+    inside, holding = np.zeros(points.rows.shape, bool), np.zeros(balls.radii.shape, bool)
+    held = np.zeros(len(holding))
+    known, kept = (torch.from_numpy(rows.astype(np.float32)) for rows in (balls.points.rows, points.rows))
+    least = np.where(balls.radii < 0, np.inf, balls.radii).min(0)
+    for rows, sure, (ball, point, distance) in within_reach(balls.points, least, balls.radii.max(0), points):
+        matrix = sure.float()  # (n, P)
+        number = (known[:, rows] @ matrix).numpy()
+        inside |= number > 0
+        held += (points.weights * number).sum(1)
+        holding[:, rows] = (kept @ matrix.T > 0).numpy()
+        for line, radii in enumerate(balls.radii):
+            some = np.flatnonzero(distance <= radii[ball])
+            balls_of, points_of = ball[some], point[some]
+            inside[line, points_of] = True
+            holding[line, balls_of[points.rows[line, points_of] > 0]] = True
+            held[line] += balls.points.rows[line, balls_of] @ points.weights[line, points_of]
+    return inside, holding, held

@@ -16,7 +16,7 @@ from pipelines.metrics.intervals import Floats, Ints
 
 FLOATS = 2**22  # numbers held at once, a few times over
 SPARE = 16  # neighbours looked at beside four times as many as are asked for
-SLACK = 1e-10  # of squared norms: more than a product in float64 loses
+SLACK = 1e-10  # of squared norms, more than a product in float64 loses: what is so near a reach is measured
 
 
 @dataclass(frozen=True)
@@ -82,22 +82,31 @@ def kept_neighbours(
     return distances, places
 
 
-def pairs_within(points: Points, reach: Floats, others: Points) -> Iterator[tuple[Ints, Ints, Floats]]:
-    """Places (P,) of points and of others that lie no farther from them than the point's reach (U,), and how far, (P,).
+def within_reach(
+    points: Points, near: Floats, far: Floats, others: Points
+) -> Iterator[tuple[slice, torch.Tensor, tuple[Ints, Ints, Floats]]]:
+    """Which others (P,) lie within two reaches (U,) of each point, in blocks of points.
 
-    In blocks of points, so that sets of which everything is within reach of everything stay in bounds.
+    A block has its places, whether each of the others is surely within the near reach (n, P), and the rest of those
+    within the far one: their places among all points (K,) and among the others (K,), and distances (K,).
     """
     x, y = _centred(points.values, others.values)
-    bound = torch.from_numpy(reach).square() * (1 + SLACK) - x.square().sum(1) * (1 - SLACK)
-    half = y.square().sum(1) * (1 - SLACK) / 2
+    squares, half = x.square().sum(1), y.square().sum(1) / 2
+    sure, possible = (
+        (torch.from_numpy(reach**2) * (1 + slack) - squares * (1 - slack)) / 2
+        for reach, slack in ((near, -SLACK), (far, SLACK))
+    )
     step = max(1, FLOATS // len(y))
     for start in range(0, len(x), step):
-        nearness = torch.addmm(half, x[start : start + step], y.T, alpha=-1)  # ‖y‖²/2 − xᵀy
-        left, right = (nearness <= bound[start : start + step, None] / 2).nonzero().numpy().T
+        rows = slice(start, min(start + step, len(x)))
+        product = x[rows] @ y.T  # ‖x − y‖² ≤ r² where ‖y‖²/2 − xᵀy ≤ (r² − ‖x‖²)/2
+        within = half * (1 + SLACK) - product <= sure[rows, None]
+        perhaps = (half * (1 - SLACK) - product <= possible[rows, None]) & ~within
+        left, right = perhaps.nonzero().numpy().T
         left += start
         distances = _distances(points.values, others.values, left, right)
-        inside = distances <= reach[left]
-        yield left[inside], right[inside], distances[inside]
+        inside = distances <= far[left]
+        yield rows, within, (left[inside], right[inside], distances[inside])
 
 
 def _nearest(points: Floats, targets: Floats, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
