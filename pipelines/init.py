@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from pipelines.dataset import Dataset
 from pipelines.datasets.folder import read_folders
@@ -132,7 +133,16 @@ def _put(tree: Any, key: str, value: Any) -> None:
         tree = tree[name]
     if last not in tree:
         raise KeyError(f"{key} is no setting")
-    tree[last] = value
+    tree[last] = _on_one_line(value)
+
+
+def _on_one_line(value: Any) -> Any:
+    """A list or a group of keys as it is written in one line."""
+    if not isinstance(value, list | dict):
+        return value
+    written = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+    written.fa.set_flow_style()
+    return written
 
 
 def _without_code(stages: Mapping[str, Any]) -> None:

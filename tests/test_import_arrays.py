@@ -117,6 +117,16 @@ def test_tokens_are_asked_for(tmp_path: Path) -> None:
     np.testing.assert_array_equal(exported(tmp_path / "data", tmp_path / "back")["text"], arrays["text"])
 
 
+def test_tokens_that_training_lacks_are_refused(tmp_path: Path) -> None:
+    arrays = {"text": np.random.default_rng(0).integers(0, 9, (N, 7))}
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(kinds={"text": "tokens"}))
+    ids = Dataset.load(tmp_path / "data/test").ids
+    assert ids is not None
+    arrays["text"][ids[0], 3] = 12
+    with pytest.raises(UserError, match="text: token 12 found, training rows have 0 to 8"):
+        import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(kinds={"text": "tokens"}))
+
+
 def test_nan_is_missing_on_request(tmp_path: Path) -> None:
     arrays = views()
     arrays["vector"][3] = np.nan

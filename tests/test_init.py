@@ -50,6 +50,7 @@ def test_the_settings_are_valid_and_say_where_the_data_are(tmp_path: Path) -> No
     text = (root / "params.yaml").read_text()
     assert 'precision: "no"' in text
     assert "# of the networks" in text  # what the keys mean is still told
+    assert "\ndensities: [gmm, gaussian, vamp] " in text
     assert yaml.safe_load(text)["data"].keys() == {"source", "folder"}
 
 

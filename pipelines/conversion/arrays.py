@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.conversion.columns import Values, as_dtype
+from pipelines.errors import UserError
 from stage1_vae.modalities import Modality
 
 AXES = {
@@ -97,6 +98,11 @@ class ArrayConversion:
         for start in range(0, len(places), step := rows_of(array)):
             block = slice(start, start + step)
             raw = array[places[block][found[block]]].astype(np.float64)
+            if self.classes is not None and raw.size and raw.max() >= self.classes:
+                raise UserError(
+                    f"{self.name}: token {raw.max():g} found, training rows have 0 to {self.classes - 1}, expected no "
+                    "others; give more rows or put such a row into training"
+                )
             x = channels_first((raw - np.array(self.offset)) / np.array(self.scale), self.axes)
             there = ~np.isnan(x)
             values[block][found[block]], seen[block][found[block]] = np.where(there, x, 0), there
