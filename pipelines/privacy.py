@@ -7,6 +7,8 @@ space of codes it is these draws themselves. The attack compares real rows with 
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -52,34 +54,24 @@ def privacy(name: str, params: Params, root: Path) -> None:
         real = Real.load(folder, settings.seed)
         train, test = real.splits["train"], real.splits["test"]
         found = compare(real, generator, synthetic, settings.seed)
-        vectors = proximity_vectors(found, test.sources[test.fresh], settings.resamples, rng)
+        vectors = proximity_vectors(found, test.sources[real.fresh], settings.resamples, rng)
         aucs, samples = attack(real, generator, synthetic.provenance, params, rng)
         for space, values in aucs.items():
             vectors.setdefault(space, {})["membership_auc"] = values
-        ids = np.arange(len(train.data)) if train.data.ids is None else train.data.ids
-        medians = held_out_medians(real)
-        spaces = {
-            space: {**written(values), "medians": medians.get(space, {}) | medians_of(found.get(space))}
-            for space, values in vectors.items()
-        }
-        counts = {
-            "synthetic": min(len(synthetic), MOST),
-            "held_out": len(test.fresh),
-            "train": len(train.data),
-        }
+        behind, ids = medians(real, found), train.names
         result = {
-            "spaces": spaces,
+            "spaces": {
+                space: {**written(values), "medians": behind[space]} for space, values in vectors.items()
+            },
             "near_copies": near_copies(found, ids),
             "flagged": beyond(vectors, MARGINS),
             "detected": beyond(vectors, {}),
-            "samples": counts | samples,
+            "samples": {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh), **samples},
             "caution": CAUTION,
         }
         write_json(root / f"results/privacy/{name}.json", result)
-        arrays = gallery(found, synthetic, train.data, ids)
-        save_artefact(
-            folder / KIND / name, KIND, {**generator.provenance, "synthetic": synthetic.hash}, arrays=arrays
-        )
+        origins, arrays = {"synthetic": synthetic.hash}, gallery(found, synthetic, train.data, ids)
+        save_artefact(folder / KIND / name, KIND, {**generator.provenance, **origins}, arrays=arrays)
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,6 @@ class Split:
         z: codes (n, D).
         codes: the same, whitened.
         places: the row (n,) of each code.
-        fresh: rows (m,) encoded from every modality, `MOST` at most.
     """
 
     data: Dataset
@@ -100,30 +91,34 @@ class Split:
     z: Tensor
     codes: Points
     places: Ints
-    fresh: Ints
 
     @property
     def sources(self) -> Ints:
         """The group of each row, its own where it has none."""
         return np.arange(len(self.data)) if self.data.groups is None else self.data.groups
 
-    def at(self, rows: Ints) -> Ints:
-        """Which codes are those of some rows."""
-        return np.searchsorted(self.places, rows)
+    @property
+    def names(self) -> NDArray[Any]:
+        """The id of each row, its number where it has none."""
+        return np.arange(len(self.data)) if self.data.ids is None else self.data.ids
 
 
 @dataclass(frozen=True)
 class Real:
-    """The splits, and the units that distances are taken in: those of the training rows and codes."""
+    """The splits, the rows (m,) of `test` that samples are set against, and the units of distances.
+
+    Those rows were encoded from every modality; the units are those of the training rows and codes.
+    """
 
     splits: dict[str, Split]
+    fresh: Ints
     scales: tuple[Scale, ...]
-    whiten: Any
+    whiten: Callable[[Tensor], Tensor]
 
     @classmethod
     def load(cls, folder: Path, seed: int) -> Real:
         """The splits in artefacts/data and artefacts/codes."""
-        from pipelines.metrics.records import Points, Scale
+        from pipelines.metrics.records import Points, Scale, evenly
         from stage1_vae.training import generator_for
         from stage2_latent.codes import Whitening
 
@@ -131,17 +126,18 @@ class Real:
         codes = {split: load_codes(folder / "codes" / split) for split in SPLITS}
         scales = tuple(Scale.fit(data["train"], m) for m in data["train"].modalities)
         whiten, generator = Whitening.fit(codes["train"]).forward, generator_for("cpu", seed)
+        whole = whole_rows(codes["test"]).numpy()
+        if not len(whole):
+            raise UserError(
+                f"{folder / 'data/test'}: no row with every modality found, expected some, which samples are set "
+                "against; add such rows"
+            )
         splits = {}
         for split, table in codes.items():
-            complete, fresh = table.complete.nonzero().squeeze(-1), whole_rows(table)[:MOST].numpy()
-            if not len(fresh):
-                raise UserError(
-                    f"{folder / 'data' / split}: no row with every modality found, expected some, which samples are "
-                    "set against; add such rows"
-                )
+            complete = table.complete.nonzero().squeeze(-1)
             z, points = table.draw(generator, complete), Points.of_data(data[split], scales)
-            splits[split] = Split(data[split], points, z, Points.of_codes(whiten(z)), complete.numpy(), fresh)
-        return cls(splits, scales, whiten)
+            splits[split] = Split(data[split], points, z, Points.of_codes(whiten(z)), complete.numpy())
+        return cls(splits, whole[evenly(len(whole), MOST)], scales, whiten)
 
 
 def check_origin(synthetic: Dataset, generator: Generator) -> None:
@@ -172,7 +168,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     asked = [drawn[key] for key in ("seed", "labels", "temperature", "truncation")]
     blocks = islice(draw_codes(generator.density, len(synthetic), *asked), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
-    fresh = test.z[torch.from_numpy(test.at(test.fresh))]
+    fresh = test.z[torch.from_numpy(np.searchsorted(test.places, real.fresh))]
     noise = generator_for("cpu", seed, 1)
     with torch.no_grad():
         decoded = [generator.decode(block, drawn["values"], noise) for block in fresh.split(ROWS)]
@@ -188,25 +184,17 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     return found
 
 
-def held_out_medians(real: Real) -> dict[str, dict[str, float]]:
-    """How far held-out rows themselves, not decoded, lie from training records, by modality and jointly."""
+def medians(real: Real, found: dict[str, Proximity]) -> dict[str, dict[str, float]]:
+    """Median distances to training records by space: of samples, of fresh rows, and of these undecoded."""
     from pipelines.metrics.records import closest
 
-    test = real.splits["test"]
-    rows = test.points.select(test.fresh)
-    found = {space: each.distance for space, each in closest(rows, real.splits["train"].points).items()}
-    return {
-        space: {"held_out": float(np.median(distance))}
-        for space, distance in found.items()
-        if np.isfinite(distance).all()
-    }
-
-
-def medians_of(found: Proximity | None) -> dict[str, float]:
-    """The medians behind the distance ratio."""
-    return (
-        {} if found is None else {"samples": float(np.median(found.samples.distance)), "fresh": found.typical}
-    )
+    undecoded = closest(real.splits["test"].points.select(real.fresh), real.splits["train"].points)
+    behind: dict[str, dict[str, float]] = defaultdict(dict)
+    for space, each in found.items():
+        behind[space] |= {"samples": float(np.median(each.samples.distance)), "fresh": each.typical}
+        if space in undecoded:
+            behind[space]["held_out"] = float(np.median(undecoded[space].distance))
+    return behind
 
 
 def attack(
@@ -214,7 +202,8 @@ def attack(
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
     """The AUC of the attack by space, under half-samples (1 + B,), and how many rows and samples it saw.
 
-    The reference rows are the validation split, the others that members are told from the test split.
+    The reference rows are the validation split, the others that members are told from the test split. Samples are
+    drawn as the published ones, but for their labels, which come as often as in the data.
     """
     import torch
 
@@ -242,10 +231,8 @@ def attack(
         for split in ("train", "test")
     ]
     names = {"members": "train", "others": "test", "reference": "validation"}
-    return game.aucs(*weights), {
-        "drawn": samples,
-        **{name: len(chosen[split]) for name, split in names.items()},
-    }
+    counts = {name: len(chosen[split]) for name, split in names.items()}
+    return game.aucs(*weights), {"train": len(splits["train"].data), "drawn": samples, **counts}
 
 
 def side(split: Split, project: Projection, rows: Ints) -> Sides:

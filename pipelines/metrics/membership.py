@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.metrics.intervals import Floats, Ints
-from pipelines.metrics.records import Points, total
+from pipelines.metrics.records import Points, evenly, total
 
 NEIGHBOURS = 10  # of the density of reference rows
 FLOATS = 2**25  # numbers that the reference rows may hold
@@ -57,9 +57,9 @@ class Projection:
 
     @classmethod
     def fit(cls, reference: Points, dimensions: int) -> Projection:
-        """The components of the first rows, `MOST` at most, in the spaces that two of them have."""
-        blocks = [x for _, x in reference.select(_first(reference)).blocks()]
-        observed = torch.from_numpy(reference.observed[_first(reference)])
+        """The components of `MOST` rows at the most, in the spaces that two of them have."""
+        some = reference.select(evenly(len(reference), min(MOST, max(2, FLOATS // reference.width))))
+        blocks, observed = [x for _, x in some.blocks()], torch.from_numpy(some.observed)
         parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
         centre = [
             part[observed[:, m]].mean(0) if bool(observed[:, m].any()) else part[0] * 0
@@ -90,10 +90,6 @@ class Projection:
         return {
             space: Side(torch.cat([x[space] for x in blocks])[rows], rows) for space, rows in having.items()
         }
-
-
-def _first(reference: Points) -> Ints:
-    return np.arange(min(len(reference), MOST, max(2, FLOATS // reference.width)))
 
 
 def _components(x: Tensor, dimensions: int) -> Tensor:

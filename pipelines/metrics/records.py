@@ -208,6 +208,11 @@ def total(parts: list[Tensor]) -> Tensor:
     return reduce(torch.add, parts)
 
 
+def evenly(rows: int, most: int) -> Ints:
+    """All rows, or so many of them at even steps: the order of rows may mean something."""
+    return np.arange(rows) if rows <= most else np.arange(most) * rows // most
+
+
 def _blocks(rows: int, width: int) -> list[Ints]:
     """Numbers of rows in blocks that hold `FLOATS` numbers at the most."""
     step = max(1, min(ROWS, FLOATS // width))
