@@ -70,7 +70,7 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     As many steps of training as the digits of the repository get, codes no larger than half of the values of a sample,
     scales that are learned where values are standardised, and nothing that needs more rows than there are.
     """
-    train, half = splits["train"], len(splits["test"]) // 2
+    train, half = splits["train"], int(splits["test"].observed.all(1).sum()) // 2  # whole samples are scored
     rows, labels = len(train), len(train.label_names or ("",))
     sizes = {m.name: math.prod(m.shape) for m in train.modalities}
     batch = 64 if rows >= SMALL else 32
@@ -97,6 +97,9 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
         "density.vamp.pseudo_inputs": _within(labels, rows // 4, 500),
         "generate.samples": max(1000, half),
         "evaluate.neighbours": _within(1, half // 4, 5),
+        "augment.sizes": [min(100, rows // 2)],
+        "augment.density": "flow" if rows >= SMALL else "gmm",
+        "privacy.dimensions": _within(2, rows // 10, 32),
     }
 
 

@@ -137,6 +137,8 @@ def test_nothing_needs_more_rows_than_there_are(rows: int) -> None:
     assert chosen["judge.features"] < max(half, 3)
     assert chosen["evaluate.neighbours"] < half
     assert chosen["density.vamp.pseudo_inputs"] <= rows
+    assert chosen["augment.sizes"][0] <= rows // 2
+    assert chosen["privacy.dimensions"] < rows
     assert max(chosen["density.gmm.components"]) * 2 <= rows
     assert ("flow" in chosen["densities"]) == (rows >= 1000)
     steps = chosen["train.epochs"] * rows / chosen["train.batch_size"]
