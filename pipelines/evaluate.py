@@ -91,7 +91,7 @@ def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray
 
     Returns:
         `grid.real.<m>` (rows, *shape), `grid.<m>` (rows, M − 1, *shape) with the real value where it is observed, and
-        `grid.observed` (rows, M − 1, M); nothing without images.
+        `grid.observed` (rows, M − 1, M); nothing without images. Of large ones there are fewer rows, then fewer pixels.
     """
     import torch
 
@@ -101,10 +101,13 @@ def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray
     from stage1_vae.training import generator_for
 
     images = [(index, m) for index, m in enumerate(real.modalities) if m.kind == "image"]
-    size = sum(math.prod(m.shape) for _, m in images) * len(real.modalities) * 4
     if not images:
         return {}
+    size = (
+        sum(math.prod(m.shape) for _, m in images) * len(real.modalities) * 4
+    )  # bytes of a row, real and made
     real = real.select(np.arange(max(1, min(len(real), BYTES // size))))
+    step = max(1, math.ceil(math.sqrt(size / BYTES)))
     observed = nested_parts(len(real), len(real.modalities), np.random.default_rng(seed))
     parts = observed.shape[1]
     repeated = replace(
@@ -120,8 +123,9 @@ def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray
     for index, m in images:
         here = observed[:, :, index].reshape(-1, *[1] * len(m.shape))
         shown = np.where(here, repeated.data[m.name], made[m.name])
-        arrays[f"grid.{m.name}"] = shown.reshape(*observed.shape[:2], *m.shape).astype(np.float32)
-        arrays[f"grid.real.{m.name}"] = np.asarray(real.data[m.name], np.float32)
+        shown = shown.reshape(*observed.shape[:2], *m.shape)
+        for key, values in ((m.name, shown), (f"real.{m.name}", real.data[m.name])):
+            arrays[f"grid.{key}"] = np.asarray(values[..., ::step, ::step], np.float32)
     return arrays
 
 

@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.config import Params
 from pipelines.dataset import Dataset
+from pipelines.encode import posteriors
 from pipelines.errors import UserError
-from pipelines.evaluate import evaluate, facts
+from pipelines.evaluate import evaluate, facts, grid
 from pipelines.generate import generate
+from pipelines.generator import Generator
 from pipelines.metrics.intervals import estimate
 from pipelines.reference import Standard, reference, split
 from pipelines.storage import file_hash, load_artefact, read_json
+from stage1_vae import MODELS
+from stage1_vae.modalities import Modality
+from stage2_latent import DENSITIES
 
 Project = tuple[Path, Params]
 
@@ -241,3 +247,17 @@ def test_what_belongs_to_something_else_is_refused(
     with pytest.raises(UserError, match=words):
         evaluate("gmm", params, root)
     assert file_hash(root / "results/metrics/gmm.json") == before
+
+
+@pytest.mark.parametrize(("side", "rows", "shown"), [(64, 3, 64), (512, 1, 128)])
+def test_the_grid_of_large_images_stays_small(project: Project, side: int, rows: int, shown: int) -> None:
+    large = (Modality("a", "image", (3, side, side), "laplace"), Modality("b", "vector", (2,), "normal"))
+    model = MODELS["mvtcae"](large, latent=2, width=2, seed=0)
+    values = {m.name: np.random.default_rng(0).normal(size=(3, *m.shape)).astype(np.float32) for m in large}
+    dataset = Dataset(large, values)
+    codes = posteriors(model, dataset, 1, torch.Generator().manual_seed(0))
+    arrays = grid(Generator(model, DENSITIES["normal"]().fit(codes), {}), dataset, 0)
+    assert arrays["grid.a"].shape == (rows, 1, 3, shown, shown)
+    assert arrays["grid.observed"].shape == (rows, 1, 2)
+    assert set(arrays) == {"grid.observed", "grid.a", "grid.real.a"}
+    assert sum(array.nbytes for array in arrays.values()) < 1e6
