@@ -55,8 +55,8 @@ class Results:
 
     @property
     def labelled(self) -> bool:
-        """Whether labels were known, and coherence by labels is."""
-        return any(row.estimate("joint_coherence") for row in self.densities)
+        """Whether labels were known wherever there are results, so that coherence by labels ranks them."""
+        return all(row.estimate("joint_coherence") for row in self.densities)
 
     @property
     def posterior(self) -> Row:

@@ -29,7 +29,8 @@ ANSWERS: dict[str, Callable[[Results], Iterator[Finding]]] = {
 def headline(results: Results) -> str:
     """The one sentence on top."""
     best, fitted = results.densities[0], len(results.densities)
-    coherence, distance = best.estimate("joint_coherence"), best.estimate("frechet_distance")
+    coherence = best.estimate("joint_coherence") if results.labelled else None
+    distance = best.estimate("frechet_distance")
     every = f"all {len(best.scores.get('modalities', {}))} modalities"
     among = f" of {fitted} fitted densities" if fitted > 1 else ""
     if not above_floor(best, "joint_coherence" if coherence else "frechet_distance"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from pipelines.report.findings.words import Finding, above, count, listed, number_with, percent, percent_with
+from pipelines.report.findings.words import Finding, above, count, each, listed, percent, percent_with
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
 
@@ -43,15 +43,23 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
     flagged = {row: row.scores["privacy"].get("flagged", []) for row in rows}
     clean = [row.title for row in rows if not flagged[row]]
     if clean:
-        yield Finding("Tests", f"No test of privacy flags {listed(clean).replace(' and ', ' or ')}.")
+        yield Finding("Tests", f"No test of privacy flags {listed(clean, 'or')}.")
     for row, names in flagged.items():
         if names:
             yield Finding("Flagged", f"{row.title} is flagged by {_tests(names)}: do not share its samples.")
+    yield from _traces(flagged)
+
+
+def _traces(flagged: Mapping[Row, list[str]]) -> Iterator[Finding]:
+    """Densities with leaks beyond chance that are too small to be flagged, by the tests that find them."""
+    found: dict[str, list[str]] = {}
+    for row, names in flagged.items():
         if traces := [name for name in row.scores["privacy"].get("detected", []) if name not in names]:
-            more = "more than by chance, less than is flagged"
-            yield Finding(
-                "Traces", f"By {_tests(traces)}, {row.title} shows traces of its training rows: {more}."
-            )
+            found.setdefault(_tests(traces), []).append(row.title)
+    for tests, titles in found.items():
+        show = "shows traces of its" if len(titles) == 1 else "show traces of their"
+        more = "more than by chance, less than is flagged"
+        yield Finding("Traces", f"By {tests}, {listed(titles)} {show} training rows: {more}.")
 
 
 def _tests(names: list[str]) -> str:
@@ -92,11 +100,10 @@ def _copied(row: Row, share: str) -> str:
 
 def _attack(rows: list[Row]) -> Iterator[Finding]:
     """How well an attacker who sees the samples tells training rows from others."""
-    found = {row: auc for row in rows if (auc := row.estimate(*JOINT, "membership_auc"))}
+    found = {row.title: auc for row in rows if (auc := row.estimate(*JOINT, "membership_auc"))}
     if not found:
         return
-    told = listed([f"{number_with(auc, 3)} of {row.title}" for row, auc in found.items()])
-    better = [row.title for row, auc in found.items() if above(auc, COIN)]
+    better = [title for title, auc in found.items() if above(auc, COIN)]
     if not better:
         verdict = "not clearly better than a coin" if len(found) == 1 else "none clearly better than a coin"
     elif len(better) == len(found):
@@ -106,19 +113,18 @@ def _attack(rows: list[Row]) -> Iterator[Finding]:
     yield Finding(
         "Attack",
         "From the samples, an attacker tells training rows from held-out ones with an AUC of "
-        f"{told}, {verdict} (0.5).",
+        f"{each(found, 3, 'of')}, {verdict} (0.5).",
     )
 
 
 def _distances(rows: list[Row]) -> Iterator[Finding]:
     """Whether samples lie nearer to training rows than held-out rows do."""
-    found = {row: ratio for row in rows if (ratio := row.estimate(*JOINT, "distance_ratio"))}
+    found = {row.title: ratio for row in rows if (ratio := row.estimate(*JOINT, "distance_ratio"))}
     if found:
-        told = listed([f"{number_with(ratio, 2)} for {row.title}" for row, ratio in found.items()])
         yield Finding(
             "Distances",
             "The distance of samples to their nearest training row, over that of held-out rows (1 where nothing is "
-            f"remembered), is {told}.",
+            f"remembered), is {each(found, 2, 'for')}.",
         )
 
 

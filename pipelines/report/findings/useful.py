@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines.report.findings.words import (
+    MANY,
     Finding,
     above,
     against,
@@ -53,9 +54,16 @@ def _in_place(results: Results, rows: list[Row]) -> Iterator[Finding]:
         else ""
     )
     text = f"Training on samples of {best.title} alone reaches {percent_with(reached)} on held-out real rows{after}."
-    others = [f"{row.title} {percent(row.value(*RATIO))}" for row in rows if row is not best]
+    others = sorted((row for row in rows if row is not best), key=lambda row: -row.value(*RATIO))
     if others:
-        text += f" Of the accuracy after real rows, others reach: {', '.join(others)}."
+        shown = others if len(others) <= MANY else [others[0], others[-1]]
+        told = [f"{row.title} {percent(row.value(*RATIO))}" for row in shown]
+        reach = (
+            f"others reach: {', '.join(told)}"
+            if shown == others
+            else f"others reach from {told[1]} to {told[0]}"
+        )
+        text += f" Of the accuracy after real rows, {reach}."
     yield Finding("In place of real rows", text)
     if backwards := best.estimate(*REVERSE):
         yield Finding(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.report.rows import Estimate
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+MANY = 4  # names that a sentence lists with their numbers
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,15 @@ def counted(number: int, one: str, many: str) -> str:
     return f"{count(number) if number else 'no'} {one if number == 1 else many}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names with commas and an `and`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names with commas, and a word before the last."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def each(found: Mapping[str, Estimate], decimals: int, of: str) -> str:
+    """The number of every name, after a word such as `of`; of the lowest and the highest where they are many."""
+    told = {name: f"{number_with(estimate, decimals)} {of} {name}" for name, estimate in found.items()}
+    if len(found) <= MANY:
+        return listed(list(told.values()))
+    order = sorted(found, key=lambda name: found[name].value)
+    return f"{told[order[0]]} at the lowest and {told[order[-1]]} at the highest"
