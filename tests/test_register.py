@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipelines.config import Params
 from pipelines.errors import UserError
 from pipelines.generator import Generator
 from pipelines.groups import PARENT
-from pipelines.register import register
+from pipelines.register import code, register
 from pipelines.served import Served, counts
 
 NAME = "posteriors made up"  # a space, as registries allow
@@ -49,10 +50,10 @@ def folder(client: Any) -> Path:
     return Path(download_artifacts(client.get_model_version_download_uri(NAME, "1")))
 
 
-def in_another_process(code: str, folder: Path) -> str:
+def in_another_process(script: str, folder: Path) -> str:
     """The output of code in a new process that does not see the repository."""
     answer = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
     )
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
@@ -61,7 +62,7 @@ def in_another_process(code: str, folder: Path) -> str:
 def test_another_process_draws_the_same_bytes(registered: tuple[Path, Params, str], tmp_path: Path) -> None:
     root, params, told = registered
     assert told == f"models:/{NAME}@champion is version 1: density gmm of {params.vae.model}"
-    code = f"""
+    script = f"""
 import inspect, mlflow, numpy, pandas
 model = mlflow.pyfunc.load_model("models:/{NAME}@champion")
 import pipelines, stage1_vae, stage2_latent
@@ -75,7 +76,7 @@ for name, drawn in {{
 }}.items():
     numpy.savez(name, **drawn)
 """
-    places = in_another_process(code, tmp_path).splitlines()[-4:]
+    places = in_another_process(script, tmp_path).splitlines()[-4:]
     assert all("/artifacts/" in place for place in places), places
     generator = Generator.load(root / "artefacts/densities/gmm")
     expected = {
@@ -119,7 +120,7 @@ def test_nothing_is_pickled_and_all_is_said(folder: Path, client: Any) -> None:
 @pytest.mark.slow
 def test_its_code_needs_no_more_than_its_requirements(folder: Path) -> None:
     """Of the packages that the project depends on, those that are loaded to draw are required."""
-    code = """
+    script = """
 import sys
 sys.path[:0] = ["code"]
 from pipelines.generator import Generator
@@ -129,7 +130,7 @@ found = packages_distributions()
 names = {name.partition(".")[0] for name in sys.modules} | {"ruamel"}
 print(*{other for name in names for other in found.get(name, [])})
 """
-    loaded = set(in_another_process(code, folder).split())
+    loaded = set(in_another_process(script, folder).split())
     needed = {line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()}
     project = {
         "accelerate",
@@ -166,6 +167,18 @@ def test_a_density_without_labels_takes_none(registered: tuple[Path, Params, str
     assert "labels" not in model.predict(None, pd.DataFrame(), {"n": 3, "seed": 0, "temperature": 1.0})
     with pytest.raises(UserError, match="labels: density normal has none"):
         model.predict(None, pd.DataFrame({"label": ["3"], "count": [1]}))
+
+
+def test_networks_of_ones_own_travel_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "alone.py").touch()
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/__init__.py").touch()
+    (tmp_path / "packed/deep.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    networks = {"m0": "alone:Encoder,packed.deep:Decoder", "m1": "residual"}
+    generator = Generator(SimpleNamespace(networks=networks), None, {})  # type: ignore[arg-type]
+    names = [path.name for path in code(generator)]
+    assert names == ["alone.py", "packed", "pipelines", "stage1_vae", "stage2_latent"]
 
 
 def test_tables_of_labels() -> None:
