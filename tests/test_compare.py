@@ -300,6 +300,17 @@ def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_
 
 
 @pytest.mark.parametrize(
+    ("written", "sentence"),
+    [('{"joint_coherence": ', "not a JSON file"), ("[1]", "expected a JSON object, found another value")],
+)
+def test_a_damaged_file_is_named(project: Path, written: str, sentence: str) -> None:
+    broken = other(project, "broken", 0)
+    (broken / "results/metrics/flow.json").write_text(written)
+    with pytest.raises(UserError, match=rf"broken/results/metrics/flow.json: {sentence}"):
+        read(project, a=broken)
+
+
+@pytest.mark.parametrize(
     ("given", "sentence"),
     [
         (["--with", "mopoe"], "--with: found 'mopoe', expected LABEL=SOURCE"),
