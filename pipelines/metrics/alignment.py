@@ -36,7 +36,9 @@ class Alignment:
         """`pairing_auc` and `canonical_correlation` of readings under weights (1 + B, N), and both beside real data's.
 
         `incoherence` is the AUC of real data less that of the set; `canonical_preservation` the correlation over that
-        of real data, where these correlate beyond noise. `real` are the scores of real data; None where these are.
+        of real data, where these correlate beyond noise. Decoded means are smoother than real data: they may be the
+        more coherent, the first then below 0 and the second above 1. `real` are the scores of real data; None where
+        these are.
         """
         found: Scores = {
             "pairing_auc": pairing_auc(
