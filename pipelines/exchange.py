@@ -50,7 +50,9 @@ def read_codes(path: Path) -> Codes:
     from stage1_vae.distributions import Block, Mixture, Normal
     from stage2_latent.codes import EMPIRICAL, Codes
 
-    blocks, others = _sorted(_arrays(path), path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file or folder; expected a code folder or an .npz file")
+    blocks, others = _sorted(read_arrays(path), path)
     loc, scale = _joined(blocks, "loc", path), _joined(blocks, "scale", path)
     assert loc is not None
     N, C, D = loc.shape
@@ -92,10 +94,8 @@ def write_codes(path: Path, codes: Codes) -> None:
     write_bytes(path, content.getvalue())
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays in a file, none of them a pickle."""
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file or folder; expected a code folder or an .npz file")
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in an .npz file, none of them a pickle."""
     if not zipfile.is_zipfile(path):
         raise UserError(
             f"{path}: expected an .npz file, as numpy.savez writes it, found another or a part of one"

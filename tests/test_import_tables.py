@@ -374,6 +374,16 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         Roles(modalities={"labs": ("crp", "visit")}),
         r"--modality labs: clinic.parquet has no free column 'visit' \(did you mean visits",
     ),
+    "a group with a blank": (
+        lambda t: t,
+        Roles(id="patient", modalities={"my labs": ("crp",)}),
+        "clinic.parquet: 'my labs' is no name for a modality",
+    ),
+    "a group with a name that is taken": (
+        lambda t: t,
+        Roles(id="patient", modalities={"labels": ("crp",)}),
+        "'labels' is no name for a modality, expected .* none of groups, ids, labels, mask, targets",
+    ),
     "a group that is nowhere": (
         lambda t: t,
         Roles(modalities={"labs": ("a", "b")}),

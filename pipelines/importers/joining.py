@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.dataset_checks import RESERVED
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
 from pipelines.importers.found import Found, Named, Roles, View
 
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -58,6 +61,12 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
         raise UserError(
             f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles"
         )
+    for view, number in views:
+        if view.name in RESERVED or not NAME.fullmatch(view.name):
+            raise UserError(
+                f"{found[number].place}: {view.name!r} is no name for a modality, expected letters, digits, _ and - "
+                f"and none of {listed(RESERVED)}; rename the file, folder or key"
+            )
     twice = [name for name, count in Counter(view.name for view, _ in views).items() if count > 1]
     if twice:
         raise UserError(

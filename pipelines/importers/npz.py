@@ -9,9 +9,6 @@ mask_<modality> (N,)      the same of one modality
 
 from __future__ import annotations
 
-import re
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import UserError
+from pipelines.exchange import read_arrays
 from pipelines.importers.found import ArrayView, Found, Named, Roles
 from pipelines.importers.kinds import array_axes, array_kind
 
@@ -41,10 +39,6 @@ def read_npz(path: Path, roles: Roles) -> list[Found]:
             f"{path}: found no modality, expected one array (N, …) a modality under names of its own"
         )
     for name, array in arrays.items():
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise UserError(
-                f"{path}: {name!r} is no name of a modality, expected letters, digits, _ and - only"
-            )
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             raise UserError(
                 f"{path}: {name}: {array.dtype} of shape {array.shape} found, expected numbers (N, …)"
@@ -73,25 +67,6 @@ def read_npz(path: Path, roles: Roles) -> list[Found]:
             targets=_targets(path, known),
         )
     ]
-
-
-def read_arrays(path: Path) -> dict[str, Values]:
-    """The arrays of an archive by name, none of them a pickle."""
-    if not zipfile.is_zipfile(path):
-        raise UserError(
-            f"{path}: expected an .npz file, as numpy.savez writes it, found another or a part of one"
-        )
-    arrays: dict[str, Values] = {}
-    with np.load(path, allow_pickle=False) as file:
-        for name in file.files:
-            try:
-                arrays[name] = file[name]
-            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise UserError(
-                    f"{path}: {name}: no array of plain numbers or texts was found ({error}); "
-                    "write it again, without objects"
-                ) from None
-    return arrays
 
 
 def _check_masks(path: Path, masks: dict[str, Values], modalities: int) -> None:

@@ -50,7 +50,12 @@ def import_data(
     learned = _learn(joined, splits["train"])
     targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
     conversion = _describe(joined, learned, targets)
-    provenance = {"source": "import", "sources": [source.name for source in sources], "seed": seed}
+    provenance = {
+        "source": "import",
+        "sources": [source.name for source in sources],
+        "shares": list(shares),
+        "seed": seed,
+    }
     lines = []
     with publish(folder) as temporary:
         for split in SPLITS:
