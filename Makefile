@@ -73,6 +73,9 @@ bench-densities: $(READY) ## densities against each other and against the mixtur
 bench-augmentation: $(READY) ## what synthetic rows add to few real ones, for hours; docs/augmentation.md (SEEDS=5 takes more seeds)
 	$(BIN)/python benchmarks/augmentation.py --seeds $(or $(SEEDS),3)
 
+bench-metrics: $(READY) ## time and memory of all fidelity metrics, 10,000 × 10,000 samples of 128 features
+	$(BIN)/python benchmarks/metrics.py
+
 zoo: $(READY) ## train and score every model with one budget, for hours; docs/zoo.md (SEEDS=3 repeats each)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stage2_latent.codes import Codes
 
 KIND = "reference"
-MOST = 5000  # rows of a half: distances between all pairs are held in memory
+MOST = 5000  # rows of a half: the time of scores grows as their square
 CONDITIONED = 500  # rows whose modalities are generated from one another
 WEIGHTS = {"real": "real", "reconstruction": "real", "normal": "synthetic"}  # of each row that is scored
 GALLERY = 8  # tuples of every row that are kept as images
