@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,30 +52,21 @@ def import_data(
     learned = _learn(joined, splits["train"])
     targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
     conversion = _describe(joined, learned, targets)
-    provenance = {
-        "source": "import",
-        "sources": [source.name for source in sources],
-        "shares": list(shares),
-        "seed": seed,
-    }
-    lines = []
+    origin = {"source": "import", "sources": [source.name for source in sources]}
+    provenance = {**origin, "shares": list(shares), "seed": seed}
     with publish(folder) as temporary:
-        for split in SPLITS:
-            dataset = _dataset(joined, splits[split], learned, targets, labels, names)
-            dataset = Dataset(**{**vars(dataset), "conversion": conversion, "provenance": provenance})
-            dataset.save(temporary / split)
-            lines.append((split, len(dataset)))
-    return summary(joined, learned, labels, names, dict(lines), folder)
+        for split, rows in splits.items():
+            dataset = _dataset(joined, rows, learned, targets, labels, names)
+            replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
+    sizes = {split: len(rows) for split, rows in splits.items()}
+    return summary(joined, learned, labels, names, sizes, folder)
 
 
 def check_free(folder: Path) -> None:
     """Refuse a folder that holds anything but the splits of an earlier import."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, expected a folder or nothing; give another name")
-    others = (
-        sorted(path.name for path in folder.iterdir() if path.name not in SPLITS) if folder.exists() else []
-    )
-    if others:
+    if others := sorted(set(os.listdir(folder) if folder.exists() else ()) - set(SPLITS)):
         raise UserError(
             f"{folder}: found {others[0]} there, expected an empty folder or none; give another name"
         )
