@@ -28,6 +28,7 @@ from pipelines.metrics.extractor import observed_blocks
 from pipelines.metrics.projections import Projected
 from pipelines.metrics.vision_transformer import VisionTransformer
 from stage1_vae.modalities import Modality
+from stage1_vae.model import seeded
 from stage2_latent.parts import under
 
 MEAN, DEVIATION = (
@@ -86,7 +87,8 @@ class Pretrained(Projected):
 
     def adopt(self, tensors: Mapping[str, Tensor]) -> None:
         """Take a network with these weights."""
-        self.network = self.build(tensors).requires_grad_(False).eval()
+        with seeded(self.seed):  # layers draw initial parameters, which the weights replace
+            self.network = self.build(tensors).requires_grad_(False).eval()
 
     def images(self) -> list[Modality]:
         """The modalities that the network reads."""
@@ -143,7 +145,8 @@ class Inception(Pretrained):
     """The 2048 features of the Inception v3 of Frechet inception distances (Heusel et al. 2017, arXiv:1706.08500).
 
     The network is torch-fidelity's, `pip install postprior[features]`; its weights-inception-2015-12-05-6726825d.pth
-    are converted as this module says.
+    are converted as this module says. It declares torchvision, which is not imported here: installed with --no-deps,
+    torch-fidelity does too.
     """
 
     name = "inception"
