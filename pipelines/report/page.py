@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,9 @@ def _answers(results: Results) -> Iterable[dict[str, Any]]:
     found, best = list(findings(results)), results.densities[0]
     for question, title in QUESTIONS.items():
         told = [finding for finding in found if finding.question == question]
+        sentences = [
+            (word, [one.text for one in some]) for word, some in groupby(told, lambda one: one.about)
+        ]
         shown = [metric for metric in METRICS if metric.key in KEY_NUMBERS.get(question, ())]
         numbers = [
             (number(estimate.value, metric.decimals), metric.title, _beside(metric, results))
@@ -135,7 +139,7 @@ def _answers(results: Results) -> Iterable[dict[str, Any]]:
             if (estimate := best.estimate(*metric.keys))
         ]
         if told:
-            yield {"name": question, "title": title, "of": best.title, "numbers": numbers, "findings": told}
+            yield {"name": question, "title": title, "of": best.title, "numbers": numbers, "told": sentences}
 
 
 def _beside(metric: Metric, results: Results) -> str:

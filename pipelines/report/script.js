@@ -84,7 +84,9 @@ const tuple = (figure, sample) => {
       return make("span", { className: "cell" }, canvas, make("small", { textContent: modality, ariaHidden: true }));
     });
     const named = line ? [make("b", { textContent: line })] : [];
-    return make("div", { className: "line" }, ...named, make("div", { className: "cells" }, ...cells));
+    const row = make("div", { className: "cells" }, ...cells);
+    row.style.setProperty("--count", Math.min(cells.length, 6));
+    return make("div", { className: "line" }, ...named, row);
   });
   figure.querySelector(".tuple").replaceChildren(head, ...rows);
 };

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.report.figures import WIDTH, Mark, Panel, Theme
+from pipelines.report.figures import Mark, Panel, Theme
 from pipelines.report.metrics import Metric
 from pipelines.report.rows import Estimate, Row
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 WIDER = 10.0  # a range of so many times its lower end is drawn on a logarithmic axis
 INTERVAL = ("value", "low", "high")
 ROW = 0.24  # inches of a line of dots
+LETTER = 0.072  # inches of a letter of a legend
 HEAD = 0.62  # inches of a panel beside its lines
 MISSING = Estimate(float("nan"))
 
@@ -190,7 +191,8 @@ def with_legend(panel: Panel, names: Mapping[str, Mark]) -> Panel:
         canvas = axes.get_figure(root=True)
         if canvas is None:
             return
-        columns = 7 if canvas.get_figwidth() > WIDTH else 3
+        widest = 0.4 + LETTER * max(map(len, names))
+        columns = max(int(canvas.get_figwidth() / widest), 1)
         canvas.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=0.2)
 
     return draw

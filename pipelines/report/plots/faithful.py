@@ -97,7 +97,7 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
             for key, e in zip(HEADLINES[::-1], both, strict=True)
         ],
         [with_legend(draw, {row.title: look[row.name] for row, _, _ in complete})],
-        height=3.6,
+        height=3.1 + 0.08 * len(complete),
         across=("score",),
     )
 
