@@ -2,7 +2,8 @@
 
 Samples are what decoders make of codes, smoother than any real row and for that alone closer to all of them, known or
 not. They are set against held-out rows that went the same way: encoded, one posterior draw of each decoded. In the
-space of codes it is these draws themselves. The attack compares real rows with real rows and needs no such care.
+space of codes it is these draws themselves. The attack compares real rows with real rows and needs no such care;
+it alone sees a decoder that repeats training rows whatever the code, for then these held-out rows become copies too.
 """
 
 from __future__ import annotations
