@@ -71,7 +71,7 @@ def exported(folder: Path, out: Path, file: str = "views.npz") -> Arrays:
 
 def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     arrays = views()
-    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(label="labels"))
     back = exported(tmp_path / "data", tmp_path / "back")
     assert set(back) == set(arrays)
     for name, array in arrays.items():

@@ -57,21 +57,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     """All sources together: a sample absent from a source lacks its modalities, one absent from all is dropped."""
     _check_roles(found, roles)
     views = [(view, number) for number, source in enumerate(found) for view in source.views]
-    if not views:
-        raise UserError(
-            f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles"
-        )
-    for view, number in views:
-        if view.name in RESERVED or not NAME.fullmatch(view.name):
-            raise UserError(
-                f"{found[number].place}: {view.name!r} is no name for a modality, expected letters, digits, _ and - "
-                f"and none of {listed(RESERVED)}; rename the file, folder or key"
-            )
-    twice = [name for name, count in Counter(view.name for view, _ in views).items() if count > 1]
-    if twice:
-        raise UserError(
-            f"modality {twice[0]}: found in two sources, expected different names; rename a file or folder"
-        )
+    _check_names(found, [view.name for view, _ in views])
     ids, rows = _match(found)
     places = np.stack([np.where(_present(view, rows[n]), rows[n], -1) for view, n in views], 1)
     kept = np.flatnonzero((places >= 0).any(1))
@@ -97,6 +83,25 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
         {source.place: source.headers for source in found if source.headers},
         len(places) - len(kept),
     )
+
+
+def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
+    """Refuse names that modalities cannot have, the same name twice, and no modality at all."""
+    if not names:
+        raise UserError(
+            f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles"
+        )
+    for source in found:
+        for view in source.views:
+            if view.name in RESERVED or not NAME.fullmatch(view.name):
+                raise UserError(
+                    f"{source.place}: {view.name!r} is no name for a modality, expected letters, digits, _ and - and "
+                    f"none of {listed(RESERVED)}; rename the file, folder or key"
+                )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(
+            f"modality {twice[0]}: found in two sources, expected different names; rename a file or folder"
+        )
 
 
 def _present(view: View, rows: Values) -> Values:

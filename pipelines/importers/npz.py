@@ -65,6 +65,7 @@ def read_npz(path: Path, roles: Roles) -> list[Found]:
             label=_labels(path, known),
             group=_named(path, "groups", known),
             targets=_targets(path, known),
+            names=tuple(known),
         )
     ]
 
