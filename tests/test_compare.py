@@ -140,6 +140,21 @@ def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
     assert "has not run" in (project / "results/datasheets/gmm.md").read_text(encoding="utf-8")
 
 
+def test_the_augmentation_is_that_of_the_sizes_and_seeds_asked_for(project: Path) -> None:
+    assert [cell["seed"] for cell in read(project).augmented] == [0, 1, 2]
+    tree = yaml.safe_load((project / "params.yaml").read_text())
+    tree["augment"] |= {"seeds": [1, 2, 7]}
+    write_params(project, tree)
+    results = read(project)
+    assert [cell["seed"] for cell in results.augmented] == [1, 2]
+    accuracies = [made_up.augmentation(seed)["accuracy"]["synthetic_5x"]["joint"] for seed in (1, 2)]
+    found = results.augmentation["100"]["synthetic_5x"]["accuracy"]["joint"]["value"]
+    assert found == pytest.approx(sum(accuracies) / 2)
+    tree["augment"] |= {"sizes": [50]}
+    write_params(project, tree)
+    assert read(project).augmentation == {}
+
+
 def test_without_labels_rows_are_ordered_by_distance(project: Path, tmp_path: Path) -> None:
     root = make_project(tmp_path / "unlabelled", labels=False)
     compare(load_params(root / "params.yaml"), root)

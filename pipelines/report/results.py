@@ -16,7 +16,6 @@ from pipelines.report.pairs import Pair, read_pairs
 from pipelines.report.rows import Row, ranked
 from pipelines.report.seeds import over_seeds
 from pipelines.report.sources import Folder, Source, content, find_source, settings
-from pipelines.storage import read_json
 
 REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
 YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
@@ -101,7 +100,7 @@ def read_results(
         _needed(own, f"{metrics}/autoencoder.json", "reference"),
         list(csv.DictReader(io.StringIO(_needed_text(own, "results/training.csv", "train")))),
         content(own, f"{metrics}/latent.json") or {},
-        *_augmentation(root),
+        *_augmentation(params, root),
         pairs=read_pairs(root, params.densities),
         cautions=tuple(_cautions(rows, trees)),
     )
@@ -159,14 +158,16 @@ def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterat
             )
 
 
-def _augmentation(root: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-    """The curve, and what is known of its cells; nothing where the stage has not run, or without labels."""
+def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """The curve over the sizes and seeds that are asked for, and what is known of each; nothing without labels."""
     from pipelines.augment import load_cells
     from pipelines.metrics.augmentation import curve
 
-    cells = load_cells(root / "artefacts/augmentation")
-    files = [root / f"results/augmentation/{cell.size}-{cell.seed}.json" for cell in cells]
-    return curve(cells), tuple(read_json(file) for file in files if file.exists())
+    asked = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
+    files = [content(Folder(root), f"results/augmentation/{name}.json") for name in asked]
+    told = {(file["size"], file["seed"]): file for file in files if file}
+    cells = [cell for cell in load_cells(root / "artefacts/augmentation") if (cell.size, cell.seed) in told]
+    return curve(cells), tuple(told[cell.size, cell.seed] for cell in cells)
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
