@@ -133,7 +133,7 @@ def test_principal_components_are_those_of_the_standardised_values_in_one_scale_
     vectors = np.linalg.eigh(np.cov(x.T))[1][:, ::-1][:, :6]
     projected = (x - x.mean(0)) @ vectors
     gram = projected @ projected.T
-    assert found @ found.T == pytest.approx(gram * (6 / projected.var(0, ddof=1).sum()), abs=1e-3)
+    np.testing.assert_allclose(found @ found.T, gram * (6 / projected.var(0, ddof=1).sum()), atol=1e-3)
     for features in read(extractor, rows).features:
         assert features.var(0, ddof=1).sum() == pytest.approx(6, rel=1e-3)
 
