@@ -59,7 +59,7 @@ def test_a_row_holds_every_score_with_its_interval(scored):
         written["joint_kernel_distance"],
         written["modalities"]["m0"]["kernel_distance"],
     ):
-        assert 0 < of["error"] < of["high"] - of["low"]
+        assert 0 < of["standard_error"] < of["high"] - of["low"]
     json.dumps(written, allow_nan=False)
 
 

@@ -96,7 +96,7 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
         place = written["modalities"].setdefault(modality, {}) if modality else written
         place[kind] = estimate(values, BOUNDS.get(kind, SHARE))
         if kind in WITH_ERROR:
-            place[kind]["error"] = float(values[1:].std())  # of half-samples: the full sample's
+            place[kind]["standard_error"] = float(values[1:].std())  # of half-samples: the full sample's
     compared = [name for name in HEADLINES if name in scores]
     written["difference_to_normal"] = {name: estimate(scores[name] - normal[name]) for name in compared}
     written["gap_closed"] = {
