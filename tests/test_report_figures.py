@@ -120,6 +120,12 @@ def test_what_no_row_has_is_not_drawn(results: Results) -> None:
     assert names == ["frechet_by_modality", "fidelity", "pairings", "training"]
 
 
+def test_authenticity_stands_beside_that_of_held_out_rows(drawn: Mapping[str, Figure]) -> None:
+    rows = {(line[0], line[1]) for line in drawn["privacy"].table}
+    assert {row for test, row in rows if test == "authenticity"} == {"Real, held out", "gmm", "flow"}
+    assert {row for test, row in rows if test == "membership_auc"} == {"gmm", "flow"}
+
+
 def test_an_augmentation_curve_of_many_sizes_is_one_of_lines(results: Results) -> None:
     from pipelines.report.plots.useful import augmentation
 

@@ -19,7 +19,7 @@ from pipelines.storage import load_artefact
 from stage1_vae.modalities import Modality
 
 SAMPLES = 16  # of a row of the leaderboard
-PAIRS = 8  # of samples and training rows
+PAIRS = 16  # of samples and training rows
 ROWS = 4  # whose modalities are generated from parts
 PIXELS = 250_000  # of one sheet; larger pictures leave room for fewer samples
 FEWEST = 4

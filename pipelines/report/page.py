@@ -111,6 +111,7 @@ def render(
         metrics=[metric for metric in METRICS if any(metric.keys == column.keys for column in shown)],
         rows=[marked(row, line(row, shown, results)) for row in results.rows],
         fit=fit,
+        noted=any(remarks(row) for row in fitted),
         fits=[marked(row, {**line(row, fit, results), "note": remarks(row)}) for row in fitted],
         samples=panels(pictures.samples, "Sample", "label", "from top to bottom"),
         parts=panels(pictures.parts, "Row", "", "beneath one another"),

@@ -52,7 +52,7 @@ def foundations(results: Results) -> Iterator[Figure]:
 
 def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
     """Training codes, and over them held-out ones or those drawn from a density."""
-    over = {"Held out": (points.held_out, DENSITY_MARKS[3])}
+    over: dict[str, tuple[np.ndarray, Mark | None]] = {"Held out": (points.held_out, None)}
     over |= {name: (drawn, look[name]) for name, drawn in points.drawn.items()}
     everything = np.concatenate([points.train, *(cloud for cloud, _ in over.values())])
     margin = 0.03 * np.ptp(everything, axis=0)
@@ -65,7 +65,13 @@ def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
             axes.scatter(
                 points.train[:, 0], points.train[:, 1], s=5, color=theme.muted, alpha=0.35, linewidths=0
             )
-            axes.scatter(cloud[:, 0], cloud[:, 1], s=5, color=mark.colour_in(theme), linewidths=0)
+            axes.scatter(
+                cloud[:, 0],
+                cloud[:, 1],
+                s=5,
+                color=mark.colour_in(theme) if mark else theme.ink,
+                linewidths=0,
+            )
             axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             axes.set_aspect("equal", adjustable="box")
             axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)

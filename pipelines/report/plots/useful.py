@@ -29,6 +29,7 @@ TRAINED = {  # the title of a panel, by keys in a row's `utility`
     ("train_real_test_synthetic", "joint"): "Reverse, joint",
 }
 OF_REAL = "train_real_test_real"
+REFERENCE = {"ratio_to_real": 1.0}  # where a dashed line stands
 ARMS = {  # names for readers
     "real": "Real alone",
     "classical": "Real, classical augmentation",
@@ -73,8 +74,8 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
                 TRAINED[keys],
                 {row.title: estimates.get(row, MISSING) for row in rows},
                 [look[row.name] for row in rows],
-                limits=_around(estimates.values(), *[1.0] * (keys[0] == "ratio_to_real")),
-                reference=1.0 if keys[0] == "ratio_to_real" else None,
+                limits=_around(estimates.values(), REFERENCE.get(keys[0])),
+                reference=REFERENCE.get(keys[0]),
             )
             for keys, estimates in shown.items()
         ],
@@ -174,7 +175,9 @@ def _trained(row: Row, score: str, part: str) -> Estimate | None:
     return row.estimate("utility", own, part)
 
 
-def _around(estimates: Iterable[Estimate], *others: float) -> tuple[float, float]:
-    """Limits a little beyond intervals and other values."""
+def _around(estimates: Iterable[Estimate], reference: float | None = None) -> tuple[float, float]:
+    """Limits a little beyond intervals and what they are set against; without such they are shares, 1 at most."""
     ends = [end for e in estimates if e is not MISSING for end in written(e) if end is not None]
-    return min(*ends, *others) - 0.03, max(*ends, *others) + 0.03
+    if reference is None:
+        return min(ends) - 0.03, min(max(ends) + 0.03, 1.005)
+    return min(*ends, reference) - 0.03, max(*ends, reference) + 0.03
