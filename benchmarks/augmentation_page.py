@@ -7,6 +7,7 @@ from typing import Any
 from density_page import table
 from zoo import ROOT
 
+from pipelines.augment import ARMS
 from pipelines.storage import read_json, write_text
 
 RESULTS = ROOT / "benchmarks/augmentation"
@@ -36,7 +37,8 @@ def lines_of(run: dict[str, Any], part: str) -> list[list[str]]:
             *(shown(found[gain][part] if gain in found else None, "+") for gain in GAINS),
         ]
         for size in ordered
-        for arm, found in size["arms"].items()
+        for arm in ARMS
+        if (found := size["arms"].get(arm))
     ]
 
 
