@@ -123,8 +123,8 @@ def _distances(rows: list[Row]) -> Iterator[Finding]:
     if found:
         yield Finding(
             "Distances",
-            "The distance of samples to their nearest training row, over that of held-out rows (1 where nothing is "
-            f"remembered), is {each(found, 2, 'for')}.",
+            "The distance of samples to their nearest training row, over that of held-out rows encoded and decoded (1 "
+            f"where nothing is remembered), is {each(found, 2, 'for')}.",
         )
 
 
