@@ -54,7 +54,7 @@ class Browser:
         os.close(answers)
         self.events: list[dict[str, Any]] = []
         self._number, self._rest, self._session = 0, b"", ""
-        target = self.send("Target.getTargets")["targetInfos"][0]["targetId"]
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             self.send(f"{domain}.enable")
@@ -111,6 +111,9 @@ class Browser:
         """On a screen or as printed, light or dark."""
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.send("Emulation.setEmulatedMedia", media=media, features=[feature])
+        self.run(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )  # styles settle
 
     def press(self, key: str) -> None:
         """A key on the keyboard."""
