@@ -147,9 +147,10 @@ def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None
     html = page(project)
     images = re.findall(r"<img [^>]*?>", html)
     plots = [path.stem for path in (project / "results/plots").glob("*.png")]
+    assert len(plots) == 14
     assert (
-        len(images) == len(plots) + 6 + 3 + 3
-    )  # samples of every row, of three densities parts and neighbours
+        len(images) == 14 + 6 + 3 + 3
+    )  # figures; samples of every row; of three densities parts and neighbours
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
     assert html.count("<table") == len(re.findall(r"<caption( class=\"unseen\")?>[^<]{5,}", html))
 
