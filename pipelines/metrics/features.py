@@ -105,9 +105,6 @@ class Reader:
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Reader:
         """The reader that gave this state."""
-        if "extractor" not in description:
-            judges = Judges.from_state(tensors, description)
-            return cls("classifier", judges, judges)
         name = description["extractor"]
         space = resolve(name).from_state(under("space.", tensors), description["space"])
         if isinstance(space, Judges):
