@@ -149,8 +149,8 @@ def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None
     plots = [path.stem for path in (project / "results/plots").glob("*.png")]
     assert len(plots) == 13  # all but the map of codes, of which the project has none
     assert (
-        len(images) == 14 + 6 + 3 + 3
-    )  # figures; samples of every row; of three densities parts and neighbours
+        len(images) == 13 + 6 + 3 + 3
+    )  # figures, samples of every row, parts and neighbours of the densities
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
     assert html.count("<table") == len(re.findall(r"<caption( class=\"unseen\")?>[^<]{5,}", html))
 
