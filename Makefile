@@ -36,8 +36,8 @@ screenshot: ## the top of results/report.html as docs/report.png (CHROMIUM=googl
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
 
-test: $(READY) ## the tests, with coverage of the three packages
-	$(BIN)/python -m pytest --cov --cov-report=term
+test: $(READY) ## the tests, a process a core, with coverage of the three packages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY) ## the tests that take minutes or data of their own
 	$(BIN)/python -m pytest -m slow
