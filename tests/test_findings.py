@@ -147,6 +147,8 @@ def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
         "vamp 94.7 %, flow 77.9 %." in text
     )
     assert "is right on 94.1 % (92.6 to 95.6) of the samples of gmm." in text
+    assert "Classifiers that see one modality reach" in text
+    assert "of their accuracy after real rows, on average, after samples of gmm." in text
     assert "others reach" not in told(only(results, "gmm"), "useful")
 
 

@@ -30,6 +30,11 @@ def text(value: Any) -> str:
     return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
 
 
+def number(value: float, decimals: int) -> str:
+    """A number with so many decimals and a minus sign, never a negative zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+
 def _across(figure: Figure, keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """The lines of a figure's table, those that differ in the key `across` alone put side by side."""
     places = [figure.header.index(key) for key in keys if key not in figure.across]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.report.metrics import HEADLINES, METRICS, Metric
+from pipelines.report.numbers import number
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
 
@@ -191,8 +192,3 @@ def _cell(row: Row, column: Column, results: Results) -> Cell | None:
     if estimate.low is not None and estimate.high is not None:
         interval = f"{number(estimate.low, column.decimals)}–{number(estimate.high, column.decimals)}"
     return Cell(number(estimate.value, column.decimals), interval, repr(estimate.value), best)
-
-
-def number(value: float, decimals: int) -> str:
-    """A number with so many decimals and a minus sign, never a negative zero."""
-    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")

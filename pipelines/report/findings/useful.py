@@ -20,6 +20,7 @@ from pipelines.report.results import Results
 from pipelines.report.rows import Estimate, Row
 
 RATIO = ("utility", "ratio_to_real", "joint")
+EACH = ("utility", "ratio_to_real", "mean")
 SYNTHETIC = ("utility", "train_synthetic_test_real", "joint")
 REVERSE = ("utility", "train_real_test_synthetic", "joint")
 REAL = ("utility", "train_real_test_real", "joint")
@@ -65,6 +66,14 @@ def _in_place(results: Results, rows: list[Row]) -> Iterator[Finding]:
         )
         text += f" Of the accuracy after real rows, {reach}."
     yield Finding("In place of real rows", text)
+    each = {row.title: ratio for row in rows if (ratio := row.estimate(*EACH))}
+    if each:
+        most = max(each, key=lambda title: each[title].value)
+        yield Finding(
+            "One modality alone",
+            f"Classifiers that see one modality reach {percent_with(each[most])} of their accuracy after real rows, on "
+            f"average, after samples of {most}.",
+        )
     if backwards := best.estimate(*REVERSE):
         yield Finding(
             "Read by a real classifier",

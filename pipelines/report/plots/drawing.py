@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.report.figures import Mark, Panel, Theme
 from pipelines.report.metrics import Metric
+from pipelines.report.numbers import number
 from pipelines.report.rows import Estimate, Row
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def dots(
                 continue
             point(axes, estimate, height, mark, theme, size=5)
             axes.annotate(
-                f"{estimate.value:.{decimals}f}".replace("-", "−"),
+                number(estimate.value, decimals),
                 (1.0, height),
                 (3, 0),
                 xycoords=("axes fraction", "data"),
@@ -153,8 +154,8 @@ def lines(
     def draw(axes: Axes, theme: Theme) -> None:
         if reference is not None:
             axes.axhline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        for number, (estimates, mark) in enumerate(zip(values.values(), looks, strict=True)):
-            shift = 0.3 * ((number + 0.5) / len(values) - 0.5)
+        for line, (estimates, mark) in enumerate(zip(values.values(), looks, strict=True)):
+            shift = 0.3 * ((line + 0.5) / len(values) - 0.5)
             axes.errorbar(
                 [place + shift for place in range(len(places))],
                 [estimate.value for estimate in estimates],
@@ -213,13 +214,9 @@ def scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
     values = [estimate.value for estimate in estimates if estimate.value == estimate.value]
     if values and min(values) > 0 and max(values) > WIDER * min(values):
         axes.set_xscale("log")
-        subs = (
-            (1, 2, 5)
-            if max(values) < 30 * min(values)
-            else (1, 3)
-            if max(values) < 300 * min(values)
-            else (1,)
-        )
+        ends = [end for e in estimates for end in written(e) if end is not None and end > 0]
+        span = max(ends) / min(ends)
+        subs = (1, 2, 5) if span < 10 else (1, 3) if span < 30 else (1,)
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -228,7 +225,7 @@ def scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
             ends = [end for e in estimates for end in written(e) if end is not None and end == end]
             top = max(ends) or 1.0
             axes.set_xlim(min(-0.03 * top, *ends), 1.04 * top)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
 
 
 def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
@@ -243,7 +240,7 @@ def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
 def said(estimates: Mapping[str, Estimate], decimals: int = 3) -> str:
     """Names and values in words."""
     return ", ".join(
-        f"{name} {estimate.value:.{decimals}f}".replace("-", "−")
+        f"{name} {number(estimate.value, decimals)}"
         for name, estimate in estimates.items()
         if estimate.value == estimate.value
     )
