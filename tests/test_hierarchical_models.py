@@ -482,7 +482,10 @@ def test_subsets_are_drawn_evenly_from_those_of_a_row() -> None:
 def test_maps_serve_images_of_any_size(levels: int, shapes: list[tuple[int, int, int]]) -> None:
     images = [Modality(f"m{i}", "image", shape, "laplace") for i, shape in enumerate(shapes)]
     model = MHVAE(images, latent=4, width=8, levels=levels)
-    batch = Batch({m.name: torch.rand(3, *m.shape) for m in images}, torch.ones(3, len(images)).bool())
+    batch = Batch(
+        {m.name: torch.rand(3, *m.shape, generator=generator()) for m in images},
+        torch.ones(3, len(images)).bool(),
+    )
     model.loss(batch, generator()).per_sample.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     decoded = model.decode(model.posterior(batch).mean, generator())
