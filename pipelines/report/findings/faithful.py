@@ -16,8 +16,8 @@ from pipelines.report.findings.words import (
     percent,
     percent_with,
     points,
-    signed,
 )
+from pipelines.report.numbers import number
 from pipelines.report.pairs import holm
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate, Row
@@ -261,5 +261,5 @@ def _spelt(difference: Estimate) -> str:
     text = points(Estimate(difference.value))
     if difference.low is None or difference.high is None:
         return text
-    low, high = signed(100 * difference.low, 1), signed(100 * difference.high, 1)
+    low, high = number(100 * difference.low, 1), number(100 * difference.high, 1)
     return f"{text} with a 95 % interval from {low} to {high}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.report.numbers import number
 from pipelines.report.rows import Estimate
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -23,37 +24,22 @@ class Finding:
 
 def percent(share: float, decimals: int = 1) -> str:
     """A share as a percentage."""
-    return f"{signed(100 * share, decimals)}\u202f%"  # a narrow space that does not break
+    return f"{number(100 * share, decimals)}\u202f%"  # a narrow space that does not break
 
 
 def percent_with(estimate: Estimate) -> str:
     """A share as a percentage, with its interval where there is one."""
-    if estimate.low is None or estimate.high is None:
-        return percent(estimate.value)
-    return f"{percent(estimate.value)} ({signed(100 * estimate.low, 1)} to {signed(100 * estimate.high, 1)})"
+    return f"{percent(estimate.value)}{_interval(estimate, 1, 100)}"
 
 
 def number_with(estimate: Estimate, decimals: int) -> str:
     """A number with its interval where there is one."""
-    if estimate.low is None or estimate.high is None:
-        return signed(estimate.value, decimals)
-    return (
-        f"{signed(estimate.value, decimals)} "
-        f"({signed(estimate.low, decimals)} to {signed(estimate.high, decimals)})"
-    )
+    return f"{number(estimate.value, decimals)}{_interval(estimate, decimals)}"
 
 
 def points(gain: Estimate) -> str:
     """A difference of shares in percentage points, with its interval where there is one."""
-    text = f"{signed(100 * gain.value, 1)} percentage points"
-    if gain.low is not None and gain.high is not None:
-        text += f" ({signed(100 * gain.low, 1)} to {signed(100 * gain.high, 1)})"
-    return text
-
-
-def signed(value: float, decimals: int) -> str:
-    """A number with a true minus sign, and no negative zero."""
-    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+    return f"{number(100 * gain.value, 1)} percentage points{_interval(gain, 1, 100)}"
 
 
 def above(estimate: Estimate, bound: float = 0.0) -> bool:
@@ -89,11 +75,6 @@ def count(number: int) -> str:
     return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else str(number)
 
 
-def counted(number: int, one: str, many: str) -> str:
-    """A number of things in words."""
-    return f"{count(number) if number else 'no'} {one if number == 1 else many}"
-
-
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Names with commas, and a word before the last."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
@@ -106,3 +87,11 @@ def each(found: Mapping[str, Estimate], decimals: int, of: str) -> str:
         return listed(list(told.values()))
     order = sorted(found, key=lambda name: found[name].value)
     return f"{told[order[0]]} at the lowest and {told[order[-1]]} at the highest"
+
+
+def _interval(estimate: Estimate, decimals: int, unit: float = 1.0) -> str:
+    """The interval that stands in brackets after a value, in parts of a unit; nothing where there is none."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    low, high = (number(unit * end, decimals) for end in (estimate.low, estimate.high))
+    return f" ({low} to {high})"
