@@ -22,7 +22,7 @@ from pipelines.report.metrics import HEADLINES, METRICS
 from pipelines.report.page import Pictures, Plot, render
 from pipelines.report.plots import groups, marks
 from pipelines.report.results import Results, read_results
-from pipelines.report.rows import Row
+from pipelines.report.rows import INTERVAL, Row
 from pipelines.report.table import FIT
 from pipelines.storage import folder_hash, load_artefact, publish, write_text
 from pipelines.tracking import track
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pipelines.metrics.code_map import CodeMap
 
 TRANSLATED = ("conditional_coherence", "conditional_gain")
-PARTS = ("value", "low", "high")
 
 
 def compare(
@@ -104,7 +103,7 @@ def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
 
     def line(row: Row) -> list[Any]:
         estimates = [row.estimate(*keys) for keys in columns.values()]
-        return [row.name, *(getattr(estimate, part, None) for estimate in estimates for part in PARTS)]
+        return [row.name, *(getattr(estimate, part, None) for estimate in estimates for part in INTERVAL)]
 
     return header, (line(row) for row in results.rows)
 

@@ -51,13 +51,18 @@ class Mark:
 # Okabe & Ito's colours, told apart by all kinds of sight; each row also has a shape of its own.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SHAPES = ("o", "^", "D", "v", "P", "X", "<", "*", ">", "h", "d", "8")
-DENSITY_MARKS = tuple(Mark(colour, shape) for colour, shape in zip(COLOURS + COLOURS, SHAPES, strict=True))
 OTHER_MARKS = {
     "real": Mark(None, "s"),
     "reconstruction": Mark(None, "p"),
     "normal": Mark(None, "x"),
     "posterior": Mark(None, "x"),
 }
+
+
+def density_mark(number: int) -> Mark:
+    """A mark of its own for each of 72 numbers."""
+    shape, turn = number % len(SHAPES), number // len(SHAPES)
+    return Mark(COLOURS[(number + turn) % len(COLOURS)], SHAPES[shape])
 
 
 Panel = Callable[["Axes", Theme], None]

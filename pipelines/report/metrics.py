@@ -147,6 +147,7 @@ _FIDELITY = (
         "share of samples farther from their nearest reference row than that row from its own nearest",
     ),
 )
+JOINT = ("privacy", "spaces", "joint")  # where scores of privacy, all modalities together, stand in a row
 _USE = (
     Metric(
         "utility_ratio",
@@ -167,7 +168,7 @@ _PRIVACY = (
         "lower",
         "how well an attacker tells training rows from held-out ones; 0.5 is a coin",
         question="leaks",
-        place=("privacy", "spaces", "joint", "membership_auc"),
+        place=(*JOINT, "membership_auc"),
     ),
     Metric(
         "near_copies",
@@ -176,7 +177,7 @@ _PRIVACY = (
         "lower",
         "share of samples nearer to a training row than 99 % of held-out rows are; 0.01 of fresh ones",
         question="leaks",
-        place=("privacy", "spaces", "joint", "near_copies"),
+        place=(*JOINT, "near_copies"),
     ),
 )
 METRICS = (*_COHERENCE[:2], _FIDELITY[0], *_COHERENCE[2:], *_FIDELITY[1:], *_USE, *_PRIVACY)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.report.figures import Figure
+from pipelines.report.rows import INTERVAL
 
-INTERVAL = ("value", "low", "high")
 MOST_LINES = 24  # of a curve or a cloud; a longer one stands beside the page alone
 
 

@@ -180,7 +180,6 @@ def _panel(row: Row, sheet: Sheet, noun: str, word: str, alt: str) -> dict[str, 
         "word": word,
     }
     return {
-        "row": row.name,
         "title": row.title,
         "note": note,
         "labels": sheet.labels,
@@ -203,7 +202,6 @@ def _plot(plot: Plot) -> dict[str, Any]:
     figure = plot.figure
     width, height = _size(plot.light)
     return {
-        "name": figure.name,
         "alt": figure.alt,
         "about": figure.about,
         "wide": figure.wide,

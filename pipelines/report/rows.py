@@ -12,6 +12,7 @@ TITLES = {
     "normal": "Normal prior",
     "posterior": "Plain posterior",
 }
+INTERVAL = ("value", "low", "high")  # parts of an estimate, in files and tables
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Estimate:
     def of(cls, written: Any) -> Estimate | None:
         """The estimate in a results file: a number, {"value", "low", "high"}, or nothing."""
         if isinstance(written, Mapping):
-            written = (written.get("value"), written.get("low"), written.get("high"))
+            written = [written.get(part) for part in INTERVAL]
             return None if written[0] is None else cls(*written)
         return None if written is None else cls(float(written))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pipelines.report.findings.words import Finding, above, count, each, listed, percent, percent_with
+from pipelines.report.metrics import JOINT
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
 
@@ -17,7 +18,6 @@ TESTS = {
     "authenticity": "authenticity",
     "membership_auc": "the attack",
 }
-JOINT = ("privacy", "spaces", "joint")
 
 
 def leaks(results: Results) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.report.figures import COLOURS, OTHER_MARKS, SHAPES, Figure, Mark
+from pipelines.report.figures import OTHER_MARKS, Figure, Mark, density_mark
 from pipelines.report.plots.faithful import faithful
 from pipelines.report.plots.leaks import leaks
 from pipelines.report.plots.space import foundations, space
@@ -31,12 +31,6 @@ def marks(names: Sequence[str]) -> dict[str, Mark]:
     """The mark of every row, in the order given: that of params.yaml, so that marks stay when ranks change."""
     own = [name for name in dict.fromkeys(names) if name not in OTHER_MARKS]
     return OTHER_MARKS | {name: density_mark(i) for i, name in enumerate(own)}
-
-
-def density_mark(number: int) -> Mark:
-    """A mark of its own for each of 72 numbers."""
-    shape, turn = number % len(SHAPES), number // len(SHAPES)
-    return Mark(COLOURS[(number + turn) % len(COLOURS)], SHAPES[shape])
 
 
 def groups(results: Results, look: Mapping[str, Mark], points: CodeMap | None = None) -> Iterator[Group]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDER = 10.0  # a range of so many times its lower end is drawn on a logarithmic axis
-INTERVAL = ("value", "low", "high")
 ROW = 0.24  # inches of a line of dots
 LETTER = 0.072  # inches of a letter of a legend
 HEAD = 0.62  # inches of a panel beside its lines
@@ -178,13 +177,13 @@ def lines(
     return draw
 
 
-def with_legend(panel: Panel, names: Mapping[str, Mark]) -> Panel:
-    """A panel, and under the whole figure a legend of its marks."""
+def with_legend(panels: Sequence[Panel], names: Mapping[str, Mark]) -> list[Panel]:
+    """Panels, and under the whole figure, which the last one draws, a legend of their marks."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         from matplotlib.lines import Line2D
 
-        panel(axes, theme)
+        panels[-1](axes, theme)
         handles = [
             Line2D([], [], color=mark.colour_in(theme), marker=mark.shape, linestyle="", ms=5, label=name)
             for name, mark in names.items()
@@ -196,7 +195,7 @@ def with_legend(panel: Panel, names: Mapping[str, Mark]) -> Panel:
         columns = max(int(canvas.get_figwidth() / widest), 1)
         canvas.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=0.2)
 
-    return draw
+    return [*panels[:-1], draw]
 
 
 def point(axes: Axes, estimate: Estimate, height: float, mark: Mark, theme: Theme, size: float) -> None:

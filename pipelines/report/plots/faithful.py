@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.report.figures import Figure, Mark, Theme
 from pipelines.report.metrics import HEADLINES, METRICS, Metric
+from pipelines.report.numbers import number
 from pipelines.report.plots.drawing import (
-    INTERVAL,
     MISSING,
     grouped,
     height_of,
@@ -22,7 +22,7 @@ from pipelines.report.plots.drawing import (
     written,
 )
 from pipelines.report.results import Results
-from pipelines.report.rows import Estimate
+from pipelines.report.rows import INTERVAL, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
             for row, *both in complete
             for key, e in zip(HEADLINES[::-1], both, strict=True)
         ],
-        [with_legend(draw, {row.title: look[row.name] for row, _, _ in complete})],
+        with_legend([draw], {row.title: look[row.name] for row, _, _ in complete}),
         height=3.1 + 0.08 * len(complete),
         across=("score",),
     )
@@ -122,7 +122,7 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
             for row, estimates in values.items()
             for name, estimate in zip(names, estimates, strict=True)
         ],
-        [with_legend(grouped("", names, values, look), {row.title: look[row.name] for row in values})],
+        with_legend([grouped("", names, values, look)], {row.title: look[row.name] for row in values}),
         height=max(3.6, height_of_groups(names, len(values))),
         across=("modality",),
     )
@@ -187,13 +187,12 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
         )
         for key, values in shown.items()
     ]
-    panels[-1] = with_legend(panels[-1], {row.title: look[row.name] for row in rows})
     yield Figure(
         "conditional",
         "Modalities generated from those observed",
         "; ".join(
             f"{CONDITIONAL[key]}, from {sizes[0]} to {sizes[-1]} observed modalities: {row.title} "
-            + ", ".join(f"{estimate.value:.3f}" for estimate in found.values()).replace("-", "−")
+            + ", ".join(number(estimate.value, 3) for estimate in found.values())
             for key, values in shown.items()
             for row, found in values.items()
         ),
@@ -204,7 +203,7 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
             for row, found in values.items()
             for size, estimate in found.items()
         ],
-        panels,
+        with_legend(panels, {row.title: look[row.name] for row in rows}),
         height=3.0,
         columns=max(len(panels), 2),
         across=("observed",),

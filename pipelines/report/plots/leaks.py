@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.report.figures import Figure, Mark
 from pipelines.report.plots.drawing import (
-    INTERVAL,
     MISSING,
     grouped,
     height_of_groups,
@@ -15,7 +14,7 @@ from pipelines.report.plots.drawing import (
     written,
 )
 from pipelines.report.results import Results
-from pipelines.report.rows import Estimate, Row
+from pipelines.report.rows import INTERVAL, Estimate, Row
 
 TESTS = {  # the title of a panel, where its dashed line stands, and its limits, by key in a space
     "membership_auc": ("Attack AUC ↓", 0.5, (0.3, 1.02)),
@@ -54,7 +53,6 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
         for test in known
     ]
     shown = {row: None for test in known for row in values[test]}
-    panels[-1] = with_legend(panels[-1], {row.title: look[row.name] for row in shown})
     yield Figure(
         "privacy",
         "Tests for leaks, by the space in which rows are compared",
@@ -71,7 +69,7 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
             for space, estimate in zip(spaces, values[test][row], strict=True)
             if estimate is not MISSING
         ],
-        panels,
+        with_legend(panels, {row.title: look[row.name] for row in shown}),
         height=height_of_groups(spaces, len(rows)),
         columns=max(len(panels), 2),
         aligned=True,

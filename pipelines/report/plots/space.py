@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.report.figures import DENSITY_MARKS, Figure, Mark, Panel, Theme
-from pipelines.report.plots.drawing import INTERVAL, dots, height_of, said, written
+from pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark
+from pipelines.report.plots.drawing import dots, height_of, said, written
 from pipelines.report.results import Results
-from pipelines.report.rows import Estimate
+from pipelines.report.rows import INTERVAL, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,15 +106,14 @@ def representation(known: Mapping[str, Any]) -> Figure:
     found = {
         title: estimate for key, title in REPRESENTATION.items() if (estimate := Estimate.of(known.get(key)))
     }
-    return Figure(
+    return _dotted(
         "representation",
         "What the codes know of the labels",
-        f"Scores of the joint codes: {said(found)}",
-        ("score", *INTERVAL),
-        [(name, *written(estimate)) for name, estimate in found.items()],
-        [dots("", found, [DENSITY_MARKS[0]] * len(found), limits=(-0.02, 1.02))],
-        height=max(height_of(len(found)), 2.4),
-        about="A linear probe and nearest neighbours read held-out codes; k-means, mutual information and Rand index "
+        "Scores of the joint codes",
+        "score",
+        found,
+        (-0.02, 1.02),
+        "A linear probe and nearest neighbours read held-out codes; k-means, mutual information and Rand index "
         "say how far clusters of codes are the labels.",
     )
 
@@ -125,7 +124,7 @@ def divergence(divergences: Sequence[float]) -> Figure:
     silent = sum(value < COLLAPSED for value in ordered)
 
     def draw(axes: Axes, theme: Theme) -> None:
-        axes.bar(range(1, len(ordered) + 1), ordered, color=DENSITY_MARKS[0].colour_in(theme), width=0.8)
+        axes.bar(range(1, len(ordered) + 1), ordered, color=density_mark(0).colour_in(theme), width=0.8)
         axes.grid(axis="y")
         axes.grid(visible=False, axis="x")
         axes.set(xlabel="Latent dimension, the most telling first", ylabel="KL to the prior, nats a row")
@@ -146,14 +145,35 @@ def divergence(divergences: Sequence[float]) -> Figure:
 def judges(accuracies: Mapping[str, Estimate]) -> Figure:
     """How well the classifiers that score read real, held-out data."""
     lowest = min(e.value if e.low is None else e.low for e in accuracies.values())
-    return Figure(
+    return _dotted(
         "judges",
         "Accuracy of the judges on held-out real data",
-        f"Accuracy of the judges: {said(accuracies)}",
-        ("modality", *INTERVAL),
-        [(name, *written(estimate)) for name, estimate in accuracies.items()],
-        [dots("", accuracies, [DENSITY_MARKS[0]] * len(accuracies), limits=(min(0.9, lowest - 0.02), 1.002))],
-        height=max(height_of(len(accuracies)), 2.4),
+        "Accuracy of the judges",
+        "modality",
+        accuracies,
+        (min(0.9, lowest - 0.02), 1.002),
+    )
+
+
+def _dotted(
+    name: str,
+    title: str,
+    alt: str,
+    key: str,
+    estimates: Mapping[str, Estimate],
+    limits: tuple[float, float],
+    about: str = "",
+) -> Figure:
+    """A figure of one panel, whose lines of dots are of no row of the leaderboard."""
+    return Figure(
+        name,
+        title,
+        f"{alt}: {said(estimates)}",
+        (key, *INTERVAL),
+        [(line, *written(estimate)) for line, estimate in estimates.items()],
+        [dots("", estimates, [density_mark(0)] * len(estimates), limits=limits)],
+        height=max(height_of(len(estimates)), 2.4),
+        about=about,
     )
 
 
@@ -168,8 +188,8 @@ def training(epochs: Sequence[Mapping[str, str]]) -> Figure:
 
     def draw(axes: Axes, theme: Theme) -> None:
         steps = range(1, len(epochs) + 1)
-        for (name, values), mark in zip(curves.items(), DENSITY_MARKS, strict=False):
-            axes.plot(steps, values, color=mark.colour_in(theme), linewidth=1.6, label=name)
+        for i, (name, values) in enumerate(curves.items()):
+            axes.plot(steps, values, color=density_mark(i).colour_in(theme), linewidth=1.6, label=name)
         for start in starts:
             axes.axvline(start + 0.5, color=theme.muted, linewidth=0.8, linestyle=":")
         settled = [value for values in curves.values() for value in values[min(len(values) // 20, 3) :]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipelines.report.figures import DENSITY_MARKS, Figure, Mark, Panel
+from pipelines.report.figures import Figure, Mark, Panel, density_mark
 from pipelines.report.plots.drawing import (
-    INTERVAL,
     MISSING,
     dots,
     height_of,
@@ -17,7 +16,7 @@ from pipelines.report.plots.drawing import (
     written,
 )
 from pipelines.report.results import Results
-from pipelines.report.rows import Estimate, Row
+from pipelines.report.rows import INTERVAL, Estimate, Row
 
 Looks = Mapping[str, Mark]
 
@@ -96,14 +95,14 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
     arms = [arm for arm in ARMS if any(arm in curve[size] for size in sizes)]
     if not arms:
         return
-    marks = dict(zip(ARMS, DENSITY_MARKS, strict=False))
+    marks = {arm: density_mark(i) for i, arm in enumerate(ARMS)}
     accuracy = {
         part: {arm: [_of(curve, size, arm, "accuracy", part) for size in sizes] for arm in arms}
         for part in PARTS
     }
     panels: list[Panel]
     if len(sizes) > 1:
-        panels = [
+        curves = [
             lines(
                 f"Accuracy, {words}",
                 [int(size) for size in sizes],
@@ -113,7 +112,7 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
             )
             for part, words in PARTS.items()
         ]
-        panels[-1] = with_legend(panels[-1], {ARMS[arm]: marks[arm] for arm in arms})
+        panels = with_legend(curves, {ARMS[arm]: marks[arm] for arm in arms})
     else:
         panels = [*_accuracies(accuracy, arms, marks), *_gains(curve, sizes[0], arms, marks)]
     yield Figure(
