@@ -101,15 +101,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             f"{path}: expected an .npz file, as numpy.savez writes it, found another or a part of one"
         )
     arrays: dict[str, np.ndarray] = {}
-    with np.load(path, allow_pickle=False) as file:
-        for name in file.files:
-            try:
+    name = "its table of contents"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in file.files:
                 arrays[name] = file[name]
-            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise UserError(
-                    f"{path}: {name}: no array of plain numbers or texts was found ({error}); "
-                    "write it again, without objects"
-                ) from None
+                if not isinstance(arrays[name], np.ndarray):
+                    raise ValueError("another kind of file")
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path}: {name}: no array of plain numbers or texts was found ({error}); "
+            "write it again, without objects"
+        ) from None
     return arrays
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,18 @@ def half_of_it(folder: Path) -> Path:
     return path
 
 
+def a_letter(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "views.npz", "w") as archive:
+        archive.writestr("a.txt", "Dear reader")
+    return folder / "views.npz"
+
+
+def no_contents(folder: Path) -> Path:
+    path = saved(folder, {"x": X})
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x00\x02"))
+    return path
+
+
 X = np.random.default_rng(0).normal(size=(N, 3))
 SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "objects": (an_object, "x: no array of plain numbers or texts was found"),
@@ -197,7 +210,25 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a mask of numbers": (an_archive(x=X, mask=np.ones((N, 1))), r"mask: float64 .* expected bool \(60, 1\)"),
     "a mask of another": (an_archive(x=X, mask_x=np.ones((N, 3), bool)), r"mask_x: .* expected bool \(60,\)"),
     "half labels": (an_archive(x=X, labels=X[:, 0]), "labels: float64 .* whole numbers or texts"),
-    "few names": (an_archive(x=X, labels=np.arange(N) % 3, label_names=np.array(["a"])), "expected 3 texts"),
+    "few names": (
+        an_archive(x=X, labels=np.arange(N) % 3, label_names=np.array(["a"])),
+        "labels: 0 to 2 found, expected 0 to 0, the places of label_names",
+    ),
+    "names of texts": (
+        an_archive(x=X, labels=np.array(["a", "b"] * 30), label_names=np.array(["a", "b"])),
+        "labels: a to b found, expected 0 to 1",
+    ),
+    "one name": (
+        an_archive(x=X, labels=np.arange(N) % 3, label_names=np.array("a")),
+        r"label_names: <U1 \(\) found, expected texts",
+    ),
+    "no rows": (an_archive(x=X[:0], label_names=np.array(["a"])), "x: no rows found, expected one a sample"),
+    "a hole in the targets": (
+        an_archive(x=X, targets=np.where(np.arange(N) == 3, np.nan, 1.0)),
+        "target0: 1 of 60 samples have none, the first of them 3",
+    ),
+    "another archive": (a_letter, r"a\.txt: no array .*another kind of file"),
+    "a broken table of contents": (no_contents, "its table of contents: no array"),
     "targets of texts": (an_archive(x=X, targets=np.array(["a"] * N)), "targets: <U1 .* expected numbers"),
     "an id twice": (an_archive(x=X, ids=np.arange(N) // 2), "ids '0' found 2 times"),
     "never observed": (

@@ -19,6 +19,7 @@ from pipelines.errors import UserError
 from pipelines.exchange import read_arrays
 from pipelines.importers.found import ArrayView, Found, Named, Roles
 from pipelines.importers.kinds import array_axes, array_kind
+from pipelines.importers.tables import plain
 
 Values = np.ndarray[Any, np.dtype[Any]]
 KNOWN = ("labels", "label_names", "ids", "groups", "targets", "target_names", "mask")
@@ -44,6 +45,8 @@ def read_npz(path: Path, roles: Roles) -> list[Found]:
                 f"{path}: {name}: {array.dtype} of shape {array.shape} found, expected numbers (N, …)"
             )
     rows = len(next(iter(arrays.values())))
+    if not rows:
+        raise UserError(f"{path}: {next(iter(arrays))}: no rows found, expected one a sample")
     for name, array in {**arrays, **known, **masks}.items():
         if not name.endswith("_names") and array.shape[:1] != (rows,):
             raise UserError(
@@ -112,14 +115,12 @@ def _labels(path: Path, known: dict[str, Values]) -> Named | None:
     if found is None or "label_names" not in known:
         return found
     names, labels = known["label_names"], known["labels"]
-    if (
-        names.dtype.kind != "U"
-        or labels.dtype.kind not in "iu"
-        or labels.min() < 0
-        or labels.max() >= len(names)
-    ):
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise UserError(f"{path}: label_names: {names.dtype} {names.shape} found, expected texts (K,)")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(names):
+        low, high = np.unique(labels)[[0, -1]]
         raise UserError(
-            f"{path}: label_names: expected {labels.max() + 1} texts, one for each number in labels"
+            f"{path}: labels: {low} to {high} found, expected 0 to {len(names) - 1}, the places of label_names"
         )
     return "labels", pa.chunked_array([pa.array(names[labels])])
 
@@ -137,5 +138,6 @@ def _targets(path: Path, known: dict[str, Values]) -> dict[str, pa.ChunkedArray]
     if names.dtype.kind != "U" or names.shape != (targets.shape[1],):
         raise UserError(f"{path}: target_names: expected {targets.shape[1]} texts, one a column of targets")
     return {
-        str(name): pa.chunked_array([pa.array(column)]) for name, column in zip(names, targets.T, strict=True)
+        str(name): plain(path, str(name), pa.chunked_array([pa.array(column)]))
+        for name, column in zip(names, targets.T, strict=True)
     }
