@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import report_results as made_up
 import yaml
 from report_results import ARMS, FITS, NAMES, ROWS
 
+from pipelines.config import load_params
 from pipelines.dataset import Dataset
+from pipelines.report.results import Results, read_results
 from pipelines.storage import save_artefact, write_json, write_text
 from stage1_vae.modalities import Modality
 
@@ -46,6 +49,20 @@ def make_project(root: Path, labels: bool = True) -> Path:
     write_sets(root, labels)
     write_arrays(root, labels)
     return root
+
+
+def results_of(root: Path) -> Results:
+    """What the comparison reads of a project."""
+    return read_results(load_params(root / "params.yaml"), root)
+
+
+def without(results: Results, *keys: str) -> Results:
+    """The results without some scores, as if their stage had not run."""
+    rows = [
+        replace(row, scores={k: value for k, value in row.scores.items() if k not in keys})
+        for row in results.rows
+    ]
+    return replace(results, rows=tuple(rows))
 
 
 def write_metrics(root: Path, labels: bool) -> None:

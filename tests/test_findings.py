@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import report_results as made_up
-from report_project import make_project
+from report_project import make_project, results_of, without
 
-from pipelines.config import load_params
 from pipelines.metrics.memorisation import NEAR
 from pipelines.report.findings import QUESTIONS, findings, headline
 from pipelines.report.findings.leaks import COPIES
 from pipelines.report.findings.words import count, listed, number_with, percent, points
-from pipelines.report.results import Results, read_results
+from pipelines.report.results import Results
 from pipelines.report.rows import Estimate, Row
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("findings"))
-
-
-@pytest.fixture(scope="module")
-def results(project: Path) -> Results:
-    return read_results(load_params(project / "params.yaml"), project)
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return results_of(make_project(tmp_path_factory.mktemp("findings")))
 
 
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    root = make_project(tmp_path_factory.mktemp("unlabelled"), labels=False)
-    return read_results(load_params(root / "params.yaml"), root)
+    return results_of(make_project(tmp_path_factory.mktemp("unlabelled"), labels=False))
 
 
 def changed(results: Results, name: str, **scores: Any) -> Results:
@@ -187,11 +179,7 @@ def test_synthetic_rows_beside_few_real_ones(results: Results) -> None:
 
 
 def test_what_was_not_run_is_said(results: Results) -> None:
-    rows = [
-        replace(row, scores={key: v for key, v in row.scores.items() if key not in ("utility", "privacy")})
-        for row in results.rows
-    ]
-    bare = replace(results, rows=tuple(rows), augmentation={})
+    bare = replace(without(results, "utility", "privacy"), augmentation={})
     assert (
         told(bare, "useful") == "The stage utility has not run, so nothing here says whether samples teach."
     )
@@ -326,8 +314,6 @@ def test_labels_given_by_judges_are_told(results: Results) -> None:
 
 
 def test_one_density_has_no_rivals(results: Results) -> None:
-    alone = replace(
-        results, rows=tuple(row for row in results.rows if row.kind != "density" or row.name == "gmm")
-    )
+    alone = only(results, "gmm")
     assert headline(alone).startswith("gmm draws the most coherent samples: in 80.0")
     assert "follows" not in told(alone)

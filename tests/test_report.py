@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image
-from report_project import make_project, pictures
+from report_project import make_project, pictures, results_of, without
 
 from pipelines.compare import compare
 from pipelines.config import load_params
@@ -25,7 +25,7 @@ from pipelines.errors import UserError
 from pipelines.report.figures import Figure, Theme
 from pipelines.report.page import Pictures, render
 from pipelines.report.plots import marks
-from pipelines.report.results import Results, read_results
+from pipelines.report.results import Results
 from pipelines.report.rows import Row
 
 NONE = Pictures({}, {}, {})
@@ -75,7 +75,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def results(project: Path) -> Results:
-    return read_results(load_params(project / "params.yaml"), project)
+    return results_of(project)
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +96,6 @@ def files(project: Path) -> dict[str, bytes]:
         for path in sorted((project / "results").rglob("*"))
         if path.is_file()
     }
-
-
-def without(results: Results, *keys: str) -> Results:
-    """The results without some scores, as if their stage had not run."""
-    rows = [
-        replace(row, scores={k: value for k, value in row.scores.items() if k not in keys})
-        for row in results.rows
-    ]
-    return replace(results, rows=tuple(rows))
 
 
 def plain(results: Results) -> str:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_project import LABELS, MODALITIES, make_project, pictures
+from report_project import LABELS, MODALITIES, make_project, pictures, results_of, without
 
 from pipelines.compare import table
-from pipelines.config import load_params
 from pipelines.metrics.code_map import code_map
 from pipelines.report import figures
 from pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure
@@ -24,7 +23,7 @@ from pipelines.report.numbers import readable
 from pipelines.report.page import GLYPHS
 from pipelines.report.plots import groups, marks
 from pipelines.report.plots.faithful import COHERENCE
-from pipelines.report.results import Results, read_results
+from pipelines.report.results import Results
 from pipelines.report.rows import Estimate
 from stage1_vae.modalities import Modality
 
@@ -39,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(project: Path) -> Results:
-    return read_results(load_params(project / "params.yaml"), project)
+    return results_of(project)
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +107,8 @@ def test_figures_have_a_dark_and_a_narrow_side(
 
 
 def test_what_no_row_has_is_not_drawn(results: Results) -> None:
-    lacking = {*COHERENCE, "utility", "privacy", "conditional_coherence", "conditional_gain"}
-    rows = [
-        replace(row, scores={key: value for key, value in row.scores.items() if key not in lacking})
-        for row in results.rows
-    ]
-    less = replace(results, rows=tuple(rows), judges={}, autoencoder={}, latent={}, augmentation={})
+    lacking = (*COHERENCE, "utility", "privacy", "conditional_coherence", "conditional_gain")
+    less = replace(without(results, *lacking), judges={}, autoencoder={}, latent={}, augmentation={})
     found = list(groups(less, marks([row.name for row in less.rows])))
     assert [group.name for group in found] == ["faithful", "basis"]
     names = [figure.name for group in found for figure in group.figures]
