@@ -83,6 +83,8 @@ def test_paired_tests_decide_who_is_ahead(results: Results) -> None:
     )
     unclear = tuple(replace(pair, p_holm=0.4) for pair in results.pairs)
     assert "they are not told apart (paired difference 2.0" in told(replace(results, pairs=unclear))
+    assert "behind" not in headline(results) + headline(only(replace(results, pairs=unclear), "vamp"))
+    assert headline(replace(results, pairs=unclear)).endswith("label; gmm is not clearly behind.")
     without = replace(results, pairs=())
     assert "gmm follows with 80.0 %; their intervals overlap." in told(without)
     worse = {"value": 0.5, "low": 0.48, "high": 0.52}
@@ -135,13 +137,13 @@ def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
     text = told(results, "useful")
     assert (
         "Training on samples of gmm alone reaches 93.1 % (91.6 to 94.6) on held-out real rows, which is 98.0 % "
-        "(97.0 to 99.0) of the 95.0 % after training on real rows. Of the accuracy after real rows, others reach: "
-        "vamp 94.7 %, flow 77.9 %." in text
+        "(97.0 to 99.0) of the 95.0 % after training on real rows. Of the accuracy after real rows, other samples "
+        "reach 94.7 % (vamp) and 77.9 % (flow)." in text
     )
     assert "is right on 94.1 % (92.6 to 95.6) of the samples of gmm." in text
     assert "Classifiers that see one modality reach" in text
     assert "of their accuracy after real rows, on average, after samples of gmm." in text
-    assert "others reach" not in told(only(results, "gmm"), "useful")
+    assert "other samples" not in told(only(results, "gmm"), "useful")
 
 
 def test_synthetic_rows_beside_few_real_ones(results: Results) -> None:
@@ -197,8 +199,8 @@ def test_leaks_are_named(results: Results) -> None:
         "flagged.",
         "There are no near copies of training rows among the samples of gmm and flow.",
         "6.0 % (3.6 to 8.4) of the samples of vamp are near copies of training rows (1 % of held-out rows are, "
-        "by definition); the records nearest to them: train-0, train-31 and train-62, and others that results/privacy "
-        "lists.",
+        "by definition); over all spaces, samples come nearest to train-0, train-31 and train-62, and others that "
+        "results/privacy lists.",
         "flow, clearly better than a coin for vamp alone (0.5).",
         "vamp: the artefact holds codes of training rows.",
         "None of these tests is differential privacy",
@@ -212,7 +214,7 @@ def test_leaks_are_named(results: Results) -> None:
     few = results.row("gmm").scores["privacy"]
     few = {**few, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
     usual = told(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")
-    assert "are clear among the samples: 1.1 % (0.9 to 1.3) of those of gmm." in usual
+    assert "1 % by definition: 1.1 % (0.9 to 1.3) of the samples of gmm." in usual
     assert "an attacker" not in usual
     assert "none clearly better than a coin" in told(only(results, "gmm", "flow"), "leaks")
     assert "of vamp, clearly better than a coin (0.5)." in told(only(results, "vamp"), "leaks")
@@ -226,7 +228,9 @@ def test_of_many_densities_the_lowest_and_the_highest_are_told(results: Results)
         "an AUC of 0.508 (0.495 to 0.521) of flow at the lowest and 0.710 (0.697 to 0.723) of vamp at the highest, "
         "clearly better than a coin for vamp alone" in text
     )
-    assert "Of the accuracy after real rows, others reach from flow 2 77.9 % to vamp 94.7 %." in text
+    assert (
+        "Of the accuracy after real rows, other samples reach from 77.9 % (flow 2) to 94.7 % (vamp)." in text
+    )
     assert "flow, flow 0, flow 1 and flow 2 show traces of their training rows: more than by chance" in text
     assert "No test of privacy flags gmm, flow, flow 0, flow 1 or flow 2." in text
 
@@ -299,7 +303,10 @@ def test_what_conditioned_private_codes_add_is_told(results: Results) -> None:
     assert "from flow given the other codes, instead of from the prior, changes the share" in text
     assert "by 30.0 percentage points (20.0 to 40.0) given one other modality, and by 1.0" in text
     assert "none of these" not in text
-    assert "none of these is clearly above 0" in told(changed(results, "flow", private_gain={"1": noise}))
+    assert ", which is not clearly above 0." in told(changed(results, "flow", private_gain={"1": noise}))
+    assert "; none of these is clearly above 0." in told(
+        changed(results, "flow", private_gain={"1": noise, "2": noise})
+    )
     assert "rivate codes" not in told(results)
 
 

@@ -90,7 +90,8 @@ def _composition(dataset: Dataset) -> list[str]:
         for m, share in zip(dataset.modalities, missing, strict=True)
     ]
     return [
-        "No row is a record of anyone: each is drawn from a density and decoded, independently of the others.",
+        "Each row is drawn from a density of codes and decoded, independently of the others; how near rows come to "
+        "records of real data stands under Privacy.",
         "",
         *_table(header, cells),
         *_labels(dataset),

@@ -18,7 +18,7 @@ from pipelines.report.findings.words import (
     points,
 )
 from pipelines.report.numbers import number
-from pipelines.report.pairs import holm
+from pipelines.report.pairs import Pair, holm
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate, Row
 
@@ -175,22 +175,32 @@ def _runner_up(results: Results) -> Iterator[Finding]:
     )
 
 
-def _apart(results: Results, metric: str, first: Row, second: Row) -> str:
-    """Whether two densities are told apart: by the paired test, without one by their intervals."""
-    for pair in results.pairs:
-        if pair.metric == metric and {pair.first, pair.second} == {first.name, second.name}:
-            difference = pair.of(first.name)
-            told = points(difference) if metric == "joint_coherence" else number_with(difference, 2)
-            verdict = "they are" if pair.apart else "they are not"
-            return f"; {verdict} told apart (paired difference {told}, {chance(pair.p_holm)} after Holm's correction)"
+def told_apart(results: Results, metric: str, first: Row, second: Row) -> bool:
+    """Whether two densities differ clearly: by the paired test, without one by their intervals."""
+    if pair := _paired(results, metric, first, second):
+        return pair.apart
     ours, theirs = first.estimate(metric), second.estimate(metric)
-    if not ours or not theirs or ours.low is None or theirs.low is None:
-        return ""
-    return f"; their intervals {'overlap' if _overlap(ours, theirs) else 'do not overlap'}"
+    if not ours or not theirs or ours.high is None or theirs.high is None:
+        return False
+    return above(ours, theirs.high) or above(theirs, ours.high)
 
 
-def _overlap(ours: Estimate, theirs: Estimate) -> bool:
-    return not above(ours, theirs.high or theirs.value) and not above(theirs, ours.high or ours.value)
+def _apart(results: Results, metric: str, first: Row, second: Row) -> str:
+    """Whether two densities are told apart, and by what."""
+    apart = told_apart(results, metric, first, second)
+    if pair := _paired(results, metric, first, second):
+        difference = pair.of(first.name)
+        told = points(difference) if metric == "joint_coherence" else number_with(difference, 2)
+        verdict = "they are" if apart else "they are not"
+        return f"; {verdict} told apart (paired difference {told}, {chance(pair.p_holm)} after Holm's correction)"
+    known = all(e and e.high is not None for e in (first.estimate(metric), second.estimate(metric)))
+    return f"; their intervals {'do not overlap' if apart else 'overlap'}" if known else ""
+
+
+def _paired(results: Results, metric: str, first: Row, second: Row) -> Pair | None:
+    """The test between two densities, None where there is none."""
+    names = {first.name, second.name}
+    return next((p for p in results.pairs if p.metric == metric and {p.first, p.second} == names), None)
 
 
 def _seeds(results: Results) -> Iterator[Finding]:
@@ -244,7 +254,8 @@ def _private(results: Results) -> Iterator[Finding]:
     told = f"{points(gains[min(gains)])} given {_others(min(gains))}"
     if max(gains) > min(gains):
         told += f", and by {points(gains[max(gains)])} given {count(max(gains))}"
-    verdict = "" if any(above(gain) for gain in gains.values()) else "; none of these is clearly above 0"
+    doubt = "; none of these is clearly above 0" if len(gains) > 1 else ", which is not clearly above 0"
+    verdict = "" if any(above(gain) for gain in gains.values()) else doubt
     yield Finding(
         "Private codes",
         f"Drawing private codes of missing modalities from {row.title} given the other codes, instead of from the "
@@ -262,4 +273,4 @@ def _spelt(difference: Estimate) -> str:
     if difference.low is None or difference.high is None:
         return text
     low, high = number(100 * difference.low, 1), number(100 * difference.high, 1)
-    return f"{text} with a 95 % interval from {low} to {high}"
+    return f"{text} with a 95\u202f% interval from {low} to {high}"

@@ -74,11 +74,11 @@ def _near_copies(rows: list[Row]) -> Iterator[Finding]:
         yield Finding("Near copies", f"There are no near copies of training rows {among}.")
     usual = [row for row, share in shares.items() if share.value > 0 and not above(share, COPIES)]
     if usual:
-        told = listed([f"{percent_with(shares[row])} of those of {row.title}" for row in usual])
+        told = listed([f"{percent_with(shares[row])} of the samples of {row.title}" for row in usual])
         yield Finding(
             "Near copies",
-            f"No more near copies of training rows than among held-out rows, where they are {percent(COPIES, 0)} by "
-            f"definition, are clear among the samples: {told}.",
+            "Near copies of training rows are not clearly more frequent among samples than among held-out rows, where "
+            f"they are {percent(COPIES, 0)} by definition: {told}.",
         )
     for row, share in shares.items():
         if above(share, COPIES):
@@ -95,7 +95,7 @@ def _copied(row: Row, share: str) -> str:
     if not records:
         return f"{text}."
     others = ", and others that results/privacy lists" if len(records) > SHOWN else ""
-    return f"{text}; the records nearest to them: {listed(records[:SHOWN])}{others}."
+    return f"{text}; over all spaces, samples come nearest to {listed(records[:SHOWN])}{others}."
 
 
 def _attack(rows: list[Row]) -> Iterator[Finding]:

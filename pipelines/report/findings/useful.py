@@ -11,6 +11,7 @@ from pipelines.report.findings.words import (
     against,
     below,
     count,
+    listed,
     percent,
     percent_with,
     points,
@@ -58,13 +59,9 @@ def _in_place(results: Results, rows: list[Row]) -> Iterator[Finding]:
     others = sorted((row for row in rows if row is not best), key=lambda row: -row.value(*RATIO))
     if others:
         shown = others if len(others) <= MANY else [others[0], others[-1]]
-        told = [f"{row.title} {percent(row.value(*RATIO))}" for row in shown]
-        reach = (
-            f"others reach: {', '.join(told)}"
-            if shown == others
-            else f"others reach from {told[1]} to {told[0]}"
-        )
-        text += f" Of the accuracy after real rows, {reach}."
+        told = [f"{percent(row.value(*RATIO))} ({row.title})" for row in shown]
+        reach = listed(told) if shown == others else f"from {told[1]} to {told[0]}"
+        text += f" Of the accuracy after real rows, other samples reach {reach}."
     yield Finding("In place of real rows", text)
     each = {row.title: ratio for row in rows if (ratio := row.estimate(*EACH))}
     if each:
