@@ -182,7 +182,9 @@ def _import(
     group: Annotated[str | None, typer.Option(help="The column of subjects: none on two sides.")] = None,
     split: Annotated[str | None, typer.Option(help="A column that says train, validation or test.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="A covariate or target; repeatable.")] = None,
-    skip: Annotated[list[str] | None, typer.Option(help="A column to leave out; repeatable.")] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(help="A column or array to leave out; repeatable.")
+    ] = None,
     modality: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=COLUMN,…", help="Columns that make a modality; repeatable."),

@@ -109,6 +109,16 @@ def test_shapes_and_values_tell_the_kind(tmp_path: Path) -> None:
     assert (train.data["scan"].min(), train.data["scan"].max()) == (0, 1)
 
 
+def test_arrays_are_left_out_on_request(tmp_path: Path) -> None:
+    arrays = views() | {"mask": np.random.default_rng(0).random((N, 7)) < 0.9}
+    skip = ("scalar", "grey", "colour", "scan")
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(skip=skip))
+    for dataset in load(tmp_path / "data").values():
+        assert [m.name for m in dataset.modalities] == ["vector", "reads", "bits"]
+        rows = [int(name[1:]) for name in dataset.ids]  # type: ignore[union-attr]
+        np.testing.assert_array_equal(dataset.observed, arrays["mask"][rows][:, [0, 2, 3]])
+
+
 def test_tokens_are_asked_for(tmp_path: Path) -> None:
     arrays = {"text": np.random.default_rng(0).integers(0, 9, (N, 7))}
     path = saved(tmp_path, arrays)

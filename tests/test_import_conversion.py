@@ -60,6 +60,12 @@ def test_the_numbers_are_the_documented_ones() -> None:
     assert ColumnConversion.fit("x", "count", pa.chunked_array([VALUES["count"]])).fill == 2
 
 
+def test_whole_numbers_that_are_one_float_give_finite_values() -> None:
+    column = pa.chunked_array([pa.array([2**60, 2**60 + 1])])
+    numbers, _ = ColumnConversion.fit("x", "numeric", column).encode(column)
+    np.testing.assert_array_equal(numbers, 0)
+
+
 def test_what_models_draw_stays_within_what_the_type_holds() -> None:
     """A decoder knows nothing of 8 bits: what it gives is clipped, rounded, and never wraps round."""
     seen = np.ones(3, bool)

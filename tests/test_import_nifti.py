@@ -144,6 +144,14 @@ def test_volumes_are_joined_with_a_table(tmp_path: Path) -> None:
     assert train.label_names == ("f", "m")
 
 
+def test_subjects_stay_together_whichever_modality_they_lack(tmp_path: Path) -> None:
+    scans(tmp_path / "in")
+    (tmp_path / "in/sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz").unlink()
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
+    sides = [set(Dataset.load(tmp_path / "data" / split).groups) for split in SPLITS]  # type: ignore[arg-type]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == N // 2
+
+
 def save(path: Path, voxels: Any, affine: np.ndarray = AFFINE) -> None:
     nibabel.save(nibabel.Nifti1Image(np.asarray(voxels), affine), path)
 

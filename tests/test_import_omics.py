@@ -80,9 +80,9 @@ def annotated(
 
 
 def multi(path: Path, layout: str = "csr_matrix", padded: bool = False) -> Path:
-    """Proteins are missing in a third of the cells: left out of the matrix, or there as zeros and masked."""
+    """Proteins are missing in a third of the cells: left out of the matrix, or there as NaN and masked."""
     rows = np.arange(N) if padded else np.flatnonzero(HAS)
-    proteins = np.where(HAS[:, None], PROTEIN, 0)[rows]
+    proteins = np.where(HAS[:, None], PROTEIN, np.nan)[rows]
     with h5py.File(path, "w") as file:
         file.attrs.update({"encoding-type": "MuData", "encoding-version": "0.1.0", "axis": 0})
         modalities = file.create_group("mod")

@@ -364,6 +364,31 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         "column seen: found date32.*, expected numbers",
     ),
     "infinity": (put("crp", [np.inf] * N), ROLES, "column crp: infinity found"),
+    "a target that is a date": (
+        put("seen", np.arange(N).astype("datetime64[D]")),
+        Roles(id="patient", targets=("seen",)),
+        "column seen: found date32.*, expected numbers",
+    ),
+    "a label that is a list": (
+        put("tags", [[1, 2]] * N),
+        Roles(id="patient", label="tags"),
+        "column tags: found list.*, expected numbers",
+    ),
+    "a subject on two sides": (
+        put("subject", np.arange(N) % 50),
+        Roles(id="patient", group="subject", split="part"),
+        r"subject \d+: rows found in \d splits, expected all in one",
+    ),
+    "a misspelt name to skip": (
+        lambda t: t,
+        Roles(id="patient", skip=("crpp",)),
+        r"--skip crpp: nothing of that name can be left out \(did you mean crp",
+    ),
+    "a column in two groups": (
+        lambda t: t,
+        Roles(modalities={"labs": ("crp", "visits"), "blood": ("crp",)}),
+        "--modality: found column 'crp' twice, expected it in one",
+    ),
     "a misspelt label": (
         lambda t: t,
         Roles(label="diagnose"),
@@ -430,6 +455,7 @@ def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     for name, content, sentence in (
         ("twice.csv", b"a,b,a\n1,2,3\n", "header 'a' found twice"),
+        ("ids.csv", b"id,id\n1,2\n", "header 'id' found twice"),
         ("nameless.csv", b"a,,c\n1,2,3\n", "header '' found twice or empty"),
         ("short.csv", b"a,b\n1,2\n3\n", "no table in UTF-8"),
         ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: found binary|no table in UTF-8"),

@@ -71,7 +71,8 @@ class ColumnConversion:
         if kind in ("count", "boolean"):
             return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))))
         numbers = np.log1p(numbers) if kind == "log" else numbers
-        return cls(name, kind, type_name, float(numbers.mean()), float(numbers.std()))
+        scale = float(numbers.std()) or 1.0  # whole numbers beyond 2^53 may differ and yet be one float
+        return cls(name, kind, type_name, float(numbers.mean()), scale)
 
     @classmethod
     def plain(cls, name: str, column: pa.ChunkedArray) -> ColumnConversion:

@@ -27,7 +27,7 @@ class Roles:
         group: subjects, kept on one side of the split.
         split: a column that says train, validation or test of every row.
         targets: covariates and continuous targets.
-        skip: columns to leave out.
+        skip: columns and arrays to leave out.
         modalities: columns of tables by the modality that they make; those in none make one named after the file.
         kinds: kinds of columns and modalities that are recognised wrongly.
         nan_is_missing: NaN in an array stands for a missing value.
@@ -127,6 +127,7 @@ class Found:
         targets: values by name.
         headers: of a table, in its order.
         names: of columns that are no table's but may have a role.
+        skipped: names of what the user left out.
     """
 
     place: str
@@ -139,3 +140,4 @@ class Found:
     targets: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()

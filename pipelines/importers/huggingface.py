@@ -48,6 +48,7 @@ def read_datasets(path: Path, roles: Roles) -> list[Found]:
         else:
             views.append(_array(path, data, name, roles))
     found = found_in(_table(datasets, path, data, scalars), path.name, roles, _facts(path))
+    skipped = tuple(name for name in data.features if name in roles.skip)
     return [
         Found(
             **{
@@ -56,6 +57,7 @@ def read_datasets(path: Path, roles: Roles) -> list[Found]:
                 "views": (*views, *found.views),
                 "headers": (),
                 "names": found.headers,
+                "skipped": skipped,
                 "split": found.split or split,
             }
         )

@@ -16,6 +16,7 @@ from pipelines.dataset_checks import RESERVED
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
 from pipelines.importers.found import Found, Named, Roles, View
+from pipelines.importers.kinds import check_type
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -64,12 +65,20 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     chosen = pa.array(kept)
 
     def column(role: str, name: str | None = None) -> Named | None:
+        having = []
         for source, row in zip(found, rows, strict=True):
             named = getattr(source, role) if name is None else (name, source.targets.get(name))
             if named is not None and named[1] is not None:
-                label = named[0] or role
-                return label, _complete(source.place, label, named[1], row[kept], ids[1].take(chosen))
-        return None
+                check_type(source.place, named[0], named[1])
+                having.append(
+                    (source.place, named[0], named[1].take(pa.array(row[kept], mask=row[kept] < 0)))
+                )
+        if not having:
+            return None
+        place, header, first = having[0]
+        values = pc.coalesce(*(values for _, _, values in having if values.type == first.type))
+        _check_complete(place, header, values, ids[1].take(chosen))
+        return header, values
 
     targets = dict.fromkeys(name for source in found for name in source.targets)
     return Joined(
@@ -121,7 +130,14 @@ def _check_roles(found: Sequence[Found], roles: Roles) -> None:
             raise UserError(
                 f"--{role} {name}: found in {count} tables, expected it in one; rename or drop the others"
             )
+    skipped = {name for source in found for name in source.skipped}
     views = [view.name for source in found for view in source.views]
+    for name in roles.skip:
+        if name not in skipped:
+            known = [*headers, *views]
+            raise UserError(
+                f"--skip {name}: nothing of that name can be left out{hint(name, known)}; found: {listed(known)}"
+            )
     for name in roles.modalities:
         if name not in views:
             raise UserError(f"--modality {name}: none of its columns found; found: {listed(headers)}")
@@ -171,6 +187,7 @@ def _texts(source: Found) -> Values:
     """The ids of a source as texts (n,), each there once."""
     assert source.ids is not None
     name, ids = source.ids
+    check_type(source.place, name or "file name", ids)
     if ids.null_count:
         raise UserError(
             f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them"
@@ -194,15 +211,11 @@ def _check_overlap(sources: Sequence[Found], texts: Sequence[Values]) -> None:
             )
 
 
-def _complete(
-    place: str, name: str, column: pa.ChunkedArray, rows: Values, ids: pa.ChunkedArray
-) -> pa.ChunkedArray:
-    """A column at the rows of all samples, refused where one has no value."""
-    values = column.take(pa.array(rows, mask=rows < 0))
+def _check_complete(place: str, name: str, values: pa.ChunkedArray, ids: pa.ChunkedArray) -> None:
+    """Refuse a column that has no value for one of the samples."""
     if values.null_count:
         row = pc.index(values.is_null(), True).as_py()
         raise UserError(
             f"{place}: {name}: {values.null_count} of {len(values)} samples have none, the first of them "
             f"{ids[row].as_py()!r}, expected a value each; fill them or leave the column out"
         )
-    return values

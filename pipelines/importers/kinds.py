@@ -24,13 +24,8 @@ def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[s
     Texts are categories, zeros and ones boolean, two other whole numbers categories, whole numbers from 0 upwards
     counts, and all other numbers numeric.
     """
+    check_type(place, name, column)
     text, boolean = pa.types.is_string(column.type), pa.types.is_boolean(column.type)
-    numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    if not (text or boolean or numbers):
-        raise UserError(
-            f"{place}: column {name}: found {column.type}, expected numbers, texts or true and false; "
-            f"convert it or leave it out (--skip {name})"
-        )
     if name in asked:
         pick(columns.LIKELIHOODS, asked[name], f"--kind {name}", "kind of column")
         _check_kind(place, name, column, asked[name])
@@ -45,6 +40,16 @@ def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[s
     if pc.count_distinct(column).as_py() == 2:
         return "categorical"
     return "count" if low == 0 and high <= LARGEST else "numeric"
+
+
+def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
+    """Refuse a column of dates, lists and the like."""
+    known = pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating
+    if not any(one(column.type) for one in known):
+        raise UserError(
+            f"{place}: column {name}: found {column.type}, expected numbers, texts or true and false; "
+            f"convert it or leave it out (--skip {name})"
+        )
 
 
 def _check_kind(place: str, name: str, column: pa.ChunkedArray, kind: str) -> None:

@@ -55,6 +55,8 @@ def read_npz(path: Path, roles: Roles) -> list[Found]:
     _check_masks(path, {**masks, **({"mask": known["mask"]} if "mask" in known else {})}, len(arrays))
     views = []
     for m, (name, array) in enumerate(arrays.items()):
+        if name in roles.skip:
+            continue
         there = known["mask"][:, m].copy() if "mask" in known else np.ones(rows, bool)
         if f"mask_{name}" in masks:
             there &= masks[f"mask_{name}"]
@@ -69,6 +71,7 @@ def read_npz(path: Path, roles: Roles) -> list[Found]:
             group=_named(path, "groups", known),
             targets=_targets(path, known),
             names=tuple(known),
+            skipped=tuple(name for name in arrays if name in roles.skip),
         )
     ]
 

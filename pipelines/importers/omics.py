@@ -16,6 +16,7 @@ from pipelines.errors import UserError
 from pipelines.importers.extras import optional
 from pipelines.importers.found import ArrayView, Found, Named, Roles
 from pipelines.importers.kinds import array_kind
+from pipelines.importers.tables import plain
 
 SUFFIXES = (".h5ad", ".h5mu")
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -40,7 +41,7 @@ def read_omics(path: Path, roles: Roles) -> list[Found]:
             there = {name: cells[mask.ravel()] for name, mask in masks.items() if mask.dtype == bool}
             found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in order]
             return [_about(path, file["obs"], path.name, roles), *found]
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, IndexError) as error:
         told = " ".join(str(error).split())
         raise UserError(
             f"{path}: this is no {path.suffix} file as anndata 0.8 or later writes it ({told})"
@@ -62,7 +63,9 @@ def _check_links(h5py: Any, path: Path, file: Any) -> None:
 def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Roles) -> Found:
     """One matrix with its cells and features; cells that are not `there` are missing."""
     cells, array = _index(group["obs"]), _matrix(group["X"])
-    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+    missing = None if there is None else ~np.isin(cells, there)
+    kept = array if missing is None else array[~missing]
+    if array.dtype.kind not in "fiu" or not np.isfinite(kept).all():
         raise UserError(f"{path}: {name}: NaN or no numbers found in X, expected finite numbers")
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     facts = {
@@ -72,8 +75,6 @@ def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Ro
         "features": _index(group["var"]).tolist(),
         "sparse": hasattr(group["X"], "keys"),
     }
-    missing = None if there is None else ~np.isin(cells, there)
-    kept = array if missing is None else array[~missing]
     kind = array_kind(path.name, safe, kept, "X", roles.kinds)
     about = _about(path, group["obs"], f"{path.name}/{name}", roles)
     view = ArrayView(safe, array, "X", kind, facts, missing)
@@ -85,7 +86,7 @@ def _about(path: Path, group: Any, place: str, roles: Roles) -> Found:
     names = [str(name) for name in group.attrs["column-order"]]
 
     def column(name: str | None) -> Named | None:
-        return (name, _column(path, group[name])) if name in names else None
+        return (name, plain(path, name, _column(path, group[name]))) if name in names else None
 
     cells = _index(group)
     targets = {name: named[1] for name in roles.targets if (named := column(name))}

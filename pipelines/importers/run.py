@@ -48,7 +48,7 @@ def import_data(
         splits = named_split(joined.split[1], joined.split[0] or "")
     else:
         splits = split_rows(labels, groups, len(joined), shares, rng)
-    check_splits(splits, labels, names)
+    check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
     targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
     conversion = _describe(joined, learned, targets)

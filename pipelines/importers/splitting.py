@@ -57,8 +57,10 @@ def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
     return {split: np.flatnonzero(texts == split) for split in SPLITS}
 
 
-def check_splits(splits: dict[str, Ints], labels: Ints | None, names: tuple[str, ...] | None) -> None:
-    """Refuse a split with too few rows and a label that training lacks."""
+def check_splits(
+    splits: dict[str, Ints], labels: Ints | None, names: tuple[str, ...] | None, groups: Values | None
+) -> None:
+    """Refuse a split with too few rows, a label that training lacks, and a subject on two sides."""
     for split, rows in splits.items():
         if len(rows) < FEWEST[split]:
             raise UserError(
@@ -71,6 +73,14 @@ def check_splits(splits: dict[str, Ints], labels: Ints | None, names: tuple[str,
             raise UserError(
                 f"label {names[label]}: {(labels == label).sum()} rows found and none of them in train, expected 3 or "
                 "more (or as many subjects); give more rows or merge it with another label"
+            )
+    if groups is not None:
+        sides = np.concatenate([np.unique(groups[rows]) for rows in splits.values()])
+        subjects, counts = np.unique(sides, return_counts=True)
+        if (counts > 1).any():
+            raise UserError(
+                f"subject {subjects[counts > 1][0]}: rows found in {counts.max()} splits, expected all in one; correct "
+                "the splits that the data name"
             )
 
 

@@ -62,8 +62,8 @@ def read_table(path: Path, texts: Sequence[str] = ()) -> pa.Table:
             )
             for place, name in enumerate(table.column_names):
                 if name in (*texts, *IDS):
-                    table = table.set_column(place, name, _unless_padded(table[name]))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+                    table = table.set_column(place, name, _unless_padded(table.column(place)))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         words = " ".join(str(error).split())
         raise UserError(f"{path}: this is no table in UTF-8 with one header a column ({words})") from None
     twice = [name for name, count in Counter(table.column_names).items() if count > 1 or not name.strip()]
@@ -116,6 +116,7 @@ def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | 
     }
     targets = {name: table[name] for name in roles.targets if name in names}
     taken = {*roles_of.values(), *roles.targets, *roles.skip}
+    skipped = tuple(name for name in names if name in roles.skip)
     views = [
         TableView(
             name,
@@ -126,7 +127,9 @@ def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | 
         for name, columns in _groups(place, [name for name in names if name not in taken], roles).items()
     ]
     headers = tuple(name for name in names if name not in roles.skip)
-    return Found(place, table.num_rows, tuple(views), targets=targets, headers=headers, **known)
+    return Found(
+        place, table.num_rows, tuple(views), targets=targets, headers=headers, skipped=skipped, **known
+    )
 
 
 def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
@@ -141,7 +144,11 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
                     f"found there: {listed(names)}"
                 )
             groups[modality] = list(columns)
-    grouped = {column for columns in groups.values() for column in columns}
+    grouped = Counter(column for columns in groups.values() for column in columns)
+    if twice := [column for column, count in grouped.items() if count > 1]:
+        raise UserError(
+            f"--modality: found column {twice[0]!r} twice, expected it in one modality; take one out"
+        )
     if rest := [name for name in names if name not in grouped]:
         groups[re.sub(r"[^A-Za-z0-9_-]", "_", Path(place).stem)] = rest
     return groups
