@@ -40,8 +40,7 @@ def dots(
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        if reference is not None:
-            axes.axvline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        _frame(axes, theme, title, list(estimates), list(estimates.values()), limits, reference)
         for height, (estimate, mark) in enumerate(zip(estimates.values(), looks, strict=True)):
             if estimate is MISSING:
                 continue
@@ -56,15 +55,7 @@ def dots(
                 fontsize=7.5,
                 color=theme.muted,
             )
-        axes.set_yticks(range(len(estimates)), list(estimates))
-        axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labelsize=7.5)
         axes.set_ylim(len(estimates) - 0.4, -0.6)
-        axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
-        if limits is None:
-            scale(axes, list(estimates.values()))
-        else:
-            axes.set_xlim(*limits)
 
     return draw
 
@@ -78,6 +69,28 @@ def score(metric: Metric, rows: Sequence[Row], look: Mapping[str, Mark]) -> Pane
         metric.decimals,
         (-0.03, 1.03) if metric.share else None,
     )
+
+
+def _frame(
+    axes: Axes,
+    theme: Theme,
+    title: str,
+    names: Sequence[str],
+    estimates: Sequence[Estimate],
+    limits: tuple[float, float] | None,
+    reference: float | None,
+) -> None:
+    """Names down the left side, a title, a scale for the estimates, and a line where they are compared with it."""
+    if reference is not None:
+        axes.axvline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=7.5)
+    axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
+    if limits is None:
+        scale(axes, estimates)
+    else:
+        axes.set_xlim(*limits)
 
 
 def height_of(lines: int) -> float:
@@ -105,23 +118,15 @@ def grouped(
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        if reference is not None:
-            axes.axvline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        every = [estimate for estimates in values.values() for estimate in estimates]
+        _frame(axes, theme, title, names, every, limits, reference)
         for place, (row, estimates) in enumerate(values.items()):
             shift = 0.62 * (place / (len(values) - 1) - 0.5) if len(values) > 1 else 0.0
             for height, estimate in enumerate(estimates):
                 point(axes, estimate, height + shift, look[row.name], theme, size=4)
-        axes.set_yticks(range(len(names)), names)
-        axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labelsize=7.5)
         axes.set_ylim(len(names) - 0.5, -0.5)
         for border in range(1, len(names)):
             axes.axhline(border - 0.5, color=theme.grid, linewidth=0.8)
-        axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
-        if limits is None:
-            scale(axes, [estimate for estimates in values.values() for estimate in estimates])
-        else:
-            axes.set_xlim(*limits)
 
     return draw
 

@@ -15,6 +15,7 @@ from pipelines.report.plots.drawing import (
     height_of_groups,
     lines,
     point,
+    reach,
     said,
     scale,
     score,
@@ -22,7 +23,7 @@ from pipelines.report.plots.drawing import (
     written,
 )
 from pipelines.report.results import Results
-from pipelines.report.rows import INTERVAL, Estimate
+from pipelines.report.rows import INTERVAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,7 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         for row, x, y in complete:
             mark = look[row.name]
             point(axes, x, y.value, mark, theme, size=7)
-            axes.vlines(x.value, _low(y), _high(y), color=mark.colour_in(theme), linewidth=1.4)
+            axes.errorbar(x.value, y.value, reach([y]), color=mark.colour_in(theme), elinewidth=1.4)
         scale(axes, [x for _, x, _ in complete])
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="both")
@@ -213,11 +214,3 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
             "codes where there are any. Differences are paired: the same rows, observed modalities and posterior draws."
         ),
     )
-
-
-def _low(estimate: Estimate) -> float:
-    return estimate.value if estimate.low is None else estimate.low
-
-
-def _high(estimate: Estimate) -> float:
-    return estimate.value if estimate.high is None else estimate.high
