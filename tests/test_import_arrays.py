@@ -321,6 +321,13 @@ def other_size(folder: Path) -> None:
     Image.new("RGB", (9, 9)).save(folder / "photo/a/4.png")
 
 
+def break_chunk(folder: Path) -> None:
+    path = folder / "photo/a/4.png"
+    content = path.read_bytes()
+    place = content.index(b"IDAT") - 1  # the last byte of its length
+    path.write_bytes(content[:place] + bytes(1) + content[place + 1 :])
+
+
 def a_link(folder: Path) -> None:
     outside = folder.parent / "secret.png"
     Image.new("RGB", (5, 6)).save(outside)
@@ -331,6 +338,10 @@ def a_link(folder: Path) -> None:
 IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unreadable": (
         lambda folder: (folder / "photo/a/4.png").write_bytes(b"PNG"),
+        r"photo/a/4\.png: this image cannot be read",
+    ),
+    "a broken chunk": (
+        break_chunk,
         r"photo/a/4\.png: this image cannot be read",
     ),
     "another size": (

@@ -95,6 +95,12 @@ def test_its_splits_are_kept(tmp_path: Path) -> None:
     import_data([tmp_path / "people"], tmp_path / "data", ROLES)
     validation = Dataset.load(tmp_path / "data/validation")
     assert sorted(validation.ids) == sorted(f"p{row}" for row in parts["dev"])  # type: ignore[arg-type]
+    datasets.DatasetDict({**whole, "dev": made(range(20, 24)), "val": made(range(24, 28))}).save_to_disk(
+        str(tmp_path / "both")
+    )
+    import_data([tmp_path / "both"], tmp_path / "joined", ROLES)
+    joined = Dataset.load(tmp_path / "joined/validation")
+    assert sorted(joined.ids) == sorted(validation.ids)  # type: ignore[arg-type]
     whole.pop("dev")
     whole.save_to_disk(str(tmp_path / "others"))
     import_data(
@@ -123,6 +129,11 @@ def saved(**changes: Any) -> Callable[[Path], None]:
     return lambda folder: made(**changes).save_to_disk(str(folder))
 
 
+def two_kinds(folder: Path) -> None:
+    other = made(age=(["old"] * N, datasets.Value("string")))
+    datasets.DatasetDict({"train": made(), "test": other}).save_to_disk(str(folder))
+
+
 LISTS = datasets.List(datasets.Value("float32"))
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "an image elsewhere": (elsewhere, "photo of row 0: stored as the name of a file"),
@@ -133,6 +144,14 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "images of two sizes": (
         saved(photo=([Image.new("RGB", (5, 6 + row)) for row in range(N)], datasets.Image())),
         "photo of row 1: 5 × 7 pixels of mode RGB found, expected 5 × 6 of mode RGB as in row 0",
+    ),
+    "a class that is not known": (
+        saved(sex=([-1] + [0, 1] * 19 + [0], datasets.ClassLabel(names=["f", "m"]))),
+        "sex: 1 of 40 samples have none, the first of them 'p0'",
+    ),
+    "splits of two kinds": (
+        two_kinds,
+        "people: splits with different columns found",
     ),
     "lists of two lengths": (
         saved(signal=([[1.0] * (1 + row % 2) for row in range(N)], LISTS)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,17 @@ def save(path: Path, voxels: Any, affine: np.ndarray = AFFINE) -> None:
     nibabel.save(nibabel.Nifti1Image(np.asarray(voxels), affine), path)
 
 
+def broken(content: bytes) -> bytes:
+    return content[:200] + bytes(255 - byte for byte in content[200:])
+
+
+def flat(content: bytes) -> bytes:
+    """A volume whose rows of the affine are zero: at byte 280 of the header, three rows of four numbers."""
+    header = bytearray(gzip.decompress(content))
+    header[280:328] = bytes(48)
+    return gzip.compress(bytes(header))
+
+
 ODD = "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another shape": (
@@ -174,6 +186,14 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "half a volume": (
         lambda folder: (folder / ODD).write_bytes((folder / ODD).read_bytes()[:200]) and None,
         "sub-01_ses-1_T1w.* cannot be read",
+    ),
+    "a broken stream": (
+        lambda folder: (folder / ODD).write_bytes(broken((folder / ODD).read_bytes())) and None,
+        "sub-01_ses-1_T1w.* cannot be read",
+    ),
+    "no affine": (
+        lambda folder: (folder / ODD).write_bytes(flat((folder / ODD).read_bytes())) and None,
+        "sub-01_ses-1_T1w.* an affine that no volume can have",
     ),
     "a series": (
         lambda folder: (

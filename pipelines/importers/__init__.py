@@ -43,6 +43,8 @@ def read_source(path: Path, roles: Roles) -> list[Found]:
     """What a source holds, read by the importer that recognises it."""
     if not path.exists() and not str(path).startswith(HUB):
         raise UserError(f"{path}: there is no such file or folder; correct the path")
+    if path.name in ("", ".."):  # . and .. are no names for files
+        path = path.resolve()
     for importer in IMPORTERS.values():
         if importer.recognises(path):
             return importer.read(path, roles)

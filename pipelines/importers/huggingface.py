@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.datasets.folder import SPLITS
 from pipelines.errors import UserError
@@ -78,12 +79,18 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     """All rows of a data set and the column of its splits, if they are ours."""
     if not isinstance(loaded, dict):
         return loaded, None
-    parts = {OTHER_NAMES.get(name, name): part for name, part in loaded.items()}
-    data = datasets.concatenate_datasets(list(parts.values()))
-    if set(parts) != set(SPLITS):
+    try:
+        data = datasets.concatenate_datasets(list(loaded.values()))
+    except ValueError as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{path}: splits with different columns found ({told}); give all the same") from None
+    names = [OTHER_NAMES.get(name, name) for name in loaded]
+    if set(names) != set(SPLITS):
         return data, None
-    names = [name for name, part in parts.items() for _ in range(len(part))]
-    return data, ("split", pa.chunked_array([names]))
+    return data, (
+        "split",
+        pa.chunked_array([np.repeat(np.array(names), [len(part) for part in loaded.values()])]),
+    )
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -103,7 +110,8 @@ def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> pa.Table:
     for name in names:
         column, feature = plain(path, name, table[name]), data.features[name]
         if isinstance(feature, datasets.ClassLabel):
-            column = pa.chunked_array([pa.array(feature.names).take(column.combine_chunks())])
+            places = pc.if_else(pc.less(column, 0), None, column).combine_chunks()  # −1 where it is not known
+            column = pa.chunked_array([pa.array(feature.names).take(places)])
         columns.append(column)
     return pa.table(columns, names=names)
 

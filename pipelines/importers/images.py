@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.importers.found import ArrayView, Found, Roles
@@ -28,7 +28,7 @@ def is_images(path: Path) -> bool:
 def read_images(path: Path, roles: Roles) -> list[Found]:
     """One modality a folder, rows matched by file name; folders in folders are part of the name."""
     alone = any(child.suffix.lower() in SUFFIXES for child in path.iterdir())
-    folders = [path] if alone else sorted(child for child in path.iterdir() if is_images(child))
+    folders = [path.resolve()] if alone else sorted(child for child in path.iterdir() if is_images(child))
     return [_folder(folder, path.resolve(), roles) for folder in folders]
 
 
@@ -77,7 +77,7 @@ def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
             mode = OTHERS.get(image.mode, image.mode)
             converted = image if mode == image.mode else image.convert(mode)
             pixels = np.asarray(converted)
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: of a PNG
         raise UserError(f"{place}: this image cannot be read ({error}); replace it or leave it out") from None
     if mode not in AXES:
         raise UserError(f"{place}: an image of mode {mode} found, expected one of {', '.join(AXES)}")

@@ -8,6 +8,9 @@ T1/0001.nii.gz                               sample 0001, modality T1
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +106,24 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
 
 def _open(path: Path) -> Any:
     nibabel = optional("nibabel", "nifti", path)
+    with _readable(path):
+        image = nibabel.load(path)
+    if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
+        raise UserError(f"{path}: an affine that no volume can have was found; correct the header")
+    return image
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A UserError for whatever is wrong with a file that is read inside."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
     try:
-        return nibabel.load(path)
-    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise UserError(f"{path}: this volume cannot be read ({error}); replace it or leave it out") from None
+        yield
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{path}: this volume cannot be read ({told}); replace it or leave it out") from None
 
 
 def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
@@ -121,10 +138,8 @@ def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
             raise UserError(
                 f"{path}: {what} {of(image)} found, expected {of(first)} as in {other.name}; register or resample it"
             )
-    try:
+    with _readable(path):
         voxels = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: this volume cannot be read ({error}); replace it or leave it out") from None
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
     if voxels.ndim != 3 or voxels.dtype.kind not in "fiu":
