@@ -10,10 +10,12 @@ import pytest
 import report_results as made_up
 from report_project import make_project, results_of, without
 
+from pipelines.metrics import health
 from pipelines.metrics.memorisation import NEAR
 from pipelines.report.findings import QUESTIONS, findings, headline
 from pipelines.report.findings.leaks import COPIES
 from pipelines.report.findings.words import count, listed, number_with, percent, points
+from pipelines.report.plots.space import COLLAPSED
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate, Row
 
@@ -310,8 +312,9 @@ def test_what_conditioned_private_codes_add_is_told(results: Results) -> None:
     assert "rivate codes" not in told(results)
 
 
-def test_near_copies_are_those_of_the_check() -> None:
+def test_thresholds_are_those_of_the_metrics() -> None:
     assert COPIES == NEAR
+    assert COLLAPSED == health.COLLAPSED
 
 
 def test_labels_given_by_judges_are_told(results: Results) -> None:

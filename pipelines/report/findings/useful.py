@@ -82,7 +82,8 @@ def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Findi
     """What the most synthetic rows add to few real ones, alone and beside classical augmentation."""
     copies = max((int(arm[10:-1]) for arm in arms if arm.startswith("synthetic_")), default=0)
     ours, alone = arms.get(f"synthetic_{copies}x"), arms.get("real")
-    if not ours or not alone:
+    gain = ours.estimate("over_real", "joint") if ours else None
+    if not ours or not alone or not gain:
         return
     cells = [cell for cell in results.augmented if str(cell["size"]) == size]
     makers = (
@@ -92,15 +93,16 @@ def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Findi
     )
     text = (
         f"With {size} real rows, on which {makers} and classifiers are all trained, the joint classifier is right on "
-        f"{percent(alone.value('accuracy', 'joint'))}. Adding {copies} × synthetic rows {_lifts(ours)}."
+        f"{percent(alone.value('accuracy', 'joint'))}. Adding {copies} × synthetic rows {_lifts(ours, gain)}."
     )
-    if classical := arms.get("classical"):
-        text += (
-            f" Classical augmentation in their place reaches {percent(classical.value('accuracy', 'joint'))}"
-        )
-        text += f": synthetic rows stand {_over_classical(ours)} it"
-        if both := arms.get(f"both_{copies}x"):
-            text += f"; both together reach {percent(both.value('accuracy', 'joint'))}, {_over_classical(both)} it"
+    over, classical = ours.estimate("over_classical", "joint"), arms.get("classical")
+    if over and classical:
+        reached = percent(classical.value("accuracy", "joint"))
+        text += f" Classical augmentation in their place reaches {reached}: synthetic rows stand {against(over)} it"
+        both = arms.get(f"both_{copies}x")
+        if both and (further := both.estimate("over_classical", "joint")):
+            reached = percent(both.value("accuracy", "joint"))
+            text += f"; both together reach {reached}, {against(further)} it"
         text += "."
     seeds = len({cell["seed"] for cell in cells})
     yield Finding(
@@ -108,18 +110,11 @@ def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Findi
     )
 
 
-def _lifts(arm: Row) -> str:
+def _lifts(arm: Row, gain: Estimate) -> str:
     """What the arm makes of the accuracy of real rows alone."""
-    reached, gain = (
-        percent(arm.value("accuracy", "joint")),
-        arm.estimate("over_real", "joint") or Estimate(0.0),
-    )
+    reached = percent(arm.value("accuracy", "joint"))
     if above(gain):
         return f"lifts that to {reached}, by {points(gain)}"
     if below(gain):
         return f"lowers that to {reached}, by {points(turned(gain))}"
     return f"makes that {reached}, which is no clear change: {points(gain)}"
-
-
-def _over_classical(arm: Row) -> str:
-    return against(arm.estimate("over_classical", "joint") or Estimate(0.0))
