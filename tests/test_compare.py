@@ -350,7 +350,6 @@ def test_settings_read_as_they_are_written(project: Path) -> None:
     json.dumps(told)
 
 
-@pytest.mark.skipif(not DVC.exists(), reason="The console script dvc is not installed")
 def test_dvc_shows_the_numbers_of_the_comparison(project: Path) -> None:
     """The metrics and plots of dvc.yaml, shown by the real command; nothing of them is unknown to it."""
     compare(load_params(project / "params.yaml"), project)

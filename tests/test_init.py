@@ -86,7 +86,6 @@ def repro(root: Path, *stages: str) -> str:
     return answer.stdout
 
 
-@pytest.mark.skipif(not (BINARIES / "postprior").exists(), reason="The console script is not installed")
 def test_dvc_runs_there_at_once(tmp_path: Path) -> None:
     data, root = imported(tmp_path / "data"), tmp_path / "project"
     init(root, data)
