@@ -406,6 +406,7 @@ def test_a_conversion_of_other_data_is_refused(tmp_path: Path) -> None:
     for changed, sentence in (
         ({**entries, "vector": entries["reads"]}, "conversion of vector: that of other data found"),
         ({**entries, "vector": {"kind": "numeric"}}, "conversion of vector: 'axes' found"),
+        ({**entries, "vector": {**entries["vector"], "file": "../x.npz"}}, r"'\.\./x\.npz' leads to another"),
     ):
         replace(test, conversion={**test.conversion, "modalities": changed}).save(tmp_path / "changed")
         with pytest.raises(UserError, match=sentence):

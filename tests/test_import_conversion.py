@@ -60,6 +60,17 @@ def test_the_numbers_are_the_documented_ones() -> None:
     assert ColumnConversion.fit("x", "count", pa.chunked_array([VALUES["count"]])).fill == 2
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
+def test_six_digits_come_back_to_the_last(unit: float) -> None:
+    """A float32 has 24 bits: any six digits around a mean, be they of millimetres or of inhabitants."""
+    exact = np.random.default_rng(0).integers(0, 10**6, 500) + 3 * 10**6
+    values = exact * unit if unit >= 1 else exact / (1 / unit)
+    column = pa.chunked_array([values])
+    fitted = ColumnConversion.fit("x", "numeric", column)
+    numbers, seen = fitted.encode(column)
+    np.testing.assert_array_equal(fitted.decode(numbers.astype(np.float32), seen).to_numpy(), values)
+
+
 def test_whole_numbers_that_are_one_float_give_finite_values() -> None:
     column = pa.chunked_array([pa.array([2**60, 2**60 + 1])])
     numbers, _ = ColumnConversion.fit("x", "numeric", column).encode(column)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,8 +98,8 @@ class ColumnConversion:
             places = np.clip(np.rint(numbers), 0, len(self.values) - 1).astype(np.int64)
             return pa.array(self.values, arrow).take(pa.array(places, mask=~seen))
         raw = self.offset + self.scale * np.asarray(numbers, np.float64)
-        if self.kind == "numeric":  # no more digits than float32 has kept: 54, not 53.999998
-            raw = np.round(raw, math.floor(5 - math.log10(self.scale)))
+        if self.kind == "numeric":
+            raw = _rounded(raw, self.scale * np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)))
         if self.kind == "log":
             raw = np.maximum(np.expm1(raw), 0)
         if self.kind == "boolean":
@@ -122,6 +121,13 @@ class ColumnConversion:
 def to_numpy(column: pa.ChunkedArray) -> Values:
     """The numbers of a column without nulls, (n,) float64."""
     return column.cast(pa.float64(), safe=False).to_numpy()
+
+
+def _rounded(values: Values, unit: Values) -> Values:
+    """Numbers with the decimals that a float32 of this `unit` in the last place has kept: 54, not 53.999998."""
+    places = np.clip(np.floor(-np.log10(unit.astype(np.float64))), -300, 300)
+    power = 10.0 ** np.abs(places)
+    return np.where(places >= 0, np.rint(values * power) / power, np.rint(values / power) * power)
 
 
 def as_dtype(values: Values, dtype: np.dtype[Any]) -> Values:

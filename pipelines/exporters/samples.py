@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.conversion import (
     ArrayConversion,
@@ -59,7 +61,12 @@ class Samples:
         tables: dict[str, list[str]] = {
             c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"
         }
-        return cls(dataset, tuple(conversions), tables | (dataset.conversion or {}).get("tables", {}))
+        tables |= (dataset.conversion or {}).get("tables", {})
+        places = [c.facts.get(key) for c in conversions for key in ("file", "folder", "modality")]
+        for name in (*tables, *places):
+            if name and (Path(name).name != name or name == ".."):
+                raise UserError(f"conversion: {name!r} leads to another folder; import the data again")
+        return cls(dataset, tuple(conversions), tables)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -122,7 +129,7 @@ def _typed(column: pa.Array, name: str | None) -> pa.Array:
         return column
     kind = pa.type_for_alias(name)
     if pa.types.is_boolean(kind) and pa.types.is_string(column.type):
-        return pa.array([text == "True" for text in column.to_pylist()])
+        return pc.equal(column, "True")
     return column.cast(kind)
 
 

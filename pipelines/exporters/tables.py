@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.conversion import Conversion, TableConversion
 from pipelines.exporters.samples import Samples
 
-FORMULA = re.compile(r"^[=+\-@\t\r]")
-NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+FORMULA = r"^[=+\-@\t\r]"
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 def write_tables(samples: Samples, conversions: Sequence[Conversion], folder: Path) -> None:
@@ -40,21 +40,14 @@ def write_table(table: pa.Table, path: Path) -> None:
     if path.suffix == ".parquet":
         parquet.write_table(table, path)
         return
-    columns = [
-        pa.chunked_array([_harmless(column)]) if pa.types.is_string(column.type) else column
-        for column in table.columns
-    ]
-    names = [text or "" for text in _harmless(table.column_names)]
+    columns = [_harmless(column) if pa.types.is_string(column.type) else column for column in table.columns]
+    names = _harmless(pa.chunked_array([table.column_names])).to_pylist()
     mark = "\t" if path.suffix == ".tsv" else ","
     csv.write_csv(pa.table(columns, names=names), path, csv.WriteOptions(delimiter=mark))
 
 
-def _harmless(texts: Sequence[str] | pa.ChunkedArray) -> list[str | None]:
+def _harmless(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts with an apostrophe before what a spreadsheet would take for a formula."""
-    known = texts.to_pylist() if isinstance(texts, pa.ChunkedArray) else texts
-    changed = {
-        text: f"'{text}" if FORMULA.match(text) and not NUMBER.match(text) else text
-        for text in set(known)
-        if text is not None
-    }
-    return [None if text is None else changed[text] for text in known]
+    formula, number = (pc.match_substring_regex(texts, pattern) for pattern in (FORMULA, NUMBER))
+    quoted = pc.binary_join_element_wise("'", texts, "")
+    return pc.if_else(pc.and_not(formula, number), quoted, texts)
