@@ -205,8 +205,10 @@ def _import(
     with _one_line_errors():
         roles = _function("importers.found", "Roles")(
             *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
-            modalities={name: tuple(columns.split(",")) for name, columns in _pairs("modality", modality)},
-            kinds=dict(_pairs("kind", kind)),
+            modalities={
+                name: tuple(columns.split(",")) for name, columns in _pairs("modality", modality).items()
+            },
+            kinds=_pairs("kind", kind),
             nan_is_missing=nan_is_missing,
             slices=slices,
         )
@@ -236,16 +238,18 @@ def _export(
         typer.echo("\n".join(_function("export", "export")(folder, out, format)))
 
 
-def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     """Names and values from NAME=VALUE arguments."""
-    pairs = []
+    pairs: dict[str, str] = {}
     for text in given or ():
         name, _, value = text.rpartition("=")
         if not name or not value:
             raise UserError(
                 f"--{option}: found '{text}', expected NAME=VALUE, such as --{option} age=numeric"
             )
-        pairs.append((name, value))
+        if name in pairs:
+            raise UserError(f"--{option}: found {name} twice, expected each name once; put them together")
+        pairs[name] = value
     return pairs
 
 

@@ -5,7 +5,6 @@ Images and arrays of one shape are modalities; numbers, texts and classes are co
 
 from __future__ import annotations
 
-import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pipelines.errors import UserError
 from pipelines.importers.extras import optional
 from pipelines.importers.found import ArrayView, Found, Roles
 from pipelines.importers.images import AXES, pixels_of, same_size
-from pipelines.importers.kinds import array_axes, array_kind
+from pipelines.importers.kinds import array_axes, array_kind, pixel_kind, safe_name
 from pipelines.importers.tables import found_in, plain
 
 HUB = "hf:"
@@ -97,10 +96,6 @@ def _facts(path: Path) -> dict[str, Any]:
     return {"source": "datasets", "file": path.name}
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
-
-
 def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> pa.Table:
     """The columns of numbers and texts; classes by their names."""
     if not names:
@@ -141,8 +136,8 @@ def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles) -> Ar
         same_size(place, image, mode, *first)
         pixels[row] = image
     assert first is not None
-    axes, safe = AXES[first[1]], _safe(name)
-    kind = array_kind(path.name, safe, pixels, axes, roles.kinds) if safe in roles.kinds else "numeric"
+    axes, safe = AXES[first[1]], safe_name(name)
+    kind = pixel_kind(path.name, safe, pixels, axes, roles.kinds)
     facts = {**_facts(path), "feature": name, "image": True}
     return ArrayView(safe, pixels, axes, kind, facts, missing if missing.any() else None)
 
@@ -160,7 +155,7 @@ def _array(path: Path, data: Any, name: str, roles: Roles) -> ArrayView:
         )
     whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
     whole[rows] = array
-    safe = _safe(name)
+    safe = safe_name(name)
     axes = array_axes(path.name, name, array.shape[1:])
     kind = array_kind(path.name, safe, array, axes, roles.kinds)
     facts = {**_facts(path), "feature": name, "image": False}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.importers.found import ArrayView, Found, Roles
-from pipelines.importers.kinds import array_kind
+from pipelines.importers.kinds import pixel_kind, safe_name
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
@@ -41,10 +40,8 @@ def _folder(folder: Path, root: Path, roles: Roles) -> Found:
         image, found = open_image(file, root)
         same_size(str(file), image, found, first, mode, files[0].name)
         pixels[row] = image
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)
-    kind = (
-        array_kind(folder.name, name, pixels, AXES[mode], roles.kinds) if name in roles.kinds else "numeric"
-    )
+    name = safe_name(folder.name)
+    kind = pixel_kind(folder.name, name, pixels, AXES[mode], roles.kinds)
     suffix = ".png" if files[0].suffix.lower() == ".png" else ".jpg"
     facts = {"source": "images", "folder": folder.name, "mode": mode, "suffix": suffix}
     view = ArrayView(name, pixels, AXES[mode], kind, facts)

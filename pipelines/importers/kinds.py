@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,16 @@ def _whole(column: pa.ChunkedArray) -> bool:
     if not pa.types.is_floating(column.type):
         return True
     return bool(pc.all(pc.equal(column, pc.round(column)), min_count=0).as_py())
+
+
+def safe_name(name: str) -> str:
+    """A name that a modality can have."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def pixel_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[str, str]) -> str:
+    """The kind of images' and volumes' values: what was asked for, if it can be, or numeric."""
+    return array_kind(place, name, array, axes, asked) if name in asked else "numeric"
 
 
 def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipelines.errors import UserError
 from pipelines.importers.extras import optional
 from pipelines.importers.found import ArrayView, Found, Named, Roles
-from pipelines.importers.kinds import array_kind
+from pipelines.importers.kinds import pixel_kind, safe_name
 
 SUFFIXES = (".nii", ".nii.gz")
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -96,9 +96,9 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
         array = np.moveaxis(array, 1 + axis, 1).reshape(-1, *np.delete(array.shape[1:], axis))
         samples = [f"{sample}_slice-{number:03}" for sample in samples for number in range(count)]
         groups = [group for group in groups for _ in range(count)]
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    safe = safe_name(name)
     axes = "DHW" if roles.slices is None else "HW"
-    kind = array_kind(name, safe, array, axes, roles.kinds) if safe in roles.kinds else "numeric"
+    kind = pixel_kind(name, safe, array, axes, roles.kinds)
     view = ArrayView(safe, array, axes, kind, facts, _constant(array) if roles.slices else None)
     group: Named | None = ("subject", pa.chunked_array([groups])) if grouped else None
     return Found(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)

@@ -5,7 +5,6 @@ Rows are matched by the names of the cells. obsm/<modality> of a MuData file is 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 from pipelines.errors import UserError
 from pipelines.importers.extras import optional
 from pipelines.importers.found import ArrayView, Found, Named, Roles
-from pipelines.importers.kinds import array_kind
+from pipelines.importers.kinds import array_kind, safe_name
 from pipelines.importers.tables import plain
 
 SUFFIXES = (".h5ad", ".h5mu")
@@ -67,7 +66,7 @@ def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Ro
     kept = array if missing is None else array[~missing]
     if array.dtype.kind not in "fiu" or not np.isfinite(kept).all():
         raise UserError(f"{path}: {name}: NaN or no numbers found in X, expected finite numbers")
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    safe = safe_name(name)
     facts = {
         "source": "omics",
         "file": path.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
 from pipelines.importers.found import Found, Roles, TableView
-from pipelines.importers.kinds import column_kind
+from pipelines.importers.kinds import column_kind, safe_name
 
 TEXT = (".csv", ".tsv")
 SUFFIXES = (*TEXT, ".parquet")
@@ -150,7 +149,7 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
             f"--modality: found column {twice[0]!r} twice, expected it in one modality; take one out"
         )
     if rest := [name for name in names if name not in grouped]:
-        groups[re.sub(r"[^A-Za-z0-9_-]", "_", Path(place).stem)] = rest
+        groups[safe_name(Path(place).stem)] = rest
     return groups
 
 
