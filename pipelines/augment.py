@@ -14,10 +14,11 @@ import numpy as np
 
 from pipelines.config import ALL, Params
 from pipelines.dataset import Dataset
+from pipelines.dataset_checks import check_labels
 from pipelines.encode import posteriors
 from pipelines.errors import UserError
 from pipelines.fit import FrozenEncoder, density_of, learn
-from pipelines.generate import apportion
+from pipelines.generate import apportion, as_set
 from pipelines.generator import Generator
 from pipelines.progress import progress
 from pipelines.storage import Artefact, load_artefact, save_artefact, write_json
@@ -48,6 +49,7 @@ def augment(size: str, params: Params, root: Path, seed: int) -> None:
     Without labels there is nothing to learn, and the file says no more than what was asked for.
     """
     train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
+    check_labels(train, test)
     settings, name = params.augment, f"{size}-{seed}"
     with track("augment", params, root) as run:
         run.dataset(root / "artefacts/data/train", train.hash)
@@ -74,15 +76,8 @@ def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarr
     from pipelines.metrics.classical import Classical
     from pipelines.metrics.utility import train_classifiers
 
-    settings = params.generate
-    generator = pair(rows, params, seed)
-    samples = generator.sample(
-        MOST * len(rows),
-        seed,
-        values=settings.values,
-        temperature=settings.temperature,
-        truncation=settings.truncation,
-    )
+    generator, number = pair(rows, params, seed), MOST * len(rows)
+    samples = generator.sample(number, seed, **as_set(params.generate, number))
     classical, hits = Classical(rows), []
     with progress(f"augment {len(rows)}", len(ARMS)) as step:
         for copies, changed in ARMS.values():

@@ -70,6 +70,11 @@ class Dataset:
         return np.ones((len(self), len(self.modalities)), bool) if self.mask is None else self.mask
 
     @property
+    def sources(self) -> np.ndarray:
+        """The group of each row (N,), its own where it has none."""
+        return np.arange(len(self)) if self.groups is None else self.groups
+
+    @property
     def hash(self) -> str | None:
         """The hash of the folder that this dataset was loaded from; None when it was made in memory."""
         return None if self.folder is None else folder_hash(self.folder)

@@ -45,6 +45,22 @@ def check(dataset: Dataset, folder: Path, samples: int | None = None) -> None:
         _check_values(dataset, modality, column, folder / f"{modality.name}.npy")
 
 
+def check_labels(train: Dataset, test: Dataset) -> None:
+    """Refuse labels that one of two splits has alone, and other names or another order of them."""
+    if (train.labels is None) != (test.labels is None):
+        without, other = (train, test) if train.labels is None else (test, train)
+        raise UserError(
+            f"{without.folder}: no labels found, {other.folder} has them; "
+            "add labels.npy and the labels' names, or take them from every split."
+        )
+    if train.label_names != test.label_names:
+        found, expected = (", ".join(of.label_names or ()) for of in (test, train))
+        raise UserError(
+            f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; give every split "
+            "the same names in one order."
+        )
+
+
 def _fail(path: Path, found: str, remedy: str) -> NoReturn:
     raise UserError(f"{path}: {found}; {remedy}.")
 

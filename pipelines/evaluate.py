@@ -54,9 +54,10 @@ def evaluate(name: str, params: Params, root: Path) -> None:
         run.dataset(folder / "synthetic" / name, synthetic.hash)
         labels_from = synthetic.provenance["labels_from"]
         samples = scored_rows(synthetic, len(standard), labels_from)
-        scores = standard.score(reader.read(samples), test, samples)
+        half = test.select(standard.rows)
+        scores = standard.score(reader.read(samples), half, samples)
         written = {
-            **standard.row(scores, test, samples),
+            **standard.row(scores, half, samples),
             **conditional(generator, reader, test, standard, params),
             **facts(synthetic, density.manifest),
             "samples": len(standard),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pipelines.config import Params
+from pipelines.config import Generate, Params
 from pipelines.dataset import DatasetWriter
 from pipelines.generator import ROWS, Generator
 from pipelines.judge import load_judges
@@ -34,17 +35,11 @@ def generate(
     """
     generator = Generator.load(root / "artefacts/densities" / name)
     settings = params.generate
+    given = {"labels": labels, "values": values, "temperature": temperature, "truncation": truncation}
+    rows = (settings.samples if labels is None else sum(labels.values())) if samples is None else samples
+    asked = as_set(settings, rows) | {key: value for key, value in given.items() if value is not None}
     seed = settings.seed if seed is None else seed
-    values = settings.values if values is None else values
-    temperature = settings.temperature if temperature is None else temperature
-    truncation = settings.truncation if truncation is None else truncation
-    if labels is None:
-        rows = settings.samples if samples is None else samples
-        labels = None if settings.balance is None else apportion(settings.balance, rows)
-    else:
-        rows = sum(labels.values()) if samples is None else samples
-    asked = (seed, labels, values, temperature, truncation)
-    blocks, provenance = generator.blocks(rows, *asked), generator.describe(*asked)
+    blocks, provenance = generator.blocks(rows, seed, **asked), generator.describe(seed, **asked)
     names, judges = generator.label_names, None
     if names is None:
         judges = load_judges(root / "artefacts/judges")
@@ -61,6 +56,12 @@ def generate(
                 writer.write(start, data, judges.label(data) if judges else drawn)
                 step("")
         run.dataset(folder, folder_hash(folder))
+
+
+def as_set(settings: Generate, rows: int) -> dict[str, Any]:
+    """How params.yaml asks for so many rows: arguments of `Generator.sample` beside their number and the seed."""
+    labels = None if settings.balance is None else apportion(settings.balance, rows)
+    return {"labels": labels, **settings.model_dump(include={"values", "temperature", "truncation"})}
 
 
 def apportion(shares: dict[str, float], rows: int) -> dict[str, int]:

@@ -38,8 +38,7 @@ def inspect(params: Params, root: Path) -> None:
         found["clusters"] = clusters(train.means, test.means, labels, settings.seed)
         written: dict[str, Any] = {"health": found, "samples": len(test.codes)}
         if labels is not None and len(np.unique(labels)) > 1:
-            groups = np.arange(len(data)) if data.groups is None else data.groups
-            weights = half_samples(groups[test.rows], settings.resamples, rng, labels)
+            weights = half_samples(data.sources[test.rows], settings.resamples, rng, labels)
             written["representation"] = representations(train.codes, test.codes, weights, settings.seed)
         write_json(root / "results/metrics/latent.json", written)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.config import Params
 from pipelines.dataset import Dataset
-from pipelines.errors import UserError
+from pipelines.dataset_checks import check_labels
 from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_mean
 from pipelines.progress import progress
 from pipelines.storage import load_artefact, save_artefact, write_json
@@ -36,7 +36,7 @@ def judge(params: Params, root: Path) -> None:
 
     settings, folder = params.judge, root / "artefacts/data/train"
     train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
-    _check_labels(train, test)
+    check_labels(train, test)
     with track("judge", params, root) as run:
         run.dataset(folder, train.hash)
         judges = None if train.labels is None else trained(train, params, run)
@@ -110,13 +110,3 @@ def accuracy(readings: Readings, modalities: list[str], rng: np.random.Generator
             name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)
         },
     }
-
-
-def _check_labels(train: Dataset, test: Dataset) -> None:
-    """Refuse labels that one of the splits has alone."""
-    if (train.labels is None) != (test.labels is None):
-        without, other = (train, test) if train.labels is None else (test, train)
-        raise UserError(
-            f"{without.folder}: no labels found, {other.folder} has them; "
-            "add labels.npy and the labels' names, or take them from every split."
-        )

@@ -8,7 +8,6 @@ it alone sees a decoder that repeats training rows whatever the code, for then t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -55,15 +54,13 @@ def privacy(name: str, params: Params, root: Path) -> None:
         real = Real.load(folder, settings.seed)
         train, test = real.splits["train"], real.splits["test"]
         found = compare(real, generator, synthetic, settings.seed)
-        vectors = proximity_vectors(found, test.sources[real.fresh], settings.resamples, rng)
+        vectors = proximity_vectors(found, test.data.sources[real.fresh], settings.resamples, rng)
         aucs, samples = attack(real, generator, synthetic.provenance, params, rng)
         for space, values in aucs.items():
             vectors.setdefault(space, {})["membership_auc"] = values
-        behind, ids = medians(real, found), train.names
+        ids = train.names
         result = {
-            "spaces": {
-                space: {**written(values), "medians": behind[space]} for space, values in vectors.items()
-            },
+            "spaces": {space: written(values) for space, values in vectors.items()},
             "near_copies": near_copies(found, ids),
             "flagged": beyond(vectors, MARGINS),
             "detected": beyond(vectors, {}),
@@ -92,11 +89,6 @@ class Split:
     z: Tensor
     codes: Points
     places: Ints
-
-    @property
-    def sources(self) -> Ints:
-        """The group of each row, its own where it has none."""
-        return np.arange(len(self.data)) if self.data.groups is None else self.data.groups
 
     @property
     def names(self) -> NDArray[Any]:
@@ -185,19 +177,6 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     return found
 
 
-def medians(real: Real, found: dict[str, Proximity]) -> dict[str, dict[str, float]]:
-    """Median distances to training records by space: of samples, of fresh rows, and of these undecoded."""
-    from pipelines.metrics.records import closest
-
-    undecoded = closest(real.splits["test"].points.select(real.fresh), real.splits["train"].points)
-    behind: dict[str, dict[str, float]] = defaultdict(dict)
-    for space, each in found.items():
-        behind[space] |= {"samples": float(np.median(each.samples.distance)), "fresh": each.typical}
-        if space in undecoded:
-            behind[space]["held_out"] = float(np.median(undecoded[space].distance))
-    return behind
-
-
 def attack(
     real: Real, generator: Generator, drawn: dict[str, Any], params: Params, rng: np.random.Generator
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
@@ -228,7 +207,7 @@ def attack(
             game.see({**project(parts), CODES: real.whiten(z[:kept])})
             step("")
     weights = [
-        half_samples(splits[split].sources[chosen[split]], params.evaluate.resamples, rng)
+        half_samples(splits[split].data.sources[chosen[split]], params.evaluate.resamples, rng)
         for split in ("train", "test")
     ]
     names = {"members": "train", "others": "test", "reference": "validation"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.config import Params
+from pipelines.config import Evaluate, Params
 from pipelines.dataset import Dataset
 from pipelines.encode import load_codes
 from pipelines.errors import UserError
@@ -88,17 +88,16 @@ class Standard:
         rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
         return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
 
-    def score(self, readings: Readings, test: Dataset, synthetic: Dataset) -> Scores:
-        """Every score of as many synthetic rows, and of their readings."""
+    def score(self, readings: Readings, half: Dataset, synthetic: Dataset) -> Scores:
+        """Every score of as many synthetic rows, and of their readings; the reference half is for tables."""
         own = self.alignment.score(readings, self.weights, self.scores["real"])
-        real, weights = test.select(self.rows), self.reference.joint.weights
-        own |= table_scores(real, weights, synthetic, self.weights)
+        own |= table_scores(half, self.reference.joint.kernels.weights, synthetic, self.weights)
         return score(readings, self.weights, self.reference) | own
 
-    def row(self, scores: Scores, test: Dataset, synthetic: Dataset) -> dict[str, Any]:
+    def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
         """Scores as written, beside those of the model's own prior and of reconstructions."""
         written = row(scores, self.scores["normal"], self.scores["reconstruction"])
-        tell_columns(written, test.select(self.rows), synthetic)
+        tell_columns(written, half, synthetic)
         return written | {"cautions": self.manifest["cautions"]}
 
     def __len__(self) -> int:
@@ -124,8 +123,7 @@ def reference(params: Params, root: Path) -> None:
         readings = {name: reader.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
         weights = draw_weights(readings, settings.resamples, rng)
         names = tuple(m.name for m in test.modalities)
-        alignment = Alignment.fit(readings["reference"], settings.seed)
-        scores = score_rows(readings, weights, settings.neighbours, names, reader.classes, alignment)
+        scores, alignment = score_rows(readings, weights, settings, names, reader.classes)
         for name, dataset in sets.items():
             scores[name] |= table_scores(half, weights["reference"], dataset, weights[WEIGHTS[name]])
         widths = {name: of.shape[1] for name, of in zip(names, readings["reference"].features, strict=True)}
@@ -171,9 +169,8 @@ def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
     if len(complete) < len(test):
         left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
         print(f"reference: {left_out}; whole tuples are scored on the others", file=sys.stderr)
-    sources = np.arange(len(test)) if test.groups is None else test.groups
     strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
-    first, second = (half[:MOST] for half in halves(sources[complete], strata[complete], rng))
+    first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
     if not len(first):
         raise UserError(
             f"{test.folder}: complete test rows of one source found, "
@@ -215,25 +212,25 @@ def draw_weights(
 def score_rows(
     readings: dict[str, Readings],
     weights: dict[str, Floats],
-    neighbours: int,
+    settings: Evaluate,
     names: tuple[str, ...],
     classes: int | None,
-    alignment: Alignment,
-) -> dict[str, Scores]:
-    """Scores of `real`, `reconstruction` and `normal` against the reference half."""
+) -> tuple[dict[str, Scores], Alignment]:
+    """Scores of `real`, `reconstruction` and `normal` against the reference half, and its alignment."""
+    half = readings["reference"]
     try:
-        standard = Reference.fit(readings["reference"], weights["reference"], neighbours, names, classes)
+        standard = Reference.fit(half, weights["reference"], settings.neighbours, names, classes)
         scores = {name: score(readings[name], weights[of], standard) for name, of in WEIGHTS.items()}
+        alignment = Alignment.fit(half, settings.seed)
+        real = alignment.score(readings["real"], weights["real"])
     except ValueError as error:
         raise UserError(
             f"artefacts/data/test: {error}, with {len(readings['real'])} rows in each half of the split; "
             "add test data, or lower evaluate.neighbours."
         ) from None
-    real = alignment.score(readings["real"], weights["real"])
-    return {
-        name: found | alignment.score(readings[name], weights[WEIGHTS[name]], real)
-        for name, found in scores.items()
-    }
+    for name, found in scores.items():
+        found |= alignment.score(readings[name], weights[WEIGHTS[name]], real)
+    return scores, alignment
 
 
 def autoencoder_scores(

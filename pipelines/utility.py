@@ -10,7 +10,9 @@ import numpy as np
 
 from pipelines.config import Params
 from pipelines.dataset import Dataset
+from pipelines.dataset_checks import check_labels
 from pipelines.errors import UserError
+from pipelines.generate import as_set
 from pipelines.generator import Generator
 from pipelines.judge import load_judges
 from pipelines.metrics.intervals import SHARE
@@ -21,6 +23,7 @@ from pipelines.tracking import track
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipelines.metrics.features import Reader
     from pipelines.metrics.utility import Classifiers, Recipe, Replicates
 
 KIND = "utility"
@@ -33,6 +36,7 @@ def utility(name: str, params: Params, root: Path) -> None:
     Without labels there is nothing to learn, and the file has the numbers of rows alone.
     """
     train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
+    check_labels(train, test)
     written: dict[str, Any] = {"samples": {"train": len(train), "test": len(test)}}
     stage, density = ("utility-real", None) if name == REAL else ("utility", name)
     with track(stage, params, root, density) as run:
@@ -71,10 +75,11 @@ def of_density(name: str, params: Params, root: Path, train: Dataset, test: Data
 
     known = learned_from_real(root, about(params, train, test))
     generator = Generator.load(root / "artefacts/densities" / name)
+    judges = load_judges(root / "artefacts/judges") if generator.label_names is None else None
     hits, read = [], []
     with progress(f"utility {name}", len(params.utility.seeds)) as step:
         for seed in params.utility.seeds:
-            samples = drawn(generator, len(train), seed, params, root)
+            samples = drawn(generator, judges, len(train), seed, params)
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             read.append(classifiers_of(known, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")
@@ -83,7 +88,7 @@ def of_density(name: str, params: Params, root: Path, train: Dataset, test: Data
     save_artefact(folder, KIND, about(params, train, test), arrays={"hits": answers})
     weights = replicates(params, test)
     ours, theirs = (weights.accuracy(each, seen_by(test)) for each in (answers, known.arrays["hits"]))
-    back = replicates(params, samples).accuracy(np.stack(read), seen_by(samples))
+    back = replicates(params, replace(samples, labels=None)).accuracy(np.stack(read), seen_by(samples))
     return {
         "train_synthetic_test_real": told(ours, names, SHARE),
         "ratio_to_real": told(ours / np.maximum(theirs, 1 / len(test)), names, (0, np.inf)),
@@ -92,19 +97,11 @@ def of_density(name: str, params: Params, root: Path, train: Dataset, test: Data
     }
 
 
-def drawn(generator: Generator, rows: int, seed: int, params: Params, root: Path) -> Dataset:
+def drawn(generator: Generator, judges: Reader | None, rows: int, seed: int, params: Params) -> Dataset:
     """Samples as the stage `generate` draws them; a density without labels has them read by the judges."""
-    settings = params.generate
-    samples = generator.sample(
-        rows,
-        seed,
-        values=settings.values,
-        temperature=settings.temperature,
-        truncation=settings.truncation,
-    )
-    if samples.labels is not None:
+    samples = generator.sample(rows, seed, **as_set(params.generate, rows))
+    if judges is None:
         return samples
-    judges = load_judges(root / "artefacts/judges")
     return replace(
         samples,
         labels=judges.label(samples.data),
@@ -128,11 +125,10 @@ def learned_from_real(root: Path, expected: dict[str, Any]) -> Artefact:
 def classifiers_of(known: Artefact, seed: int, train: Dataset, params: Params) -> Classifiers:
     """The classifiers that real data taught with a seed."""
     from pipelines.metrics.utility import Classifiers
+    from stage2_latent.parts import under
 
     classifiers = Classifiers(train.modalities, train.label_names or (), params.judge.features)
-    prefix = f"{seed}/"
-    own = {key.removeprefix(prefix): v for key, v in known.tensors.items() if key.startswith(prefix)}
-    classifiers.load_state_dict(own)
+    classifiers.load_state_dict(under(f"{seed}/", known.tensors))
     return classifiers.eval()
 
 
@@ -148,9 +144,10 @@ def replicates(params: Params, rows: Dataset) -> Replicates:
     """Half-samples of the seeds and of tested rows, the same for every density."""
     from pipelines.metrics.utility import Replicates
 
-    groups = np.arange(len(rows)) if rows.groups is None else rows.groups
     rng = np.random.default_rng(params.evaluate.seed)
-    return Replicates.draw(len(params.utility.seeds), groups, params.evaluate.resamples, rng, rows.labels)
+    return Replicates.draw(
+        len(params.utility.seeds), rows.sources, params.evaluate.resamples, rng, rows.labels
+    )
 
 
 def names_of(dataset: Dataset) -> list[str]:

@@ -254,7 +254,6 @@ def privacy(name: str) -> dict[str, Any]:
         "authenticity": share(0.72 - 2 * copies),
         "authenticity_fresh": share(0.72),
         "membership_auc": share(auc, 0.013),
-        "medians": {"samples": 4.4 * (1 - 2 * copies), "fresh": 4.4, "held_out": 5.1},
     }
     listed = [
         {

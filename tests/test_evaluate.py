@@ -212,6 +212,14 @@ def test_one_source_cannot_be_halved(project: Project) -> None:
         split(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
 
 
+def test_fewer_rows_than_modalities_are_told(copy: Project) -> None:
+    root, params = copy
+    few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"neighbours": 1})})
+    Dataset.load(root / "artefacts/data/test").select(np.arange(8)).save(root / "artefacts/data/test")
+    with pytest.raises(UserError, match=r"artefacts/data/test: .*add test data"):
+        reference(few, root)
+
+
 def test_too_few_rows_for_a_distance_are_told(copy: Project) -> None:
     root, params = copy
     Dataset.load(root / "artefacts/data/test").select(np.arange(20)).save(root / "artefacts/data/test")

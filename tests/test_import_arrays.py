@@ -173,6 +173,13 @@ def test_masks_say_what_is_missing_and_scales_do_not_see_it(tmp_path: Path) -> N
     assert np.isnan(again["vector"][::2]).all()
 
 
+def test_what_fills_missing_images_does_not_bound_the_others(tmp_path: Path) -> None:
+    arrays = {"colour": views()["colour"], "reads": views()["reads"], "mask_colour": np.arange(N) % 4 != 1}
+    arrays["colour"][1::4] = -1
+    import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
+    assert Dataset.load(tmp_path / "data/train").modalities[0].range == (0, 1)
+
+
 def an_archive(**arrays: Any) -> Callable[[Path], Path]:
     return lambda folder: saved(folder, arrays)
 

@@ -1,5 +1,6 @@
 """Judges: what they learn, what they leave alone, and the bytes that a seed gives."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.augment import augment
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.judge import accuracy, judge, load_judges
@@ -14,6 +16,7 @@ from pipelines.metrics.extractor import BLOCK
 from pipelines.metrics.features import Reader
 from pipelines.metrics.judges import Judges, train_judges
 from pipelines.storage import read_json, save_artefact
+from pipelines.utility import utility
 from stage1_vae.modalities import Modality
 
 MODALITIES = (Modality("picture", "image", (2, 9, 9), "laplace"), Modality("table", "vector", (5,), "normal"))
@@ -137,6 +140,22 @@ def test_the_stage_reports_accuracy_on_held_out_data(trained: tuple[Path, Any]) 
     assert scores["features"] == dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 16)
     assert set(scores["modalities"]) == {f"m{index}" for index in range(5)}
     assert load_judges(root / "artefacts/judges").label_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize("stage", ["judge", "utility", "augment"])
+def test_labels_of_other_names_are_refused(trained: tuple[Path, Any], tmp_path: Path, stage: str) -> None:
+    _, params = trained
+    rows = data(20)
+    rows.save(tmp_path / "artefacts/data/train")
+    names = rows.label_names or ()
+    replace(rows, label_names=names[::-1]).save(tmp_path / "artefacts/data/test")
+    run = {
+        "judge": lambda: judge(params, tmp_path),
+        "utility": lambda: utility("real", params, tmp_path),
+        "augment": lambda: augment("10", params, tmp_path, 0),
+    }[stage]
+    with pytest.raises(UserError, match="the same names in one order"):
+        run()
 
 
 def test_labels_of_one_split_alone_are_refused(trained: tuple[Path, Any], tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""The attack: its AUC pair by pair, its densities by brute force, copies found, and fresh samples that tell nothing."""
+"""The attack: its densities by brute force, copies found, and fresh samples that tell nothing."""
 
 import numpy as np
 import pytest
 import torch
 
 from pipelines.metrics import membership as module
-from pipelines.metrics.intervals import SHARE, estimate, half_samples
-from pipelines.metrics.membership import NEIGHBOURS, Attack, Projection, Side, auc, kth_distance
+from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_auc
+from pipelines.metrics.membership import NEIGHBOURS, Attack, Projection, Side, kth_distance
 from pipelines.metrics.records import Points
 
 DIMENSIONS = 8
@@ -29,16 +29,6 @@ def attacked(members: torch.Tensor, others: torch.Tensor, samples: list[torch.Te
     return attack.aucs(*(half_samples(np.arange(len(x)), 100, rng) for x in (members, others)))["a"]
 
 
-def test_the_auc_is_the_share_of_pairs_in_order() -> None:
-    rng = np.random.default_rng(0)
-    members, others = rng.integers(0, 6, 30).astype(float), rng.integers(0, 5, 20).astype(float)
-    weights = [half_samples(np.arange(n), 7, rng) for n in (30, 20)]
-    order = (members[:, None] > others) + 0.5 * (members[:, None] == others)
-    for b, found in enumerate(auc(members, others, *weights)):
-        pairs = weights[0][b][:, None] * weights[1][b]
-        assert found == pytest.approx((order * pairs).sum() / pairs.sum())
-
-
 def test_densities_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLOATS", 4 * 1000)
     members, others, samples, reference = (normal(n, seed) for seed, n in enumerate((40, 30, 200, 60)))
@@ -50,7 +40,7 @@ def test_densities_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -
     )
     score = (known.kthvalue(NEIGHBOURS).values.log() - drawn.amin(1).log()).numpy()
     ones = np.ones((1, 40)), np.ones((1, 30))
-    assert attack.aucs(*ones)["a"] == pytest.approx(auc(score[:40], score[40:], *ones))
+    assert attack.aucs(*ones)["a"] == pytest.approx(weighted_auc(score[:40], score[40:], *ones))
     few = kth_distance(members, reference[:4], NEIGHBOURS).double()
     torch.testing.assert_close(
         few, torch.cdist(members.double(), reference[:4].double()).amax(1), rtol=1e-5, atol=0

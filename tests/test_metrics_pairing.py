@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.pairing import Critic, fit_critic, pairing_auc, shuffle, shuffled, weighted_auc
+from pipelines.metrics.intervals import half_samples, weighted_auc
+from pipelines.metrics.pairing import Critic, fit_critic, pairing_auc, shuffle, shuffled
 
 ONES = np.ones((1, 800))
 

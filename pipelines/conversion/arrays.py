@@ -67,12 +67,19 @@ class ArrayConversion:
 
     @classmethod
     def fit(
-        cls, name: str, kind: str, axes: str, array: Values, rows: Values, facts: dict[str, Any]
+        cls,
+        name: str,
+        kind: str,
+        axes: str,
+        array: Values,
+        rows: Values,
+        there: Values,
+        facts: dict[str, Any],
     ) -> ArrayConversion:
         """Learn from the training rows of an array (n, …), where NaN is missing.
 
         Vectors are standardised coordinate by coordinate, images and volumes scaled to 0 … 1: bytes by 255, others
-        by their least and greatest value, unless they lie there already.
+        by their least and greatest value, unless all rows that are `there` lie there already.
         """
         known = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
         if kind == "tokens":
@@ -84,7 +91,7 @@ class ArrayConversion:
             return known(offset=offset, scale=scale)
         if array.dtype == np.uint8:
             return known(scale=255.0, range=(0.0, 1.0))
-        low, high = limits(array, np.arange(len(array)))
+        low, high = limits(array, there)
         if low >= 0 and high <= 1:
             return known(range=(0.0, 1.0))
         low, high = limits(array, rows)

@@ -103,7 +103,8 @@ class ArrayView:
 
     def learn(self, rows: Values) -> Conversion:
         """The conversion, learned from the rows at these places."""
-        return ArrayConversion.fit(self.name, self.kind, self.axes, self.array, rows, self.facts)
+        there = np.flatnonzero(self.present)
+        return ArrayConversion.fit(self.name, self.kind, self.axes, self.array, rows, there, self.facts)
 
     def encode(self, conversion: Any, places: Values) -> tuple[Values, Values]:
         """Values and seen cells of the rows at `places`, −1 for none."""

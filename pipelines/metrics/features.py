@@ -91,7 +91,8 @@ class Reader:
         """The label (n,) that most modalities of each tuple show, None without judges; data[m] (n, *shape)."""
         if self.judges is None:
             return None
-        return self.read(Dataset(self.modalities, data)).vote(self.judges.classes)
+        alone = Reader("classifier", self.judges, self.judges)  # the space may be a large network
+        return alone.read(Dataset(self.modalities, data)).vote(self.judges.classes)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Named tensors and a plain description, the arguments of `from_state`."""

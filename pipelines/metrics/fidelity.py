@@ -16,10 +16,8 @@ Scores = dict[str, NDArray[np.float64]]  # name → (1 + B,): the full sample, t
 
 @dataclass(frozen=True)
 class Space:
-    """Reference features (N, D) under weights (1 + B, N), with what is computed of them once for all rows."""
+    """What is computed of reference features (N, D) under weights (1 + B, N) once for all rows."""
 
-    features: Floats
-    weights: Floats
     kernels: Kernels
     balls: Balls
 
@@ -30,15 +28,15 @@ class Space:
         Raises ValueError where a half-sample has no more rows than `neighbours`.
         """
         balls = Balls.fit(features, weights, neighbours)
-        return cls(features, weights, Kernels.fit(features, weights), balls)
+        return cls(Kernels.fit(features, weights), balls)
 
     def fidelity(self, features: Floats, weights: Floats) -> Scores:
         """Scores of features (N', D) under weights (1 + B, N') against the reference, by name."""
-        fake = Kernels.fit(features, weights, self.kernels.bandwidth)
-        kernel_distance, mmd = kernel_distances(self.kernels, fake)
+        real, fake = self.kernels, Kernels.fit(features, weights, self.kernels.bandwidth)
+        kernel_distance, mmd = kernel_distances(real, fake)
         balls = Balls.fit(features, weights, self.balls.neighbours)
         return {
-            "frechet_distance": frechet_distance(self.features, self.weights, features, weights),
+            "frechet_distance": frechet_distance(real.features, real.weights, features, weights),
             "kernel_distance": kernel_distance,
             "mmd": mmd,
             **vars(manifold(self.balls, balls)),

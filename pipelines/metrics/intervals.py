@@ -89,6 +89,24 @@ def weighted_mean(values: NDArray[Any], weights: Floats) -> NDArray[np.float64]:
     return total / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
 
 
+def weighted_auc(
+    positive: Floats, negative: Floats, of_positive: Floats, of_negative: Floats
+) -> NDArray[np.float64]:
+    """The chance (B,) that a positive score exceeds a negative one, ties as half (Mann & Whitney 1947).
+
+    Shapes: scores (N,) and (N',), their weights (B, N) and (B, N').
+
+    >>> weighted_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.ones((1, 2)), np.ones((1, 2))).tolist()
+    [0.875]
+    """
+    order = np.argsort(negative, kind="stable")
+    below = np.cumsum(of_negative[:, order], axis=1)
+    below = np.concatenate([np.zeros((len(below), 1)), below], axis=1)  # (B, N' + 1)
+    places = [np.searchsorted(negative[order], positive, side) for side in ("left", "right")]
+    beaten = (below[:, places[0]] + below[:, places[1]]) / 2  # (B, N)
+    return (of_positive * beaten).sum(1) / (of_positive.sum(1) * below[:, -1])
+
+
 def _dense(groups: Ints) -> tuple[Ints, int]:
     """Groups renumbered 0 … G − 1, and G."""
     names, codes = np.unique(groups, return_inverse=True)

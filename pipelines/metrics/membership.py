@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.metrics.intervals import Floats, Ints
+from pipelines.metrics.intervals import Floats, Ints, weighted_auc
 from pipelines.metrics.records import Points, evenly, total
 
 NEIGHBOURS = 10  # of the density of reference rows
@@ -138,7 +138,7 @@ class Attack:
             nearest = (self._least[space] + x.square().sum(1)).clamp_min(TINY).sqrt()
             score = (self._known[space].log() - nearest.log()).double().numpy()
             members, others = self.members[space].rows, self.others[space].rows
-            found[space] = auc(
+            found[space] = weighted_auc(
                 score[: len(members)],
                 score[len(members) :],
                 member_weights[:, members],
@@ -160,31 +160,3 @@ def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
         torch.addmm(targets.square().sum(1), some, targets.T, alpha=-2).kthvalue(k).values for some in blocks
     ]
     return (torch.cat(squares) + x.square().sum(1)).clamp_min(TINY).sqrt()
-
-
-def auc(
-    members: Floats, others: Floats, member_weights: Floats, other_weights: Floats
-) -> NDArray[np.float64]:
-    """P(score of a member > score of another), ties half (Mann & Whitney 1947): (B,).
-
-    Shapes: members (n,), others (m,); weights (B, n) and (B, m).
-
-    >>> auc(np.array([3.0, 1.0]), np.array([1.0, 0.0]), np.ones((1, 2)), np.ones((1, 2))).tolist()
-    [0.875]
-    """
-    levels, place = np.unique(np.concatenate([members, others]), return_inverse=True)
-    ours, theirs = (
-        _histogram(places, weights, len(levels))
-        for places, weights in zip(
-            np.split(place, [len(members)]), (member_weights, other_weights), strict=True
-        )
-    )  # (B, levels)
-    below = theirs.cumsum(1) - theirs / 2
-    return (ours * below).sum(1) / (ours.sum(1) * theirs.sum(1))
-
-
-def _histogram(places: Ints, weights: Floats, levels: int) -> NDArray[np.float64]:
-    """The weight (B, levels) that lies at each place, of rows (n,) with weights (B, n)."""
-    counts = np.zeros((levels, len(weights)))
-    np.add.at(counts, places, weights.T)
-    return counts.T

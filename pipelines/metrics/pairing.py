@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.metrics.intervals import Floats, Ints
+from pipelines.metrics.intervals import Floats, Ints, weighted_auc
 from stage1_vae.model import seeded
 
 HIDDEN, SHARED = 64, 16  # widths of a tower and of the space in which the towers meet
@@ -138,24 +138,6 @@ def shuffle(rows: int, modalities: int, rng: np.random.Generator) -> Ints:
 def shuffled(shared: Tensor, order: Ints) -> Tensor:
     """Tuples (N, M, …) whose modality m is that of row order[:, m]."""
     return shared[torch.from_numpy(order), torch.arange(shared.shape[1])]
-
-
-def weighted_auc(
-    positive: Floats, negative: Floats, of_positive: Floats, of_negative: Floats
-) -> NDArray[np.float64]:
-    """The chance (B,) that a positive score exceeds a negative one, ties as half (Mann & Whitney 1947).
-
-    Shapes: scores (N,) and (N',), their weights (B, N) and (B, N').
-
-    >>> weighted_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.ones((1, 2)), np.ones((1, 2))).tolist()
-    [0.875]
-    """
-    order = np.argsort(negative, kind="stable")
-    below = np.cumsum(of_negative[:, order], axis=1)
-    below = np.concatenate([np.zeros((len(below), 1)), below], axis=1)  # (B, N' + 1)
-    places = [np.searchsorted(negative[order], positive, side) for side in ("left", "right")]
-    beaten = (below[:, places[0]] + below[:, places[1]]) / 2  # (B, N)
-    return (of_positive * beaten).sum(1) / (of_positive.sum(1) * below[:, -1])
 
 
 def _side_by_side(features: tuple[Floats, ...]) -> Tensor:

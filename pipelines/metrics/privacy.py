@@ -2,10 +2,10 @@
 
 - distance ratio: the median distance of samples to their closest training record, over that of fresh rows.
 - near copies: the share of samples closer to a record than all but the share `NEAR` of fresh rows, hence `NEAR`.
-- authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921): the share of samples that are not closer to
-  their closest record than that is to its own closest other. A fresh row fails where it and a record are each
+- authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921): the share of samples that are farther from
+  their closest record than that is from its own closest other. A fresh row fails where it and a record are each
   other's closest: two of three rows on a line, fewer than half in many dimensions. No number is right in itself, so
-  fresh rows are measured too. A copy of a record that stands in the data twice is authentic, by the definition.
+  fresh rows are measured too. A near copy of a record that stands in the data twice is authentic, by the definition.
 - membership: the AUC of an attack, see `membership`; 1/2 where samples tell nothing.
 
 None of them is differential privacy.
@@ -43,21 +43,19 @@ TESTS = {  # name → what it is beyond what fresh rows give: positive where sam
 
 @dataclass(frozen=True)
 class Proximity:
-    """Samples and fresh rows in one space, those that have it: how close they come to training records.
+    """Samples and fresh rows in one space: how close they come to training records.
 
     Args:
         samples: (n,), their closest records.
         fresh: (m,), likewise.
         samples_authentic: (n,) bool.
         fresh_authentic: (m,) bool.
-        rows: (m,) which of the fresh rows have the space.
     """
 
     samples: Closest
     fresh: Closest
     samples_authentic: NDArray[np.bool_]
     fresh_authentic: NDArray[np.bool_]
-    rows: Ints
 
     @property
     def typical(self) -> float:
@@ -70,11 +68,10 @@ class Proximity:
         return self.samples.distance < np.quantile(self.fresh.distance, NEAR)
 
     def vectors(self, weights: Floats, samples: Floats) -> Vectors:
-        """Three tests under weights of all fresh rows (1 + B, m′) and of samples (1 + B, n)."""
-        kept = weights[:, self.rows]
+        """Three tests under weights of fresh rows (1 + B, m) and of samples (1 + B, n)."""
         pairs = [
             (self.samples.distance[ours > 0], self.fresh.distance[theirs > 0])
-            for ours, theirs in zip(samples, kept, strict=True)
+            for ours, theirs in zip(samples, weights, strict=True)
         ]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = [np.median(ours) / np.median(theirs) for ours, theirs in pairs]
@@ -82,29 +79,26 @@ class Proximity:
             "distance_ratio": np.array(ratios),
             "near_copies": np.array([np.mean(ours < np.quantile(theirs, NEAR)) for ours, theirs in pairs]),
             "authenticity": weighted_mean(self.samples_authentic, samples),
-            "authenticity_fresh": weighted_mean(self.fresh_authentic, kept),
+            "authenticity_fresh": weighted_mean(self.fresh_authentic, weights),
         }
 
 
 def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Proximity]:
-    """How close samples, which have every part, and fresh rows come to the records; spaces that either lacks go."""
+    """How close samples and fresh rows, whole ones, come to the records, in every space that some record has."""
     found = {"samples": closest(samples, records), "fresh": closest(fresh, records)}
     met = np.unique(np.concatenate([each.record for sets in found.values() for each in sets.values()]))
     own = closest(records.select(met), records, met)  # of records that are some row's closest
     proximity = {}
     for space in records.spaces:
         ours, theirs = found["samples"][space], found["fresh"][space]
-        rows = np.flatnonzero(np.isfinite(theirs.distance))
-        if not len(rows) or not np.isfinite(ours.distance).all():
+        if not all(np.isfinite(each.distance).all() for each in (ours, theirs)):
             continue
-        theirs = Closest(theirs.distance[rows], theirs.record[rows])
         reach = own[space].distance
         proximity[space] = Proximity(
             ours,
             theirs,
-            ours.distance >= reach[np.searchsorted(met, ours.record)],
-            theirs.distance >= reach[np.searchsorted(met, theirs.record)],
-            rows,
+            ours.distance > reach[np.searchsorted(met, ours.record)],
+            theirs.distance > reach[np.searchsorted(met, theirs.record)],
         )
     return proximity
 

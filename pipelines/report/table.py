@@ -74,9 +74,10 @@ GROUPS = {
         "coverage",
         "alpha_precision",
         "beta_recall",
+        "authenticity",
     ),
     "Use": ("utility_ratio",),
-    "Leaks": ("membership_auc", "near_copies", "authenticity"),
+    "Leaks": ("membership_auc", "near_copies"),
 }
 """Groups of columns, in their order, and the metrics in each."""
 OVERVIEW = (
