@@ -106,7 +106,8 @@ class Dataset:
         data = {
             m.name: torch.from_numpy(np.array(self.data[m.name][rows], np.float32)) for m in self.modalities
         }
-        return Batch(data, torch.from_numpy(np.array(self.observed[rows])))
+        cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
+        return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
     def save(self, folder: Path) -> None:
         """Check the samples and publish them as a dataset folder."""

@@ -48,7 +48,7 @@ def generate(
     folder = root / "artefacts/synthetic" / name if out is None else out
     labelled = names is not None
     writer = DatasetWriter(
-        folder, generator.model.modalities, rows, names, provenance, labelled, generator.conversion
+        folder, generator.modalities, rows, names, provenance, labelled, generator.conversion
     )
     with track("generate", params, root, density=name) as run:
         with writer, progress(f"generate {name}", -(-rows // ROWS)) as step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pipelines.train import load_autoencoder
 if TYPE_CHECKING:
     import torch
 
+    from stage1_vae.modalities import Modality
     from stage1_vae.model import MultimodalVAE
     from stage2_latent.codes import Codes
     from stage2_latent.density import Density
@@ -84,6 +86,11 @@ class Generator:
         return cls(model, density_of(artefact, folder), hashes, conversion)
 
     @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities of what is drawn, which lacks no cell."""
+        return tuple(replace(m, partial=False) for m in self.model.modalities)
+
+    @property
     def label_names(self) -> tuple[str, ...] | None:
         """Names of the labels that draws carry, or None."""
         return self.density.classes.names if self.density.classes.labelled else None
@@ -102,8 +109,8 @@ class Generator:
         blocks = list(self.blocks(n, *asked))
         drawn = [block[2] for block in blocks if block[2] is not None]
         return Dataset(
-            self.model.modalities,
-            {m.name: np.concatenate([data[m.name] for _, data, _ in blocks]) for m in self.model.modalities},
+            self.modalities,
+            {m.name: np.concatenate([data[m.name] for _, data, _ in blocks]) for m in self.modalities},
             labels=np.concatenate(drawn) if drawn else None,
             label_names=self.label_names,
             provenance=self.describe(*asked),

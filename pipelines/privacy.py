@@ -191,7 +191,7 @@ def attack(
     from pipelines.metrics.membership import Attack, Projection
     from pipelines.metrics.records import CODES, Points
 
-    splits, modalities, settings = real.splits, generator.model.modalities, params.privacy
+    splits, modalities, settings = real.splits, generator.modalities, params.privacy
     project = Projection.fit(splits["validation"].points, settings.dimensions)
     chosen = {split: np.sort(rng.permutation(len(rows.data))[:MOST]) for split, rows in splits.items()}
     sides = {split: side(rows, project, chosen[split]) for split, rows in splits.items()}

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +62,12 @@ def train(params: Params, root: Path) -> None:
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
-    """The untrained model of params.yaml for the modalities of a dataset."""
+    """The untrained model of params.yaml for the modalities of a dataset, told which of them lack cells."""
     from stage1_vae import MODELS
 
+    modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
     try:
-        return MODELS[params.vae.model](
-            data.modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen
-        )
+        return MODELS[params.vae.model](modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen)
     except ValueError as error:
         raise UserError(f"vae: {error}") from None
 

@@ -89,8 +89,9 @@ class JointVAE(MultimodalVAE):
         """q(z | X) of the complete rows, batch shape (B,). That of the others means nothing."""
         rows = batch.observed.all(1)
         if bool(rows.all()):
-            return Normal.from_raw(self.joint(batch.data))
-        return Normal.from_raw(scatter(self.joint({n: x[rows] for n, x in batch.data.items()}), rows))
+            return Normal.from_raw(self.joint({m.name: batch.shown(m) for m in self.modalities}))
+        complete = {m.name: batch.shown(m)[rows] for m in self.modalities}
+        return Normal.from_raw(scatter(self.joint(complete), rows))
 
     def joint_terms(self, batch: Batch, generator: torch.Generator) -> tuple[Normal, Tensor, Tensor]:
         """q(z | X), log p(x_m | z) of a draw of it (B, M), and KL(q ‖ p) (B,).

@@ -7,6 +7,7 @@ needs, and the likelihood alone says what they mean.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +27,21 @@ LOG_DISPERSION = (-7.0, 7.0)
 Scale = float | Tensor
 
 
-class Bernoulli:
+class Independent(ABC):
+    """Independent coordinates, of which an event has `event` dimensions."""
+
+    event: int
+
+    @abstractmethod
+    def each(self, value: Tensor) -> Tensor:
+        """log p(x) of each coordinate of (…, *event) values: (…, *event)."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(x) summed over the event: (…)."""
+        return self.each(value).flatten(-self.event).sum(-1)
+
+
+class Bernoulli(Independent):
     """Independent Bernoulli variables with the given logits, (…, *event), summed over `event` dimensions."""
 
     def __init__(self, logits: Tensor, event: int) -> None:
@@ -37,9 +52,9 @@ class Bernoulli:
         """Probability of 1, (…, *event)."""
         return self.logits.sigmoid()
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """x·logit − log(1 + e^logit) summed over the event: (…). Values in [0, 1] give the cross-entropy."""
-        return (value * self.logits - softplus(self.logits)).flatten(-self.event).sum(-1)
+    def each(self, value: Tensor) -> Tensor:
+        """x·logit − log(1 + e^logit), (…, *event). Values in [0, 1] give the cross-entropy."""
+        return value * self.logits - softplus(self.logits)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws in {0, 1}, (*shape, …, *event); no gradient passes through them."""
@@ -48,7 +63,7 @@ class Bernoulli:
         )
 
 
-class Categorical:
+class Categorical(Independent):
     """Independent categorical variables with the given logits, whose values are indices 0 … K − 1 held as floats.
 
     Args:
@@ -65,14 +80,13 @@ class Categorical:
         """The most probable class, (…, *event): indices have no mean."""
         return self.logits.argmax(self._classes).to(self.logits.dtype)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log softmax(logits)_x summed over the event: (…); −∞ where a value is no class."""
+    def each(self, value: Tensor) -> Tensor:
+        """log softmax(logits)_x, (…, *event); −∞ where a value is no class."""
         classes, log_probs = self._classes, self.logits.log_softmax(self._classes)
         index = value.long().clamp(0, log_probs.shape[classes] - 1)
         log_probs, wanted = torch.broadcast_tensors(log_probs, index.unsqueeze(classes))
         chosen = log_probs.gather(classes, wanted.narrow(classes, 0, 1)).squeeze(classes)
-        chosen = chosen.masked_fill(index != value, -math.inf)
-        return chosen.flatten(-self.event).sum(-1)
+        return chosen.masked_fill(index != value, -math.inf)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Indices drawn by inversion, (*shape, …, *event); no gradient passes through them."""
@@ -82,7 +96,7 @@ class Categorical:
         return (cumulative <= level).sum(self._classes).to(self.logits.dtype)
 
 
-class NegativeBinomial:
+class NegativeBinomial(Independent):
     """Independent counts of mean μ and variance μ + μ²/θ, from log μ and log θ (…, *event), clamped.
 
     p(x) = Γ(x + θ) / (Γ(θ) x!) · (θ/(θ + μ))^θ · (μ/(θ + μ))^x, θ being the inverse dispersion.
@@ -106,10 +120,6 @@ class NegativeBinomial:
         ways = (value + theta).lgamma() - theta.lgamma() - (value + 1).lgamma()
         return ways - theta * softplus(gap) - value * softplus(-gap)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x) summed over the event: (…)."""
-        return self.each(value).flatten(-self.event).sum(-1)
-
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Counts, (*shape, …, *event), Poisson with gamma rates; no gradient passes through them."""
         with torch.no_grad():
@@ -118,7 +128,7 @@ class NegativeBinomial:
             return torch.poisson(rate, generator=generator)
 
 
-class ZeroInflatedNegativeBinomial:
+class ZeroInflatedNegativeBinomial(Independent):
     """Counts that are 0 with probability π = σ(logit), and else drawn from `counts`; all (…, *event).
 
     p(x) = π [x = 0] + (1 − π) NB(x) (Lopez et al. 2018, scVI).
@@ -132,11 +142,11 @@ class ZeroInflatedNegativeBinomial:
         """(1 − π) μ, (…, *event)."""
         return (-self.dropout).sigmoid() * self.counts.mean
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x) summed over the event: (…)."""
+    def each(self, value: Tensor) -> Tensor:
+        """log p(x) of each coordinate, (…, *event)."""
         drawn = logsigmoid(-self.dropout) + self.counts.each(value)
         zero = torch.logaddexp(logsigmoid(self.dropout), drawn)
-        return torch.where(value == 0, zero, drawn).flatten(-self.event).sum(-1)
+        return torch.where(value == 0, zero, drawn)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Counts, (*shape, …, *event); no gradient passes through them."""
@@ -144,12 +154,14 @@ class ZeroInflatedNegativeBinomial:
         return drawn * (uniform(drawn.shape, drawn, generator) >= self.dropout.sigmoid())
 
 
-class Columns:
+class Columns(Independent):
     """Independent columns of a table, each of its own likelihood; columns of one likelihood are handled together.
 
     Args:
         parts: for each likelihood the indices (n,) of its columns and their distribution, event (n,).
     """
+
+    event = 1
 
     def __init__(self, parts: Sequence[tuple[Tensor, Likelihood]]) -> None:
         self.parts = parts
@@ -160,11 +172,10 @@ class Columns:
         """Mean of each column, (…, J); of a categorical one the most probable class."""
         return torch.cat([part.mean for _, part in self.parts], -1).index_select(-1, self._order)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of rows (…, J), summed over the columns: (…)."""
-        return sum(
-            (part.log_prob(value.index_select(-1, index)) for index, part in self.parts), value.new_zeros(())
-        )
+    def each(self, value: Tensor) -> Tensor:
+        """Log-density of each column of rows (…, J): (…, J)."""
+        found = [part.each(value.index_select(-1, index)) for index, part in self.parts]
+        return torch.cat(found, -1).index_select(-1, self._order)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Rows, (*shape, …, J); a gradient passes through normal and laplace columns alone."""
@@ -173,6 +184,13 @@ class Columns:
 
 
 Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Columns
+
+
+def seen_log_prob(p: Likelihood, value: Tensor, seen: Tensor | None) -> Tensor:
+    """log p of the cells of values (…, *event) that are `seen`, a mask of their shape: (…). None sees them all."""
+    if seen is None:
+        return p.log_prob(value)
+    return p.each(value).masked_fill(~seen, 0).flatten(-p.event).sum(-1)
 
 
 def uniform(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:

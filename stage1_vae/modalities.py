@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Modality:
         range: closed interval that holds every value, or None where values are unbounded.
         classes: number K of classes of a categorical modality, whose values are 0 … K − 1; None for others.
         columns: the columns of a table, in the order of its values; empty for others.
+        partial: single cells of an observed value may be missing, and encoders are told which.
 
     Raises:
         ValueError: a field is impossible.
@@ -94,6 +96,7 @@ class Modality:
     range: tuple[float, float] | None = None
     classes: int | None = None
     columns: tuple[Column, ...] = ()
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
@@ -151,6 +154,7 @@ class Modality:
             "range": bounds,
             **classes,
             **columns,
+            **({"partial": True} if self.partial else {}),
         }
 
     @classmethod
@@ -165,6 +169,7 @@ class Modality:
             range=None if bounds is None else (bounds[0], bounds[1]),
             classes=description.get("classes"),
             columns=tuple(Column(**column) for column in description.get("columns", ())),
+            partial=description.get("partial", False),
         )
 
 
@@ -175,13 +180,15 @@ class Batch:
     Args:
         data: name → (B, *shape), finite everywhere; missing entries hold any fill value.
         observed: (B, M) bool, columns in the order of `data`.
+        cells: name → (B, *shape) bool, the cells that are there of a modality which lacks some; others have them all.
 
     Raises:
-        ValueError: the mask has another shape, or a row has no modality at all.
+        ValueError: a mask has another shape, or a row has no modality at all.
     """
 
     data: dict[str, Tensor]
     observed: Tensor
+    cells: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {name: len(values) for name, values in self.data.items()}
@@ -196,11 +203,25 @@ class Batch:
             )
         if not bool(self.observed.any(1).all()):
             raise ValueError("mask of a batch: found a row with no modality, expected at least one observed")
+        for name, seen in self.cells.items():
+            if name not in self.data or seen.shape != self.data[name].shape:
+                found = tuple(seen.shape)
+                raise ValueError(
+                    f"cells of {name}: found shape {found}, expected that of the modality's values"
+                )
 
     def __len__(self) -> int:
         return len(self.observed)
 
+    def shown(self, modality: Modality) -> Tensor:
+        """The values (B, *shape) of a modality as its encoder is shown them: NaN in missing cells, if it reads such."""
+        values = self.data[modality.name]
+        if not modality.partial or modality.name not in self.cells:
+            return values
+        return values.masked_fill(~self.cells[modality.name], math.nan)
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device, its values in another floating type."""
         data = {name: values.to(device, dtype, non_blocking=True) for name, values in self.data.items()}
-        return Batch(data, self.observed.to(device, non_blocking=True))
+        cells = {name: seen.to(device, non_blocking=True) for name, seen in self.cells.items()}
+        return Batch(data, self.observed.to(device, non_blocking=True), cells)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stage1_vae.bounds import importance_bound
 from stage1_vae.distributions import LOG_SCALE, Block, Diagonal, Mixture, Normal, side_by_side
-from stage1_vae.likelihoods import LIKELIHOODS, SCALED, Likelihood, likelihood
+from stage1_vae.likelihoods import LIKELIHOODS, SCALED, Likelihood, likelihood, seen_log_prob
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.networks import decoder, encoder
 
@@ -196,7 +196,7 @@ class MultimodalVAE(nn.Module, ABC):
         """Each encoder's output (B, ·), run once on the rows that have its modality; 0 in the other rows."""
         raw = []
         for index, modality in enumerate(self.modalities):
-            rows, values = batch.observed[:, index], batch.data[modality.name]
+            rows, values = batch.observed[:, index], batch.shown(modality)
             network = self.encoders[modality.name]
             raw.append(network(values) if bool(rows.all()) else scatter(network(values[rows]), rows))
         return raw
@@ -285,6 +285,8 @@ class MultimodalVAE(nn.Module, ABC):
     def log_prob(self, latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
         """log p(x_m | ·) of S latents a row, (B, S, M), for the wanted entries and 0 for the others.
 
+        Cells that a row lacks take no part.
+
         Args:
             latents: (B, S, F).
             batch: the B rows.
@@ -293,11 +295,14 @@ class MultimodalVAE(nn.Module, ABC):
         columns = []
         for index, modality in enumerate(self.modalities):
             values, chosen = batch.data[modality.name], wanted[..., index]
+            seen = batch.cells.get(modality.name)
             if bool(chosen.all()):
-                columns.append(self.decode_one(modality, latents).log_prob(values.unsqueeze(1)))
+                there = None if seen is None else seen.unsqueeze(1)
+                columns.append(seen_log_prob(self.decode_one(modality, latents), values.unsqueeze(1), there))
             else:
                 rows = chosen.nonzero()[:, 0]
-                found = self.decode_one(modality, latents[chosen]).log_prob(values[rows])
+                there = None if seen is None else seen[rows]
+                found = seen_log_prob(self.decode_one(modality, latents[chosen]), values[rows], there)
                 columns.append(scatter(found, chosen))
         return torch.stack(columns, -1)
 

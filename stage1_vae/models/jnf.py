@@ -110,7 +110,7 @@ class JNF(JointVAE):
     def dcca_loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         """−Σ over pairs of modalities of the total correlation of their embeddings, the same for every row."""
         self.refuse_incomplete(batch)
-        values = [batch.data[m.name] for m in self.modalities]
+        values = [batch.shown(m) for m in self.modalities]
         embeddings = [network(x) for network, x in zip(self.embeddings(), values, strict=True)]
         total = sum(total_correlation(one, other) for one, other in combinations(embeddings, 2))
         correlation = torch.as_tensor(total).to(next(self.parameters())).expand(len(batch))

@@ -1,6 +1,7 @@
 """Values as encoders and judges read them: classes one-hot, counts as logarithms. No module here has parameters.
 
 The one-hot of K classes is times √K: its mean square is 1, like that of standardised values, whatever their number.
+Missing cells of a partial modality come as NaN; they are read as 0, and beside the values stands which are there.
 """
 
 from __future__ import annotations
@@ -16,36 +17,49 @@ def reader(modality: Modality) -> Values | Table:
     return Table(modality) if modality.columns else Values(modality)
 
 
+def known(x: Tensor) -> Tensor:
+    """Which cells are no NaN, as 0 and 1 of the type of x."""
+    return (~x.isnan()).to(x.dtype)
+
+
 class Values(nn.Module):
     """Values (B, C, *space), all of one likelihood, as (B, K·C, *space): K channels for the K classes, one without.
 
     Tokens have no channels, hence (B, tokens) → (B, K, tokens). A count x gives log(1 + x). A value that is no class,
-    as may stand where none was observed, gives zeros.
+    as may stand where none was observed, gives zeros. A partial modality has C further channels, 1 where a cell is
+    there.
     """
 
     def __init__(self, modality: Modality) -> None:
         super().__init__()
         self.counts, self.classes = modality.likelihood in COUNTS, modality.classes
-        channels, *space = (1, *modality.shape) if modality.kind == "sequence" else modality.shape
-        self.shape = (channels * (modality.classes or 1), *space)
+        self.partial = modality.partial
+        channels, *self.space = (1, *modality.shape) if modality.kind == "sequence" else modality.shape
+        self.shape = (channels * ((modality.classes or 1) + self.partial), *self.space)
 
     @property
     def trivial(self) -> bool:
         """Whether values are given as they are."""
-        return not self.counts and self.classes is None
+        return not self.counts and self.classes is None and not self.partial
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *modality.shape) → (B, *shape)."""
+        parts = [known(x)] if self.partial else []
         if self.counts:
             x = x.clamp_min(0).log1p()
         if self.classes is not None:
             levels = torch.arange(self.classes, device=x.device).view(-1, *[1] * (x.dim() - 1))
             x = (x.unsqueeze(1) == levels).to(x.dtype) * self.classes**0.5  # (B, K, *modality.shape)
-        return x.reshape(len(x), *self.shape)
+        if not parts:
+            return x.reshape(len(x), *self.shape)
+        return torch.cat([part.reshape(len(x), -1, *self.space) for part in (x.nan_to_num(), *parts)], 1)
 
 
 class Table(nn.Module):
-    """Rows (B, J) as (B, Σ_j K_j): plain columns, then log(1 + x) of counts, then the classes of the others."""
+    """Rows (B, J) as (B, Σ_j K_j): plain columns, then log(1 + x) of counts, then the classes of the others.
+
+    A partial table has J further features, 1 where a cell is there.
+    """
 
     trivial = False
 
@@ -70,10 +84,14 @@ class Table(nn.Module):
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
         heights = torch.tensor([(modality.columns[place].classes or 1) ** 0.5 for place, _ in classes])
         self.register_buffer("height", heights, persistent=False)
-        self.shape = (len(plain) + len(counts) + len(classes),)
+        self.partial = modality.partial
+        self.shape = (len(plain) + len(counts) + len(classes) + self.partial * len(places),)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, J) → (B, Σ_j K_j)."""
         counts = x.index_select(1, self.counts).clamp_min(0).log1p()
         classes = (x.index_select(1, self.column) == self.level).to(x.dtype) * self.height
-        return torch.cat([x.index_select(1, self.plain), counts, classes], 1)
+        parts = [x.index_select(1, self.plain), counts, classes]
+        if not self.partial:
+            return torch.cat(parts, 1)
+        return torch.cat([*(part.nan_to_num() for part in parts), known(x)], 1)
