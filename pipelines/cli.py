@@ -46,6 +46,7 @@ Temperature = Annotated[
 Truncation = Annotated[
     float | None, typer.Option(help="Draw again what is less likely than this share of held-out codes.")
 ]
+Values = Annotated[str | None, typer.Option(help="mean or draws of the decoders.")]
 DEFAULT = Path("params.yaml")
 
 
@@ -131,10 +132,14 @@ def _generate(
     params: ParamsFile = DEFAULT,
     samples: Samples = None,
     seed: Seed = None,
-    values: Annotated[str | None, typer.Option(help="mean or draws of the decoders.")] = None,
+    values: Values = None,
     label: LabelCounts = None,
     temperature: Temperature = None,
     truncation: Truncation = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(metavar="DATASET", help="Rows that have some modalities: the samples have these, too."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")
     ] = None,
@@ -153,7 +158,24 @@ def _generate(
             temperature=temperature,
             truncation=truncation,
             out=out,
+            given=given,
         )
+
+
+def _impute(
+    name: DensityName,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder with holes.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of what is filled in.")],
+    params: ParamsFile = DEFAULT,
+    draws: Annotated[int, typer.Option(help="Several make folders 1, 2, … in OUT.")] = 1,
+    values: Values = None,
+    seed: Seed = None,
+) -> None:
+    """The command of `impute`: options that are not given are those of `generate` in params.yaml."""
+    with _one_line_errors():
+        settings, root = _load(params)
+        impute = _function("impute", "impute")
+        typer.echo("\n".join(impute(name, dataset, settings, root, out, draws, values, seed)))
 
 
 def _draw(
@@ -339,6 +361,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "fit": (_fit, "Fit a density to the codes, or to codes of one's own."),
     "draw": (_draw, "Draw codes from a fitted density alone."),
     "generate": (_generate, "Draw a synthetic dataset from a density."),
+    "impute": (_impute, "Fill in what the rows of a dataset lack."),
     "evaluate": (_of_density("evaluate"), "Score a density's synthetic dataset."),
     "export": (_export, "Write a dataset folder back as files."),
     "utility": (_of_density("utility"), "Train on synthetic, test on real; `real` for comparison."),

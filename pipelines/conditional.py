@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ class Candidates:
         codes: (B, K, D), the whole vectors; private codes of missing modalities follow the prior.
         states: (B, K, F), what the decoders read, where it is more than the codes say; None elsewhere.
         known: (B, blocks) bool, the blocks that a row's posterior speaks of.
-        uniform: (B,) numbers from 0 to 1; they choose, under any weights.
+        uniform: (…, B) numbers from 0 to 1; they choose, under any weights, a candidate of each row so many times.
     """
 
     model: MultimodalVAE
@@ -49,15 +49,23 @@ class Candidates:
 
     @classmethod
     def draw(
-        cls, model: MultimodalVAE, batch: Batch, generator: torch.Generator, draws: int = DRAWS
+        cls,
+        model: MultimodalVAE,
+        batch: Batch,
+        generator: torch.Generator,
+        draws: int = DRAWS,
+        times: Sequence[int] = (),
     ) -> Candidates:
-        """Candidates of rows with any pattern of observed modalities."""
+        """Candidates of rows with any pattern of observed modalities, to be chosen from `times`, once by default."""
         codes, states = model.candidates(batch, draws, generator)
-        uniform = torch.rand(len(codes), generator=generator, dtype=codes.dtype, device=codes.device)
+        size = (*times, len(codes))
+        uniform = torch.rand(size, generator=generator, dtype=codes.dtype, device=codes.device)
         return cls(model, codes, states, observed_blocks(model, batch.observed), uniform)
 
-    def log_weights(self, density: Density) -> Tensor:
+    def log_weights(self, density: Density, labels: Tensor | None = None) -> Tensor:
         """log f / p of the codes that a row's posterior speaks of, (B, K); 0 where the density has no such score.
+
+        With labels (B,), f is the density given each row's.
 
         A density that neither integrates private codes out nor draws them given others scores the whole vector: its
         private codes of missing modalities were drawn from the prior, and are chosen with the rest.
@@ -65,42 +73,49 @@ class Candidates:
         found = torch.zeros_like(self.codes[..., 0])
         for rows, known in self._patterns():
             z = self.codes[rows].flatten(0, 1)  # (n·K, D)
+            asked = None if labels is None else labels[rows].repeat_interleave(found.shape[1])
             if density.exact_log_prob and (
                 bool(known.all()) or not (density.marginal or density.conditional)
             ):
-                ratio = density.log_prob(z) - self.model.prior().log_prob(z)
+                ratio = density.log_prob(z, asked) - self.model.prior().log_prob(z)
             elif density.marginal:
                 kept = self._coordinates(known)
                 prior = marginal(self.model.prior(), kept)
-                ratio = density.log_marginal(self._blocks(z, known)) - prior.log_prob(z[:, kept])
+                ratio = density.log_marginal(self._blocks(z, known), asked) - prior.log_prob(z[:, kept])
             else:
                 continue
             found[rows] = ratio.unflatten(0, (-1, found.shape[1])).to(found)
         return found
 
     def choose(self, log_weights: Tensor) -> Tensor:
-        """The candidate of each row in whose share of the weights (B, K) its uniform number falls, (B,)."""
+        """The candidate of each row in whose share of the weights (B, K) its uniform numbers fall, (…, B)."""
         cumulative = log_weights.double().softmax(-1).cumsum(-1)
-        below = self.uniform.double().unsqueeze(-1) * cumulative[:, -1:]
-        return (cumulative <= below).sum(-1).clamp_max(log_weights.shape[-1] - 1)
+        level = (self.uniform * cumulative[:, -1]).reshape(-1, len(cumulative)).T.contiguous()  # (B, ·)
+        index = torch.searchsorted(cumulative, level, right=True).clamp_max(log_weights.shape[-1] - 1)
+        return index.T.reshape(self.uniform.shape)
 
     def chosen(self, index: Tensor) -> Tensor:
-        """The codes of the candidates chosen, (B, D)."""
-        return self.codes[torch.arange(len(index), device=index.device), index]
+        """The codes of the candidates chosen (…, B): (…, B, D)."""
+        return self.codes[torch.arange(len(self.codes), device=index.device), index]
 
-    def completed(self, codes: Tensor, density: Density, generator: torch.Generator) -> Tensor:
-        """The same codes (B, D), private ones of missing modalities drawn from the density given the others."""
+    def completed(
+        self, codes: Tensor, density: Density, generator: torch.Generator, labels: Tensor | None = None
+    ) -> Tensor:
+        """The same codes (…, B, D), private ones of missing modalities drawn from the density given the others."""
         full = codes.clone()
         for rows, known in self._patterns():
             if not bool(known.all()):
-                full[rows] = density.condition(self._blocks(codes[rows], known), generator).loc[:, 0].to(full)
+                part = codes[..., rows, :]
+                asked = None if labels is None else labels[rows].expand(part.shape[:-1]).flatten()
+                drawn = density.condition(self._blocks(part.flatten(0, -2), known), generator, asked)
+                full[..., rows, :] = drawn.loc[:, 0].to(full).view_as(part)
         return full
 
     def latents(self, index: Tensor, codes: Tensor, generator: torch.Generator) -> Tensor:
-        """What the decoders read of the candidates chosen, whose codes are (B, D): (B, F)."""
+        """What the decoders read of the candidates chosen (…, B), whose codes are (…, B, D): (…, B, F)."""
         if self.states is None:
             return self.model.descend(codes, generator)
-        return self.states[torch.arange(len(index), device=index.device), index]
+        return self.states[torch.arange(len(self.states), device=index.device), index]
 
     def _patterns(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows (B,) bool that know the same blocks, and these, (blocks,) bool."""
@@ -124,18 +139,29 @@ def conditional_draw(
     batch: Batch,
     generator: torch.Generator,
     draws: int = DRAWS,
+    times: Sequence[int] = (),
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One draw of what the decoders read given the modalities that each row has, through the density.
+    """Draws of what the decoders read given the modalities that each row has, through the density.
+
+    Args:
+        model: the autoencoder.
+        density: stands in for its prior.
+        batch: B rows with any pattern of observed modalities.
+        generator: source of all noise.
+        draws: candidates of a row.
+        times: draws of a row, one by default.
+        labels: (B,), the density's given each row's; None mixes over them.
 
     Returns:
-        Latents (B, F) for `model.decode_one`, and the effective share (B,) of the posterior draws; see `Candidates`.
+        Latents (*times, B, F) for `model.decode_one`, and the effective share (B,) of the candidates; see `Candidates`.
     """
-    candidates = Candidates.draw(model, batch, generator, draws)
-    log_weights = candidates.log_weights(density)
+    candidates = Candidates.draw(model, batch, generator, draws, times)
+    log_weights = candidates.log_weights(density, labels)
     index = candidates.choose(log_weights)
     codes = candidates.chosen(index)
     if density.conditional:
-        codes = candidates.completed(codes, density, generator)
+        codes = candidates.completed(codes, density, generator, labels)
     return candidates.latents(index, codes, generator), effective_share(log_weights)
 
 

@@ -6,11 +6,14 @@ manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [
 m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
 mask.npy         (N, M) bool, columns in the manifest's order; absent when everything is observed
 m0.observed.npy  (N, *shape) bool, missing cells inside an observed modality; absent when there are none
+filled.npy       (N, M) bool, values that were imputed, wholly or in part; absent when none was
+m0.filled.npy    (N, *shape) bool, the imputed cells of a modality that had others observed; absent when there are none
 labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): absent when there are none
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +39,10 @@ from stage1_vae.modalities import Modality
 if TYPE_CHECKING:
     from stage1_vae.modalities import Batch
 
-OPTIONAL = ("labels", "targets", "groups", "ids")
+ROWWISE = ("labels", "targets", "groups", "ids")
+"""What may be known of a row beside its values."""
+OPTIONAL = ("mask", "filled", *ROWWISE)
+"""Arrays of the folder that may be absent, each a field of a dataset."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ class Dataset:
     """N samples of M modalities, with whatever is known about them.
 
     data[m] (N, *shape), mask (N, M) bool or None, cells[m] (N, *shape) bool, labels (N,) integers that index
-    `label_names`, targets (N, T), groups (N,), ids (N,). `conversion` says how imported values go back into the
-    units and files that they came from.
+    `label_names`, targets (N, T), groups (N,), ids (N,); filled (N, M) and filled_cells[m] (N, *shape) bool mark what
+    was imputed. `conversion` says how imported values go back into the units and files that they came from.
     """
 
     modalities: tuple[Modality, ...]
@@ -60,6 +66,8 @@ class Dataset:
     provenance: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     conversion: dict[str, Any] | None = None
+    filled: np.ndarray | None = None
+    filled_cells: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.data[self.modalities[0].name])
@@ -85,17 +93,13 @@ class Dataset:
         def at_rows(array: np.ndarray | None) -> Any:
             return None if array is None else array[rows]
 
-        return replace(
-            self,
-            data={name: array[rows] for name, array in self.data.items()},
-            mask=at_rows(self.mask),
-            cells={name: array[rows] for name, array in self.cells.items()},
-            labels=at_rows(self.labels),
-            targets=at_rows(self.targets),
-            groups=at_rows(self.groups),
-            ids=at_rows(self.ids),
-            folder=None,
-        )
+        def each_at_rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: array[rows] for name, array in arrays.items()}
+
+        known: dict[str, Any] = {name: at_rows(getattr(self, name)) for name in OPTIONAL}
+        for arrays in ("data", "cells", "filled_cells"):
+            known[arrays] = each_at_rows(getattr(self, arrays))
+        return replace(self, **known, folder=None)
 
     def batch(self, rows: slice | np.ndarray) -> Batch:
         """The samples at `rows` as tensors: what the models take."""
@@ -117,7 +121,9 @@ class Dataset:
                 save_array(temporary / f"{name}.npy", array)
             for name, array in self.cells.items():
                 save_array(temporary / f"{name}.observed.npy", array)
-            for name in ("mask", *OPTIONAL):
+            for name, array in self.filled_cells.items():
+                save_array(temporary / f"{name}.filled.npy", array)
+            for name in OPTIONAL:
                 if (array := getattr(self, name)) is not None:
                     save_array(temporary / f"{name}.npy", array)
             _write_manifest(
@@ -131,13 +137,17 @@ class Dataset:
         modalities = _read_modalities(folder / MANIFEST, manifest["modalities"])
         optional = {
             name: load_array(path, mmap=False) if (path := folder / f"{name}.npy").exists() else None
-            for name in ("mask", *OPTIONAL)
+            for name in OPTIONAL
         }
-        cells = {m.name: path for m in modalities if (path := folder / f"{m.name}.observed.npy").exists()}
+        cells, filled = (
+            {m.name: load_array(path) for m in modalities if (path := folder / f"{m.name}.{of}.npy").exists()}
+            for of in ("observed", "filled")
+        )
         dataset = cls(
             modalities,
             data={m.name: load_array(folder / f"{m.name}.npy") for m in modalities},
-            cells={name: load_array(path) for name, path in cells.items()},
+            cells=cells,
+            filled_cells=filled,
             label_names=_read_label_names(folder / MANIFEST, manifest.get("labels")),
             provenance=manifest["provenance"],
             folder=folder,
@@ -154,6 +164,8 @@ class DatasetWriter:
     with DatasetWriter(folder, modalities, samples, label_names, provenance, labels=True) as writer:
         for start, data, labels in blocks:
             writer.write(start, data, labels)
+
+    `known` are arrays of the folder, by name, that are there before the rows.
     """
 
     def __init__(
@@ -165,6 +177,7 @@ class DatasetWriter:
         provenance: dict[str, Any],
         labels: bool,
         conversion: dict[str, Any] | None = None,
+        known: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         if samples < 1:
             raise UserError(
@@ -173,21 +186,23 @@ class DatasetWriter:
         if labels and label_names is None:
             raise ValueError("label_names: None found, expected the names of the labels that are written")
         self.folder, self.modalities, self.samples = Path(folder), modalities, samples
-        self.label_names = label_names if labels else None
-        self.provenance, self.conversion = provenance, conversion
+        self.label_names, self.labelled = label_names, labels
+        self.provenance, self.conversion, self.known = provenance, conversion, dict(known or {})
         self._written = np.zeros(samples, bool)
 
     def __enter__(self) -> DatasetWriter:
         shapes: dict[str, tuple[tuple[int, ...], Any]] = {
             m.name: (m.shape, np.float32) for m in self.modalities
         }
-        if self.label_names is not None:
+        if self.labelled:
             shapes["labels"] = ((), np.int64)
         with ExitStack() as stack:  # undoes what was opened if the rest cannot be
             temporary = stack.enter_context(publish(self.folder))
             _write_manifest(
                 temporary, self.modalities, self.samples, self.label_names, self.provenance, self.conversion
             )
+            for name, array in self.known.items():
+                save_array(temporary / f"{name}.npy", array)
             self._arrays = {
                 name: stack.enter_context(
                     ArrayWriter(temporary / f"{name}.npy", (self.samples, *shape), dtype)
@@ -199,7 +214,8 @@ class DatasetWriter:
 
     def write(self, start: int, data: dict[str, np.ndarray], labels: np.ndarray | None = None) -> None:
         """Put rows start … start + n: data[m] (n, *shape), labels (n,) when the dataset has them."""
-        block = Dataset(self.modalities, data, labels=labels, label_names=self.label_names)
+        names = self.label_names if self.labelled else None
+        block = Dataset(self.modalities, data, labels=labels, label_names=names)
         check(block, self.folder)
         for name, writer in self._arrays.items():
             writer.write(start, labels if name == "labels" and labels is not None else data[name])
@@ -213,6 +229,42 @@ class DatasetWriter:
             self._stack.__exit__(ValueError, error, None)
             raise error
         self._stack.__exit__(kind, error, traceback)
+
+
+def conformed(dataset: Dataset, modalities: Sequence[Modality]) -> Dataset:
+    """A dataset with these modalities in their order; those that it has not got are missing in every row.
+
+    Raises:
+        UserError: it has a modality that is none of these, or is another one than that of its name.
+    """
+    place = "data" if dataset.folder is None else str(dataset.folder)
+    wanted = {m.name: replace(m, partial=False) for m in modalities}
+    for m in dataset.modalities:
+        if m.name not in wanted:
+            raise UserError(
+                f"{place}: modality {m.name} found, expected some of {', '.join(wanted)}; leave it out or rename it"
+            )
+        if (expected := wanted[m.name].describe()) != (found := replace(m, partial=False).describe()):
+            key = next(key for key in {**expected, **found} if expected.get(key) != found.get(key))
+            raise UserError(
+                f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in the "
+                "training data; import these rows as those were"
+            )
+    if tuple(wanted.values()) == dataset.modalities:
+        return dataset
+    columns = {m.name: column for m, column in zip(dataset.modalities, dataset.observed.T, strict=True)}
+    nobody = np.zeros(len(dataset), bool)
+    return replace(
+        dataset,
+        modalities=tuple(wanted.values()),
+        data={
+            name: dataset.data.get(name, np.broadcast_to(np.float32(0), (len(dataset), *m.shape)))
+            for name, m in wanted.items()
+        },
+        mask=np.stack([columns.get(name, nobody) for name in wanted], 1),
+        filled=None,
+        filled_cells={},
+    )
 
 
 def _write_manifest(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stage1_vae.modalities import Modality
 
 CHUNK = 1 << 22  # values looked at together: 16 MB of float32
-RESERVED = {"mask", "labels", "targets", "groups", "ids"}
+RESERVED = {"mask", "filled", "labels", "targets", "groups", "ids"}
 """Arrays of the folder that are no modality, so no modality may have such a name."""
 
 
@@ -36,8 +36,11 @@ def check(dataset: Dataset, folder: Path, samples: int | None = None) -> None:
         _check_shape(
             folder / f"{modality.name}.npy", dataset.data[modality.name], (samples, *modality.shape), "fiub"
         )
-    for name, cells in dataset.cells.items():
-        _check_shape(folder / f"{name}.observed.npy", cells, dataset.data[name].shape, "b")
+    for of, arrays in (("observed", dataset.cells), ("filled", dataset.filled_cells)):
+        for name, cells in arrays.items():
+            _check_shape(folder / f"{name}.{of}.npy", cells, dataset.data[name].shape, "b")
+    if dataset.filled is not None:
+        _check_shape(folder / "filled.npy", dataset.filled, (samples, len(dataset.modalities)), "b")
     _check_mask(dataset, folder / "mask.npy", samples)
     _check_labels(dataset, folder, samples)
     _check_covariates(dataset, folder, samples)
@@ -74,7 +77,7 @@ def _check_names(dataset: Dataset, folder: Path) -> None:
     for name in names:
         if name not in dataset.data:
             _fail(folder / f"{name}.npy", "this modality's array is missing", "give one array a modality")
-    for name in (*dataset.data, *dataset.cells):
+    for name in (*dataset.data, *dataset.cells, *dataset.filled_cells):
         if name not in names:
             _fail(
                 folder / f"{name}.npy", f"no such modality, expected one of {', '.join(names)}", "declare it"

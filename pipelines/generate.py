@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.config import Generate, Params
-from pipelines.dataset import DatasetWriter
-from pipelines.generator import ROWS, Generator
+from pipelines.dataset import Dataset, DatasetWriter, conformed
+from pipelines.errors import UserError
+from pipelines.generator import ROWS, Block, Generator, resolve
 from pipelines.judge import load_judges
 from pipelines.progress import progress
 from pipelines.storage import folder_hash
@@ -27,20 +29,29 @@ def generate(
     temperature: float | None = None,
     truncation: float | None = None,
     out: Path | None = None,
+    given: Path | None = None,
 ) -> None:
     """Draw a dataset from density `name`; artefacts/synthetic/<name>, or `out`.
+
+    `given` is a dataset folder whose rows, over and over in their order, are what the samples have; the rest is drawn.
 
     What is None is taken from `generate` in params.yaml. A density without labels has its rows labelled by the
     judges, where there are any, and the provenance says so.
     """
     generator = Generator.load(root / "artefacts/densities" / name)
     settings = params.generate
-    given = {"labels": labels, "values": values, "temperature": temperature, "truncation": truncation}
+    options = {"labels": labels, "values": values, "temperature": temperature, "truncation": truncation}
     rows = (settings.samples if labels is None else sum(labels.values())) if samples is None else samples
-    asked = as_set(settings, rows) | {key: value for key, value in given.items() if value is not None}
+    asked = as_set(settings, rows) | {key: value for key, value in options.items() if value is not None}
     seed = settings.seed if seed is None else seed
-    blocks, provenance = generator.blocks(rows, seed, **asked), generator.describe(seed, **asked)
+    provenance = generator.describe(seed, **asked)
     names, judges = generator.label_names, None
+    if given is None:
+        blocks = generator.blocks(rows, seed, **asked)
+    else:
+        origin = Dataset.load(given)
+        blocks, provenance["given"] = from_given(generator, origin, rows, seed, asked), origin.hash
+        names = names if asked["labels"] else None
     if names is None:
         judges = load_judges(root / "artefacts/judges")
         names = judges.label_names
@@ -56,6 +67,25 @@ def generate(
                 writer.write(start, data, judges.label(data) if judges else drawn)
                 step("")
         run.dataset(folder, folder_hash(folder))
+
+
+def from_given(
+    generator: Generator, given: Dataset, rows: int, seed: int, asked: dict[str, Any]
+) -> Iterator[Block]:
+    """Samples block by block, as `Generator.blocks` gives them, that have what the rows of `given` have."""
+    from pipelines.completion import tiled
+
+    if asked["temperature"] != 1 or asked["truncation"]:
+        raise UserError(
+            f"--given: found temperature {asked['temperature']} and truncation {asked['truncation']}, expected 1 and "
+            "0: what is given decides how likely a draw is; leave them out"
+        )
+    labels = resolve(generator.density, rows, seed, asked["labels"])
+    data = tiled(conformed(given, generator.modalities), rows)
+    for start, block in generator.completed(data, 1, seed, asked["values"], labels):
+        values = {name: array[0] for name, array in block.items()}
+        size = len(values[data.modalities[0].name])
+        yield start, values, None if labels is None else labels[start : start + size]
 
 
 def as_set(settings: Generate, rows: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.config import pick
-from pipelines.dataset import Dataset, conversion_in
+from pipelines.dataset import Dataset, conformed, conversion_in
 from pipelines.errors import UserError
 from pipelines.fit import KIND, density_of
 from pipelines.storage import load_artefact
@@ -142,10 +142,64 @@ class Generator:
             UserError: no rows, unknown labels, labels asked of a density that has none, or a truncation of one that
                 has no exact score.
         """
-        if values not in VALUES:
-            raise UserError(f"values: found {values!r}, expected one of {', '.join(VALUES)}")
+        check_values(values)
         drawn = draw_codes(self.density, n, seed, labels, temperature, truncation)
         return self._decoded(drawn, values)
+
+    def impute(self, data: Dataset, draws: int = 1, seed: int = 0, values: str = "mean") -> list[Dataset]:
+        """The rows of a dataset with all that they lack filled in, so many times (multiple imputation).
+
+        Args:
+            data: rows with some or all of the modalities, which may lack cells.
+            draws: completed datasets; what is filled in differs between them as much as it is uncertain.
+            seed: the same seed gives the same bytes.
+            values: `mean` of the decoders, or `draws` from their likelihoods.
+
+        Raises:
+            UserError: no draws, or modalities of other data.
+        """
+        from pipelines.completion import as_filled
+
+        data = conformed(data, self.model.modalities)
+        blocks = [block for _, block in self.completed(data, draws, seed, values)]
+        filled = as_filled(data)
+        return [
+            replace(
+                data,
+                data={name: np.concatenate([block[name][draw] for block in blocks]) for name in data.data},
+                **filled,
+                folder=None,
+                provenance=self.describe_imputed(data, seed, values, draw),
+                conversion=self.conversion or data.conversion,
+            )
+            for draw in range(draws)
+        ]
+
+    def completed(
+        self, data: Dataset, draws: int, seed: int, values: str, labels: np.ndarray | None = None
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """The same in bounded memory: number of the first row of a block, and its values (draws, n, *shape).
+
+        The rows are of the model's modalities (`conformed`); with labels (n,) the density is conditioned on them.
+        """
+        from pipelines.completion import completions
+
+        check_values(values)
+        if draws < 1:
+            raise UserError(f"draws: found {draws}, expected a whole number of at least 1")
+        return completions(self.model, self.density, data, draws, seed, values, labels)
+
+    def describe_imputed(self, data: Dataset, seed: int, values: str, draw: int) -> dict[str, Any]:
+        """The provenance of a dataset imputed so."""
+        return {
+            **self.provenance,
+            "sampler": self.density.name,
+            "imputed": data.hash,
+            "seed": seed,
+            "draw": draw,
+            "values": values,
+            "stores_training_codes": self.density.stores_training_codes,
+        }
 
     def describe(
         self,
@@ -191,6 +245,12 @@ class Generator:
             x = drawn.mean if values == "mean" else drawn.rsample((), generator)
             data[modality.name] = modality.admit(x).numpy()
         return data
+
+
+def check_values(values: str) -> None:
+    """Refuse what decoders do not give."""
+    if values not in VALUES:
+        raise UserError(f"values: found {values!r}, expected one of {', '.join(VALUES)}")
 
 
 def draw_codes(

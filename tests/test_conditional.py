@@ -41,10 +41,10 @@ class Gaussian:
     def of(self, kept: Tensor) -> MultivariateNormal:
         return MultivariateNormal(self.mean[kept], self.covariance[kept][:, kept])
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.of(torch.ones(z.shape[-1], dtype=torch.bool)).log_prob(z)
 
-    def log_marginal(self, given: Mapping[str, Tensor]) -> Tensor:
+    def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
         z, known = join(self.layout, given)
         return self.of(known).log_prob(z[:, known])
 
@@ -53,7 +53,9 @@ class Gaussian:
         gain = self.covariance[~known][:, known] @ torch.linalg.inv(self.covariance[known][:, known])
         return gain, self.covariance[~known][:, ~known] - gain @ self.covariance[known][:, ~known]
 
-    def condition(self, given: Mapping[str, Tensor], generator: torch.Generator) -> Codes:
+    def condition(
+        self, given: Mapping[str, Tensor], generator: torch.Generator, labels: Tensor | None = None
+    ) -> Codes:
         z, known = join(self.layout, given)
         gain, covariance = self.given(known)
         noise = torch.randn(len(z), len(covariance), generator=generator, dtype=z.dtype)

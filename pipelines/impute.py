@@ -1,0 +1,77 @@
+"""`postprior impute`: a dataset folder with all that its rows lack filled in, once or several times."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.completion import ROWS, as_filled
+from pipelines.config import Params
+from pipelines.dataset import ROWWISE, Dataset, DatasetWriter, conformed
+from pipelines.generator import Generator
+from pipelines.progress import progress
+from pipelines.storage import publish
+from pipelines.tracking import track
+
+
+def impute(
+    name: str,
+    folder: Path,
+    params: Params,
+    root: Path,
+    out: Path,
+    draws: int = 1,
+    values: str | None = None,
+    seed: int | None = None,
+) -> list[str]:
+    """Complete the rows of a dataset folder through density `name`; returns lines that say what was filled in.
+
+    One draw is the dataset folder `out`; several are its folders 1, 2, …, in which all that was observed is the same to
+    the bit. `filled.npy` marks the values that were imputed. What is None is taken from `generate` in params.yaml.
+    """
+    generator = Generator.load(root / "artefacts/densities" / name)
+    data = conformed(Dataset.load(folder), generator.modalities)
+    values = params.generate.values if values is None else values
+    seed = params.generate.seed if seed is None else seed
+    blocks = generator.completed(data, draws, seed, values)
+    fields = as_filled(data)
+    known = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
+    known |= {"filled": fields["filled"]}
+    known |= {f"{name}.filled": cells for name, cells in fields["filled_cells"].items()}
+    with track("impute", params, root, density=name) as run, ExitStack() as stack:
+        run.dataset(folder, data.hash)
+        places = [out]
+        if draws > 1:
+            home = stack.enter_context(publish(out))
+            places = [home / str(draw + 1) for draw in range(draws)]
+        writers = [
+            stack.enter_context(
+                DatasetWriter(
+                    place,
+                    generator.modalities,
+                    len(data),
+                    data.label_names,
+                    generator.describe_imputed(data, seed, values, draw),
+                    labels=False,
+                    conversion=generator.conversion or data.conversion,
+                    known=known,
+                )
+            )
+            for draw, place in enumerate(places)
+        ]
+        with progress(f"impute {name}", -(-len(data) // ROWS)) as step:
+            for start, block in blocks:
+                for draw, writer in enumerate(writers):
+                    writer.write(start, {of: array[draw] for of, array in block.items()})
+                step("")
+    return summary(fields["filled"], generator, out, draws)
+
+
+def summary(filled: np.ndarray, generator: Generator, out: Path, draws: int) -> list[str]:
+    """Which values were filled in, a line a modality, and where they are."""
+    counts = zip(generator.modalities, filled.sum(0).tolist(), strict=True)
+    told = [f"  {m.name}: {count} of {len(filled)} rows filled in" for m, count in counts if count]
+    where = f"{out}" if draws == 1 else f"{out}/1 … {out}/{draws}"
+    return [f"{where}: {int(filled.any(1).sum())} rows lacked something", *told]
