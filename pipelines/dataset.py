@@ -186,8 +186,8 @@ class DatasetWriter:
         if labels and label_names is None:
             raise ValueError("label_names: None found, expected the names of the labels that are written")
         self.folder, self.modalities, self.samples = Path(folder), modalities, samples
-        self.label_names, self.labelled = label_names, labels
         self.provenance, self.conversion, self.known = provenance, conversion, dict(known or {})
+        self.label_names, self.labelled = label_names if labels or "labels" in self.known else None, labels
         self._written = np.zeros(samples, bool)
 
     def __enter__(self) -> DatasetWriter:

@@ -100,8 +100,9 @@ def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.Monk
     stage = replace_stage(monkeypatch, "generate", Stage())
     labels = ["--label", "7=20", "--label", "a=b=3"]
     colder = ["--temperature", "0.5", "--truncation", "0.1"]
+    places = ["--given", "data", "--out", "new"]
     answer = CliRunner().invoke(
-        app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, "--out", "new"]
+        app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, *places]
     )
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
@@ -114,7 +115,19 @@ def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.Monk
         "temperature": 0.5,
         "truncation": 0.1,
         "out": Path("new"),
+        "given": Path("data"),
     }
+
+
+def test_impute_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("pipelines.impute")
+    calls: list[tuple[object, ...]] = []
+    module.impute = lambda *given: calls.append(given) or ["told"]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    answer = CliRunner().invoke(app, ["impute", "gmm", "data", "out", "--draws", "5", "--seed", "2"])
+    assert answer.output == "told\n"
+    assert calls[0][:2] == ("gmm", Path("data"))
+    assert calls[0][3:] == (project, Path("out"), 5, None, 2)
 
 
 def test_compare_hands_over_the_densities_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +238,7 @@ def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.Mo
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     densities = ("fit", "generate", "evaluate", "utility", "privacy", "register")
-    argument = {"augment": ["100"]} | {command: ["gmm"] for command in densities}
+    argument = {"augment": ["100"], "impute": ["gmm", "data", "out"]} | {name: ["gmm"] for name in densities}
     answer = CliRunner().invoke(app, [name, *argument.get(name, [])])
     assert answer.exit_code == 1
     assert answer.stderr == (
