@@ -1,0 +1,127 @@
+"""`postprior represent`: the latent codes of any rows, complete or not, as a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.config import pick
+from pipelines.dataset import Dataset, conformed
+from pipelines.encode import posteriors
+from pipelines.storage import write_bytes
+from pipelines.train import load_autoencoder
+
+if TYPE_CHECKING:
+    from stage2_latent.codes import Codes
+
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+def represent(data: Path, autoencoder: Path, out: Path, seed: int = 0, components: int = 32) -> list[str]:
+    """Encode the rows of a dataset folder and write their codes to `out`; returns lines that say what was written.
+
+    An .npz file holds whole posteriors, as `pipelines.exchange` reads them; .parquet and .h5ad hold their means. A
+    private block has no posterior in rows that lack its modality, and is NaN or null there.
+
+    Args:
+        data: rows that have some or all of the autoencoder's modalities.
+        autoencoder: its folder, such as artefacts/autoencoder.
+        out: a file that ends in .npz, .parquet or .h5ad.
+        seed: of the draws that stand for a posterior with too many components or without a closed form.
+        components: the most that a posterior may have; with `encode.components`, codes are those of stage `encode`.
+
+    Raises:
+        UserError: another ending, or rows of other modalities.
+    """
+    written = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
+    from stage1_vae.training import generator_for
+
+    model, _ = load_autoencoder(autoencoder)
+    rows = conformed(Dataset.load(data), model.modalities)
+    codes = posteriors(model, rows, components, generator_for("cpu", seed))
+    write_bytes(out, written(rows, codes))
+    blocks = ", ".join(f"{block.name} ({block.size})" for block in codes.layout)
+    lines = [f"{out}: codes of {len(codes)} rows, with blocks of so many dimensions: {blocks}"]
+    if lacking := int((~rows.observed.all(1)).sum()):
+        lines.append(f"  {lacking} rows lack modalities, their codes come from the others")
+    return lines
+
+
+def _npz(rows: Dataset, codes: Codes) -> bytes:
+    """Posteriors by the names of `pipelines.exchange`; blocks of several axes are flattened."""
+    arrays: dict[str, Values] = {"family": np.array(codes.family)}
+    unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
+    for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
+        if whole is not None:
+            parts = codes.split(whole.masked_fill(unknown, np.nan))
+            arrays |= {f"{name}.{field}": part.flatten(2).numpy() for name, part in parts.items()}
+    arrays |= {"weights": codes.weights.numpy(), "observed": codes.observed.numpy()}
+    if codes.labels is not None and codes.label_names is not None:
+        arrays |= {"labels": codes.labels.numpy(), "label_names": np.array(codes.label_names)}
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content.getvalue()
+
+
+def _parquet(rows: Dataset, codes: Codes) -> bytes:
+    """A table of id, label and a column a coordinate."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    columns = {"id": pa.array(np.arange(len(rows)) if rows.ids is None else rows.ids)}
+    if rows.labels is not None and rows.label_names is not None:
+        columns["label"] = pa.array(rows.label_names).take(pa.array(rows.labels))
+    for name, mean in _means(codes).items():
+        for index, values in enumerate(mean.T):
+            columns[f"{name}_{index}"] = pa.array(values, from_pandas=True)  # NaN becomes null
+    content = io.BytesIO()
+    parquet.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+def _h5ad(rows: Dataset, codes: Codes) -> bytes:
+    """AnnData: the shared code as X, ids and labels as obs, private codes in obsm."""
+    from pipelines.conversion import ArrayConversion
+    from pipelines.exporters.omics import write_omics
+    from pipelines.exporters.samples import Samples
+    from pipelines.importers.extras import optional
+    from stage1_vae.modalities import Modality
+
+    h5py = optional("h5py", "omics", ".h5ad")
+    name, means = "codes.h5ad", _means(codes)
+    private = {block.name: means[block.name] for block in codes.layout if block.owner is not None}
+    shared = np.concatenate([means[block.name] for block in codes.layout if block.owner is None], 1)
+    features = [f"{b.name}_{i}" for b in codes.layout if b.owner is None for i in range(b.size)]
+    facts = {"source": "omics", "file": name, "features": features, "sparse": False}
+    conversion = ArrayConversion("z", "numeric", "X", "float32", shared.shape[1:], facts=facts)
+    table = Dataset(
+        (Modality("z", "vector", shared.shape[1:], "normal"),),
+        {"z": shared},
+        labels=rows.labels,
+        label_names=rows.label_names,
+        ids=rows.ids,
+    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        write_omics(Samples(table, (conversion,), {}), [conversion], path.parent)
+        with h5py.File(path, "a") as file:
+            group = file.create_group("obsm")
+            group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+            for key, values in private.items():
+                group[key] = values
+                group[key].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        return path.read_bytes()
+
+
+def _means(codes: Codes) -> dict[str, Values]:
+    """Posterior means (N, size) by block, NaN where it has no posterior."""
+    return {name: part.flatten(1).numpy() for name, part in codes.split(codes.mean).items()}
+
+
+WRITERS: dict[str, Callable[[Dataset, Codes], bytes]] = {".npz": _npz, ".parquet": _parquet, ".h5ad": _h5ad}
+"""The content of a file by its ending."""

@@ -1,0 +1,176 @@
+"""Codes of any rows as files: what each format holds, of rows that have everything and of rows that do not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+from pipelines.dataset import Dataset
+from pipelines.encode import posteriors
+from pipelines.errors import UserError
+from pipelines.exchange import read_codes
+from pipelines.fit import learn
+from pipelines.importers.found import Roles
+from pipelines.importers.run import import_data
+from pipelines.represent import represent
+from pipelines.storage import save_artefact
+from stage1_vae import MODELS
+from stage1_vae.modalities import Modality
+from stage1_vae.model import MultimodalVAE
+from stage2_latent.codes import Codes
+
+MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
+OPTIONS = {"mvtcae": {}, "dmvae": {"private": {"a": 2, "b": 1}}, "mmvaeplus": {"private": 2}}
+N = 40
+RNG = np.random.default_rng(0)
+VALUES = {m.name: RNG.normal(size=(N, *m.shape)).astype(np.float32) for m in MODALITIES}
+MASK = np.ones((N, 2), bool)
+MASK[:10, 0], MASK[10:15, 1] = False, False
+ROWS = Dataset(
+    MODALITIES,
+    VALUES,
+    MASK,
+    labels=np.arange(N) % 3,
+    label_names=("x", "y", "z"),
+    ids=np.array([f"row{n}" for n in range(N)]),
+)
+
+
+def saved(folder: Path, name: str) -> MultimodalVAE:
+    """An autoencoder with the weights that it starts from, and its folder."""
+    model = MODELS[name](MODALITIES, latent=4, width=2, **OPTIONS[name])
+    tensors, description = model.state()
+    save_artefact(folder / "autoencoder", "autoencoder", {"model": name, **description}, tensors)
+    return model.eval()
+
+
+def codes_of(model: MultimodalVAE, rows: Dataset) -> Codes:
+    return posteriors(model, rows, 32, torch.Generator().manual_seed(0))
+
+
+def written(folder: Path, rows: Dataset, ending: str) -> Path:
+    rows.save(folder / "rows")
+    represent(folder / "rows", folder / "autoencoder", folder / f"codes{ending}")
+    return folder / f"codes{ending}"
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_npz_holds_the_whole_posteriors(tmp_path: Path, name: str) -> None:
+    model = saved(tmp_path, name)
+    found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
+    assert [(b.name, b.size) for b in found.layout] == [(b.name, b.size) for b in model.layout]
+    assert (found.family, found.label_names) == (codes.family, ROWS.label_names)
+    for field in ("weights", "observed", "labels"):
+        assert torch.equal(getattr(found, field), getattr(codes, field))
+    known = codes.known().unsqueeze(1).expand_as(codes.loc)
+    assert bool(known.all()) == (name == "mvtcae")
+    for field in ("loc", "scale"):
+        assert torch.equal(getattr(found, field)[known], getattr(codes, field)[known])
+        assert bool(getattr(found, field)[~known].isnan().all())
+
+
+def test_a_density_of_the_file_is_that_of_the_codes(tmp_path: Path) -> None:
+    model = saved(tmp_path, "dmvae")
+    found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
+    options = {"components": 2, "passes": 5, "covariance": "full"}
+    (_, one), (_, other) = (learn("gmm", options, {"train": each}, 0) for each in (found, codes))
+    assert sorted(one) == sorted(other)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_one_modality_alone_says_what_its_expert_says(tmp_path: Path) -> None:
+    model = saved(tmp_path, "mvtcae")
+    found = read_codes(
+        written(
+            tmp_path, replace(ROWS, modalities=MODALITIES[1:], mask=None, data={"b": VALUES["b"]}), ".npz"
+        )
+    )
+    with torch.no_grad():
+        loc, log_scale = model.encoders["b"](torch.from_numpy(VALUES["b"])).chunk(2, -1)
+    torch.testing.assert_close(found.loc[:, 0], loc)
+    torch.testing.assert_close(found.scale[:, 0], log_scale.exp())
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet", ".h5ad"])
+def test_absent_is_missing_everywhere_in_any_order_and_bytes_repeat(tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("h5py")
+    saved(tmp_path, "dmvae")
+    turned = replace(ROWS, modalities=MODALITIES[::-1], mask=MASK[:, ::-1])
+    assert written(tmp_path, ROWS, ending).read_bytes() == written(tmp_path, turned, ending).read_bytes()
+    alone = replace(ROWS, modalities=MODALITIES[:1], data={"a": VALUES["a"]}, mask=None)
+    masked = replace(ROWS, mask=np.tile([True, False], (N, 1)))
+    assert written(tmp_path, alone, ending).read_bytes() == written(tmp_path, masked, ending).read_bytes()
+
+
+def test_parquet_is_a_table_of_means_with_nulls_where_there_is_none(tmp_path: Path) -> None:
+    mean = codes_of(saved(tmp_path, "dmvae"), ROWS).mean.numpy()
+    table = parquet.read_table(written(tmp_path, ROWS, ".parquet"))
+    coordinates = ["z_0", "z_1", "z_2", "z_3", "w_a_0", "w_a_1", "w_b_0"]
+    assert table.column_names == ["id", "label", *coordinates]
+    assert table["id"].to_pylist() == list(ROWS.ids)
+    assert table["label"].to_pylist() == ["xyz"[n % 3] for n in range(N)]
+    assert {name: table[name].null_count for name in coordinates} == {
+        **dict.fromkeys(coordinates[:4], 0),
+        **{"w_a_0": 10, "w_a_1": 10, "w_b_0": 5},
+    }
+    found = np.stack([table[name].to_numpy(zero_copy_only=False) for name in coordinates], 1)
+    np.testing.assert_array_equal(found, mean)  # NaN beside NaN
+
+
+def test_without_ids_and_labels_rows_are_numbered(tmp_path: Path) -> None:
+    saved(tmp_path, "mvtcae")
+    bare = replace(ROWS, ids=None, labels=None, label_names=None)
+    table = parquet.read_table(written(tmp_path, bare, ".parquet"))
+    assert table.column_names == ["id", "z_0", "z_1", "z_2", "z_3"]
+    assert table["id"].to_pylist() == list(range(N))
+    assert read_codes(written(tmp_path, bare, ".npz")).labels is None
+
+
+def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    model = saved(tmp_path, "dmvae")
+    codes, path = codes_of(model, ROWS), written(tmp_path, ROWS, ".h5ad")
+    parts = codes.split(codes.mean)
+    with h5py.File(path) as file:
+        assert file.attrs["encoding-type"] == "anndata"
+        assert file["var/_index"].asstr()[:].tolist() == ["z_0", "z_1", "z_2", "z_3"]
+        np.testing.assert_array_equal(file["X"], parts["z"])
+        assert sorted(file["obsm"]) == ["w_a", "w_b"]
+        for name in ("w_a", "w_b"):
+            np.testing.assert_array_equal(file["obsm"][name], parts[name])
+    import_data([path], tmp_path / "data", Roles(label="label"), (0.2, 0.2), 0)
+    back = Dataset.load(tmp_path / "data/train")
+    assert set(back.ids) < set(ROWS.ids)
+    assert back.label_names == ROWS.label_names
+    assert [back.label_names[label] for label in back.labels] == ["xyz"[int(i[3:]) % 3] for i in back.ids]
+
+
+def test_what_was_written_is_told(tmp_path: Path) -> None:
+    saved(tmp_path, "dmvae")
+    ROWS.save(tmp_path / "rows")
+    told = represent(tmp_path / "rows", tmp_path / "autoencoder", tmp_path / "codes.npz")
+    assert told == [
+        f"{tmp_path / 'codes.npz'}: codes of 40 rows, with blocks of so many dimensions: z (4), w_a (2), w_b (1)",
+        "  15 rows lack modalities, their codes come from the others",
+    ]
+
+
+def test_other_endings_and_other_modalities_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    saved(tmp_path, "mvtcae")
+    out = tmp_path / "codes.csv"
+    with pytest.raises(
+        UserError, match=r"codes\.csv: found '\.csv', which is no ending .* known: \.h5ad, \.npz, \.parquet"
+    ):
+        represent(tmp_path / "rows", tmp_path / "autoencoder", out)
+    strange = replace(
+        ROWS, modalities=(Modality("c", "vector", (3,), "normal"),), data={"c": VALUES["a"]}, mask=None
+    )
+    before = written(tmp_path, ROWS, ".npz").read_bytes()
+    with pytest.raises(UserError, match="modality c found, expected some of a, b") as error:
+        written(tmp_path, strange, ".npz")
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "codes.npz").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["autoencoder", "codes.npz", "rows"]
