@@ -178,6 +178,21 @@ def _impute(
         typer.echo("\n".join(impute(name, dataset, settings, root, out, draws, values, seed)))
 
 
+def _represent(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Rows that have some or all modalities.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A file that ends in .npz, .parquet or .h5ad.")],
+    params: ParamsFile = DEFAULT,
+    seed: Annotated[int, typer.Option(help="Of draws that stand for large posteriors.")] = 0,
+) -> None:
+    """The command of `represent`."""
+    with _one_line_errors():
+        settings, root = _load(params)
+        represent, folder = _function("represent", "represent"), root / "artefacts/autoencoder"
+        typer.echo("\n".join(represent(dataset, folder, out, seed, settings.encode.components)))
+
+
 def _draw(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fitted density.")],
     out: Annotated[Path, typer.Option(help="The .npz file.")],
@@ -362,10 +377,15 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "draw": (_draw, "Draw codes from a fitted density alone."),
     "generate": (_generate, "Draw a synthetic dataset from a density."),
     "impute": (_impute, "Fill in what the rows of a dataset lack."),
+    "represent": (_represent, "Write the codes of any rows to a file."),
     "evaluate": (_of_density("evaluate"), "Score a density's synthetic dataset."),
     "export": (_export, "Write a dataset folder back as files."),
     "utility": (_of_density("utility"), "Train on synthetic, test on real; `real` for comparison."),
     "augment": (_augment, "Add synthetic rows to few real ones."),
+    "recover": (
+        _of_density("recover"),
+        "Hide what rows have, impute it and score; `baselines` for comparison.",
+    ),
     "privacy": (_of_density("privacy"), "Test whether a density's samples give training rows away."),
     "compare": (_compare, "Write the table, plots and report."),
     "register": (_register, "Register a generator as a model in MLflow."),

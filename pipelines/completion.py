@@ -14,7 +14,7 @@ from stage1_vae.training import generator_for
 
 if TYPE_CHECKING:
     from pipelines.dataset import Dataset
-    from stage1_vae.modalities import Modality
+    from pipelines.spread import Spread
     from stage1_vae.model import MultimodalVAE
     from stage2_latent.density import Density
 
@@ -33,6 +33,7 @@ def completions(
     seed: int,
     values: str,
     labels: np.ndarray | None = None,
+    spread: Spread | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The rows of a dataset of the model's modalities, each completed `draws` times, block by block.
 
@@ -47,6 +48,7 @@ def completions(
         seed: of all that is drawn.
         values: `mean` of the decoders, or `draws` from their likelihoods.
         labels: (N,), that the density is conditioned on, or None.
+        spread: calibrates how far draws lie apart, or None.
 
     Yields:
         The number of a block's first row, and its n rows by modality, (R, n, *shape).
@@ -55,47 +57,24 @@ def completions(
     for number, start in enumerate(range(0, len(data), ROWS)):
         rows = np.arange(start, min(start + ROWS, len(data)))
         done = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
-        wanted = np.flatnonzero(
-            np.any([holes[rows].reshape(len(rows), -1).any(1) for holes in lacking.values()], 0)
-        )
-        if len(wanted):
-            generator = generator_for("cpu", seed, number)
-            asked = None if labels is None else torch.from_numpy(labels[rows[wanted]])
-            batch, times = data.batch(rows[wanted]), (draws,)
-            candidates = max(DRAWS, CANDIDATES * draws)
-            latents, _ = conditional_draw(model, density, batch, generator, candidates, times, asked)
-            for modality in model.modalities:
-                _fill(
-                    done[modality.name],
-                    lacking[modality.name][rows],
-                    wanted,
-                    modality,
-                    model,
-                    latents,
-                    values,
-                    generator,
-                )
+        holes = {name: array[rows] for name, array in lacking.items()}
+        wanted = np.flatnonzero(np.any([hole.reshape(len(rows), -1).any(1) for hole in holes.values()], 0))
+        if not len(wanted):
+            yield start, done
+            continue
+        generator = generator_for("cpu", seed, number)
+        asked = None if labels is None else torch.from_numpy(labels[rows[wanted]])
+        batch, candidates = data.batch(rows[wanted]), max(DRAWS, CANDIDATES * draws)
+        latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), asked)
+        for m in model.modalities:
+            here = holes[m.name][wanted].reshape(len(wanted), -1).any(1)
+            if here.any():
+                p = model.decode_one(m, latents[:, torch.from_numpy(here)])
+                x = p.mean if values == "mean" else p.rsample((), generator)
+                values_of = m.admit(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                places, filled = wanted[here], done[m.name]
+                filled[:, places] = np.where(holes[m.name][places], values_of, filled[:, places])
         yield start, done
-
-
-def _fill(
-    done: np.ndarray,
-    holes: np.ndarray,
-    wanted: np.ndarray,
-    modality: Modality,
-    model: MultimodalVAE,
-    latents: torch.Tensor,
-    values: str,
-    generator: torch.Generator,
-) -> None:
-    """Put decoded values into the holes (n, *shape) of a modality's rows (R, n, *shape); latents (R, wanted, F)."""
-    here = holes[wanted].reshape(len(wanted), -1).any(1)
-    if not here.any():
-        return
-    rows = wanted[here]
-    p = model.decode_one(modality, latents[:, torch.from_numpy(here)])
-    x = modality.admit(p.mean if values == "mean" else p.rsample((), generator)).numpy()
-    done[:, rows] = np.where(holes[rows], x.astype(done.dtype), done[:, rows])
 
 
 def missing(data: Dataset) -> dict[str, np.ndarray]:

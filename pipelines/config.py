@@ -164,6 +164,13 @@ class Privacy(Section):
     dimensions: Count
 
 
+class Recovery(Section):
+    """What test rows are made to lack, and how often it is imputed."""
+
+    draws: Annotated[int, Field(ge=19, description="a whole number of at least 19, for intervals of 90 %")]
+    cells: Annotated[float, Field(gt=0, lt=1, description="a share above 0, below 1")]
+
+
 class Utility(Section):
     """Classifiers that are trained on real or synthetic rows; the widths of their features are those of the judges."""
 
@@ -231,6 +238,7 @@ class Params(Section):
     evaluate: Evaluate
     utility: Utility
     privacy: Privacy
+    recovery: Recovery
     augment: Augment
     compare: Compare
 

@@ -231,13 +231,28 @@ class DatasetWriter:
         self._stack.__exit__(kind, error, traceback)
 
 
-def conformed(dataset: Dataset, modalities: Sequence[Modality]) -> Dataset:
-    """A dataset with these modalities in their order; those that it has not got are missing in every row.
+def conformed(
+    dataset: Dataset, modalities: Sequence[Modality], conversion: dict[str, Any] | None = None
+) -> Dataset:
+    """A dataset with the modalities of training data in their order; those that it has not got are missing everywhere.
+
+    Args:
+        dataset: rows with some or all of the modalities.
+        modalities: those of the training data.
+        conversion: how the training data were imported, if they were.
 
     Raises:
-        UserError: it has a modality that is none of these, or is another one than that of its name.
+        UserError: it has a modality that is none of these, is another one than that of its name, or was converted in
+            another way.
     """
     place = "data" if dataset.folder is None else str(dataset.folder)
+    ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
+    for name in sorted(ours.keys() & theirs.keys()):
+        if ours[name] != theirs[name]:
+            raise UserError(
+                f"{place}: modality {name} has scales or categories of its own, expected those of the training data; "
+                "import these rows with --like"
+            )
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
         if m.name not in wanted:
@@ -248,7 +263,7 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality]) -> Dataset:
             key = next(key for key in {**expected, **found} if expected.get(key) != found.get(key))
             raise UserError(
                 f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in the "
-                "training data; import these rows as those were"
+                "training data; import these rows with --like"
             )
     if tuple(wanted.values()) == dataset.modalities:
         return dataset

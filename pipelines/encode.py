@@ -64,7 +64,7 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
         weights=q.weights,
         observed=observed_blocks(model, torch.from_numpy(np.array(data.observed))),
         prior=prior if isinstance(prior, Mixture) else Mixture.single(prior),
-        labels=None if data.labels is None else torch.from_numpy(np.array(data.labels)),
+        labels=None if data.labels is None else torch.from_numpy(np.array(data.labels, np.int64)),
         label_names=data.label_names,
         ids=None if data.ids is None else [str(name) for name in data.ids],
         whole=torch.from_numpy(data.observed.all(1)),

@@ -6,6 +6,7 @@
     weights              (N, C), of the components; equal if not given
     labels               (N,) whole numbers from 0, and label_names (K,), what they are called
     observed (or mask)   (N, blocks), false where a block of a row has no posterior; all true if not given
+    ids                  (N,) texts
 
 A code vector of several blocks has `<block>.loc` and `<block>.scale` of each, ordered as the columns of `observed`.
 """
@@ -37,6 +38,7 @@ FIELDS: dict[str, tuple[str, str, type]] = {  # kinds of NumPy's types, in words
     "label_names": ("U", "texts", np.str_),
     "observed": ("b", "true and false", np.bool_),
     "family": ("U", "a text", np.str_),
+    "ids": ("U", "texts", np.str_),
 }
 ONLY = "z"
 """The name of a block that the file gives none."""
@@ -61,7 +63,7 @@ def read_codes(path: Path) -> Codes:
     if len(blocks) == 1 and "observed" in others and others["observed"].shape == (N,):
         others["observed"] = others["observed"][:, None]
     given = {name: torch.from_numpy(array) for name, array in others.items() if array.dtype.kind != "U"}
-    names = others.get("label_names")
+    names, ids = others.get("label_names"), others.get("ids")
     try:
         return Codes(
             layout=tuple(Block(name, parts["loc"].shape[-1:]) for name, parts in blocks.items()),
@@ -72,6 +74,7 @@ def read_codes(path: Path) -> Codes:
             observed=given.get("observed", torch.ones(N, len(blocks), dtype=torch.bool)),
             prior=Mixture.single(Normal(torch.zeros(D), torch.ones(D))),
             labels=given.get("labels"),
+            ids=None if ids is None else ids.tolist(),
             label_names=None if names is None else tuple(names.tolist()),
         )
     except ValueError as error:
@@ -80,18 +83,40 @@ def read_codes(path: Path) -> Codes:
 
 
 def write_codes(path: Path, codes: Codes) -> None:
-    """Publish draws as an .npz file that `read_codes` takes; blocks of several axes are flattened."""
-    parts = codes.split(codes.loc[:, 0])
-    arrays = {f"{name}.loc": part.flatten(1).numpy() for name, part in parts.items()}
-    if len(arrays) == 1:
-        arrays = {"loc": next(iter(arrays.values()))}
+    """Publish codes as an .npz file that `read_codes` takes; see `as_npz`."""
+    write_bytes(path, as_npz(codes))
+
+
+def as_npz(codes: Codes) -> bytes:
+    """The content of an .npz file of codes; what `read_codes` takes for granted is left out.
+
+    Blocks of several axes are flattened, and hold NaN in rows where they have no posterior.
+    """
+    arrays: Arrays = {}
+    unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
+    for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
+        if whole is not None:
+            parts = {
+                name: part.flatten(2)
+                for name, part in codes.split(whole.masked_fill(unknown, np.nan)).items()
+            }
+            for name, part in parts.items():
+                key = f"{name}.{field}" if len(parts) > 1 else field
+                arrays[key] = (part[:, 0] if part.shape[1] == 1 else part).numpy()
+    if codes.scale is not None:
+        arrays["family"] = np.array(codes.family)
+    if codes.loc.shape[1] > 1:
+        arrays["weights"] = codes.weights.numpy()
+    if bool(unknown.any()):
+        arrays["observed"] = codes.observed.numpy()
     if codes.labels is not None:
         arrays["labels"] = codes.labels.numpy()
-    if codes.label_names is not None:
-        arrays["label_names"] = np.array(codes.label_names)
+    for field, texts in (("label_names", codes.label_names), ("ids", codes.ids)):
+        if texts is not None:
+            arrays[field] = np.array(texts)
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
-    write_bytes(path, content.getvalue())
+    return content.getvalue()
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

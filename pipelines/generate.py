@@ -81,7 +81,7 @@ def from_given(
             "0: what is given decides how likely a draw is; leave them out"
         )
     labels = resolve(generator.density, rows, seed, asked["labels"])
-    data = tiled(conformed(given, generator.modalities), rows)
+    data = tiled(conformed(given, generator.modalities, generator.conversion), rows)
     for start, block in generator.completed(data, 1, seed, asked["values"], labels):
         values = {name: array[0] for name, array in block.items()}
         size = len(values[data.modalities[0].name])

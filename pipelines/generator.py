@@ -19,6 +19,7 @@ from pipelines.train import load_autoencoder
 if TYPE_CHECKING:
     import torch
 
+    from pipelines.spread import Spread
     from stage1_vae.modalities import Modality
     from stage1_vae.model import MultimodalVAE
     from stage2_latent.codes import Codes
@@ -146,7 +147,22 @@ class Generator:
         drawn = draw_codes(self.density, n, seed, labels, temperature, truncation)
         return self._decoded(drawn, values)
 
-    def impute(self, data: Dataset, draws: int = 1, seed: int = 0, values: str = "mean") -> list[Dataset]:
+    def represent(self, data: Dataset, components: int = 32, seed: int = 0) -> Codes:
+        """The posterior of each row's code, as the stage `encode` gives it."""
+        from pipelines.encode import posteriors
+        from stage1_vae.training import generator_for
+
+        rows = conformed(data, self.model.modalities, self.conversion)
+        return posteriors(self.model, rows, components, generator_for("cpu", seed))
+
+    def impute(
+        self,
+        data: Dataset,
+        draws: int = 1,
+        seed: int = 0,
+        values: str = "mean",
+        held_out: Dataset | None = None,
+    ) -> list[Dataset]:
         """The rows of a dataset with all that they lack filled in, so many times (multiple imputation).
 
         Args:
@@ -154,14 +170,19 @@ class Generator:
             draws: completed datasets; what is filled in differs between them as much as it is uncertain.
             seed: the same seed gives the same bytes.
             values: `mean` of the decoders, or `draws` from their likelihoods.
+            held_out: rows that took no part in training, by which draws are calibrated (`Spread`); None leaves them
+                as the model has them.
 
         Raises:
             UserError: no draws, or modalities of other data.
         """
         from pipelines.completion import as_filled
+        from pipelines.spread import Spread
 
-        data = conformed(data, self.model.modalities)
-        blocks = [block for _, block in self.completed(data, draws, seed, values)]
+        data, spread = conformed(data, self.model.modalities, self.conversion), None
+        if held_out is not None and values == "draws":
+            spread = Spread.fit(self, conformed(held_out, data.modalities, self.conversion), data, seed)
+        blocks = [block for _, block in self.completed(data, draws, seed, values, spread=spread)]
         filled = as_filled(data)
         return [
             replace(
@@ -176,7 +197,13 @@ class Generator:
         ]
 
     def completed(
-        self, data: Dataset, draws: int, seed: int, values: str, labels: np.ndarray | None = None
+        self,
+        data: Dataset,
+        draws: int,
+        seed: int,
+        values: str,
+        labels: np.ndarray | None = None,
+        spread: Spread | None = None,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """The same in bounded memory: number of the first row of a block, and its values (draws, n, *shape).
 
@@ -187,7 +214,7 @@ class Generator:
         check_values(values)
         if draws < 1:
             raise UserError(f"draws: found {draws}, expected a whole number of at least 1")
-        return completions(self.model, self.density, data, draws, seed, values, labels)
+        return completions(self.model, self.density, data, draws, seed, values, labels, spread)
 
     def describe_imputed(self, data: Dataset, seed: int, values: str, draw: int) -> dict[str, Any]:
         """The provenance of a dataset imputed so."""

@@ -12,6 +12,7 @@ from pipelines.config import Params
 from pipelines.dataset import ROWWISE, Dataset, DatasetWriter, conformed
 from pipelines.generator import Generator
 from pipelines.progress import progress
+from pipelines.spread import Spread
 from pipelines.storage import publish
 from pipelines.tracking import track
 
@@ -29,13 +30,18 @@ def impute(
     """Complete the rows of a dataset folder through density `name`; returns lines that say what was filled in.
 
     One draw is the dataset folder `out`; several are its folders 1, 2, …, in which all that was observed is the same to
-    the bit. `filled.npy` marks the values that were imputed. What is None is taken from `generate` in params.yaml.
+    the bit. `filled.npy` marks the values that were imputed. How far several draws of the decoders lie apart is
+    calibrated on validation rows. What is None is taken from `generate` in params.yaml.
     """
     generator = Generator.load(root / "artefacts/densities" / name)
-    data = conformed(Dataset.load(folder), generator.modalities)
+    data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
     values = params.generate.values if values is None else values
     seed = params.generate.seed if seed is None else seed
-    blocks = generator.completed(data, draws, seed, values)
+    spread = None
+    if values == "draws" and draws > 1:
+        held_out = Dataset.load(root / "artefacts/data/validation")
+        spread = Spread.fit(generator, conformed(held_out, data.modalities, generator.conversion), data, seed)
+    blocks = generator.completed(data, draws, seed, values, spread=spread)
     fields = as_filled(data)
     known = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     known |= {"filled": fields["filled"]}

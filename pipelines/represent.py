@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.config import pick
-from pipelines.dataset import Dataset, conformed
+from pipelines.dataset import Dataset, conformed, conversion_in
 from pipelines.encode import posteriors
+from pipelines.exchange import as_npz
 from pipelines.storage import write_bytes
 from pipelines.train import load_autoencoder
 
@@ -42,7 +43,8 @@ def represent(data: Path, autoencoder: Path, out: Path, seed: int = 0, component
     from stage1_vae.training import generator_for
 
     model, _ = load_autoencoder(autoencoder)
-    rows = conformed(Dataset.load(data), model.modalities)
+    training = autoencoder.resolve().parent / "data/train"
+    rows = conformed(Dataset.load(data), model.modalities, conversion_in(training))
     codes = posteriors(model, rows, components, generator_for("cpu", seed))
     write_bytes(out, written(rows, codes))
     blocks = ", ".join(f"{block.name} ({block.size})" for block in codes.layout)
@@ -50,22 +52,6 @@ def represent(data: Path, autoencoder: Path, out: Path, seed: int = 0, component
     if lacking := int((~rows.observed.all(1)).sum()):
         lines.append(f"  {lacking} rows lack modalities, their codes come from the others")
     return lines
-
-
-def _npz(rows: Dataset, codes: Codes) -> bytes:
-    """Posteriors by the names of `pipelines.exchange`; blocks of several axes are flattened."""
-    arrays: dict[str, Values] = {"family": np.array(codes.family)}
-    unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
-    for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
-        if whole is not None:
-            parts = codes.split(whole.masked_fill(unknown, np.nan))
-            arrays |= {f"{name}.{field}": part.flatten(2).numpy() for name, part in parts.items()}
-    arrays |= {"weights": codes.weights.numpy(), "observed": codes.observed.numpy()}
-    if codes.labels is not None and codes.label_names is not None:
-        arrays |= {"labels": codes.labels.numpy(), "label_names": np.array(codes.label_names)}
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    return content.getvalue()
 
 
 def _parquet(rows: Dataset, codes: Codes) -> bytes:
@@ -123,5 +109,9 @@ def _means(codes: Codes) -> dict[str, Values]:
     return {name: part.flatten(1).numpy() for name, part in codes.split(codes.mean).items()}
 
 
-WRITERS: dict[str, Callable[[Dataset, Codes], bytes]] = {".npz": _npz, ".parquet": _parquet, ".h5ad": _h5ad}
+WRITERS: dict[str, Callable[[Dataset, Codes], bytes]] = {
+    ".npz": lambda rows, codes: as_npz(codes),
+    ".parquet": _parquet,
+    ".h5ad": _h5ad,
+}
 """The content of a file by its ending."""

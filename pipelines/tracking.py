@@ -73,6 +73,8 @@ RESULTS = {
     "utility-real": Results(metrics={"utility/real": "real.utility."}),
     "utility": Results(("autoencoder", "densities/{density}"), {"utility/{density}": "utility."}),
     "privacy": Results(("autoencoder", "densities/{density}"), {"privacy/{density}": "privacy."}),
+    "recover-baselines": Results(metrics={"recovery/baselines": "recovery."}),
+    "recover": Results(("autoencoder", "densities/{density}"), {"recovery/{density}": "recovery."}),
     "augment": Results(files=("results/augmentation",)),
     "register": Results(("autoencoder", "densities/{density}")),
     "compare": Results(

@@ -237,8 +237,9 @@ def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.Mo
 )
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    densities = ("fit", "generate", "evaluate", "utility", "privacy", "register")
-    argument = {"augment": ["100"], "impute": ["gmm", "data", "out"]} | {name: ["gmm"] for name in densities}
+    densities = ("fit", "generate", "evaluate", "utility", "recover", "privacy", "register")
+    argument = {"augment": ["100"], "impute": ["gmm", "data", "out"], "represent": ["data", "codes.npz"]}
+    argument |= {name: ["gmm"] for name in densities}
     answer = CliRunner().invoke(app, [name, *argument.get(name, [])])
     assert answer.exit_code == 1
     assert answer.stderr == (

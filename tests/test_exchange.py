@@ -84,6 +84,30 @@ def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
     assert [(block.name, block.size) for block in again.layout] == [("z", 2), ("w", 2)]
 
 
+def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> None:
+    observed = np.ones((20, 2), bool)
+    observed[:5, 1] = False
+    parts = {
+        "z.loc": MIXED,
+        "z.scale": np.exp(MIXED),
+        "w.loc": MIXED[..., :1],
+        "w.scale": np.exp(MIXED[..., :1]),
+    }
+    weights = np.tile([0.25, 0.75], (20, 1))
+    known = {"ids": [f"row{n}" for n in range(20)], "labels": np.arange(20) % 2, "label_names": ["a", "b"]}
+    codes = read_codes(
+        saved(tmp_path, **parts, weights=weights, observed=observed, family="laplace", **known)
+    )
+    write_codes(tmp_path / "again.npz", codes)
+    again = read_codes(tmp_path / "again.npz")
+    for field in ("layout", "family", "label_names", "ids"):
+        assert getattr(again, field) == getattr(codes, field)
+    for field in ("weights", "observed", "labels"):
+        assert torch.equal(getattr(again, field), getattr(codes, field))
+    torch.testing.assert_close(again.mean, codes.mean, rtol=0, atol=0, equal_nan=True)
+    assert again.loc[:5, :, 3].isnan().all()
+
+
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
@@ -95,7 +119,7 @@ def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
         ({"labels": np.arange(3)}, "found no loc, expected loc (or means), or <block>.loc of each block"),
         (
             {"lco": LOC},
-            "lco is not a known name (did you mean loc?); known: family, label_names, labels, loc",
+            "lco is not a known name (did you mean loc?); known: family, ids, label_names, labels, loc",
         ),
         ({"w.labels": LOC}, "w.labels is not a known name"),
         ({"loc": LOC, "means": LOC}, "means: found loc twice under two names, expected it once"),
@@ -128,6 +152,8 @@ def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
             "labels run from 0 to 19, expected 0 to 0",
         ),
         ({"loc": LOC, "observed": np.ones((20, 2), bool)}, "observed has shape (20, 2), expected (20, 1)"),
+        ({"loc": LOC, "ids": np.arange(20)}, "ids: found an array of type int64, expected texts"),
+        ({"loc": LOC, "ids": ["a"]}, "found 1 ids, expected one for each of the 20 rows"),
         ({"loc": LOC, "observed": LOC}, "observed: found an array of type float64, expected true and false"),
         (
             {"loc": LOC, "scale": SCALE, "family": "cauchy"},

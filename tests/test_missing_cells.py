@@ -152,3 +152,16 @@ def test_cells_that_do_not_fit_are_refused(cells: Callable[[dict[str, Tensor]], 
     rows = batch()
     with pytest.raises(ValueError, match="cells of"):
         Batch(rows.data, rows.observed, cells(rows.data))
+
+
+@every_kind
+def test_a_reader_takes_no_rows_at_all(modality: Modality) -> None:
+    read = reader(modality)
+    assert read(torch.zeros(0, *modality.shape)).shape == (0, *read.shape)
+
+
+@every_model
+def test_rows_that_all_lack_one_partial_modality_are_encoded(name: str) -> None:
+    rows = batch(holes=False)
+    rows.observed[:, 1] = False
+    assert bool(build(name).encode(rows, generator()).mean.isfinite().all())

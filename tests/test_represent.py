@@ -33,7 +33,7 @@ ROWS = Dataset(
     MODALITIES,
     VALUES,
     MASK,
-    labels=np.arange(N) % 3,
+    labels=(np.arange(N) % 3).astype(np.int32),  # as a dataset folder may hold them
     label_names=("x", "y", "z"),
     ids=np.array([f"row{n}" for n in range(N)]),
 )
@@ -63,6 +63,8 @@ def test_npz_holds_the_whole_posteriors(tmp_path: Path, name: str) -> None:
     found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
     assert [(b.name, b.size) for b in found.layout] == [(b.name, b.size) for b in model.layout]
     assert (found.family, found.label_names) == (codes.family, ROWS.label_names)
+    assert found.ids == ROWS.ids.tolist()
+    assert found.labels.tolist() == ROWS.labels.tolist()
     for field in ("weights", "observed", "labels"):
         assert torch.equal(getattr(found, field), getattr(codes, field))
     known = codes.known().unsqueeze(1).expand_as(codes.loc)
@@ -126,7 +128,8 @@ def test_without_ids_and_labels_rows_are_numbered(tmp_path: Path) -> None:
     table = parquet.read_table(written(tmp_path, bare, ".parquet"))
     assert table.column_names == ["id", "z_0", "z_1", "z_2", "z_3"]
     assert table["id"].to_pylist() == list(range(N))
-    assert read_codes(written(tmp_path, bare, ".npz")).labels is None
+    found = read_codes(written(tmp_path, bare, ".npz"))
+    assert (found.labels, found.ids) == (None, None)
 
 
 def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) -> None:

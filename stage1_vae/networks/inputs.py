@@ -35,7 +35,9 @@ class Values(nn.Module):
         self.counts, self.classes = modality.likelihood in COUNTS, modality.classes
         self.partial = modality.partial
         channels, *self.space = (1, *modality.shape) if modality.kind == "sequence" else modality.shape
-        self.shape = (channels * ((modality.classes or 1) + self.partial), *self.space)
+        # Of the values, and of which are there: told below, as a batch may have no row to count them by.
+        self.channels = (channels * (modality.classes or 1), channels * self.partial)
+        self.shape = (sum(self.channels), *self.space)
 
     @property
     def trivial(self) -> bool:
@@ -52,7 +54,9 @@ class Values(nn.Module):
             x = (x.unsqueeze(1) == levels).to(x.dtype) * self.classes**0.5  # (B, K, *modality.shape)
         if not parts:
             return x.reshape(len(x), *self.shape)
-        return torch.cat([part.reshape(len(x), -1, *self.space) for part in (x.nan_to_num(), *parts)], 1)
+        parts = [x.nan_to_num(), *parts]
+        sized = zip(parts, self.channels, strict=True)
+        return torch.cat([part.reshape(len(x), size, *self.space) for part, size in sized], 1)
 
 
 class Table(nn.Module):

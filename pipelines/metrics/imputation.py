@@ -1,0 +1,75 @@
+"""Scores of imputation: draws of what was hidden, set against what stood there.
+
+- energy score (Gneiting & Raftery 2007, https://doi.org/10.1198/016214506000001437, eq. 22): E‖X − y‖ − ½ E‖X − X′‖,
+  lower is better, and least in expectation for draws X of the true law. For one number it is the CRPS.
+- coverage: the share of values within the central interval of the draws. Of R exchangeable draws, the k-th smallest and
+  the k-th greatest hold a further one between them with probability (R + 1 − 2k) / (R + 1), whatever the law.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+LEVEL = 0.9
+"""Of the intervals."""
+ROWS = 128
+"""Rows whose pairs of draws are measured at a time."""
+
+
+def energy_score(draws: Floats, truth: Floats) -> NDArray[np.float64]:
+    """The energy score of R ≥ 2 draws of each row, (n,): unbiased for that of the law they are drawn from.
+
+    Shapes: draws (R, n, F), truth (n, F). Draws that are all one guess have its distance to the truth.
+
+    >>> energy_score(np.array([[[0.0]], [[2.0]]]), np.array([[1.0]])).tolist()
+    [0.0]
+    """
+    R = len(draws)
+    near = np.linalg.norm(draws - truth, axis=-1).mean(0, dtype=np.float64)
+    apart = np.empty(len(truth))
+    for start in range(0, len(truth), ROWS):
+        x = draws[:, start : start + ROWS].swapaxes(0, 1)  # (n, R, F)
+        squares = np.square(x, dtype=np.float64).sum(-1)
+        gram = np.einsum("nrf,nsf->nrs", x, x, optimize=True, dtype=np.float64)
+        squared = squares[:, :, None] + squares[:, None] - 2 * gram
+        apart[start : start + ROWS] = np.sqrt(np.maximum(squared, 0)).sum((1, 2)) / (R * (R - 1))
+    return near - apart / 2
+
+
+def crps(draws: Floats, truth: Floats) -> NDArray[np.float64]:
+    """The continuous ranked probability score of each number (n, F), the energy score in one dimension.
+
+    Sorted, Σ_{r<s} |x_r − x_s| = Σ_r (2r − R + 1) x_(r) with r from 0, and no pair has to be formed.
+    """
+    R = len(draws)
+    ordered = np.sort(draws, 0)
+    ranks = (2 * np.arange(R) - R + 1).reshape(-1, *[1] * truth.ndim)
+    apart = (ranks * ordered).sum(0, dtype=np.float64) / (R * (R - 1))
+    return np.abs(draws - truth).mean(0, dtype=np.float64) - apart
+
+
+def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """The central interval of R draws (R, …), from the k-th smallest to the k-th greatest, whose level is the nearest.
+
+    Raises:
+        ValueError: too few draws for an interval of that level.
+    """
+    R = len(draws)
+    k = round((R + 1) * (1 - level) / 2)
+    if k < 1:
+        raise ValueError(
+            f"draws: found {R}, expected {round(2 / (1 - level)) - 1} at least for intervals of {level:.0%}"
+        )
+    ordered = np.partition(draws, (k - 1, R - k), 0)
+    return ordered[k - 1], ordered[R - k]
+
+
+def covered(draws: Floats, truth: Floats, level: float = LEVEL) -> NDArray[np.bool_]:
+    """Whether each number (n, F) lies within the interval of its draws (R, n, F)."""
+    low, high = interval(draws, level)
+    found: NDArray[np.bool_] = (truth >= low) & (truth <= high)
+    return found

@@ -1,0 +1,148 @@
+"""What imputation is measured against: scikit-learn's imputers, with several draws of each row.
+
+All see rows as features (N, F), the modalities side by side, NaN where a value is missing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Filled = Callable[[int], tuple[Floats, Floats]]
+"""Number of a block → draws (R, n, F_m) and the single best guess (n, F_m)."""
+NEIGHBOURS = (5, 10, 20, 40)
+"""Numbers of neighbours among which held-out rows choose."""
+COMPONENTS = 16
+"""Principal components that stand for a modality of more features in regressions."""
+ROUNDS = 10
+"""Rounds of regressions, scikit-learn's default."""
+
+
+class Imputer(ABC):
+    """An imputer of rows (N, F), F features in blocks of these widths, one a modality."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        stops = np.cumsum([0, *widths])
+        self.blocks = [slice(*pair) for pair in pairwise(stops)]
+
+    @abstractmethod
+    def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
+        """Learn from training rows."""
+
+    @abstractmethod
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+        """R draws (R, n, F_m) of a block of rows (n, F), and the best guess (n, F_m), whatever is missing there."""
+
+
+class Mean(Imputer):
+    """The means of the training rows, for every row and draw."""
+
+    def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
+        self.mean = np.nan_to_num(np.nanmean(rows, 0))
+        return self
+
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+        def of(block: int) -> tuple[Floats, Floats]:
+            mean = self.mean[self.blocks[block]]
+            return np.broadcast_to(mean, (R, len(rows), len(mean))), np.broadcast_to(
+                mean, (len(rows), len(mean))
+            )
+
+        return of
+
+
+class Neighbours(Imputer):
+    """The values of one of the k nearest training rows that have the block; their mean is what KNNImputer gives.
+
+    Distances are Euclidean over what both rows have, scaled up to all features (scikit-learn's `nan_euclidean`).
+    """
+
+    def __init__(self, widths: Sequence[int], neighbours: int) -> None:
+        super().__init__(widths)
+        self.neighbours = neighbours
+
+    def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
+        self.rows = rows
+        return self
+
+    def nearest(self, rows: Floats, block: int) -> Floats:
+        """The block of each row's neighbours, (k, n, F_m)."""
+        from sklearn.metrics.pairwise import nan_euclidean_distances
+
+        values = self.rows[:, self.blocks[block]]
+        donors = np.flatnonzero(np.isfinite(values).all(1))
+        distances = np.nan_to_num(nan_euclidean_distances(rows, self.rows[donors]), nan=np.inf)
+        k = min(self.neighbours, len(donors))
+        return values[donors[np.argpartition(distances, k - 1, 1)[:, :k]]].swapaxes(0, 1)
+
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+        def of(block: int) -> tuple[Floats, Floats]:
+            near = self.nearest(rows, block)
+            return near[rng.integers(len(near), size=(R, len(rows))), np.arange(len(rows))], near.mean(0)
+
+        return of
+
+
+class Iterative(Imputer):
+    """Chained Bayesian ridge regressions (IterativeImputer): draws from their posteriors, and a guess without noise.
+
+    Of a block that is wide its principal components take part, learned from the training rows that have it.
+    """
+
+    def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
+        from sklearn.decomposition import PCA
+        from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - it makes the next import possible
+        from sklearn.impute import IterativeImputer
+
+        self.components: dict[int, Any] = {}
+        for number, block in enumerate(self.blocks):
+            whole = rows[np.isfinite(rows[:, block]).all(1), block]
+            if rows[:, block].shape[1] > COMPONENTS < len(whole):
+                self.components[number] = PCA(COMPONENTS, random_state=0).fit(whole)
+        reduced = self._reduced(rows)
+        self.scale = np.nanstd(reduced, 0).clip(1e-6)
+        state = int(rng.integers(2**31))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that chains have not converged after their rounds
+            self.chains = {
+                sampled: IterativeImputer(
+                    max_iter=ROUNDS, sample_posterior=sampled, random_state=state, keep_empty_features=True
+                ).fit(reduced / self.scale)
+                for sampled in (False, True)
+            }
+        return self
+
+    def _reduced(self, rows: Floats) -> Floats:
+        parts = []
+        for number, block in enumerate(self.blocks):
+            part = rows[:, block]
+            if number in self.components:
+                there = np.isfinite(part).all(1)
+                part = np.full((len(rows), COMPONENTS), np.nan)
+                part[there] = self.components[number].transform(rows[there, block])
+            parts.append(part)
+        return np.concatenate(parts, 1)
+
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+        reduced = self._reduced(rows) / self.scale
+        guess = self.chains[False].transform(reduced) * self.scale
+        draws = np.stack([self.chains[True].transform(reduced) * self.scale for _ in range(R)])
+        widths = [COMPONENTS if n in self.components else b.stop - b.start for n, b in enumerate(self.blocks)]
+
+        def of(block: int) -> tuple[Floats, Floats]:
+            place = slice(sum(widths[:block]), sum(widths[: block + 1]))
+            found = draws[..., place], guess[..., place]
+            if block not in self.components:
+                return found
+            basis = self.components[block]
+            drawn, guessed = (x @ basis.components_ + basis.mean_ for x in found)
+            return drawn, guessed
+
+        return of

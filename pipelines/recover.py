@@ -1,0 +1,269 @@
+"""Stage `recover`: what test rows are known to have is hidden, imputed, and set against what stood there.
+
+Two tasks. `modalities`: each row loses one of the modalities that it has. `cells`: rows lose single cells of tables and
+vectors. Scores are taken in the features that encoders read, scaled on training rows (`pipelines.metrics.records`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.metrics.intervals import SHARE, Floats, estimate, half_samples, weighted_mean
+from pipelines.progress import progress
+from pipelines.storage import load_artefact, save_artefact, write_json
+from pipelines.tracking import track
+
+if TYPE_CHECKING:
+    from pipelines.generator import Generator
+    from pipelines.metrics.imputers import Filled
+    from pipelines.metrics.records import Scale
+
+KIND = "recovery"
+BASELINES = "baselines"  # the name of what densities are set against
+MOST = 1000
+"""Test rows that are scored, and validation rows that choose, at most."""
+SCORES = ("energy_score", "error", "coverage")
+CELLS = ("table", "vector")  # kinds of which single cells are hidden
+
+
+def recover(name: str, params: Params, root: Path) -> None:
+    """Impute what was hidden through density `name`, or by others (`baselines`); results/recovery/<name>.json."""
+    from pipelines.metrics.records import Scale
+
+    splits = [Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation", "test")]
+    train, validation, test = splits
+    test = test.select(np.arange(min(len(test), MOST)))
+    scales = tuple(Scale.fit(train, m) for m in train.modalities)
+    settings, rng = params.recovery, np.random.default_rng(params.evaluate.seed)
+    tasks = {of: Task.hide(of, test, scales, settings.cells, rng) for of in ("modalities", "cells")}
+    tasks = {of: task for of, task in tasks.items() if len(task.rows)}
+    weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
+    about = {"data": [split.hash for split in splits], **settings.model_dump(), "seed": params.evaluate.seed}
+    stage, density = ("recover-baselines", None) if name == BASELINES else ("recover", name)
+    with track(stage, params, root, density) as run:
+        run.dataset(root / "artefacts/data/train", train.hash)
+        written: dict[str, Any] = {"draws": settings.draws}
+        if density is None:
+            written |= of_baselines(root, tasks, train, validation, scales, weights, params, about)
+        else:
+            written |= of_density(density, root, tasks, validation, weights, params, about)
+        write_json(root / f"results/recovery/{name}.json", written)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows that have been made to lack something.
+
+    Args:
+        whole: the rows as they are.
+        hidden: the same rows, lacking more.
+        scales: how features are made, a modality each.
+        lost: features (N, F_m) of each modality that were there and are hidden, bool.
+        rows: the rows (n,) that lost anything.
+    """
+
+    whole: Dataset
+    hidden: Dataset
+    scales: tuple[Scale, ...]
+    lost: tuple[NDArray[np.bool_], ...]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def hide(
+        cls, of: str, data: Dataset, scales: tuple[Scale, ...], share: float, rng: np.random.Generator
+    ) -> Task:
+        """Hide one modality of each row that has two, or a share of the cells of tables and vectors."""
+        from pipelines.completion import missing
+
+        mask, cells = data.observed.copy(), dict(data.cells)
+        if of == "modalities":
+            keys = np.where(mask, rng.random(mask.shape), -1)
+            mask[np.arange(len(data)), keys.argmax(1)] &= mask.sum(1) < 2
+        else:
+            for m in data.modalities:
+                if m.kind in CELLS and m.shape[0] > 1:
+                    seen = np.array(cells.get(m.name, np.ones((len(data), *m.shape), bool)))
+                    gone = rng.random(seen.shape) < share
+                    gone[np.arange(len(data)), np.where(seen, rng.random(seen.shape), -1).argmax(1)] = False
+                    cells[m.name] = seen & ~gone  # one cell at least stays
+        hidden = replace(data, mask=mask, cells=cells, folder=None)
+        before, after = missing(data), missing(hidden)
+        lost = tuple(
+            (after[s.modality.name] & ~before[s.modality.name]).reshape(len(data), -1)[:, s.source.numpy()]
+            for s in scales
+        )
+        return cls(data, hidden, scales, lost, np.flatnonzero(np.any([part.any(1) for part in lost], 0)))
+
+    def features(self, data: Dataset, known: bool = False) -> list[Floats]:
+        """Scaled features (N, F_m) of each modality; with `known`, NaN where a value is missing."""
+        from pipelines.completion import missing
+
+        found = []
+        for scale in self.scales:
+            x = scale(data, np.arange(len(data))).numpy()
+            if known:
+                x[missing(data)[scale.modality.name].reshape(len(data), -1)[:, scale.source.numpy()]] = np.nan
+            found.append(x)
+        return found
+
+    def scores(self, filled: Filled) -> dict[str, Floats]:
+        """Energy score, squared error and coverage of each row's lost features, (N, M); NaN where it lost none."""
+        from pipelines.metrics.imputation import covered, energy_score
+        from pipelines.spread import continuous
+
+        truth = self.features(self.whole)
+        found = {key: np.full((len(self.whole), len(self.scales)), np.nan) for key in SCORES}
+        for m, (scale, lost) in enumerate(zip(self.scales, self.lost, strict=True)):
+            if not len(rows := np.flatnonzero(lost.any(1))):
+                continue
+            drawn, guess = filled(m)
+            y, gone = truth[m][rows], lost[rows]
+            x = np.where(gone, drawn[:, rows], y)  # what was not hidden is the truth in all of them
+            found["energy_score"][rows, m] = energy_score(x, y)
+            found["error"][rows, m] = np.square(np.where(gone, guess[rows] - y, 0), dtype=np.float64).sum(1)
+            flat = np.broadcast_to(continuous(scale.modality), scale.modality.shape).reshape(-1)
+            asked = gone & flat[scale.source.numpy()]
+            with np.errstate(invalid="ignore"):
+                found["coverage"][rows, m] = (covered(x, y) & asked).sum(1) / asked.sum(1)
+        return found
+
+
+def of_baselines(
+    root: Path,
+    tasks: dict[str, Task],
+    train: Dataset,
+    validation: Dataset,
+    scales: tuple[Scale, ...],
+    weights: Floats,
+    params: Params,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Scores of scikit-learn's imputers; those of every row are kept for the densities."""
+    from pipelines.metrics.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
+
+    rng, R = np.random.default_rng(params.seed), params.recovery.draws
+    held_out = validation.select(np.arange(min(len(validation), MOST)))
+    choice = Task.hide("modalities", held_out, scales, params.recovery.cells, rng)
+    rows = train.select(np.arange(len(train)))
+    features = np.concatenate(replace(choice, whole=rows).features(rows, known=True), 1)
+    widths = [len(scale.source) for scale in scales]
+
+    def scored(task: Task, imputer: Imputer) -> dict[str, Floats]:
+        known = np.concatenate(task.features(task.hidden, known=True), 1)
+        return task.scores(imputer.filled(known, R, rng))
+
+    near = [Neighbours(widths, k).fit(features, rng) for k in NEIGHBOURS if k <= len(train)]
+    best = min(near, key=lambda each: float(np.nanmean(scored(choice, each)["energy_score"])))
+    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths)}
+    written: dict[str, Any] = {"neighbours": best.neighbours}
+    arrays: dict[str, Floats] = {}
+    with progress("recover baselines", len(imputers) * len(tasks)) as step:
+        for name, imputer in imputers.items():
+            imputer.fit(features, rng)
+            for of, task in tasks.items():
+                found = scored(task, imputer)
+                arrays |= {f"{of}.{name}.{key}": values for key, values in found.items()}
+                written.setdefault(of, {})[name] = told(found, weights, task)
+                step(f"{name} {np.nanmean(found['energy_score']):.3f}")
+    save_artefact(root / "artefacts/recovery" / BASELINES, KIND, about, arrays=arrays)
+    return written
+
+
+def of_density(
+    name: str,
+    root: Path,
+    tasks: dict[str, Task],
+    validation: Dataset,
+    weights: Floats,
+    params: Params,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Scores of a density, and its paired differences to every other imputer."""
+    from pipelines.generator import Generator
+    from pipelines.spread import Spread
+
+    known = load_artefact(root / "artefacts/recovery" / BASELINES, KIND)
+    if any(known.manifest.get(key) != value for key, value in about.items()):
+        raise UserError(
+            "artefacts/recovery/baselines: other imputers of other data or settings found, expected those of this "
+            f"project's; run postprior recover {BASELINES}"
+        )
+    generator = Generator.load(root / "artefacts/densities" / name)
+    seed, R = params.seed, params.recovery.draws
+    written: dict[str, Any] = {}
+    for of, task in tasks.items():
+        spread = Spread.fit(generator, validation, task.hidden, seed)
+        found = task.scores(imputed(generator, task, R, seed, spread))
+        result: dict[str, Any] = told(found, weights, task)
+        result["spread"] = dict(spread.factors)
+        result["against"] = {}
+        for other in {key.split(".")[1] for key in known.arrays if key.startswith(f"{of}.")}:
+            theirs = {key: known.arrays[f"{of}.{other}.{key}"] for key in SCORES}
+            result["against"][other] = compared(found, theirs, weights)
+        written[of] = result
+    return written
+
+
+def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Any) -> Filled:
+    """Features of the generator's draws and their means, from one pass over the rows."""
+    values = list(generator.completed(task.hidden, R, seed, "draws", spread=spread))
+
+    def filled(m: int) -> tuple[Floats, Floats]:
+        scale = task.scales[m]
+        x = np.concatenate([block[scale.modality.name] for _, block in values], 1)  # (R, N, *shape)
+        rows = Dataset((scale.modality,), {scale.modality.name: x.reshape(-1, *scale.modality.shape)})
+        features = scale(rows, np.arange(len(rows))).numpy().reshape(R, len(task.whole), -1)
+        return features, features.mean(0)
+
+    return filled
+
+
+def told(found: dict[str, Floats], weights: Floats, task: Task) -> dict[str, Any]:
+    """Scores with their intervals: of all rows that lost something, and by modality."""
+    result: dict[str, Any] = {key: estimated(by_row(values), weights, key) for key, values in found.items()}
+    result["rows"] = len(task.rows)
+    result["modalities"] = {
+        scale.modality.name: {key: estimated(values[:, m], weights, key) for key, values in found.items()}
+        for m, scale in enumerate(task.scales)
+        if task.lost[m].any()
+    }
+    return result
+
+
+def compared(found: dict[str, Floats], theirs: dict[str, Floats], weights: Floats) -> dict[str, Any]:
+    """The paired difference of energy scores, below 0 where ours is better, and the ratio of errors."""
+    rows = np.flatnonzero(np.isfinite(by_row(found["energy_score"])))
+    ours, other = (
+        {key: weighted_mean(by_row(of[key])[rows], weights[:, rows]) for key in ("energy_score", "error")}
+        for of in (found, theirs)
+    )
+    return {
+        "energy_score": estimate(ours["energy_score"] - other["energy_score"]),
+        "error_ratio": estimate(np.sqrt(ours["error"] / other["error"]), (0, np.inf)),
+    }
+
+
+def by_row(values: Floats) -> Floats:
+    """The mean over the modalities of which a row lost something, (N,); NaN where it lost none."""
+    there = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, values, 0).sum(1) / there.sum(1)
+
+
+def estimated(values: Floats, weights: Floats, key: str) -> dict[str, float] | None:
+    """The mean (N,) over rows that have one; the root of it for errors; None where no row has."""
+    rows = np.flatnonzero(np.isfinite(values))
+    if not len(rows):
+        return None
+    means = weighted_mean(values[rows], weights[:, rows])
+    return estimate(
+        np.sqrt(means) if key == "error" else means, SHARE if key == "coverage" else (-np.inf, np.inf)
+    )
