@@ -11,7 +11,7 @@ from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.exporters import EXPORTERS
 from pipelines.exporters.samples import Samples
-from pipelines.storage import publish
+from pipelines.storage import MANIFEST, publish
 
 TABLES = {"csv": ".csv", "parquet": ".parquet"}
 FORMATS = (*TABLES, "npz", "images")
@@ -27,6 +27,10 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: something is there, expected an empty folder or none; give another name")
+    if not (folder / MANIFEST).exists() and (folder / "train" / MANIFEST).exists():
+        raise UserError(
+            f"{folder}: a folder of splits found, expected one dataset; give {folder / 'train'} or another of them"
+        )
     samples = Samples.of(Dataset.load(folder))
     if format is not None:
         pick(dict.fromkeys(FORMATS), format, "--format", "format")

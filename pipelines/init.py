@@ -35,13 +35,17 @@ SMALL = 1000
 def init(project: Path, data: Path) -> list[str]:
     """Write params.yaml and dvc.yaml for the dataset folders in `data`; returns lines that say what was chosen.
 
-    An existing project is refused.
+    An existing project is refused, and one inside of the data: DVC watches them, results would change them.
     """
     for name in TEMPLATES:
         if (project / name).exists():
             raise UserError(f"{project / name}: there is a project already; give another folder or remove it")
     if not (data / "train" / MANIFEST).exists():
         raise UserError(f"{data}: found no train/{MANIFEST}, expected a folder that postprior import made")
+    if project.exists() and not project.is_dir():
+        raise UserError(f"{project}: found a file, expected a folder or nothing; give another name")
+    if project.resolve().is_relative_to(data.resolve()):
+        raise UserError(f"{project}: lies in the data {data}, expected a folder beside it; give another name")
     splits = read_folders(0, data, "")
     path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
     chosen = settings(splits)

@@ -143,7 +143,9 @@ def test_nan_is_missing_on_request(tmp_path: Path) -> None:
     arrays["vector"][7, 2] = np.nan
     arrays["scan"][9] = np.nan
     path = saved(tmp_path, arrays)
-    with pytest.raises(UserError, match="vector: NaN or infinity in row 3; --nan-is-missing"):
+    with pytest.raises(
+        UserError, match="vector: NaN or infinity in row 3, expected finite numbers; --nan-is-missing"
+    ):
         import_data([path], tmp_path / "data", Roles())
     text = import_data([path], tmp_path / "data", Roles(nan_is_missing=True))
     observed = np.concatenate([d.observed for d in load(tmp_path / "data").values()])
@@ -153,7 +155,7 @@ def test_nan_is_missing_on_request(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.isnan(back["vector"]), np.isnan(arrays["vector"]))
     np.testing.assert_array_equal(back["mask"][:, 6], np.arange(N) != 9)
     arrays["vector"][5, 0] = np.inf
-    with pytest.raises(UserError, match="NaN or infinity in row 5; give finite"):
+    with pytest.raises(UserError, match="NaN or infinity in row 5, expected finite numbers; give finite"):
         import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(nan_is_missing=True))
 
 

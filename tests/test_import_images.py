@@ -96,7 +96,7 @@ IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a link that leads out": (a_link, r"4\.png: leads out of .*in, expected files inside"),
     "the same name twice": (
         lambda folder: (folder / "photo/a/4.png").rename(folder / "photo/a/6.jpg"),
-        "file name 'a/6' found 2 times",
+        "name 'a/6' found 2 times",
     ),
 }
 

@@ -183,7 +183,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no file of HDF5": (no_file, "this is no .h5mu file as anndata"),
     "a link to another file": (a_link, "mod/rna/X leads to another file, /etc/secret.h5"),
     "no cells": (no_cells, "this is no .h5mu file as anndata"),
-    "NaN": (a_hole, "protein: NaN or no numbers found in X"),
+    "NaN": (a_hole, "protein: NaN or infinity in row 3, expected finite numbers"),
 }
 
 

@@ -43,7 +43,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a label that is a number": (
         put("diagnosis", np.arange(N) / 7),
         ROLES,
-        "label diagnosis: 120 different values found, expected classes; use --target diagnosis",
+        r"label diagnosis: values such as 0\.\d+ found, expected classes, 1000 at most; use --target diagnosis",
     ),
     "a hole in the labels": (
         put("diagnosis", [None] + ["a", "b"] * 59 + ["a"]),
@@ -64,7 +64,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "free text": (
         put("note", [f"note {row}" for row in range(N)]),
         ROLES,
-        r"column note: \d+ different values found, expected at most 42 categories",
+        r"clinic\.parquet: column note: 84 different values such as 'note 10' found, expected at most 42 categories",
     ),
     "a date": (
         put("seen", np.arange(N).astype("datetime64[D]")),
@@ -115,7 +115,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a group with a name that is taken": (
         lambda t: t,
         Roles(id="patient", modalities={"labels": ("crp",)}),
-        "'labels' is no name for a modality, expected .* none of groups, ids, labels, mask, targets",
+        "'labels' is no name for a modality, expected .* none of .*labels, mask, targets",
     ),
     "a group that is nowhere": (
         lambda t: t,
@@ -161,9 +161,9 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     for name, content, sentence in (
         ("twice.csv", b"a,b,a\n1,2,3\n", "header 'a' found twice"),
         ("ids.csv", b"id,id\n1,2\n", "header 'id' found twice"),
-        ("nameless.csv", b"a,,c\n1,2,3\n", "header '' found twice or empty"),
+        ("nameless.csv", b"a,,c\n1,2,3\n", "an empty header found above column 2"),
         ("short.csv", b"a,b\n1,2\n3\n", "no table in UTF-8"),
-        ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: found binary|no table in UTF-8"),
+        ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: bytes that are no UTF-8 found; save"),
         ("none.parquet", b"PAR1", "no table in UTF-8"),
         ("none.csv", b"", "no table in UTF-8"),
         ("none.xlsx", b"", "found none of an .npz archive"),

@@ -5,6 +5,7 @@ The entry `conversion` of a dataset's manifest is
     {"modalities": {"clinical": {"source": "tables", "file": "clinical.csv", "columns": [{"name": "age", …}, …]},
                     "scan": {"source": "images", "folder": "scan", "axes": "HW", "dtype": "uint8", …}},
      "tables": {"clinical.csv": ["patient", "age", "sex", "diagnosis"]},      headers, in the order of the file
+     "types": {"clinical.parquet": {"sex": "large_string", …}},               Arrow's, where a plainer one was read
      "ids": {"name": "patient", "type": "string"}, "labels": …, "groups": …  each null where nothing is known
      "targets": [{"name": "weight", …}, …]}                                   as the columns of a table
 

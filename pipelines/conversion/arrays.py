@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.conversion.columns import Values, as_dtype
+from pipelines.conversion.columns import Values, as_dtype, check_fits
 from pipelines.errors import UserError
 from stage1_vae.modalities import Modality
 
@@ -80,22 +80,32 @@ class ArrayConversion:
 
         Vectors are standardised coordinate by coordinate, images and volumes scaled to 0 … 1: bytes by 255, others
         by their least and greatest value, unless all rows that are `there` lie there already.
+
+        Raises:
+            UserError: all values are one, a coordinate of a vector is missing throughout, or values are too large.
         """
         known = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
+        low, high = limits(array, rows)
+        if low == high:
+            raise UserError(
+                f"{name}: constant among the training rows, all values are {low:g}, expected two or more; leave it out "
+                f"(--skip {name})"
+            )
         if kind == "tokens":
             return known(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
         if kind != "numeric":
             return known()
         if AXES[axes] == "vector":
             offset, scale = moments(array, rows)
+            _check_scale(name, scale, low, high)
             return known(offset=offset, scale=scale)
         if array.dtype == np.uint8:
             return known(scale=255.0, range=(0.0, 1.0))
-        low, high = limits(array, there)
-        if low >= 0 and high <= 1:
+        least, most = limits(array, there)
+        if least >= 0 and most <= 1:
             return known(range=(0.0, 1.0))
-        low, high = limits(array, rows)
-        return known(offset=low, scale=high - low or 1.0)
+        _check_scale(name, high - low, low, high)
+        return known(offset=low, scale=high - low)
 
     def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
         """Values (n, *shape) float32 and which were there, from the rows of an array at `places` (n,), −1 for none."""
@@ -112,6 +122,7 @@ class ArrayConversion:
                 )
             x = channels_first((raw - np.array(self.offset)) / np.array(self.scale), self.axes)
             there = ~np.isnan(x)
+            check_fits(self.name, raw, x)
             values[block][found[block]], seen[block][found[block]] = np.where(there, x, 0), there
         return values, seen
 
@@ -176,8 +187,22 @@ def limits(array: Values, rows: Values) -> tuple[float, float]:
     )
 
 
+def _check_scale(name: str, scale: Number, low: float, high: float) -> None:
+    """Refuse values whose scale is beyond all numbers, or not known for want of values."""
+    if np.isnan(scale).any():
+        coordinate = int(np.flatnonzero(np.isnan(scale))[0])
+        raise UserError(
+            f"{name}: coordinate {coordinate} is missing in all training rows, expected two values or more; drop it "
+            "from the array, or give more rows"
+        )
+    if not np.isfinite(scale).all():
+        raise UserError(
+            f"{name}: values from {low:g} to {high:g} found, expected such as can be squared, below 1e150; rescale them"
+        )
+
+
 def moments(array: Values, rows: Values) -> tuple[Number, Number]:
-    """Mean and standard deviation of each coordinate, 1 where it is constant, of what is not NaN."""
+    """Mean and standard deviation of each coordinate, 1 where it is constant, of what is not NaN; NaN without any."""
     shape = array.shape[1:]
     count, mean = np.zeros(shape), np.zeros(shape)
     for chunk in chunks(array, rows):
@@ -185,10 +210,12 @@ def moments(array: Values, rows: Values) -> tuple[Number, Number]:
         mean += np.nansum(chunk, 0, dtype=np.float64)
     mean /= np.maximum(count, 1)
     square = np.zeros(shape)
-    for chunk in chunks(array, rows):
-        square += np.nansum((chunk - mean) ** 2, 0)
+    with np.errstate(over="ignore"):  # beyond the range of numbers it is infinite, and refused as such
+        for chunk in chunks(array, rows):
+            square += np.nansum((chunk - mean) ** 2, 0)
     deviation = np.sqrt(square / np.maximum(count, 1))
     deviation = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1), deviation, 1.0)
+    deviation = np.where(count > 0, deviation, np.nan)
     if not shape:
         return float(mean), float(deviation)
     return tuple(mean.tolist()), tuple(deviation.tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ LIKELIHOODS = {
     "categorical": "categorical",
 }
 """Kinds of column and the likelihood that each has."""
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+"""A text that is a number."""
 MOST = 100
 """Categories that a column may have, and half as many as rows at most: more are names or free text."""
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -59,10 +62,7 @@ class ColumnConversion:
         if kind == "categorical":
             values = tuple(sorted(known.unique().to_pylist()))
             if len(values) > (most := min(MOST, max(2, len(known) // 2))):
-                raise UserError(
-                    f"column {name}: {len(values)} different values found, expected at most {most} categories; "
-                    f"leave it out (--skip {name}) or name its role"
-                )
+                raise UserError(_too_many(name, values, most))
             counts = pc.value_counts(known).to_pylist()
             usual = max(counts, key=lambda entry: (entry["counts"], -values.index(entry["values"])))["values"]
             return cls(name, kind, type_name, values=values, fill=float(values.index(usual)))
@@ -70,7 +70,13 @@ class ColumnConversion:
         if kind in ("count", "boolean"):
             return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))))
         numbers = np.log1p(numbers) if kind == "log" else numbers
-        scale = float(numbers.std()) or 1.0  # whole numbers beyond 2^53 may differ and yet be one float
+        with np.errstate(over="ignore"):
+            scale = float(numbers.std()) or 1.0  # whole numbers beyond 2^53 may differ and yet be one float
+        if not np.isfinite(scale):
+            raise UserError(
+                f"column {name}: values from {numbers.min():g} to {numbers.max():g} found, expected such as can be "
+                f"squared, below 1e150; rescale it or leave it out (--skip {name})"
+            )
         return cls(name, kind, type_name, float(numbers.mean()), scale)
 
     @classmethod
@@ -85,10 +91,11 @@ class ColumnConversion:
         if self.kind == "categorical":
             column = pc.index_in(column, value_set=pa.array(self.values, column.type))
         seen = column.is_valid().to_numpy()
-        numbers = to_numpy(column.fill_null(False if pa.types.is_boolean(column.type) else 0))
+        raw = to_numpy(column.fill_null(False if pa.types.is_boolean(column.type) else 0))
+        numbers = np.log1p(raw) if self.kind == "log" else raw
         if self.kind in ("numeric", "log"):
-            numbers = (np.log1p(numbers) if self.kind == "log" else numbers) - self.offset
-            numbers /= self.scale
+            numbers = (numbers - self.offset) / self.scale
+            check_fits(f"column {self.name}", raw, numbers)
         return np.where(seen, numbers, self.fill), seen
 
     def decode(self, numbers: Values, seen: Values) -> pa.Array:
@@ -118,9 +125,45 @@ class ColumnConversion:
         return cls(**{**entry, "values": tuple(entry["values"])})
 
 
+def named_type(name: str) -> pa.DataType:
+    """The type that Arrow calls so; ValueError where there is none."""
+    if found := re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)", name):
+        decimal = {"128": pa.decimal128, "256": pa.decimal256}[found[1]]
+        return decimal(int(found[2]), int(found[3]))
+    if found := re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>", name):
+        return pa.dictionary(pa.type_for_alias(found[2]), pa.type_for_alias(found[1]), found[3] == "1")
+    return pa.type_for_alias(name)
+
+
 def to_numpy(column: pa.ChunkedArray) -> Values:
     """The numbers of a column without nulls, (n,) float64."""
     return column.cast(pa.float64(), safe=False).to_numpy()
+
+
+def check_fits(name: str, raw: Values, numbers: Values) -> None:
+    """Refuse values that lie too far from those of the training rows for `numbers` to be float32."""
+    if (np.abs(numbers) > np.finfo(np.float32).max).any():
+        raise UserError(
+            f"{name}: {raw.flat[np.nanargmax(np.abs(raw))]:g} found, far beyond the training rows, expected values "
+            "like theirs; correct it"
+        )
+
+
+def _too_many(name: str, values: tuple[str | int | float | bool, ...], most: int) -> str:
+    """What is wrong with a column of so many categories: mostly numbers, it has a text among them."""
+    numbers = pc.match_substring_regex(pa.array(values).cast(pa.string()), NUMBER).to_numpy(
+        zero_copy_only=False
+    )
+    if len(values) > 2 * (~numbers).sum() > 0:
+        text = values[int(np.flatnonzero(~numbers)[0])]
+        return (
+            f"column {name}: the text {text!r} found among numbers, expected numbers and empty cells alone; correct it "
+            f"or leave the column out (--skip {name})"
+        )
+    return (
+        f"column {name}: {len(values)} different values such as {values[0]!r} found, expected at most {most} "
+        f"categories; leave it out (--skip {name}) or name its role (--id, --group, --target)"
+    )
 
 
 def _rounded(values: Values, unit: Values) -> Values:

@@ -45,7 +45,12 @@ class TableConversion:
                 "missing among the training rows, expected two values or more; leave out with "
                 + " ".join(f"--skip {column}" for column in still)
             )
-        columns = tuple(ColumnConversion.fit(column, kind, table[column]) for column, kind in kinds.items())
+        try:
+            columns = tuple(
+                ColumnConversion.fit(column, kind, table[column]) for column, kind in kinds.items()
+            )
+        except UserError as error:
+            raise UserError(f"{facts['file']}: {error}") from None
         return cls(name, columns, facts)
 
     def encode(self, table: pa.Table, places: Values) -> tuple[Values, Values]:

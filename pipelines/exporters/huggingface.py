@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ def write_datasets(samples: Samples, conversions: Sequence[Conversion], folder: 
     datasets = optional("datasets", "datasets", folder)
     datasets.disable_progress_bars()
     for file in dict.fromkeys(conversion.facts["file"] for conversion in conversions):
-        columns, images = dict(samples.roles), []
+        columns, images, features = dict(samples.roles), [], {}
         for conversion in conversions:
             if conversion.facts["file"] != file:
                 continue
+            features = conversion.facts.get("features", {})
             if isinstance(conversion, TableConversion):
                 table = samples.table(conversion)
                 columns |= dict(zip(table.column_names, table.columns, strict=True))
@@ -42,7 +44,18 @@ def write_datasets(samples: Samples, conversions: Sequence[Conversion], folder: 
         data = datasets.Dataset(pa.table(columns))
         for name in images:
             data = data.cast_column(name, datasets.Image())
-        data.save_to_disk(str(folder / file))
+        _as_they_were(datasets, data, features).save_to_disk(str(folder / file))
+
+
+def _as_they_were(datasets: Any, data: Any, described: dict[str, Any]) -> Any:
+    """Columns in their order and with their features, but for those whose values do not fit there."""
+    features = datasets.Features.from_dict(described)
+    order = [name for name in features if name in data.column_names]
+    data = data.select_columns([*order, *(name for name in data.column_names if name not in features)])
+    for name in order:
+        with suppress(ValueError, TypeError, pa.ArrowException):
+            data = data.cast_column(name, features[name])
+    return data
 
 
 def _pictures(pixels: Values, there: Values) -> pa.Array:

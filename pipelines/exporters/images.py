@@ -13,7 +13,8 @@ from pipelines.conversion import ArrayConversion, Conversion
 from pipelines.errors import UserError
 from pipelines.exporters.samples import Samples
 
-OPTIONS: dict[str, dict[str, Any]] = {".png": {}, ".jpg": {"quality": 95}}
+OPTIONS: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
+"""Of formats that have some, by the ends of names."""
 
 
 def write_images(samples: Samples, conversions: Sequence[Conversion], folder: Path) -> None:
@@ -25,7 +26,7 @@ def write_images(samples: Samples, conversions: Sequence[Conversion], folder: Pa
         for row in np.flatnonzero(there):
             path = inside(home, f"{samples.ids[row].as_py()}{suffix}")
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels[row]).save(path, **OPTIONS[suffix])
+            Image.fromarray(pixels[row]).save(path, **OPTIONS.get(suffix.lower(), {}))
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -29,6 +29,8 @@ def write_nifti(samples: Samples, conversions: Sequence[Conversion], folder: Pat
             for form, code in zip((image.set_qform, image.set_sform), facts["codes"], strict=True):
                 form(affine, code)
             image.header.set_xyzt_units(*facts["units"])
+            if voxels.dtype.kind == np.dtype(facts.get("stored", voxels.dtype)).kind == "f":
+                image.set_data_dtype(facts["stored"])
             path = _path(folder, sample, facts)
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.save(image, path)
@@ -58,9 +60,10 @@ def _volumes(samples: Samples, conversion: ArrayConversion) -> Iterator[tuple[st
 
 def _path(folder: Path, sample: str, facts: dict[str, Any]) -> Path:
     """The file of a sample, named as those that were imported."""
+    suffix = facts.get("suffix", ".nii.gz")
     if facts["folder"] is None:
-        return inside(folder / facts["modality"], f"{sample}.nii.gz")
+        return inside(folder / facts["modality"], f"{sample}{suffix}")
     name = sample if sample.startswith("sub-") else f"sub-{sample}"
     parts = [part for part in re.split("_(?=ses-)", name) if part]
     home = folder.joinpath(*(inside(folder, part).name for part in parts), facts["folder"])
-    return inside(home, f"{name}_{facts['modality']}.nii.gz")
+    return inside(home, f"{name}_{facts['modality']}{suffix}")

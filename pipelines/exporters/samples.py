@@ -18,10 +18,20 @@ from pipelines.conversion import (
     TableConversion,
     from_description,
 )
+from pipelines.conversion.columns import named_type
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from stage1_vae.modalities import COUNTS, Column, Modality
 
+FACTS = {
+    "tables": ("file",),
+    "npz": ("file",),
+    "images": ("folder", "mode", "suffix"),
+    "nifti": ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis"),
+    "omics": ("file", "modality", "features", "sparse"),
+    "datasets": ("file",),
+}
+"""What the writer of every source needs to know of a modality."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,34 +49,25 @@ class Samples:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Samples:
-        """The samples of a dataset; a conversion that is not of its modalities is refused."""
-        entries = (dataset.conversion or {}).get("modalities", {})
-        conversions = []
-        for modality in dataset.modalities:
-            if modality.name not in entries:
-                conversions.append(plain(modality))
-                continue
-            try:
-                conversion = from_description(modality.name, entries[modality.name])
-                fits = conversion.modality == modality
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"conversion of {modality.name}: {error} found; import the data again"
-                ) from None
-            if not fits:
-                raise UserError(
-                    f"conversion of {modality.name}: that of other data found; import the data again"
-                )
-            conversions.append(conversion)
+        """The samples of a dataset; a conversion that is damaged or not of its modalities is refused."""
+        known = dataset.conversion or {}
+        conversions = tuple(
+            _conversion(modality, known.get("modalities", {})) for modality in dataset.modalities
+        )
         tables: dict[str, list[str]] = {
             c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"
         }
-        tables |= (dataset.conversion or {}).get("tables", {})
+        try:
+            tables |= {file: list(headers) for file, headers in known.get("tables", {}).items()}
+            samples = cls(dataset, conversions, tables)
+            _ = samples.roles  # what cannot be read of them is told before anything is written
+        except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+            raise UserError(f"conversion: damaged ({error} found); import the data again") from None
         places = [c.facts.get(key) for c in conversions for key in ("file", "folder", "modality")]
         for name in (*tables, *places):
-            if name and (Path(name).name != name or name == ".."):
+            if name and (Path(name).name != name or name == ".." or "\0" in name):
                 raise UserError(f"conversion: {name!r} leads to another folder; import the data again")
-        return cls(dataset, tuple(conversions), tables)
+        return samples
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -94,7 +95,33 @@ class Samples:
     def ids(self) -> pa.Array:
         """Ids of the samples; their numbers where they have none, as synthetic ones."""
         ids = np.arange(len(self)) if self.dataset.ids is None else self.dataset.ids
-        return pa.array(ids)
+        return _typed(pa.array(ids), self._known("ids").get("type"))
+
+    @cached_property
+    def labels(self) -> pa.Array | None:
+        """Labels in the type that they had, None without any."""
+        if self.dataset.labels is None or self.dataset.label_names is None:
+            return None
+        names = _typed(pa.array(self.dataset.label_names), self._known("labels").get("type"))
+        return names.take(pa.array(self.dataset.labels))
+
+    @cached_property
+    def groups(self) -> pa.Array | None:
+        """Subjects in the type that they had, None without any."""
+        if self.dataset.groups is None:
+            return None
+        return _typed(pa.array(self.dataset.groups), self._known("groups").get("type"))
+
+    @cached_property
+    def targets(self) -> dict[str, pa.Array]:
+        """Targets by name; null where the samples have none."""
+        found = {}
+        for t, entry in enumerate((self.dataset.conversion or {}).get("targets", ())):
+            column = ColumnConversion.from_description(entry)
+            there = np.full(len(self), self.dataset.targets is not None)
+            values = np.zeros(len(self)) if self.dataset.targets is None else self.dataset.targets[:, t]
+            found[column.name] = column.decode(values, there)
+        return found
 
     @cached_property
     def roles(self) -> dict[str, pa.Array]:
@@ -102,32 +129,46 @@ class Samples:
 
         Without ids or labels of a known name, `id` and `label` are the headers.
         """
-        dataset, known = self.dataset, self.dataset.conversion or {}
+        ids, labels, groups = (self._known(role).get("name") for role in ("ids", "labels", "groups"))
         found: dict[str, pa.Array] = {}
-        ids, labels, groups = (known.get(role) or {} for role in ("ids", "labels", "groups"))
-        if ids.get("name") or not known:
-            found[ids.get("name") or "id"] = _typed(self.ids, ids.get("type"))
-        if dataset.labels is not None and dataset.label_names is not None:
-            names = pa.array(dataset.label_names)
-            found[labels.get("name") or "label"] = _typed(
-                names.take(pa.array(dataset.labels)), labels.get("type")
-            )
-        if groups.get("name"):
-            subjects = pa.nulls(len(self)) if dataset.groups is None else pa.array(dataset.groups)
-            found[groups["name"]] = _typed(subjects, groups.get("type"))
-        for t, entry in enumerate(known.get("targets", ())):
-            column = ColumnConversion.from_description(entry)
-            there = np.full(len(self), dataset.targets is not None)
-            values = np.zeros(len(self)) if dataset.targets is None else dataset.targets[:, t]
-            found[column.name] = column.decode(values, there)
-        return found
+        if ids or not self.dataset.conversion:
+            found[ids or "id"] = self.ids
+        if self.labels is not None:
+            found[labels or "label"] = self.labels
+        if groups:
+            found[groups] = pa.nulls(len(self)) if self.groups is None else self.groups
+        return found | self.targets
+
+    def _known(self, role: str) -> dict[str, Any]:
+        """Name and type of a role in the source, none where nothing is known."""
+        return (self.dataset.conversion or {}).get(role) or {}
+
+
+def _conversion(modality: Modality, entries: Any) -> Conversion:
+    """That of the manifest, or a plain one where the manifest has none."""
+    try:
+        if modality.name not in entries:
+            return plain(modality)
+        conversion = from_description(modality.name, entries[modality.name])
+        fits = conversion.modality == modality
+        for column in conversion.columns if isinstance(conversion, TableConversion) else ():
+            named_type(column.type)
+        source = conversion.facts["source"]
+        lacking = [fact for fact in FACTS[source] if fact not in conversion.facts]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"conversion of {modality.name}: {error} found; import the data again") from None
+    if not fits:
+        raise UserError(f"conversion of {modality.name}: that of other data found; import the data again")
+    if lacking:
+        raise UserError(f"conversion of {modality.name}: no {lacking[0]} found; import the data again")
+    return conversion
 
 
 def _typed(column: pa.Array, name: str | None) -> pa.Array:
     """A column in the type of that name, if there is one."""
     if name is None:
         return column
-    kind = pa.type_for_alias(name)
+    kind = named_type(name)
     if pa.types.is_boolean(kind) and pa.types.is_string(column.type):
         return pc.equal(column, "True")
     return column.cast(kind)

@@ -47,5 +47,10 @@ def read_source(path: Path, roles: Roles) -> list[Found]:
         path = path.resolve()
     for importer in IMPORTERS.values():
         if importer.recognises(path):
-            return importer.read(path, roles)
+            try:
+                return importer.read(path, roles)
+            except MemoryError:
+                raise UserError(
+                    f"{path}: found more than fits into the memory; give fewer or smaller"
+                ) from None
     raise UserError(f"{path}: found none of " + "; ".join(importer.about for importer in IMPORTERS.values()))

@@ -32,6 +32,7 @@ class Roles:
         kinds: kinds of columns and modalities that are recognised wrongly.
         nan_is_missing: NaN in an array stands for a missing value.
         slices: the plane of the slices that volumes are cut into, if they are.
+        only: the columns that modalities have, where these are known before; others are left out, and some may lack.
     """
 
     id: str | None = None
@@ -44,6 +45,7 @@ class Roles:
     kinds: Mapping[str, str] = field(default_factory=dict)
     nan_is_missing: bool = False
     slices: str | None = None
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Found:
         label: name and values; so are `group` and `split`.
         targets: values by name.
         headers: of a table, in its order.
+        types: names of Arrow's types, by header, of columns that were made plainer and are written back as they were.
         names: of columns that are no table's but may have a role.
         skipped: names of what the user left out.
     """
@@ -140,5 +143,6 @@ class Found:
     split: Named | None = None
     targets: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()

@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 from pipelines.datasets.folder import SPLITS
 from pipelines.errors import UserError
 from pipelines.importers.extras import optional
+from pipelines.importers.files import check_inside
 from pipelines.importers.found import ArrayView, Found, Roles
 from pipelines.importers.images import AXES, pixels_of, same_size
-from pipelines.importers.kinds import array_axes, array_kind, pixel_kind, safe_name
+from pipelines.importers.kinds import array_axes, array_kind, check_finite, pixel_kind, safe_name
+from pipelines.importers.splitting import OTHER_NAMES
 from pipelines.importers.tables import found_in, plain
 
 HUB = "hf:"
-OTHER_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
 def is_datasets(path: Path) -> bool:
@@ -35,19 +36,27 @@ def is_datasets(path: Path) -> bool:
 def read_datasets(path: Path, roles: Roles) -> list[Found]:
     """All rows as one source; splits are kept where they are train, validation and test."""
     datasets = optional("datasets", "datasets", path)
-    data, split = _rows(datasets, path, _load(datasets, path))
+    loaded = _load(datasets, path)
+    if not str(path).startswith(HUB):
+        for part in loaded.values() if isinstance(loaded, dict) else [loaded]:
+            for stored in part.cache_files:
+                check_inside(Path(stored["filename"]), path)
+    data, split = _rows(datasets, path, loaded)
+    if not len(data):
+        raise UserError(f"{path}: found no rows, expected one a sample")
+    facts = {"source": "datasets", "file": path.name, "features": data.features.to_dict()}
     views: list[ArrayView] = []
     scalars = []
     for name, feature in data.features.items():
         if name in roles.skip:
             continue
         if isinstance(feature, datasets.Image):
-            views.append(_images(datasets, path, data, name, roles))
+            views.append(_images(datasets, path, data, name, roles, facts))
         elif isinstance(feature, datasets.Value | datasets.ClassLabel):
             scalars.append(name)
         else:
-            views.append(_array(path, data, name, roles))
-    found = found_in(_table(datasets, path, data, scalars), path.name, roles, _facts(path))
+            views.append(_array(path, data, name, roles, facts))
+    found = found_in(_table(datasets, path, data, scalars), path.name, roles, facts)
     skipped = tuple(name for name in data.features if name in roles.skip)
     return [
         Found(
@@ -69,6 +78,8 @@ def _load(datasets: Any, path: Path) -> Any:
         if str(path).startswith(HUB):
             return datasets.load_dataset(str(path).removeprefix(HUB))
         return datasets.load_from_disk(str(path))
+    except IndexError:  # of a list of tables without one
+        raise UserError(f"{path}: found no rows, expected one a sample") from None
     except Exception as error:  # of the network, the hub and the disk: none of them has a common ancestor
         told = " ".join(str(error).split())
         raise UserError(f"{path}: this data set cannot be read ({told}); save or name it again") from None
@@ -92,10 +103,6 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     )
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    return {"source": "datasets", "file": path.name}
-
-
 def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> pa.Table:
     """The columns of numbers and texts; classes by their names."""
     if not names:
@@ -111,7 +118,9 @@ def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> pa.Table:
     return pa.table(columns, names=names)
 
 
-def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles) -> ArrayView:
+def _images(
+    datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
+) -> ArrayView:
     """The images of a column, which are stored in it; files beside it are not followed."""
     stored = (
         data.select_columns([name])
@@ -138,25 +147,26 @@ def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles) -> Ar
     assert first is not None
     axes, safe = AXES[first[1]], safe_name(name)
     kind = pixel_kind(path.name, safe, pixels, axes, roles.kinds)
-    facts = {**_facts(path), "feature": name, "image": True}
+    facts = {**facts, "feature": name, "image": True}
     return ArrayView(safe, pixels, axes, kind, facts, missing if missing.any() else None)
 
 
-def _array(path: Path, data: Any, name: str, roles: Roles) -> ArrayView:
+def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
     """A column of lists or arrays of one shape."""
     missing = data.select_columns([name]).with_format("arrow")[:][name].is_null().to_numpy()
     rows = np.flatnonzero(~missing)
     values = data.select(rows).select_columns([name]).with_format("numpy")[:][name]
     array = np.asarray(values)
-    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+    if array.dtype.kind not in "fiub":
         raise UserError(
-            f"{path}: {name}: {data.features[name]} found, expected images, numbers, texts, or finite arrays of one "
-            f"shape; leave it out (--skip {name})"
+            f"{path}: {name}: {data.features[name]} found, expected images, numbers, texts, or arrays of one shape; "
+            f"leave it out (--skip {name})"
         )
     whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
     whole[rows] = array
+    check_finite(f"{path}: {name}", whole, missing, roles)
     safe = safe_name(name)
     axes = array_axes(path.name, name, array.shape[1:])
     kind = array_kind(path.name, safe, array, axes, roles.kinds)
-    facts = {**_facts(path), "feature": name, "image": False}
+    facts = {**facts, "feature": name, "image": False}
     return ArrayView(safe, whole, axes, kind, facts, missing if missing.any() else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines.errors import UserError
+from pipelines.importers.files import files_in, visible
 from pipelines.importers.found import ArrayView, Found, Roles
 from pipelines.importers.kinds import pixel_kind, safe_name
 
@@ -17,32 +20,43 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
 """Modes of Pillow that are taken as they are, and the axes of their pixels."""
 OTHERS = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "RGBA", "PA": "RGBA", "I": "I;16"}
+UNREADABLE = (OSError, SyntaxError, ValueError)
+"""What Pillow raises of an image: a SyntaxError tells of a broken PNG."""
 
 
 def is_images(path: Path) -> bool:
     """Whether a path is a folder that holds images, at any depth."""
-    return path.is_dir() and any(child.suffix.lower() in SUFFIXES for child in path.rglob("*"))
+    return path.is_dir() and any(visible(path, SUFFIXES))
 
 
 def read_images(path: Path, roles: Roles) -> list[Found]:
     """One modality a folder, rows matched by file name; folders in folders are part of the name."""
-    alone = any(child.suffix.lower() in SUFFIXES for child in path.iterdir())
-    folders = [path.resolve()] if alone else sorted(child for child in path.iterdir() if is_images(child))
-    return [_folder(folder, path.resolve(), roles) for folder in folders]
+    alone = any(visible(path, SUFFIXES, deep=False))
+    folders = (
+        [path.resolve()]
+        if alone
+        else sorted(child for child in path.iterdir() if is_images(child) and not child.name.startswith("."))
+    )
+    skipped = [folder for folder in folders if safe_name(folder.name) in roles.skip]
+    if len(skipped) == len(folders):
+        raise UserError(f"{path}: all folders are left out, expected one at least; take a --skip away")
+    found = [_folder(folder, path, roles) for folder in folders if folder not in skipped]
+    return [replace(found[0], skipped=tuple(safe_name(folder.name) for folder in skipped)), *found[1:]]
 
 
 def _folder(folder: Path, root: Path, roles: Roles) -> Found:
-    files = sorted(child for child in folder.rglob("*") if child.suffix.lower() in SUFFIXES)
+    files = files_in(folder, SUFFIXES, root=root)
     ids = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
-    first, mode = open_image(files[0], root)
+    first, mode = pixels_of(files[0], str(files[0]))
     pixels = np.empty((len(files), *first.shape), first.dtype)
     for row, file in enumerate(files):
-        image, found = open_image(file, root)
+        image, found = pixels_of(file, str(file))
         same_size(str(file), image, found, first, mode, files[0].name)
         pixels[row] = image
     name = safe_name(folder.name)
     kind = pixel_kind(folder.name, name, pixels, AXES[mode], roles.kinds)
-    suffix = ".png" if files[0].suffix.lower() == ".png" else ".jpg"
+    suffixes = {file.suffix for file in files}
+    suffix = suffixes.pop() if len(suffixes) == 1 else ".png"  # which loses nothing, whatever the others are
     facts = {"source": "images", "folder": folder.name, "mode": mode, "suffix": suffix}
     view = ArrayView(name, pixels, AXES[mode], kind, facts)
     return Found(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
@@ -59,23 +73,24 @@ def same_size(
         )
 
 
-def open_image(file: Path, root: Path) -> tuple[np.ndarray, str]:
-    """The pixels of an image and its mode; one outside the folder `root` is refused."""
-    if not file.resolve().is_relative_to(root):
-        raise UserError(f"{file}: leads out of {root}, expected files inside; copy it there")
-    return pixels_of(file, str(file))
-
-
 def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
     """The pixels of an image (H, W) or (H, W, C) and its mode, a key of `AXES`."""
     try:
-        with Image.open(content) as image:
+        with warnings.catch_warnings(), Image.open(content) as image:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            deep = any(";16" in str(tile.args) for tile in image.tile)  # Pillow halves the bits of colours
             image.load()
             mode = OTHERS.get(image.mode, image.mode)
             converted = image if mode == image.mode else image.convert(mode)
             pixels = np.asarray(converted)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: of a PNG
+    except (*UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{place}: this image cannot be read ({error}); replace it or leave it out") from None
     if mode not in AXES:
-        raise UserError(f"{place}: an image of mode {mode} found, expected one of {', '.join(AXES)}")
+        raise UserError(
+            f"{place}: an image of mode {mode} found, expected one of {', '.join(AXES)}; convert it"
+        )
+    if deep and mode != "I;16":
+        raise UserError(
+            f"{place}: colours of 16 bits found, expected 8 bits, or one channel of 16; convert it"
+        )
     return pixels, mode

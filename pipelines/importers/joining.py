@@ -18,7 +18,7 @@ from pipelines.faults import hint, listed
 from pipelines.importers.found import Found, Named, Roles, View
 from pipelines.importers.kinds import check_type
 
-NAME = re.compile(r"[A-Za-z0-9_-]+")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -31,7 +31,7 @@ class Joined:
         places: (N, M) row of each sample in each view, −1 where the view lacks it.
         ids: name and values (N,), the name None where the source has none.
         label: name and values (N,); so are `group`, `split` and, by name, `targets`.
-        headers: of the tables, by file.
+        headers: of the tables, by file; `types` likewise.
         dropped: samples left out because no modality has them.
     """
 
@@ -43,6 +43,7 @@ class Joined:
     split: Named | None
     targets: Mapping[str, pa.ChunkedArray]
     headers: Mapping[str, tuple[str, ...]]
+    types: Mapping[str, Mapping[str, str]]
     dropped: int
 
     def __len__(self) -> int:
@@ -62,6 +63,11 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     ids, rows = _match(found)
     places = np.stack([np.where(_present(view, rows[n]), rows[n], -1) for view, n in views], 1)
     kept = np.flatnonzero((places >= 0).any(1))
+    if not len(kept):
+        raise UserError(
+            f"{found[0].place}: {len(places)} rows without any modality found, expected some that have one; correct "
+            "the masks or fill the values"
+        )
     chosen = pa.array(kept)
 
     def column(role: str, name: str | None = None) -> Named | None:
@@ -90,26 +96,32 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
         column("split"),
         {name: named[1] for name in targets if (named := column("targets", name))},
         {source.place: source.headers for source in found if source.headers},
+        {source.place: source.types for source in found if source.types},
         len(places) - len(kept),
     )
 
 
 def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
-    """Refuse names that modalities cannot have, the same name twice, and no modality at all."""
+    """Refuse names that modalities cannot have, the same name twice, and no modality at all.
+
+    Names become those of files, and on many disks `RNA.npy` and `rna.npy` are one file.
+    """
     if not names:
         raise UserError(
             f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles"
         )
     for source in found:
         for view in source.views:
-            if view.name in RESERVED or not NAME.fullmatch(view.name):
+            if view.name.lower() in RESERVED or not NAME.fullmatch(view.name):
                 raise UserError(
-                    f"{source.place}: {view.name!r} is no name for a modality, expected letters, digits, _ and - and "
-                    f"none of {listed(RESERVED)}; rename the file, folder or key"
+                    f"{source.place}: {view.name!r} is no name for a modality, expected up to 100 letters, digits, _ "
+                    f"and - and none of {listed(RESERVED)}; rename the file, folder or key"
                 )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    counts = Counter(name.lower() for name in names)
+    if twice := [name for name in names if counts[name.lower()] > 1]:
+        found_twice = "found in two sources" if twice[0] in twice[1:] else f"found beside {twice[1]}"
         raise UserError(
-            f"modality {twice[0]}: found in two sources, expected different names; rename a file or folder"
+            f"modality {twice[0]}: {found_twice}, expected different names; rename a file, folder or key"
         )
 
 
@@ -187,7 +199,7 @@ def _texts(source: Found) -> Values:
     """The ids of a source as texts (n,), each there once."""
     assert source.ids is not None
     name, ids = source.ids
-    check_type(source.place, name or "file name", ids)
+    check_type(source.place, name or "name", ids)
     if ids.null_count:
         raise UserError(
             f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them"
@@ -196,7 +208,7 @@ def _texts(source: Found) -> Values:
     values, counts = np.unique(texts, return_counts=True)
     if (counts > 1).any():
         raise UserError(
-            f"{source.place}: {name or 'file name'} '{values[counts > 1][0]}' found {counts.max()} times, expected "
+            f"{source.place}: {name or 'name'} '{values[counts > 1][0]}' found {counts.max()} times, expected "
             "every id once; merge such rows or name another column with --id"
         )
     return texts

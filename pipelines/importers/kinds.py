@@ -14,6 +14,7 @@ from pipelines.config import pick
 from pipelines.conversion import arrays, columns
 from pipelines.conversion.arrays import chunks
 from pipelines.errors import UserError
+from pipelines.importers.found import Roles
 
 LARGEST = 3_000_000  # beyond this mean a negative binomial likelihood has no parameters
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -101,6 +102,21 @@ def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
     return guesses[len(shape)]
 
 
+def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> None:
+    """Refuse infinities, and NaN unless it stands for a missing value, in rows (n, …) that are not `missing` (n,)."""
+    if array.dtype.kind != "f":
+        return
+    flat = array.reshape(len(array), -1)
+    bad = ~np.isfinite(flat).all(1) & ~missing
+    if roles.nan_is_missing:
+        bad &= np.isinf(flat).any(1)
+    if bad.any():
+        remedy = "give finite numbers" if roles.nan_is_missing else "--nan-is-missing takes NaN as missing"
+        raise UserError(
+            f"{place}: NaN or infinity in row {np.argmax(bad)}, expected finite numbers; {remedy}"
+        )
+
+
 def array_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[str, str]) -> str:
     """The kind of an array's values: what was asked for, if it can be, or what they look like.
 
@@ -114,9 +130,9 @@ def array_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[s
         all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array, rows))
     )
     counts = whole and low >= 0 and high <= LARGEST
-    binary = whole and (low, high) == (0, 1)
+    binary = whole and low >= 0 and high <= 1
     if name not in asked:
-        if binary and (vector or array.dtype.kind != "f"):
+        if binary and low < high and (vector or array.dtype.kind != "f"):
             return "boolean"
         return "count" if counts and vector and array.dtype != np.uint8 else "numeric"
     kind = asked[name]

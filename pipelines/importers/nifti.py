@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from pipelines.errors import UserError
 from pipelines.importers.extras import optional
+from pipelines.importers.files import files_in, visible
 from pipelines.importers.found import ArrayView, Found, Named, Roles
 from pipelines.importers.kinds import pixel_kind, safe_name
 
@@ -42,31 +43,39 @@ class Volume:
 
 def is_nifti(path: Path) -> bool:
     """Whether a path is a folder that holds NIfTI files, at any depth."""
-    return path.is_dir() and any(child.name.endswith(SUFFIXES) for child in path.rglob("*.nii*"))
+    return path.is_dir() and any(visible(path, SUFFIXES))
 
 
 def read_nifti(path: Path, roles: Roles) -> list[Found]:
     """One modality a source, its rows volumes, or with `roles.slices` all slices of them that are not constant."""
     volumes: dict[str, list[Volume]] = {}
-    for file in sorted(child for child in path.rglob("*.nii*") if child.name.endswith(SUFFIXES)):
-        if not file.resolve().is_relative_to(path.resolve()):
-            raise UserError(f"{file}: leads out of {path}, expected files inside; copy it there")
-        volume = _named(file)
+    for volume in map(_named, files_in(path, SUFFIXES)):
         volumes.setdefault(volume.modality, []).append(volume)
+    skipped = tuple(name for name in map(safe_name, volumes) if name in roles.skip)
+    volumes = {name: found for name, found in volumes.items() if safe_name(name) not in skipped}
+    if not volumes:
+        raise UserError(f"{path}: all modalities are left out, expected one at least; take a --skip away")
     samples = {volume.sample for found in volumes.values() for volume in found}
     subjects = {volume.subject or volume.sample for found in volumes.values() for volume in found}
     several = len(subjects) > 1 and (roles.slices is not None or len(samples) > len(subjects))
-    return [_modality(name, found, roles, several and roles.group is None) for name, found in volumes.items()]
+    grouped = several and roles.group is None
+    read = [_modality(name, found, roles, grouped) for name, found in volumes.items()]
+    return [replace(read[0], skipped=skipped), *read[1:]]
 
 
 def _named(path: Path) -> Volume:
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    stem = path.name.removesuffix(_suffix(path))
     match = BIDS.fullmatch(stem)
     if match is None:
         return Volume(path, stem, path.parent.name, None, None)
     subject, session = match["subject"], match["session"] or ""
     folder = "" if path.parent.name.startswith(("sub-", "ses-")) else path.parent.name
     return Volume(path, subject + session, match["modality"], subject, folder)
+
+
+def _suffix(path: Path) -> str:
+    """The end of a file's name, as it is written there."""
+    return path.name[path.name.lower().rindex(".nii") :]
 
 
 def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> Found:
@@ -87,6 +96,8 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
         "units": list(first.header.get_xyzt_units()),
         "volume": list(arrays[0].shape),
         "axis": None,
+        "suffix": _suffix(volumes[0].path),
+        "stored": str(first.get_data_dtype().newbyteorder("=")),
     }
     array, samples = np.stack(arrays), [volume.sample for volume in volumes]
     groups = [volume.subject or volume.sample for volume in volumes]
@@ -121,8 +132,8 @@ def _readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
-        told = " ".join(str(error).split())
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MemoryError) as error:
+        told = " ".join(str(error).split()) or "it is larger than the memory"
         raise UserError(f"{path}: this volume cannot be read ({told}); replace it or leave it out") from None
 
 
@@ -144,7 +155,8 @@ def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
         voxels = voxels[..., 0]
     if voxels.ndim != 3 or voxels.dtype.kind not in "fiu":
         raise UserError(
-            f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); split it by time"
+            f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); split a series by time, "
+            "colours and complex numbers by channel"
         )
     if not np.isfinite(voxels).all():
         raise UserError(f"{path}: NaN or infinity found, expected finite numbers; fill the background with 0")

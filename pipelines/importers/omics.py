@@ -5,6 +5,7 @@ Rows are matched by the names of the cells. obsm/<modality> of a MuData file is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pyarrow as pa
 
 from pipelines.errors import UserError
 from pipelines.importers.extras import optional
+from pipelines.importers.files import ends_in
 from pipelines.importers.found import ArrayView, Found, Named, Roles
-from pipelines.importers.kinds import array_kind, safe_name
+from pipelines.importers.kinds import array_kind, check_finite, safe_name
 from pipelines.importers.tables import plain
 
 SUFFIXES = (".h5ad", ".h5mu")
@@ -23,7 +25,7 @@ Values = np.ndarray[Any, np.dtype[Any]]
 
 def is_omics(path: Path) -> bool:
     """Whether a path is an AnnData or MuData file by its name."""
-    return path.suffix in SUFFIXES
+    return ends_in(path, SUFFIXES)
 
 
 def read_omics(path: Path, roles: Roles) -> list[Found]:
@@ -31,23 +33,18 @@ def read_omics(path: Path, roles: Roles) -> list[Found]:
     h5py = optional("h5py", "omics", path)
     try:
         with h5py.File(path) as file:
-            _check_links(h5py, path, file)
-            if path.suffix == ".h5ad":
+            _check_inside(h5py, path, file)
+            if path.suffix.lower() == ".h5ad":
                 return [_modality(path, file, path.stem, None, roles)]
-            order = file["mod"].attrs.get("mod-order", sorted(file["mod"]))
-            cells = _index(file["obs"])
-            masks = {name: file["obsm"][name][()] for name in order if name in file.get("obsm", ())}
-            there = {name: cells[mask.ravel()] for name, mask in masks.items() if mask.dtype == bool}
-            found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in order]
-            return [_about(path, file["obs"], path.name, roles), *found]
+            return _modalities(path, file, roles)
     except (OSError, KeyError, ValueError, IndexError) as error:
         told = " ".join(str(error).split())
         raise UserError(
-            f"{path}: this is no {path.suffix} file as anndata 0.8 or later writes it ({told})"
+            f"{path}: this is no {path.suffix} file as anndata 0.8 or later writes it ({told}); write it again"
         ) from None
 
 
-def _check_links(h5py: Any, path: Path, file: Any) -> None:
+def _check_inside(h5py: Any, path: Path, file: Any) -> None:
     """Refuse parts of the file that lie in other files."""
 
     def leads_out(name: str, link: Any) -> str | None:
@@ -55,26 +52,55 @@ def _check_links(h5py: Any, path: Path, file: Any) -> None:
             f"{name} leads to another file, {link.filename}" if isinstance(link, h5py.ExternalLink) else None
         )
 
-    if found := file.visititems_links(leads_out):
-        raise UserError(f"{path}: {found}; expected all data in one file")
+    def stored_outside(name: str, part: Any) -> str | None:
+        outside = isinstance(part, h5py.Dataset) and (part.is_virtual or part.external)
+        return f"{name} is stored in another file" if outside else None
+
+    if found := file.visititems_links(leads_out) or file.visititems(stored_outside):
+        raise UserError(f"{path}: {found}; expected all data in one file, write it again")
+
+
+def _modalities(path: Path, file: Any, roles: Roles) -> list[Found]:
+    """What a MuData file says of all cells, and its modalities."""
+    order = file["mod"].attrs.get("mod-order", sorted(file["mod"]))
+    skipped = tuple(name for name in map(safe_name, order) if name in roles.skip)
+    cells = _index(file["obs"])
+    there = {}
+    for name in order:
+        mask = file["obsm"][name][()] if name in file.get("obsm", ()) else np.ones(0)
+        if mask.dtype == bool:
+            if mask.size != len(cells):
+                raise UserError(
+                    f"{path}: obsm/{name}: {mask.shape} found, expected one value for each of {len(cells)} cells; "
+                    "write it again"
+                )
+            there[name] = cells[mask.ravel()]
+    kept = [name for name in order if safe_name(name) not in skipped]
+    found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in kept]
+    return [replace(_about(path, file["obs"], path.name, roles), skipped=skipped), *found]
 
 
 def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Roles) -> Found:
     """One matrix with its cells and features; cells that are not `there` are missing."""
     cells, array = _index(group["obs"]), _matrix(group["X"])
     missing = None if there is None else ~np.isin(cells, there)
-    kept = array if missing is None else array[~missing]
-    if array.dtype.kind not in "fiu" or not np.isfinite(kept).all():
-        raise UserError(f"{path}: {name}: NaN or no numbers found in X, expected finite numbers")
+    features = _index(group["var"])
+    if array.dtype.kind not in "fiu" or array.shape != (len(cells), len(features)):
+        raise UserError(
+            f"{path}: {name}: X of {array.dtype} {array.shape} found, expected numbers for {len(cells)} cells and "
+            f"{len(features)} features; write it again"
+        )
+    absent = np.zeros(len(cells), bool) if missing is None else missing
+    check_finite(f"{path}: {name}", array, absent, roles)
     safe = safe_name(name)
     facts = {
         "source": "omics",
         "file": path.name,
         "modality": name,
-        "features": _index(group["var"]).tolist(),
+        "features": features.tolist(),
         "sparse": hasattr(group["X"], "keys"),
     }
-    kind = array_kind(path.name, safe, kept, "X", roles.kinds)
+    kind = array_kind(path.name, safe, array[~absent], "X", roles.kinds)
     about = _about(path, group["obs"], f"{path.name}/{name}", roles)
     view = ArrayView(safe, array, "X", kind, facts, missing)
     return Found(**{**vars(about), "views": (view,)})
@@ -116,7 +142,11 @@ def _matrix(stored: Any) -> Values:
 
     of = {"csr_matrix": csr_array, "csc_matrix": csc_array}[stored.attrs["encoding-type"]]
     parts = tuple(stored[name][()] for name in ("data", "indices", "indptr"))
-    return np.asarray(of(parts, shape=tuple(stored.attrs["shape"])).toarray())
+    matrix = of(parts, shape=tuple(stored.attrs["shape"]))
+    matrix.check_format(
+        full_check=True
+    )  # a place outside of the matrix would be written to, outside of the array
+    return np.asarray(matrix.toarray())
 
 
 def _column(path: Path, stored: Any) -> pa.ChunkedArray:

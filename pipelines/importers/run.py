@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pipelines.importers.found import Named, Roles
 from pipelines.importers.joining import Joined, join
 from pipelines.importers.splitting import check_splits, named_split, split_rows
 from pipelines.importers.summary import summary
-from pipelines.storage import publish
+from pipelines.storage import MANIFEST, publish
 
 Values = np.ndarray[Any, np.dtype[Any]]
 MOST_LABELS = 1000
@@ -39,10 +38,12 @@ def import_data(
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
     bytes.
     """
-    check_free(folder)
+    check_free(folder, sources, lambda path: path.name in SPLITS and (path / MANIFEST).is_file())
+    if seed < 0:
+        raise UserError(f"--seed: {seed} found, expected a whole number of at least 0")
     joined = join([found for source in sources for found in read_source(source, roles)], roles)
     labels, names = _labels(joined.label)
-    groups = None if joined.group is None else _codes(joined.group[1])
+    groups = None if joined.group is None else codes_of(joined.group[1])
     rng = np.random.default_rng(seed)
     if joined.split is not None:
         splits = named_split(joined.split[1], joined.split[0] or "")
@@ -62,14 +63,20 @@ def import_data(
     return summary(joined, learned, labels, names, sizes, folder)
 
 
-def check_free(folder: Path) -> None:
-    """Refuse a folder that holds anything but the splits of an earlier import."""
+def check_free(folder: Path, sources: Sequence[Path], ours: Callable[[Path], bool]) -> None:
+    """Refuse a folder that holds anything but what an earlier import made (`ours`), for it will be replaced."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, expected a folder or nothing; give another name")
-    if others := sorted(set(os.listdir(folder) if folder.exists() else ()) - set(SPLITS)):
-        raise UserError(
-            f"{folder}: found {others[0]} there, expected an empty folder or none; give another name"
-        )
+    for path in sorted(folder.iterdir() if folder.exists() else ()):
+        if not ours(path):
+            raise UserError(
+                f"{folder}: found {path.name} there, expected an empty folder or none; give another name"
+            )
+    for source in sources:
+        if source.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{folder}: {source} lies in it, expected a folder beside the sources; give another name"
+            )
 
 
 def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
@@ -78,10 +85,11 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
         return None, None
     name, column = named
     values = sorted(column.unique().to_pylist())
-    whole = not pa.types.is_floating(column.type) or all(float(value).is_integer() for value in values)
-    if not whole or len(values) > MOST_LABELS:
+    broken = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
+    if broken or len(values) > MOST_LABELS:
+        found = f"values such as {broken[0]:g}" if broken else f"{len(values)} different values"
         raise UserError(
-            f"label {name}: {len(values)} different values found, expected classes; use --target {name}"
+            f"label {name}: {found} found, expected classes, {MOST_LABELS} at most; use --target {name}"
         )
     if len(values) < 2:
         raise UserError(
@@ -91,10 +99,10 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
     return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)
 
 
-def _codes(column: pa.ChunkedArray) -> Values:
+def codes_of(column: pa.ChunkedArray) -> Values:
     """Whole numbers or texts (N,) as NumPy has them."""
     if pa.types.is_integer(column.type):
-        return column.cast(pa.int64()).to_numpy()
+        return column.to_numpy() if pa.types.is_uint64(column.type) else column.cast(pa.int64()).to_numpy()
     return np.array(column.cast(pa.string()).to_pylist())
 
 
@@ -135,8 +143,8 @@ def _dataset(
         cells=cells,
         labels=None if labels is None else labels[rows],
         targets=np.stack(columns, 1) if columns else None,
-        groups=None if joined.group is None else _codes(joined.group[1].take(taken)),
-        ids=_codes(joined.ids[1].take(taken)),
+        groups=None if joined.group is None else codes_of(joined.group[1].take(taken)),
+        ids=codes_of(joined.ids[1].take(taken)),
         label_names=names,
     )
 
@@ -155,6 +163,7 @@ def _describe(
             file: [name for name in headers if joined.split is None or name != joined.split[0]]
             for file, headers in joined.headers.items()
         },
+        "types": {file: dict(types) for file, types in joined.types.items()},
         "ids": named(joined.ids),
         "labels": named(joined.label),
         "groups": named(joined.group),

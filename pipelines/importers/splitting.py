@@ -10,6 +10,8 @@ import pyarrow as pa
 from pipelines.datasets.folder import SPLITS
 from pipelines.errors import UserError
 
+OTHER_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
+"""Of splits, as others call them."""
 FEWEST = {"train": 10, "validation": 4, "test": 4}
 """Rows that a split must have: fewer teach and show nothing."""
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -49,7 +51,7 @@ def split_rows(
 
 def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
     """Rows of every split as a column says."""
-    texts = np.array(values.cast(pa.string()).to_pylist())
+    texts = np.array([OTHER_NAMES.get(text, text) for text in values.cast(pa.string()).to_pylist()])
     if wrong := set(texts) - set(SPLITS):
         raise UserError(
             f"--split {name}: found '{min(wrong)}', expected one of {', '.join(SPLITS)} in every row"
@@ -63,8 +65,10 @@ def check_splits(
     """Refuse a split with too few rows, a label that training lacks, and a subject on two sides."""
     for split, rows in splits.items():
         if len(rows) < FEWEST[split]:
+            told = "" if groups is None else f" of {len(np.unique(groups))} subjects, which stay together"
             raise UserError(
-                f"{split}: {len(rows)} rows found, expected {FEWEST[split]} or more; give more rows or other shares"
+                f"{split}: {len(rows)} rows{told} found, expected {FEWEST[split]} or more; give more rows or other "
+                "shares"
             )
     if labels is not None and names is not None:
         lacking = np.setdiff1d(labels, labels[splits["train"]])

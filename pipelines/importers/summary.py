@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.conversion import ArrayConversion, Conversion, TableConversion
-from pipelines.conversion.arrays import limits
+from pipelines.conversion.arrays import chunks, limits
 from pipelines.importers.found import TableView, View
 from pipelines.importers.joining import Joined
 
@@ -27,14 +27,8 @@ def summary(
     folder: Path,
 ) -> str:
     """Lines for the user."""
-    observed, lines = joined.observed, []
-    rows = [("modality", "kind", "shape", "likelihood", "rows")]
-    for conversion, count in zip(learned, observed.sum(0), strict=True):
-        m = conversion.modality
-        rows.append(
-            (m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(joined)}")
-        )
-    lines += aligned(rows)
+    observed = joined.observed
+    lines = overview(learned, observed)
     for view, conversion in zip(joined.views, learned, strict=True):
         lines += ["", f"{view.name}:", *("  " + line for line in contents(view, conversion))]
     lines += ["", *patterns(observed, [view.name for view in joined.views])]
@@ -51,14 +45,49 @@ def summary(
     return "\n".join([*lines, f"Go on with: postprior init PROJECT --from {folder}"])
 
 
+def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
+    """A line a modality: its kind, shape, likelihood and the rows that have it; observed (N, M)."""
+    rows = [("modality", "kind", "shape", "likelihood", "rows")]
+    for conversion, count in zip(learned, observed.sum(0), strict=True):
+        m = conversion.modality
+        rows.append(
+            (m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}")
+        )
+    return aligned(rows)
+
+
 def contents(view: View, conversion: Conversion) -> list[str]:
     """The columns of a table by kind, or the values of an array, with their ranges."""
     if isinstance(view, TableView):
         assert isinstance(conversion, TableConversion)
-        return [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
+        kinds = [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
+        new = unseen(view, conversion)
+        return [*kinds, f"in no training row, so missing: {shortened(new)}"] if new else kinds
     assert isinstance(conversion, ArrayConversion)
     low, high = limits(view.array, np.flatnonzero(view.present))
-    return [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}"]
+    still = constant(view.array, np.flatnonzero(view.present)) if conversion.axes == "X" else 0
+    notes = [f", {still} of {view.array.shape[1]} coordinates constant"] if still else []
+    return [
+        "".join([f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}", *notes])
+    ]
+
+
+def constant(array: Values, rows: Values) -> int:
+    """How many coordinates of an array (n, X) have one value in all of these rows."""
+    low, high = np.full(array.shape[1], np.inf), np.full(array.shape[1], -np.inf)
+    for chunk in chunks(array, rows):
+        low, high = np.fmin(low, np.fmin.reduce(chunk)), np.fmax(high, np.fmax.reduce(chunk))
+    return int((low == high).sum())
+
+
+def unseen(view: TableView, conversion: TableConversion) -> list[str]:
+    """Categories that no training row has, with their columns."""
+    found = {
+        column.name: set(view.table[column.name].unique().to_pylist()) - {None, *column.values}
+        for column in conversion.columns
+        if column.kind == "categorical"
+    }
+    return [f"{name} ({shortened(sorted(map(str, new)), 4)})" for name, new in found.items() if new]
 
 
 def by_kind(view: TableView, conversion: TableConversion) -> dict[str, list[str]]:
@@ -89,6 +118,8 @@ def scaling(conversion: ArrayConversion) -> str:
         return "each coordinate standardised"
     assert not isinstance(conversion.offset, tuple)
     assert not isinstance(conversion.scale, tuple)
+    if (conversion.offset, conversion.scale) == (0, 1):
+        return "as they are"
     return f"{conversion.offset:g} to {conversion.offset + conversion.scale:g} scaled to 0 to 1"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
+from pipelines.importers.files import ends_in, files_in, visible
 from pipelines.importers.found import Found, Roles, TableView
 from pipelines.importers.kinds import column_kind, safe_name
 
@@ -26,53 +28,92 @@ LARGEST = (1 << 31) - 1
 
 def is_table(path: Path) -> bool:
     """Whether a path is a table, or a folder that holds some, by their names."""
-    if path.is_dir():
-        return any(child.suffix in SUFFIXES for child in path.iterdir())
-    return path.suffix in SUFFIXES
+    return any(visible(path, SUFFIXES, deep=False)) if path.is_dir() else ends_in(path, SUFFIXES)
 
 
 def read_tables(path: Path, roles: Roles) -> list[Found]:
     """Each table with its columns in their roles; those that have none make modalities."""
-    files = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES) if path.is_dir() else [path]
+    files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
     texts = [name for name in (roles.id, roles.group) if name]
-    return [found_in(read_table(file, texts), file.name, roles) for file in files]
+    found = []
+    for file in files:
+        table = read_table(file, texts)
+        made_plain = [plain(file, name, table[name]) for name in table.column_names]
+        others = zip(table.schema, made_plain, strict=True)
+        types = {field.name: str(field.type) for field, column in others if field.type != column.type}
+        whole = found_in(pa.table(made_plain, names=table.column_names), file.name, roles)
+        found.append(replace(whole, types=types if ends_in(file, (".parquet",)) else {}))
+    return found
 
 
 def read_table(path: Path, texts: Sequence[str] = ()) -> pa.Table:
-    """The columns of one file with plain types; empty and NaN cells are null.
+    """The columns of one file, which are different by name and have rows; empty cells are null.
 
     Columns of a CSV in `texts` or called id keep zeros that lead: they are numbers only if they are written as such.
     """
-    import pyarrow.csv as csv
     import pyarrow.parquet as parquet
 
     try:
-        if path.suffix == ".parquet":
-            table = parquet.read_table(path)
+        if ends_in(path, TEXT):
+            table = _read_text(path, [*texts, *IDS])
         else:
-            size = min(max(path.stat().st_size, 1), LARGEST)
-            table = csv.read_csv(
-                path,
-                csv.ReadOptions(block_size=size),
-                csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-                csv.ConvertOptions(
-                    strings_can_be_null=True, column_types=dict.fromkeys([*texts, *IDS], pa.string())
-                ),
-            )
-            for place, name in enumerate(table.column_names):
-                if name in (*texts, *IDS):
-                    table = table.set_column(place, name, _unless_padded(table.column(place)))
+            _check_headers(path, parquet.read_schema(path).names)
+            table = parquet.read_table(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         words = " ".join(str(error).split())
-        raise UserError(f"{path}: this is no table in UTF-8 with one header a column ({words})") from None
-    twice = [name for name, count in Counter(table.column_names).items() if count > 1 or not name.strip()]
-    if twice:
         raise UserError(
-            f"{path}: header {twice[0]!r} found twice or empty, expected a name of its own a column"
-        )
+            f"{path}: this is no table in UTF-8 with one header a column ({words}); save it again as such"
+        ) from None
+    _check_headers(path, table.column_names)
     if not table.num_rows:
         raise UserError(f"{path}: found no rows below the headers, expected one a sample")
-    return pa.table([plain(path, name, table[name]) for name in table.column_names], names=table.column_names)
+    return table
+
+
+def _read_text(path: Path, texts: Sequence[str]) -> pa.Table:
+    """The columns of a CSV or TSV; numbers may have decimal commas where no comma stands between columns."""
+    import pyarrow.csv as csv
+
+    def read(mark: str) -> pa.Table:
+        size = min(max(path.stat().st_size, 1), LARGEST)
+        return csv.read_csv(
+            path,
+            csv.ReadOptions(block_size=size),
+            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            csv.ConvertOptions(
+                strings_can_be_null=True, column_types=dict.fromkeys(texts, pa.string()), decimal_point=mark
+            ),
+        )
+
+    delimiter = _delimiter(path)
+    table = read(".")
+    if delimiter != "," and any(_decimal_commas(column) for column in table.columns):
+        table = read(",")
+    for place, name in enumerate(table.column_names):
+        if pa.types.is_binary(table.column(place).type):
+            raise UserError(f"{path}: column {name}: bytes that are no UTF-8 found; save the file in UTF-8")
+        if name in texts:
+            table = table.set_column(place, name, _unless_padded(table.column(place)))
+    return table
+
+
+def _decimal_commas(column: pa.ChunkedArray) -> bool:
+    """Whether all texts of a column are numbers, some of them with a comma."""
+    if not pa.types.is_string(column.type) or column.null_count == len(column):
+        return False
+    numbers = pc.all(pc.match_substring_regex(column, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py()
+    return bool(numbers and pc.any(pc.match_substring(column, ",")).as_py())
+
+
+def _check_headers(path: Path, names: Sequence[str]) -> None:
+    if empty := [place for place, name in enumerate(names) if not name.strip()]:
+        raise UserError(
+            f"{path}: an empty header found above column {empty[0] + 1}, expected a name; give it one"
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(
+            f"{path}: header {twice[0]!r} found twice, expected a name of its own a column; rename one"
+        )
 
 
 def _unless_padded(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -101,7 +142,9 @@ def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if pc.any(nan).as_py():
             column = pc.if_else(nan, pa.scalar(None, kind), column)
         if pc.any(pc.is_inf(column)).as_py():
-            raise UserError(f"{path}: column {name}: infinity found, expected finite numbers or empty cells")
+            raise UserError(
+                f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it"
+            )
     return column
 
 
@@ -115,6 +158,8 @@ def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | 
     }
     targets = {name: table[name] for name in roles.targets if name in names}
     taken = {*roles_of.values(), *roles.targets, *roles.skip}
+    if roles.only is not None:
+        taken |= set(names) - roles.only
     skipped = tuple(name for name in names if name in roles.skip)
     views = [
         TableView(
@@ -137,12 +182,12 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
     for modality, columns in roles.modalities.items():
         lacking = [column for column in columns if column not in names]
         if len(lacking) < len(columns):
-            if lacking:
+            if lacking and roles.only is None:
                 raise UserError(
                     f"--modality {modality}: {place} has no free column {lacking[0]!r}{hint(lacking[0], names)}; "
                     f"found there: {listed(names)}"
                 )
-            groups[modality] = list(columns)
+            groups[modality] = [column for column in columns if column in names]
     grouped = Counter(column for columns in groups.values() for column in columns)
     if twice := [column for column, count in grouped.items() if count > 1]:
         raise UserError(

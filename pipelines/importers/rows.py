@@ -1,0 +1,225 @@
+"""`postprior import --like`: rows for a model that was trained before, in the scales and categories that it learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
+from pipelines.conversion.columns import named_type
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.exporters.samples import Samples
+from pipelines.faults import listed
+from pipelines.importers import read_source
+from pipelines.importers.found import ArrayView, Found, Named, Roles, TableView, View
+from pipelines.importers.joining import Joined, join
+from pipelines.importers.run import check_free, codes_of
+from pipelines.importers.summary import overview, patterns, shortened
+from pipelines.storage import MANIFEST
+
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> str:
+    """Make one dataset folder of rows that need no label and may lack modalities; returns what was understood, as text.
+
+    Args:
+        sources: files or folders as the training data came from, with the same columns and names of modalities.
+        folder: the dataset; an earlier one there is replaced.
+        roles: what the user says; names that are not given are those of the training data, where the sources have them.
+        like: what an import made, or one of its splits.
+
+    Raises:
+        UserError: a category, label, feature, shape or type that the training data have not.
+    """
+    made = (folder / MANIFEST).is_file()
+    check_free(folder, sources, lambda path: made and path.suffix in (".npy", ".json"))
+    trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
+    if trained.conversion is None:
+        raise UserError(f"{like}: found no conversion in it, expected data that postprior import made")
+    known = {conversion.name: conversion for conversion in Samples.of(trained).conversions}
+    wanted = _roles(trained.conversion, known, roles)
+    found = [one for source in sources for one in read_source(source, wanted)]
+    joined = join(found, _that_are_there(wanted, roles, found))
+    dataset = _dataset(joined, trained, known)
+    provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
+    replace(dataset, conversion=trained.conversion, provenance=provenance).save(folder)
+    chosen = [known[m.name] for m in dataset.modalities]
+    lines = [*overview(chosen, dataset.observed), "", *patterns(dataset.observed, [c.name for c in chosen])]
+    columns = {c for view in joined.views if isinstance(view, TableView) for c in view.table.column_names}
+    absent = [name for name in known if name not in dataset.data]
+    absent += sorted((wanted.only or set()) - columns) if columns else []
+    if absent:
+        lines.append(f"missing in every row: {shortened(absent)}")
+    taken = {
+        *columns,
+        *joined.targets,
+        *(named[0] for named in (joined.ids, joined.label, joined.group) if named),
+    }
+    others = [name for headers in joined.headers.values() for name in headers if name not in taken]
+    if others:
+        lines.append(f"not in the training data, left out: {shortened(others)}")
+    if joined.dropped:
+        lines.append(f"left out: {joined.dropped} rows that no modality has")
+    return "\n".join([*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {folder} OUT"])
+
+
+def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Roles) -> Roles:
+    """The user's roles, and those of the training data where the user gives none."""
+    names = {role: (description.get(role) or {}).get("name") for role in ("ids", "labels", "groups")}
+    tables = [conversion for conversion in known.values() if isinstance(conversion, TableConversion)]
+    kinds = {c.name: c.kind for c in known.values() if isinstance(c, ArrayConversion)}
+    kinds |= {column.name: column.kind for table in tables for column in table.columns}
+    return replace(
+        roles,
+        id=roles.id or names["ids"],
+        label=roles.label or names["labels"],
+        group=roles.group or names["groups"],
+        targets=tuple(entry["name"] for entry in description.get("targets", ())),
+        modalities={table.name: tuple(column.name for column in table.columns) for table in tables},
+        kinds=kinds,
+        only=frozenset(column.name for table in tables for column in table.columns),
+    )
+
+
+def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Roles:
+    """Roles without the names that only the training data have; what the user names is looked for."""
+    names = {name for source in found for name in (*source.headers, *source.names)}
+    names |= {
+        name for source in found for name, _ in filter(None, (source.label, source.group, source.ids)) if name
+    }
+    views = {view.name for source in found for view in source.views}
+    columns = {
+        c for source in found for v in source.views if isinstance(v, TableView) for c in v.table.column_names
+    }
+
+    def kept(name: str | None, asked: str | None) -> str | None:
+        return name if name in names or asked else None
+
+    return replace(
+        wanted,
+        id=kept(wanted.id, given.id),
+        label=kept(wanted.label, given.label),
+        group=kept(wanted.group, given.group),
+        targets=tuple(name for name in wanted.targets if name in names),
+        modalities={name: of for name, of in wanted.modalities.items() if name in views},
+        kinds={name: kind for name, kind in wanted.kinds.items() if name in views | columns},
+    )
+
+
+def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> Dataset:
+    """All samples, converted; modalities in the order of the training data."""
+    views = {view.name: (view, places) for view, places in zip(joined.views, joined.places.T, strict=True)}
+    if others := views.keys() - known.keys():
+        raise UserError(
+            f"modality {min(others)}: not in the training data, expected some of {listed(known)}; name files and keys "
+            "as they were, or leave it out (--skip)"
+        )
+    order = [name for name in known if name in views]
+    observed = np.stack([views[name][1] >= 0 for name in order], 1)
+    data, cells = {}, {}
+    for m, name in enumerate(order):
+        view, places = views[name]
+        data[name], seen = _encode(view, known[name], places)
+        if not seen[observed[:, m]].all():
+            cells[name] = seen
+    return Dataset(
+        tuple(m for m in trained.modalities if m.name in views),
+        data,
+        mask=None if observed.all() else observed,
+        cells=cells,
+        labels=_labels(joined.label, trained),
+        targets=_targets(joined, trained),
+        groups=None if joined.group is None else codes_of(joined.group[1]),
+        ids=codes_of(joined.ids[1]),
+        label_names=None if joined.label is None else trained.label_names,
+    )
+
+
+def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values, Values]:
+    """Values and seen cells of the rows at `places`, −1 for none."""
+    if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+        columns = [_as_trained(view.name, view.table, column) for column in conversion.columns]
+        return conversion.encode(
+            pa.table(columns, names=[column.name for column in conversion.columns]), places
+        )
+    if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
+        kinds = [
+            "a table" if isinstance(of, TableView | TableConversion) else "an array"
+            for of in (view, conversion)
+        ]
+        raise UserError(
+            f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert it"
+        )
+    bytes_of = [np.dtype(of) == np.uint8 for of in (view.array.dtype, conversion.dtype)]
+    if view.axes != conversion.axes or view.array.shape[1:] != conversion.shape or bytes_of[0] != bytes_of[1]:
+        shape = view.array.shape[1:]
+        raise UserError(
+            f"{view.name}: {view.array.dtype} of shape {shape} found, expected {conversion.dtype} of shape "
+            f"{conversion.shape} as in the training data; convert it"
+        )
+    if view.facts.get("features") != conversion.facts.get("features") and view.facts["source"] == "omics":
+        raise UserError(
+            f"{view.name}: other features found than in the training data, expected the same in one order; select them"
+        )
+    return view.encode(conversion, places)
+
+
+def _as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
+    """A column in the type of the training data, null where the table lacks it; new categories are refused."""
+    kind = named_type(column.type)
+    if column.name not in table.column_names:
+        return pa.chunked_array([pa.nulls(len(table), kind)])
+    found = table[column.name]
+    if column.kind != "categorical":
+        return found
+    try:
+        found = found.cast(kind)
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"{place}: column {column.name}: {found.type} found, expected {kind} as in the training data; convert it"
+        ) from None
+    _check_known(f"{place}: column {column.name}", found, column.values)
+    return found
+
+
+def _check_known(place: str, found: pa.ChunkedArray, values: Sequence[Any]) -> None:
+    """Refuse a category or label that training never saw."""
+    new = found.filter(pc.invert(pc.is_in(found.fill_null(values[0]), pa.array(values, found.type))))
+    if len(new):
+        raise UserError(
+            f"{place}: {str(new[0].as_py())!r} found, which no training row has, expected one of "
+            f"{shortened([str(value) for value in values], 20)}; correct it or leave it out"
+        )
+
+
+def _labels(named: Named | None, trained: Dataset) -> Values | None:
+    """Labels (N,) as places in the training data's names."""
+    if named is None or trained.label_names is None:
+        return None
+    name, column = named
+    values = [str(value) for value in column.unique().to_pylist()]
+    _check_known(f"label {name}", pa.chunked_array([values]), trained.label_names)
+    places = np.array([trained.label_names.index(value) for value in values])
+    return places[pc.index_in(column, value_set=column.unique()).to_numpy()]
+
+
+def _targets(joined: Joined, trained: Dataset) -> Values | None:
+    """Targets (N, T), where the sources have all of them."""
+    entries = (trained.conversion or {}).get("targets", ())
+    if not entries or any(entry["name"] not in joined.targets for entry in entries):
+        return None
+    columns = []
+    for target in map(ColumnConversion.from_description, entries):
+        found = joined.targets[target.name]
+        if target.kind == "categorical":
+            found = _as_trained("target", pa.table([found], names=[target.name]), target)
+        columns.append(target.encode(found)[0])
+    return np.stack(columns, 1)
