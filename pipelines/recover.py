@@ -162,7 +162,8 @@ def of_baselines(
 
     near = [Neighbours(widths, k).fit(features, rng) for k in NEIGHBOURS if k <= len(train)]
     best = min(near, key=lambda each: float(np.nanmean(scored(choice, each)["energy_score"])))
-    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths)}
+    reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
+    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
     written: dict[str, Any] = {"neighbours": best.neighbours}
     arrays: dict[str, Floats] = {}
     with progress("recover baselines", len(imputers) * len(tasks)) as step:

@@ -177,7 +177,8 @@ def test_the_command_writes_what_python_gives(
     holes.save(tmp_path / "holes")
     told = impute("gmm", tmp_path / "holes", params, root, tmp_path / "out", 2, "draws", 4)
     loaded = Dataset.load(tmp_path / "holes")
-    for number, expected in enumerate(generator.impute(loaded, 2, 4, "draws"), 1):
+    held_out = Dataset.load(root / "artefacts/data/validation")
+    for number, expected in enumerate(generator.impute(loaded, 2, 4, "draws", held_out), 1):
         found = Dataset.load(tmp_path / f"out/{number}")
         assert all(np.array_equal(found.data[name], expected.data[name]) for name in expected.data)
         np.testing.assert_array_equal(found.filled, expected.filled)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -21,6 +21,8 @@ NEIGHBOURS = (5, 10, 20, 40)
 """Numbers of neighbours among which held-out rows choose."""
 COMPONENTS = 16
 """Principal components that stand for a modality of more features in regressions."""
+NEAREST = 32
+"""Features that a regression reads at most, drawn by their correlation with what it is for."""
 ROUNDS = 10
 """Rounds of regressions, scikit-learn's default."""
 
@@ -93,8 +95,15 @@ class Neighbours(Imputer):
 class Iterative(Imputer):
     """Chained Bayesian ridge regressions (IterativeImputer): draws from their posteriors, and a guess without noise.
 
-    Of a block that is wide its principal components take part, learned from the training rows that have it.
+    Args:
+        widths: of the blocks.
+        reduced: blocks of which principal components take part, learned from the training rows that have them; a row
+            has them whole or not at all.
     """
+
+    def __init__(self, widths: Sequence[int], reduced: Collection[int] = ()) -> None:
+        super().__init__(widths)
+        self.reduced = reduced
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
         from sklearn.decomposition import PCA
@@ -102,10 +111,10 @@ class Iterative(Imputer):
         from sklearn.impute import IterativeImputer
 
         self.components: dict[int, Any] = {}
-        for number, block in enumerate(self.blocks):
+        for number in self.reduced:
+            block = self.blocks[number]
             whole = rows[np.isfinite(rows[:, block]).all(1), block]
-            if rows[:, block].shape[1] > COMPONENTS < len(whole):
-                self.components[number] = PCA(COMPONENTS, random_state=0).fit(whole)
+            self.components[number] = PCA(min(COMPONENTS, *whole.shape), random_state=0).fit(whole)
         reduced = self._reduced(rows)
         self.scale = np.nanstd(reduced, 0).clip(1e-6)
         state = int(rng.integers(2**31))
@@ -113,7 +122,11 @@ class Iterative(Imputer):
             warnings.simplefilter("ignore")  # that chains have not converged after their rounds
             self.chains = {
                 sampled: IterativeImputer(
-                    max_iter=ROUNDS, sample_posterior=sampled, random_state=state, keep_empty_features=True
+                    max_iter=ROUNDS,
+                    sample_posterior=sampled,
+                    n_nearest_features=NEAREST if reduced.shape[1] > NEAREST else None,
+                    random_state=state,
+                    keep_empty_features=True,
                 ).fit(reduced / self.scale)
                 for sampled in (False, True)
             }
@@ -124,9 +137,8 @@ class Iterative(Imputer):
         for number, block in enumerate(self.blocks):
             part = rows[:, block]
             if number in self.components:
-                there = np.isfinite(part).all(1)
-                part = np.full((len(rows), COMPONENTS), np.nan)
-                part[there] = self.components[number].transform(rows[there, block])
+                basis = self.components[number]
+                part = (part - basis.mean_) @ basis.components_.T
             parts.append(part)
         return np.concatenate(parts, 1)
 
@@ -134,7 +146,9 @@ class Iterative(Imputer):
         reduced = self._reduced(rows) / self.scale
         guess = self.chains[False].transform(reduced) * self.scale
         draws = np.stack([self.chains[True].transform(reduced) * self.scale for _ in range(R)])
-        widths = [COMPONENTS if n in self.components else b.stop - b.start for n, b in enumerate(self.blocks)]
+        widths = [b.stop - b.start for b in self.blocks]
+        for number, basis in self.components.items():
+            widths[number] = len(basis.components_)
 
         def of(block: int) -> tuple[Floats, Floats]:
             place = slice(sum(widths[:block]), sum(widths[: block + 1]))

@@ -1,0 +1,71 @@
+"""Scores of imputation: closed forms, brute force, and what intervals promise."""
+
+import numpy as np
+import pytest
+
+from pipelines.metrics.imputation import covered, crps, energy_score, interval
+
+
+def brute(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The energy score from all pairs, row by row."""
+    R = len(draws)
+    near = np.linalg.norm(draws - truth, axis=-1).mean(0)
+    pairs = np.linalg.norm(draws[:, None] - draws[None], axis=-1).sum((0, 1))
+    return near - pairs / (2 * R * (R - 1))
+
+
+def test_the_energy_score_is_that_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    draws, truth = (
+        rng.normal(size=(7, 300, 4)).astype(np.float32),
+        rng.normal(size=(300, 4)).astype(np.float32),
+    )
+    np.testing.assert_allclose(energy_score(draws, truth), brute(draws, truth), rtol=1e-4)
+
+
+def test_in_one_dimension_it_is_the_crps_and_that_has_a_closed_form() -> None:
+    """Of a standard normal (Gneiting et al. 2005): y (2 Φ(y) − 1) + 2 φ(y) − 1/√π."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(0)
+    truth = np.linspace(-2, 2, 9)[:, None]
+    draws = rng.normal(size=(4000, 9, 1))
+    np.testing.assert_allclose(energy_score(draws[:200], truth), crps(draws[:200], truth)[:, 0])
+    exact = truth * (2 * norm.cdf(truth) - 1) + 2 * norm.pdf(truth) - 1 / np.sqrt(np.pi)
+    np.testing.assert_allclose(crps(draws, truth), exact, atol=0.03)
+
+
+def test_a_single_guess_has_its_distance_and_the_true_law_does_best() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(4000, 3))
+    guess = np.broadcast_to(np.zeros(3), (5, 4000, 3))
+    np.testing.assert_allclose(energy_score(guess, truth), np.linalg.norm(truth, axis=1))
+    laws = {
+        scale: energy_score(scale * rng.normal(size=(40, 4000, 3)), truth).mean() for scale in (0.5, 1.0, 2.0)
+    }
+    assert laws[1.0] < min(laws[0.5], laws[2.0], np.linalg.norm(truth, axis=1).mean())
+
+
+def test_few_draws_have_the_score_of_many() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(20_000, 2))
+    few, many = (energy_score(rng.normal(size=(R, 20_000, 2)), truth).mean() for R in (2, 50))
+    assert few == pytest.approx(many, abs=0.02)
+
+
+@pytest.mark.parametrize("R", [19, 39, 99])
+def test_intervals_hold_what_they_promise(R: int) -> None:
+    """Whatever the law: here a heavy-tailed one."""
+    rng = np.random.default_rng(R)
+    found = covered(rng.standard_cauchy((R, 20_000, 1)), rng.standard_cauchy((20_000, 1)))
+    assert found.mean() == pytest.approx(0.9, abs=0.008)
+
+
+def test_an_interval_leaves_out_as_many_on_either_side() -> None:
+    low, high = interval(np.random.default_rng(0).permutation(39).astype(float))
+    assert (low, high) == (1, 37)
+
+
+def test_too_few_draws_are_told() -> None:
+    with pytest.raises(ValueError, match="draws: found 5, expected 19 at least for intervals of 90%"):
+        interval(np.zeros((5, 1)))

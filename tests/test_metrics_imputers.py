@@ -1,0 +1,97 @@
+"""Other imputers: what scikit-learn's own give, and draws of the law that the data have."""
+
+import numpy as np
+import pytest
+from sklearn.impute import KNNImputer
+
+from pipelines.metrics.imputers import COMPONENTS, Imputer, Iterative, Mean, Neighbours
+
+WIDTHS = (2, 3)
+
+
+def rows(n: int, seed: int = 0) -> np.ndarray:
+    """x_2 = A x_1 + noise of deviation 0.1."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(9).normal(size=(2, 3))
+    one = rng.normal(size=(n, 2))
+    return np.concatenate([one, one @ mixing + 0.1 * rng.normal(size=(n, 3))], 1)
+
+
+def without(block: slice, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    whole = rows(n, 1)
+    lacking = whole.copy()
+    lacking[:, block] = np.nan
+    return whole, lacking
+
+
+@pytest.mark.parametrize(
+    "imputer", [Mean(WIDTHS), Neighbours(WIDTHS, 7), Iterative(WIDTHS)], ids=["mean", "knn", "chain"]
+)
+def test_shapes_and_seeds(imputer: Imputer) -> None:
+    rng = np.random.default_rng
+    imputer.fit(rows(100), rng(0))
+    _, lacking = without(slice(2, 5))
+    draws, guess = imputer.filled(lacking, 4, rng(1))(1)
+    assert draws.shape == (4, 60, 3)
+    assert guess.shape == (60, 3)
+    assert np.isfinite(draws).all()
+
+
+def test_the_guess_of_neighbours_is_that_of_scikit_learn() -> None:
+    training = rows(200)
+    training[:20, 0] = np.nan
+    _, lacking = without(slice(2, 5))
+    expected = KNNImputer(n_neighbors=5).fit(training).transform(lacking)[:, 2:]
+    imputer = Neighbours(WIDTHS, 5).fit(training, np.random.default_rng(0))
+    draws, guess = imputer.filled(lacking, 500, np.random.default_rng(0))(1)
+    np.testing.assert_allclose(guess, expected, rtol=1e-9)
+    np.testing.assert_allclose(draws.mean(0), expected, atol=0.4)
+    donors = {tuple(row) for row in training[:, 2:]}
+    assert {tuple(row) for row in draws[0]} <= donors
+
+
+def test_donors_have_the_block() -> None:
+    training = rows(100)
+    training[::2, 2:] = np.nan
+    _, lacking = without(slice(2, 5))
+    draws, _ = (
+        Neighbours(WIDTHS, 5)
+        .fit(training, np.random.default_rng(0))
+        .filled(lacking, 3, np.random.default_rng(0))(1)
+    )
+    assert np.isfinite(draws).all()
+
+
+def test_the_mean_is_that_of_what_is_there() -> None:
+    training = rows(100)
+    training[:50, 2] = np.nan
+    _, lacking = without(slice(2, 5))
+    _, guess = (
+        Mean(WIDTHS).fit(training, np.random.default_rng(0)).filled(lacking, 2, np.random.default_rng(0))(1)
+    )
+    assert guess[7, 0] == pytest.approx(training[50:, 2].mean())
+
+
+def test_chains_find_a_linear_law() -> None:
+    """x_1 from x_2, which determines it: three linear equations for two unknowns."""
+    whole, lacking = without(slice(0, 2))
+    draws, guess = (
+        Iterative(WIDTHS)
+        .fit(rows(400), np.random.default_rng(0))
+        .filled(lacking, 20, np.random.default_rng(0))(0)
+    )
+    assert np.abs(guess - whole[:, :2]).mean() < 0.15
+    assert 0.02 < draws.std(0).mean() < 0.4
+
+
+def test_wide_blocks_are_reduced_and_come_back_wide() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 2))
+    wide = z @ rng.normal(size=(2, 40)) + 0.01 * rng.normal(size=(300, 40))
+    both = np.concatenate([z, wide], 1)
+    lacking = both[200:].copy()
+    lacking[:, 2:] = np.nan
+    imputer = Iterative((2, 40), [1]).fit(both[:200], rng)
+    assert imputer.components[1].n_components_ == COMPONENTS
+    _, guess = imputer.filled(lacking, 2, rng)(1)
+    assert np.abs(guess - wide[200:]).mean() < 0.1

@@ -1,0 +1,150 @@
+"""The stage `recover`: what is hidden, how it is scored, and what it is set against."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.errors import UserError
+from pipelines.metrics import imputers
+from pipelines.metrics.records import Scale
+from pipelines.recover import Task, by_row, recover
+from pipelines.storage import read_json
+from stage1_vae.modalities import Column, Modality
+
+Project = tuple[Path, Params]
+COLUMNS = (Column("age", "normal"), Column("site", "categorical", 3), Column("visits", "negative_binomial"))
+MODALITIES = (
+    Modality("table", "table", (3,), "columns", columns=COLUMNS),
+    Modality("vector", "vector", (4,), "normal"),
+    Modality("image", "image", (1, 4, 4), "laplace", (0, 1)),
+)
+
+
+def rows(n: int = 200) -> Dataset:
+    rng = np.random.default_rng(0)
+    table = np.stack([rng.normal(size=n), rng.integers(3, size=n), rng.poisson(3, n)], 1)
+    data = {"table": table, "vector": rng.normal(size=(n, 4)), "image": rng.random((n, 1, 4, 4))}
+    mask = rng.random((n, 3)) < 0.8
+    mask[~mask.any(1)] = True
+    cells = {"vector": rng.random((n, 4)) < 0.8}
+    return Dataset(MODALITIES, {k: v.astype(np.float32) for k, v in data.items()}, mask=mask, cells=cells)
+
+
+def task(of: str) -> tuple[Dataset, Task]:
+    data = rows()
+    scales = tuple(Scale.fit(data, m) for m in MODALITIES)
+    return data, Task.hide(of, data, scales, 0.3, np.random.default_rng(1))
+
+
+def test_each_row_loses_one_modality_that_it_has() -> None:
+    data, found = task("modalities")
+    assert data.mask is not None
+    assert found.hidden.mask is not None
+    lost = data.mask & ~found.hidden.mask
+    assert not (found.hidden.mask & ~data.mask).any()
+    np.testing.assert_array_equal(lost.sum(1), (data.mask.sum(1) > 1).astype(int))
+    np.testing.assert_array_equal(found.rows, np.flatnonzero(lost.any(1)))
+    seen = data.cells["vector"]
+    np.testing.assert_array_equal(found.lost[1], lost[:, [1]] & seen)  # cells that were missing are no truth
+
+
+def test_cells_of_tables_and_vectors_are_hidden_and_one_stays() -> None:
+    data, found = task("cells")
+    np.testing.assert_array_equal(found.hidden.observed, data.observed)
+    assert not found.lost[2].any()
+    for name in ("table", "vector"):
+        cells = found.hidden.cells[name]
+        before = data.cells.get(name, np.ones_like(cells))
+        assert not (cells & ~before).any()
+        assert cells[before.any(1)].any(1).all()
+    share = (before & ~found.hidden.cells["vector"]).sum() / before.sum()
+    assert 0.15 < share < 0.3
+    table = found.lost[0]  # features: age, visits, three classes of a site, which are hidden together
+    assert (table[:, 2:] == table[:, 2:3]).all()
+
+
+def test_scores_see_hidden_features_alone() -> None:
+    data, found = task("cells")
+    truth = found.features(data)
+    rng = np.random.default_rng(0)
+
+    def filled(m: int) -> tuple[np.ndarray, np.ndarray]:
+        noise = rng.normal(size=(19, *truth[m].shape))
+        return truth[m] + noise, np.where(found.lost[m], truth[m] + 0.5, 99)
+
+    scores = found.scores(filled)
+    lost = found.lost[1].sum(1)
+    np.testing.assert_allclose(scores["error"][lost > 0, 1], 0.25 * lost[lost > 0], rtol=1e-5)
+    assert np.isnan(scores["error"][:, 2]).all()
+    assert scores["energy_score"][lost == 1, 1].mean() < scores["energy_score"][lost == 3, 1].mean()
+    assert np.nanmean(scores["coverage"][:, 1]) > 0.99  # nineteen draws on one side of it are rare
+    assert np.nanmean(by_row(scores["error"])) > 0
+
+
+@pytest.fixture(scope="module")
+def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    root, params = trained
+    folder = tmp_path_factory.mktemp("recover") / "project"
+    shutil.copytree(root, folder)
+    small = replace_draws(params, 19)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imputers, "ROUNDS", 1)
+        for name in ("baselines", "gmm"):
+            recover(name, small, folder)
+    return folder, small
+
+
+def read(root: Path, name: str) -> dict[str, Any]:
+    return read_json(root / f"results/recovery/{name}.json")
+
+
+def test_densities_stand_beside_other_imputers(project: Project) -> None:
+    root, _ = project
+    theirs, ours = read(root, "baselines")["modalities"], read(root, "gmm")["modalities"]
+    assert set(theirs) == {"mean", "neighbours", "iterative"} == set(ours["against"])
+    assert ours["rows"] == 120
+    assert set(ours["modalities"]) == {f"m{m}" for m in range(5)}
+    assert theirs["mean"]["coverage"]["value"] < 0.05
+    for scores in (ours, *theirs.values(), *ours["modalities"].values()):
+        for key in ("energy_score", "error", "coverage"):
+            assert scores[key]["low"] <= scores[key]["value"] <= scores[key]["high"]
+    for name, difference in ours["against"].items():
+        expected = ours["energy_score"]["value"] - theirs[name]["energy_score"]["value"]
+        assert difference["energy_score"]["value"] == pytest.approx(expected)
+        expected = ours["error"]["value"] / theirs[name]["error"]["value"]
+        assert difference["error_ratio"]["value"] == pytest.approx(expected)
+    assert 0.8 < ours["coverage"]["value"] < 0.97
+    assert set(ours["spread"]) == {f"m{m}" for m in range(5)}
+
+
+def test_the_same_settings_give_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    root, params = project
+    copy = shutil.copytree(root, tmp_path / "again")
+    path = copy / "results/recovery/gmm.json"
+    before = path.read_bytes()
+    path.unlink()
+    recover("gmm", params, copy)
+    assert path.read_bytes() == before
+
+
+def test_baselines_of_other_settings_are_refused(project: Project) -> None:
+    root, params = project
+    other = replace_draws(params, 21)
+    with pytest.raises(UserError, match="run postprior recover baselines"):
+        recover("gmm", other, root)
+
+
+def replace_draws(params: Params, draws: int) -> Params:
+    return params.model_copy(update={"recovery": params.recovery.model_copy(update={"draws": draws})})
+
+
+def test_rows_of_one_modality_lose_none() -> None:
+    data = replace(rows(), mask=np.tile([True, False, False], (200, 1)))
+    scales = tuple(Scale.fit(rows(), m) for m in MODALITIES)
+    assert not len(Task.hide("modalities", data, scales, 0.3, np.random.default_rng(1)).rows)
