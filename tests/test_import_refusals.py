@@ -166,7 +166,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: bytes that are no UTF-8 found; save"),
         ("none.parquet", b"PAR1", "no table in UTF-8"),
         ("none.csv", b"", "no table in UTF-8"),
-        ("none.xlsx", b"", "found none of an .npz archive"),
+        ("none.xlsx", b"", "nothing that can be read was found there, expected an .npz archive"),
     ):
         path = tmp_path / name
         path.write_bytes(content)

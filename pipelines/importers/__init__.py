@@ -53,4 +53,5 @@ def read_source(path: Path, roles: Roles) -> list[Found]:
                 raise UserError(
                     f"{path}: found more than fits into the memory; give fewer or smaller"
                 ) from None
-    raise UserError(f"{path}: found none of " + "; ".join(importer.about for importer in IMPORTERS.values()))
+    known = ", ".join(importer.about for importer in IMPORTERS.values())
+    raise UserError(f"{path}: nothing that can be read was found there, expected {known}; convert the files")

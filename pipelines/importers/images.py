@@ -76,8 +76,10 @@ def same_size(
 def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
     """The pixels of an image (H, W) or (H, W, C) and its mode, a key of `AXES`."""
     try:
-        with warnings.catch_warnings(), Image.open(content) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(content) as image,
+        ):
             deep = any(";16" in str(tile.args) for tile in image.tile)  # Pillow halves the bits of colours
             image.load()
             mode = OTHERS.get(image.mode, image.mode)

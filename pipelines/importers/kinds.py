@@ -92,12 +92,12 @@ def pixel_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[s
 
 def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
     """Axes of one value: a vector, an image (channels first or last) or a volume, from its shape alone."""
-    last = len(shape) == 3 and shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4)
+    last = len(shape) == 3 and shape[-1] in (1, 2, 3, 4) and shape[0] not in (1, 2, 3, 4)
     guesses = {0: "", 1: "X", 2: "HW", 3: "HWC" if last else "CHW", 4: "CDHW"}
     if len(shape) not in guesses or 0 in shape:
         raise UserError(
             f"{place}: {name}: values of shape {shape} found, expected vectors (X), images (H, W), (C, H, W) or "
-            "(H, W, C) or volumes (C, D, H, W)"
+            f"(H, W, C) or volumes (C, D, H, W); reshape it or leave it out (--skip {name})"
         )
     return guesses[len(shape)]
 

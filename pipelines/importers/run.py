@@ -93,7 +93,7 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
         )
     if len(values) < 2:
         raise UserError(
-            f"label {name}: only {values[0]!r} found, expected two classes or more; leave --label out"
+            f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out"
         )
     codes = pc.index_in(column, value_set=pa.array(values, column.type))
     return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)

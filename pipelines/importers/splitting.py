@@ -65,9 +65,13 @@ def check_splits(
     """Refuse a split with too few rows, a label that training lacks, and a subject on two sides."""
     for split, rows in splits.items():
         if len(rows) < FEWEST[split]:
-            told = "" if groups is None else f" of {len(np.unique(groups))} subjects, which stay together"
+            told = (
+                ""
+                if groups is None
+                else f" (those of each of {len(np.unique(groups))} subjects stay together)"
+            )
             raise UserError(
-                f"{split}: {len(rows)} rows{told} found, expected {FEWEST[split]} or more; give more rows or other "
+                f"{split}: {len(rows)} rows found{told}, expected {FEWEST[split]} or more; give more rows or other "
                 "shares"
             )
     if labels is not None and names is not None:
