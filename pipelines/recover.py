@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
+from pipelines.judge import load_judges
 from pipelines.metrics.intervals import SHARE, Floats, estimate, half_samples, weighted_mean
 from pipelines.progress import progress
 from pipelines.storage import load_artefact, save_artefact, write_json
@@ -24,12 +25,15 @@ from pipelines.tracking import track
 if TYPE_CHECKING:
     from pipelines.generator import Generator
     from pipelines.metrics.imputers import Filled
+    from pipelines.metrics.judges import Judges
     from pipelines.metrics.records import Scale
 
 KIND = "recovery"
 BASELINES = "baselines"  # the name of what densities are set against
 MOST = 1000
-"""Test rows that are scored, and validation rows that choose, at most."""
+"""Test rows that are scored, at most."""
+CHOOSING = 200
+"""Validation rows by which the number of neighbours is chosen, at most."""
 SCORES = ("energy_score", "error", "coverage")
 CELLS = ("table", "vector")  # kinds of which single cells are hidden
 
@@ -124,11 +128,11 @@ class Task:
         for m, (scale, lost) in enumerate(zip(self.scales, self.lost, strict=True)):
             if not len(rows := np.flatnonzero(lost.any(1))):
                 continue
-            drawn, guess = filled(m)
+            drawn, guess = filled(m, rows)
             y, gone = truth[m][rows], lost[rows]
-            x = np.where(gone, drawn[:, rows], y)  # what was not hidden is the truth in all of them
+            x = np.where(gone, drawn, y)  # what was not hidden is the truth in all of them
             found["energy_score"][rows, m] = energy_score(x, y)
-            found["error"][rows, m] = np.square(np.where(gone, guess[rows] - y, 0), dtype=np.float64).sum(1)
+            found["error"][rows, m] = np.square(np.where(gone, guess - y, 0), dtype=np.float64).sum(1)
             flat = np.broadcast_to(continuous(scale.modality), scale.modality.shape).reshape(-1)
             asked = gone & flat[scale.source.numpy()]
             with np.errstate(invalid="ignore"):
@@ -150,7 +154,7 @@ def of_baselines(
     from pipelines.metrics.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
 
     rng, R = np.random.default_rng(params.seed), params.recovery.draws
-    held_out = validation.select(np.arange(min(len(validation), MOST)))
+    held_out = validation.select(np.arange(min(len(validation), CHOOSING)))
     choice = Task.hide("modalities", held_out, scales, params.recovery.cells, rng)
     rows = train.select(np.arange(len(train)))
     features = np.concatenate(replace(choice, whole=rows).features(rows, known=True), 1)
@@ -198,6 +202,7 @@ def of_density(
             f"project's; run postprior recover {BASELINES}"
         )
     generator = Generator.load(root / "artefacts/densities" / name)
+    judges = load_judges(root / "artefacts/judges").judges
     seed, R = params.seed, params.recovery.draws
     written: dict[str, Any] = {}
     for of, task in tasks.items():
@@ -205,6 +210,8 @@ def of_density(
         found = task.scores(imputed(generator, task, R, seed, spread))
         result: dict[str, Any] = told(found, weights, task)
         result["spread"] = dict(spread.factors)
+        if of == "modalities" and judges is not None:
+            result["label_agreement"] = agreement(generator, judges, task, seed, weights)
         result["against"] = {}
         for other in {key.split(".")[1] for key in known.arrays if key.startswith(f"{of}.")}:
             theirs = {key: known.arrays[f"{of}.{other}.{key}"] for key in SCORES}
@@ -217,14 +224,30 @@ def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Any) ->
     """Features of the generator's draws and their means, from one pass over the rows."""
     values = list(generator.completed(task.hidden, R, seed, "draws", spread=spread))
 
-    def filled(m: int) -> tuple[Floats, Floats]:
+    def filled(m: int, some: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
         scale = task.scales[m]
-        x = np.concatenate([block[scale.modality.name] for _, block in values], 1)  # (R, N, *shape)
+        x = np.concatenate([block[scale.modality.name] for _, block in values], 1)[:, some]  # (R, n, *shape)
         rows = Dataset((scale.modality,), {scale.modality.name: x.reshape(-1, *scale.modality.shape)})
-        features = scale(rows, np.arange(len(rows))).numpy().reshape(R, len(task.whole), -1)
+        features = scale(rows, np.arange(len(rows))).numpy().reshape(R, len(some), -1)
         return features, features.mean(0)
 
     return filled
+
+
+def agreement(
+    generator: Generator, judges: Judges, task: Task, seed: int, weights: Floats
+) -> dict[str, float] | None:
+    """The share of imputed modalities, decoders' means, in which judges read the label of the row."""
+    import torch
+
+    labels = np.asarray(task.whole.labels)
+    values = [block for _, block in generator.completed(task.hidden, 1, seed, "mean")]
+    right = np.full((len(task.whole), len(task.scales)), np.nan)
+    for m, scale in enumerate(task.scales):
+        name, rows = scale.modality.name, np.flatnonzero(task.lost[m].any(1))
+        shown = np.concatenate([block[name][0] for block in values])[rows]
+        right[rows, m] = judges.labels(name, torch.from_numpy(shown)).numpy() == labels[rows]
+    return estimated(by_row(right), weights, "label_agreement")
 
 
 def told(found: dict[str, Floats], weights: Floats, task: Task) -> dict[str, Any]:

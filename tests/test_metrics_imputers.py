@@ -7,6 +7,7 @@ from sklearn.impute import KNNImputer
 from pipelines.metrics.imputers import COMPONENTS, Imputer, Iterative, Mean, Neighbours
 
 WIDTHS = (2, 3)
+ALL = np.arange(60)
 
 
 def rows(n: int, seed: int = 0) -> np.ndarray:
@@ -31,7 +32,7 @@ def test_shapes_and_seeds(imputer: Imputer) -> None:
     rng = np.random.default_rng
     imputer.fit(rows(100), rng(0))
     _, lacking = without(slice(2, 5))
-    draws, guess = imputer.filled(lacking, 4, rng(1))(1)
+    draws, guess = imputer.filled(lacking, 4, rng(1))(1, ALL)
     assert draws.shape == (4, 60, 3)
     assert guess.shape == (60, 3)
     assert np.isfinite(draws).all()
@@ -43,7 +44,7 @@ def test_the_guess_of_neighbours_is_that_of_scikit_learn() -> None:
     _, lacking = without(slice(2, 5))
     expected = KNNImputer(n_neighbors=5).fit(training).transform(lacking)[:, 2:]
     imputer = Neighbours(WIDTHS, 5).fit(training, np.random.default_rng(0))
-    draws, guess = imputer.filled(lacking, 500, np.random.default_rng(0))(1)
+    draws, guess = imputer.filled(lacking, 500, np.random.default_rng(0))(1, ALL)
     np.testing.assert_allclose(guess, expected, rtol=1e-9)
     np.testing.assert_allclose(draws.mean(0), expected, atol=0.4)
     donors = {tuple(row) for row in training[:, 2:]}
@@ -57,7 +58,7 @@ def test_donors_have_the_block() -> None:
     draws, _ = (
         Neighbours(WIDTHS, 5)
         .fit(training, np.random.default_rng(0))
-        .filled(lacking, 3, np.random.default_rng(0))(1)
+        .filled(lacking, 3, np.random.default_rng(0))(1, ALL)
     )
     assert np.isfinite(draws).all()
 
@@ -67,7 +68,9 @@ def test_the_mean_is_that_of_what_is_there() -> None:
     training[:50, 2] = np.nan
     _, lacking = without(slice(2, 5))
     _, guess = (
-        Mean(WIDTHS).fit(training, np.random.default_rng(0)).filled(lacking, 2, np.random.default_rng(0))(1)
+        Mean(WIDTHS)
+        .fit(training, np.random.default_rng(0))
+        .filled(lacking, 2, np.random.default_rng(0))(1, ALL)
     )
     assert guess[7, 0] == pytest.approx(training[50:, 2].mean())
 
@@ -78,7 +81,7 @@ def test_chains_find_a_linear_law() -> None:
     draws, guess = (
         Iterative(WIDTHS)
         .fit(rows(400), np.random.default_rng(0))
-        .filled(lacking, 20, np.random.default_rng(0))(0)
+        .filled(lacking, 20, np.random.default_rng(0))(0, ALL)
     )
     assert np.abs(guess - whole[:, :2]).mean() < 0.15
     assert 0.02 < draws.std(0).mean() < 0.4
@@ -93,5 +96,5 @@ def test_wide_blocks_are_reduced_and_come_back_wide() -> None:
     lacking[:, 2:] = np.nan
     imputer = Iterative((2, 40), [1]).fit(both[:200], rng)
     assert imputer.components[1].n_components_ == COMPONENTS
-    _, guess = imputer.filled(lacking, 2, rng)(1)
+    _, guess = imputer.filled(lacking, 2, rng)(1, np.arange(100))
     assert np.abs(guess - wide[200:]).mean() < 0.1

@@ -74,9 +74,9 @@ def test_scores_see_hidden_features_alone() -> None:
     truth = found.features(data)
     rng = np.random.default_rng(0)
 
-    def filled(m: int) -> tuple[np.ndarray, np.ndarray]:
-        noise = rng.normal(size=(19, *truth[m].shape))
-        return truth[m] + noise, np.where(found.lost[m], truth[m] + 0.5, 99)
+    def filled(m: int, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        noise = rng.normal(size=(19, *truth[m][some].shape))
+        return truth[m][some] + noise, np.where(found.lost[m], truth[m] + 0.5, 99)[some]
 
     scores = found.scores(filled)
     lost = found.lost[1].sum(1)
@@ -120,6 +120,7 @@ def test_densities_stand_beside_other_imputers(project: Project) -> None:
         expected = ours["error"]["value"] / theirs[name]["error"]["value"]
         assert difference["error_ratio"]["value"] == pytest.approx(expected)
     assert 0.8 < ours["coverage"]["value"] < 0.97
+    assert 0 <= ours["label_agreement"]["value"] <= 1
     assert set(ours["spread"]) == {f"m{m}" for m in range(5)}
 
 

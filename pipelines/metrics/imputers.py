@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
-Filled = Callable[[int], tuple[Floats, Floats]]
-"""Number of a block → draws (R, n, F_m) and the single best guess (n, F_m)."""
-NEIGHBOURS = (5, 10, 20, 40)
+Ints = NDArray[np.integer[Any]]
+Filled = Callable[[int, Ints], tuple[Floats, Floats]]
+"""Number of a block, and some rows (n,) → draws (R, n, F_m) and the single best guess (n, F_m)."""
+NEIGHBOURS = (5, 10, 20, 40, 80)
 """Numbers of neighbours among which held-out rows choose."""
 COMPONENTS = 16
 """Principal components that stand for a modality of more features in regressions."""
@@ -40,7 +41,7 @@ class Imputer(ABC):
 
     @abstractmethod
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
-        """R draws (R, n, F_m) of a block of rows (n, F), and the best guess (n, F_m), whatever is missing there."""
+        """R draws of the blocks of rows (N, F), and the best guess, whatever is missing there."""
 
 
 class Mean(Imputer):
@@ -51,11 +52,10 @@ class Mean(Imputer):
         return self
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
-        def of(block: int) -> tuple[Floats, Floats]:
+        def of(block: int, some: Ints) -> tuple[Floats, Floats]:
             mean = self.mean[self.blocks[block]]
-            return np.broadcast_to(mean, (R, len(rows), len(mean))), np.broadcast_to(
-                mean, (len(rows), len(mean))
-            )
+            shape = (len(some), len(mean))
+            return np.broadcast_to(mean, (R, *shape)), np.broadcast_to(mean, shape)
 
         return of
 
@@ -85,9 +85,9 @@ class Neighbours(Imputer):
         return values[donors[np.argpartition(distances, k - 1, 1)[:, :k]]].swapaxes(0, 1)
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
-        def of(block: int) -> tuple[Floats, Floats]:
-            near = self.nearest(rows, block)
-            return near[rng.integers(len(near), size=(R, len(rows))), np.arange(len(rows))], near.mean(0)
+        def of(block: int, some: Ints) -> tuple[Floats, Floats]:
+            near = self.nearest(rows[some], block)
+            return near[rng.integers(len(near), size=(R, len(some))), np.arange(len(some))], near.mean(0)
 
         return of
 
@@ -150,9 +150,9 @@ class Iterative(Imputer):
         for number, basis in self.components.items():
             widths[number] = len(basis.components_)
 
-        def of(block: int) -> tuple[Floats, Floats]:
+        def of(block: int, some: Ints) -> tuple[Floats, Floats]:
             place = slice(sum(widths[:block]), sum(widths[: block + 1]))
-            found = draws[..., place], guess[..., place]
+            found = draws[:, some, place], guess[some, place]
             if block not in self.components:
                 return found
             basis = self.components[block]
