@@ -1,0 +1,110 @@
+"""Half of all modalities missing at random in training, beside complete training, on `digits`.
+
+An autoencoder and a mixture learn from complete rows, and again from the same rows that have lost each modality with
+probability one half (one at least stays). Judges trained on complete rows score both on complete test rows. On the
+incomplete rows the mixture is fitted twice: to all rows, each with what it has, and to the complete ones alone. The
+numbers are written to benchmarks/missing.json.
+
+    python benchmarks/missing.py [MODEL …]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
+
+import numpy as np
+from zoo import ROOT, project, settings
+
+from pipelines.dataset import Dataset
+from pipelines.storage import read_json, write_json
+
+WORK = ROOT / ".postprior/missing"
+RESULTS = Path(__file__).parent / "missing.json"
+SHARE = 0.5
+ROWS = 400
+"""Test rows that modalities are generated from."""
+WAYS = {"complete": "gmm", "half": "gmm", "half, complete rows": "whole"}
+"""Training data and the entry of `density` that is fitted to them."""
+
+
+def holes(data: Dataset, seed: int) -> Dataset:
+    """Rows that have each modality with probability one half, and one at least."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random(data.observed.shape) >= SHARE
+    mask[np.arange(len(data)), rng.integers(mask.shape[1], size=len(data))] = True
+    return replace(data.select(np.arange(len(data))), mask=mask)
+
+
+def trained(model: str, way: str) -> Path:
+    """A project whose training and validation rows are those of the way; its stages run where they have not."""
+    from pipelines.encode import encode
+    from pipelines.fit import fit
+    from pipelines.judge import judge
+    from pipelines.prepare import prepare
+    from pipelines.train import train
+
+    entry = WAYS[way]
+    folder = WORK / model / way.partition(",")[0]
+    tree = settings(model, 0, {"densities": ["gmm", "whole"]})
+    tree["density"]["whole"] = {"kind": "gmm", "rows": "complete"}
+    params = project(folder, tree)
+    if not (folder / "artefacts/codes/test").exists():
+        prepare(params, folder)
+        judge(params, folder)
+        if way != "complete":
+            for seed, split in enumerate(("train", "validation")):
+                place = folder / "artefacts/data" / split
+                holes(Dataset.load(place), seed).save(place)
+        train(params, folder)
+        encode(params, folder)
+    if not (folder / "artefacts/densities" / entry).exists():
+        fit(entry, params, folder)
+    return folder
+
+
+def scores(folder: Path, entry: str) -> dict[str, Any]:
+    """Conditional coherence, plain and through the density, and log p(z) of test codes."""
+    from pipelines.generator import Generator
+    from pipelines.judge import load_judges
+    from pipelines.metrics.autoencoder import conditional_scores
+    from pipelines.metrics.conditional import scores_through
+    from pipelines.metrics.intervals import half_samples
+
+    generator = Generator.load(folder / "artefacts/densities" / entry)
+    judges = load_judges(folder / "artefacts/judges").judges
+    assert judges is not None
+    test = Dataset.load(folder / "artefacts/data/test")
+    test = test.select(np.arange(ROWS))
+    weights = half_samples(test.sources, 200, np.random.default_rng(0), test.labels)
+    plain = conditional_scores(generator.model, judges, test, weights, np.random.default_rng(0))
+    through = scores_through(
+        generator.model, generator.density, judges, test, weights, np.random.default_rng(0)
+    )
+    manifest = read_json(folder / "artefacts/densities" / entry / "manifest.json")
+    return {
+        "plain": plain,
+        "through": through["conditional_coherence"],
+        "log_likelihood": manifest["log_likelihood"]["test"],
+        "rows": manifest.get("rows"),
+    }
+
+
+def main() -> None:
+    found: dict[str, Any] = read_json(RESULTS) if RESULTS.exists() else {}
+    for model in sys.argv[1:] or ("mvtcae",):
+        found[model] = {way: scores(trained(model, way), entry) for way, entry in WAYS.items()}
+        write_json(RESULTS, found)
+        for way, of in found[model].items():
+            plain = " ".join(f"{of['plain'][size]['value']:.3f}" for size in sorted(of["plain"]))
+            through = " ".join(f"{of['through'][size]['value']:.3f}" for size in sorted(of["through"]))
+            print(f"{model} {way:20s} plain {plain}  density {through}  log p(z) {of['log_likelihood']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
