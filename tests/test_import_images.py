@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +64,11 @@ def test_images_come_back_to_the_bit(tmp_path: Path) -> None:
     assert count == 3 * 40 - 10
 
 
+def pictures_in(folder: Path) -> Path:
+    pictures(folder)
+    return folder / "photo"
+
+
 def other_size(folder: Path) -> None:
     Image.new("RGB", (9, 9)).save(folder / "photo/a/4.png")
 
@@ -80,6 +87,17 @@ def a_link(folder: Path) -> None:
     (folder / "photo/a/4.png").symlink_to(outside)
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(size: int, bits: int, rows: bytes) -> bytes:
+    """A file of colours by hand: Pillow writes none of 16 bits, and no image that is larger than it says."""
+    head = struct.pack(">IIBBBBB", size, size, bits, 2, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
 IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unreadable": (
         lambda folder: (folder / "photo/a/4.png").write_bytes(b"PNG"),
@@ -88,6 +106,22 @@ IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a broken chunk": (
         break_chunk,
         r"photo/a/4\.png: this image cannot be read",
+    ),
+    "colours of 16 bits": (
+        lambda folder: (folder / "photo/a/4.png").write_bytes(png(4, 16, bytes(4 * (1 + 4 * 6)))),
+        r"photo/a/4\.png: colours of 16 bits found, expected 8 bits",
+    ),
+    "more pixels than an image has": (
+        lambda folder: (folder / "photo/a/4.png").write_bytes(png(11_000, 8, bytes(99))),
+        r"photo/a/4\.png: this image cannot be read .*could be decompression bomb",
+    ),
+    "grey among colours": (
+        lambda folder: Image.new("L", (5, 6)).save(folder / "photo/a/4.png"),
+        r"4\.png: 5 × 6 pixels of mode L found, expected 5 × 6 of mode RGB as in 0\.png",
+    ),
+    "a folder that leads out": (
+        lambda folder: (folder / "linked").symlink_to(pictures_in(folder.parent / "other")),
+        r"linked/.*png: leads out of .*in, expected files inside",
     ),
     "another size": (
         other_size,
@@ -102,11 +136,56 @@ IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", IMAGES)
-def test_images_that_do_not_serve(tmp_path: Path, case: str) -> None:
+def test_images_that_do_not_serve(tmp_path: Path, case: str, recwarn: pytest.WarningsRecorder) -> None:
     pictures(tmp_path / "in")
     spoil, sentence = IMAGES[case]
     spoil(tmp_path / "in")
     refused(tmp_path / "in", tmp_path / "data", sentence, Roles())
+    assert not [warning for warning in recwarn if "Bomb" in warning.category.__name__]
+
+
+def test_one_colour_in_all_images_is_refused(tmp_path: Path) -> None:
+    pictures(tmp_path / "in")
+    for path in (tmp_path / "in/photo").rglob("*.png"):
+        Image.new("RGB", (5, 6), (9, 9, 9)).save(path)
+    sentence = r"photo: constant among the training rows, all values are 9.*\(--skip photo\)"
+    refused(tmp_path / "in", tmp_path / "data", sentence, Roles())
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(skip=("photo",)))
+    assert [m.name for m in Dataset.load(tmp_path / "data/train").modalities] == ["depth", "mask_1"]
+    refused(
+        tmp_path / "in",
+        tmp_path / "none",
+        "all folders are left out, expected one at least",
+        Roles(skip=("photo", "depth", "mask_1")),
+    )
+
+
+def test_what_systems_leave_behind_is_no_image(tmp_path: Path) -> None:
+    pixels = pictures(tmp_path / "in")
+    (tmp_path / "in/photo/a/._0.png").write_bytes(b"Mac OS")
+    pictures(tmp_path / "in/.trash")
+    import_data([tmp_path / "in"], tmp_path / "data", Roles())
+    assert sum(len(dataset) for dataset in load(tmp_path / "data").values()) == len(pixels["photo"])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".PNG"])
+def test_files_keep_the_ends_of_their_names(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in/photo").mkdir(parents=True)
+    x, y = np.meshgrid(np.arange(16), np.arange(16))
+    for row in range(24):
+        smooth = np.stack([x * 8 + row, y * 8, x * 4 + y * 4], 2).astype(np.uint8)
+        Image.fromarray(smooth).save(tmp_path / f"in/photo/{row}{suffix}")
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(), (0.2, 0.2))
+    export(tmp_path / "data/test", tmp_path / "back")
+    names = Dataset.load(tmp_path / "data/test").ids
+    assert names is not None
+    assert {path.name for path in (tmp_path / "back/photo").iterdir()} == {
+        f"{name}{suffix}" for name in names
+    }
+    for path in (tmp_path / "back/photo").iterdir():
+        with Image.open(path) as found, Image.open(tmp_path / "in/photo" / path.name) as original:
+            assert found.format == original.format
+            np.testing.assert_allclose(np.asarray(found, int), np.asarray(original, int), atol=8)
 
 
 def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:

@@ -169,6 +169,14 @@ def flat(content: bytes) -> bytes:
     return gzip.compress(bytes(header))
 
 
+def giant() -> bytes:
+    """The header of a volume of 70 terabytes: at byte 40, the number of axes and their lengths."""
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), AFFINE)
+    content = bytearray(image.to_bytes())
+    content[40:56] = np.array([3, 32767, 32767, 32767, 1, 1, 1, 1], "<i2").tobytes()
+    return gzip.compress(bytes(content))
+
+
 ODD = "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another shape": (
@@ -203,6 +211,16 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
         ),
         r"\(5, 6, 4, 2\) found, expected numbers \(X, Y, Z\)",
     ),
+    "more voxels than the memory holds": (
+        lambda folder: (folder / "sub-00/ses-0/anat/sub-00_ses-0_T1w.nii.gz").write_bytes(giant()) and None,
+        "sub-00_ses-0_T1w.* cannot be read",
+    ),
+    "one value throughout": (
+        lambda folder: (
+            [save(path, np.zeros(SHAPE)) for path in files(folder).values() if "T1w" in path.name] and None
+        ),
+        r"T1w: constant among the training rows, .*\(--skip T1w\)",
+    ),
     "a link that leads out": (
         lambda folder: (folder / "sub-99_T1w.nii.gz").symlink_to("/etc/hostname"),
         "sub-99_T1w.* leads out of",
@@ -216,6 +234,27 @@ def test_volumes_that_do_not_serve(tmp_path: Path, case: str) -> None:
     spoil, sentence = SPOILED[case]
     spoil(tmp_path / "in")
     refused(tmp_path / "in", tmp_path / "data", sentence, Roles())
+
+
+def test_stored_types_and_names_are_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in/T1").mkdir(parents=True)
+    (tmp_path / "in/CT").mkdir()
+    for row in range(N):
+        save(tmp_path / f"in/T1/{row}.nii", rng.normal(size=SHAPE))
+        save(tmp_path / f"in/CT/{row}.nii.gz", rng.integers(0, 99, SHAPE).astype(np.int16))
+    (tmp_path / "in/T1/._0.nii").write_bytes(b"Mac OS")
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
+    export(tmp_path / "data/test", tmp_path / "back")
+    for name, stored, suffix in (("T1", np.float64, ".nii"), ("CT", np.int16, ".nii.gz")):
+        paths = list((tmp_path / "back" / name).iterdir())
+        assert len(paths) == len(Dataset.load(tmp_path / "data/test"))
+        for path in paths:
+            assert path.name == path.name.split(".")[0] + suffix
+            assert nibabel.load(path).get_data_dtype() == stored
+    import_data([tmp_path / "in"], tmp_path / "one", Roles(skip=("CT",)), SHARES)
+    assert [m.name for m in Dataset.load(tmp_path / "one/test").modalities] == ["T1"]
+    refused(tmp_path / "in", tmp_path / "none", "all modalities are left out", Roles(skip=("CT", "T1")))
 
 
 def test_planes_that_are_none(tmp_path: Path) -> None:

@@ -179,9 +179,70 @@ def a_hole(path: Path) -> None:
         file["mod/protein/X"][3, 1] = np.nan
 
 
+def elsewhere(path: Path) -> None:
+    """The bytes of a matrix are those of another file."""
+    with h5py.File(path, "a") as file:
+        shape = file["mod/protein/X"].shape
+        del file["mod/protein/X"]
+        outside = [("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
+        file["mod/protein"].create_dataset("X", shape=shape, dtype="f4", external=outside)
+
+
+def put_together(path: Path) -> None:
+    """A matrix is a view of one in another file."""
+    with h5py.File(path, "a") as file:
+        shape = file["mod/protein/X"].shape
+        del file["mod/protein/X"]
+        layout = h5py.VirtualLayout(shape=shape, dtype="f4")
+        layout[:] = h5py.VirtualSource("other.h5", "X", shape=shape)
+        file["mod/protein"].create_virtual_dataset("X", layout, fillvalue=0)
+
+
+def sparse(part: str, place: int, value: int) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        with h5py.File(path, "a") as file:
+            file[f"mod/rna/X/{part}"][place] = value
+
+    return spoil
+
+
+def changed(name: str, values: Any) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        with h5py.File(path, "a") as file:
+            del file[name]
+            put(file, name, values)
+
+    return spoil
+
+
+def a_cell_twice(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["mod/rna/obs/names"][1] = file["mod/rna/obs/names"][0]
+
+
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no file of HDF5": (no_file, "this is no .h5mu file as anndata"),
     "a link to another file": (a_link, "mod/rna/X leads to another file, /etc/secret.h5"),
+    "a matrix that lies elsewhere": (elsewhere, "mod/protein/X is stored in another file"),
+    "a view of another file": (put_together, "mod/protein/X is stored in another file"),
+    "a feature out of the matrix": (
+        sparse("indices", 0, 10**6),
+        r"this is no \.h5mu file .*indices must be < 6",
+    ),
+    "a feature before the first": (
+        sparse("indices", 0, -5),
+        r"this is no \.h5mu file .*indices must be >= 0",
+    ),
+    "rows that end before they begin": (sparse("indptr", 3, 10**6), r"this is no \.h5mu file .*indptr"),
+    "fewer rows than cells": (
+        changed("mod/protein/X", PROTEIN[:20]),
+        r"protein: X of float64 \(20, 3\) found, expected numbers for 33 cells and 3 features",
+    ),
+    "a mask of others": (
+        changed("obsm/protein", np.ones(7, bool)),
+        r"obsm/protein: \(7,\) found, expected one",
+    ),
+    "a cell twice": (a_cell_twice, "cells.h5mu/rna: name 'cell0' found 2 times"),
     "no cells": (no_cells, "this is no .h5mu file as anndata"),
     "NaN": (a_hole, "protein: NaN or infinity in row 3, expected finite numbers"),
 }
@@ -193,6 +254,11 @@ def test_files_that_do_not_serve(tmp_path: Path, case: str) -> None:
     spoil, sentence = SPOILED[case]
     spoil(path)
     refused(path, tmp_path / "data", sentence, ROLES)
+
+
+def test_a_modality_is_left_out_on_request(tmp_path: Path) -> None:
+    import_data([multi(tmp_path / "cells.h5mu")], tmp_path / "data", Roles(label="type", skip=("protein",)))
+    assert [m.name for m in Dataset.load(tmp_path / "data/train").modalities] == ["rna"]
 
 
 def test_a_misspelt_label_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,166 @@
+"""Rows for a model that was trained before: its scales, categories and labels, whatever the rows lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pytest
+from importing import ROLES, clinic, write
+from test_import_arrays import saved, views
+
+from pipelines.dataset import Dataset, conformed
+from pipelines.errors import UserError
+from pipelines.export import export
+from pipelines.importers.found import Roles
+from pipelines.importers.rows import import_rows
+from pipelines.importers.run import import_data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an import: patients with a table and targets."""
+    root = tmp_path_factory.mktemp("trained")
+    roles = Roles(id="patient", label="diagnosis", targets=("arm",), skip=("visits",))
+    import_data([write(clinic(), root / "clinic.csv")], root / "data", roles)
+    return root / "data"
+
+
+def test_rows_get_the_numbers_of_the_training_data(trained: Path, tmp_path: Path) -> None:
+    """The same patients, imported alone and one by one with others, are the same numbers as in the splits."""
+    text = import_rows(
+        [write(clinic().slice(0, 9), tmp_path / "new.csv")], tmp_path / "new", Roles(), trained
+    )
+    assert "rows: 9" in text
+    assert "not in the training data, left out: visits" in text
+    new = Dataset.load(tmp_path / "new")
+    assert new.ids is not None
+    for split in ("train", "validation", "test"):
+        known = Dataset.load(trained / split)
+        assert known.ids is not None
+        assert new.modalities == known.modalities
+        assert new.label_names == known.label_names
+        for row, name in enumerate(known.ids):
+            for at in np.flatnonzero(new.ids == name):
+                for field in ("labels", "targets"):
+                    assert getattr(new, field)[at] == getattr(known, field)[row]
+                for arrays in ("data", "cells"):
+                    found, expected = (getattr(of, arrays)["clinic"] for of in (new, known))
+                    np.testing.assert_array_equal(found[at], expected[row])
+    assert conformed(new, new.modalities) is new
+
+
+def test_columns_that_are_not_there_are_missing_cells(trained: Path, tmp_path: Path) -> None:
+    table = clinic(5, 3).drop_columns(["diagnosis", "crp", "arm", "smoker"])
+    text = import_rows([write(table, tmp_path / "new.csv")], tmp_path / "new", Roles(), trained)
+    assert "missing in every row: crp, smoker" in text
+    new = Dataset.load(tmp_path / "new")
+    assert new.labels is None
+    assert new.targets is None
+    columns = [column.name for column in new.modalities[0].columns]
+    lacking = ~new.cells["clinic"].any(0)
+    assert {name for name, there in zip(columns, lacking, strict=True) if there} == {"crp", "smoker"}
+    export(tmp_path / "new", tmp_path / "back")
+    back = csv.read_csv(tmp_path / "back/clinic.csv")
+    assert back["weight"].to_pylist() == table["weight"].to_pylist()
+    assert back["site"].to_pylist() == table["site"].to_pylist()
+    assert back["crp"].null_count == 5
+
+
+def change(name: str, values: list[Any]) -> Callable[[pa.Table], pa.Table]:
+    def changed(table: pa.Table) -> pa.Table:
+        return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+    return changed
+
+
+SITES = ["Bern", "Chur"] * 4
+TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
+    "a category that training never saw": (
+        change("site", SITES),
+        Roles(),
+        r"clinic: column site: 'Chur' found, which no training row has, expected one of Bern, Genf, Zug; correct it",
+    ),
+    "a label that training never saw": (
+        change("diagnosis", ["ill", "dead"] * 4),
+        Roles(),
+        "label diagnosis: 'dead' found, which no training row has, expected one of ill, well",
+    ),
+    "a label that is not there": (
+        lambda table: table.drop_columns(["diagnosis"]),
+        Roles(label="diagnosis"),
+        "--label diagnosis: no such column",
+    ),
+    "texts for numbers": (change("age", ["old"] * 8), Roles(), "column age: found texts, expected numbers"),
+    "nothing that is known": (
+        lambda table: table.select(["patient"]),
+        Roles(),
+        r"new\.csv: found no modality",
+    ),
+    "numbers beyond all others": (
+        change("weight", [1e300] * 8),
+        Roles(),
+        r"column weight: 1e\+300 found, far",
+    ),
+    "an id twice": (change("patient", ["p"] * 8), Roles(), "patient 'p' found 8 times"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables_that_do_not_fit(trained: Path, tmp_path: Path, case: str) -> None:
+    spoil, roles, sentence = TABLES[case]
+    path = write(spoil(clinic(8, 5)), tmp_path / "new.csv")
+    with pytest.raises(UserError, match=sentence) as error:
+        import_rows([path], tmp_path / "new", roles, trained)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_arrays_and_what_they_lack(tmp_path: Path) -> None:
+    import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
+    known = Dataset.load(tmp_path / "data/train")
+    some = {key: array[:7] for key, array in views().items() if key in ("vector", "grey", "bits", "ids")}
+    some["bits"] = np.zeros_like(some["bits"])  # of two values, new rows may have one
+    (tmp_path / "some").mkdir()
+    text = import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train")
+    assert "missing in every row: scalar, reads, colour, scan" in text
+    new = Dataset.load(tmp_path / "new")
+    assert [m.name for m in new.modalities] == ["vector", "bits", "grey"]
+    assert known.ids is not None
+    for row, name in enumerate(known.ids):
+        if int(name[1:]) < 7:
+            np.testing.assert_array_equal(new.data["vector"][int(name[1:])], known.data["vector"][row])
+    assert not conformed(new, known.modalities).observed[:, 1].any()
+    other = {"grey": np.zeros((7, 6, 5), np.float32)}
+    for changed, sentence in (
+        ({**some, **other}, r"grey: float32 of shape \(6, 5\) found, expected uint8 of shape \(6, 5\)"),
+        (
+            {**some, "vector": some["vector"][:, :3]},
+            r"vector: float64 of shape \(3,\) found, expected .* \(4,\)",
+        ),
+        (
+            {**some, "extra": np.arange(7.0)},
+            "modality extra: not in the training data, expected some of bits",
+        ),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            import_rows([saved(tmp_path / "some", changed)], tmp_path / "new", Roles(), tmp_path / "data")
+    assert Dataset.load(tmp_path / "new").hash == new.hash  # what was there stays
+    import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data")
+    with pytest.raises(UserError, match=r"found test there, expected an empty folder"):
+        import_rows([saved(tmp_path / "some", some)], tmp_path / "data", Roles(), tmp_path / "data")
+
+
+def test_data_that_were_never_imported_have_no_scales(tmp_path: Path) -> None:
+    from test_dataset_kinds import example
+
+    example(12).save(tmp_path / "data")
+    path = write(clinic(), tmp_path / "clinic.csv")
+    with pytest.raises(
+        UserError, match="found no conversion in it, expected data that postprior import made"
+    ):
+        import_rows([path], tmp_path / "new", ROLES, tmp_path / "data")
