@@ -309,7 +309,47 @@ def test_a_conversion_of_other_data_is_refused(tmp_path: Path) -> None:
         ({**entries, "vector": entries["reads"]}, "conversion of vector: that of other data found"),
         ({**entries, "vector": {"kind": "numeric"}}, "conversion of vector: 'axes' found"),
         ({**entries, "vector": {**entries["vector"], "file": "../x.npz"}}, r"'\.\./x\.npz' leads to another"),
+        ({**entries, "vector": {**entries["vector"], "file": "a\0b"}}, "leads to another"),
+        (
+            {**entries, "vector": {**entries["vector"], "source": "gopher"}},
+            "conversion of vector: 'gopher' found",
+        ),
+        (
+            {**entries, "vector": {**entries["vector"], "source": "images"}},
+            "conversion of vector: no folder found",
+        ),
+        ({**entries, "vector": 3}, "conversion of vector: .*; import the data again"),
     ):
         replace(test, conversion={**test.conversion, "modalities": changed}).save(tmp_path / "changed")
         with pytest.raises(UserError, match=sentence):
             export(tmp_path / "changed", tmp_path / "back")
+
+
+DAMAGED: dict[str, Any] = {
+    "tables": [1],
+    "ids": 3,
+    "labels": {"name": "labels", "type": "int64"},  # they are texts
+    "groups": {"name": "groups", "type": "none that Arrow knows"},
+    "targets": [{"name": "age"}],
+}
+
+
+@pytest.mark.parametrize("key", DAMAGED)
+def test_damaged_conversions_are_told_before_anything_is_written(tmp_path: Path, key: str) -> None:
+    from dataclasses import replace
+
+    import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
+    test = Dataset.load(tmp_path / "data/test")
+    assert test.conversion is not None
+    replace(test, conversion={**test.conversion, key: DAMAGED[key]}).save(tmp_path / "changed")
+    with pytest.raises(UserError, match=r"conversion: damaged \(.* found\); import the data again"):
+        export(tmp_path / "changed", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_folder_of_splits_is_no_dataset(tmp_path: Path) -> None:
+    import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
+    with pytest.raises(
+        UserError, match=r"data: a folder of splits found, expected one dataset; give .*data/train"
+    ):
+        export(tmp_path / "data", tmp_path / "back")

@@ -64,12 +64,27 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "free text": (
         put("note", [f"note {row}" for row in range(N)]),
         ROLES,
-        r"clinic\.parquet: column note: 84 different values such as 'note 10' found, expected at most 42 categories",
+        r"clinic\.parquet: column note: 120 different values such as 'note 0' found, expected at most 60 categories",
     ),
     "a date": (
         put("seen", np.arange(N).astype("datetime64[D]")),
         ROLES,
         "column seen: found date32.*, expected numbers",
+    ),
+    "a text among numbers": (
+        put("crp", ["unknown" if row == 9 else f"{row}.5" for row in range(N)]),
+        Roles(id="patient", label="diagnosis", split="part"),
+        r"clinic\.parquet: column crp: the text 'unknown' found among numbers, expected numbers and empty cells",
+    ),
+    "numbers whose squares are none": (
+        put("crp", [1e300, 1.5] * 60),
+        ROLES,
+        r"clinic\.parquet: column crp: values from 1\.5 to 1e\+300 found, .* rescale it or leave it out",
+    ),
+    "a test row far from those of training": (
+        put("crp", [1e200] + [1.5, 2.5] * 59 + [2.0]),
+        Roles(id="patient", label="diagnosis", split="part"),
+        r"column crp: 1e\+200 found, far beyond the training rows",
     ),
     "infinity": (put("crp", [np.inf] * N), ROLES, "column crp: infinity found"),
     "a target that is a date": (
@@ -164,6 +179,11 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         ("nameless.csv", b"a,,c\n1,2,3\n", "an empty header found above column 2"),
         ("short.csv", b"a,b\n1,2\n3\n", "no table in UTF-8"),
         ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: bytes that are no UTF-8 found; save"),
+        ("head.csv", "größe,b\n1,2\n".encode("latin-1"), "no table in UTF-8"),
+        ("wide.csv", "a,b\n1,2\n".encode("utf-16"), "no table in UTF-8"),
+        ("commas.csv", b",,,\n,,,\n", "an empty header found above column 1"),
+        ("lines.csv", b"\n\n\n", "no table in UTF-8"),
+        ("bytes.csv", bytes(range(256)), "no table in UTF-8"),
         ("none.parquet", b"PAR1", "no table in UTF-8"),
         ("none.csv", b"", "no table in UTF-8"),
         ("none.xlsx", b"", "nothing that can be read was found there, expected an .npz archive"),
@@ -173,6 +193,34 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         refused(path, tmp_path / "data", sentence, Roles())
     with pytest.raises(UserError, match="no such file or folder"):
         import_data([tmp_path / "gone.csv"], tmp_path / "data", Roles())
+
+
+def test_a_header_twice_in_parquet(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1.0, 2.0])] * 2, names=["a", "a"])
+    refused(write(table, tmp_path / "a.parquet"), tmp_path / "data", "header 'a' found twice", Roles())
+
+
+def test_a_table_that_lies_elsewhere(tmp_path: Path) -> None:
+    write(clinic().select(["patient", "age"]), tmp_path / "in/age.csv")
+    (tmp_path / "in/crp.csv").symlink_to(write(clinic().select(["patient", "crp"]), tmp_path / "crp.csv"))
+    refused(tmp_path / "in", tmp_path / "data", r"crp\.csv: leads out of .*in, expected files inside", ROLES)
+
+
+def test_folders_that_imports_would_destroy_are_refused(tmp_path: Path) -> None:
+    """A folder of the user's own may have the names of our splits."""
+    path = write(clinic(), tmp_path / "clinic.csv")
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "data/train/picture.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match="found train there, expected an empty folder or none"):
+        import_data([path], tmp_path / "data", ROLES)
+    assert (tmp_path / "data/train/picture.png").read_bytes() == b"mine"
+    import_data([path], tmp_path / "made", ROLES)
+    inside = write(clinic(), tmp_path / "made/train/clinic.csv")
+    with pytest.raises(UserError, match=r"clinic\.csv lies in it, expected a folder beside the sources"):
+        import_data([inside], tmp_path / "made", ROLES)
+    assert inside.exists()
+    with pytest.raises(UserError, match="--seed: -1 found, expected a whole number of at least 0"):
+        import_data([path], tmp_path / "made", ROLES, seed=-1)
 
 
 def test_tables_that_do_not_match(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,54 @@ def test_ids_keep_their_leading_zeros(tmp_path: Path) -> None:
         assert (ids.dtype.kind == "i") == number
 
 
+def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kinds = {
+        "patient": pa.array([f"p{row:03}" for row in range(N)], pa.large_string()),
+        "site": pa.array(np.array(["Bern", "Zug", "Chur"])[np.arange(N) % 3]).dictionary_encode(),
+        "price": pa.array(
+            [Decimal(int(cents)) / 100 for cents in rng.integers(0, 10**4, N)], pa.decimal128(6, 2)
+        ),
+        "half": pa.array(rng.normal(size=N).astype(np.float16)),
+        "dose": pa.array(rng.integers(-9, 9, N), pa.int8()),
+        "single": pa.array(rng.normal(size=N), pa.float32()),
+        "diagnosis": pa.array(["ill", "well"] * (N // 2))
+        .dictionary_encode()
+        .cast(pa.dictionary(pa.int8(), pa.string())),
+    }
+    path = write(pa.table(kinds), tmp_path / "clinic.parquet")
+    import_data([path], tmp_path / "data", ROLES)
+    back = together(tmp_path / "data", tmp_path / "back")["clinic.parquet"]
+    assert back.schema.equals(parquet.read_table(path).schema)
+    for name, column in kinds.items():
+        if name in ("half", "single"):
+            np.testing.assert_allclose(back[name].to_numpy(), column.to_numpy(), rtol=1e-3, atol=1e-4)
+        else:
+            assert back[name].to_pylist() == column.to_pylist(), name
+    made = Dataset.load(tmp_path / "data/test")
+    made.data["clinic"] = np.array(made.data["clinic"])
+    made.data["clinic"][:, 1] = 1e4  # more digits than a decimal has
+    replace(made, ids=None).save(tmp_path / "made")
+    export(tmp_path / "made", tmp_path / "drawn")
+    assert parquet.read_table(tmp_path / "drawn/clinic.parquet")["price"].type == pa.float64()
+
+
+def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
+    """As spreadsheets write them where a comma parts whole from broken numbers; capitals as Windows has them."""
+    lines = ["id;größe;ort;n"] + [
+        f"{row};{row % 17},{row % 4}5;{'ab'[row % 2]},c;{row % 5}" for row in range(60)
+    ]
+    (tmp_path / "LEUTE.CSV").write_text("\n".join(lines), encoding="utf-8-sig")
+    text = import_data([tmp_path / "LEUTE.CSV"], tmp_path / "data", Roles())
+    assert "numeric: größe (0.05 to 16.25)" in text
+    assert "categorical: ort (a,c, b,c)" in text
+    assert "count: n" in text
+    export(tmp_path / "data/train", tmp_path / "back")
+    back = csv.read_csv(tmp_path / "back/LEUTE.CSV")
+    for row, size in zip(back["id"].to_pylist(), back["größe"].to_pylist(), strict=True):
+        assert size == float(f"{row % 17}.{row % 4}5")
+
+
 def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
     table = clinic()
     subjects = pa.array(np.random.default_rng(0).integers(0, 40, N))
@@ -194,7 +244,8 @@ def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_a_column_may_name_the_split(tmp_path: Path) -> None:
     wanted = np.array(["train", "train", "validation", "test"])[np.arange(N) % 4]
-    path = write(clinic().append_column("part", pa.array(wanted)), tmp_path / "clinic.csv")
+    told = np.where(np.arange(N) % 8 == 2, "val", wanted)  # as some say
+    path = write(clinic().append_column("part", pa.array(told)), tmp_path / "clinic.csv")
     import_data([path], tmp_path / "data", Roles(id="patient", label="diagnosis", split="part"))
     for split, dataset in load(tmp_path / "data").items():
         assert sorted(dataset.ids) == [f"p{row:03}" for row in np.flatnonzero(wanted == split)]  # type: ignore[arg-type]
@@ -216,11 +267,21 @@ def test_a_category_that_training_lacks_is_a_missing_cell(tmp_path: Path) -> Non
     parts = ["test" if row % 4 == 3 else "validation" if row % 4 == 2 else "train" for row in range(N)]
     table = clinic().set_column(3, "site", pa.array(sites)).append_column("part", pa.array(parts))
     roles = Roles(id="patient", split="part")
-    import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles)
+    text = import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles)
+    assert "in no training row, so missing: site (Chur)" in text
     test = Dataset.load(tmp_path / "data/test")
     assert test.ids is not None
     place = [column.name for column in test.modalities[0].columns].index("site")
     assert not test.cells["clinic"][list(test.ids).index("p003"), place]
+
+
+def test_ids_beyond_signed_numbers(tmp_path: Path) -> None:
+    ids = pa.array([2**63 + row for row in range(N)], pa.uint64())
+    path = write(clinic().set_column(0, "patient", ids), tmp_path / "clinic.parquet")
+    import_data([path], tmp_path / "data", ROLES)
+    back = together(tmp_path / "data", tmp_path / "back")["clinic.parquet"]
+    assert back["patient"].type == pa.uint64()
+    assert back["patient"].to_pylist() == ids.to_pylist()
 
 
 def test_synthetic_rows_go_back_into_the_file(tmp_path: Path) -> None:

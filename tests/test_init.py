@@ -160,6 +160,13 @@ def test_a_project_is_never_overwritten_and_needs_data(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml: there is a project already"):
         init(tmp_path / "project", data)
     assert (tmp_path / "project/params.yaml").read_text() == "mine"
+    for place in (data, data / "train/project"):
+        with pytest.raises(UserError, match=r"lies in the data .*, expected a folder beside it"):
+            init(place, data)
+    assert not (data / "params.yaml").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file: found a file, expected a folder or nothing"):
+        init(tmp_path / "file", data)
 
 
 def test_the_commands_hand_over_their_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,8 @@ class ColumnConversion:
         known = column.drop_null()
         type_name = str(column.type)
         if kind == "categorical":
+            check_categories(f"column {name}", name, known)
             values = tuple(sorted(known.unique().to_pylist()))
-            if len(values) > (most := min(MOST, max(2, len(known) // 2))):
-                raise UserError(_too_many(name, values, most))
             counts = pc.value_counts(known).to_pylist()
             usual = max(counts, key=lambda entry: (entry["counts"], -values.index(entry["values"])))["values"]
             return cls(name, kind, type_name, values=values, fill=float(values.index(usual)))
@@ -149,19 +148,19 @@ def check_fits(name: str, raw: Values, numbers: Values) -> None:
         )
 
 
-def _too_many(name: str, values: tuple[str | int | float | bool, ...], most: int) -> str:
-    """What is wrong with a column of so many categories: mostly numbers, it has a text among them."""
-    numbers = pc.match_substring_regex(pa.array(values).cast(pa.string()), NUMBER).to_numpy(
-        zero_copy_only=False
-    )
-    if len(values) > 2 * (~numbers).sum() > 0:
-        text = values[int(np.flatnonzero(~numbers)[0])]
-        return (
-            f"column {name}: the text {text!r} found among numbers, expected numbers and empty cells alone; correct it "
-            f"or leave the column out (--skip {name})"
+def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
+    """Refuse a column of so many values that they are names or free text; one of numbers may have a text among them."""
+    values = known.unique().cast(pa.string())
+    if len(values) <= (most := min(MOST, max(2, len(known) // 2))):
+        return
+    others = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
+    if len(values) > 2 * len(others) > 0:
+        raise UserError(
+            f"{place}: the text {others[0].as_py()!r} found among numbers, expected numbers and empty cells alone; "
+            f"correct it or leave the column out (--skip {name})"
         )
-    return (
-        f"column {name}: {len(values)} different values such as {values[0]!r} found, expected at most {most} "
+    raise UserError(
+        f"{place}: {len(values)} different values such as {values[0].as_py()!r} found, expected at most {most} "
         f"categories; leave it out (--skip {name}) or name its role (--id, --group, --target)"
     )
 

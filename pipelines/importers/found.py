@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipelines.conversion import ArrayConversion, Conversion, TableConversion
 from pipelines.conversion.arrays import chunks
+from pipelines.conversion.columns import check_categories
 
 Values = np.ndarray[Any, np.dtype[Any]]
 Named = tuple[str | None, pa.ChunkedArray]
@@ -70,6 +71,9 @@ class TableView:
 
     def learn(self, rows: Values) -> Conversion:
         """The conversion, learned from the rows at these places."""
+        for name, kind in self.kinds.items():
+            if kind == "categorical":  # what is wrong with a column may stand in another row
+                check_categories(f"{self.facts['file']}: column {name}", name, self.table[name].drop_null())
         return TableConversion.fit(self.name, self.kinds, self.table.take(pa.array(rows)), self.facts)
 
     def encode(self, conversion: Any, places: Values) -> tuple[Values, Values]:
