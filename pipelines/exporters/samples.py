@@ -136,7 +136,8 @@ class Samples:
         if self.labels is not None:
             found[labels or "label"] = self.labels
         if groups:
-            found[groups] = pa.nulls(len(self)) if self.groups is None else self.groups
+            nobody = _typed(pa.nulls(len(self)), self._known("groups").get("type"))
+            found[groups] = nobody if self.groups is None else self.groups
         return found | self.targets
 
     def _known(self, role: str) -> dict[str, Any]:

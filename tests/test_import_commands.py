@@ -1,0 +1,187 @@
+"""`postprior import` and `export` on bad files, by the real command: one sentence, no traceback, nothing left."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+
+N = 60
+X = np.random.default_rng(0).normal(size=(N, 3))
+Sources = tuple[str, ...]
+"""Arguments that follow `postprior import`, the folder data among them."""
+
+
+def rows(header: str, line: Callable[[int], str], count: int = N) -> str:
+    return "\n".join([header, *(line(row) for row in range(count))]) + "\n"
+
+
+def tables(**texts: str) -> Callable[[], None]:
+    def make() -> None:
+        for name, text in texts.items():
+            Path(f"{name}.csv").write_text(text)
+
+    return make
+
+
+def archive(**arrays: np.ndarray) -> Callable[[], None]:
+    return lambda: np.savez("views.npz", **arrays)
+
+
+def images(odd: Callable[[Path], object]) -> Callable[[], None]:
+    def make() -> None:
+        Path("scans/mri").mkdir(parents=True)
+        for row in range(30):
+            Image.fromarray(np.full((5, 4), row, np.uint8)).save(f"scans/mri/{row:02}.png")
+        odd(Path("scans/mri/07.png"))
+
+    return make
+
+
+def volumes(shape: tuple[int, ...], affine: np.ndarray) -> Callable[[], None]:
+    def make() -> None:
+        nibabel = pytest.importorskip("nibabel")
+        Path("scans/T1").mkdir(parents=True)
+        for row in range(30):
+            voxels = np.random.default_rng(row).normal(size=(4, 5, 6) if row != 7 else shape)
+            image = nibabel.Nifti1Image(voxels, np.eye(4) if row != 7 else affine)
+            nibabel.save(image, f"scans/T1/{row:02}.nii.gz")
+
+    return make
+
+
+def a_link(path: Path) -> None:
+    path.rename("elsewhere.png")
+    path.symlink_to(Path("elsewhere.png").resolve())
+
+
+BODY = rows("id,weight", lambda row: f"{row},{row % 9 + 0.5}")
+CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
+    "files of unequal length": (
+        tables(body=rows("weight", lambda row: f"{row}.5"), labs=rows("crp", lambda row: f"{row}.5", N - 1)),
+        ("body.csv", "labs.csv", "data"),
+        "labs.csv: 59 rows found, body.csv has 60, expected as many; match rows by a column with --id",
+    ),
+    "arrays of unequal length": (
+        archive(x=X, y=X[1:]),
+        ("views.npz", "data"),
+        "views.npz: y has shape (59, 3), expected 60 rows as x has; give every array one row a sample",
+    ),
+    "ids that do not match": (
+        tables(body=BODY, labs=rows("id,crp", lambda row: f"p{row},{row}.5")),
+        ("body.csv", "labs.csv", "data"),
+        "labs.csv: no id is one of body.csv (such as 'p0' and '0'), expected the same ids; correct them or name "
+        "another column with --id",
+    ),
+    "an unreadable image": (
+        images(lambda path: path.write_bytes(b"no image")),
+        ("scans", "data"),
+        "scans/mri/07.png: this image cannot be read (cannot identify image file 'scans/mri/07.png'); replace it or "
+        "leave it out",
+    ),
+    "a volume of another shape": (
+        volumes((4, 5, 7), np.eye(4)),
+        ("scans", "data"),
+        "scans/T1/07.nii.gz: shape 4 × 5 × 7 found, expected 4 × 5 × 6 as in 00.nii.gz; register or resample it",
+    ),
+    "a volume of another orientation": (
+        volumes((4, 5, 6), np.diag([-1.0, 1, 1, 1])),
+        ("scans", "data"),
+        "scans/T1/07.nii.gz: orientation LAS found, expected RAS as in 00.nii.gz; register or resample it",
+    ),
+    "a column all missing": (
+        tables(body=rows("id,weight,crp", lambda row: f"{row},{row % 9 + 0.5},")),
+        ("body.csv", "data"),
+        "body.csv: column crp: constant or all missing among the training rows, expected two values or more; leave out "
+        "with --skip crp",
+    ),
+    "a constant column": (
+        tables(body=rows("id,weight,crp", lambda row: f"{row},{row % 9 + 0.5},3")),
+        ("body.csv", "data"),
+        "body.csv: column crp: constant or all missing among the training rows, expected two values or more; leave out "
+        "with --skip crp",
+    ),
+    "a constant array": (
+        archive(x=X, y=np.ones((N, 2))),
+        ("views.npz", "data"),
+        "y: constant among the training rows, all values are 1, expected two or more; leave it out (--skip y)",
+    ),
+    "one class": (
+        tables(body=rows("id,weight,kind", lambda row: f"{row},{row % 9 + 0.5},ill")),
+        ("body.csv", "data", "--label", "kind"),
+        "label kind: only 'ill' found, expected two classes or more; leave the label out",
+    ),
+    "too few rows": (
+        tables(body=rows("id,weight", lambda row: f"{row},{row % 9 + 0.5}", 9)),
+        ("body.csv", "data"),
+        "train: 6 rows found, expected 10 or more; give more rows or other shares",
+    ),
+    "objects": (
+        archive(x=np.array([{}] * N, dtype=object)),
+        ("views.npz", "data"),
+        "views.npz: x: no array of plain numbers or texts was found (Object arrays cannot be loaded when "
+        "allow_pickle=False); write it again, without objects",
+    ),
+    "a pickle": (
+        lambda: Path("views.npz").write_bytes(pickle.dumps({"x": 1})) and None,
+        ("views.npz", "data"),
+        "views.npz: expected an .npz file, as numpy.savez writes it, found another or a part of one",
+    ),
+    "a path that climbs out of an archive": (
+        archive(**{"../../x": X}),
+        ("views.npz", "data"),
+        "views.npz: '../../x' is no name for a modality, expected up to 100 letters, digits, _ and - and none of "
+        "filled, groups, ids, labels, mask, targets; rename the file, folder or key",
+    ),
+    "a path that climbs out of a folder": (
+        images(a_link),
+        ("scans", "data"),
+        "scans/mri/07.png: leads out of scans, expected files inside; copy it there",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    make, arguments, sentence = CASES[case]
+    monkeypatch.chdir(tmp_path)
+    make()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    answer = CliRunner().invoke(app, ["import", *arguments])
+    assert answer.exit_code == 1, answer.output
+    assert answer.stderr == f"postprior: error: {sentence}\n"
+    assert not answer.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_the_process_itself_ends_so(tmp_path: Path) -> None:
+    (tmp_path / "body.csv").write_text("")
+    command = [str(Path(sys.executable).with_name("postprior")), "import", "body.csv", "data"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("postprior: error: body.csv: this is no table in UTF-8 with one header")
+    assert answer.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["body.csv"]
+
+
+def test_formulas_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    formulas = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "plain"]
+    Path("notes.csv").write_text(rows("id,x,note", lambda row: f"{row},{row}.5,{formulas[row % 5]}"))
+    for arguments in (["import", "notes.csv", "data"], ["export", "data/train", "back"]):
+        answer = CliRunner().invoke(app, arguments)
+        assert answer.exit_code == 0, answer.output
+    written = Path("back/notes.csv").read_text()
+    for formula in formulas[:4]:
+        assert f'"\'{formula}"' in written
+        assert f'"{formula}"' not in written
+    assert '"plain"' in written
