@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics zoo clean
+.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing examples zoo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,12 @@ bench-augmentation: $(READY) ## what synthetic rows add to few real ones, for ho
 
 bench-metrics: $(READY) ## time and memory of all fidelity metrics, 10,000 × 10,000 samples of 128 features
 	$(BIN)/python benchmarks/metrics.py
+
+bench-missing: $(READY) ## training where half of all modalities are missing, as docs/imputation.md
+	$(BIN)/python benchmarks/missing.py
+
+examples: $(READY) ## the worked examples, with the figures and numbers of docs/examples; digits needs make demo
+	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done
 
 zoo: $(READY) ## train and score every model with one budget, for hours; docs/zoo.md (SEEDS=3 repeats each)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)

@@ -178,6 +178,24 @@ def _impute(
         typer.echo("\n".join(impute(name, dataset, settings, root, out, draws, values, seed)))
 
 
+def _detect(
+    name: DensityName,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The rows to be scored.")],
+    out: Annotated[Path, typer.Option(help="A table that ends in .csv, .tsv or .parquet.")],
+    params: ParamsFile = DEFAULT,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Normal rows that had no part in training; artefacts/data/test if not given."),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="The share of normal rows that may be flagged.")] = 0.05,
+) -> None:
+    """The command of `detect`."""
+    with _one_line_errors():
+        settings, root = _load(params)
+        detect = _function("detect", "detect")
+        typer.echo("\n".join(detect(name, dataset, settings, root, out, calibration, alpha)))
+
+
 def _represent(
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="Rows that have some or all modalities.")
@@ -234,6 +252,10 @@ def _import(
     ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="NaN in arrays stands for missing values.")] = False,
     slices: Annotated[str | None, typer.Option(help="axial, coronal or sagittal: cut volumes.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Rows for a model trained on this import: its scales, no split."),
+    ] = None,
     validation_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.1,
     test_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
@@ -249,6 +271,9 @@ def _import(
             nan_is_missing=nan_is_missing,
             slices=slices,
         )
+        if like is not None:
+            typer.echo(_function("importers.rows", "import_rows")(sources, folder, roles, like))
+            return
         shares = (validation_share, test_share)
         typer.echo(_function("importers.run", "import_data")(sources, folder, roles, shares, seed))
 
@@ -377,6 +402,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
     "draw": (_draw, "Draw codes from a fitted density alone."),
     "generate": (_generate, "Draw a synthetic dataset from a density."),
     "impute": (_impute, "Fill in what the rows of a dataset lack."),
+    "detect": (_detect, "Score how strange rows are beside normal ones."),
     "represent": (_represent, "Write the codes of any rows to a file."),
     "evaluate": (_of_density("evaluate"), "Score a density's synthetic dataset."),
     "export": (_export, "Write a dataset folder back as files."),

@@ -253,11 +253,8 @@ class Generator:
         }
 
     def _decoded(self, drawn: Iterator[Drawn], values: str) -> Iterator[Block]:
-        import torch
-
         for start, kept, codes, generator in drawn:
-            with torch.no_grad():
-                data = self.decode(codes.loc[:, 0], values, generator)
+            data = self.decode(codes.loc[:, 0], values, generator)
             labels = None if codes.labels is None else codes.labels[:kept].numpy()
             yield start, {name: array[:kept] for name, array in data.items()}, labels
 
@@ -266,11 +263,14 @@ class Generator:
 
         The lower levels of a hierarchical model are drawn either way.
         """
-        data, latents = {}, self.model.descend(z, generator)
-        for modality in self.model.modalities:
-            drawn = self.model.decode_one(modality, latents)
-            x = drawn.mean if values == "mean" else drawn.rsample((), generator)
-            data[modality.name] = modality.admit(x).numpy()
+        import torch
+
+        with torch.no_grad():
+            data, latents = {}, self.model.descend(z, generator)
+            for modality in self.model.modalities:
+                drawn = self.model.decode_one(modality, latents)
+                x = drawn.mean if values == "mean" else drawn.rsample((), generator)
+                data[modality.name] = modality.admit(x).numpy()
         return data
 
 

@@ -239,7 +239,7 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.chdir(tmp_path)
     densities = ("fit", "generate", "evaluate", "utility", "recover", "privacy", "register")
     argument = {"augment": ["100"], "impute": ["gmm", "data", "out"], "represent": ["data", "codes.npz"]}
-    argument |= {name: ["gmm"] for name in densities}
+    argument |= {"detect": ["gmm", "data", "--out", "scores.csv"]} | {name: ["gmm"] for name in densities}
     answer = CliRunner().invoke(app, [name, *argument.get(name, [])])
     assert answer.exit_code == 1
     assert answer.stderr == (

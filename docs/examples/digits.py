@@ -1,0 +1,158 @@
+"""The tutorial of multimodal generation on five modalities of digits, from a project whose pipeline has run.
+
+    dvc repro                          # or make demo
+    python docs/examples/digits.py     # [--project FOLDER] [--out FOLDER]
+
+Prints what docs/examples/digits.md tells, and draws its figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
+
+import numpy as np
+
+from pipelines.dataset import Dataset
+from pipelines.generator import Generator
+from pipelines.storage import read_json, write_text
+
+ROOT = Path(__file__).parents[2]
+PAGE = Path(__file__).with_suffix(".md")
+BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
+SHOWN = 10
+"""Samples in a figure."""
+
+
+def shown(data: Dataset, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """The images (rows, H, W, C) of each modality."""
+    return [np.moveaxis(np.asarray(data.data[m.name][rows]), 1, -1).clip(0, 1) for m in data.modalities]
+
+
+def panels(path: Path, sets: dict[str, list[np.ndarray]]) -> None:
+    """A column of images a sample and a row a modality, one block a set under its title."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 2.5), squeeze=False)
+    for axis, (title, images) in zip(axes[0], sets.items(), strict=True):
+        axis.imshow(np.concatenate([np.concatenate(list(row), 1) for row in images], 0))
+        axis.set_title(title, fontsize=10)
+        axis.axis("off")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def curves(path: Path, found: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Conditional coherence by number of observed modalities, with intervals."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5, 3.2))
+    for shift, (name, by_size) in enumerate(found.items()):
+        x = np.array([int(size) for size in by_size]) + 0.04 * (shift - len(found) / 2)
+        value, low, high = (
+            np.array([of[key] for of in by_size.values()]) for key in ("value", "low", "high")
+        )
+        axis.errorbar(x, value, [value - low, high - value], marker="o", capsize=3, label=name)
+    axis.set(xlabel="observed modalities", ylabel="conditional coherence", ylim=(0, 1))
+    axis.set_xticks(range(1, 1 + max(len(of) for of in found.values())))
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
+    """Reconstructions, translations, samples, and coherence by what is observed."""
+    out.mkdir(parents=True, exist_ok=True)
+    generators = {name: Generator.load(project / "artefacts/densities" / name) for name in densities}
+    first = generators[densities[0]]
+    test = Dataset.load(project / "artefacts/data/test").select(np.arange(SHOWN))
+    codes = first.represent(test).mean
+    rebuilt = replace(test, data=first.decode(codes, "mean", None))
+    alone = replace(test, mask=np.tile(np.arange(len(test.modalities)) == 0, (SHOWN, 1)))
+    (translated,) = first.impute(alone)
+    rows = np.arange(SHOWN)
+    panels(
+        out / "translations.png",
+        {
+            "real": shown(test, rows),
+            "reconstructed": shown(rebuilt, rows),
+            f"the first given, {densities[0]} draws the rest": shown(translated, rows),
+        },
+    )
+    prior = Dataset.load(project / "artefacts/reference/normal").select(rows)
+    drawn = {name: generator.sample(SHOWN, seed=0) for name, generator in generators.items()}
+    panels(
+        out / "samples.png",
+        {"N(0, I)": shown(prior, rows), **{name: shown(data, rows) for name, data in drawn.items()}},
+    )
+    scores = {
+        name: read_json(project / f"results/metrics/{name}.json") for name in ("autoencoder", *densities)
+    }
+    found = {"posterior alone": scores.pop("autoencoder")["conditional_coherence"]}
+    found |= {f"through {name}": of["conditional_coherence"] for name, of in scores.items()}
+    curves(out / "coherence.png", found)
+
+
+def interval(of: dict[str, float]) -> str:
+    return f"{of['value']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"
+
+
+def numbers(project: Path, densities: Sequence[str]) -> str:
+    """The tables of the page, from the files that the pipeline wrote."""
+
+    def scores(name: str) -> dict[str, Any]:
+        return read_json(project / f"results/metrics/{name}.json")
+
+    lines = ["| draws of | joint coherence | Frechet distance |", "|---|---|---|"]
+    titles = {"normal": "N(0, I)", "reconstruction": "held-out codes"}
+    for name in ("normal", *densities, "reconstruction"):
+        of = scores(name)
+        lines.append(
+            f"| {titles.get(name, name)} | {interval(of['joint_coherence'])} | {of['frechet_distance']['value']:.1f} |"
+        )
+    plain, through = (scores(name)["conditional_coherence"] for name in ("autoencoder", densities[0]))
+    lines += ["", f"| observed modalities | {' | '.join(plain)} |", f"|---|{'---|' * len(plain)}"]
+    for title, of in (("posterior alone", plain), (f"through {densities[0]}", through)):
+        values = [f"{each['value']:.3f}" for each in of.values()]
+        lines.append(f"| {title} | {' | '.join(values)} |")
+    clusters = scores("latent")["health"]["clusters"]
+    told = ", ".join(f"{key} {value:.3f}" for key, value in clusters.items() if isinstance(value, float))
+    lines += ["", f"k-means on the codes of test rows, against the digits: {told}."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--project", type=Path, default=ROOT)
+    parser.add_argument(
+        "--out", type=Path, default=None, help="where the figures go; the page's own if not given"
+    )
+    parser.add_argument("--densities", nargs="+", default=["gmm", "flow"])
+    options = parser.parse_args()
+    text = numbers(options.project, options.densities)
+    figures(options.project, options.out or PAGE.with_suffix(""), options.densities)
+    print(text)
+    if options.out is None:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        write_text(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+if __name__ == "__main__":
+    main()

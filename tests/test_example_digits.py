@@ -1,0 +1,41 @@
+"""The tutorial, on a small project."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import Params
+from pipelines.evaluate import evaluate
+from pipelines.generate import generate
+from pipelines.inspect import inspect
+from pipelines.reference import reference
+
+SCRIPT = Path(__file__).parents[1] / "docs/examples/digits.py"
+
+
+@pytest.mark.slow
+def test_the_tutorial_prints_its_numbers_and_draws_its_figures(
+    trained: tuple[Path, Params], tmp_path: Path
+) -> None:
+    root, params = trained
+    folder = tmp_path / "project"
+    shutil.copytree(root, folder)
+    inspect(params, folder)
+    reference(params, folder)
+    generate("gmm", params, folder)
+    evaluate("gmm", params, folder)
+    page = SCRIPT.with_suffix(".md").read_bytes()
+    command = [sys.executable, str(SCRIPT), "--project", str(folder), "--out", str(tmp_path / "figures")]
+    run = subprocess.run([*command, "--densities", "gmm"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "| N(0, I) |" in run.stdout
+    assert "| through gmm |" in run.stdout
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "translations.png",
+        "samples.png",
+        "coherence.png",
+    }
+    assert SCRIPT.with_suffix(".md").read_bytes() == page
