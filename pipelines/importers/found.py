@@ -33,7 +33,7 @@ class Roles:
         kinds: kinds of columns and modalities that are recognised wrongly.
         nan_is_missing: NaN in an array stands for a missing value.
         slices: the plane of the slices that volumes are cut into, if they are.
-        only: the columns that modalities have, where these are known before; others are left out, and some may lack.
+        only: the columns of `modalities` where these are known before: others are left out, and some may lack.
     """
 
     id: str | None = None

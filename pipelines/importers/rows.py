@@ -51,11 +51,19 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     dataset = _dataset(joined, trained, known)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
     replace(dataset, conversion=trained.conversion, provenance=provenance).save(folder)
+    return "\n".join(
+        [*_understood(joined, dataset, known), f"Go on with: postprior impute NAME {folder} OUT"]
+    )
+
+
+def _understood(joined: Joined, dataset: Dataset, known: dict[str, Conversion]) -> list[str]:
+    """Lines for the user: what the rows have, what they lack, and what of the sources the training data have not."""
     chosen = [known[m.name] for m in dataset.modalities]
     lines = [*overview(chosen, dataset.observed), "", *patterns(dataset.observed, [c.name for c in chosen])]
     columns = {c for view in joined.views if isinstance(view, TableView) for c in view.table.column_names}
     absent = [name for name in known if name not in dataset.data]
-    absent += sorted((wanted.only or set()) - columns) if columns else []
+    tables = [conversion for conversion in chosen if isinstance(conversion, TableConversion)]
+    absent += [column.name for table in tables for column in table.columns if column.name not in columns]
     if absent:
         lines.append(f"missing in every row: {shortened(absent)}")
     taken = {
@@ -68,7 +76,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
         lines.append(f"not in the training data, left out: {shortened(others)}")
     if joined.dropped:
         lines.append(f"left out: {joined.dropped} rows that no modality has")
-    return "\n".join([*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {folder} OUT"])
+    return [*lines, f"rows: {len(dataset)}"]
 
 
 def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Roles) -> Roles:

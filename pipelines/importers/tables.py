@@ -158,9 +158,8 @@ def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | 
     }
     targets = {name: table[name] for name in roles.targets if name in names}
     taken = {*roles_of.values(), *roles.targets, *roles.skip}
-    if roles.only is not None:
-        taken |= set(names) - roles.only
     skipped = tuple(name for name in names if name in roles.skip)
+    grouped = _groups if roles.only is None else _known_groups
     views = [
         TableView(
             name,
@@ -168,7 +167,7 @@ def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | 
             {column: column_kind(place, column, table[column], roles.kinds) for column in columns},
             facts or {"source": "tables", "file": place},
         )
-        for name, columns in _groups(place, [name for name in names if name not in taken], roles).items()
+        for name, columns in grouped(place, [name for name in names if name not in taken], roles).items()
     ]
     headers = tuple(name for name in names if name not in roles.skip)
     return Found(
@@ -182,12 +181,12 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
     for modality, columns in roles.modalities.items():
         lacking = [column for column in columns if column not in names]
         if len(lacking) < len(columns):
-            if lacking and roles.only is None:
+            if lacking:
                 raise UserError(
                     f"--modality {modality}: {place} has no free column {lacking[0]!r}{hint(lacking[0], names)}; "
                     f"found there: {listed(names)}"
                 )
-            groups[modality] = [column for column in columns if column in names]
+            groups[modality] = list(columns)
     grouped = Counter(column for columns in groups.values() for column in columns)
     if twice := [column for column, count in grouped.items() if count > 1]:
         raise UserError(
@@ -195,6 +194,16 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
         )
     if rest := [name for name in names if name not in grouped]:
         groups[safe_name(Path(place).stem)] = rest
+    return groups
+
+
+def _known_groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
+    """Columns by the modality that has them, those of the file's own name first; some may lack, others are left out."""
+    own, free, groups = safe_name(Path(place).stem), dict.fromkeys(names), {}
+    for modality in sorted(roles.modalities, key=lambda name: name != own):
+        if found := [column for column in roles.modalities[modality] if column in free]:
+            groups[modality] = found
+            free = dict.fromkeys(column for column in free if column not in found)
     return groups
 
 
