@@ -3,7 +3,7 @@
 An autoencoder and a mixture learn from complete rows, and again from the same rows that have lost each modality with
 probability one half (one at least stays). Judges trained on complete rows score both on complete test rows. On the
 incomplete rows the mixture is fitted twice: to all rows, each with what it has, and to the complete ones alone. The
-numbers are written to benchmarks/missing.json.
+numbers are written to benchmarks/missing.json and docs/imputation.md.
 
     python benchmarks/missing.py [MODEL …]
 """
@@ -22,10 +22,12 @@ import numpy as np
 from zoo import ROOT, project, settings
 
 from pipelines.dataset import Dataset
-from pipelines.storage import read_json, write_json
+from pipelines.storage import read_json, write_json, write_text
 
 WORK = ROOT / ".postprior/missing"
 RESULTS = Path(__file__).parent / "missing.json"
+PAGE = ROOT / "docs/imputation.md"
+BEGIN, END = "<!-- missing -->", "<!-- /missing -->"
 SHARE = 0.5
 ROWS = 400
 """Test rows that modalities are generated from."""
@@ -95,15 +97,33 @@ def scores(folder: Path, entry: str) -> dict[str, Any]:
     }
 
 
+def write_page(found: dict[str, Any]) -> None:
+    """The table of docs/imputation.md."""
+    sizes = ("1", "2", "3", "4")
+    lines = [
+        f"| model | training rows | mixture fitted to | {' | '.join(sizes)} | log p(z) |",
+        f"|---|---|---|{'---|' * len(sizes)}---|",
+    ]
+    for model, ways in found.items():
+        for way, of in ways.items():
+            shown = [
+                f"{of['plain'][size]['value']:.3f} → {of['through'][size]['value']:.3f}" for size in sizes
+            ]
+            rows, fitted = way.partition(",")[0], of["rows"]["used"]
+            lines.append(
+                f"| `{model}` | {rows} | {fitted:,} rows | {' | '.join(shown)} | {of['log_likelihood']:.2f} |"
+            )
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    table = "\n".join(lines)
+    write_text(PAGE, f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
+
+
 def main() -> None:
     found: dict[str, Any] = read_json(RESULTS) if RESULTS.exists() else {}
     for model in sys.argv[1:] or ("mvtcae",):
         found[model] = {way: scores(trained(model, way), entry) for way, entry in WAYS.items()}
         write_json(RESULTS, found)
-        for way, of in found[model].items():
-            plain = " ".join(f"{of['plain'][size]['value']:.3f}" for size in sorted(of["plain"]))
-            through = " ".join(f"{of['through'][size]['value']:.3f}" for size in sorted(of["through"]))
-            print(f"{model} {way:20s} plain {plain}  density {through}  log p(z) {of['log_likelihood']:.2f}")
+        write_page(found)
 
 
 if __name__ == "__main__":
