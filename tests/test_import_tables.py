@@ -171,7 +171,7 @@ def test_ids_keep_their_leading_zeros(tmp_path: Path) -> None:
     for name, roles, number in (
         ("a", Roles(), False),
         ("b", Roles(id="code"), False),
-        ("b", Roles(id="n"), True),
+        ("b", Roles(id="n", skip=("code",)), True),
     ):
         import_data([tmp_path / f"{name}.csv"], tmp_path / "data", roles)
         ids = Dataset.load(tmp_path / "data/train").ids
@@ -226,6 +226,22 @@ def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
     back = csv.read_csv(tmp_path / "back/LEUTE.CSV")
     for row, size in zip(back["id"].to_pylist(), back["größe"].to_pylist(), strict=True):
         assert size == float(f"{row % 17}.{row % 4}5")
+
+
+def test_codes_keep_the_zeros_that_lead(tmp_path: Path) -> None:
+    """Codes of places are no numbers, wherever they stand; padded numbers are such where they are said to be."""
+    rows = [f"{row},{row % 9 + 0.5},{row % 3:03},{row % 2:02},{row % 7:02},{row % 5}" for row in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["id,x,place,kind,dose,n", *rows]))
+    roles = Roles(label="kind", kinds={"dose": "count"})
+    text = import_data([tmp_path / "a.csv"], tmp_path / "data", roles)
+    assert "categorical: place (000, 001, 002)" in text
+    assert "count: dose (0 to 6), n (0 to 4)" in text
+    assert Dataset.load(tmp_path / "data/train").label_names == ("00", "01")
+    export(tmp_path / "data/train", tmp_path / "back")
+    for line in (tmp_path / "back/a.csv").read_text().splitlines()[1:]:
+        row, x, place, kind, dose, n = line.split(",")
+        assert (float(x), place, kind) == (int(row) % 9 + 0.5, f'"{int(row) % 3:03}"', f'"{int(row) % 2:02}"')
+        assert (int(dose), int(n)) == (int(row) % 7, int(row) % 5)
 
 
 def test_subjects_stay_on_one_side(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,9 @@ def is_table(path: Path) -> bool:
 def read_tables(path: Path, roles: Roles) -> list[Found]:
     """Each table with its columns in their roles; those that have none make modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
-    texts = [name for name in (roles.id, roles.group) if name]
     found = []
     for file in files:
-        table = read_table(file, texts)
+        table = read_table(file, roles)
         made_plain = [plain(file, name, table[name]) for name in table.column_names]
         others = zip(table.schema, made_plain, strict=True)
         types = {field.name: str(field.type) for field, column in others if field.type != column.type}
@@ -46,16 +47,13 @@ def read_tables(path: Path, roles: Roles) -> list[Found]:
     return found
 
 
-def read_table(path: Path, texts: Sequence[str] = ()) -> pa.Table:
-    """The columns of one file, which are different by name and have rows; empty cells are null.
-
-    Columns of a CSV in `texts` or called id keep zeros that lead: they are numbers only if they are written as such.
-    """
+def read_table(path: Path, roles: Roles) -> pa.Table:
+    """The columns of one file, which are different by name and have rows; empty cells are null."""
     import pyarrow.parquet as parquet
 
     try:
         if ends_in(path, TEXT):
-            table = _read_text(path, [*texts, *IDS])
+            table = _read_text(path, roles)
         else:
             _check_headers(path, parquet.read_schema(path).names)
             table = parquet.read_table(path)
@@ -70,31 +68,55 @@ def read_table(path: Path, texts: Sequence[str] = ()) -> pa.Table:
     return table
 
 
-def _read_text(path: Path, texts: Sequence[str]) -> pa.Table:
-    """The columns of a CSV or TSV; numbers may have decimal commas where no comma stands between columns."""
+def _read_text(path: Path, roles: Roles) -> pa.Table:
+    """The columns of a CSV or TSV; numbers may have decimal commas where no comma stands between columns.
+
+    Whole numbers with zeros that lead are texts (codes of places or diseases) unless a kind of numbers is asked for;
+    ids and subjects are numbers only where they are written just so.
+    """
     import pyarrow.csv as csv
 
-    def read(mark: str) -> pa.Table:
+    delimiter, texts = _delimiter(path), {name for name in (roles.id, roles.group, *IDS) if name}
+
+    def read(mark: str, texts: Iterable[str], only: Sequence[str] = ()) -> pa.Table:
         size = min(max(path.stat().st_size, 1), LARGEST)
         return csv.read_csv(
             path,
             csv.ReadOptions(block_size=size),
             csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             csv.ConvertOptions(
-                strings_can_be_null=True, column_types=dict.fromkeys(texts, pa.string()), decimal_point=mark
+                strings_can_be_null=True,
+                column_types=dict.fromkeys(texts, pa.string()),
+                decimal_point=mark,
+                include_columns=list(only) or None,
             ),
         )
 
-    delimiter = _delimiter(path)
-    table = read(".")
+    table = read(".", texts)
     if delimiter != "," and any(_decimal_commas(column) for column in table.columns):
-        table = read(",")
+        table = read(",", texts)
+    _check_headers(path, table.column_names)
+    numbers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+    codes = [name for name in numbers if roles.kinds.get(name, "categorical") == "categorical"]
+    padded = read(".", codes, codes) if codes and _zeros_lead(path, delimiter) else None
     for place, name in enumerate(table.column_names):
         if pa.types.is_binary(table.column(place).type):
             raise UserError(f"{path}: column {name}: bytes that are no UTF-8 found; save the file in UTF-8")
         if name in texts:
             table = table.set_column(place, name, _unless_padded(table.column(place)))
+        elif padded is not None and name in codes and _is_padded(padded[name]):
+            table = table.set_column(place, name, padded[name])
     return table
+
+
+def _zeros_lead(path: Path, delimiter: str) -> bool:
+    """Whether a file may have whole numbers with zeros that lead."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return re.search(rb"(^|[\n\r\"%s])[+-]?0\d" % re.escape(delimiter.encode()), content) is not None
+
+
+def _is_padded(column: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.match_substring_regex(column, r"^[+-]?0\d")).as_py())
 
 
 def _decimal_commas(column: pa.ChunkedArray) -> bool:
