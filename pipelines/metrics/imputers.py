@@ -145,7 +145,8 @@ class Iterative(Imputer):
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
         reduced = self._reduced(rows) / self.scale
         guess = self.chains[False].transform(reduced) * self.scale
-        draws = np.stack([self.chains[True].transform(reduced) * self.scale for _ in range(R)])
+        repeated = np.tile(reduced, (R, 1))  # a call costs more than its rows
+        draws = (self.chains[True].transform(repeated) * self.scale).reshape(R, *reduced.shape)
         widths = [b.stop - b.start for b in self.blocks]
         for number, basis in self.components.items():
             widths[number] = len(basis.components_)
