@@ -156,6 +156,14 @@ def test_modalities_of_other_data_are_refused(generator: Generator, changed: Mod
         generator.impute(data)
 
 
+def test_rows_with_scales_of_their_own_are_refused(generator: Generator, holes: Dataset) -> None:
+    ours, theirs = ({"modalities": {"m0": {"scale": scale}}} for scale in (255.0, 254.0))
+    pair = Generator(generator.model, generator.density, {}, ours)
+    assert pair.impute(replace(holes, conversion=ours))[0].conversion == ours
+    with pytest.raises(UserError, match=r"modality m0 has scales or categories of its own, .* --like"):
+        pair.impute(replace(holes, conversion=theirs))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
