@@ -28,6 +28,8 @@ STEPS = 3000
 """Steps of training that the autoencoder gets, at whatever size of the data."""
 JUDGED = 400
 """The same of the judges."""
+SCORED = 8
+"""Test rows with every modality that scores of whole samples need: two in each half-sample of each half of them."""
 SMALL = 1000
 """Training rows below which flows have too little to learn from."""
 
@@ -64,6 +66,7 @@ def init(project: Path, data: Path) -> list[str]:
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
         *told,
+        *_too_few(splits["test"]),
         f"Go on with: cd {project} && dvc repro",
     ]
 
@@ -105,6 +108,17 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
         "augment.density": "flow" if rows >= SMALL else "gmm",
         "privacy.dimensions": _within(2, rows // 10, 32),
     }
+
+
+def _too_few(test: Dataset) -> list[str]:
+    """A warning where the pipeline can train and draw, but not score."""
+    complete = int(test.observed.all(1).sum())
+    if complete >= SCORED:
+        return []
+    return [
+        f"Found {complete} of {len(test)} test rows with every modality, where scores of whole samples need {SCORED}: "
+        "stage reference will stop, and all after it; import more rows, or with a larger --test-share"
+    ]
 
 
 def _within(low: int, value: int, high: int) -> int:

@@ -149,6 +149,19 @@ def test_nothing_needs_more_rows_than_there_are(rows: int) -> None:
     assert chosen["vae.likelihood_scale"] == 0.1  # vectors of normal values are not among these
 
 
+def test_data_that_cannot_be_scored_are_told_before_they_are_trained_on(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    data = imported(tmp_path / "data")
+    assert not any("stage reference will stop" in line for line in init(tmp_path / "a", data))
+    test = Dataset.load(data / "test")
+    mask = np.ones((len(test), len(test.modalities)), bool)
+    mask[7:, 0] = False  # eight rows are needed
+    replace(test, mask=mask).save(data / "test")
+    (line,) = [line for line in init(tmp_path / "b", data) if "stage reference will stop" in line]
+    assert line.startswith(f"Found 7 of {len(test)} test rows with every modality, where scores")
+
+
 def test_a_project_is_never_overwritten_and_needs_data(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"found no train/manifest\.json, expected a folder that postprior import made"
