@@ -173,6 +173,24 @@ def test_the_process_itself_ends_so(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["body.csv"]
 
 
+def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("body.csv").write_text(
+        rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Zug'][row % 2]}")
+    )
+    assert CliRunner().invoke(app, ["import", "body.csv", "data"]).exit_code == 0
+    Path("body.csv").write_text(
+        rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Chur'][row % 2]}", 8)
+    )
+    answer = CliRunner().invoke(app, ["import", "body.csv", "new", "--like", "data"])
+    assert answer.exit_code == 1
+    assert answer.stderr == (
+        "postprior: error: body.csv: column site: 'Chur' found, which no training row has, expected one of Bern, Zug; "
+        "correct it or leave it out\n"
+    )
+    assert not Path("new").exists()
+
+
 def test_formulas_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     formulas = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "plain"]

@@ -129,7 +129,10 @@ def test_two_modalities_of_cells_come_back(tmp_path: Path, layout: str, padded: 
             )
             np.testing.assert_array_equal(file["obsm/protein"][()], HAS[rows])
             assert file["mod/rna/var/_index"].asstr()[()].tolist() == [f"g{j}" for j in range(6)]
-            assert file["obs/type"].asstr()[()].tolist() == TYPES[rows].tolist()
+            stored = file["obs/type"]
+            assert stored.attrs["encoding-type"] == "categorical"
+            categories = stored["categories"].asstr()[()]
+            assert categories[stored["codes"][()]].tolist() == TYPES[rows].tolist()
             np.testing.assert_array_equal(file["obs/age"][()], rows * 1.5)
             assert hasattr(file["mod/rna/X"], "keys") == (layout != "dense")
         seen += rows.tolist()

@@ -97,7 +97,7 @@ TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a category that training never saw": (
         change("site", SITES),
         Roles(),
-        r"clinic: column site: 'Chur' found, which no training row has, expected one of Bern, Genf, Zug; correct it",
+        r"new\.csv: column site: 'Chur' found, which no training row has, expected one of Bern, Genf, Zug; correct it",
     ),
     "a label that training never saw": (
         change("diagnosis", ["ill", "dead"] * 4),

@@ -79,16 +79,23 @@ def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
 def _write_frame(
     h5py: Any, group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]
 ) -> None:
-    """A data frame: texts as such, numbers as arrays."""
+    """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
     frame = group.create_group(name)
     frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
     frame.attrs.create("column-order", list(columns), dtype=h5py.string_dtype())
     _write_texts(h5py, frame, "_index", list(index))
     for header, column in columns.items():
         if pa.types.is_string(column.type):
-            _write_texts(h5py, frame, header, column.to_pylist())
+            _write_categories(h5py, frame, header, column.dictionary_encode())
         else:
             _write_array(frame, header, column.to_numpy(zero_copy_only=False))
+
+
+def _write_categories(h5py: Any, frame: Any, name: str, column: pa.DictionaryArray) -> None:
+    group = frame.create_group(name)
+    group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
+    _write_texts(h5py, group, "categories", column.dictionary.to_pylist())
+    _write_array(group, "codes", column.indices.to_numpy())
 
 
 def _write_texts(h5py: Any, group: Any, name: str, texts: list[str]) -> None:

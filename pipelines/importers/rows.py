@@ -154,7 +154,7 @@ def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> 
 def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values, Values]:
     """Values and seen cells of the rows at `places`, −1 for none."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = [_as_trained(view.name, view.table, column) for column in conversion.columns]
+        columns = [_as_trained(view.facts["file"], view.table, column) for column in conversion.columns]
         return conversion.encode(
             pa.table(columns, names=[column.name for column in conversion.columns]), places
         )
