@@ -62,6 +62,9 @@ def _one_line_errors() -> Iterator[None]:
         place = f"{error.filename}: " if error.filename else ""
         typer.echo(f"postprior: error: {place}{error.strerror or error}", err=True)
         raise typer.Exit(1) from None
+    except MemoryError:
+        typer.echo("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("postprior: interrupted", err=True)
         raise typer.Exit(130) from None

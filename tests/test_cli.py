@@ -213,6 +213,7 @@ def test_wrong_labels(
         (UserError("m0.npy is missing."), 1, "postprior: error: m0.npy is missing."),
         (OSError(28, "No space left on device", "a/b"), 1, "postprior: error: a/b: No space left on device"),
         (OSError(28, "No space left on device"), 1, "postprior: error: No space left on device"),
+        (MemoryError(), 1, "postprior: error: more than the memory holds; give fewer rows or draws"),
         (KeyboardInterrupt(), 130, "postprior: interrupted"),
     ],
 )
