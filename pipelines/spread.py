@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 DRAWS = 39
 """Draws of a held-out row: their interval of 90 % leaves out the two least and the two greatest."""
+MOST = 300
+"""Held-out rows, at most."""
 FEWEST = 20
 """Hidden values that a factor needs; a modality with fewer keeps its draws as they are."""
 CONTINUOUS = ("normal", "laplace")
@@ -56,6 +58,7 @@ class Spread:
         from pipelines.completion import missing
 
         rng = np.random.default_rng(seed)
+        held_out = held_out.select(np.arange(min(len(held_out), MOST)))
         hidden = hidden_as(held_out, like, rng)
         scored = {name: holes & ~missing(held_out)[name] for name, holes in missing(hidden).items()}
         needed: dict[str, list[NDArray[np.float64]]] = {m.name: [] for m in held_out.modalities}
