@@ -77,6 +77,8 @@ def curves(path: Path, found: dict[str, dict[str, dict[str, float]]]) -> None:
 
 def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
     """Reconstructions, translations, samples, and coherence by what is observed."""
+    import torch
+
     out.mkdir(parents=True, exist_ok=True)
     generators = {name: Generator.load(project / "artefacts/densities" / name) for name in densities}
     first = generators[densities[0]]
@@ -94,7 +96,8 @@ def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
             f"the first given, {densities[0]} draws the rest": shown(translated, rows),
         },
     )
-    prior = Dataset.load(project / "artefacts/reference/normal").select(rows)
+    noise = first.model.prior().rsample((SHOWN,), torch.Generator().manual_seed(0))
+    prior = replace(test, data=first.decode(noise, "mean", None))
     drawn = {name: generator.sample(SHOWN, seed=0) for name, generator in generators.items()}
     panels(
         out / "samples.png",
@@ -130,8 +133,11 @@ def numbers(project: Path, densities: Sequence[str]) -> str:
     for title, of in (("posterior alone", plain), (f"through {densities[0]}", through)):
         values = [f"{each['value']:.3f}" for each in of.values()]
         lines.append(f"| {title} | {' | '.join(values)} |")
-    clusters = scores("latent")["health"]["clusters"]
-    told = ", ".join(f"{key} {value:.3f}" for key, value in clusters.items() if isinstance(value, float))
+    codes = scores("latent")["representation"]
+    told = ", ".join(
+        f"{title} {interval(codes[key])}"
+        for key, title in (("kmeans_accuracy", "accuracy"), ("nmi", "NMI"), ("ari", "ARI"))
+    )
     lines += ["", f"k-means on the codes of test rows, against the digits: {told}."]
     return "\n".join(lines)
 
