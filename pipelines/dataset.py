@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 ROWWISE = ("labels", "targets", "groups", "ids")
 """What may be known of a row beside its values."""
+PLACES = ("affine", "affines", "codes", "units", "volume")
+"""What an import knows of where its volumes lie: a matter of the rows, not of the model that they are given to."""
 OPTIONAL = ("mask", "filled", *ROWWISE)
 """Arrays of the folder that may be absent, each a field of a dataset."""
 
@@ -248,7 +250,7 @@ def conformed(
     place = "data" if dataset.folder is None else str(dataset.folder)
     ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
     for name in sorted(ours.keys() & theirs.keys()):
-        if ours[name] != theirs[name]:
+        if _unplaced(ours[name]) != _unplaced(theirs[name]):
             raise UserError(
                 f"{place}: modality {name} has scales or categories of its own, expected those of the training data; "
                 "import these rows with --like"
@@ -265,6 +267,9 @@ def conformed(
                 f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in the "
                 "training data; import these rows with --like"
             )
+    if conversion is not None:
+        whole = {**(dataset.conversion or {}), **conversion, "modalities": {**ours, **theirs}}
+        dataset = replace(dataset, conversion=whole)
     if tuple(wanted.values()) == dataset.modalities:
         return dataset
     columns = {m.name: column for m, column in zip(dataset.modalities, dataset.observed.T, strict=True)}
@@ -280,6 +285,11 @@ def conformed(
         filled=None,
         filled_cells={},
     )
+
+
+def _unplaced(entry: dict[str, Any]) -> dict[str, Any]:
+    """A modality's conversion without what may differ from import to import."""
+    return {key: value for key, value in entry.items() if key not in PLACES}
 
 
 def _write_manifest(

@@ -191,7 +191,7 @@ class Generator:
                 **filled,
                 folder=None,
                 provenance=self.describe_imputed(data, seed, values, draw),
-                conversion=self.conversion or data.conversion,
+                conversion=data.conversion,
             )
             for draw in range(draws)
         ]

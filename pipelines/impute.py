@@ -61,7 +61,7 @@ def impute(
                     data.label_names,
                     generator.describe_imputed(data, seed, values, draw),
                     labels=False,
-                    conversion=generator.conversion or data.conversion,
+                    conversion=data.conversion,
                     known=known,
                 )
             )

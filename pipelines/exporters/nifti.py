@@ -24,7 +24,7 @@ def write_nifti(samples: Samples, conversions: Sequence[Conversion], folder: Pat
         assert isinstance(conversion, ArrayConversion)
         facts = conversion.facts
         for sample, voxels in _volumes(samples, conversion):
-            affine = np.array(facts["affines"].get(sample, facts["affine"]))
+            affine = _affine(sample, facts, conversions)
             image = nibabel.Nifti1Image(voxels, affine)
             for form, code in zip((image.set_qform, image.set_sform), facts["codes"], strict=True):
                 form(affine, code)
@@ -56,6 +56,14 @@ def _volumes(samples: Samples, conversion: ArrayConversion) -> Iterator[tuple[st
         numbers, places = np.array(slices).T
         np.moveaxis(volume, axis, 0)[numbers] = values[places]
         yield sample, volume
+
+
+def _affine(sample: str, facts: dict[str, Any], conversions: Sequence[Conversion]) -> Any:
+    """Where a sample lies: as its own file says, or as its other contrasts of this shape do."""
+    for of in (facts, *(conversion.facts for conversion in conversions)):
+        if sample in of["affines"] and of["volume"] == facts["volume"]:
+            return np.array(of["affines"][sample])
+    return np.array(facts["affine"])
 
 
 def _path(folder: Path, sample: str, facts: dict[str, Any]) -> Path:

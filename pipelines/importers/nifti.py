@@ -91,7 +91,7 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
         "modality": name,
         "folder": volumes[0].folder,
         "affine": affine,
-        "affines": {sample: other for sample, other in affines.items() if other != affine},
+        "affines": affines if any(other != affine for other in affines.values()) else {},
         "codes": [int(first.header["qform_code"]), int(first.header["sform_code"])],
         "units": list(first.header.get_xyzt_units()),
         "volume": list(arrays[0].shape),
@@ -161,6 +161,16 @@ def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
     if not np.isfinite(voxels).all():
         raise UserError(f"{path}: NaN or infinity found, expected finite numbers; fill the background with 0")
     return voxels if voxels.dtype.kind in "iu" else voxels.astype(np.float32)
+
+
+def check_orientation(name: str, affine: Any, expected: Any) -> None:
+    """Refuse volumes whose axes run in other directions than those of the training data."""
+    nibabel = optional("nibabel", "nifti", name)
+    found, known = ("".join(nibabel.aff2axcodes(np.array(of))) for of in (affine, expected))
+    if found != known:
+        raise UserError(
+            f"{name}: orientation {found} found, expected {known} as in the training data; reorient or resample it"
+        )
 
 
 def _axis(affine: np.ndarray, plane: str) -> int:

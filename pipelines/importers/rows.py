@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 
 from pipelines.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from pipelines.conversion.columns import named_type
-from pipelines.dataset import Dataset
+from pipelines.dataset import PLACES, Dataset
 from pipelines.errors import UserError
 from pipelines.exporters.samples import Samples
 from pipelines.faults import listed
 from pipelines.importers import read_source
 from pipelines.importers.found import ArrayView, Found, Named, Roles, TableView, View
 from pipelines.importers.joining import Joined, join
+from pipelines.importers.nifti import check_orientation
 from pipelines.importers.run import check_free, codes_of
 from pipelines.importers.summary import overview, patterns, shortened
 from pipelines.storage import MANIFEST
@@ -50,7 +51,8 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     joined = join(found, _that_are_there(wanted, roles, found))
     dataset = _dataset(joined, trained, known)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
-    replace(dataset, conversion=trained.conversion, provenance=provenance).save(folder)
+    conversion = _placed(trained.conversion, joined.views)
+    replace(dataset, conversion=conversion, provenance=provenance).save(folder)
     return "\n".join(
         [*_understood(joined, dataset, known), f"Go on with: postprior impute NAME {folder} OUT"]
     )
@@ -151,6 +153,21 @@ def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> 
     )
 
 
+def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any]:
+    """The training data's conversion with the affines of these volumes.
+
+    A contrast that they lack lies where another does that had its shape in the training data.
+    """
+    entries = description["modalities"]
+    here = {view.name: view.facts for view in views if view.facts["source"] == "nifti"}
+    placed = dict(entries)
+    for name, entry in entries.items():
+        alike = [n for n in (name, *here) if n in here and entries[n].get("volume") == entry.get("volume")]
+        if alike:
+            placed[name] = entry | {key: here[alike[0]][key] for key in PLACES}
+    return description | {"modalities": placed}
+
+
 def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values, Values]:
     """Values and seen cells of the rows at `places`, −1 for none."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
@@ -173,6 +190,8 @@ def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values,
             f"{view.name}: {view.array.dtype} of shape {shape} found, expected {conversion.dtype} of shape "
             f"{conversion.shape} as in the training data; convert it"
         )
+    if conversion.facts["source"] == view.facts["source"] == "nifti":
+        check_orientation(view.name, view.facts["affine"], conversion.facts["affine"])
     if view.facts.get("features") != conversion.facts.get("features") and view.facts["source"] == "omics":
         raise UserError(
             f"{view.name}: other features found than in the training data, expected the same in one order; select them"

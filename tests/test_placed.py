@@ -1,0 +1,79 @@
+"""Scans for a trained model keep where they lie."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from pipelines.dataset import Dataset, conformed
+from pipelines.errors import UserError
+from pipelines.export import export
+from pipelines.importers.found import Roles
+from pipelines.importers.rows import import_rows
+from pipelines.importers.run import import_data
+
+SHAPE = (5, 6, 4)
+SHARES = (0.2, 0.2)
+
+
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+
+
+def scans(folder: Path, names: list[str], rows: int, affine: np.ndarray, depth: int = 4) -> None:
+    rng = np.random.default_rng(rows)
+    for name in names:
+        for row in range(rows):
+            shifted = affine + np.array([[0, 0, 0, row], [0] * 4, [0] * 4, [0] * 4])
+            save(
+                folder / name / f"{row:02}.nii.gz",
+                rng.integers(1, 99, (5, 6, depth)).astype(np.uint8),
+                shifted,
+            )
+
+
+@pytest.mark.parametrize("slices", [None, "axial"])
+def test_scans_for_a_trained_model_keep_their_affines(tmp_path: Path, slices: str | None) -> None:
+    """And a contrast that they lack lies where those do that they have, whatever the training data's affine."""
+    roles = Roles(slices=slices)
+    scans(tmp_path / "in", ["T1", "T2"], 30, np.eye(4))
+    import_data([tmp_path / "in"], tmp_path / "data", roles, SHARES)
+    trained = Dataset.load(tmp_path / "data/train")
+    moved = np.diag([2.0, 2, 2, 1])
+    scans(tmp_path / "new", ["T1"], 3, moved, 4 if slices is None else 7)
+    import_rows([tmp_path / "new"], tmp_path / "rows", roles, tmp_path / "data")
+    rows = conformed(Dataset.load(tmp_path / "rows"), trained.modalities, trained.conversion)
+    replace(rows, mask=None, folder=None).save(tmp_path / "filled")  # T2, as if it was imputed
+    export(tmp_path / "filled", tmp_path / "back")
+    for name in ("T1", "T2"):
+        for row in range(3):
+            expected = nibabel.load(tmp_path / f"new/T1/{row:02}.nii.gz")
+            found = nibabel.load(tmp_path / f"back/{name}/{row:02}.nii.gz")
+            np.testing.assert_array_equal(found.affine, expected.affine)
+            assert found.shape == expected.shape
+            if name == "T1":
+                np.testing.assert_array_equal(np.asanyarray(found.dataobj), np.asanyarray(expected.dataobj))
+
+
+def test_a_contrast_that_a_subject_lacks_lies_where_its_others_do(tmp_path: Path) -> None:
+    scans(tmp_path / "in", ["T1", "T2"], 30, np.eye(4))
+    for row in range(0, 30, 3):
+        (tmp_path / f"in/T2/{row:02}.nii.gz").unlink()
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
+    train = Dataset.load(tmp_path / "data/train")
+    replace(train, mask=None, folder=None).save(tmp_path / "filled")
+    export(tmp_path / "filled", tmp_path / "back")
+    for name in ("T1", "T2"):
+        for path in (tmp_path / "back" / name).iterdir():
+            assert nibabel.load(path).affine[0, 3] == int(path.name[:2])
+
+
+def test_scans_of_another_orientation_are_refused(tmp_path: Path) -> None:
+    scans(tmp_path / "in", ["T1"], 30, np.eye(4))
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
+    scans(tmp_path / "new", ["T1"], 3, np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(UserError, match="T1: orientation LAS found, expected RAS as in the training data"):
+        import_rows([tmp_path / "new"], tmp_path / "rows", Roles(), tmp_path / "data")
