@@ -1,0 +1,404 @@
+"""Breast cancer: a model of benign tumours finds malignant ones, and 40 patients are joined by synthetic ones.
+
+    python docs/examples/breast_cancer.py     # [--splits 10] [--out FOLDER], 20 minutes on two cores
+
+Prints what docs/examples/breast_cancer.md tells, and draws its figures. `--choose` prints what the settings of the
+autoencoder were chosen by instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from pipelines.augment import ARMS, answers, pair
+from pipelines.config import Params, parse_yaml
+from pipelines.dataset import Dataset
+from pipelines.detect import top_features
+from pipelines.detector import Detection, Detector
+from pipelines.importers.found import Roles
+from pipelines.importers.run import import_data
+from pipelines.metrics.augmentation import Cell, curve
+from pipelines.metrics.conformal import alarm_rate, p_values
+from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_auc
+from pipelines.storage import write_text
+
+ROOT = Path(__file__).parents[2]
+PAGE = Path(__file__).with_suffix(".md")
+BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
+BENIGN = 250
+"""Benign patients that the normative model learns from."""
+CALIBRATION = 57
+"""Of the other 107, those that p-values are taken among; the rest are new."""
+FEW = {"malignant": 15, "benign": 25}
+"""The 40 patients that a classifier learns from."""
+TESTED = 269
+"""Patients that it is tested on, the same for all seeds."""
+ALPHAS = (0.05, 0.1, 0.2)
+PARTITIONS = 40
+"""Random partitions of the held-out benign patients of a split into calibration rows and new ones."""
+NORMATIVE = {"latent": 4, "width": 2, "steps": 1920}
+GENERATIVE = {"latent": 4, "width": 2, "steps": 800}
+CANDIDATES = [(4, 2, 1920), (4, 4, 960), (8, 4, 960), (4, 8, 480)]
+"""Of latent dimensions, width and steps, for --choose."""
+
+
+# ---- the patients --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Patients:
+    """The ten measurements of each patient's tumour: their means, standard errors and worst values.
+
+    Shapes: benign (N,) bool; table has a row a patient.
+    """
+
+    table: pa.Table
+    groups: Mapping[str, tuple[str, ...]]
+    benign: np.ndarray
+
+    @classmethod
+    def load(cls) -> Patients:
+        from sklearn.datasets import load_breast_cancer
+
+        found = load_breast_cancer()
+        names = [str(name) for name in found.feature_names]
+        groups = {"mean": tuple(names[:10]), "error": tuple(names[10:20]), "worst": tuple(names[20:])}
+        columns = {"patient": np.arange(len(found.target)), "diagnosis": found.target_names[found.target]}
+        columns |= dict(zip(names, found.data.T, strict=True))
+        return cls(pa.table(columns), groups, found.target == 1)
+
+    def split(self, sides: Mapping[str, np.ndarray], labels: bool) -> dict[str, Dataset]:
+        """The patients of each side as postprior import makes them: log(1 + v), scaled by training rows alone."""
+        names = np.full(len(self.benign), "", dtype=object)
+        for side, patients in sides.items():
+            names[patients] = side
+        columns = [column for group in self.groups.values() for column in group]
+        roles = Roles(
+            id="patient",
+            label="diagnosis" if labels else None,
+            skip=() if labels else ("diagnosis",),
+            split="side",
+            modalities=self.groups,
+            kinds=dict.fromkeys(columns, "log"),
+        )
+        with TemporaryDirectory() as folder:
+            place = Path(folder)
+            parquet.write_table(
+                self.table.append_column("side", pa.array(names.tolist())), place / "patients.parquet"
+            )
+            import_data([place / "patients.parquet"], place / "data", roles)
+            loaded = {side: Dataset.load(place / "data" / side) for side in sides}
+            return {side: data.select(np.arange(len(data))) for side, data in loaded.items()}  # into memory
+
+
+def settings(latent: int, width: int, steps: int) -> Params:
+    """params.yaml with a small autoencoder, a mixture of few full Gaussians, and draws for samples."""
+    tree = parse_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"), "params.yaml")
+    tree["vae"] |= {"latent": latent, "width": width}
+    tree["train"] |= {"batch_size": 32, "device": "cpu"}
+    tree["density"]["gmm"] |= {"components": [1, 2, 4], "covariance": ["full"]}
+    tree["augment"] |= {"model": "mvtcae", "density": "gmm", "steps": steps}
+    tree["generate"] |= {"values": "draws"}
+    return Params.model_validate_json(json.dumps(tree))
+
+
+# ---- the normative model -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: all who were held out, what every method made of them, and what the detector said of the new ones."""
+
+    patients: np.ndarray
+    new: np.ndarray
+    scores: dict[str, np.ndarray]
+    detection: Detection
+    top: tuple[np.ndarray, np.ndarray]
+
+
+def sides_of(patients: Patients, seed: int) -> dict[str, np.ndarray]:
+    """250 benign patients to learn from, 57 to calibrate by, and all others."""
+    benign = np.random.default_rng(seed).permutation(np.flatnonzero(patients.benign))
+    train, validation, rest = np.split(benign, [BENIGN, BENIGN + CALIBRATION])
+    test = np.concatenate([rest, np.flatnonzero(~patients.benign)])
+    return {"train": train, "validation": validation, "test": test}
+
+
+def normative(patients: Patients, seed: int) -> Split:
+    """Train on benign patients, score all others."""
+    sides = patients.split(sides_of(patients, seed), labels=False)
+    train, calibration, test = sides.values()
+    detector = Detector.fit(pair(train, settings(**NORMATIVE), seed), train, calibration, seed)
+    found = detector.score(test)
+    held_out = detector.score(calibration)  # as new rows: AUROC is that of all benign patients left over
+    scores = {"postprior": np.concatenate([held_out.score, found.score])}
+    for name, baseline in BASELINES.items():
+        scores[name] = baseline(values(train), np.concatenate([values(calibration), values(test)]), seed)
+    tested = np.concatenate([calibration.ids, test.ids])
+    return Split(tested, test.ids, scores, found, top_features(train.modalities, found))
+
+
+def values(data: Dataset) -> np.ndarray:
+    """(N, 30)."""
+    return np.concatenate([data.data[m.name] for m in data.modalities], 1).astype(np.float64)
+
+
+def _isolation(train: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.ensemble import IsolationForest
+
+    return -IsolationForest(random_state=seed).fit(train).score_samples(rows)
+
+
+def _one_class(**options: Any) -> Callable[..., np.ndarray]:
+    def score(train: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+        from sklearn.svm import OneClassSVM
+
+        return -OneClassSVM(**options).fit(train).score_samples(rows)
+
+    return score
+
+
+def _local_outlier(train: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.neighbors import LocalOutlierFactor
+
+    return -LocalOutlierFactor(novelty=True).fit(train).score_samples(rows)
+
+
+def _mixture(train: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(3, covariance_type="diag", random_state=seed)
+    return -mixture.fit(train).score_samples(rows)
+
+
+def _mahalanobis(train: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.covariance import EmpiricalCovariance
+
+    return EmpiricalCovariance().fit(train).mahalanobis(rows)
+
+
+BASELINES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "isolation forest": _isolation,
+    "one-class SVM": _one_class(),
+    "local outlier factor": _local_outlier,
+    "mixture of 3 Gaussians": _mixture,
+    "Mahalanobis distance": _mahalanobis,
+    "one-class SVM, nu = 0.05": _one_class(nu=0.05),
+}
+"""Scikit-learn's, on the same columns; the last is no default."""
+
+
+def areas(patients: Patients, splits: list[Split]) -> dict[str, np.ndarray]:
+    """AUROC of every method, the mean over splits, under half-samples of splits and of patients: (1 + B,)."""
+    rng = np.random.default_rng(0)
+    of_patients = half_samples(np.arange(len(patients.benign)), 400, rng, patients.benign.astype(int))
+    of_splits = half_samples(np.arange(len(splits)), 400, rng)
+    found = {}
+    for name in splits[0].scores:
+        columns = []
+        for split in splits:
+            sick = ~patients.benign[split.patients]
+            weights, score = of_patients[:, split.patients], split.scores[name]
+            columns.append(weighted_auc(score[sick], score[~sick], weights[:, sick], weights[:, ~sick]))
+        found[name] = (np.stack(columns, 1) * of_splits).sum(1) / of_splits.sum(1)
+    return found
+
+
+def alarms(patients: Patients, splits: list[Split], alphas: Iterable[float]) -> dict[float, float]:
+    """Share of held-out benign patients that are flagged, the mean over random partitions of every split's."""
+    rng, shares = np.random.default_rng(0), {alpha: [] for alpha in alphas}
+    partitions = max(PARTITIONS, -(-200 // len(splits)))
+    for split in splits:
+        score = split.scores["postprior"][patients.benign[split.patients]]
+        for _ in range(partitions):
+            order = rng.permutation(score)
+            p = p_values(order[:CALIBRATION], order[CALIBRATION:])
+            for alpha, found in shares.items():
+                found.append(np.mean(p <= alpha))
+    return {alpha: float(np.mean(found)) for alpha, found in shares.items()}
+
+
+def found_at(patients: Patients, splits: list[Split], alpha: float) -> float:
+    """Share of malignant patients that are flagged, the mean over splits."""
+    return float(np.mean([s.detection.flagged(alpha)[~patients.benign[s.new]].mean() for s in splits]))
+
+
+def choose(patients: Patients, seeds: int) -> None:
+    """Print what CANDIDATES are chosen by: mean log evidence of 50 of the 250 benign patients, given the other 200."""
+    import torch
+
+    for latent, width, steps in CANDIDATES:
+        found = []
+        for seed in range(seeds):
+            sides = sides_of(patients, seed)
+            inner = {"train": sides["train"][50:], "validation": sides["train"][:50]}
+            inner["test"] = np.setdiff1d(np.arange(len(patients.benign)), sides["train"])
+            train, held_out, _ = patients.split(inner, labels=False).values()
+            model = pair(train, settings(latent, width, steps), seed).model
+            batch = held_out.batch(slice(None))
+            found.append(float(model.log_evidence(batch, torch.Generator().manual_seed(seed)).mean()))
+        print(f"latent {latent}, width {width}, steps {steps}: {np.mean(found):.2f} nats", flush=True)
+
+
+# ---- few patients and synthetic ones -------------------------------------------------------------------
+
+
+def augmentation(patients: Patients, seeds: int) -> dict[str, Any]:
+    """Accuracy of classifiers of 40 patients, with and without synthetic ones, on 269 others, by arm."""
+    order = np.random.default_rng(0).permutation(len(patients.benign))
+    test, pool = order[:TESTED], order[TESTED:]
+    cells = []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        drawn = [
+            rng.permutation(pool[patients.benign[pool] == (label == "benign")])[:count]
+            for label, count in FEW.items()
+        ]
+        train = np.concatenate(drawn)
+        rows = patients.split(
+            {"train": train, "validation": np.setdiff1d(pool, train), "test": test}, labels=True
+        )
+        hits = answers(rows["train"], rows["test"], settings(**GENERATIVE), seed)
+        cells.append(
+            Cell(sum(FEW.values()), seed, list(ARMS), list(patients.groups), hits, None, rows["test"].labels)
+        )
+    return curve(cells)[str(sum(FEW.values()))]
+
+
+# ---- what is told --------------------------------------------------------------------------------------
+
+
+def interval(of: Mapping[str, float], sign: str = "") -> str:
+    return f"{of['value']:{sign}.3f} [{of['low']:{sign}.3f}, {of['high']:{sign}.3f}]"
+
+
+def numbers(patients: Patients, splits: list[Split], arms: dict[str, Any]) -> str:
+    """The tables of the page."""
+    found = areas(patients, splits)
+    ours = found.pop("postprior")
+    lines = [
+        f"{len(splits)} splits; intervals from half-samples of splits and patients.",
+        "",
+        "| method | AUROC | this detector minus it, paired |",
+        "|---|---|---|",
+        f"| **this detector** | **{interval(estimate(ours, SHARE))}** | |",
+    ]
+    for name, area in sorted(found.items(), key=lambda of: -of[1][0]):
+        lines.append(
+            f"| {name} | {interval(estimate(area, SHARE))} | {interval(estimate(ours - area), '+')} |"
+        )
+    measured = alarms(patients, splits, ALPHAS)
+    lines += ["", "| alpha | promised | benign flagged | malignant flagged |", "|---|---|---|---|"]
+    for alpha in ALPHAS:
+        promised, sick = float(alarm_rate(alpha, CALIBRATION)), found_at(patients, splits, alpha)
+        lines.append(f"| {alpha:g} | {promised:.3f} | {measured[alpha]:.3f} | {sick:.3f} |")
+    names, counts = leading(patients, splits)
+    told = ", ".join(f"{name} {count:.0%}" for name, count in zip(names[:5], counts[:5], strict=True))
+    lines += ["", f"Most surprising feature of malignant patients: {told}."]
+    real = arms["real"]["accuracy"]["joint"]
+    lines += ["", "| learned from | accuracy | beyond the 40 real patients |", "|---|---|---|"]
+    lines.append(f"| 40 real patients | {interval(real)} | |")
+    for arm, of in arms.items():
+        if arm != "real":
+            gain = interval(of["over_real"]["joint"], "+")
+            lines.append(f"| {TITLES[arm]} | {interval(of['accuracy']['joint'])} | {gain} |")
+    return "\n".join(lines)
+
+
+TITLES = {
+    "classical": "the same, with noise added",
+    "synthetic_1x": "and 40 synthetic ones",
+    "synthetic_5x": "and 200 synthetic ones",
+    "both_1x": "and 40 synthetic ones, with noise added",
+    "both_5x": "and 200 synthetic ones, with noise added",
+}
+
+
+def leading(patients: Patients, splits: list[Split]) -> tuple[np.ndarray, np.ndarray]:
+    """Features by the share of malignant patients that they surprise most in, the first ones first."""
+    tops = np.concatenate([split.top[0][~patients.benign[split.new]] for split in splits])
+    names, counts = np.unique(tops, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return names[order], counts[order] / len(tops)
+
+
+def figures(patients: Patients, splits: list[Split], arms: dict[str, Any], out: Path) -> None:
+    """Scores, alarms, what contributes, and accuracies."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.2))
+    score, sick = splits[0].scores["postprior"], ~patients.benign[splits[0].patients]
+    bins = np.geomspace(score.min(), score.max(), 40)
+    for rows, label, colour in ((~sick, "benign", "#4477aa"), (sick, "malignant", "#cc6677")):
+        left.hist(score[rows], bins, label=label, color=colour, alpha=0.7)
+    left.set(xscale="log", xlabel="score, first split", ylabel="patients")
+    left.legend(frameon=False)
+    levels = np.arange(1, CALIBRATION + 2) / (CALIBRATION + 1)
+    levels = levels[levels <= 0.31]
+    middle.plot([0, 0.3], [0, 0.3], color="0.6", lw=1, label="promised at most")
+    middle.plot(levels, list(alarms(patients, splits, levels).values()), "#4477aa", label="benign")
+    middle.plot(levels, [found_at(patients, splits, a) for a in levels], "#cc6677", label="malignant")
+    middle.set(xlabel="alpha", ylabel="share flagged", ylim=(0, 1))
+    middle.legend(frameon=False, loc="center right")
+    names, counts = leading(patients, splits)
+    right.barh(names[:8][::-1], counts[:8][::-1], color="#cc6677")
+    right.set(xlabel="malignant patients whom it surprises most in")
+    _save(figure, out / "detection.png")
+    figure, axis = plt.subplots(figsize=(6, 2.6))
+    for place, of in enumerate(arms.values()):
+        joint = of["accuracy"]["joint"]
+        error = [[joint["value"] - joint["low"]], [joint["high"] - joint["value"]]]
+        axis.errorbar(joint["value"], -place, xerr=error, fmt="o", color="#4477aa", capsize=3)
+    axis.set_yticks([-place for place in range(len(arms))], ["40 real patients", *TITLES.values()])
+    axis.set(xlabel="accuracy on 269 other patients")
+    _save(figure, out / "augmentation.png")
+
+
+def _save(figure: Any, path: Path) -> None:
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--out", type=Path, help="where the figures go; the page's own if not given")
+    parser.add_argument("--choose", action="store_true", help="print what the settings were chosen by")
+    options = parser.parse_args()
+    patients = Patients.load()
+    if options.choose:
+        choose(patients, options.splits)
+        return
+    splits = [normative(patients, seed) for seed in range(options.splits)]
+    arms = augmentation(patients, options.splits)
+    text, out = numbers(patients, splits, arms), options.out or PAGE.with_suffix("")
+    out.mkdir(parents=True, exist_ok=True)
+    figures(patients, splits, arms, out)
+    print(text)
+    if options.out is None:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        write_text(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+if __name__ == "__main__":
+    main()
