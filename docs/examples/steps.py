@@ -1,0 +1,89 @@
+"""What worked examples share: commands run in this process, settings changed, and pages that hold their numbers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
+
+from pipelines.storage import write_text
+
+BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
+STAGES = ("prepare", "train", "encode")
+"""What comes before a density is fitted."""
+
+
+def postprior(*words: object) -> None:
+    """One command of the product, shown as it is typed."""
+    from pipelines.cli import app
+
+    print("$ postprior", *words, flush=True)
+    if app([str(word) for word in words], standalone_mode=False):
+        raise SystemExit(f"postprior {words[0]} failed")
+
+
+def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[str, Path]:
+    """Train a project that `postprior init` made and fit one density; `--params` and the file that it names.
+
+    Args:
+        project: its folder.
+        density: a name of params.yaml.
+        changes: values by dotted key of params.yaml; None leaves what is there.
+    """
+    from ruamel.yaml import YAML
+
+    yaml, path = YAML(), project / "params.yaml"
+    tree = yaml.load(path)
+    for key, value in changes.items():
+        *names, last = key.split(".")
+        branch = tree
+        for name in names:
+            branch = branch[name]
+        if value is not None:
+            branch[last] = value
+    yaml.dump(tree, path)
+    params = "--params", path
+    for stage in STAGES:
+        postprior(stage, *params)
+    postprior("fit", density, *params)
+    return params
+
+
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """The arguments that every example takes."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--out", type=Path, default=None, help="for all files; the page is then left alone")
+    return made
+
+
+def publish(script: Path, out: Path | None, run: Callable[[Path, Path], Sequence[str]]) -> None:
+    """Run an example, given folders for its files and its figures, and print the lines that it returns.
+
+    Without `out` the files are temporary, and lines and figures go to the page beside the script.
+    """
+    page = script.with_suffix(".md")
+    with _folder(out) as home:
+        lines = run(home, home / "figures")
+        print("\n".join(["", *lines]))
+        if out is None:
+            shutil.copytree(home / "figures", page.with_suffix(""), dirs_exist_ok=True)
+            before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+            text = "\n".join(lines)
+            write_text(page, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        yield out
+        return
+    with TemporaryDirectory() as temporary:
+        yield Path(temporary)
