@@ -1,0 +1,45 @@
+"""The worked example of images and words: its small parts, and the whole of it with less training."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "docs/examples"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _examples() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)
+        yield
+
+
+def test_words_come_back_from_their_tokens() -> None:
+    example = import_module("image_text")
+    tokens = example.tokens(example.NAMES)
+    assert tokens.shape == (10, 5)
+    assert tokens.max() == len(example.LETTERS) - 1
+    assert example.read(tokens.astype(np.float32)).tolist() == list(example.NAMES)
+    assert example.tokens(["one"])[0, 3:].tolist() == [0, 0]
+
+
+def test_the_commonest_word_of_each_row() -> None:
+    example = import_module("image_text")
+    words = np.array([["one", "six", "ten"], ["two", "six", "one"], ["one", "sir", "one"]])
+    assert example.commonest(words).tolist() == ["one", "six", "one"]
+
+
+@pytest.mark.slow
+def test_words_and_images_are_drawn_from_one_another(tmp_path: Path) -> None:
+    lines, found = import_module("image_text").run(tmp_path, tmp_path / "figures", 60)
+    assert lines[-1].endswith("as it was.")
+    named, drawn = found["words from images"], found["images from words"]
+    assert named["one draw"] > 0.6 > 4 * named["chance"]
+    assert named["the commonest of 19 draws"] >= named["one draw"]
+    assert named["draws that are one of the ten words"] > 0.7
+    assert drawn["drawn for their word"] > 0.85
+    assert drawn["variety of the drawn, over that of the real"] > 0.3
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["both.png"]
