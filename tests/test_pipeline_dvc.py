@@ -21,10 +21,10 @@ REPOSITORY = Path(__file__).parents[1]
 CODE = ("pipelines", "stage1_vae", "stage2_latent")
 BINARIES = Path(sys.executable).parent
 DENSITIES = ["gmm_free", "vamp"]  # an entry that names its kind, and one that is named after it
-OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "privacy")
+OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "recover", "privacy")
 STAGES = ["prepare", "judge", "train", "encode", "inspect", "reference"]
 STAGES += [f"{stage}@{name}" for stage in OF_A_DENSITY for name in DENSITIES]
-STAGES += ["utility-real", "augment@40-0", "augment@40-1", "compare"]
+STAGES += ["utility-real", "recover-baselines", "augment@40-0", "augment@40-1", "compare"]
 
 pytestmark = pytest.mark.skipif(
     not (BINARIES / "postprior").exists() or shutil.which("git") is None,

@@ -167,7 +167,7 @@ def draw_both(path: Path, images: Values, words: Values, digits: Values, drawn: 
         if word == name:
             axis.set_title(word, fontsize=9)
         else:
-            axis.set_title(f"{word}, not {name}", fontsize=9, color="#d55e00")
+            axis.set_title(f"{word}, not {name}", fontsize=8, color="#d55e00")
         axis.axis("off")
     right.suptitle("images drawn for words", fontsize=10)
     for line, name, row in zip(right.subplots(len(NAMES), 1), NAMES, drawn, strict=True):
