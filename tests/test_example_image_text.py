@@ -33,6 +33,7 @@ def test_the_commonest_word_of_each_row() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_words_and_images_are_drawn_from_one_another(tmp_path: Path) -> None:
     lines, found = import_module("image_text").run(tmp_path, tmp_path / "figures", 60)
     assert lines[-1].endswith("as it was.")

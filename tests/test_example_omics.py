@@ -71,6 +71,7 @@ def test_correlations_are_those_of_numpy() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_imputed_counts_are_better_than_those_of_other_imputers(tmp_path: Path) -> None:
     omics, figures = import_module("omics"), tmp_path / "figures"
     lines, found = omics.run(tmp_path, figures, 1200, None)
