@@ -11,6 +11,7 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.generator import Generator
+from pipelines.judge import load_judges
 from pipelines.storage import file_hash, load_artefact, read_json
 from pipelines.utility import classifiers_of, drawn, learned_from_real, utility
 
@@ -76,11 +77,12 @@ def test_the_same_inputs_give_the_same_bytes(project: Project, tmp_path: Path) -
 def test_judges_label_the_samples_of_a_density_without_labels(project: Project) -> None:
     root, params = project
     generator = Generator.load(root / "artefacts/densities/normal")
-    samples = drawn(generator, 30, 1, params, root)
+    judges = load_judges(root / "artefacts/judges")
+    samples = drawn(generator, judges, 30, 1, params)
     assert samples.provenance["labels_from"] == "judges"
     assert samples.labels is not None
     assert len(samples) == 30
-    known = drawn(Generator.load(root / "artefacts/densities/gmm"), 30, 1, params, root)
+    known = drawn(Generator.load(root / "artefacts/densities/gmm"), None, 30, 1, params)
     assert known.provenance["labels_from"] == "density"
 
 
