@@ -13,7 +13,7 @@ from stage1_vae import MODELS
 from stage1_vae.likelihoods import likelihood, raw_shape
 from stage1_vae.modalities import KINDS, Batch, Column, Modality
 from stage1_vae.model import seeded
-from stage1_vae.networks import FITTING, NETWORKS, decoder, encoder
+from stage1_vae.networks import FITTING, NETWORKS, decoder, encoder, pair
 from stage1_vae.networks.inputs import reader
 
 COLUMNS = (
@@ -100,6 +100,22 @@ def test_networks_mirror_their_modality(name: str, network: str | None) -> None:
     for key, parameter in [*forth.named_parameters(), *back.named_parameters()]:
         assert parameter.grad is not None, key
         assert parameter.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize(
+    ("modality", "expected"),
+    [
+        (Modality("x", "image", (3, 4, 4), "laplace"), "convolutional"),
+        (Modality("x", "image", (8, 8, 3), "laplace"), "dense"),
+        (Modality("x", "volume", (1, 2, 9, 9), "laplace"), "dense"),
+        (Modality("x", "sequence", (8,), "categorical", classes=3), "convolutional"),
+        (Modality("x", "sequence", (5,), "categorical", classes=3), "dense"),
+    ],
+)
+def test_what_is_too_short_to_convolve_has_dense_networks_by_default(
+    modality: Modality, expected: str
+) -> None:
+    assert pair(modality, None) == NETWORKS[expected]
 
 
 @pytest.mark.parametrize(("name", "network"), FITS)
@@ -238,8 +254,8 @@ def test_values_too_small_for_convolutions_are_refused(kind: str, shape: tuple[i
     modality = Modality("x", kind, shape, "normal")
     for build in (encoder, decoder):
         with pytest.raises(ValueError, match=f"found {found}, expected at least 4"):
-            build(modality, 4, 2)
-    assert encoder(modality, 4, 2, "dense")(torch.rand(2, *shape)).shape == (2, 4)
+            build(modality, 4, 2, "convolutional")
+    assert encoder(modality, 4, 2)(torch.rand(2, *shape)).shape == (2, 4)
 
 
 def test_a_model_of_every_kind_of_modality_is_rebuilt_from_its_state() -> None:

@@ -28,8 +28,6 @@ DRAWS = 19
 """Words drawn for every image."""
 EACH = 50
 """Images drawn for every word."""
-NETWORKS = {"text": "dense"}
-"""Words of five letters are too short for convolutions, which the kind `sequence` has by default."""
 SHOWN = 24, 12
 """Images with their words in the figure, and images of every word."""
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -75,7 +73,7 @@ def learn(out: Path, epochs: int | None) -> tuple[object, ...]:
     """A trained project of the rows in digits.npz; `--params` and the file that it names."""
     postprior("import", out / "digits.npz", out / "data", "--kind", "text=tokens")
     postprior("init", out / "project", "--from", out / "data")
-    params = trained(out / "project", DENSITY, {"vae.networks": NETWORKS, "train.epochs": epochs})
+    params = trained(out / "project", DENSITY, {"train.epochs": epochs})
     postprior("judge", *params)
     return params
 

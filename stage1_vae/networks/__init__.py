@@ -42,6 +42,8 @@ FITTING: dict[str, tuple[str, ...]] = {
     "table": ("dense",),
 }
 """Kind of modality → the networks that fit it, its default first."""
+SHORT = {"image": 4, "volume": 4, "sequence": 8}
+"""Length of an axis below which there is little to convolve, and the default is `dense`."""
 
 
 def encoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
@@ -64,7 +66,8 @@ def pair(modality: Modality, network: str | None) -> Pair:
     """
     fitting = FITTING[modality.kind]
     if network is None:
-        return NETWORKS[fitting[0]]
+        short = min(modality.shape[1:] or modality.shape) < SHORT.get(modality.kind, 0)
+        return NETWORKS["dense" if short else fitting[0]]
     if ":" in network:
         paths = network.split(",")
         if len(paths) != 2:
