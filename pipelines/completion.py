@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ROWS = 64
 """Rows of a block, each with a seed of its own."""
-CANDIDATES = 64
-"""Posterior draws of a row among which several draws are chosen, at most: four for each of them, `DRAWS` at least."""
+EACH = 4
+"""Posterior draws of a row for each that is chosen among them; `DRAWS` at least, `Density.proposals` at most."""
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def completions(
             continue
         generator = generator_for("cpu", seed, number)
         asked = None if labels is None else torch.from_numpy(labels[rows[wanted]])
-        batch, candidates = data.batch(rows[wanted]), max(DRAWS, min(CANDIDATES, 4 * draws))
+        batch, candidates = data.batch(rows[wanted]), max(DRAWS, min(density.proposals, EACH * draws))
         latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), asked)
         for m in model.modalities:
             here = holes[m.name][wanted].reshape(len(wanted), -1).any(1)

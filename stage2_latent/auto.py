@@ -19,7 +19,15 @@ ROWS = 2000
 """Held-out rows, at most, that energy distances are taken between: the cost grows with their square."""
 DEFAULT = ("gaussian", "gmm", "vamp", "flow", "flow_matching")
 """What stores no training codes and has an exact score, the simpler ones first."""
-CAPABILITIES = ("exact_log_prob", "bound", "conditional", "marginal", "labelled", "stores_training_codes")
+CAPABILITIES = (
+    "exact_log_prob",
+    "bound",
+    "conditional",
+    "marginal",
+    "labelled",
+    "stores_training_codes",
+    "proposals",
+)
 
 
 @dataclass(frozen=True, eq=False)

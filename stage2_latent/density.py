@@ -82,6 +82,8 @@ class Density(ABC):
     """`fit` must be handed an encoder."""
     stores_training_codes: bool = False
     """The state holds codes of training rows: it memorises, and says so."""
+    proposals: int = 64
+    """Posterior draws of a row that are worth scoring, at most, where several are chosen by their score."""
     whitens: bool = True
     """The hooks see whitened codes; otherwise the codes as they are."""
 

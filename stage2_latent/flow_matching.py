@@ -57,6 +57,7 @@ class FlowMatching(Density):
 
     name = "flow_matching"
     conditional = True
+    proposals = 16  # a score integrates one equation a label
     whitens = False
 
     LOOKS = 5

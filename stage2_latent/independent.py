@@ -69,7 +69,7 @@ class Independent(Density):
         """What the whole can do is what its parts can."""
         self.exact_log_prob, self.bound = part.exact_log_prob, part.bound
         self.labelled, self.needs_encoder = part.labelled, part.needs_encoder
-        self.stores_training_codes = part.stores_training_codes
+        self.stores_training_codes, self.proposals = part.stores_training_codes, part.proposals
         self.conditional = self.marginal = part.exact_log_prob
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
