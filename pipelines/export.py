@@ -11,19 +11,22 @@ from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.exporters import EXPORTERS
 from pipelines.exporters.samples import Samples
+from pipelines.exporters.tables import write_table
 from pipelines.storage import MANIFEST, publish
 
 TABLES = {"csv": ".csv", "parquet": ".parquet"}
 FORMATS = (*TABLES, "npz", "images")
 MODES = {1: ("HW", "L"), 3: ("HWC", "RGB"), 4: ("HWC", "RGBA")}
 """Channels of an image, and the axes and mode of the file that holds them."""
+FILLED = "postprior-filled.csv"
+"""The table of what was imputed: the other files are as their originals, which have no place for it."""
 
 
 def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
     """Write the samples of a dataset folder under `out`; returns the names of the files.
 
     Every modality goes back into the kind of file that it came from, or into `format`. Data that were never imported
-    become .npz archives and CSVs.
+    become .npz archives and CSVs. Beside imputed ones stands a table that says what was filled in (`FILLED`).
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: something is there, expected an empty folder or none; give another name")
@@ -42,6 +45,8 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
                 conversion for conversion in samples.conversions if conversion.facts["source"] == source
             ]
             EXPORTERS[source](samples, chosen, temporary)
+        if samples.dataset.filled is not None:
+            write_table(samples.filled, temporary / FILLED)
         return sorted({path.relative_to(temporary).parts[0] for path in temporary.rglob("*")})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from test_import_arrays import saved, views
 
 from pipelines.dataset import Dataset, conformed
 from pipelines.errors import UserError
-from pipelines.export import export
+from pipelines.export import FILLED, export
 from pipelines.importers.found import Roles
 from pipelines.importers.rows import import_rows
 from pipelines.importers.run import import_data
@@ -69,6 +70,39 @@ def test_columns_that_are_not_there_are_missing_cells(trained: Path, tmp_path: P
     assert back["weight"].to_pylist() == table["weight"].to_pylist()
     assert back["site"].to_pylist() == table["site"].to_pylist()
     assert back["crp"].null_count == 5
+
+
+def test_an_export_says_what_was_imputed(trained: Path, tmp_path: Path) -> None:
+    table = clinic(5, 3).set_column(7, "crp", pa.array([1.0, None, 2.0, 3.0, None]))
+    import_rows([write(table, tmp_path / "new.csv")], tmp_path / "new", Roles(), trained)
+    new = Dataset.load(tmp_path / "new")
+    wholly = np.arange(5)[:, None] == 4
+    lacking = ~new.cells["clinic"]
+    filled = replace(
+        new,
+        cells={},
+        filled=wholly | lacking.any(1, keepdims=True),
+        filled_cells={"clinic": wholly | lacking},
+        folder=None,
+    )
+    filled.save(tmp_path / "filled")
+    export(tmp_path / "filled", tmp_path / "out")
+    told = csv.read_csv(tmp_path / "out" / FILLED).to_pylist()
+    names = [column.name for column in new.modalities[0].columns]
+    assert new.ids is not None
+    assert told == [
+        {
+            "patient": new.ids[row],
+            "modality": "clinic",
+            "filled": "all" if wholly[row] else "; ".join(np.array(names)[lacking[row]]),
+        }
+        for row in range(5)
+        if wholly[row] or lacking[row].any()
+    ]
+    assert {line["filled"] for line in told} >= {"all", "crp"}
+    new.save(tmp_path / "plain")
+    export(tmp_path / "plain", tmp_path / "unmarked")
+    assert not (tmp_path / "unmarked" / FILLED).exists()
 
 
 def test_columns_of_one_name_in_two_tables(tmp_path: Path) -> None:

@@ -91,6 +91,21 @@ class Samples:
         columns = [m.name in names for m in self.dataset.modalities]
         return np.asarray(self.dataset.observed[:, columns].any(1))
 
+    @property
+    def filled(self) -> pa.Table:
+        """What was imputed, a line a sample and modality: `all` of it, columns of a table, or how many values."""
+        assert self.dataset.filled is not None
+        lines = []
+        for conversion, filled in zip(self.conversions, self.dataset.filled.T, strict=True):
+            cells = self.dataset.filled_cells.get(conversion.name)
+            for row in np.flatnonzero(filled):
+                some = None if cells is None or cells[row].all() else cells[row]
+                lines.append((row, conversion.name, "all" if some is None else _named(conversion, some)))
+        rows, modalities, values = zip(*sorted(lines), strict=True) if lines else ((), (), ())
+        ids = self.ids.take(pa.array(rows, pa.int64()))
+        texts = [pa.array(texts, pa.string()) for texts in (modalities, values)]
+        return pa.table([ids, *texts], names=[self._known("ids").get("name") or "id", "modality", "filled"])
+
     @cached_property
     def ids(self) -> pa.Array:
         """Ids of the samples; their numbers where they have none, as synthetic ones."""
@@ -163,6 +178,13 @@ def _conversion(modality: Modality, entries: Any) -> Conversion:
     if lacking:
         raise UserError(f"conversion of {modality.name}: no {lacking[0]} found; import the data again")
     return conversion
+
+
+def _named(conversion: Conversion, cells: Values) -> str:
+    """Columns that are marked (J,), or the number of values (*shape) that are."""
+    if isinstance(conversion, TableConversion):
+        return "; ".join(conversion.columns[j].name for j in np.flatnonzero(cells))
+    return f"{cells.sum()} of {cells.size} values"
 
 
 def _typed(column: pa.Array, name: str | None) -> pa.Array:
