@@ -26,5 +26,7 @@ def test_malignant_patients_are_found_and_alarms_are_as_promised(tmp_path: Path)
         assert float(benign) == pytest.approx(float(promised), abs=0.01)
         assert float(malignant) > 0.5
     assert "| 40 real patients |" in run.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"detection.png", "augmentation.png"}
+    paired = re.findall(r"^\| `gmm` \| \S+ \[.*?\] \| \S+ \[\S+, (\S+)\]", run.stdout, re.MULTILINE)
+    assert float(paired[0]) < 0  # modalities: better than the best other imputer, beyond the interval
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"detection.png", "augmentation.png"}
     assert SCRIPT.with_suffix(".md").read_bytes() == page

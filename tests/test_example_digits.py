@@ -11,6 +11,7 @@ from pipelines.config import Params
 from pipelines.evaluate import evaluate
 from pipelines.generate import generate
 from pipelines.inspect import inspect
+from pipelines.recover import recover
 from pipelines.reference import reference
 
 SCRIPT = Path(__file__).parents[1] / "docs/examples/digits.py"
@@ -27,12 +28,15 @@ def test_the_tutorial_prints_its_numbers_and_draws_its_figures(
     reference(params, folder)
     generate("gmm", params, folder)
     evaluate("gmm", params, folder)
+    for name in ("baselines", "gmm"):
+        recover(name, params, folder)
     page = SCRIPT.with_suffix(".md").read_bytes()
-    command = [sys.executable, str(SCRIPT), "--project", str(folder), "--out", str(tmp_path / "figures")]
+    command = [sys.executable, str(SCRIPT), "--project", str(folder), "--out", str(tmp_path)]
     run = subprocess.run([*command, "--densities", "gmm"], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert "| N(0, I) |" in run.stdout
     assert "| through gmm |" in run.stdout
+    assert "| `gmm` |" in run.stdout
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         "translations.png",
         "samples.png",

@@ -8,24 +8,19 @@ Prints what docs/examples/digits.md tells, and draws its figures.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
-
 import numpy as np
+from steps import imputers, interval, parser, publish
 
 from pipelines.dataset import Dataset
 from pipelines.generator import Generator
-from pipelines.storage import read_json, write_text
+from pipelines.storage import read_json
 
 ROOT = Path(__file__).parents[2]
-PAGE = Path(__file__).with_suffix(".md")
-BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
 SHOWN = 10
 """Samples in a figure."""
 
@@ -111,11 +106,7 @@ def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
     curves(out / "coherence.png", found)
 
 
-def interval(of: dict[str, float]) -> str:
-    return f"{of['value']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"
-
-
-def numbers(project: Path, densities: Sequence[str]) -> str:
+def numbers(project: Path, densities: Sequence[str]) -> list[str]:
     """The tables of the page, from the files that the pipeline wrote."""
 
     def scores(name: str) -> dict[str, Any]:
@@ -139,25 +130,20 @@ def numbers(project: Path, densities: Sequence[str]) -> str:
         for key, title in (("kmeans_accuracy", "accuracy"), ("nmi", "NMI"), ("ari", "ARI"))
     )
     lines += ["", f"k-means on the codes of test rows, against the digits: {told}."]
-    return "\n".join(lines)
+    return [*lines, "", *imputers(project, densities, "modalities")]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--project", type=Path, default=ROOT)
-    parser.add_argument(
-        "--out", type=Path, default=None, help="where the figures go; the page's own if not given"
-    )
-    parser.add_argument("--densities", nargs="+", default=["gmm", "flow"])
-    options = parser.parse_args()
-    text = numbers(options.project, options.densities)
-    figures(options.project, options.out or PAGE.with_suffix(""), options.densities)
-    print(text)
-    if options.out is None:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        write_text(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    made = parser(__doc__)
+    made.add_argument("--project", type=Path, default=ROOT)
+    made.add_argument("--densities", nargs="+", default=["gmm", "flow"])
+    options = made.parse_args()
+
+    def run(_: Path, folder: Path) -> list[str]:
+        figures(options.project, folder, options.densities)
+        return numbers(options.project, options.densities)
+
+    publish(Path(__file__), options.out, run)
 
 
 if __name__ == "__main__":

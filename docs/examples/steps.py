@@ -13,11 +13,13 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
-from pipelines.storage import write_text
+from pipelines.storage import read_json, write_text
 
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
 STAGES = ("prepare", "train", "encode")
 """What comes before a density is fitted."""
+TITLES = {"mean": "the mean", "neighbours": "nearest neighbours", "iterative": "chained regressions"}
+"""Of other imputers."""
 
 
 def postprior(*words: object) -> None:
@@ -54,6 +56,28 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
         postprior(stage, *params)
     postprior("fit", density, *params)
     return params
+
+
+def interval(of: Mapping[str, float] | None, sign: str = "") -> str:
+    """An estimate with its interval, empty where there is none."""
+    return f"{of['value']:{sign}.3f} [{of['low']:{sign}.3f}, {of['high']:{sign}.3f}]" if of else ""
+
+
+def imputers(project: Path, densities: Sequence[str], task: str) -> list[str]:
+    """The table of what the stage `recover` found in a task: densities, then other imputers, the best first."""
+    others = read_json(project / "results/recovery/baselines.json")[task]
+    ranked = sorted(others, key=lambda name: float(others[name]["energy_score"]["value"]))
+    lines = [
+        f"| imputer | energy score ↓ | minus that of {TITLES[ranked[0]]} | error ↓ | coverage of 90 % | right label |",
+        "|---|---|---|---|---|---|",
+    ]
+    found = {f"`{name}`": read_json(project / f"results/recovery/{name}.json")[task] for name in densities}
+    for title, of in (found | {TITLES[name]: others[name] for name in ranked}).items():
+        paired = of["against"][ranked[0]]["energy_score"] if "against" in of else None
+        scores = [of["energy_score"], of["error"], of["coverage"], of.get("label_agreement")]
+        energy, *rest = map(interval, scores)
+        lines.append(f"| {' | '.join([title, energy, interval(paired, '+'), *rest])} |")
+    return lines
 
 
 def parser(about: str | None) -> argparse.ArgumentParser:
