@@ -354,12 +354,13 @@ def figures(patients: Patients, splits: list[Split], arms: dict[str, Any], out: 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.2), width_ratios=(4, 4, 3))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     score, sick = splits[0].scores["postprior"], ~patients.benign[splits[0].patients]
     bins = np.geomspace(score.min(), score.max(), 24)
     for rows, label, colour in ((~sick, "benign", "#4477aa"), (sick, "malignant", "#cc6677")):
         left.hist(score[rows], bins, label=label, color=colour, alpha=0.7)
     left.set(xscale="log", xlabel="score, first split", ylabel="patients")
+    left.margins(y=0.35)
     left.legend(frameon=False, loc="upper right")
     levels = np.arange(1, CALIBRATION + 2) / (CALIBRATION + 1)
     levels = levels[levels <= 0.31]
@@ -370,9 +371,9 @@ def figures(patients: Patients, splits: list[Split], arms: dict[str, Any], out: 
     middle.legend(frameon=False, loc="center right")
     names, counts = leading(patients, splits)
     right.barh(names[:8][::-1], counts[:8][::-1], color="#cc6677")
-    right.set(xlabel="most surprising, share of malignant")
+    right.set(xlabel="share of malignant patients", title="most surprising feature")
     _save(figure, out / "detection.png")
-    figure, axis = plt.subplots(figsize=(6, 2.6))
+    figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
     for place, of in enumerate(arms.values()):
         joint = of["accuracy"]["joint"]
         error = [[joint["value"] - joint["low"]], [joint["high"] - joint["value"]]]
@@ -385,7 +386,6 @@ def figures(patients: Patients, splits: list[Split], arms: dict[str, Any], out: 
 def _save(figure: Any, path: Path) -> None:
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
