@@ -44,6 +44,8 @@ def make_project(root: Path, labels: bool = True) -> Path:
     write_metrics(root, labels)
     for name in FITS:
         write_json(root / f"results/privacy/{name}.json", made_up.privacy(name))
+        write_json(root / f"results/recovery/{name}.json", made_up.recovery(name, labels))
+    write_json(root / "results/recovery/baselines.json", made_up.baselines())
     if labels:
         write_uses(root)
     write_sets(root, labels)

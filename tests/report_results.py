@@ -36,6 +36,16 @@ SPREAD = {
     "m3": -0.03,
     "m4": -0.07,
 }  # of one modality, to the joint one
+# energy score, error and coverage of every imputer, of hidden modalities
+IMPUTED = {
+    "gmm": (0.60, 0.91, 0.902),
+    "flow": (0.66, 0.95, 0.884),
+    "vamp": (0.62, 0.92, 0.911),
+    "neighbours": (0.64, 0.93, 0.887),
+    "iterative": (0.65, 0.94, 0.861),
+    "mean": (0.97, 1.0, 0.0),
+}
+OTHER_IMPUTERS = ("neighbours", "iterative", "mean")
 ARMS = {  # joint accuracy at n = 100
     "real": 0.71,
     "classical": 0.75,
@@ -273,6 +283,38 @@ def privacy(name: str) -> dict[str, Any]:
         "samples": {"synthetic": 1000, "held_out": 1000, "train": 5000, "drawn": 25000},
         "caution": "None of these tests is differential privacy: they find the leaks they look for, no others.",
     }
+
+
+def imputed(name: str) -> dict[str, Any]:
+    """What results/recovery/<name>.json and baselines.json hold of one task of an imputer."""
+    energy, error, coverage = IMPUTED[name]
+    scores = {
+        "energy_score": estimate(energy),
+        "error": estimate(error),
+        "coverage": share(coverage, 0.006 if coverage else 0.0),
+    }
+    return {**scores, "rows": 1000, "modalities": dict.fromkeys(NAMES, scores)}
+
+
+def baselines(tasks: tuple[str, ...] = ("modalities",)) -> dict[str, Any]:
+    """results/recovery/baselines.json"""
+    known = {task: {name: imputed(name) for name in OTHER_IMPUTERS} for task in tasks}
+    return {"draws": 39, "neighbours": 40, **known}
+
+
+def recovery(name: str, labels: bool = True, tasks: tuple[str, ...] = ("modalities",)) -> dict[str, Any]:
+    """results/recovery/<density>.json"""
+    energy, error, _ = IMPUTED[name]
+    against = {}
+    for other in OTHER_IMPUTERS:
+        value = energy - IMPUTED[other][0]
+        against[other] = {
+            "energy_score": {"value": value, "low": value - 0.005, "high": value + 0.005},
+            "error_ratio": estimate(error / IMPUTED[other][1], 0.01),
+        }
+    task = {**imputed(name), "spread": dict.fromkeys(NAMES, 1.4), "against": against}
+    right = {"label_agreement": share(0.98 * ROWS[name][0] ** 0.2)} if labels else {}
+    return {"draws": 39} | {of: task | (right if of == "modalities" else {}) for of in tasks}
 
 
 def half_samples(name: str, labels: bool = True) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import report_results as made_up
 from PIL import Image
 from report_project import LABELS, MODALITIES, make_project, pictures, results_of, without
 
@@ -23,6 +24,7 @@ from pipelines.report.numbers import readable
 from pipelines.report.page import GLYPHS
 from pipelines.report.plots import groups, marks
 from pipelines.report.plots.faithful import COHERENCE
+from pipelines.report.plots.useful import augmentation, imputation
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate
 from stage1_vae.modalities import Modality
@@ -69,6 +71,7 @@ def test_there_is_a_figure_for_every_question(drawn: Mapping[str, Figure]) -> No
         "conditional",
         "utility",
         "augmentation",
+        "imputed_modalities",
         "privacy",
         "code_map",
         "representation",
@@ -107,7 +110,7 @@ def test_figures_have_a_dark_and_a_narrow_side(
 
 
 def test_what_no_row_has_is_not_drawn(results: Results) -> None:
-    lacking = (*COHERENCE, "utility", "privacy", "conditional_coherence", "conditional_gain")
+    lacking = (*COHERENCE, "utility", "privacy", "recovery", "conditional_coherence", "conditional_gain")
     less = replace(without(results, *lacking), judges={}, autoencoder={}, latent={}, augmentation={})
     found = list(groups(less, marks([row.name for row in less.rows])))
     assert [group.name for group in found] == ["faithful", "basis"]
@@ -122,14 +125,50 @@ def test_authenticity_stands_beside_that_of_held_out_rows(drawn: Mapping[str, Fi
 
 
 def test_an_augmentation_curve_of_many_sizes_is_one_of_lines(results: Results) -> None:
-    from pipelines.report.plots.useful import augmentation
-
     (one,) = augmentation(results.augmentation)
     (cell,) = results.augmentation.values()
     (many,) = augmentation({"500": cell, "50": cell, "100": cell})
     assert (len(one.panels), len(many.panels)) == (4, 2)
     assert list(dict.fromkeys(line[0] for line in many.table)) == ["50", "100", "500"]
     assert {line[3] for line in many.table} == {"accuracy", "over_real", "over_classical"}
+
+
+def test_imputers_stand_beside_densities_task_by_task(results: Results) -> None:
+    tasks = ("modalities", "cells")
+    rows = [
+        replace(row, scores=row.scores | {"recovery": made_up.recovery("gmm", tasks=tasks)})
+        if row.name == "gmm"
+        else replace(row, scores={key: value for key, value in row.scores.items() if key != "recovery"})
+        for row in results.rows
+    ]
+    told = {task: {key: made_up.imputed(key) for key in made_up.OTHER_IMPUTERS} for task in tasks}
+    imputers = tuple(
+        replace(row, scores={"recovery": {task: told[task][key] for task in tasks}})
+        for row, key in zip(results.imputers, made_up.OTHER_IMPUTERS, strict=True)
+    )
+    modalities, cells = imputation(replace(results, rows=tuple(rows), imputers=imputers), marks(NAMES))
+    assert (modalities.name, cells.name) == ("imputed_modalities", "imputed_cells")
+    assert (len(modalities.panels), len(cells.panels)) == (4, 3)  # labels are those of modalities
+    others = ["Nearest neighbours", "Chained regressions", "Training mean"]
+    shown = {key: [line[1] for line in cells.table if line[0] == key] for key in ("energy_score", "coverage")}
+    assert shown == {"energy_score": ["gmm", *others], "coverage": ["gmm", *others[:2]]}
+    assert ("error", "Nearest neighbours", 0.93, 0.93 * 0.98, 0.93 * 1.02) in modalities.table
+
+
+def test_the_mean_does_not_squash_the_energy_scores_of_others(results: Results) -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    (figure,) = imputation(results, marks(NAMES))
+    energy, error, coverage, right = Canvas().subplots(4)
+    for panel, axes in zip(figure.panels, (energy, error, coverage, right), strict=True):
+        panel(axes, LIGHT)
+    assert energy.get_xlim() == pytest.approx((0.60 * 0.98 - 0.03, 0.66 * 1.02 + 0.03))
+    assert error.get_xlim()[1] > 1.0
+    assert coverage.get_xlim()[0] > 0.8
+    assert right.get_xlim()[1] <= 1.005
+    dashed = [[line for line in axes.lines if line.get_linestyle() == "--"] for axes in (energy, coverage)]
+    assert [len(found) for found in dashed] == [0, 1]
+    assert list(dashed[1][0].get_xdata()) == [0.9, 0.9]
 
 
 def test_every_row_has_a_mark_of_its_own() -> None:

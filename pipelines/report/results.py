@@ -19,6 +19,12 @@ from pipelines.report.sources import Folder, Source, content, find_source, setti
 
 REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
 YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
+PARTS = ("utility", "privacy", "recovery")  # folders of results that rows have beside their metrics
+IMPUTERS = {  # names for readers of those that densities are set against
+    "neighbours": "Nearest neighbours",
+    "iterative": "Chained regressions",
+    "mean": "Training mean",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Results:
         latent: results/metrics/latent.json, empty where that stage has not run.
         augmentation: accuracy and gains by size and arm (`pipelines.metrics.augmentation.curve`), empty likewise.
         augmented: of every size and seed behind it, what results/augmentation/<size>-<seed>.json says.
+        imputers: what the densities of this project are set against as imputers, by task under the key `recovery`.
         pairs: tests between the densities of this project.
         cautions: what a reader should know of other sources.
     """
@@ -44,6 +51,7 @@ class Results:
     latent: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
     augmented: tuple[dict[str, Any], ...] = ()
+    imputers: tuple[Row, ...] = ()
     pairs: tuple[Pair, ...] = ()
     cautions: tuple[str, ...] = ()
 
@@ -101,6 +109,7 @@ def read_results(
         list(csv.DictReader(io.StringIO(_needed_text(own, "results/training.csv", "train")))),
         content(own, f"{metrics}/latent.json") or {},
         *_augmentation(params, root),
+        imputers=tuple(_imputers(own)),
         pairs=read_pairs(root, params.densities),
         cautions=tuple(_cautions(rows, trees)),
     )
@@ -132,10 +141,19 @@ def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> lis
 
 
 def _row(source: Source, label: str, name: str, scores: dict[str, Any]) -> Row:
-    """A row with what is known of its use and privacy."""
-    parts = {part: content(source, f"results/{part}/{name}.json") for part in ("utility", "privacy")}
+    """A row with what is known of its use, its privacy and what it imputes."""
+    parts = {part: content(source, f"results/{part}/{name}.json") for part in PARTS}
     scores = scores | {part: found for part, found in parts.items() if found}
     return Row(f"{label}: {name}" if label else name, REFERENCE.get(name, "density"), scores, label)
+
+
+def _imputers(source: Source) -> Iterator[Row]:
+    """The other imputers that have been scored, with what each reached in every task."""
+    written = content(source, "results/recovery/baselines.json") or {}
+    tasks = {task: told for task, told in written.items() if isinstance(told, dict)}
+    for key, title in IMPUTERS.items():
+        if reached := {task: told[key] for task, told in tasks.items() if key in told}:
+            yield Row(title, "imputer", {"recovery": reached})
 
 
 def _in_order(rows: list[Row]) -> tuple[Row, ...]:

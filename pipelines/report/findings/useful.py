@@ -1,4 +1,4 @@
-"""Is it useful? What classifiers learn from synthetic data, alone and beside real rows."""
+"""Is it useful? What classifiers learn from synthetic data, alone and beside real rows, and what densities impute."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pipelines.report.findings.words import (
     below,
     count,
     listed,
+    number_with,
     percent,
     percent_with,
     points,
     turned,
 )
-from pipelines.report.results import Results
+from pipelines.report.results import IMPUTERS, Results
 from pipelines.report.rows import Estimate, Row
 
 RATIO = ("utility", "ratio_to_real", "joint")
@@ -25,10 +26,11 @@ EACH = ("utility", "ratio_to_real", "mean")
 SYNTHETIC = ("utility", "train_synthetic_test_real", "joint")
 REVERSE = ("utility", "train_real_test_synthetic", "joint")
 REAL = ("utility", "train_real_test_real", "joint")
+LOST = {"modalities": "lose one of their modalities", "cells": "lose cells of tables and vectors"}
 
 
 def useful(results: Results) -> Iterator[Finding]:
-    """Synthetic rows in place of real ones, and beside few of them."""
+    """Synthetic rows in place of real ones, and beside few of them; what rows lack, imputed."""
     tried = [row for row in results.densities if row.estimate(*RATIO)]
     if tried:
         yield from _in_place(results, tried)
@@ -41,6 +43,8 @@ def useful(results: Results) -> Iterator[Finding]:
         yield Finding("Not measured", f"{why}, so nothing here says whether samples teach.")
     for size, arms in results.augmentation.items():
         yield from _beside(results, size, {arm: Row(arm, "", scores) for arm, scores in arms.items()})
+    for task in LOST:
+        yield from _imputed(results, task)
 
 
 def _in_place(results: Results, rows: list[Row]) -> Iterator[Finding]:
@@ -118,3 +122,35 @@ def _lifts(arm: Row, gain: Estimate) -> str:
     if below(gain):
         return f"lowers that to {reached}, by {points(turned(gain))}"
     return f"makes that {reached}, which is no clear change: {points(gain)}"
+
+
+def _imputed(results: Results, task: str) -> Iterator[Finding]:
+    """Which density imputes best, beside the best other imputer, and whether its intervals hold what they should."""
+    scores = {row: e for row in results.densities if (e := row.estimate("recovery", task, "energy_score"))}
+    if not scores:
+        return
+    best = min(scores, key=lambda row: scores[row].value)
+    among = f" best of {count(len(scores))} densities," if len(scores) > 1 else ""
+    text = (
+        f"Where held-out rows {LOST[task]}, {best.title} imputes{among} with an energy score of "
+        f"{number_with(scores[best], 3)}{_beside_others(best, task)}."
+    )
+    if held := best.estimate("recovery", task, "coverage"):
+        text += f" Its {percent(0.9, 0)} intervals hold {percent_with(held)} of the continuous values that were lost."
+    yield Finding("Where rows lack parts", text)
+
+
+def _beside_others(row: Row, task: str) -> str:
+    """The paired difference of a density's energy score to that of the imputer which it stands furthest behind."""
+    found = {
+        title.lower(): difference
+        for key, title in IMPUTERS.items()
+        if (difference := row.estimate("recovery", task, "against", key, "energy_score"))
+    }
+    if not found:
+        return ""
+    other = max(found, key=lambda title: found[title].value)
+    paired = found[other]
+    apart = "clearly worse than" if above(paired) else "not clearly apart from"
+    stands = "clearly better than" if below(paired) else apart
+    return f", which is {stands} that of {other}, the best other imputer (paired difference {number_with(paired, 3)})"

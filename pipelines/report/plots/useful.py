@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from pipelines.report.figures import Figure, Mark, Panel, density_mark
@@ -15,7 +16,7 @@ from pipelines.report.plots.drawing import (
     with_legend,
     written,
 )
-from pipelines.report.results import Results
+from pipelines.report.results import IMPUTERS, Results
 from pipelines.report.rows import INTERVAL, Estimate, Row
 
 Looks = Mapping[str, Mark]
@@ -39,12 +40,28 @@ ARMS = {  # names for readers
 }
 PARTS = {"joint": "all modalities together", "mean": "mean of the modalities"}
 GAINS = {"over_real": "Joint gain over real", "over_classical": "Joint gain over classical"}
+FILLED = {  # the title of a panel, by key in a task of a row's `recovery`
+    "energy_score": "Energy score ↓",
+    "error": "Error ↓",
+    "coverage": "In 90 % intervals",
+    "label_agreement": "Right label ↑",
+}
+HELD = {"coverage": 0.9}  # where a dashed line stands
+UNBOUNDED = ("energy_score", "error")
+TASKS = {
+    "modalities": "One modality of each held-out row, hidden and imputed",
+    "cells": "Cells of tables and vectors in held-out rows, hidden and imputed",
+}
+NO_DRAWS = IMPUTERS["mean"]
+BEYOND = (NO_DRAWS, "energy_score")  # far from all others, which limits keep apart
+OTHERS = {title: Mark(None, shape) for title, shape in zip(IMPUTERS.values(), "hd>", strict=True)}
 
 
 def useful(results: Results, look: Looks) -> Iterator[Figure]:
-    """The figures: training on synthetic rows instead of real ones, and beside them."""
+    """The figures: training on synthetic rows instead of real ones, and beside them; filling in what rows lack."""
     yield from utility(results, look)
     yield from augmentation(results.augmentation)
+    yield from imputation(results, look)
 
 
 def utility(results: Results, look: Looks) -> Iterator[Figure]:
@@ -146,6 +163,60 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
     )
 
 
+def imputation(results: Results, look: Looks) -> Iterator[Figure]:
+    """What densities and other imputers make of what was hidden, a figure a task."""
+    looks = {**look, **OTHERS}
+    for task, title in TASKS.items():
+        rows = [row for row in results.rows if row.estimate("recovery", task, "energy_score")]
+        if not rows:
+            continue
+        rows += [row for row in results.imputers if task in row.scores["recovery"]]
+        found = {key: {row: e for row in rows if (e := _filled(row, task, key))} for key in FILLED}
+        shown = {key: estimates for key, estimates in found.items() if estimates}
+        yield Figure(
+            f"imputed_{task}",
+            title,
+            "; ".join(
+                f"{key.replace('_', ' ')}: {said({row.title: e for row, e in estimates.items()})}"
+                for key, estimates in shown.items()
+            ),
+            ("score", "row", *INTERVAL),
+            [
+                (key, row.title, *written(estimate))
+                for key, estimates in shown.items()
+                for row, estimate in estimates.items()
+            ],
+            [
+                dots(
+                    FILLED[key],
+                    {row.title: estimates.get(row, MISSING) for row in rows},
+                    [looks[row.name] for row in rows],
+                    limits=_around(
+                        [e for row, e in estimates.items() if (row.name, key) != BEYOND],
+                        HELD.get(key),
+                        share=key not in UNBOUNDED,
+                    ),
+                    reference=HELD.get(key),
+                )
+                for key, estimates in shown.items()
+            ],
+            height=height_of(len(rows)),
+            columns=len(shown),
+            aligned=True,
+            across=("score",),
+            about=(
+                "Energy scores weigh draws against what stood there, errors their mean, in features whose variances "
+                "sum to 1 a modality. The training mean draws nothing: it has no intervals, and an energy score far "
+                "off, whose number stands without a mark."
+            ),
+        )
+
+
+def _filled(row: Row, task: str, score: str) -> Estimate | None:
+    """A score of an imputer; what draws nothing has no intervals that could hold anything."""
+    return None if (row.name, score) == (NO_DRAWS, "coverage") else row.estimate("recovery", task, score)
+
+
 def _accuracies(
     accuracy: Mapping[str, Mapping[str, list[Estimate]]], arms: list[str], marks: Looks
 ) -> Iterator[Panel]:
@@ -174,9 +245,11 @@ def _trained(row: Row, score: str, part: str) -> Estimate | None:
     return row.estimate("utility", own, part)
 
 
-def _around(estimates: Iterable[Estimate], reference: float | None = None) -> tuple[float, float]:
-    """Limits a little beyond intervals and what they are set against; without such they are shares, 1 at most."""
+def _around(
+    estimates: Iterable[Estimate], reference: float | None = None, share: bool = True
+) -> tuple[float, float]:
+    """Limits a little beyond intervals and what they are set against; of shares without such, 1 at most."""
     ends = [end for e in estimates if e is not MISSING for end in written(e) if end is not None]
     if reference is None:
-        return min(ends) - 0.03, min(max(ends) + 0.03, 1.005)
+        return min(ends) - 0.03, min(max(ends) + 0.03, 1.005 if share else inf)
     return min(*ends, reference) - 0.03, max(*ends, reference) + 0.03
