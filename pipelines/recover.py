@@ -34,7 +34,7 @@ MOST = 1000
 """Test rows that are scored, at most."""
 CHOOSING = 200
 """Validation rows by which the number of neighbours is chosen, at most."""
-SCORES = ("energy_score", "error", "coverage")
+SCORES = ("energy_score", "rmse", "coverage")
 CELLS = ("table", "vector")  # kinds of which single cells are hidden
 
 
@@ -132,7 +132,7 @@ class Task:
             y, gone = truth[m][rows], lost[rows]
             x = np.where(gone, drawn, y)  # what was not hidden is the truth in all of them
             found["energy_score"][rows, m] = energy_score(x, y)
-            found["error"][rows, m] = np.square(np.where(gone, guess - y, 0), dtype=np.float64).sum(1)
+            found["rmse"][rows, m] = np.square(np.where(gone, guess - y, 0), dtype=np.float64).sum(1)
             flat = np.broadcast_to(continuous(scale.modality), scale.modality.shape).reshape(-1)
             asked = gone & flat[scale.source.numpy()]
             with np.errstate(invalid="ignore"):
@@ -266,12 +266,12 @@ def compared(found: dict[str, Floats], theirs: dict[str, Floats], weights: Float
     """The paired difference of energy scores, below 0 where ours is better, and the ratio of errors."""
     rows = np.flatnonzero(np.isfinite(by_row(found["energy_score"])))
     ours, other = (
-        {key: weighted_mean(by_row(of[key])[rows], weights[:, rows]) for key in ("energy_score", "error")}
+        {key: weighted_mean(by_row(of[key])[rows], weights[:, rows]) for key in ("energy_score", "rmse")}
         for of in (found, theirs)
     )
     return {
         "energy_score": estimate(ours["energy_score"] - other["energy_score"]),
-        "error_ratio": estimate(np.sqrt(ours["error"] / other["error"]), (0, np.inf)),
+        "rmse_ratio": estimate(np.sqrt(ours["rmse"] / other["rmse"]), (0, np.inf)),
     }
 
 
@@ -289,5 +289,5 @@ def estimated(values: Floats, weights: Floats, key: str) -> dict[str, float] | N
         return None
     means = weighted_mean(values[rows], weights[:, rows])
     return estimate(
-        np.sqrt(means) if key == "error" else means, SHARE if key == "coverage" else (-np.inf, np.inf)
+        np.sqrt(means) if key == "rmse" else means, SHARE if key == "coverage" else (-np.inf, np.inf)
     )

@@ -290,7 +290,7 @@ def imputed(name: str) -> dict[str, Any]:
     energy, error, coverage = IMPUTED[name]
     scores = {
         "energy_score": estimate(energy),
-        "error": estimate(error),
+        "rmse": estimate(error),
         "coverage": share(coverage, 0.006 if coverage else 0.0),
     }
     return {**scores, "rows": 1000, "modalities": dict.fromkeys(NAMES, scores)}
@@ -310,7 +310,7 @@ def recovery(name: str, labels: bool = True, tasks: tuple[str, ...] = ("modaliti
         value = energy - IMPUTED[other][0]
         against[other] = {
             "energy_score": {"value": value, "low": value - 0.005, "high": value + 0.005},
-            "error_ratio": estimate(error / IMPUTED[other][1], 0.01),
+            "rmse_ratio": estimate(error / IMPUTED[other][1], 0.01),
         }
     task = {**imputed(name), "spread": dict.fromkeys(NAMES, 1.4), "against": against}
     right = {"label_agreement": share(0.98 * ROWS[name][0] ** 0.2)} if labels else {}

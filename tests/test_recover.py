@@ -80,11 +80,11 @@ def test_scores_see_hidden_features_alone() -> None:
 
     scores = found.scores(filled)
     lost = found.lost[1].sum(1)
-    np.testing.assert_allclose(scores["error"][lost > 0, 1], 0.25 * lost[lost > 0], rtol=1e-5)
-    assert np.isnan(scores["error"][:, 2]).all()
+    np.testing.assert_allclose(scores["rmse"][lost > 0, 1], 0.25 * lost[lost > 0], rtol=1e-5)
+    assert np.isnan(scores["rmse"][:, 2]).all()
     assert scores["energy_score"][lost == 1, 1].mean() < scores["energy_score"][lost == 3, 1].mean()
     assert np.nanmean(scores["coverage"][:, 1]) > 0.99  # nineteen draws on one side of it are rare
-    assert np.nanmean(by_row(scores["error"])) > 0
+    assert np.nanmean(by_row(scores["rmse"])) > 0
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +112,13 @@ def test_densities_stand_beside_other_imputers(project: Project) -> None:
     assert set(ours["modalities"]) == {f"m{m}" for m in range(5)}
     assert theirs["mean"]["coverage"]["value"] < 0.05
     for scores in (ours, *theirs.values(), *ours["modalities"].values()):
-        for key in ("energy_score", "error", "coverage"):
+        for key in ("energy_score", "rmse", "coverage"):
             assert scores[key]["low"] <= scores[key]["value"] <= scores[key]["high"]
     for name, difference in ours["against"].items():
         expected = ours["energy_score"]["value"] - theirs[name]["energy_score"]["value"]
         assert difference["energy_score"]["value"] == pytest.approx(expected)
-        expected = ours["error"]["value"] / theirs[name]["error"]["value"]
-        assert difference["error_ratio"]["value"] == pytest.approx(expected)
+        expected = ours["rmse"]["value"] / theirs[name]["rmse"]["value"]
+        assert difference["rmse_ratio"]["value"] == pytest.approx(expected)
     assert 0.8 < ours["coverage"]["value"] < 0.97
     assert 0 <= ours["label_agreement"]["value"] <= 1
     assert set(ours["spread"]) == {f"m{m}" for m in range(5)}

@@ -152,7 +152,7 @@ def test_imputers_stand_beside_densities_task_by_task(results: Results) -> None:
     others = ["Nearest neighbours", "Chained regressions", "Training mean"]
     shown = {key: [line[1] for line in cells.table if line[0] == key] for key in ("energy_score", "coverage")}
     assert shown == {"energy_score": ["gmm", *others], "coverage": ["gmm", *others[:2]]}
-    assert ("error", "Nearest neighbours", 0.93, 0.93 * 0.98, 0.93 * 1.02) in modalities.table
+    assert ("rmse", "Nearest neighbours", 0.93, 0.93 * 0.98, 0.93 * 1.02) in modalities.table
 
 
 def test_the_mean_does_not_squash_the_energy_scores_of_others(results: Results) -> None:

@@ -74,7 +74,7 @@ def imputers(project: Path, densities: Sequence[str], task: str) -> list[str]:
     found = {f"`{name}`": read_json(project / f"results/recovery/{name}.json")[task] for name in densities}
     for title, of in (found | {TITLES[name]: others[name] for name in ranked}).items():
         paired = of["against"][ranked[0]]["energy_score"] if "against" in of else None
-        scores = [of["energy_score"], of["error"], of["coverage"], of.get("label_agreement")]
+        scores = [of["energy_score"], of["rmse"], of["coverage"], of.get("label_agreement")]
         energy, *rest = map(interval, scores)
         lines.append(f"| {' | '.join([title, energy, interval(paired, '+'), *rest])} |")
     return lines

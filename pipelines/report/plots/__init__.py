@@ -45,7 +45,7 @@ def groups(results: Results, look: Mapping[str, Mark], points: CodeMap | None = 
         Group(
             "useful",
             "How useful",
-            "What classifiers learn from synthetic rows, instead of real ones and beside them.",
+            "What classifiers learn from synthetic rows, and what densities make of rows that lack something.",
             tuple(useful(results, look)),
         ),
         Group(

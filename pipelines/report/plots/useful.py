@@ -42,12 +42,12 @@ PARTS = {"joint": "all modalities together", "mean": "mean of the modalities"}
 GAINS = {"over_real": "Joint gain over real", "over_classical": "Joint gain over classical"}
 FILLED = {  # the title of a panel, by key in a task of a row's `recovery`
     "energy_score": "Energy score ↓",
-    "error": "Error ↓",
+    "rmse": "Error ↓",
     "coverage": "In 90 % intervals",
     "label_agreement": "Right label ↑",
 }
 HELD = {"coverage": 0.9}  # where a dashed line stands
-UNBOUNDED = ("energy_score", "error")
+UNBOUNDED = ("energy_score", "rmse")
 TASKS = {
     "modalities": "One modality of each held-out row, hidden and imputed",
     "cells": "Cells of tables and vectors in held-out rows, hidden and imputed",
