@@ -1,0 +1,52 @@
+"""What every command does: read the settings, import the module of a stage, tell an error in one line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.config import Params
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """One sentence on stderr and exit code 1 for mistakes and faults of the machine; 130 when interrupted."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"postprior: error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"postprior: error: {place}{error.strerror or error}", err=True)
+        raise typer.Exit(1) from None
+    except MemoryError:
+        typer.echo("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("postprior: interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+def load(path: Path) -> tuple[Params, Path]:
+    """The settings, and the root of their project."""
+    from pipelines.config import load_params
+
+    root = path.resolve().parent
+    sys.path.append(str(root))  # networks of the user's own, by import path, may lie in the project
+    return load_params(path), root
+
+
+def stage_function(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module of `pipelines`, which is imported by the command that needs it."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"pipelines.{module}"), name)
+    return function
