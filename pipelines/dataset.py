@@ -335,6 +335,11 @@ def conversion_in(folder: Path) -> dict[str, Any] | None:
     return _read_manifest(folder).get("conversion") if (folder / MANIFEST).exists() else None
 
 
+def labelled_in(folder: Path) -> bool:
+    """Whether the dataset in a folder may have labels: its manifest says no, or there is no such folder to ask."""
+    return not (folder / MANIFEST).exists() or _read_manifest(folder).get("labels") is not None
+
+
 def _read_modalities(path: Path, entries: dict[str, Any]) -> tuple[Modality, ...]:
     modalities = []
     for name, entry in entries.items():

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     name = "its table of contents"
     try:
         with np.load(path, allow_pickle=False) as file:
+            if twice := [name for name, count in Counter(file.files).items() if count > 1]:
+                raise UserError(
+                    f"{path}: {twice[0]} found twice, expected a name of its own an array; write the file again"
+                )
             for name in file.files:
                 arrays[name] = file[name]
                 if not isinstance(arrays[name], np.ndarray):

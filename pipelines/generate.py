@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.config import Generate, Params
-from pipelines.dataset import Dataset, DatasetWriter, conformed
+from pipelines.dataset import Dataset, DatasetWriter, conformed, labelled_in
 from pipelines.errors import UserError
 from pipelines.generator import ROWS, Block, Generator, resolve
 from pipelines.judge import load_judges
@@ -52,7 +52,7 @@ def generate(
         origin = Dataset.load(given)
         blocks, provenance["given"] = from_given(generator, origin, rows, seed, asked), origin.hash
         names = names if asked["labels"] else None
-    if names is None:
+    if names is None and labelled_in(root / "artefacts/data/train"):
         judges = load_judges(root / "artefacts/judges")
         names = judges.label_names
         provenance["labels_from"] = None if names is None else "judges"

@@ -28,6 +28,6 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
         nonlocal count
         count += 1
         if total and count * LINES // total > (count - 1) * LINES // total:
-            print(f"{title}: {count}/{total} {text}", file=sys.stderr, flush=True)
+            print(f"{title}: {count}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
 
     yield step

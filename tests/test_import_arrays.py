@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -191,6 +192,18 @@ def an_object(folder: Path) -> Path:
     return folder / "views.npz"
 
 
+def one_name_twice(folder: Path) -> Path:
+    np.savez(folder / "views.npz", x=np.zeros((20, 3)))
+    content = io.BytesIO()
+    np.save(content, np.ones((20, 3)))
+    with (
+        zipfile.ZipFile(folder / "views.npz", "a") as file,
+        pytest.warns(UserWarning, match="Duplicate name"),
+    ):
+        file.writestr("x.npy", content.getvalue())
+    return folder / "views.npz"
+
+
 def a_pickle(folder: Path) -> Path:
     (folder / "views.npz").write_bytes(pickle.dumps({"x": 1}))
     return folder / "views.npz"
@@ -217,6 +230,7 @@ def no_contents(folder: Path) -> Path:
 X = np.random.default_rng(0).normal(size=(N, 3))
 SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "objects": (an_object, "x: no array of plain numbers or texts was found"),
+    "one name twice": (one_name_twice, r"views\.npz: x found twice, expected a name of its own"),
     "a pickle": (a_pickle, "expected an .npz file"),
     "half a file": (half_of_it, "expected an .npz file"),
     "unequal lengths": (an_archive(x=X, y=X[1:]), r"y has shape \(59, 3\), expected 60 rows as x has"),

@@ -17,6 +17,9 @@ def test_a_few_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == LINES - 1
     assert lines[-1] == "work: 1000/1000 at 899"
+    with progress("work", 1) as step:
+        step("")
+    assert capsys.readouterr().err == "work: 1/1\n"
 
 
 def test_no_line_where_the_end_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:

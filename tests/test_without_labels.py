@@ -82,6 +82,18 @@ def test_synthetic_data_have_no_labels_either(project: tuple[Path, Params]) -> N
     assert read_json(project[0] / "results/metrics/judges.json")["extractor"] == "pca"
 
 
+def test_what_has_no_labels_is_drawn_without_judges(project: tuple[Path, Params], tmp_path: Path) -> None:
+    root, params = project
+    for part in ("autoencoder", "data", "densities"):
+        shutil.copytree(root / "artefacts" / part, tmp_path / "artefacts" / part)
+    generate("gmm", params, tmp_path)
+    drawn, expected = (Dataset.load(of / "artefacts/synthetic/gmm") for of in (tmp_path, root))
+    assert drawn.hash == expected.hash
+    shutil.rmtree(tmp_path / "artefacts/data")  # so that nothing says whether there are labels
+    with pytest.raises(UserError, match="artefacts/judges"):
+        generate("gmm", params, tmp_path)
+
+
 def test_the_same_data_give_the_same_bytes(project: tuple[Path, Params], tmp_path: Path) -> None:
     root, params = tmp_path / "project", project[1]
     shutil.copytree(project[0], root)

@@ -28,7 +28,7 @@ Temperature = Annotated[
 Truncation = Annotated[
     float | None, typer.Option(help="Draw again what is less likely than this share of held-out codes.")
 ]
-Values = Annotated[str | None, typer.Option(help="mean or draws of the decoders.")]
+Values = Annotated[str | None, typer.Option(help="mean of the decoders, counts rounded, or draws.")]
 
 
 def label_counts(given: list[str] | None) -> dict[str, int] | None:
