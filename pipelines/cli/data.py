@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.running import stage_function, told_in_one_line
+from pipelines.cli.running import imported, told_in_one_line
 from pipelines.errors import UserError
 
 
@@ -44,7 +44,7 @@ def import_data(
 ) -> None:
     """The command of `import`, which reads no settings."""
     with told_in_one_line():
-        roles = stage_function("importers.found", "Roles")(
+        roles = imported("importers.found", "Roles")(
             *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
             modalities={
                 name: tuple(columns.split(",")) for name, columns in _pairs("modality", modality).items()
@@ -54,10 +54,10 @@ def import_data(
             slices=slices,
         )
         if like is not None:
-            typer.echo(stage_function("importers.rows", "import_rows")(sources, folder, roles, like))
+            typer.echo(imported("importers.rows", "import_rows")(sources, folder, roles, like))
             return
         shares = (validation_share, test_share)
-        typer.echo(stage_function("importers.run", "import_data")(sources, folder, roles, shares, seed))
+        typer.echo(imported("importers.run", "import_data")(sources, folder, roles, shares, seed))
 
 
 def init(
@@ -66,7 +66,7 @@ def init(
 ) -> None:
     """The command of `init`, which reads no settings."""
     with told_in_one_line():
-        typer.echo("\n".join(stage_function("init", "init")(project, data)))
+        typer.echo("\n".join(imported("init", "init")(project, data)))
 
 
 def export(
@@ -79,7 +79,7 @@ def export(
 ) -> None:
     """The command of `export`, which reads no settings."""
     with told_in_one_line():
-        typer.echo("\n".join(stage_function("export", "export")(folder, out, format)))
+        typer.echo("\n".join(imported("export", "export")(folder, out, format)))
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

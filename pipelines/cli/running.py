@@ -46,7 +46,7 @@ def load(path: Path) -> tuple[Params, Path]:
     return load_params(path), root
 
 
-def stage_function(module: str, name: str) -> Callable[..., Any]:
-    """A function of a module of `pipelines`, which is imported by the command that needs it."""
-    function: Callable[..., Any] = getattr(importlib.import_module(f"pipelines.{module}"), name)
-    return function
+def imported(module: str, name: str) -> Callable[..., Any]:
+    """What a module of `pipelines` has under a name; the command that needs it imports it."""
+    found: Callable[..., Any] = getattr(importlib.import_module(f"pipelines.{module}"), name)
+    return found

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.options import DEFAULT, DensityName, ParamsFile
-from pipelines.cli.running import load, stage_function, told_in_one_line
+from pipelines.cli.running import imported, load, told_in_one_line
 from pipelines.errors import UserError
 
 
@@ -20,8 +20,8 @@ def of_settings(stage: str, check: str | None = None) -> Callable[..., None]:
         with told_in_one_line():
             settings, root = load(params)
             if check:
-                stage_function("config", check)(settings)
-            stage_function(stage, stage)(settings, root)
+                imported("config", check)(settings)
+            imported(stage, stage)(settings, root)
 
     return command
 
@@ -32,7 +32,7 @@ def of_density(stage: str) -> Callable[..., None]:
     def command(name: DensityName, params: ParamsFile = DEFAULT) -> None:
         with told_in_one_line():
             settings, root = load(params)
-            stage_function(stage, stage)(name, settings, root)
+            imported(stage, stage)(name, settings, root)
 
     return command
 
@@ -51,13 +51,13 @@ def fit(
         if codes is not None:
             alone = params == DEFAULT and not params.exists()
             settings, root = (None, Path()) if alone else load(params)
-            stage_function("fit", "fit_codes")(name, settings, root, codes, validation, out)
+            imported("fit", "fit_codes")(name, settings, root, codes, validation, out)
             return
         if validation or out:
             raise UserError("--validation and --out: found without --codes, expected --codes with them")
         settings, root = load(params)
-        stage_function("config", "check_density")(settings, name)
-        stage_function("fit", "fit")(name, settings, root)
+        imported("config", "check_density")(settings, name)
+        imported("fit", "fit")(name, settings, root)
 
 
 def augment(
@@ -68,8 +68,8 @@ def augment(
     """The command of `augment`."""
     with told_in_one_line():
         settings, root = load(params)
-        stage_function("config", "check_density")(settings, settings.augment.density)
-        stage_function("augment", "augment")(size, settings, root, seed)
+        imported("config", "check_density")(settings, settings.augment.density)
+        imported("augment", "augment")(size, settings, root, seed)
 
 
 def compare(
@@ -89,7 +89,7 @@ def compare(
     """The command of `compare`."""
     with told_in_one_line():
         settings, root = load(params)
-        stage_function("compare", "compare")(settings, root, names or (), _sources(others))
+        imported("compare", "compare")(settings, root, names or (), _sources(others))
 
 
 def _sources(given: list[str] | None) -> dict[str, str]:

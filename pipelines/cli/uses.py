@@ -19,7 +19,7 @@ from pipelines.cli.options import (
     Values,
     label_counts,
 )
-from pipelines.cli.running import load, stage_function, told_in_one_line
+from pipelines.cli.running import imported, load, told_in_one_line
 from pipelines.errors import UserError
 
 
@@ -38,7 +38,7 @@ def draw(
             raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
         given = {"seed": seed, "temperature": temperature, "truncation": truncation}
         options = {name: value for name, value in given.items() if value is not None}
-        stage_function("draw", "draw")(folder, out, samples=samples, labels=label_counts(label), **options)
+        imported("draw", "draw")(folder, out, samples=samples, labels=label_counts(label), **options)
 
 
 def generate(
@@ -61,7 +61,7 @@ def generate(
     """The command of `generate`: options that are not given are those of params.yaml."""
     with told_in_one_line():
         settings, root = load(params)
-        stage_function("generate", "generate")(
+        imported("generate", "generate")(
             name,
             settings,
             root,
@@ -88,8 +88,8 @@ def impute(
     """The command of `impute`: options that are not given are those of `generate` in params.yaml."""
     with told_in_one_line():
         settings, root = load(params)
-        impute = stage_function("impute", "impute")
-        typer.echo("\n".join(impute(name, dataset, settings, root, out, draws, values, seed)))
+        told = imported("impute", "impute")(name, dataset, settings, root, out, draws, values, seed)
+        typer.echo("\n".join(told))
 
 
 def detect(
@@ -106,8 +106,8 @@ def detect(
     """The command of `detect`."""
     with told_in_one_line():
         settings, root = load(params)
-        detect = stage_function("detect", "detect")
-        typer.echo("\n".join(detect(name, dataset, settings, root, out, calibration, alpha)))
+        told = imported("detect", "detect")(name, dataset, settings, root, out, calibration, alpha)
+        typer.echo("\n".join(told))
 
 
 def represent(
@@ -121,8 +121,8 @@ def represent(
     """The command of `represent`."""
     with told_in_one_line():
         settings, root = load(params)
-        represent, folder = stage_function("represent", "represent"), root / "artefacts/autoencoder"
-        typer.echo("\n".join(represent(dataset, folder, out, seed, settings.encode.components)))
+        folder, components = root / "artefacts/autoencoder", settings.encode.components
+        typer.echo("\n".join(imported("represent", "represent")(dataset, folder, out, seed, components)))
 
 
 def register(
@@ -136,4 +136,4 @@ def register(
     """The command of `register`."""
     with told_in_one_line():
         settings, root = load(params)
-        typer.echo(stage_function("register", "register")(name, settings, root, model, alias))
+        typer.echo(imported("register", "register")(name, settings, root, model, alias))
