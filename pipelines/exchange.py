@@ -132,7 +132,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             if twice := [name for name, count in Counter(file.files).items() if count > 1]:
                 raise UserError(
-                    f"{path}: {twice[0]} found twice, expected a name of its own an array; write the file again"
+                    f"{path}: {twice[0]} found twice, expected a different name for every array; write the file again"
                 )
             for name in file.files:
                 arrays[name] = file[name]

@@ -230,7 +230,10 @@ def no_contents(folder: Path) -> Path:
 X = np.random.default_rng(0).normal(size=(N, 3))
 SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "objects": (an_object, "x: no array of plain numbers or texts was found"),
-    "one name twice": (one_name_twice, r"views\.npz: x found twice, expected a name of its own"),
+    "one name twice": (
+        one_name_twice,
+        r"views\.npz: x found twice, expected a different name for every array",
+    ),
     "a pickle": (a_pickle, "expected an .npz file"),
     "half a file": (half_of_it, "expected an .npz file"),
     "unequal lengths": (an_archive(x=X, y=X[1:]), r"y has shape \(59, 3\), expected 60 rows as x has"),
