@@ -121,7 +121,7 @@ def table(found: Mapping[str, Scores], weights: Values) -> list[str]:
     for name, of in found.items():
         cells = [
             f"{estimated(by_row(of['rows'][key]), weights, key)['value']:.3f}"
-            for key in ("energy_score", "error")
+            for key in ("energy_score", "rmse")
         ]
         for values in of["modalities"].values():
             cells += [f"{average(values[score]):.3f}" for score, average in AVERAGES.items()]
