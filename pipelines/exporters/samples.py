@@ -95,16 +95,21 @@ class Samples:
     def filled(self) -> pa.Table:
         """What was imputed, a line a sample and modality: `all` of it, columns of a table, or how many values."""
         assert self.dataset.filled is not None
-        lines = []
-        for conversion, filled in zip(self.conversions, self.dataset.filled.T, strict=True):
+        texts = np.full(self.dataset.filled.shape, "all", dtype=object)
+        for m, conversion in enumerate(self.conversions):
             cells = self.dataset.filled_cells.get(conversion.name)
-            for row in np.flatnonzero(filled):
-                some = None if cells is None or cells[row].all() else cells[row]
-                lines.append((row, conversion.name, "all" if some is None else _named(conversion, some)))
-        rows, modalities, values = zip(*sorted(lines), strict=True) if lines else ((), (), ())
-        ids = self.ids.take(pa.array(rows, pa.int64()))
-        texts = [pa.array(texts, pa.string()) for texts in (modalities, values)]
-        return pa.table([ids, *texts], names=[self._known("ids").get("name") or "id", "modality", "filled"])
+            if cells is not None:
+                flat = cells.reshape(len(self), -1)
+                for row in np.flatnonzero(flat.any(1) & ~flat.all(1)):
+                    texts[row, m] = _named(conversion, cells[row])
+        rows, columns = np.nonzero(self.dataset.filled)
+        names = np.array([conversion.name for conversion in self.conversions], dtype=object)
+        told = [
+            pa.array(values[places], pa.string())
+            for values, places in ((names, columns), (texts, (rows, columns)))
+        ]
+        header = [self._known("ids").get("name") or "id", "modality", "filled"]
+        return pa.table([self.ids.take(pa.array(rows)), *told], names=header)
 
     @cached_property
     def ids(self) -> pa.Array:
