@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
+from pipelines.config import parse_yaml
 from pipelines.storage import read_json, write_text
 
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
@@ -39,10 +41,8 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
         density: a name of params.yaml.
         changes: values by dotted key of params.yaml; None leaves what is there.
     """
-    from ruamel.yaml import YAML
-
-    yaml, path = YAML(), project / "params.yaml"
-    tree = yaml.load(path)
+    path = project / "params.yaml"
+    tree = parse_yaml(path.read_text(encoding="utf-8"), path)
     for key, value in changes.items():
         *names, last = key.split(".")
         branch = tree
@@ -50,7 +50,7 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
             branch = branch[name]
         if value is not None:
             branch[last] = value
-    yaml.dump(tree, path)
+    write_text(path, json.dumps(tree, indent=2))  # which is YAML, too
     params = "--params", path
     for stage in STAGES:
         postprior(stage, *params)
