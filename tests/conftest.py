@@ -1,5 +1,6 @@
 """A small trained project, made once a session by the real stages."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
     for name in ("normal", "gmm"):
         fit(name, params, root)
     return root, params
+
+
+@pytest.fixture(scope="module")
+def examples() -> Iterator[None]:
+    """Scripts of docs/examples can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "docs/examples")
+        yield

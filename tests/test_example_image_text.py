@@ -2,19 +2,11 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "docs/examples"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _examples() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLES)
-        yield
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 def test_words_come_back_from_their_tokens() -> None:

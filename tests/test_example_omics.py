@@ -2,7 +2,6 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +11,7 @@ from pipelines.importers.found import Roles
 from pipelines.importers.run import import_data
 
 pytest.importorskip("h5py")
-EXAMPLES = Path(__file__).parents[1] / "docs/examples"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _examples() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLES)
-        yield
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 def test_simulated_counts_follow_their_law() -> None:
