@@ -22,6 +22,7 @@ from pipelines import mlflow_client
 from pipelines.config import REFERENCE_ROWS, Params, leaves
 from pipelines.errors import UserError
 from pipelines.groups import PARENT, TAG, Group
+from pipelines.signals import held_back
 from pipelines.storage import folder_hash, read_json
 
 if TYPE_CHECKING:
@@ -110,11 +111,12 @@ class Run:
             return
 
         def start() -> None:
-            client, experiment = mlflow_client.connect(uri, root)
-            self._parent = group.parent(client, experiment)
-            nested = {**tags, PARENT: self._parent, TAG: group.key}
-            self.id = client.create_run(experiment, tags=nested, run_name=name).info.run_id
-            self._client = client
+            with held_back():  # a run that was made is known, and will be closed
+                client, experiment = mlflow_client.connect(uri, root)
+                self._parent = group.parent(client, experiment)
+                nested = {**tags, PARENT: self._parent, TAG: group.key}
+                self.id = client.create_run(experiment, tags=nested, run_name=name).info.run_id
+                self._client = client
             mlflow_client.log_params(client, self.id, params)
 
         self._try(start)
@@ -180,8 +182,9 @@ class Run:
             for run in (self.id, self._parent):
                 client.set_terminated(run, status)
 
-        self.call(close)
-        self._client = None
+        with held_back():
+            self.call(close)
+            self._client = None
 
     def call(self, action: Callable[[MlflowClient], None]) -> None:
         """Hand the client to an action, unless a failure came before."""
@@ -216,15 +219,15 @@ def track(
     """
     run, group = Run(failed), Group.of(params, root)
     sampler = "normal" if stage == "reference" else density  # the row of this stage that is a sampler
-    run.start(
-        root,
-        f"{stage} {density or ''}".strip(),
-        dict(leaves(params.chosen([density] if density else []))),
-        {**group.tags, "stage": stage, **({"density": sampler} if sampler else {})},
-        group,
-    )
     status = "FAILED"
     try:
+        run.start(
+            root,
+            f"{stage} {density or ''}".strip(),
+            dict(leaves(params.chosen([density] if density else []))),
+            {**group.tags, "stage": stage, **({"density": sampler} if sampler else {})},
+            group,
+        )
         yield run
         _log_results(run, stage, root, density or "")
         if stage == "compare":  # the last one: also of rows whose stages had no need to run

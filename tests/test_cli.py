@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import COMMANDS, app
+from pipelines.cli.commands import COMMANDS, app
 from pipelines.errors import UserError
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"

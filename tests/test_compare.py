@@ -17,7 +17,7 @@ from conftest import REPOSITORY, write_params
 from report_project import make_project
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.cli.commands import app
 from pipelines.compare import compare, pictures, settings, table
 from pipelines.config import load_params
 from pipelines.errors import UserError

@@ -11,7 +11,7 @@ import torch
 from conftest import small, write_params
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.cli.commands import app
 from pipelines.completion import missing
 from pipelines.config import Params
 from pipelines.dataset import Dataset, conformed

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from test_dataset_kinds import example
 
-from pipelines.cli import app
+from pipelines.cli.commands import app
 from pipelines.config import check_density, check_model, check_source, load_params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError

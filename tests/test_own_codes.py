@@ -12,7 +12,7 @@ import torch
 from latent import labelled, seeded
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.cli.commands import app
 from pipelines.config import Params
 from pipelines.draw import draw
 from pipelines.errors import UserError

@@ -7,7 +7,7 @@ from statistics import geometric_mean
 
 import pytest
 
-from pipelines.cli import COMMANDS
+from pipelines.cli.commands import COMMANDS
 from pipelines.config import Params
 from stage1_vae import MODELS
 from stage2_latent import DENSITIES

@@ -26,7 +26,7 @@ TITLES = {"mean": "the mean", "neighbours": "nearest neighbours", "iterative": "
 
 def postprior(*words: object) -> None:
     """One command of the product, shown as it is typed."""
-    from pipelines.cli import app
+    from pipelines.cli.commands import app
 
     print("$ postprior", *words, flush=True)
     if app([str(word) for word in words], standalone_mode=False):

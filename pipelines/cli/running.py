@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """One sentence on stderr and exit code 1 for mistakes and faults of the machine; 130 when interrupted."""
+    """One sentence on stderr and exit code 1 for mistakes, faults of the machine and a user's code that ends the program."""
     try:
         yield
     except UserError as error:
@@ -32,9 +33,11 @@ def told_in_one_line() -> Iterator[None]:
     except MemoryError:
         typer.echo("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("postprior: interrupted", err=True)
-        raise typer.Exit(130) from None
+    except SystemExit as error:  # a network or an extractor of the user's own
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        place = f"{frame.f_code.co_filename}, line {line}"
+        typer.echo(f"postprior: error: {place}: the program was ended here; take that call out", err=True)
+        raise typer.Exit(1) from None
 
 
 def load(path: Path) -> tuple[Params, Path]:
