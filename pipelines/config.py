@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed, sentence, words
+from pipelines.yaml_text import read_yaml
 
 T = TypeVar("T")
 
@@ -258,7 +257,7 @@ def load_params(path: Path | str) -> Params:
         UserError: the file is missing, is not YAML, or a value is not what the schema expects.
     """
     path = Path(path)
-    content = _read_yaml(path)
+    content = read_yaml(path)
     try:
         params = Params.model_validate_json(json.dumps(content))
     except ValidationError as error:
@@ -373,34 +372,6 @@ def check_options(
         schema.model_validate_json(json.dumps(options))
     except ValidationError as error:
         raise UserError(sentence(error, schema, options, prefix=key)) from None
-
-
-def parse_yaml(text: str, place: Path | str) -> Any:
-    """The content of a YAML 1.2 text, read as DVC reads it: 1e-3 is a number, `no` a text; then as JSON has it."""
-    try:
-        return json.loads(json.dumps(YAML(typ="safe", pure=True).load(text), default=str))
-    except TypeError as error:
-        raise UserError(f"{place}: expected keys that are text, found another kind ({error})") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(
-            f"{place}{where}: this is not valid YAML ({str(error.problem).splitlines()[0]})"
-        ) from None
-    except YAMLError as error:
-        raise UserError(f"{place}: this is not valid YAML ({' '.join(str(error).split())})") from None
-
-
-def _read_yaml(path: Path) -> Any:
-    """The content of a YAML file."""
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: there is no such file; run in the project's folder, or pass --params"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: expected a YAML file in UTF-8, found other bytes") from None
 
 
 def _check_names(params: Params, file: str) -> None:

@@ -20,6 +20,8 @@ KINDS: dict[Any, str] = {
     type(None): "null",
     Any: "a value",
 }
+LONGEST = 200
+"""Characters of a value that a sentence shows."""
 
 
 def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
@@ -103,12 +105,16 @@ def _look_up(schema: type[BaseModel], keys: Iterable[str]) -> tuple[Collection[s
 
 def _found(value: Any) -> str:
     if isinstance(value, str):
-        return f"the text '{value}'"
+        return f"the text '{_cut(value)}'"
     if isinstance(value, (list, tuple)):
         return "a list" if value else "an empty list"
     if isinstance(value, dict):
         return "a group of keys"
-    return json.dumps(value, default=str)
+    return _cut(json.dumps(value, default=str))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _remedy(value: Any) -> str:

@@ -7,23 +7,28 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
+from pipelines.locks import sole_trainer
 from pipelines.progress import progress
 from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact, write_bytes, write_text
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stage1_vae.modalities import Batch
     from stage1_vae.model import MultimodalVAE
     from stage1_vae.training import Epoch, Snapshot
 
 KIND = "autoencoder"
+HASH = "sha256"
 History = list[dict[str, Any]]
 
 
@@ -36,29 +41,31 @@ def train(params: Params, root: Path) -> None:
     model = build(params, data)
     tell_what_is_left_out(model, data)
     checkpoint = Checkpoint.of(root, params, data, validation)
-    history, resume = checkpoint.load()
-    epochs = training.train(model, data, settings, validation, resume)
-    total = sum(training.epochs_of(phase, settings) for phase in model.phases())
-    with (
-        track("train", params, root) as run,
-        progress(f"train {params.vae.model}", total, len(history)) as step,
-    ):
-        run.dataset(root / "artefacts/data/train", data.hash)
-        for epoch in mendable(epochs):
-            history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
-            checkpoint.save(history, epoch.snapshot)
-            run.metrics(epoch.metrics, step=len(history))
-            step(f"loss {epoch.metrics['train_loss']:.1f}")
-        tensors, description = model.state()
-        manifest = {
-            "model": params.vae.model,
-            **description,
-            "data": data.hash,
-            "train": params.train.model_dump(),
-        }
-        save_artefact(root / "artefacts" / KIND, KIND, manifest, tensors)
-        write_text(root / "results/training.csv", table(history))
-    checkpoint.path.unlink(missing_ok=True)
+    with sole_trainer(root) as confirm:
+        history, resume = checkpoint.load()
+        epochs = training.train(model, Confirmed(data, confirm), settings, validation, resume)
+        total = sum(training.epochs_of(phase, settings) for phase in model.phases())
+        with (
+            track("train", params, root) as run,
+            progress(f"train {params.vae.model}", total, len(history)) as step,
+        ):
+            run.dataset(root / "artefacts/data/train", data.hash)
+            for epoch in mendable(epochs):
+                history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
+                checkpoint.save(history, epoch.snapshot)
+                run.metrics(epoch.metrics, step=len(history))
+                step(f"loss {epoch.metrics['train_loss']:.1f}")
+            tensors, description = model.state()
+            manifest = {
+                "model": params.vae.model,
+                **description,
+                "data": data.hash,
+                "train": params.train.model_dump(),
+            }
+            confirm()
+            save_artefact(root / "artefacts" / KIND, KIND, manifest, tensors)
+            write_text(root / "results/training.csv", table(history))
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
@@ -110,24 +117,75 @@ class Checkpoint:
         return cls(root / ".postprior/checkpoints" / f"{key}.safetensors")
 
     def load(self) -> tuple[History, Snapshot | None]:
-        """The epochs done so far, and where to resume; nothing and None at a first start."""
-        from safetensors import safe_open
+        """The epochs done so far, and where to resume; nothing and None at a first start, or from a damaged file."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         from stage1_vae.training import Snapshot
 
-        if not self.path.exists():
+        try:
+            content = self.path.read_bytes()  # once: another process may replace the file
+        except FileNotFoundError:
             return [], None
-        with safe_open(self.path, "pt") as file:
-            where = json.loads(file.metadata()["run"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
+        try:
+            tensors, metadata = load(content), metadata_of(content)
+            where = json.loads(metadata["run"])
+            if metadata.get(HASH) not in (
+                None,
+                self._hash(metadata["run"], tensors),
+            ):  # none: as older versions wrote
+                raise ValueError("its hash differs")
+            return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            print(
+                f"train: {self.path}: no whole checkpoint of this run; training starts anew", file=sys.stderr
+            )
+            return [], None
 
     def save(self, history: History, snapshot: Snapshot) -> None:
         """Replace the file by the run as it stands."""
         from safetensors.torch import save
 
-        where = {"history": history, "phase": snapshot.phase, "epoch": snapshot.epoch}
-        write_bytes(self.path, save(snapshot.tensors, {"run": json.dumps(where)}))
+        run = json.dumps({"history": history, "phase": snapshot.phase, "epoch": snapshot.epoch})
+        write_bytes(self.path, save(snapshot.tensors, {"run": run, HASH: self._hash(run, snapshot.tensors)}))
+
+    def _hash(self, run: str, tensors: dict[str, Tensor]) -> str:
+        """The hash of all that the file says, and of its name, which says for what run."""
+        import torch
+
+        known = hashlib.sha256(json.dumps([self.path.name, run]).encode())
+        for name, tensor in sorted(tensors.items()):
+            known.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())
+            known.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return known.hexdigest()
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """The metadata in the bytes of a safetensors file: the length of a header, 8 bytes, and the header in JSON."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8:end])["__metadata__"]
+    return metadata
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Rows to train on, of which every batch is given after a confirmation that the run is to go on."""
+
+    data: Dataset
+    confirm: Callable[[], None]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def observed(self) -> Any:
+        """(N, M) bool: which modalities the rows have."""
+        return self.data.observed
+
+    def batch(self, rows: Any) -> Batch:
+        """The batch of the rows at an integer array."""
+        self.confirm()
+        return self.data.batch(rows)
 
 
 def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:

@@ -22,7 +22,7 @@ import pyarrow.parquet as parquet
 from steps import imputers, interval, parser, postprior, publish, trained
 
 from pipelines.augment import ARMS, answers, pair
-from pipelines.config import Params, parse_yaml
+from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.detect import top_features
 from pipelines.detector import Detection, Detector
@@ -31,6 +31,7 @@ from pipelines.importers.run import import_data
 from pipelines.metrics.augmentation import Cell, curve
 from pipelines.metrics.conformal import alarm_rate, p_values
 from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_auc
+from pipelines.yaml_text import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 BENIGN = 250

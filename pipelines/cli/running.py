@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """One sentence on stderr and exit code 1 for mistakes, faults of the machine and a user's code that ends the program."""
+    """One sentence on stderr and exit code 1: for mistakes, faults of the machine, own code that ends the program."""
     try:
         yield
     except UserError as error:
