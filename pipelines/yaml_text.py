@@ -42,10 +42,10 @@ def parse_yaml(text: str, place: Path | str) -> Any:
         raise UserError(
             f"{place}: found {len(text)} characters, expected settings, {LONGEST} characters at most"
         )
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Bounded
+    reader = YAML(typ="safe", pure=True)
+    reader.Constructor = _Bounded
     try:
-        return json.loads(json.dumps(yaml.load(text), default=str))
+        return json.loads(json.dumps(reader.load(text), default=str))
     except TypeError as error:
         raise UserError(f"{place}: expected keys that are text, found another kind ({error})") from None
     except MarkedYAMLError as error:

@@ -214,7 +214,6 @@ def test_wrong_labels(
         (OSError(28, "No space left on device", "a/b"), 1, "postprior: error: a/b: No space left on device"),
         (OSError(28, "No space left on device"), 1, "postprior: error: No space left on device"),
         (MemoryError(), 1, "postprior: error: more than the memory holds; give fewer rows or draws"),
-        (KeyboardInterrupt(), 130, "postprior: interrupted"),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "fit", "generate"])
@@ -226,6 +225,16 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert answer.exit_code == code
     assert answer.stderr == f"{line}\n"
     assert not answer.stdout
+
+
+def test_own_code_that_ends_the_program_is_no_success(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_stage(monkeypatch, "train", Stage(SystemExit(0)))
+    answer = CliRunner().invoke(app, ["train"])
+    assert answer.exit_code == 1
+    line = Stage.__call__.__code__.co_firstlineno + 3
+    assert answer.stderr == (
+        f"postprior: error: {__file__}, line {line}: the program was ended here; take that call out\n"
+    )
 
 
 def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pipelines.metrics.judges import Judges
 from pipelines.metrics.pretrained import DINOv2, Inception
 from pipelines.metrics.projections import PrincipalComponents, RandomNetworks
 from pipelines.metrics.readings import Readings
+from stage1_vae.imports import class_at
 from stage1_vae.modalities import Modality
 from stage2_latent.parts import under
 
@@ -147,16 +147,10 @@ def resolve(name: str) -> type[FeatureSpace]:
                 f"expected auto, {listed(EXTRACTORS)}, or the import path package.module:Name of your own"
             )
         return EXTRACTORS[name]
-    module, _, attribute = name.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"judge.extractor: '{name}' cannot be imported: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, Extractor)):
-        raise UserError(
-            f"judge.extractor: found '{name}', expected a subclass of pipelines.metrics.extractor.Extractor"
-        )
-    return found
+        return class_at(name, Extractor, f"{Extractor.__module__}.Extractor")
+    except ValueError as error:
+        raise UserError(f"judge.extractor: {error}") from None
 
 
 def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights: Path | None) -> Extractor:

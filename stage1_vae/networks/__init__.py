@@ -10,10 +10,9 @@ subclasses of torch.nn.Module: `package.module:Encoder,package.module:Decoder`.
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from torch import nn
 
+from stage1_vae.imports import class_at
 from stage1_vae.likelihoods import raw_shape
 from stage1_vae.modalities import Modality
 from stage1_vae.networks.convolutional import (
@@ -75,7 +74,10 @@ def pair(modality: Modality, network: str | None) -> Pair:
                 f"network of modality {modality.name}: found {network!r}, "
                 "expected two import paths, package.module:Encoder,package.module:Decoder"
             )
-        own, other = (imported(modality, path.strip()) for path in paths)
+        try:
+            own, other = (class_at(path.strip(), nn.Module, "torch.nn.Module") for path in paths)
+        except ValueError as error:
+            raise ValueError(f"network of modality {modality.name}: {error}") from None
         return own, other
     if network not in fitting:
         raise ValueError(
@@ -83,23 +85,3 @@ def pair(modality: Modality, network: str | None) -> Pair:
             f"for kind {modality.kind}, or import paths package.module:Encoder,package.module:Decoder"
         )
     return NETWORKS[network]
-
-
-def imported(modality: Modality, path: str) -> type[nn.Module]:
-    """The module class at `package.module:Name`.
-
-    Raises:
-        ValueError: there is nothing there, or it is no subclass of torch.nn.Module.
-    """
-    package, _, name = path.partition(":")
-    try:
-        found = getattr(import_module(package), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"network of modality {modality.name}: {path!r} cannot be imported: {error}"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(
-            f"network of modality {modality.name}: found {path!r}, expected a subclass of torch.nn.Module"
-        )
-    return found
