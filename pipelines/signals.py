@@ -80,7 +80,7 @@ def _raise_later(lost: sys.UnraisableHookArgs) -> None:
     if _State.came is None or not isinstance(lost.exc_value, Ended):
         sys.__unraisablehook__(lost)
         return
-    from threading import Timer
+    from threading import Timer, get_ident
 
     _State.due = True
-    Timer(0.01, signal.raise_signal, [_State.came]).start()
+    Timer(0.01, signal.pthread_kill, [get_ident(), _State.came]).start()

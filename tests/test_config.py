@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from pipelines.config import (
     read_entry,
 )
 from pipelines.errors import UserError
+from pipelines.yaml_text import parse_yaml
 from stage2_latent import DENSITIES
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
@@ -197,6 +199,50 @@ def test_yaml_is_read_as_dvc_writes_it(tmp_path: Path, key: str, written: str, v
     path = tmp_path / "params.yaml"
     path.write_text(re.sub(rf"(\ntrain:\n(?:  .*\n)*?  {key}: ).*", rf"\g<1>{written}", DEFAULTS.read_text()))
     assert getattr(load_params(path).train, key) == value
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 60))
+MERGED = BOMB.replace("[x]", "{x: 1}").replace(" [", " {<<: [").replace("]\n", "]}\n")
+CHAIN = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 150))
+DEEP = "found lists, groups or aliases nested too deep, expected settings"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (BOMB, DEEP),
+        (MERGED, DEEP),
+        (CHAIN, DEEP),
+        ("x: &x [*x]", DEEP),
+        ("x: &x {y: *x}", DEEP),
+        (f"x: {'[' * 150}{']' * 150}", DEEP),
+        (f"x: {'{y: ' * 3000}1{'}' * 3000}", DEEP),
+        (f"x: {'9' * 5000}", "found a value that cannot be read (Exceeds the limit (4300 digits)"),
+        (f"x: 0x{'f' * 5000}", "found a value that cannot be read (Exceeds the limit (4300 digits)"),
+        ("x: !!bool maybe", "found a value that cannot be read ('maybe'); correct it"),
+        ("x: 2026-13-01", "found a value that cannot be read (month must be in 1..12); correct it"),
+        ("x" * 1_000_001, "found 1000001 characters, expected settings, 1000000 characters at most"),
+    ],
+    ids=range(12),
+)
+def test_yaml_that_is_no_settings_is_refused_at_once(text: str, sentence: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=f"^params: {re.escape(sentence)}") as error:
+        parse_yaml(text, "params")
+    assert "\n" not in str(error.value)
+    assert time.perf_counter() - start < 5  # 1 s on a quiet machine
+
+
+def test_aliases_and_merges_of_a_usual_size_are_written_out() -> None:
+    text = "a: &a {b: 1, c: [1, 2]}\nd: {<<: *a, b: 3}\ne: [*a, *a]"
+    a = {"b": 1, "c": [1, 2]}
+    assert parse_yaml(text, "params") == {"a": a, "d": {**a, "b": 3}, "e": [a, a]}
+
+
+def test_a_long_value_is_shown_in_part(tree: dict[str, Any], tmp_path: Path) -> None:
+    put(tree, "train.device", "x" * 10_000)
+    with pytest.raises(UserError, match=r"train\.device: found the text 'x{199}…', expected auto"):
+        load(tree, tmp_path)
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -236,7 +236,8 @@ def test_the_user_s_own_networks(name: str) -> None:
             f"nowhere.to_be:Found,{__name__}:Wide",
             "'nowhere.to_be:Found' cannot be imported: No module named",
         ),
-        ("image", ":Flat,:Wide", "':Flat' cannot be imported"),
+        ("image", ":Flat,:Wide", "':Flat' cannot be imported, expected package.module:Name"),
+        ("image", "..x:Flat,..x:Wide", "'..x:Flat' cannot be imported, expected package.module:Name"),
     ],
 )
 def test_impossible_networks_are_refused_in_one_sentence(name: str, network: str, message: str) -> None:
