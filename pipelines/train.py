@@ -38,7 +38,7 @@ def train(params: Params, root: Path) -> None:
 
     data, validation = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation"))
     settings = training.Settings(**params.train.model_dump(), seed=params.seed)
-    model = build(params, data)
+    model, digest = build(params, data), data.hash  # now: the folder may be made anew while this trains
     tell_what_is_left_out(model, data)
     checkpoint = Checkpoint.of(root, params, data, validation)
     with sole_trainer(root) as confirm:
@@ -49,7 +49,7 @@ def train(params: Params, root: Path) -> None:
             track("train", params, root) as run,
             progress(f"train {params.vae.model}", total, len(history)) as step,
         ):
-            run.dataset(root / "artefacts/data/train", data.hash)
+            run.dataset(root / "artefacts/data/train", digest)
             for epoch in mendable(epochs):
                 history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
                 checkpoint.save(history, epoch.snapshot)
@@ -59,7 +59,7 @@ def train(params: Params, root: Path) -> None:
             manifest = {
                 "model": params.vae.model,
                 **description,
-                "data": data.hash,
+                "data": digest,
                 "train": params.train.model_dump(),
             }
             confirm()

@@ -1,5 +1,7 @@
 """Training: what is learned, and exact resumption after a kill."""
 
+import itertools
+import json
 import os
 import shutil
 import signal
@@ -13,15 +15,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import small, write_params
+from safetensors.torch import save_file
 
 from pipelines.config import Params
 from pipelines.errors import UserError
 from pipelines.storage import folder_hash, load_artefact
-from pipelines.train import build, load_autoencoder, train
+from pipelines.train import Checkpoint, build, load_autoencoder, train
 from stage1_vae import MODELS
 from stage1_vae.modalities import Batch, Modality
 from stage1_vae.model import MultimodalVAE
-from stage1_vae.training import Epoch, Settings, epochs_of, generator_for
+from stage1_vae.training import Epoch, Settings, Snapshot, epochs_of, generator_for
 from stage1_vae.training import train as run
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "image", (1, 8, 8), "laplace"))
@@ -132,31 +135,211 @@ def test_impossible_settings_are_refused(name: str) -> None:
         Settings(**options)
 
 
-def test_a_killed_stage_ends_with_the_same_bytes(trained: tuple[Path, Params], tmp_path: Path) -> None:
-    """SIGKILL in the middle of training, as a process; then the same command again."""
-    root, _ = trained
-    hashes = []
-    for name, killed in (("whole", False), ("killed", True)):
-        project = tmp_path / name
-        write_params(project, small(train__epochs=6))
-        shutil.copytree(root / "artefacts/data", project / "artefacts/data")
-        command = [sys.executable, "-c", "from pipelines.cli import main; main()", "train"]
-        if killed:
-            process = subprocess.Popen(command, cwd=project)
-            checkpoints = project / ".postprior/checkpoints"
-            while process.poll() is None and not list(checkpoints.glob("*.safetensors")):
-                time.sleep(0.01)
-            os.kill(process.pid, signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
-            assert list(checkpoints.glob("*.safetensors"))
-            assert not (project / "artefacts/autoencoder").exists()
-        subprocess.run(command, cwd=project, check=True)
-        hashes.append(
-            (folder_hash(project / "artefacts/autoencoder"), (project / "results/training.csv").read_text())
-        )
-        assert not list((project / ".postprior/checkpoints").glob("*.safetensors"))
-    assert hashes[0] == hashes[1]
-    assert hashes[0][1].count("\n") == 7
+COMMAND = [sys.executable, "-c", "from pipelines.cli import main; main()", "train"]
+LONG = small(train__epochs=12)
+
+
+def project(root: Path, data: Path) -> Params:
+    """The settings of a project that trains for some seconds, on the data of another."""
+    shutil.copytree(data / "artefacts/data", root / "artefacts/data")
+    return write_params(root, LONG)
+
+
+def results(root: Path) -> tuple[str, str]:
+    """What a training left, to compare."""
+    assert not list((root / ".postprior/checkpoints").iterdir())
+    assert not list(root.rglob("*.partial"))
+    return folder_hash(root / "artefacts/autoencoder"), (root / "results/training.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The results of a training that nobody disturbed."""
+    root = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "off")
+        train(project(root, trained[0]), root)
+    return results(root)
+
+
+@pytest.fixture
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No MLflow, whose import takes seconds."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
+
+
+def begun(root: Path) -> subprocess.Popen[str]:
+    """A process that trains in a project, after its first epoch."""
+    process = subprocess.Popen(COMMAND, cwd=root, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((root / ".postprior/checkpoints").glob("*.safetensors")):
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_killed_stage_ends_with_the_same_bytes(
+    trained: tuple[Path, Params], whole: tuple[str, str], tmp_path: Path
+) -> None:
+    params = project(tmp_path, trained[0])
+    with begun(tmp_path) as process:
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "artefacts/autoencoder").exists()
+    train(params, tmp_path)
+    assert results(tmp_path) == whole
+    assert whole[1].count("\n") == 13
+
+
+def test_a_terminated_stage_cleans_up_and_ends_with_the_same_bytes(
+    trained: tuple[Path, Params], whole: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    params = project(tmp_path, trained[0])
+    with begun(tmp_path) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        told = process.stderr.read().splitlines()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told[-1] == "postprior: terminated"
+    assert all(line.startswith("train mvtcae: ") for line in told[:-1])
+    assert not list(tmp_path.rglob("*.partial"))
+    assert len(list((tmp_path / ".postprior/checkpoints").iterdir())) == 1
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("postprior")
+    assert experiment is not None
+    latest, *_ = client.search_runs([experiment.experiment_id], "tags.stage = 'train'", max_results=1)
+    assert latest.info.status == "KILLED"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
+    train(params, tmp_path)
+    assert results(tmp_path) == whole
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
+    trained: tuple[Path, Params],
+    whole: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an orphan of a killed `dvc` does, when `dvc repro` is run again."""
+    params = project(tmp_path, trained[0])
+    lengths: list[int] = []
+    save = Checkpoint.save
+    monkeypatch.setattr(
+        Checkpoint,
+        "save",
+        lambda self, history, *rest: lengths.append(len(history)) or save(self, history, *rest),
+    )
+    with begun(tmp_path) as orphan:
+        train(params, tmp_path)
+        assert orphan.stderr is not None
+        *_, told = orphan.stderr.read().splitlines()
+    assert orphan.returncode == 1
+    assert told.startswith(
+        f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path} since"
+    )
+    assert results(tmp_path) == whole
+    assert lengths == list(range(lengths[0], 13))
+    assert lengths[0] > 1  # the first epochs were the orphan's
+
+
+@pytest.mark.usefixtures("untracked")
+def test_an_older_trainer_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
+    """Even when its last epoch is done: another claims the project while it would publish."""
+    params = project(tmp_path, trained[0])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="has started to train"):
+        state = MultimodalVAE.state
+        patch.setattr(MultimodalVAE, "state", lambda model: claim(tmp_path) or state(model))
+        train(params, tmp_path)
+    assert not (tmp_path / "artefacts/autoencoder").exists()
+    assert not (tmp_path / "results/training.csv").exists()
+    assert len(list((tmp_path / ".postprior/checkpoints").iterdir())) == 1
+
+
+def claim(root: Path) -> None:
+    (root / ".postprior/trainer").write_text("1 another")
+
+
+TENSORS = {f"layer.{i}": torch.arange(40.0 + i) for i in range(20)} | {
+    "none": torch.zeros(0),
+    "one": torch.ones(()),
+}
+HISTORY = [{"epoch": 1, "phase": "joint", "train_loss": 1.5}]
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_the_old_or_the_new(tmp_path: Path) -> None:
+    """Two processes: one saves, in layouts of different lengths, the other loads."""
+    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    snapshots = [
+        Snapshot(0, epoch, {f"{i}": torch.full((99 + epoch,), epoch + 1.0) for i in range(20)})
+        for epoch in (0, 1)
+    ]
+    checkpoint.save(HISTORY, snapshots[0])
+    if not (child := os.fork()):
+        for step in itertools.count():
+            checkpoint.save(HISTORY, snapshots[step % 2])
+    try:
+        end, loads = time.perf_counter() + 1, 0
+        while time.perf_counter() < end or loads < 50:
+            history, found = checkpoint.load()
+            assert history == HISTORY
+            assert found is not None
+            assert found.tensors.keys() == snapshots[found.epoch].tensors.keys()
+            assert all(
+                torch.equal(t, snapshots[found.epoch].tensors[name]) for name, t in found.tensors.items()
+            )
+            loads += 1
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    assert checkpoint.load() == ([], None)
+    checkpoint.save(HISTORY, Snapshot(1, 7, TENSORS))
+    history, snapshot = checkpoint.load()
+    assert history == HISTORY
+    assert snapshot is not None
+    assert (snapshot.phase, snapshot.epoch) == (1, 7)
+    assert snapshot.tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensor, TENSORS[name]) for name, tensor in snapshot.tensors.items())
+
+
+def test_a_checkpoint_of_an_older_version_has_no_hash_and_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    run = json.dumps({"history": HISTORY, "phase": 0, "epoch": 3})
+    save_file({"best": torch.ones(2)}, path, {"run": run})
+    history, snapshot = Checkpoint(path).load()
+    assert history == HISTORY
+    assert snapshot is not None
+    assert snapshot.epoch == 3
+    assert torch.equal(snapshot.tensors["best"], torch.ones(2))
+
+
+def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One byte changed, anywhere, or cut off; or the file of another run."""
+    path = tmp_path / "run.safetensors"
+    Checkpoint(path).save(HISTORY, Snapshot(0, 3, TENSORS))
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    broken = [content[:length] for length in (0, 7, 8, 100, len(content) - 1)] + [content + b"\0"]
+    for place in rng.integers(0, len(content), 200):
+        broken.append(content[:place] + bytes([content[place] ^ 1 << rng.integers(8)]) + content[place + 1 :])
+    (tmp_path / "other.safetensors").write_bytes(content)
+    save_file(TENSORS, path)
+    for other in (*broken, path.read_bytes()):
+        path.write_bytes(other)
+        assert Checkpoint(path).load() == ([], None)
+    assert Checkpoint(tmp_path / "other.safetensors").load() == ([], None)
+    told = set(capsys.readouterr().err.splitlines())
+    assert told == {
+        f"train: {tmp_path / name}: no whole checkpoint of this run; training starts anew"
+        for name in ("run.safetensors", "other.safetensors")
+    }
 
 
 OWN = """
@@ -179,13 +362,12 @@ def test_the_user_s_own_networks_are_found_in_the_project(
     own = {"m0": "networks_of_mine:Encoder,networks_of_mine:Decoder"}
     params = write_params(tmp_path, small(vae__networks=own, train__epochs=1))
     shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
-    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "train"]
-    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    answer = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True)
     assert answer.returncode == 1
     assert "network of modality m0: 'networks_of_mine:Encoder' cannot be imported" in answer.stderr
     assert "Traceback" not in answer.stderr
     (tmp_path / "networks_of_mine.py").write_text(OWN)
-    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run(COMMAND, cwd=tmp_path, check=True)
     artefact = load_artefact(tmp_path / "artefacts/autoencoder", "autoencoder")
     assert artefact.tensors["encoders.m0.1.weight"].shape == (8, 768)
     assert artefact.manifest["options"]["networks"] == params.vae.networks
