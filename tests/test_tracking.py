@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from report_project import ROWS, make_project
 
+from pipelines import mlflow_client
 from pipelines.config import Params, load_params
 from pipelines.errors import UserError
 from pipelines.groups import PARENT
@@ -224,6 +225,18 @@ def test_a_stage_that_does_not_end_well(
     assert logged.info.status == status
     assert not logged.data.metrics
     assert client(project).get_run(logged.data.tags[PARENT]).info.status == status
+
+
+def test_a_run_that_is_interrupted_as_it_starts_is_closed(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow_client, "log_params", interrupt)
+    with pytest.raises(KeyboardInterrupt), track("evaluate", params, project, density="gmm"):
+        pass
+    assert runs(project)[0].info.status == "KILLED"
 
 
 def test_results_can_be_logged_again(project: Path, params: Params) -> None:
