@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from pipelines.errors import UserError
-from pipelines.storage import write_text
+from pipelines.publishing import write_text
 
 POLL = 0.1
 """Seconds between two looks at a lock that another process holds."""

@@ -17,7 +17,8 @@ from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.locks import sole_trainer
 from pipelines.progress import progress
-from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact, write_bytes, write_text
+from pipelines.publishing import write_bytes, write_text
+from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact
 from pipelines.tracking import track
 
 if TYPE_CHECKING:

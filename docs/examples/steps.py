@@ -14,7 +14,8 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
-from pipelines.storage import read_json, write_text
+from pipelines.publishing import write_text
+from pipelines.storage import read_json
 from pipelines.yaml_text import parse_yaml
 
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
