@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipelines.errors import UserError
+from pipelines.signals import held_back
 
 Ours = Callable[[Path], Collection[Path]]
 """The files in a folder, relative to it, that the same command wrote before: all that may be replaced."""
@@ -112,18 +113,18 @@ def publish(folder: Path, ours: Ours = nothing, inputs: Iterable[Path] = ()) -> 
     check_folder(folder, ours, inputs)
     place = _real(folder)
     temporary = _partial(place)
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
         check_folder(folder, ours, inputs)
-        _put(temporary, place)
-        _sync(place.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(temporary, ignore_errors=True)  # what stood there before
+        with held_back():
+            _put(temporary, place)
+            _sync(place.parent)
+    finally:
+        with held_back():
+            shutil.rmtree(temporary, ignore_errors=True)  # what is not finished, or what stood there before
 
 
 def _put(new: Path, place: Path) -> None:
