@@ -76,11 +76,13 @@ def test_a_signal_ends_the_process_once_and_leaves_its_clean_up_alone(body: str,
 PUBLISHED = """
 from pathlib import Path
 from pipelines import publishing
-def signalled(of, name):
+def signalled(of, name, before=False):
     original = getattr(of, name)
     def call(path, *rest, **options):
+        ours = str(path).endswith(".partial")
+        if ours and before: send()
         found = original(path, *rest, **options)
-        if str(path).endswith(".partial"): send()
+        if ours: send()
         return found
     setattr(of, name, call)
 signalled({place})
@@ -97,7 +99,7 @@ with publishing.publish(Path("{folder}"), lambda folder: [Path("word")]) as new:
         ("publishing, '_put'", "old", "new"),
         ("publishing, '_put'", None, "new"),
         ("publishing, '_exchange'", "old", "new"),
-        ("publishing.shutil, 'rmtree'", "old", "new"),
+        ("publishing.shutil, 'rmtree', True", "old", "new"),
     ],
 )
 def test_a_signal_inside_a_publication_leaves_the_old_or_the_new_and_nothing_else(
