@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,20 +129,16 @@ class Checkpoint:
             content = self.path.read_bytes()  # once: another process may replace the file
         except FileNotFoundError:
             return [], None
-        try:
+        with suppress(SafetensorError, ValueError, KeyError, TypeError):
             tensors, metadata = load(content), metadata_of(content)
             where = json.loads(metadata["run"])
-            if metadata.get(HASH) not in (
+            if metadata.get(HASH) in (
                 None,
                 self._hash(metadata["run"], tensors),
-            ):  # none: as older versions wrote
-                raise ValueError("its hash differs")
-            return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
-        except (SafetensorError, ValueError, KeyError, TypeError):
-            print(
-                f"train: {self.path}: no whole checkpoint of this run; training starts anew", file=sys.stderr
-            )
-            return [], None
+            ):  # older versions wrote none
+                return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
+        print(f"train: {self.path}: no whole checkpoint of this run; training starts anew", file=sys.stderr)
+        return [], None
 
     def save(self, history: History, snapshot: Snapshot) -> None:
         """Replace the file by the run as it stands."""

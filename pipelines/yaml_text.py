@@ -60,12 +60,8 @@ def parse_yaml(text: str, place: Path | str) -> Any:
         raise UserError(
             f"{place}: found lists, groups or aliases nested too deep, expected settings"
         ) from None
-    except (
-        ValueError,
-        LookupError,
-        ArithmeticError,
-        AttributeError,
-    ) as error:  # scalars that are not of their tag
+    except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        # scalars that are not what their tag says
         reason = str(error).partition(";")[0]
         raise UserError(f"{place}: found a value that cannot be read ({reason}); correct it") from None
 
