@@ -28,7 +28,7 @@ from pipelines.metrics.pairing import Critic
 from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Reference, Scores, row, score
 from pipelines.metrics.tables import table_scores, tell_columns
-from pipelines.storage import folder_hash, load_artefact, save_artefact, write_json
+from pipelines.storage import Artefact, folder_hash, load_artefact, rebuilding, save_artefact, write_json
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
@@ -72,6 +72,11 @@ class Standard:
     def load(cls, folder: Path) -> Standard:
         """The standard that the stage left in a folder."""
         artefact = load_artefact(folder, KIND)
+        with rebuilding(folder):
+            return cls._rebuilt(artefact)
+
+    @classmethod
+    def _rebuilt(cls, artefact: Artefact) -> Standard:
         arrays, manifest = artefact.arrays, artefact.manifest
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
         readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in names))

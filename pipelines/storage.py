@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+"""The meaning of artefacts and dataset folders. It rises when that changes: not for a new file or key that may be
+absent, but where an older version would misread a new folder, or this one an older folder. `check_format` then brings
+the older one up to date, or refuses it in one sentence; tests/fixtures/formats has folders of every number."""
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 
@@ -271,18 +274,26 @@ def save_artefact(
         write_json(temporary / MANIFEST, {**manifest, "format": FORMAT, "kind": kind, "files": files})
 
 
+def check_format(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuse the manifest of another format than `FORMAT`, in one sentence that says which side is to be renewed."""
+    found = manifest.get("format")
+    if found != FORMAT:
+        later = isinstance(found, int) and found > FORMAT
+        remedy = "update postprior" if later else "make the folder again with this version"
+        raise UserError(f"{path}: format {found!r} was found where {FORMAT} is expected; {remedy}")
+
+
 def load_artefact(folder: Path, kind: str) -> Artefact:
     """The artefact in a folder, every byte checked against its manifest.
 
     A UserError tells of another format version or kind, and of files that are missing, cut short or changed.
     """
     manifest = read_json(folder / MANIFEST)
-    for field, expected in (("format", FORMAT), ("kind", kind)):
-        if manifest.get(field) != expected:
-            raise UserError(
-                f"{folder / MANIFEST}: {field} {manifest.get(field)!r} was found where {expected!r} "
-                "is expected; make the folder again with this version."
-            )
+    check_format(folder / MANIFEST, manifest)
+    if manifest.get("kind") != kind:
+        raise UserError(
+            f"{folder / MANIFEST}: kind {manifest.get('kind')!r} was found where {kind!r} is expected; correct the path"
+        )
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise UserError(f"{folder / MANIFEST}: the table of files is missing; make the folder again.")
@@ -295,6 +306,19 @@ def load_artefact(folder: Path, kind: str) -> Artefact:
         tensors = load_file(folder / TENSORS)
     arrays = {name.removesuffix(".npy"): load_array(folder / name) for name in files if name.endswith(".npy")}
     return Artefact(manifest, tensors, arrays, _canonical_hash(manifest))
+
+
+@contextmanager
+def rebuilding(folder: Path) -> Iterator[None]:
+    """What an artefact does not say as this version asks for it, another version wrote: one sentence, no traceback."""
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"{folder}: this was written by another version of postprior ({told}); make the folder again with "
+            "this one, or update postprior"
+        ) from None
 
 
 def _check_file(folder: Path, name: str, entry: Any) -> None:

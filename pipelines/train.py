@@ -16,7 +16,15 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.progress import progress
-from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact, write_bytes, write_text
+from pipelines.storage import (
+    Artefact,
+    file_hash,
+    load_artefact,
+    rebuilding,
+    save_artefact,
+    write_bytes,
+    write_text,
+)
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
@@ -82,10 +90,11 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
         raise UserError(
             f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior"
         )
-    try:
-        return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
-    except ValueError as error:
-        raise UserError(f"{folder}: {error}") from None
+    with rebuilding(folder):
+        try:
+            return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
+        except ValueError as error:  # of the user's own networks, say
+            raise UserError(f"{folder}: {error}") from None
 
 
 class Checkpoint:

@@ -41,26 +41,26 @@ EXPECTED = {home: read_json(home / "expected.json") for home in HOMES}
 EVERY = pytest.mark.parametrize("home", HOMES, ids=lambda home: home.name)
 
 
-def measured(*groups: str) -> pytest.MarkDecorator:
+def measured(group: str) -> pytest.MarkDecorator:
     """A test of everything that was measured in a group, in every format."""
-    cases = [(home, group, name) for home in HOMES for group in groups for name in EXPECTED[home][group]]
+    cases = [(home, name) for home in HOMES for name in EXPECTED[home][group]]
     return pytest.mark.parametrize(
-        ("home", "group", "name"), cases, ids=[f"{home.name}-{group}-{name}" for home, group, name in cases]
+        ("home", "name"), cases, ids=[f"{home.name}-{name}" for home, name in cases]
     )
 
 
-def agree(found: Any, expected: Any, rtol: float = 1e-4, atol: float = 1e-5, place: str = "") -> None:
+def agree(found: Any, expected: Any, place: str = "") -> None:
     """The same numbers but for the last digits, which differ between families of processors; all else is equal."""
     if isinstance(expected, dict):
         assert found.keys() >= expected.keys(), place
         for key, value in expected.items():
-            agree(found[key], value, rtol, atol, f"{place}.{key}")
+            agree(found[key], value, f"{place}.{key}")
     elif isinstance(expected, list):
         assert len(found) == len(expected), place
         for row, (one, other) in enumerate(zip(found, expected, strict=True)):
-            agree(one, other, rtol, atol, f"{place}[{row}]")
+            agree(one, other, f"{place}[{row}]")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=rtol, abs=atol), place
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-5), place
     else:
         assert found == expected, place
 
@@ -72,25 +72,20 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Param
     return root, load_params(root / "params.yaml")
 
 
-def test_every_model_and_density_of_today_is_there() -> None:
-    assert set(MODELS) == set(EXPECTED[HOMES[-1]]["autoencoders"])
-    assert set(DENSITIES) == {path.name for path in (HOMES[-1] / "project/artefacts/densities").iterdir()}
-
-
 # ---- what is loaded ----
 
 
 @measured("datasets")
-def test_datasets(home: Path, group: str, name: str) -> None:
+def test_datasets(home: Path, name: str) -> None:
     dataset = Dataset.load(home / name)
-    agree(formats.of_dataset(dataset), EXPECTED[home][group][name])
+    agree(formats.of_dataset(dataset), EXPECTED[home]["datasets"][name])
 
 
 @measured("autoencoders")
-def test_autoencoders(home: Path, group: str, name: str) -> None:
+def test_autoencoders(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
     model, artefact = load_autoencoder(formats.autoencoders(home)[name])
-    agree(formats.of_autoencoder(model, data), EXPECTED[home][group][name])
+    agree(formats.of_autoencoder(model, data), EXPECTED[home]["autoencoders"][name])
     assert artefact.manifest["data"] == Dataset.load(home / "project/artefacts/data/train").hash
     tensors, description = model.state()
     again = MODELS[name].from_state(tensors, json.loads(json.dumps(description)))
@@ -98,47 +93,45 @@ def test_autoencoders(home: Path, group: str, name: str) -> None:
 
 
 @measured("codes")
-def test_codes(home: Path, group: str, name: str) -> None:
+def test_codes(home: Path, name: str) -> None:
     codes = read_codes(home / name) if name.endswith(".npz") else load_codes(home / name)
-    agree(formats.of_codes(codes), EXPECTED[home][group][name])
+    agree(formats.of_codes(codes), EXPECTED[home]["codes"][name])
     assert 0 < int(codes.complete.sum()) < len(codes)  # rows that lack a modality have no code of its own
 
 
-def test_codes_in_a_file_are_those_of_the_folder() -> None:
-    for home in HOMES:
-        alone, folder = (
-            read_codes(home / "own/codes.npz"),
-            load_codes(home / "project/artefacts/codes/test"),
-        )
-        torch.testing.assert_close(alone.mean, folder.mean, equal_nan=True)
-        assert alone.ids == folder.ids
+@EVERY
+def test_codes_in_a_file_are_those_of_the_folder(home: Path) -> None:
+    alone, folder = read_codes(home / "own/codes.npz"), load_codes(home / "project/artefacts/codes/test")
+    torch.testing.assert_close(alone.mean, folder.mean, equal_nan=True)
+    assert alone.ids == folder.ids
 
 
 @measured("densities")
-def test_densities(home: Path, group: str, name: str) -> None:
+def test_densities(home: Path, name: str) -> None:
     codes = load_codes(home / "project/artefacts/codes/test")
     density = load_density(home / name)
-    agree(formats.of_density(density, codes), EXPECTED[home][group][name])
+    agree(formats.of_density(density, codes), EXPECTED[home]["densities"][name])
     tensors, meta = density.state()
     again = DENSITIES[density.name].from_state(tensors, json.loads(json.dumps(meta)))
     assert formats.of_density(again, codes) == formats.of_density(density, codes)
 
 
 @measured("readers")
-def test_judges_and_extractors(home: Path, group: str, name: str) -> None:
+def test_judges_and_extractors(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
-    agree(formats.of_reader(load_judges(home / name), data), EXPECTED[home][group][name])
+    agree(formats.of_reader(load_judges(home / name), data), EXPECTED[home]["readers"][name])
 
 
 @measured("references")
-def test_references(home: Path, group: str, name: str) -> None:
+def test_references(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
     readings = load_judges(home / "project/artefacts/judges").read(data)
-    agree(formats.of_standard(Standard.load(home / name), readings), EXPECTED[home][group][name])
+    agree(formats.of_standard(Standard.load(home / name), readings), EXPECTED[home]["references"][name])
 
 
 @EVERY
 def test_settings(home: Path) -> None:
+    """A setting that is new has a default: an older params.yaml still says all that is needed."""
     params = load_params(home / "project/params.yaml")
     check_source(params)
     for name in params.density:
@@ -158,7 +151,7 @@ def test_the_pair_draws_and_completes_what_it_did(home: Path) -> None:
     new = {"synthetic/gmm": generator.sample(len(old["synthetic/gmm"]), seed=0)}
     new["imputed"] = generator.impute(Dataset.load(artefacts / "data/test"))[0]
     for name, dataset in old.items():
-        assert new[name].provenance == dataset.provenance  # with the hashes of all that it came from
+        agree(new[name].provenance, dataset.provenance)  # with the hashes of all that it came from
         for m in dataset.modalities:
             np.testing.assert_allclose(new[name].data[m.name], dataset.data[m.name], rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(new["synthetic/gmm"].labels, old["synthetic/gmm"].labels)
@@ -292,5 +285,27 @@ def test_a_later_format_is_refused_in_a_sentence(name: str, tmp_path: Path) -> N
     manifest = read_json(folder / "manifest.json")
     write_json(folder / "manifest.json", manifest | {"format": FORMAT + 1}, sort_keys=False)
     with pytest.raises(UserError, match=f"format {FORMAT + 1} .*{FORMAT}.*; update postprior") as error:
+        LOADERS[name](folder)
+    assert "\n" not in str(error.value)
+
+
+CHANGED: dict[str, tuple[str, Any]] = {
+    "project/artefacts/autoencoder": ("options", {"depth": 3}),
+    "project/artefacts/codes/train": ("layout", [{"name": "z"}]),
+    "project/artefacts/densities/gmm": ("learned", {}),
+    "project/artefacts/judges": ("space", {}),
+    "project/artefacts/reference": ("critic", {}),
+}
+"""Entries of manifests as a version that forgot to raise the number might write them."""
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_cannot_be_rebuilt_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(HOMES[-1] / name, tmp_path / "changed"))
+    key, value = CHANGED[name]
+    write_json(folder / "manifest.json", read_json(folder / "manifest.json") | {key: value})
+    with pytest.raises(
+        UserError, match=r"changed: this was written by another version of postprior \("
+    ) as error:
         LOADERS[name](folder)
     assert "\n" not in str(error.value)
