@@ -310,7 +310,7 @@ def load_artefact(folder: Path, kind: str) -> Artefact:
 
 @contextmanager
 def rebuilding(folder: Path) -> Iterator[None]:
-    """What an artefact does not say as this version asks for it, another version wrote: one sentence, no traceback."""
+    """Errors while something is rebuilt from an artefact, as a UserError: another version wrote what this one cannot read."""
     try:
         yield
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
