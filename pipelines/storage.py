@@ -310,7 +310,7 @@ def load_artefact(folder: Path, kind: str) -> Artefact:
 
 @contextmanager
 def rebuilding(folder: Path) -> Iterator[None]:
-    """Errors while something is rebuilt from an artefact, as a UserError: another version wrote what this one cannot read."""
+    """Errors of what is rebuilt from an artefact, as a UserError: another version wrote what this one cannot read."""
     try:
         yield
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
