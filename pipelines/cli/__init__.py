@@ -7,11 +7,13 @@ the command that runs it.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 
 import typer
 
 from pipelines.cli import data, stages, uses
+from pipelines.texts import visible
 
 app = typer.Typer(
     help="Multimodal synthetic data from a latent prior that is fitted after the autoencoder.",
@@ -53,9 +55,18 @@ for _name, (_command, _about) in COMMANDS.items():
     app.command(_name, help=_about)(_command)
 
 
+def warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of a library as one line; the `line` of code that it came from is left out."""
+    told = " ".join(str(message).split())
+    return visible(f"postprior: warning: {told} ({category.__name__}, {filename}:{lineno})") + "\n"
+
+
 def main() -> None:
     """The console script `postprior`."""
     # Torch's threads spin while they wait for one another, by GNU OpenMP's default for 300,000 turns: two trainings
     # side by side on two cores were then 25 times as slow as one alone. A thirtieth of that costs nothing alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    warnings.formatwarning = warned
     app()

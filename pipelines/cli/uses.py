@@ -21,6 +21,7 @@ from pipelines.cli.options import (
 )
 from pipelines.cli.running import imported, load, told_in_one_line
 from pipelines.errors import UserError
+from pipelines.texts import tell
 
 
 def draw(
@@ -89,7 +90,7 @@ def impute(
     with told_in_one_line():
         settings, root = load(params)
         told = imported("impute", "impute")(name, dataset, settings, root, out, draws, values, seed)
-        typer.echo("\n".join(told))
+        tell(*(told))
 
 
 def detect(
@@ -107,7 +108,7 @@ def detect(
     with told_in_one_line():
         settings, root = load(params)
         told = imported("detect", "detect")(name, dataset, settings, root, out, calibration, alpha)
-        typer.echo("\n".join(told))
+        tell(*(told))
 
 
 def represent(
@@ -122,7 +123,7 @@ def represent(
     with told_in_one_line():
         settings, root = load(params)
         folder, components = root / "artefacts/autoencoder", settings.encode.components
-        typer.echo("\n".join(imported("represent", "represent")(dataset, folder, out, seed, components)))
+        tell(*(imported("represent", "represent")(dataset, folder, out, seed, components)))
 
 
 def register(
@@ -136,4 +137,4 @@ def register(
     """The command of `register`."""
     with told_in_one_line():
         settings, root = load(params)
-        typer.echo(imported("register", "register")(name, settings, root, model, alias))
+        tell(imported("register", "register")(name, settings, root, model, alias))
