@@ -18,7 +18,7 @@ from report_project import LABELS, MODALITIES, make_project, pictures, results_o
 from pipelines.compare import table
 from pipelines.metrics.code_map import code_map
 from pipelines.report import figures
-from pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure
+from pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
 from pipelines.report.gallery import GAP, PAIRS, SAMPLES, SPACE, Sheet, grid, neighbours, sheet
 from pipelines.report.numbers import readable
 from pipelines.report.page import GLYPHS
@@ -297,5 +297,5 @@ def test_estimates_in_files(written: Any, estimate: Estimate | None) -> None:
 def test_a_dollar_in_a_name_is_a_dollar() -> None:
     """Names come from the results of other projects, too; what is no formula would stop the comparison."""
     estimates = {r"$\frac{$": Estimate(0.5), "a $ and a $": Estimate(0.7)}
-    panel = dots("$x", estimates, list(marks(["a", "b"]).values()))
+    panel = dots("$x", estimates, [Mark("#123456", "o")] * 2)
     assert opened(replace(TITLED, panels=[panel]).png(LIGHT)).width > 0
