@@ -265,3 +265,13 @@ def test_a_bar_shows_names_and_obeys_none() -> None:
     assert r"[blink]\x1b[5m" in shown
     assert "\x1b]0;" not in shown
     assert "\x1b[5m" not in shown
+
+
+def test_a_warning_of_a_library_is_one_line() -> None:
+    code = (
+        "import warnings\nfrom pipelines.cli import app, main\n"
+        "app.command('warn')(lambda: warnings.warn('of a\\x1b[31m\\n  and b'))\nmain()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True)
+    assert answer.stderr.startswith(r"postprior: warning: of a\x1b[31m and b (UserWarning, ")
+    assert answer.stderr.count("\n") == 1
