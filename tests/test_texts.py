@@ -157,7 +157,6 @@ def test_a_line_stays_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr()
     assert told.out == "labels: a\\nrows: 7\nrows: 3\\r\n"
     assert told.err == visible(STEERING) + "\n"
-    assert str(UserError(f"{STEERING}\nfound")) == visible(STEERING) + r"\nfound"
     assert (
         warned("a\n  b\x1b", UserWarning, "x.py", 7) == "postprior: warning: a b\\x1b (UserWarning, x.py:7)\n"
     )

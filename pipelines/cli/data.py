@@ -67,7 +67,7 @@ def init(
 ) -> None:
     """The command of `init`, which reads no settings."""
     with told_in_one_line():
-        tell(*(imported("init", "init")(project, data)))
+        tell(*imported("init", "init")(project, data))
 
 
 def export(
@@ -80,7 +80,7 @@ def export(
 ) -> None:
     """The command of `export`, which reads no settings."""
     with told_in_one_line():
-        tell(*(imported("export", "export")(folder, out, format)))
+        tell(*imported("export", "export")(folder, out, format))
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

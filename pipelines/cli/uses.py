@@ -90,7 +90,7 @@ def impute(
     with told_in_one_line():
         settings, root = load(params)
         told = imported("impute", "impute")(name, dataset, settings, root, out, draws, values, seed)
-        tell(*(told))
+        tell(*told)
 
 
 def detect(
@@ -108,7 +108,7 @@ def detect(
     with told_in_one_line():
         settings, root = load(params)
         told = imported("detect", "detect")(name, dataset, settings, root, out, calibration, alpha)
-        tell(*(told))
+        tell(*told)
 
 
 def represent(
@@ -123,7 +123,7 @@ def represent(
     with told_in_one_line():
         settings, root = load(params)
         folder, components = root / "artefacts/autoencoder", settings.encode.components
-        tell(*(imported("represent", "represent")(dataset, folder, out, seed, components)))
+        tell(*imported("represent", "represent")(dataset, folder, out, seed, components))
 
 
 def register(
