@@ -8,7 +8,8 @@ from density_page import table
 from zoo import ROOT
 
 from pipelines.augment import ARMS
-from pipelines.storage import read_json, write_text
+from pipelines.publishing import write_text
+from pipelines.storage import read_json
 
 RESULTS = ROOT / "benchmarks/augmentation"
 PAGE = ROOT / "docs/augmentation.md"

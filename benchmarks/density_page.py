@@ -7,7 +7,8 @@ from typing import Any
 
 from zoo import ROOT, shown
 
-from pipelines.storage import read_json, write_text
+from pipelines.publishing import write_text
+from pipelines.storage import read_json
 from stage1_vae import MODELS
 
 RESULTS = ROOT / "benchmarks/densities"

@@ -22,7 +22,8 @@ import numpy as np
 from zoo import ROOT, project, settings
 
 from pipelines.dataset import Dataset
-from pipelines.storage import read_json, write_json, write_text
+from pipelines.publishing import write_text
+from pipelines.storage import read_json, write_json
 
 WORK = ROOT / ".postprior/missing"
 RESULTS = Path(__file__).parent / "missing.json"

@@ -23,7 +23,8 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 from ruamel.yaml import YAML
 
 from pipelines.config import Params, load_params
-from pipelines.storage import read_json, write_json, write_text
+from pipelines.publishing import write_text
+from pipelines.storage import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".postprior/zoo"

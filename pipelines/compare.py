@@ -14,6 +14,7 @@ import numpy as np
 from pipelines.config import REFERENCE_ROWS, Params, check_rows, leaves
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
+from pipelines.publishing import write_bytes, write_text
 from pipelines.report import pairs
 from pipelines.report.datasheet import datasheet
 from pipelines.report.findings.words import listed
@@ -24,7 +25,7 @@ from pipelines.report.plots import groups, marks
 from pipelines.report.results import Results, read_results
 from pipelines.report.rows import INTERVAL, Row
 from pipelines.report.table import FIT
-from pipelines.storage import folder_hash, load_artefact, publish, write_text
+from pipelines.storage import folder_hash, load_artefact
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
@@ -71,20 +72,19 @@ def compare(
 
 def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
     """Every figure as a picture and as the table behind it, and the table of tests between densities."""
-    with publish(folder) as temporary:
-        for plot in plots:
-            (temporary / f"{plot.figure.name}.png").write_bytes(plot.light)
-            (temporary / f"{plot.figure.name}.csv").write_text(table(plot.figure.header, plot.figure.table))
-        if results.pairs:
-            (temporary / "paired.csv").write_text(table(pairs.COLUMNS, pairs.lines(results.pairs)))
+    for plot in plots:
+        write_bytes(folder / f"{plot.figure.name}.png", plot.light)
+        write_text(folder / f"{plot.figure.name}.csv", table(plot.figure.header, plot.figure.table))
+    if results.pairs:
+        write_text(folder / "paired.csv", table(pairs.COLUMNS, pairs.lines(results.pairs)))
 
 
 def write_datasheets(root: Path, params: Params, results: Results) -> None:
     """A datasheet beside the synthetic set of every density of this project."""
-    with publish(root / "results/datasheets") as folder:
-        for name in params.densities:
-            dataset = Dataset.load(root / "artefacts/synthetic" / name)
-            (folder / f"{name}.md").write_text(datasheet(results.row(name), results, params, dataset))
+    for name in params.densities:
+        dataset = Dataset.load(root / "artefacts/synthetic" / name)
+        text = datasheet(results.row(name), results, params, dataset)
+        write_text(root / f"results/datasheets/{name}.md", text)
 
 
 def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:

@@ -13,9 +13,10 @@ labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,17 @@ import numpy as np
 
 from pipelines.dataset_checks import check
 from pipelines.errors import UserError
+from pipelines.publishing import publish
 from pipelines.storage import (
     FORMAT,
     MANIFEST,
     ArrayWriter,
     folder_hash,
     load_array,
-    publish,
+    manifest_in,
     read_json,
     save_array,
+    undisturbed,
     write_json,
 )
 from stage1_vae.modalities import Modality
@@ -115,10 +118,13 @@ class Dataset:
         cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
-    def save(self, folder: Path) -> None:
-        """Check the samples and publish them as a dataset folder."""
+    def save(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
+        """Check the samples and publish them as a dataset folder, in place of one of the same origin.
+
+        `inputs` are the files and folders that they come from.
+        """
         check(self, folder)
-        with publish(folder) as temporary:
+        with publish(folder, partial(files_of, origin=origin_of(self.provenance)), inputs) as temporary:
             for name, array in self.data.items():
                 save_array(temporary / f"{name}.npy", array)
             for name, array in self.cells.items():
@@ -135,6 +141,10 @@ class Dataset:
     @classmethod
     def load(cls, folder: Path) -> Dataset:
         """The dataset in a folder, memory-mapped; anything that breaks the format is a UserError."""
+        return undisturbed(folder, cls._load)
+
+    @classmethod
+    def _load(cls, folder: Path) -> Dataset:
         manifest = _read_manifest(folder)
         modalities = _read_modalities(folder / MANIFEST, manifest["modalities"])
         optional = {
@@ -167,7 +177,7 @@ class DatasetWriter:
         for start, data, labels in blocks:
             writer.write(start, data, labels)
 
-    `known` are arrays of the folder, by name, that are there before the rows.
+    `known` are arrays of the folder, by name, that are there before the rows; `inputs` are what the rows are made from.
     """
 
     def __init__(
@@ -180,6 +190,7 @@ class DatasetWriter:
         labels: bool,
         conversion: dict[str, Any] | None = None,
         known: Mapping[str, np.ndarray] | None = None,
+        inputs: Iterable[Path] = (),
     ) -> None:
         if samples < 1:
             raise UserError(
@@ -190,6 +201,7 @@ class DatasetWriter:
         self.folder, self.modalities, self.samples = Path(folder), modalities, samples
         self.provenance, self.conversion, self.known = provenance, conversion, dict(known or {})
         self.label_names, self.labelled = label_names if labels or "labels" in self.known else None, labels
+        self._inputs = tuple(inputs)
         self._written = np.zeros(samples, bool)
 
     def __enter__(self) -> DatasetWriter:
@@ -199,7 +211,8 @@ class DatasetWriter:
         if self.labelled:
             shapes["labels"] = ((), np.int64)
         with ExitStack() as stack:  # undoes what was opened if the rest cannot be
-            temporary = stack.enter_context(publish(self.folder))
+            ours = partial(files_of, origin=origin_of(self.provenance))
+            temporary = stack.enter_context(publish(self.folder, ours, self._inputs))
             _write_manifest(
                 temporary, self.modalities, self.samples, self.label_names, self.provenance, self.conversion
             )
@@ -328,6 +341,26 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest.get("conversion", {}), dict):
         raise UserError(f"{path}: conversion: expected an object of JSON or none; import the data again.")
     return manifest
+
+
+def origin_of(provenance: Mapping[str, Any]) -> str:
+    """What a dataset is, by its provenance: synthetic, imputed, rows for a model (`import --like`) or real data."""
+    marks = {"imputed": "imputed", "sampler": "synthetic", "like": "rows"}
+    return next((kind for mark, kind in marks.items() if mark in provenance), "real")
+
+
+def files_of(folder: Path, origin: str) -> Collection[Path]:
+    """The files, relative to their folder, of a dataset of this origin; none where there is no such dataset."""
+    manifest = manifest_in(folder)
+    modalities, provenance = manifest.get("modalities"), manifest.get("provenance")
+    if (
+        not isinstance(modalities, dict)
+        or not isinstance(provenance, dict)
+        or origin_of(provenance) != origin
+    ):
+        return ()
+    arrays = {*OPTIONAL, *(name + of for name in modalities for of in ("", ".observed", ".filled"))}
+    return {Path(MANIFEST), *(Path(f"{name}.npy") for name in arrays)}
 
 
 def conversion_in(folder: Path) -> dict[str, Any] | None:

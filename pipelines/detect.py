@@ -14,7 +14,8 @@ from pipelines.detector import Detection, Detector
 from pipelines.errors import UserError
 from pipelines.generator import Generator
 from pipelines.metrics.conformal import alarm_rate
-from pipelines.storage import MANIFEST, write_bytes
+from pipelines.publishing import check_file, write_bytes
+from pipelines.storage import MANIFEST
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def detect(
     out: Path,
     calibration: Path | None = None,
     alpha: float = 0.05,
+    force: bool = False,
 ) -> list[str]:
     """Score the rows of a dataset folder through density `name`; returns lines that say how many were flagged.
 
@@ -48,11 +50,14 @@ def detect(
             `contribution.MODALITY` to the score; the feature that surprises most, and by how many nats.
         calibration: a dataset folder of normal rows that had no part in training; artefacts/data/test if None.
         alpha: rows are flagged whose p-value is not greater.
+        force: replace a file at `out`.
 
     Raises:
-        UserError: an unknown density, rows of other modalities, another ending, or too few calibration rows for alpha.
+        UserError: an unknown density, rows of other modalities, another ending, a file in the way, or too few
+            calibration rows for alpha.
     """
     pick(dict.fromkeys(ENDINGS), out.suffix, f"{out}", "ending of a table")
+    check_file(out, force)
     if not 0 < alpha < 1:
         raise UserError(f"alpha: found {alpha}, expected a number above 0 and below 1, such as 0.05")
     place = root / "artefacts/densities" / name

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipelines.exchange import write_codes
 from pipelines.fit import load_density
 from pipelines.generator import draw_codes
+from pipelines.publishing import check_file
 
 
 def draw(
@@ -17,8 +18,13 @@ def draw(
     labels: dict[str, int] | None = None,
     temperature: float = 1.0,
     truncation: float = 0.0,
+    force: bool = False,
 ) -> None:
-    """Draw codes from the density in a folder: those that `generate` decodes with the same seed."""
+    """Draw codes from the density in a folder: those that `generate` decodes with the same seed.
+
+    A file at `out` is replaced with `force` alone.
+    """
+    check_file(out, force)
     import torch
 
     from stage2_latent.codes import Codes

@@ -24,7 +24,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
-from pipelines.storage import write_bytes
+from pipelines.publishing import write_bytes
 
 if TYPE_CHECKING:
     from stage2_latent.codes import Codes

@@ -12,7 +12,8 @@ from pipelines.errors import UserError
 from pipelines.exporters import EXPORTERS
 from pipelines.exporters.samples import Samples
 from pipelines.exporters.tables import write_table
-from pipelines.storage import MANIFEST, publish
+from pipelines.publishing import check_folder, publish
+from pipelines.storage import MANIFEST
 
 TABLES = {"csv": ".csv", "parquet": ".parquet"}
 FORMATS = (*TABLES, "npz", "images")
@@ -28,8 +29,7 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
     Every modality goes back into the kind of file that it came from, or into `format`. Data that were never imported
     become .npz archives and CSVs. Beside imputed ones stands a table that says what was filled in (`FILLED`).
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: something is there, expected an empty folder or none; give another name")
+    check_folder(out, inputs=[folder])
     if not (folder / MANIFEST).exists() and (folder / "train" / MANIFEST).exists():
         raise UserError(
             f"{folder}: a folder of splits found, expected one dataset; give {folder / 'train'} or another of them"
@@ -38,7 +38,7 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
     if format is not None:
         pick(dict.fromkeys(FORMATS), format, "--format", "format")
         samples = _in_format(samples, format)
-    with publish(out) as temporary:
+    with publish(out, inputs=[folder]) as temporary:
         sources = [conversion.facts["source"] for conversion in samples.conversions]
         for source in dict.fromkeys([*sources, "tables"]):  # tables of labels and covariates alone, too
             chosen = [

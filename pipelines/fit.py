@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from pipelines.encode import SPLITS, load_codes
 from pipelines.errors import UserError
 from pipelines.exchange import read_codes
 from pipelines.progress import progress
-from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact
+from pipelines.publishing import check_folder
+from pipelines.storage import Artefact, file_hash, files_of, load_artefact, save_artefact
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
@@ -65,6 +66,8 @@ def fit_codes(
         out: the folder of the density.
     """
     paths = {"train": codes} if validation is None else {"train": codes, "validation": validation}
+    folder = out or root / "artefacts/densities" / name
+    check_folder(folder, partial(files_of, kind=KIND), paths.values())
     found = {split: _own(path) for split, path in paths.items()}
     origins = found["train"][1]
     for split, path in paths.items():
@@ -73,7 +76,7 @@ def fit_codes(
     written = params.density.get(name, {}) if params else {}
     seed = params.seed if params else 0
     manifest, tensors = learn(name, written, {split: table for split, (table, _) in found.items()}, seed)
-    save_artefact(out or root / "artefacts/densities" / name, KIND, {**manifest, **origins}, tensors)
+    save_artefact(folder, KIND, {**manifest, **origins}, tensors, inputs=paths.values())
 
 
 def _own(path: Path) -> tuple[Codes, dict[str, str]]:

@@ -59,7 +59,14 @@ def generate(
     folder = root / "artefacts/synthetic" / name if out is None else out
     labelled = names is not None
     writer = DatasetWriter(
-        folder, generator.modalities, rows, names, provenance, labelled, generator.conversion
+        folder,
+        generator.modalities,
+        rows,
+        names,
+        provenance,
+        labelled,
+        generator.conversion,
+        inputs=() if given is None else [given],
     )
     with track("generate", params, root, density=name) as run:
         with writer, progress(f"generate {name}", -(-rows // ROWS)) as step:

@@ -9,11 +9,11 @@ import numpy as np
 
 from pipelines.completion import ROWS, as_filled
 from pipelines.config import Params
-from pipelines.dataset import ROWWISE, Dataset, DatasetWriter, conformed
+from pipelines.dataset import ROWWISE, Dataset, DatasetWriter, conformed, files_of
 from pipelines.generator import Generator
 from pipelines.progress import progress
+from pipelines.publishing import check_folder, publish
 from pipelines.spread import Spread
-from pipelines.storage import publish
 from pipelines.tracking import track
 
 
@@ -33,6 +33,7 @@ def impute(
     the bit. `filled.npy` marks the values that were imputed. How far several draws of the decoders lie apart is
     calibrated on validation rows. What is None is taken from `generate` in params.yaml.
     """
+    check_folder(out, earlier, [folder])
     generator = Generator.load(root / "artefacts/densities" / name)
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
     values = params.generate.values if values is None else values
@@ -48,10 +49,8 @@ def impute(
     known |= {f"{name}.filled": cells for name, cells in fields["filled_cells"].items()}
     with track("impute", params, root, density=name) as run, ExitStack() as stack:
         run.dataset(folder, data.hash)
-        places = [out]
-        if draws > 1:
-            home = stack.enter_context(publish(out))
-            places = [home / str(draw + 1) for draw in range(draws)]
+        home = stack.enter_context(publish(out, earlier, [folder]))
+        places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
         writers = [
             stack.enter_context(
                 DatasetWriter(
@@ -73,6 +72,12 @@ def impute(
                     writer.write(start, {of: array[draw] for of, array in block.items()})
                 step("")
     return summary(fields["filled"], generator, out, draws)
+
+
+def earlier(out: Path) -> set[Path]:
+    """The files, relative to `out`, of what was imputed there before: one dataset or several, numbered."""
+    several = [path for path in out.iterdir() if path.name.isdecimal()]
+    return {place.relative_to(out) / file for place in (out, *several) for file in files_of(place, "imputed")}
 
 
 def summary(filled: np.ndarray, generator: Generator, out: Path, draws: int) -> list[str]:

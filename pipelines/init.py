@@ -20,7 +20,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from pipelines.dataset import Dataset
 from pipelines.datasets.folder import read_folders
 from pipelines.errors import UserError
-from pipelines.storage import MANIFEST, write_text
+from pipelines.publishing import write_text
+from pipelines.storage import MANIFEST
 from pipelines.texts import quoted
 
 TEMPLATES = ("params.yaml", "dvc.yaml")

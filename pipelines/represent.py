@@ -14,7 +14,7 @@ from pipelines.config import pick
 from pipelines.dataset import Dataset, conformed, conversion_in
 from pipelines.encode import posteriors
 from pipelines.exchange import as_npz
-from pipelines.storage import write_bytes
+from pipelines.publishing import check_file, write_bytes
 from pipelines.train import load_autoencoder
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
-def represent(data: Path, autoencoder: Path, out: Path, seed: int = 0, components: int = 32) -> list[str]:
+def represent(
+    data: Path, autoencoder: Path, out: Path, seed: int = 0, components: int = 32, force: bool = False
+) -> list[str]:
     """Encode the rows of a dataset folder and write their codes to `out`; returns lines that say what was written.
 
     An .npz file holds whole posteriors, as `pipelines.exchange` reads them; .parquet and .h5ad hold their means. A
@@ -35,11 +37,13 @@ def represent(data: Path, autoencoder: Path, out: Path, seed: int = 0, component
         out: a file that ends in .npz, .parquet or .h5ad.
         seed: of the draws that stand for a posterior with too many components or without a closed form.
         components: the most that a posterior may have; with `encode.components`, codes are those of stage `encode`.
+        force: replace a file at `out`.
 
     Raises:
-        UserError: another ending, or rows of other modalities.
+        UserError: another ending, a file in the way, or rows of other modalities.
     """
     written = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
+    check_file(out, force)
     from stage1_vae.training import generator_for
 
     model, _ = load_autoencoder(autoencoder)

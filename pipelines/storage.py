@@ -1,21 +1,22 @@
-"""Files and folders published whole or not at all, with hashes to know them by."""
+"""What stands on the disk: JSON, arrays and artefacts, with hashes to know them by."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from pipelines.errors import UserError
+from pipelines.publishing import publish, publish_file, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,105 +24,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
-
-
-# ---- publishing ------------------------------------------------------------------------------------------
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk, so that a rename after it can never expose an empty one."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _partial(path: Path) -> Path:
-    """A hidden sibling of `path`, `.<name>.<process>-<random>.partial`; those of dead processes are swept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for sibling in path.parent.iterdir():
-        name = sibling.name
-        if name.startswith(f".{path.name}.") and name.endswith(".partial"):
-            process = name.removeprefix(f".{path.name}.").partition("-")[0]
-            if process.isdigit() and not _alive(process):
-                _remove(sibling)
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-
-
-@contextmanager
-def publish(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` when the block ends well.
-
-    Whatever happens in between (an exception, a full disk, a kill), `folder` is the old one or the new one,
-    or for an instant none: never half of one. What a killed process left behind goes at the next publication.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as root:
-    ...     with publish(Path(root, "greeting")) as folder:
-    ...         _ = (folder / "word.txt").write_text("hello")
-    ...     Path(root, "greeting", "word.txt").read_text()
-    'hello'
-    """
-    folder = Path(os.path.abspath(folder))
-    temporary, old = _partial(folder), _partial(folder)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for path in (*temporary.rglob("*"), temporary):
-            _sync(path)
-        with suppress(FileNotFoundError):
-            folder.rename(old)
-        temporary.rename(folder)
-        _sync(folder.parent)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _remove(old)
-
-
-@contextmanager
-def _publish_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends well; see `publish`."""
-    temporary = _partial(path)
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    with _publish_file(path) as file:
-        file.write(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+Read = TypeVar("Read")
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------
@@ -200,7 +103,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
     """One .npy file in C order; a ValueError refuses an array of objects, which would need a pickle."""
     if array.dtype.hasobject:
         raise ValueError(f"{path}: an array of objects would need a pickle; give it a type of fixed size")
-    with _publish_file(path) as file:
+    with publish_file(path) as file:
         _write_header(file, array.shape, array.dtype)
         file.write(np.ascontiguousarray(array).data)  # not NumPy's tofile, which does not say what failed
 
@@ -244,15 +147,59 @@ def _canonical_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def undisturbed(folder: Path, read: Callable[[Path], Read]) -> Read:
+    """What `read` finds in a published folder; read again where another one took its place meanwhile.
+
+    Folders are published whole and never changed, so that what is read of one folder belongs together. While the folder
+    is open the system gives its number to no other.
+    """
+    while True:
+        with _held(folder) as held:
+            try:
+                found = read(folder)
+            except (UserError, OSError):
+                if _is_at(folder, held):
+                    raise
+                continue
+            if _is_at(folder, held):
+                return found
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[os.stat_result | None]:
+    """The identity of a folder, which the system gives to no other within the block; None where there is none."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield None
+        return
+    try:
+        yield os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(folder: Path, held: os.stat_result | None) -> bool:
+    """Whether a folder that is held still stands at its path."""
+    try:
+        return held is None or os.path.samestat(held, os.stat(folder))
+    except FileNotFoundError:
+        return False
+
+
 def save_artefact(
     folder: Path,
     kind: str,
     manifest: dict[str, Any],
     tensors: dict[str, Tensor] | None = None,
     arrays: dict[str, np.ndarray] | None = None,
+    inputs: Iterable[Path] = (),
 ) -> None:
-    """Publish manifest.json, tensors.safetensors and one .npy an array as one folder; see `load_artefact`."""
-    with publish(folder) as temporary:
+    """Publish manifest.json, tensors.safetensors and one .npy an array as one folder; see `load_artefact`.
+
+    An artefact of the same kind is replaced; `inputs` are what was read for it.
+    """
+    with publish(folder, partial(files_of, kind=kind), inputs) as temporary:
         if tensors:
             import torch
             from safetensors.torch import save_file
@@ -271,11 +218,32 @@ def save_artefact(
         write_json(temporary / MANIFEST, {**manifest, "format": FORMAT, "kind": kind, "files": files})
 
 
+def files_of(folder: Path, kind: str) -> Collection[Path]:
+    """The files, relative to their folder, of an artefact of this kind; none where there is no such artefact."""
+    manifest = manifest_in(folder)
+    files = manifest.get("files")
+    if manifest.get("kind") != kind or not isinstance(files, dict):
+        return ()
+    return {Path(name) for name in (MANIFEST, *files)}
+
+
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, empty where there is none that can be read."""
+    try:
+        return read_json(folder / MANIFEST)
+    except (UserError, OSError):
+        return {}
+
+
 def load_artefact(folder: Path, kind: str) -> Artefact:
     """The artefact in a folder, every byte checked against its manifest.
 
     A UserError tells of another format version or kind, and of files that are missing, cut short or changed.
     """
+    return undisturbed(folder, partial(_load_artefact, kind=kind))
+
+
+def _load_artefact(folder: Path, kind: str) -> Artefact:
     manifest = read_json(folder / MANIFEST)
     for field, expected in (("format", FORMAT), ("kind", kind)):
         if manifest.get(field) != expected:
@@ -286,21 +254,29 @@ def load_artefact(folder: Path, kind: str) -> Artefact:
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise UserError(f"{folder / MANIFEST}: the table of files is missing; make the folder again.")
-    for name, entry in files.items():
-        _check_file(folder, name, entry)
     tensors: dict[str, Tensor] = {}
-    if TENSORS in files:
-        from safetensors.torch import load_file
+    arrays: dict[str, np.ndarray] = {}
+    for name, entry in files.items():
+        if Path(name).name != name or not isinstance(entry, dict):
+            raise UserError(
+                f"{folder / MANIFEST}: files: {name!r} is no entry of this folder; make it again."
+            )
+        with _opened(folder / name, entry) as file:
+            if name == TENSORS:
+                from safetensors.torch import load
 
-        tensors = load_file(folder / TENSORS)
-    arrays = {name.removesuffix(".npy"): load_array(folder / name) for name in files if name.endswith(".npy")}
+                content = file.read()
+                _check_hash(folder / name, hashlib.sha256(content).hexdigest(), entry)
+                tensors = load(content)  # not load_file, which opens the path again after the header
+            else:
+                _check_hash(folder / name, hashlib.file_digest(file, "sha256").hexdigest(), entry)
+        if name.endswith(".npy"):
+            arrays[name.removesuffix(".npy")] = load_array(folder / name)
     return Artefact(manifest, tensors, arrays, _canonical_hash(manifest))
 
 
-def _check_file(folder: Path, name: str, entry: Any) -> None:
-    path = folder / name
-    if Path(name).name != name or not isinstance(entry, dict):
-        raise UserError(f"{folder / MANIFEST}: files: {name!r} is no entry of this folder; make it again.")
+def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
+    """A file of an artefact, open, once it has the size of its entry."""
     if not path.is_file():
         raise UserError(f"{path}: this file is missing; make the folder again with the stage that wrote it.")
     size = path.stat().st_size
@@ -309,7 +285,11 @@ def _check_file(folder: Path, name: str, entry: Any) -> None:
             f"{path}: {size} bytes were found where {entry.get('bytes')} were written, the file is truncated "
             "or changed; make the folder again with the stage that wrote it."
         )
-    if file_hash(path) != entry.get("sha256"):
+    return open(path, "rb")
+
+
+def _check_hash(path: Path, found: str, entry: dict[str, Any]) -> None:
+    if found != entry.get("sha256"):
         raise UserError(
             f"{path}: its content is not what was written (sha256 differs); make the folder again."
         )
@@ -317,6 +297,10 @@ def _check_file(folder: Path, name: str, entry: Any) -> None:
 
 def folder_hash(folder: Path) -> str:
     """The identity of a published folder: an artefact's manifest, or the names and contents of all files."""
+    return undisturbed(folder, _folder_hash)
+
+
+def _folder_hash(folder: Path) -> str:
     manifest = read_json(folder / MANIFEST)
     if "files" in manifest:
         return _canonical_hash(manifest)

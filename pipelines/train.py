@@ -15,7 +15,8 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.progress import progress
-from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact, write_bytes, write_text
+from pipelines.publishing import write_bytes, write_text
+from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact
 from pipelines.texts import tell
 from pipelines.tracking import track
 

@@ -13,8 +13,9 @@ from report_results import ARMS, FITS, NAMES, ROWS
 
 from pipelines.config import load_params
 from pipelines.dataset import Dataset
+from pipelines.publishing import write_text
 from pipelines.report.results import Results, read_results
-from pipelines.storage import save_artefact, write_json, write_text
+from pipelines.storage import save_artefact, write_json
 from stage1_vae.modalities import Modality
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"

@@ -162,7 +162,7 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
     assert given == (Path("mine"), Path("z.npz"))
-    assert options == {"samples": 5, "labels": None, "seed": 0}
+    assert options == {"samples": 5, "labels": None, "force": False, "seed": 0}
     answer = CliRunner().invoke(app, ["draw", "mine", "--out", "z.npz"])
     assert answer.exit_code == 1
     assert answer.stderr.startswith("postprior: error: --samples: found none, expected a number")

@@ -81,6 +81,16 @@ def test_the_densities_named_are_compared_and_no_others(project: Path) -> None:
     assert {path.name for path in (project / "results/datasheets").iterdir()} == {"flow.md", "gmm.md"}
 
 
+def test_a_file_of_the_users_stays_beside_what_is_written(project: Path) -> None:
+    notes = [project / "results" / part / "notes.md" for part in ("plots", "datasheets")]
+    for note in notes:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text("mine")
+    compare(load_params(project / "params.yaml"), project, ["gmm"])
+    assert [note.read_text() for note in notes] == ["mine", "mine"]
+    assert (project / "results/datasheets/gmm.md").exists()
+
+
 def test_many_entries_stand_side_by_side(project: Path) -> None:
     tree = yaml.safe_load((project / "params.yaml").read_text())
     names = [f"gmm_{number}" for number in range(12)]

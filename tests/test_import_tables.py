@@ -354,9 +354,9 @@ def test_formulas_are_written_back_as_text(tmp_path: Path) -> None:
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
     path = write(clinic(), tmp_path / "clinic.csv")
-    with pytest.raises(UserError, match=r"found clinic\.csv there, expected an empty folder"):
+    with pytest.raises(UserError, match=r"clinic\.csv lies in it, expected a folder beside what is read"):
         import_data([path], tmp_path, ROLES)
     assert path.exists()
     import_data([path], tmp_path / "data", ROLES)
-    with pytest.raises(UserError, match="something is there"):
-        export(tmp_path / "data/train", tmp_path)
+    with pytest.raises(UserError, match="there, which this command did not write"):
+        export(tmp_path / "data/test", tmp_path / "data/train")

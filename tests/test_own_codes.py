@@ -89,7 +89,7 @@ def test_codes_are_drawn_from_the_folder_alone(fitted: Path, tmp_path: Path) -> 
 
 def test_labels_temperature_and_truncation_are_kept(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(fitted)
-    common = ["draw", "mine", "--label", "0=40", "--label", "2=60", "--out", "drawn.npz"]
+    common = ["draw", "mine", "--label", "0=40", "--label", "2=60", "--out", "drawn.npz", "--force"]
     density, scores = load_density(fitted / "mine"), []
     for options in ([], ["--temperature", "0.5"], ["--truncation", "0.5"]):
         answer = CliRunner().invoke(app, [*common, *options])

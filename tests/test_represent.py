@@ -53,7 +53,7 @@ def codes_of(model: MultimodalVAE, rows: Dataset) -> Codes:
 
 def written(folder: Path, rows: Dataset, ending: str) -> Path:
     rows.save(folder / "rows")
-    represent(folder / "rows", folder / "autoencoder", folder / f"codes{ending}")
+    represent(folder / "rows", folder / "autoencoder", folder / f"codes{ending}", force=True)
     return folder / f"codes{ending}"
 
 

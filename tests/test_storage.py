@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import resource
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,153 +17,11 @@ from pipelines.storage import (
     folder_hash,
     load_array,
     load_artefact,
-    publish,
     read_json,
     save_array,
     save_artefact,
-    write_bytes,
     write_json,
-    write_text,
 )
-
-
-@contextmanager
-def small_disk() -> Iterator[None]:
-    """The system refuses every write beyond 4 kB of a file, as it does on a full disk; within the block alone, for the
-    tests' own report may be a longer file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def old_folder(root: Path) -> Path:
-    folder = root / "model"
-    with publish(folder) as new:
-        (new / "old.txt").write_text("old")
-    return folder
-
-
-def content(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
-
-
-def test_publish_replaces_the_whole_folder(tmp_path: Path) -> None:
-    folder = old_folder(tmp_path)
-    with publish(folder) as new:
-        (new / "new.txt").write_text("new")
-        assert content(folder) == {"old.txt": "old"}
-    assert content(folder) == {"new.txt": "new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_publish_makes_parents_and_respects_the_umask(tmp_path: Path) -> None:
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    with publish(tmp_path / "a/b/c"):
-        pass
-    assert (tmp_path / "a/b/c").stat().st_mode == plain.stat().st_mode
-
-
-def test_publish_replaces_a_file_and_follows_a_relative_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("model").write_text("a file")
-    with publish(Path("model")) as new:
-        (new / "new.txt").write_text("new")
-    assert content(Path("model")) == {"new.txt": "new"}
-
-
-def test_a_file_in_the_way_of_the_parents_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("a file")
-    with pytest.raises(OSError, match="exists"), publish(tmp_path / "a/b"):
-        pass
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
-def test_publish_keeps_the_old_folder_on_an_error(tmp_path: Path, error: type[BaseException]) -> None:
-    folder = old_folder(tmp_path)
-    with pytest.raises(error), publish(folder) as new:
-        (new / "half.txt").write_text("half")
-        raise error
-    assert content(folder) == {"old.txt": "old"}
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_publish_puts_the_old_folder_back_when_the_new_one_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = old_folder(tmp_path)
-    with pytest.raises(FileNotFoundError), publish(folder) as new:
-        new.rmdir()
-        monkeypatch.setattr("pipelines.storage._sync", lambda path: None)
-    assert content(folder) == {"old.txt": "old"}
-
-
-def test_a_full_disk_keeps_the_old_folder(tmp_path: Path) -> None:
-    folder = old_folder(tmp_path)
-    with pytest.raises(OSError, match="too large"), small_disk():
-        save_artefact(folder, "thing", {}, arrays={"big": np.zeros(10_000)})
-    assert content(folder) == {"old.txt": "old"}
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(OSError, match="too large"), small_disk():
-        write_bytes(tmp_path / "a.txt", bytes(10_000))
-    assert content(tmp_path) == {"a.txt": "old"}
-
-
-def test_a_failing_sync_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = old_folder(tmp_path)
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"), publish(folder) as new, monkeypatch.context() as patch:
-        (new / "half.txt").write_text("half")
-        patch.setattr(os, "fsync", full)
-        write_text(new / "more.txt", "more")
-    assert content(folder) == {"old.txt": "old"}
-
-
-@pytest.mark.parametrize(
-    "writing",
-    [
-        "with publish(target) as new:\n (new / 'half.txt').write_text('half'); wait()",
-        "with _publish_file(target / 'old.txt') as file:\n file.write(b'half'); file.flush(); wait()",
-    ],
-    ids=["folder", "file"],
-)
-def test_a_kill_in_the_middle_keeps_the_old_and_is_swept_later(tmp_path: Path, writing: str) -> None:
-    folder = old_folder(tmp_path)
-    program = (
-        "import sys, time\nfrom pathlib import Path\nfrom pipelines.storage import publish, _publish_file\n"
-        "def wait(): print('now', flush=True); time.sleep(60)\n"
-        f"target = Path(sys.argv[1])\n{writing}\n"
-    )
-    command = [sys.executable, "-c", program, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "now\n"
-        process.send_signal(signal.SIGKILL)
-    assert (folder / "old.txt").read_text() == "old"
-    assert len(list(tmp_path.rglob(".*.partial"))) == 1
-    write_text(folder / "old.txt", "older")
-    with publish(folder):
-        assert len(list(tmp_path.rglob(".*.partial"))) == 1
-    assert not list(tmp_path.rglob(".*.partial"))
-
-
-def test_the_partial_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
-    other = tmp_path / f".model.{os.getppid()}-12345678.partial"
-    other.mkdir()
-    old_folder(tmp_path)
-    assert other.exists()
 
 
 def test_json_bytes_are_stable_and_plain(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 from pipelines.config import parse_yaml
-from pipelines.storage import read_json, write_text
+from pipelines.publishing import write_text
+from pipelines.storage import read_json
 
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
 STAGES = ("prepare", "train", "encode")

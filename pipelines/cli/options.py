@@ -28,6 +28,7 @@ Temperature = Annotated[
 Truncation = Annotated[
     float | None, typer.Option(help="Draw again what is less likely than this share of held-out codes.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Values = Annotated[str | None, typer.Option(help="mean of the decoders, counts rounded, or draws.")]
 
 

@@ -10,6 +10,7 @@ import typer
 from pipelines.cli.options import (
     DEFAULT,
     DensityName,
+    Force,
     LabelCounts,
     ParamsFile,
     Samples,
@@ -32,6 +33,7 @@ def draw(
     label: LabelCounts = None,
     temperature: Temperature = None,
     truncation: Truncation = None,
+    force: Force = False,
 ) -> None:
     """The command of `draw`, which reads no settings."""
     with told_in_one_line():
@@ -39,7 +41,8 @@ def draw(
             raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
         given = {"seed": seed, "temperature": temperature, "truncation": truncation}
         options = {name: value for name, value in given.items() if value is not None}
-        imported("draw", "draw")(folder, out, samples=samples, labels=label_counts(label), **options)
+        counts = label_counts(label)
+        imported("draw", "draw")(folder, out, samples=samples, labels=counts, force=force, **options)
 
 
 def generate(
@@ -103,11 +106,12 @@ def detect(
         typer.Option(help="Normal rows that had no part in training; artefacts/data/test if not given."),
     ] = None,
     alpha: Annotated[float, typer.Option(help="The share of normal rows that may be flagged.")] = 0.05,
+    force: Force = False,
 ) -> None:
     """The command of `detect`."""
     with told_in_one_line():
         settings, root = load(params)
-        told = imported("detect", "detect")(name, dataset, settings, root, out, calibration, alpha)
+        told = imported("detect", "detect")(name, dataset, settings, root, out, calibration, alpha, force)
         tell(*told)
 
 
@@ -118,12 +122,14 @@ def represent(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A file that ends in .npz, .parquet or .h5ad.")],
     params: ParamsFile = DEFAULT,
     seed: Annotated[int, typer.Option(help="Of draws that stand for large posteriors.")] = 0,
+    force: Force = False,
 ) -> None:
     """The command of `represent`."""
     with told_in_one_line():
         settings, root = load(params)
         folder, components = root / "artefacts/autoencoder", settings.encode.components
-        tell(*imported("represent", "represent")(dataset, folder, out, seed, components))
+        told = imported("represent", "represent")(dataset, folder, out, seed, components, force)
+        tell(*told)
 
 
 def register(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines.conversion import ArrayConversion, Conversion
 from pipelines.exporters.samples import Samples
-from pipelines.storage import write_bytes
+from pipelines.publishing import write_bytes
 
 Values = np.ndarray[Any, np.dtype[Any]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipelines.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from pipelines.conversion.columns import named_type
-from pipelines.dataset import PLACES, Dataset
+from pipelines.dataset import PLACES, Dataset, files_of
 from pipelines.errors import UserError
 from pipelines.exporters.samples import Samples
 from pipelines.faults import listed
@@ -21,8 +22,9 @@ from pipelines.importers import read_source
 from pipelines.importers.found import ArrayView, Found, Named, Roles, TableView, View
 from pipelines.importers.joining import Joined, join
 from pipelines.importers.nifti import check_orientation
-from pipelines.importers.run import check_free, codes_of
+from pipelines.importers.run import codes_of
 from pipelines.importers.summary import overview, patterns, shortened
+from pipelines.publishing import check_folder
 from pipelines.storage import MANIFEST
 from pipelines.texts import quoted
 
@@ -41,8 +43,8 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     Raises:
         UserError: a category, label, feature, shape or type that the training data have not.
     """
-    made = (folder / MANIFEST).is_file()
-    check_free(folder, sources, lambda path: made and path.suffix in (".npy", ".json"))
+    inputs = [*sources, like]
+    check_folder(folder, partial(files_of, origin="rows"), inputs)
     trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
     if trained.conversion is None:
         raise UserError(f"{like}: found no conversion in it, expected data that postprior import made")
@@ -53,7 +55,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     dataset = _dataset(joined, trained, known)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
     conversion = _placed(trained.conversion, joined.views)
-    replace(dataset, conversion=conversion, provenance=provenance).save(folder)
+    replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
     return [*_understood(joined, dataset, known), f"Go on with: postprior impute NAME {quoted(folder)} OUT"]
 
 

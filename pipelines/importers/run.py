@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.conversion import ColumnConversion, Conversion
-from pipelines.dataset import Dataset
+from pipelines.dataset import Dataset, files_of
 from pipelines.datasets.folder import SPLITS
 from pipelines.errors import UserError
 from pipelines.importers import read_source
@@ -20,7 +20,8 @@ from pipelines.importers.found import Named, Roles
 from pipelines.importers.joining import Joined, join
 from pipelines.importers.splitting import check_splits, named_split, split_rows
 from pipelines.importers.summary import summary
-from pipelines.storage import MANIFEST, publish
+from pipelines.publishing import check_folder, publish
+from pipelines.storage import manifest_in
 from pipelines.texts import quoted
 
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -39,7 +40,7 @@ def import_data(
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
     bytes.
     """
-    check_free(folder, sources, lambda path: path.name in SPLITS and (path / MANIFEST).is_file())
+    check_folder(folder, earlier, sources)
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0")
     joined = join([found for source in sources for found in read_source(source, roles)], roles)
@@ -56,7 +57,7 @@ def import_data(
     conversion = _describe(joined, learned, targets)
     origin = {"source": "import", "sources": [source.name for source in sources]}
     provenance = {**origin, "shares": list(shares), "seed": seed}
-    with publish(folder) as temporary:
+    with publish(folder, earlier, sources) as temporary:
         for split, rows in splits.items():
             dataset = _dataset(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
@@ -64,20 +65,14 @@ def import_data(
     return summary(joined, learned, labels, names, sizes, folder)
 
 
-def check_free(folder: Path, sources: Sequence[Path], ours: Callable[[Path], bool]) -> None:
-    """Refuse a folder that holds anything but what an earlier import made (`ours`), for it will be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: found a file, expected a folder or nothing; give another name")
-    for path in sorted(folder.iterdir() if folder.exists() else ()):
-        if not ours(path):
-            raise UserError(
-                f"{folder}: found {path.name} there, expected an empty folder or none; give another name"
-            )
-    for source in sources:
-        if source.resolve().is_relative_to(folder.resolve()):
-            raise UserError(
-                f"{folder}: {source} lies in it, expected a folder beside the sources; give another name"
-            )
+def earlier(folder: Path) -> set[Path]:
+    """The files, relative to a folder, of the splits that an import made there before."""
+    splits = (split for split in SPLITS if made_by_import(folder / split))
+    return {Path(split) / file for split in splits for file in files_of(folder / split, "real")}
+
+
+def made_by_import(folder: Path) -> bool:
+    return manifest_in(folder).get("provenance", {}).get("source") == "import"
 
 
 def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
