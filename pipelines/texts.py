@@ -48,6 +48,14 @@ def tell(*lines: str, err: bool = False) -> None:
         print(visible(line), file=sys.stderr if err else sys.stdout, flush=True)
 
 
+def warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of a library as one line; the `line` of code that it came from is left out."""
+    told = " ".join(str(message).split())
+    return visible(f"postprior: warning: {told} ({category.__name__}, {filename}:{lineno})") + "\n"
+
+
 def quoted(text: str | Path) -> str:
     """A text or path as one word of a command that a user may copy into a shell; a path is never taken for an option.
 

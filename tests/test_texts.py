@@ -16,12 +16,12 @@ import pytest
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
-from pipelines.cli import app, warned
+from pipelines.cli import app
 from pipelines.errors import UserError
 from pipelines.importers.found import Roles
 from pipelines.importers.run import import_data
 from pipelines.init import init
-from pipelines.texts import Markdown, code, markdown, quoted, tell, visible
+from pipelines.texts import Markdown, code, markdown, quoted, tell, visible, warned
 
 STEERING = "\x1b]0;pwn\x07\x1b[31mred"
 HIDING = "\x00\x08\x7f\x85\x9b\u061c\u00ad\u200b\u2028\u2029\u202a\u202e\u2066\u2069\ufeff\U000e0041\udcff"

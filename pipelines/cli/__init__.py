@@ -13,7 +13,7 @@ from collections.abc import Callable
 import typer
 
 from pipelines.cli import data, stages, uses
-from pipelines.texts import visible
+from pipelines.texts import warned
 
 app = typer.Typer(
     help="Multimodal synthetic data from a latent prior that is fitted after the autoencoder.",
@@ -53,14 +53,6 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of the 
 }
 for _name, (_command, _about) in COMMANDS.items():
     app.command(_name, help=_about)(_command)
-
-
-def warned(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """A warning of a library as one line; the `line` of code that it came from is left out."""
-    told = " ".join(str(message).split())
-    return visible(f"postprior: warning: {told} ({category.__name__}, {filename}:{lineno})") + "\n"
 
 
 def main() -> None:
