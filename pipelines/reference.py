@@ -6,7 +6,6 @@ are `real`, their codes decoded are `reconstruction`, and as many draws of the m
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Reference, Scores, row, score
 from pipelines.metrics.tables import table_scores, tell_columns
 from pipelines.storage import Artefact, folder_hash, load_artefact, rebuilding, save_artefact, write_json
+from pipelines.texts import tell
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
@@ -173,7 +173,7 @@ def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
     complete = np.flatnonzero(test.observed.all(1))
     if len(complete) < len(test):
         left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
-        print(f"reference: {left_out}; whole tuples are scored on the others", file=sys.stderr)
+        tell(f"reference: {left_out}; whole tuples are scored on the others", err=True)
     strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
     first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
     if not len(first):

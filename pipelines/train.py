@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipelines.errors import UserError
 from pipelines.progress import progress
 from pipelines.publishing import write_bytes, write_text
 from pipelines.storage import Artefact, file_hash, load_artefact, rebuilding, save_artefact
+from pipelines.texts import tell
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:
     phases = [phase.name for phase in model.phases() if phase.complete]
     left_out = int((~data.observed.all(1)).sum())
     if phases and left_out:
-        print(
+        tell(
             f"train: {left_out} of {len(data)} rows lack a modality, which a joint encoder cannot read; phase "
             f"{', '.join(phases)} is trained on the others, and all rows are encoded",
-            file=sys.stderr,
+            err=True,
         )
 
 

@@ -7,11 +7,13 @@ the command that runs it.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 
 import typer
 
 from pipelines.cli import data, stages, uses
+from pipelines.texts import warned
 
 app = typer.Typer(
     help="Multimodal synthetic data from a latent prior that is fitted after the autoencoder.",
@@ -58,4 +60,5 @@ def main() -> None:
     # Torch's threads spin while they wait for one another, by GNU OpenMP's default for 300,000 turns: two trainings
     # side by side on two cores were then 25 times as slow as one alone. A thirtieth of that costs nothing alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    warnings.formatwarning = warned
     app()

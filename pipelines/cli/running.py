@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pipelines.errors import UserError
+from pipelines.texts import tell
 
 if TYPE_CHECKING:
     from pipelines.config import Params
@@ -23,17 +24,17 @@ def told_in_one_line() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.echo(f"postprior: error: {error}", err=True)
+        tell(f"postprior: error: {error}", err=True)
         raise typer.Exit(1) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"postprior: error: {place}{error.strerror or error}", err=True)
+        tell(f"postprior: error: {place}{error.strerror or error}", err=True)
         raise typer.Exit(1) from None
     except MemoryError:
-        typer.echo("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
+        tell("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        typer.echo("postprior: interrupted", err=True)
+        tell("postprior: interrupted", err=True)
         raise typer.Exit(130) from None
 
 
