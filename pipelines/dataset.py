@@ -29,6 +29,7 @@ from pipelines.storage import (
     FORMAT,
     MANIFEST,
     ArrayWriter,
+    check_format,
     folder_hash,
     load_array,
     manifest_in,
@@ -329,11 +330,7 @@ def _write_manifest(
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     manifest = read_json(path)
-    if manifest.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: format {manifest.get('format')!r} found, "
-            f"this version reads format {FORMAT}; make the folder again."
-        )
+    check_format(path, manifest)
     for key, kind in (("modalities", dict), ("samples", int), ("provenance", dict)):
         if not isinstance(manifest.get(key), kind):
             found = type(manifest.get(key)).__name__ if key in manifest else "nothing"

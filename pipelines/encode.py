@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.config import Params
 from pipelines.dataset import Dataset
-from pipelines.storage import load_artefact, save_artefact
+from pipelines.storage import load_artefact, rebuilding, save_artefact
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
@@ -115,17 +115,18 @@ def load_codes(folder: Path) -> Codes:
     manifest, prior = artefact.manifest, artefact.tensors
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
     ids = arrays.pop("ids", None)
-    names = manifest["label_names"]
     columns: dict[str, Any] = {
         name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS
     }
-    return Codes(
-        layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
-        family=manifest["family"],
-        **columns,
-        prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
-        if prior
-        else None,
-        label_names=None if names is None else tuple(names),
-        ids=None if ids is None else ids.tolist(),
-    )
+    with rebuilding(folder):
+        names = manifest["label_names"]
+        return Codes(
+            layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
+            family=manifest["family"],
+            **columns,
+            prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
+            if prior
+            else None,
+            label_names=None if names is None else tuple(names),
+            ids=None if ids is None else ids.tolist(),
+        )

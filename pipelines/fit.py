@@ -15,7 +15,7 @@ from pipelines.errors import UserError
 from pipelines.exchange import read_codes
 from pipelines.progress import progress
 from pipelines.publishing import check_folder
-from pipelines.storage import Artefact, file_hash, files_of, load_artefact, save_artefact
+from pipelines.storage import Artefact, file_hash, files_of, load_artefact, rebuilding, save_artefact
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
@@ -214,12 +214,8 @@ def density_of(artefact: Artefact, folder: Path) -> Density:
     from stage2_latent import DENSITIES
 
     family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
-    try:
+    with rebuilding(folder):
         return family.from_state(artefact.tensors, artefact.manifest)
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{folder}: this density was written by another version ({error}); fit it again with this one"
-        ) from None
 
 
 class FrozenEncoder:

@@ -14,6 +14,7 @@ from pipelines.dataset import Dataset, conformed, conversion_in
 from pipelines.errors import UserError
 from pipelines.fit import KIND, density_of
 from pipelines.storage import load_artefact
+from pipelines.texts import quoted
 from pipelines.train import load_autoencoder
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Generator:
         if artefact.manifest["autoencoder"] != trained.hash:
             raise UserError(
                 f"{folder}: this density was fitted to autoencoder {artefact.manifest['autoencoder'][:12]}, found "
-                f"{trained.hash[:12]} in {home}; fit it again (postprior fit {folder.name}) or pass its autoencoder"
+                f"{trained.hash[:12]} in {home}; fit it again (postprior fit {quoted(folder.name)}) or pass its "
+                "autoencoder"
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
         conversion = conversion_in(home.parent / "data/train")

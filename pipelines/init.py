@@ -22,6 +22,7 @@ from pipelines.datasets.folder import read_folders
 from pipelines.errors import UserError
 from pipelines.publishing import write_text
 from pipelines.storage import MANIFEST
+from pipelines.texts import quoted
 
 TEMPLATES = ("params.yaml", "dvc.yaml")
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
@@ -68,7 +69,7 @@ def init(project: Path, data: Path) -> list[str]:
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
         *told,
         *_too_few(splits["test"]),
-        f"Go on with: cd {project} && dvc repro",
+        f"Go on with: cd {quoted(project)} && dvc repro",
     ]
 
 

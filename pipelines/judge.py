@@ -15,7 +15,7 @@ from pipelines.dataset import Dataset
 from pipelines.dataset_checks import check_labels
 from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_mean
 from pipelines.progress import progress
-from pipelines.storage import load_artefact, save_artefact, write_json
+from pipelines.storage import load_artefact, rebuilding, save_artefact, write_json
 from pipelines.tracking import Run, track
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def load_judges(folder: Path) -> Reader:
     from pipelines.metrics.features import Reader
 
     artefact = load_artefact(folder, KIND)
-    return Reader.from_state(artefact.tensors, artefact.manifest)
+    with rebuilding(folder):
+        return Reader.from_state(artefact.tensors, artefact.manifest)
 
 
 def report(reader: Reader, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:

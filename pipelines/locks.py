@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from typing import IO
 
 from pipelines.errors import UserError
 from pipelines.publishing import write_text
+from pipelines.texts import tell
 
 POLL = 0.1
 """Seconds between two looks at a lock that another process holds."""
@@ -37,7 +37,7 @@ def sole_trainer(root: Path) -> Iterator[Callable[[], None]]:
 
     def confirm() -> None:
         with suppress(OSError):
-            newest = claim.read_text()
+            newest = claim.read_text(errors="replace")
             if newest != mine:
                 raise UserError(
                     f"train: process {newest.partition(' ')[0]} has started to train in {root} since; this one stops, "
@@ -58,11 +58,11 @@ def _wait(file: IO[str], confirm: Callable[[], None]) -> None:
             if not told:
                 file.seek(0)
                 if told := file.read():
-                    print(f"train: waits for process {told} to stop training here", file=sys.stderr)
+                    tell(f"train: waits for process {told} to stop training here", err=True)
             time.sleep(POLL)
             confirm()
     except (ImportError, OSError) as error:
-        print(f"train: no lock on {file.name} ({error}); start one train at a time here", file=sys.stderr)
+        tell(f"train: no lock on {file.name} ({error}); start one train at a time here", err=True)
         return
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipelines.texts import tell, visible
+
 LINES = 10
 """Lines that a whole piece of work prints where there is no terminal."""
 
@@ -17,10 +19,13 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True)) as bar:
-            task = bar.add_task(title, total=total, completed=done, text="")
-            yield lambda text: bar.update(task, advance=1, text=text)
+        name, beside = (
+            TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[text]}")
+        )
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), beside)
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(visible(title), total=total, completed=done, text="")
+            yield lambda text: bar.update(task, advance=1, text=visible(text))
         return
     count = done
 
@@ -28,6 +33,6 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
         nonlocal count
         count += 1
         if total and count * LINES // total > (count - 1) * LINES // total:
-            print(f"{title}: {count}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+            tell(f"{title}: {count}/{total} {text}".rstrip(), err=True)
 
     yield step

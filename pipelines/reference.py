@@ -6,7 +6,6 @@ are `real`, their codes decoded are `reconstruction`, and as many draws of the m
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,8 @@ from pipelines.metrics.pairing import Critic
 from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Reference, Scores, row, score
 from pipelines.metrics.tables import table_scores, tell_columns
-from pipelines.storage import folder_hash, load_artefact, save_artefact, write_json
+from pipelines.storage import Artefact, folder_hash, load_artefact, rebuilding, save_artefact, write_json
+from pipelines.texts import tell
 from pipelines.tracking import track
 from pipelines.train import load_autoencoder
 
@@ -72,6 +72,11 @@ class Standard:
     def load(cls, folder: Path) -> Standard:
         """The standard that the stage left in a folder."""
         artefact = load_artefact(folder, KIND)
+        with rebuilding(folder):
+            return cls._rebuilt(artefact)
+
+    @classmethod
+    def _rebuilt(cls, artefact: Artefact) -> Standard:
         arrays, manifest = artefact.arrays, artefact.manifest
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
         readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in names))
@@ -168,7 +173,7 @@ def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
     complete = np.flatnonzero(test.observed.all(1))
     if len(complete) < len(test):
         left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
-        print(f"reference: {left_out}; whole tuples are scored on the others", file=sys.stderr)
+        tell(f"reference: {left_out}; whole tuples are scored on the others", err=True)
     strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
     first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
     if not len(first):

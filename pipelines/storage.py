@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+"""The meaning of artefacts and dataset folders. It rises when that changes: not for a new file or key that may be
+absent, but where an older version would misread a new folder, or this one an older folder. `check_format` then brings
+the older one up to date, or refuses it in one sentence; tests/fixtures/formats has folders of every number."""
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 Read = TypeVar("Read")
@@ -235,6 +238,15 @@ def manifest_in(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def check_format(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuse the manifest of another format than `FORMAT`, in one sentence that says which side is to be renewed."""
+    found = manifest.get("format")
+    if found != FORMAT:
+        later = isinstance(found, int) and found > FORMAT
+        remedy = "update postprior" if later else "make the folder again with this version"
+        raise UserError(f"{path}: format {found!r} was found where {FORMAT} is expected; {remedy}")
+
+
 def load_artefact(folder: Path, kind: str) -> Artefact:
     """The artefact in a folder, every byte checked against its manifest.
 
@@ -245,12 +257,11 @@ def load_artefact(folder: Path, kind: str) -> Artefact:
 
 def _load_artefact(folder: Path, kind: str) -> Artefact:
     manifest = read_json(folder / MANIFEST)
-    for field, expected in (("format", FORMAT), ("kind", kind)):
-        if manifest.get(field) != expected:
-            raise UserError(
-                f"{folder / MANIFEST}: {field} {manifest.get(field)!r} was found where {expected!r} "
-                "is expected; make the folder again with this version."
-            )
+    check_format(folder / MANIFEST, manifest)
+    if manifest.get("kind") != kind:
+        raise UserError(
+            f"{folder / MANIFEST}: kind {manifest.get('kind')!r} was found where {kind!r} is expected; correct the path"
+        )
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise UserError(f"{folder / MANIFEST}: the table of files is missing; make the folder again.")
@@ -273,6 +284,19 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
         if name.endswith(".npy"):
             arrays[name.removesuffix(".npy")] = load_array(folder / name)
     return Artefact(manifest, tensors, arrays, _canonical_hash(manifest))
+
+
+@contextmanager
+def rebuilding(folder: Path) -> Iterator[None]:
+    """Errors of what is rebuilt from an artefact, as a UserError: another version wrote what this one cannot read."""
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"{folder}: this was written by another version of postprior ({told}); make the folder again with "
+            "this one, or update postprior"
+        ) from None
 
 
 def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:

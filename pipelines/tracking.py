@@ -10,7 +10,6 @@ import io
 import json
 import math
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from pipelines.errors import UserError
 from pipelines.groups import PARENT, TAG, Group
 from pipelines.signals import held_back
 from pipelines.storage import folder_hash, read_json
+from pipelines.texts import tell
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,7 +87,7 @@ RESULTS = {
 def warn(reason: str) -> None:
     """What becomes of a failure to log."""
     warning = f"MLflow could not log this run ({reason}); the results are written all the same"
-    print(f"postprior: warning: {warning}", file=sys.stderr)
+    tell(f"postprior: warning: {warning}", err=True)
 
 
 class Run:

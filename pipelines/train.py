@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from pipelines.errors import UserError
 from pipelines.locks import sole_trainer
 from pipelines.progress import progress
 from pipelines.publishing import write_bytes, write_text
-from pipelines.storage import Artefact, file_hash, load_artefact, save_artefact
+from pipelines.storage import Artefact, file_hash, load_artefact, rebuilding, save_artefact
+from pipelines.texts import tell
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
@@ -91,10 +91,11 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
         raise UserError(
             f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior"
         )
-    try:
-        return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
-    except ValueError as error:
-        raise UserError(f"{folder}: {error}") from None
+    with rebuilding(folder):
+        try:
+            return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
+        except ValueError as error:  # of the user's own networks, say
+            raise UserError(f"{folder}: {error}") from None
 
 
 class Checkpoint:
@@ -137,7 +138,7 @@ class Checkpoint:
                 self._hash(metadata["run"], tensors),
             ):  # older versions wrote none
                 return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
-        print(f"train: {self.path}: no whole checkpoint of this run; training starts anew", file=sys.stderr)
+        tell(f"train: {self.path}: no whole checkpoint of this run; training starts anew", err=True)
         return [], None
 
     def save(self, history: History, snapshot: Snapshot) -> None:
@@ -191,10 +192,10 @@ def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:
     phases = [phase.name for phase in model.phases() if phase.complete]
     left_out = int((~data.observed.all(1)).sum())
     if phases and left_out:
-        print(
+        tell(
             f"train: {left_out} of {len(data)} rows lack a modality, which a joint encoder cannot read; phase "
             f"{', '.join(phases)} is trained on the others, and all rows are encoded",
-            file=sys.stderr,
+            err=True,
         )
 
 

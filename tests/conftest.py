@@ -10,6 +10,7 @@ import yaml
 from pipelines.config import Params, load_params
 
 REPOSITORY = Path(__file__).parents[1]
+collect_ignore = ["fixtures"]
 
 
 def small(**changes: Any) -> dict[str, Any]:

@@ -35,10 +35,11 @@ class Stage:
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.error = error
 
-    def __call__(self, *given: Any, **options: Any) -> None:
+    def __call__(self, *given: Any, **options: Any) -> str:
         self.calls.append((given, options))
         if self.error:
             raise self.error
+        return "done"
 
 
 def replace_stage(monkeypatch: pytest.MonkeyPatch, name: str, stage: Stage) -> Stage:
@@ -149,6 +150,7 @@ def test_register_hands_over_names(project: Path, monkeypatch: pytest.MonkeyPatc
         assert answer.exit_code == 0, answer.output
         called = stage.calls[-1][0]
         assert (called[0], called[2:]) == ("gmm", (project, *given))
+        assert answer.stdout == "done\n"
 
 
 def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from report_project import make_project
 
 from pipelines.config import Params, load_params
@@ -131,3 +134,41 @@ def test_labels_of_judges_are_told(project: Path, known: tuple[Results, Params])
     assert "| density of the codes | flow, of kind gmm |" in text
     assert "more typical than real rows" in text
     assert "smoother than real ones" not in text
+
+
+def test_names_from_files_are_shown_and_do_nothing(project: Path, known: tuple[Results, Params]) -> None:
+    """In a rendered datasheet every name is text: of columns, labels and conditions, and what provenance says."""
+    hostile = (
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "<unknown>",
+        "a|b `c` **d** &lt;e&gt; <http://f.g> http://h.i",
+        "`x`\n\n# y\n| 1 | 2 |",
+    )
+    columns = tuple(Column(name, "normal") for name in hostile)
+    visit = Modality("visit", "table", (len(hostile),), "columns", columns=columns)
+    origin = {"data": "`<b>`", "labels": dict.fromkeys(hostile, 2)}
+    origin |= dict.fromkeys(("sampler", "seed", "temperature", "truncation"), "<i>[z](javascript:1)</i>")
+    text = sheet(
+        project,
+        known,
+        "gmm",
+        modalities=(visit,),
+        data={"visit": np.zeros((12, len(hostile)))},
+        labels=np.arange(12) % len(hostile),
+        label_names=hostile,
+        provenance=origin,
+    )
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    plain = MarkdownIt("commonmark").enable("table").render(sheet(project, known, "gmm"))
+    assert set(re.findall(r"<(\w+)", html)) == set(re.findall(r"<(\w+)", plain))
+    assert re.findall(r"<h\d", html) == re.findall(r"<h\d", plain)
+    shown = unescape(re.sub(r"<[^>]+>", "", html))
+    for name in hostile:
+        name = name.replace("\n", r"\n")
+        assert f"\n{name}\n2\n16.7 %\n" in shown  # as a label
+        assert f"{name} (normal)" in shown
+        assert f"2 of {name}" in shown
+    assert "\n`<b>`\n" in shown
+    assert "gmm, of kind <i>[z](javascript:1)</i>" in shown

@@ -185,7 +185,7 @@ def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
     lacking = {name: value for name, value in tensors.items() if name != "levels"}
     save_artefact(tmp_path / "old", "density", manifest, lacking)
     with pytest.raises(
-        UserError, match=r"old: this density was written by another version \('levels'\); fit it"
+        UserError, match=r"old: this was written by another version of postprior \('levels'\); make"
     ):
         load_density(tmp_path / "old")
     save_artefact(tmp_path / "new", "density", {**manifest, "density": "copula"}, tensors)

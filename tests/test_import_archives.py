@@ -103,7 +103,7 @@ def test_labels_of_an_archive_give_way_to_those_that_are_asked_for(tmp_path: Pat
 
 def test_constant_coordinates_are_kept_and_told(tmp_path: Path) -> None:
     arrays = {"x": np.where(np.arange(3) == 1, 2.0, X), "ids": np.arange(N)}
-    text = import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
+    text = "\n".join(import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles()))
     assert "each coordinate standardised, 1 of 3 coordinates constant" in text
     np.testing.assert_array_equal(exported(tmp_path / "data", tmp_path / "back")["x"][:, 1], 2)
 

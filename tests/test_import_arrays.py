@@ -84,7 +84,7 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_shapes_and_values_tell_the_kind(tmp_path: Path) -> None:
-    text = import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
+    text = "\n".join(import_data([saved(tmp_path, views())], tmp_path / "data", Roles()))
     train = Dataset.load(tmp_path / "data/train")
     assert {m.name: (m.kind, m.shape, m.likelihood, m.range) for m in train.modalities} == {
         "vector": ("vector", (4,), "normal", None),
@@ -148,7 +148,7 @@ def test_nan_is_missing_on_request(tmp_path: Path) -> None:
         UserError, match="vector: NaN or infinity in row 3, expected finite numbers; --nan-is-missing"
     ):
         import_data([path], tmp_path / "data", Roles())
-    text = import_data([path], tmp_path / "data", Roles(nan_is_missing=True))
+    text = "\n".join(import_data([path], tmp_path / "data", Roles(nan_is_missing=True)))
     observed = np.concatenate([d.observed for d in load(tmp_path / "data").values()])
     assert (~observed).sum(0).tolist() == [1, 0, 0, 0, 0, 0, 1]
     assert ".       x       x      x     x     x       x     1" in text

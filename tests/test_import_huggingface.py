@@ -62,7 +62,7 @@ ROLES = Roles(id="name", label="sex")
 
 def test_a_data_set_comes_back(tmp_path: Path) -> None:
     made().save_to_disk(str(tmp_path / "people"))
-    text = import_data([tmp_path / "people"], tmp_path / "data", ROLES)
+    text = "\n".join(import_data([tmp_path / "people"], tmp_path / "data", ROLES))
     assert "labels: f (20), m (20)" in text
     seen = []
     for split in ("train", "validation", "test"):

@@ -63,7 +63,7 @@ def test_volumes_come_back_with_their_affines(tmp_path: Path) -> None:
     (tmp_path / "in/participants.tsv").write_text(
         "participant_id\tage\nsub-00\t3\n"
     )  # not asked for, not read
-    text = import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
+    text = "\n".join(import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES))
     assert "subjects (subject): 16" in text
     splits = {split: Dataset.load(tmp_path / "data" / split) for split in SPLITS}
     assert [(m.name, m.kind, m.shape) for m in splits["train"].modalities] == [

@@ -33,9 +33,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rows_get_the_numbers_of_the_training_data(trained: Path, tmp_path: Path) -> None:
     """The same patients, imported alone and one by one with others, are the same numbers as in the splits."""
-    text = import_rows(
-        [write(clinic().slice(0, 9), tmp_path / "new.csv")], tmp_path / "new", Roles(), trained
-    )
+    source = write(clinic().slice(0, 9), tmp_path / "new.csv")
+    text = "\n".join(import_rows([source], tmp_path / "new", Roles(), trained))
     assert "rows: 9" in text
     assert "not in the training data, left out: visits" in text
     new = Dataset.load(tmp_path / "new")
@@ -57,7 +56,7 @@ def test_rows_get_the_numbers_of_the_training_data(trained: Path, tmp_path: Path
 
 def test_columns_that_are_not_there_are_missing_cells(trained: Path, tmp_path: Path) -> None:
     table = clinic(5, 3).drop_columns(["diagnosis", "crp", "arm", "smoker"])
-    text = import_rows([write(table, tmp_path / "new.csv")], tmp_path / "new", Roles(), trained)
+    text = "\n".join(import_rows([write(table, tmp_path / "new.csv")], tmp_path / "new", Roles(), trained))
     assert "missing in every row: smoker, crp" in text
     new = Dataset.load(tmp_path / "new")
     assert new.labels is None
@@ -174,7 +173,9 @@ def test_arrays_and_what_they_lack(tmp_path: Path) -> None:
     some = {key: array[:7] for key, array in views().items() if key in ("vector", "grey", "bits", "ids")}
     some["bits"] = np.zeros_like(some["bits"])  # of two values, new rows may have one
     (tmp_path / "some").mkdir()
-    text = import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train")
+    text = "\n".join(
+        import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train")
+    )
     assert "missing in every row: scalar, reads, colour, scan" in text
     new = Dataset.load(tmp_path / "new")
     assert [m.name for m in new.modalities] == ["vector", "bits", "grey"]

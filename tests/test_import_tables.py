@@ -64,7 +64,7 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
 
 
 def test_kinds_are_recognised(tmp_path: Path) -> None:
-    text = import_data([write(clinic(), tmp_path / "clinic.csv")], tmp_path / "data", ROLES)
+    text = "\n".join(import_data([write(clinic(), tmp_path / "clinic.csv")], tmp_path / "data", ROLES))
     (modality,) = Dataset.load(tmp_path / "data/train").modalities
     assert {column.name: column.likelihood for column in modality.columns} == {
         "age": "normal",
@@ -125,7 +125,7 @@ def test_tables_are_joined_and_absent_rows_are_missing_modalities(tmp_path: Path
     rest = table.drop_columns(["diagnosis", "age"]).slice(0, 100)
     paths = [write(t, tmp_path / f"{n}.csv") for n, t in (("rest", rest), ("genes", genes), ("info", info))]
     roles = Roles(id="patient", label="diagnosis", targets=("age",))
-    text = import_data(paths, tmp_path / "data", roles)
+    text = "\n".join(import_data(paths, tmp_path / "data", roles))
     splits = load(tmp_path / "data")
     has = dict(zip(genes["patient"].to_pylist(), genes["g2"].to_pylist(), strict=True))
     known = set(rest["patient"].to_pylist())
@@ -218,7 +218,7 @@ def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
         f"{row};{row % 17},{row % 4}5;{'ab'[row % 2]},c;{row % 5}" for row in range(60)
     ]
     (tmp_path / "LEUTE.CSV").write_text("\n".join(lines), encoding="utf-8-sig")
-    text = import_data([tmp_path / "LEUTE.CSV"], tmp_path / "data", Roles())
+    text = "\n".join(import_data([tmp_path / "LEUTE.CSV"], tmp_path / "data", Roles()))
     assert "numeric: größe (0.05 to 16.25)" in text
     assert "categorical: ort (a,c, b,c)" in text
     assert "count: n" in text
@@ -233,7 +233,7 @@ def test_codes_keep_the_zeros_that_lead(tmp_path: Path) -> None:
     rows = [f"{row},{row % 9 + 0.5},{row % 3:03},{row % 2:02},{row % 7:02},{row % 5}" for row in range(60)]
     (tmp_path / "a.csv").write_text("\n".join(["id,x,place,kind,dose,n", *rows]))
     roles = Roles(label="kind", kinds={"dose": "count"})
-    text = import_data([tmp_path / "a.csv"], tmp_path / "data", roles)
+    text = "\n".join(import_data([tmp_path / "a.csv"], tmp_path / "data", roles))
     assert "categorical: place (000, 001, 002)" in text
     assert "count: dose (0 to 6), n (0 to 4)" in text
     assert Dataset.load(tmp_path / "data/train").label_names == ("00", "01")
@@ -283,7 +283,7 @@ def test_a_category_that_training_lacks_is_a_missing_cell(tmp_path: Path) -> Non
     parts = ["test" if row % 4 == 3 else "validation" if row % 4 == 2 else "train" for row in range(N)]
     table = clinic().set_column(3, "site", pa.array(sites)).append_column("part", pa.array(parts))
     roles = Roles(id="patient", split="part")
-    text = import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles)
+    text = "\n".join(import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles))
     assert "in no training row, so missing: site (Chur)" in text
     test = Dataset.load(tmp_path / "data/test")
     assert test.ids is not None

@@ -207,6 +207,10 @@ def test_texts_are_escaped(results: Results) -> None:
     html = render(results, looks, NONE, [], {}, ["<b onload='x()'>\"&"], {})
     assert "<b onload" not in html
     assert "&lt;b onload=&#39;x()&#39;&gt;&#34;&amp;" in html
+    turned = Row("mopoe: \u202egmm", "density", results.row("gmm").scores, "mopoe")
+    html = plain(replace(results, rows=(*results.rows, turned)))
+    assert "\u202e" not in html  # which would turn what follows around
+    assert r"\u202egmm" in html
 
 
 @pytest.mark.parametrize(

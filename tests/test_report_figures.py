@@ -18,11 +18,12 @@ from report_project import LABELS, MODALITIES, make_project, pictures, results_o
 from pipelines.compare import table
 from pipelines.metrics.code_map import code_map
 from pipelines.report import figures
-from pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure
+from pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
 from pipelines.report.gallery import GAP, PAIRS, SAMPLES, SPACE, Sheet, grid, neighbours, sheet
 from pipelines.report.numbers import readable
 from pipelines.report.page import GLYPHS
 from pipelines.report.plots import groups, marks
+from pipelines.report.plots.drawing import dots
 from pipelines.report.plots.faithful import COHERENCE
 from pipelines.report.plots.useful import augmentation, imputation
 from pipelines.report.results import Results
@@ -291,3 +292,10 @@ def test_rows_from_parts_frame_what_was_given(project: Path) -> None:
 )
 def test_estimates_in_files(written: Any, estimate: Estimate | None) -> None:
     assert Estimate.of(written) == estimate
+
+
+def test_a_dollar_in_a_name_is_a_dollar() -> None:
+    """Names come from the results of other projects, too; what is no formula would stop the comparison."""
+    estimates = {r"$\frac{$": Estimate(0.5), "a $ and a $": Estimate(0.7)}
+    panel = dots("$x", estimates, [Mark("#123456", "o")] * 2)
+    assert opened(replace(TITLED, panels=[panel]).png(LIGHT)).width > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from pipelines import signals
 
@@ -15,7 +16,9 @@ def main() -> None:
         # side by side on two cores were then 25 times as slow as one alone. A thirtieth of that costs nothing alone.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         from pipelines.cli.commands import app
+        from pipelines.texts import warned
 
+        warnings.formatwarning = warned
         app()
     finally:
         signals.exit_if_ended()

@@ -9,6 +9,7 @@ import typer
 
 from pipelines.cli.running import imported, told_in_one_line
 from pipelines.errors import UserError
+from pipelines.texts import tell
 
 
 def import_data(
@@ -54,10 +55,10 @@ def import_data(
             slices=slices,
         )
         if like is not None:
-            typer.echo(imported("importers.rows", "import_rows")(sources, folder, roles, like))
+            tell(*imported("importers.rows", "import_rows")(sources, folder, roles, like))
             return
         shares = (validation_share, test_share)
-        typer.echo(imported("importers.run", "import_data")(sources, folder, roles, shares, seed))
+        tell(*imported("importers.run", "import_data")(sources, folder, roles, shares, seed))
 
 
 def init(
@@ -66,7 +67,7 @@ def init(
 ) -> None:
     """The command of `init`, which reads no settings."""
     with told_in_one_line():
-        typer.echo("\n".join(imported("init", "init")(project, data)))
+        tell(*imported("init", "init")(project, data))
 
 
 def export(
@@ -79,7 +80,7 @@ def export(
 ) -> None:
     """The command of `export`, which reads no settings."""
     with told_in_one_line():
-        typer.echo("\n".join(imported("export", "export")(folder, out, format)))
+        tell(*imported("export", "export")(folder, out, format))
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

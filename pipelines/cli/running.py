@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pipelines.errors import UserError
+from pipelines.texts import tell
 
 if TYPE_CHECKING:
     from pipelines.config import Params
@@ -24,19 +25,19 @@ def told_in_one_line() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.echo(f"postprior: error: {error}", err=True)
+        tell(f"postprior: error: {error}", err=True)
         raise typer.Exit(1) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"postprior: error: {place}{error.strerror or error}", err=True)
+        tell(f"postprior: error: {place}{error.strerror or error}", err=True)
         raise typer.Exit(1) from None
     except MemoryError:
-        typer.echo("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
+        tell("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
         raise typer.Exit(1) from None
     except SystemExit as error:  # a network or an extractor of the user's own
         *_, (frame, line) = traceback.walk_tb(error.__traceback__)
         place = f"{frame.f_code.co_filename}, line {line}"
-        typer.echo(f"postprior: error: {place}: the program was ended here; take that call out", err=True)
+        tell(f"postprior: error: {place}: the program was ended here; take that call out", err=True)
         raise typer.Exit(1) from None
 
 

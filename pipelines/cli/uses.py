@@ -22,6 +22,7 @@ from pipelines.cli.options import (
 )
 from pipelines.cli.running import imported, load, told_in_one_line
 from pipelines.errors import UserError
+from pipelines.texts import tell
 
 
 def draw(
@@ -92,7 +93,7 @@ def impute(
     with told_in_one_line():
         settings, root = load(params)
         told = imported("impute", "impute")(name, dataset, settings, root, out, draws, values, seed)
-        typer.echo("\n".join(told))
+        tell(*told)
 
 
 def detect(
@@ -111,7 +112,7 @@ def detect(
     with told_in_one_line():
         settings, root = load(params)
         told = imported("detect", "detect")(name, dataset, settings, root, out, calibration, alpha, force)
-        typer.echo("\n".join(told))
+        tell(*told)
 
 
 def represent(
@@ -128,7 +129,7 @@ def represent(
         settings, root = load(params)
         folder, components = root / "artefacts/autoencoder", settings.encode.components
         told = imported("represent", "represent")(dataset, folder, out, seed, components, force)
-        typer.echo("\n".join(told))
+        tell(*told)
 
 
 def register(
@@ -142,4 +143,4 @@ def register(
     """The command of `register`."""
     with told_in_one_line():
         settings, root = load(params)
-        typer.echo(imported("register", "register")(name, settings, root, model, alias))
+        tell(imported("register", "register")(name, settings, root, model, alias))

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.conversion.columns import Values, as_dtype, check_fits
 from pipelines.errors import UserError
+from pipelines.texts import quoted
 from stage1_vae.modalities import Modality
 
 AXES = {
@@ -89,7 +90,7 @@ class ArrayConversion:
         if low == high:
             raise UserError(
                 f"{name}: constant among the training rows, all values are {low:g}, expected two or more; leave it out "
-                f"(--skip {name})"
+                f"(--skip {quoted(name)})"
             )
         if kind == "tokens":
             return known(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)

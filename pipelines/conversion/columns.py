@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.errors import UserError
+from pipelines.texts import quoted
 from stage1_vae.modalities import Column
 
 LIKELIHOODS = {
@@ -74,7 +75,7 @@ class ColumnConversion:
         if not np.isfinite(scale):
             raise UserError(
                 f"column {name}: values from {numbers.min():g} to {numbers.max():g} found, expected such as can be "
-                f"squared, below 1e150; rescale it or leave it out (--skip {name})"
+                f"squared, below 1e150; rescale it or leave it out (--skip {quoted(name)})"
             )
         return cls(name, kind, type_name, float(numbers.mean()), scale)
 
@@ -157,11 +158,11 @@ def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
     if len(values) > 2 * len(others) > 0:
         raise UserError(
             f"{place}: the text {others[0].as_py()!r} found among numbers, expected numbers and empty cells alone; "
-            f"correct it or leave the column out (--skip {name})"
+            f"correct it or leave the column out (--skip {quoted(name)})"
         )
     raise UserError(
         f"{place}: {len(values)} different values such as {values[0].as_py()!r} found, expected at most {most} "
-        f"categories; leave it out (--skip {name}) or name its role (--id, --group, --target)"
+        f"categories; leave it out (--skip {quoted(name)}) or name its role (--id, --group, --target)"
     )
 
 

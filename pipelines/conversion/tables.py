@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipelines.conversion.columns import ColumnConversion, Values, varies
 from pipelines.errors import UserError
+from pipelines.texts import quoted
 from stage1_vae.modalities import Modality
 
 
@@ -43,7 +44,7 @@ class TableConversion:
             raise UserError(
                 f"{facts['file']}: {'columns' if len(still) > 1 else 'column'} {', '.join(still)}: constant or all "
                 "missing among the training rows, expected two values or more; leave out with "
-                + " ".join(f"--skip {column}" for column in still)
+                + " ".join(f"--skip {quoted(column)}" for column in still)
             )
         try:
             columns = tuple(

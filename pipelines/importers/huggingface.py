@@ -22,6 +22,7 @@ from pipelines.importers.images import AXES, pixels_of, same_size
 from pipelines.importers.kinds import array_axes, array_kind, check_finite, pixel_kind, safe_name
 from pipelines.importers.splitting import OTHER_NAMES
 from pipelines.importers.tables import found_in, plain
+from pipelines.texts import quoted
 
 HUB = "hf:"
 
@@ -129,7 +130,9 @@ def _images(
     )
     missing = stored.is_null().to_numpy()
     if missing.all():
-        raise UserError(f"{path}: {name}: no image found, expected some; leave it out (--skip {name})")
+        raise UserError(
+            f"{path}: {name}: no image found, expected some; leave it out (--skip {quoted(name)})"
+        )
     first: tuple[np.ndarray, str, str] | None = None
     pixels = np.empty(0)
     for row in np.flatnonzero(~missing):
@@ -160,7 +163,7 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     if array.dtype.kind not in "fiub":
         raise UserError(
             f"{path}: {name}: {data.features[name]} found, expected images, numbers, texts, or arrays of one shape; "
-            f"leave it out (--skip {name})"
+            f"leave it out (--skip {quoted(name)})"
         )
     whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
     whole[rows] = array

@@ -15,6 +15,7 @@ from pipelines.conversion import arrays, columns
 from pipelines.conversion.arrays import chunks
 from pipelines.errors import UserError
 from pipelines.importers.found import Roles
+from pipelines.texts import quoted
 
 LARGEST = 3_000_000  # beyond this mean a negative binomial likelihood has no parameters
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -50,7 +51,7 @@ def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
     if not any(one(column.type) for one in known):
         raise UserError(
             f"{place}: column {name}: found {column.type}, expected numbers, texts or true and false; "
-            f"convert it or leave it out (--skip {name})"
+            f"convert it or leave it out (--skip {quoted(name)})"
         )
 
 
@@ -97,7 +98,7 @@ def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
     if len(shape) not in guesses or 0 in shape:
         raise UserError(
             f"{place}: {name}: values of shape {shape} found, expected vectors (X), images (H, W), (C, H, W) or "
-            f"(H, W, C) or volumes (C, D, H, W); reshape it or leave it out (--skip {name})"
+            f"(H, W, C) or volumes (C, D, H, W); reshape it or leave it out (--skip {quoted(name)})"
         )
     return guesses[len(shape)]
 

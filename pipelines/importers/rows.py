@@ -26,12 +26,13 @@ from pipelines.importers.run import codes_of
 from pipelines.importers.summary import overview, patterns, shortened
 from pipelines.publishing import check_folder
 from pipelines.storage import MANIFEST
+from pipelines.texts import quoted
 
 Values = np.ndarray[Any, np.dtype[Any]]
 
 
-def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> str:
-    """Make one dataset folder of rows that need no label and may lack modalities; returns what was understood, as text.
+def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> list[str]:
+    """Make one dataset folder of rows that need no label and may lack modalities; returns lines on what was understood.
 
     Args:
         sources: files or folders as the training data came from, with the same columns and names of modalities.
@@ -55,9 +56,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
     conversion = _placed(trained.conversion, joined.views)
     replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
-    return "\n".join(
-        [*_understood(joined, dataset, known), f"Go on with: postprior impute NAME {folder} OUT"]
-    )
+    return [*_understood(joined, dataset, known), f"Go on with: postprior impute NAME {quoted(folder)} OUT"]
 
 
 def _understood(joined: Joined, dataset: Dataset, known: dict[str, Conversion]) -> list[str]:

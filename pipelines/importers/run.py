@@ -22,6 +22,7 @@ from pipelines.importers.splitting import check_splits, named_split, split_rows
 from pipelines.importers.summary import summary
 from pipelines.publishing import check_folder, publish
 from pipelines.storage import manifest_in
+from pipelines.texts import quoted
 
 Values = np.ndarray[Any, np.dtype[Any]]
 MOST_LABELS = 1000
@@ -33,8 +34,8 @@ def import_data(
     roles: Roles,
     shares: tuple[float, float] = (0.1, 0.2),
     seed: int = 0,
-) -> str:
-    """Make the dataset folders train, validation and test in `folder`; returns what was understood, as text.
+) -> list[str]:
+    """Make the dataset folders train, validation and test in `folder`; returns lines that say what was understood.
 
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
     bytes.
@@ -84,7 +85,7 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
     if broken or len(values) > MOST_LABELS:
         found = f"values such as {broken[0]:g}" if broken else f"{len(values)} different values"
         raise UserError(
-            f"label {name}: {found} found, expected classes, {MOST_LABELS} at most; use --target {name}"
+            f"label {name}: {found} found, expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
         )
     if len(values) < 2:
         raise UserError(

@@ -12,6 +12,7 @@ from pipelines.conversion import ArrayConversion, Conversion, TableConversion
 from pipelines.conversion.arrays import chunks, limits
 from pipelines.importers.found import TableView, View
 from pipelines.importers.joining import Joined
+from pipelines.texts import quoted
 
 PATTERNS = 8  # that are shown one by one
 COLUMNS = 6  # of a kind that are shown by name
@@ -25,7 +26,7 @@ def summary(
     names: tuple[str, ...] | None,
     splits: Mapping[str, int],
     folder: Path,
-) -> str:
+) -> list[str]:
     """Lines for the user."""
     observed = joined.observed
     lines = overview(learned, observed)
@@ -42,7 +43,7 @@ def summary(
     if joined.dropped:
         lines.append(f"left out: {joined.dropped} rows that no modality has")
     lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))
-    return "\n".join([*lines, f"Go on with: postprior init PROJECT --from {folder}"])
+    return [*lines, f"Go on with: postprior init PROJECT --from {quoted(folder)}"]
 
 
 def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:

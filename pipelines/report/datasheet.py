@@ -19,6 +19,7 @@ from pipelines.report.findings.words import number_with, percent
 from pipelines.report.metrics import METRICS
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
+from pipelines.texts import Markdown, code, markdown
 from stage1_vae.modalities import Modality
 
 LIMITS = (
@@ -26,7 +27,7 @@ LIMITS = (
     "Relations between modalities hold as far as the scores above say, and no further.",
     "Every score is of one set of samples from one training run, on held-out rows of the same source.",
 )
-GUARANTEE = (
+GUARANTEE = Markdown(
     "These data are **not differentially private**: tests find the leaks they look for, and passing them is no "
     "guarantee."
 )
@@ -65,7 +66,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
         "Distribution and citation": _citation(row, dataset),
     }
     text = [
-        f"# Datasheet of the synthetic dataset {row.name}",
+        f"# Datasheet of the synthetic dataset {markdown(row.name)}",
         "",
         "Written by `postprior compare`, from files alone.",
     ]
@@ -77,7 +78,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
 def _motivation(params: Params, dataset: Dataset) -> list[str]:
     return [
         f"{len(dataset)} synthetic tuples of {len(dataset.modalities)} modalities, made to stand in for real data "
-        f"(source `{params.data.source}`) where these cannot be shared, or to be added to them where they are few.",
+        f"(source {code(params.data.source)}) where these cannot be shared, or to be added to them where they are few.",
     ]
 
 
@@ -133,7 +134,7 @@ def _collection(row: Row, params: Params, dataset: Dataset) -> list[str]:
     kind = origin.get("sampler", "unknown")
     values = {"mean": "means of the decoders", "draws": "draws from the decoders' likelihoods"}
     settings = [
-        ("real data", f"source `{params.data.source}`"),
+        ("real data", Markdown(f"source {code(params.data.source)}")),
         ("rows that the density learned from", row.scores.get("rows", {}).get("used", "unknown")),
         ("autoencoder", f"{params.vae.model}, {params.vae.latent} latent dimensions, seed {params.seed}"),
         ("density of the codes", row.name if row.name == kind else f"{row.name}, of kind {kind}"),
@@ -191,9 +192,9 @@ def _unsafe(row: Row) -> list[str]:
 def _citation(row: Row, dataset: Dataset) -> list[str]:
     """The hashes by which these data are known, and how to check them."""
     names = ("data", "autoencoder", "density")
-    hashes = [("this dataset", f"`{dataset.hash}`")]
+    hashes = [("this dataset", code(dataset.hash))]
     hashes += [
-        (f"{name} behind it", f"`{dataset.provenance[name]}`")
+        (f"{name} behind it", code(dataset.provenance[name]))
         for name in names
         if dataset.provenance.get(name)
     ]
@@ -213,10 +214,10 @@ def _citation(row: Row, dataset: Dataset) -> list[str]:
 
 
 def _points(texts: Sequence[str]) -> list[str]:
-    return [f"- {text}" for text in texts]
+    return [f"- {markdown(text)}" for text in texts]
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """A table in Markdown, whose cells hold no bar of their own."""
-    for cells in (header, ["---"] * len(header), *lines):
-        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    """A table in Markdown."""
+    for cells in (header, [Markdown("---")] * len(header), *lines):
+        yield "| " + " | ".join(map(markdown, cells)) + " |"

@@ -159,6 +159,7 @@ def _style(theme: Theme) -> Any:
         "legend.frameon": False,
         "savefig.facecolor": theme.paper,
         "text.color": theme.ink,
+        "text.parse_math": False,  # a $ in a name is a $
         "xtick.color": theme.grid,
         "xtick.labelcolor": theme.muted,
         "ytick.color": theme.grid,

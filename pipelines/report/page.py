@@ -20,6 +20,7 @@ from pipelines.report.plots import Group
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
 from pipelines.report.table import FIT, columns, line, number, remarks, spans
+from pipelines.texts import visible
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
@@ -83,6 +84,7 @@ def render(
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # markup is another type
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

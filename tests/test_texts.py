@@ -1,0 +1,276 @@
+"""Texts of strangers: what a terminal, a Markdown renderer and a shell make of them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from typer.testing import CliRunner
+
+from pipelines.cli.commands import app
+from pipelines.errors import UserError
+from pipelines.importers.found import Roles
+from pipelines.importers.run import import_data
+from pipelines.init import init
+from pipelines.texts import Markdown, code, markdown, quoted, tell, visible, warned
+
+STEERING = "\x1b]0;pwn\x07\x1b[31mred"
+HIDING = "\x00\x08\x7f\x85\x9b\u061c\u00ad\u200b\u2028\u2029\u202a\u202e\u2066\u2069\ufeff\U000e0041\udcff"
+PARTS = [
+    *(
+        "<script>",
+        "<img src=x onerror=alert(1)>",
+        "</td>",
+        "<!--",
+        "-->",
+        "<http://q.r>",
+        "&lt;",
+        "&#60;",
+        "&",
+    ),
+    *(
+        "[x](javascript:alert(1))",
+        "[x]:",
+        "![",
+        "]",
+        "(",
+        ")",
+        "[^1]",
+        "[ ]",
+        "http://a.b/c",
+        "www.a.bc",
+        "a@b.cd",
+    ),
+    *(
+        "`",
+        "``",
+        "\\",
+        "\\|",
+        "|",
+        "*",
+        "**",
+        "_",
+        "__",
+        "~~",
+        "^",
+        "$x$",
+        "{{x}}",
+        "!",
+        '"',
+        "'",
+        ":",
+        "://",
+    ),
+    *("#", "## ", "-", "--", "---", "+", "=", "1.", "1)", "> ", ":--", " ", "  ", "a", "b1", "é", "\u00a0"),
+    *("\n", "\r", "\t", "\u2028", "\u202e", "\u200b", "\x1b[31m", "\U0001f469\u200d\U0001f680"),
+]
+
+
+def mixed(seed: int, count: int) -> Iterator[str]:
+    """Texts of up to six parts that act."""
+    rng = np.random.default_rng(seed)
+    for size in rng.integers(1, 7, count):
+        yield "".join(rng.choice(PARTS, size))
+
+
+class Page(HTMLParser):
+    """The tags of a page, with their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(" ".join([tag, *(f"{name}={value}" for name, value in attrs)]))
+
+    def handle_comment(self, data: str) -> None:
+        self.tags.append(f"!{data}")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("", ""), ("# Of ", ""), ("- a\n- ", "\n- b"), ("| a |\n| --- |\n| ", " |")]
+)
+def test_markdown_shows_the_text_and_nothing_comes_of_it(before: str, after: str) -> None:
+    renderer = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    bare = Page(renderer.render(f"{before}text{after}"))
+    for text in [*PARTS, *mixed(0, 1500)]:
+        page = Page(renderer.render(f"{before}{markdown(text)}{after}"))
+        assert page.tags == bare.tags, text
+        assert page.text == bare.text.replace("text", visible(text)), text
+
+
+def test_markdown_leaves_ordinary_names_alone() -> None:
+    for name in (
+        "m0",
+        "train",
+        "0",
+        "flow_matching",
+        "β-recall ↑",
+        "0.836 (0.816 to 0.858)",
+        "3 × 16",
+        "-1",
+        "1.5 mg",
+    ):
+        assert markdown(name) == name
+    assert markdown("<unknown>") == "&lt;unknown&gt;"
+    assert markdown("site|ward") == "site\\|ward"
+    assert markdown(7) == "7"
+    assert markdown(Markdown("**bold**")) == "**bold**"
+    assert code("digits") == "`digits`"
+    assert code("a`<b>") == "a\\`&lt;b&gt;"
+
+
+def test_what_steers_or_hides_is_seen() -> None:
+    assert visible(STEERING) == r"\x1b]0;pwn\x07\x1b[31mred"
+    assert visible(HIDING).isascii()
+    assert visible(HIDING).isprintable()
+    assert visible("a\nb\tc") == r"a\nb\tc"
+    for plain in (
+        "m0",
+        "größe · 3 × 4",
+        "5\u202f%",
+        "مي\u200cخواهم",
+        "\U0001f469\u200d\U0001f680",
+        r"C:\new",
+    ):
+        assert visible(plain) == plain
+
+
+def test_a_line_stays_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("labels: a\nrows: 7", "rows: 3\r")
+    tell(STEERING, err=True)
+    told = capsys.readouterr()
+    assert told.out == "labels: a\\nrows: 7\nrows: 3\\r\n"
+    assert told.err == visible(STEERING) + "\n"
+    assert (
+        warned("a\n  b\x1b", UserWarning, "x.py", 7) == "postprior: warning: a b\\x1b (UserWarning, x.py:7)\n"
+    )
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_a_shell_reads_what_was_quoted() -> None:
+    texts = [
+        "age",
+        "my data; rm -rf x",
+        "-x",
+        "it's $HOME `id`",
+        "",
+        STEERING,
+        "a\\'\x85\u202e8\udcff\n",
+        *mixed(1, 100),
+    ]
+    script = "printf '%s\\0' " + " ".join(map(quoted, texts))
+    assert visible(script) == script  # as it is shown and copied
+    answer = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
+    assert [os.fsdecode(text) for text in answer.stdout.split(b"\0")[:-1]] == texts
+
+
+def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Path:
+    """A table with a label that steers a terminal; its second column may be constant."""
+    lines = [
+        f"{row},{7 if constant else row % 7 + 0.5},{row % 3 + 0.5},{(STEERING, 'well')[row % 2]}"
+        for row in range(60)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *lines]))
+    return path
+
+
+@pytest.mark.parametrize("name", ["my data; rm -rf x", "-x", "it's\x1b[31m"])
+def test_the_commands_that_are_suggested_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The line that `init` ends with, given to a shell: it gets to the project, whatever its name."""
+    monkeypatch.chdir(tmp_path)
+    told = import_data([table(Path("in/t.csv"))], Path(name), Roles(id="id", label="lab"))
+    assert told[-1] == f"Go on with: postprior init PROJECT --from {quoted(Path(name))}"
+    project = Path(name + " project")
+    command = init(project, Path(name))[-1].removeprefix("Go on with: ")
+    shown = visible(command).replace("dvc repro", "pwd")
+    answer = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert answer.stdout == f"{tmp_path / project}\n"
+
+
+def test_a_column_to_leave_out_is_quoted(tmp_path: Path) -> None:
+    for name, expected in (("-still one;", "'-still one;'"), ("a\x1b[31m", r"$'a\x1b[31m'")):
+        source = table(tmp_path / "t.csv", f"id,{name},b,lab", constant=True)
+        with pytest.raises(UserError) as refused:
+            import_data([source], tmp_path / "data", Roles(id="id", label="lab"))
+        assert str(refused.value).endswith(f"leave out with --skip {expected}")
+
+
+def test_what_import_tells_steers_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names with escapes in a label, a header and a file's name: none reaches a terminal, in success or in error."""
+    monkeypatch.chdir(tmp_path)
+    header = 'id,"a\x1b[2J","b\nrows: 0",lab'
+    table(Path("t.csv"), header)
+    answer = CliRunner().invoke(app, ["import", "t.csv", "data", "--label", "lab", "--id", "id"])
+    assert answer.exit_code == 0, answer.output
+    assert r"numeric: a\x1b[2J (0.5 to 6.5), b\nrows: 0 (0.5 to 2.5)" in answer.stdout
+    assert visible(STEERING) in answer.stdout
+    assert "\x1b" not in answer.stdout
+    assert sum(line.startswith("rows: ") for line in answer.stdout.splitlines()) == 1
+    wrong = Path("no\x1b[31m\n.csv")
+    answer = CliRunner().invoke(app, ["import", str(wrong), "other"])
+    assert answer.exit_code == 1
+    assert answer.stderr.count("\n") == 1
+    assert r"no\x1b[31m\n.csv" in answer.stderr
+    answer = CliRunner().invoke(app, ["prepare", "--params", str(wrong)])
+    assert answer.exit_code == 1
+    assert r"no\x1b[31m\n.csv" in answer.stderr
+    assert "\x1b" not in answer.stderr
+
+
+def test_an_error_of_the_system_names_its_file_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        Path("gone\x1b[31m\n").read_text()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipelines.init.init", missing)
+    answer = CliRunner().invoke(app, ["init", "project", "--from", "data"])
+    assert answer.exit_code == 1
+    assert answer.stderr == "postprior: error: gone\\x1b[31m\\n: No such file or directory\n"
+
+
+def test_a_bar_shows_names_and_obeys_none() -> None:
+    code = (
+        "from pipelines.progress import progress\n"
+        "with progress('fit \\x1b]0;pwn\\x07 [red]', 3) as step:\n    step('[blink]\\x1b[5m')"
+    )
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True, env=environment)
+    os.close(terminal)
+    shown = os.read(controller, 65536).decode()
+    os.close(controller)
+    assert r"fit \x1b]0;pwn\x07 [red]" in shown
+    assert r"[blink]\x1b[5m" in shown
+    assert "\x1b]0;" not in shown
+    assert "\x1b[5m" not in shown
+
+
+def test_a_warning_of_a_library_is_one_line() -> None:
+    code = (
+        "import warnings\nfrom pipelines.cli import app, main\n"
+        "app.command('warn')(lambda: warnings.warn('of a\\x1b[31m\\n  and b'))\nmain()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True)
+    assert answer.stderr.startswith(r"postprior: warning: of a\x1b[31m and b (UserWarning, ")
+    assert answer.stderr.count("\n") == 1
