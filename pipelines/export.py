@@ -22,11 +22,12 @@ FILLED = "postprior-filled.csv"
 """The table of what was imputed: the other files are as their originals, which have no place for it."""
 
 
-def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
+def export(folder: Path, out: Path, format: str | None = None, excel_safe: bool = False) -> list[str]:
     """Write the samples of a dataset folder under `out`; returns the names of the files.
 
     Every modality goes back into the kind of file that it came from, or into `format`. Data that were never imported
-    become .npz archives and CSVs. Beside imputed ones stands a table that says what was filled in (`FILLED`).
+    become .npz archives and CSVs. Beside imputed ones stands a table that says what was filled in (`FILLED`). What
+    nobody filled in is as its file had it, if it still stands there; `excel_safe` guards the other texts of CSVs.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: something is there, expected an empty folder or none; give another name")
@@ -34,7 +35,7 @@ def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
         raise UserError(
             f"{folder}: a folder of splits found, expected one dataset; give {folder / 'train'} or another of them"
         )
-    samples = Samples.of(Dataset.load(folder))
+    samples = replace(Samples.of(Dataset.load(folder)), excel_safe=excel_safe)
     if format is not None:
         pick(dict.fromkeys(FORMATS), format, "--format", "format")
         samples = _in_format(samples, format)

@@ -31,7 +31,8 @@ class Joined:
         places: (N, M) row of each sample in each view, −1 where the view lacks it.
         ids: name and values (N,), the name None where the source has none.
         label: name and values (N,); so are `group`, `split` and, by name, `targets`.
-        headers: of the tables, by file; `types` likewise.
+        headers: of the tables, by file; `types` and `dialects` likewise.
+        originals: the label and targets as their file has them, by name, where that is another way.
         dropped: samples left out because no modality has them.
     """
 
@@ -44,6 +45,8 @@ class Joined:
     targets: Mapping[str, pa.ChunkedArray]
     headers: Mapping[str, tuple[str, ...]]
     types: Mapping[str, Mapping[str, str]]
+    dialects: Mapping[str, Mapping[str, str]]
+    originals: Mapping[str, pa.ChunkedArray]
     dropped: int
 
     def __len__(self) -> int:
@@ -53,6 +56,10 @@ class Joined:
     def observed(self) -> Values:
         """(N, M) bool."""
         return self.places >= 0
+
+    def mark(self, view: View) -> str:
+        """What stands before decimals in the file of a view."""
+        return self.dialects.get(view.facts.get("file", ""), {}).get("decimal", ".")
 
 
 def join(found: Sequence[Found], roles: Roles) -> Joined:
@@ -71,21 +78,23 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     chosen = pa.array(kept)
 
     def column(role: str, name: str | None = None) -> Named | None:
-        having = []
+        having: list[tuple[Found, Named, pa.Array]] = []
         for source, row in zip(found, rows, strict=True):
             named = getattr(source, role) if name is None else (name, source.targets.get(name))
             if named is not None and named[1] is not None:
                 check_type(source.place, named[0], named[1])
-                having.append(
-                    (source.place, named[0], named[1].take(pa.array(row[kept], mask=row[kept] < 0)))
-                )
+                having.append((source, named, pa.array(row[kept], mask=row[kept] < 0)))
         if not having:
             return None
-        place, header, first = having[0]
-        values = pc.coalesce(*(values for _, _, values in having if values.type == first.type))
-        _check_complete(place, header, values, ids[1].take(chosen))
+        header = having[0][1][0] or ""
+        values = together([values.take(rows) for _, (_, values), rows in having])
+        _check_complete(having[0][0].place, header, values, ids[1].take(chosen))
+        known = [(source.originals.get(header), rows) for source, _, rows in having]
+        if others := [original.take(rows) for original, rows in known if original is not None]:
+            originals[header] = together(others)
         return header, values
 
+    originals: dict[str, pa.ChunkedArray] = {}
     targets = dict.fromkeys(name for source in found for name in source.targets)
     return Joined(
         tuple(view for view, _ in views),
@@ -97,8 +106,15 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
         {name: named[1] for name in targets if (named := column("targets", name))},
         {source.place: source.headers for source in found if source.headers},
         {source.place: source.types for source in found if source.types},
+        {source.place: source.dialect for source in found if source.dialect},
+        originals,
         len(places) - len(kept),
     )
+
+
+def together(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """The first value of each row, of the columns of the first one's type."""
+    return pc.coalesce(*(column for column in columns if column.type == columns[0].type))
 
 
 def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:

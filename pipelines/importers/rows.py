@@ -21,8 +21,8 @@ from pipelines.importers import read_source
 from pipelines.importers.found import ArrayView, Found, Named, Roles, TableView, View
 from pipelines.importers.joining import Joined, join
 from pipelines.importers.nifti import check_orientation
-from pipelines.importers.run import check_free, codes_of
-from pipelines.importers.summary import overview, patterns, shortened
+from pipelines.importers.run import check_free, codes_of, sources_of_roles
+from pipelines.importers.summary import outliers, overview, patterns, shortened
 from pipelines.storage import MANIFEST
 
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -41,7 +41,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
         UserError: a category, label, feature, shape or type that the training data have not.
     """
     made = (folder / MANIFEST).is_file()
-    check_free(folder, sources, lambda path: made and path.suffix in (".npy", ".json"))
+    check_free(folder, sources, lambda path: made and path.suffix in (".npy", ".json", ".parquet"))
     trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
     if trained.conversion is None:
         raise UserError(f"{like}: found no conversion in it, expected data that postprior import made")
@@ -76,6 +76,8 @@ def _understood(joined: Joined, dataset: Dataset, known: dict[str, Conversion]) 
     others = [name for headers in joined.headers.values() for name in headers if name not in taken]
     if others:
         lines.append(f"not in the training data, left out: {shortened(others)}")
+    for view in joined.views:
+        lines += outliers(_as_trained(view, known[view.name]), known[view.name])
     if joined.dropped:
         lines.append(f"left out: {joined.dropped} rows that no modality has")
     return [*lines, f"rows: {len(dataset)}"]
@@ -135,21 +137,28 @@ def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> 
     order = [name for name in known if name in views]
     observed = np.stack([views[name][1] >= 0 for name in order], 1)
     data, cells = {}, {}
+    targets = [
+        ColumnConversion.from_description(entry) for entry in (trained.conversion or {}).get("targets", ())
+    ]
+    targets = targets if all(target.name in joined.targets for target in targets) else []
+    sources = sources_of_roles(joined, np.arange(len(joined)), targets)
     for m, name in enumerate(order):
-        view, places = views[name]
-        data[name], seen = _encode(view, known[name], places)
+        view, places = _as_trained(views[name][0], known[name]), views[name][1]
+        data[name], seen = view.encode(known[name], places)
         if not seen[observed[:, m]].all():
             cells[name] = seen
+        sources[name] = view.lost(known[name], places, data[name], seen, joined.mark(view))
     return Dataset(
         tuple(m for m in trained.modalities if m.name in views),
         data,
         mask=None if observed.all() else observed,
         cells=cells,
         labels=_labels(joined.label, trained),
-        targets=_targets(joined, trained),
+        targets=_targets(joined, targets),
         groups=None if joined.group is None else codes_of(joined.group[1]),
         ids=codes_of(joined.ids[1]),
         label_names=None if joined.label is None else trained.label_names,
+        source_values={name: values for name, values in sources.items() if values is not None},
     )
 
 
@@ -168,13 +177,11 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
     return description | {"modalities": placed}
 
 
-def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values, Values]:
-    """Values and seen cells of the rows at `places`, −1 for none."""
+def _as_trained(view: View, conversion: Conversion) -> View:
+    """A view of the kind, shape and types of the training data, which others than these are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = [_as_trained(view.facts["file"], view.table, column) for column in conversion.columns]
-        return conversion.encode(
-            pa.table(columns, names=[column.name for column in conversion.columns]), places
-        )
+        columns = {c.name: _column_as_trained(view.facts["file"], view.table, c) for c in conversion.columns}
+        return replace(view, table=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
         kinds = [
             "a table" if isinstance(of, TableView | TableConversion) else "an array"
@@ -196,10 +203,10 @@ def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values,
         raise UserError(
             f"{view.name}: other features found than in the training data, expected the same in one order; select them"
         )
-    return view.encode(conversion, places)
+    return view
 
 
-def _as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
+def _column_as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
     """A column in the type of the training data, null where the table lacks it; new categories are refused."""
     kind = named_type(column.type)
     if column.name not in table.column_names:
@@ -238,15 +245,14 @@ def _labels(named: Named | None, trained: Dataset) -> Values | None:
     return places[pc.index_in(column, value_set=column.unique()).to_numpy()]
 
 
-def _targets(joined: Joined, trained: Dataset) -> Values | None:
+def _targets(joined: Joined, targets: Sequence[ColumnConversion]) -> Values | None:
     """Targets (N, T), where the sources have all of them."""
-    entries = (trained.conversion or {}).get("targets", ())
-    if not entries or any(entry["name"] not in joined.targets for entry in entries):
+    if not targets:
         return None
     columns = []
-    for target in map(ColumnConversion.from_description, entries):
+    for target in targets:
         found = joined.targets[target.name]
         if target.kind == "categorical":
-            found = _as_trained("target", pa.table([found], names=[target.name]), target)
+            found = _column_as_trained("target", pa.table([found], names=[target.name]), target)
         columns.append(target.encode(found)[0])
     return np.stack(columns, 1)
