@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 ROWWISE = ("labels", "targets", "groups", "ids")
 """What may be known of a row beside its values."""
-PLACES = ("affine", "affines", "codes", "units", "volume")
-"""What an import knows of where its volumes lie: a matter of the rows, not of the model that they are given to."""
+PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
+"""What an import knows of the space around its volumes: a matter of the rows, not of the model that they go to."""
 OPTIONAL = ("mask", "filled", *ROWWISE)
 """Arrays of the folder that may be absent, each a field of a dataset."""
 

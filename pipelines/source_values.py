@@ -68,7 +68,10 @@ def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
         else:
             import pyarrow.parquet as parquet
 
-            parquet.write_table(found, folder / f"{name}{TABLE}", write_statistics=False)
+            texts = [field.name for field in found.schema if str(field.type) in ("binary", "string")]
+            parquet.write_table(
+                found, folder / f"{name}{TABLE}", use_dictionary=texts, write_statistics=False
+            )
 
 
 def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:

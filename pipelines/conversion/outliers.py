@@ -41,9 +41,9 @@ def usual(values: Values) -> Usual:
     centre = np.median(inside)
     with np.errstate(over="ignore"):
         distance = np.abs(values - centre)
-        others = np.sort(np.abs(inside - centre))
-    most = max(2, len(inside) // FEW)
-    within = distance <= FAR * others[max(len(others) - 1 - most, len(others) // 2)]
-    if within.all() or distance[~within].min() < GAP * distance[within].max() or not others[-1]:
+        others = np.abs(inside - centre)
+    place = max(len(others) - 1 - max(2, len(others) // FEW), len(others) // 2)
+    within = distance <= (reach := FAR * np.partition(others, place)[place])
+    if not reach or within.all() or distance[~within].min() < GAP * distance[within].max():
         return Usual(*ends, far=False)
     return Usual(float(values[within].min()), float(values[within].max()), far=True)

@@ -28,6 +28,11 @@ SOME = 1000
 """Rows that are compared first: where they differ, the others need no look."""
 
 
+def usual_dialect(file: str) -> dict[str, str]:
+    """What stands between columns and before decimals in a text file of that name."""
+    return {"delimiter": "\t" if file.lower().endswith(".tsv") else ",", "decimal": "."}
+
+
 def typed(texts: pa.ChunkedArray, mark: str = ".") -> pa.ChunkedArray:
     """Values of the first type that all texts can have, strings if none; `mark` stands before decimals."""
     known = without_missing(texts)

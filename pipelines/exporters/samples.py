@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from pipelines.conversion import (
     TableConversion,
     from_description,
 )
-from pipelines.conversion.columns import named_type
+from pipelines.conversion.columns import close, named_type
 from pipelines.conversion.texts import formatted, restored, stated
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
+from pipelines.importers.images import pixels_of
 from stage1_vae.modalities import COUNTS, Column, Modality
 
 FACTS = {
@@ -84,9 +86,23 @@ class Samples:
     def array(self, conversion: ArrayConversion) -> Values:
         """The values of a modality as its source has them, (N, …)."""
         values, seen = self.dataset.data[conversion.name], self.seen(conversion.name)
-        if (source := self.dataset.source_values.get(conversion.name)) is None:
-            return conversion.decode(values, seen)
-        return conversion.restored(values, seen, source)
+        source = self.dataset.source_values.get(conversion.name)
+        if isinstance(source, np.ndarray):
+            return conversion.restored(values, seen, source)
+        return conversion.decode(values, seen)
+
+    def file(self, conversion: ArrayConversion, row: int) -> bytes | None:
+        """The file that a sample's image came from, if it has the same pixels still and could not be written again."""
+        source = self.dataset.source_values.get(conversion.name)
+        if (
+            source is None
+            or "file" not in source.column_names
+            or (content := source["file"][row].as_py()) is None
+        ):
+            return None
+        pixels, _ = pixels_of(BytesIO(content), f"{conversion.name}: row {row}")
+        x, _ = conversion.encode(pixels[None], np.zeros(1, int))
+        return content if close(x[0], self.dataset.data[conversion.name][row]).all() else None
 
     def table(self, conversion: TableConversion, mark: str | None = None) -> pa.Table:
         """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
@@ -145,6 +161,11 @@ class Samples:
         return self._labels(None)
 
     @property
+    def id_name(self) -> str | None:
+        """The header of the ids, None where the source had none."""
+        return self._known("ids").get("name") or (None if self.dataset.conversion else "id")
+
+    @property
     def label_name(self) -> str | None:
         """The header of the labels, None without any."""
         return None if self.labels is None else self._known("labels").get("name") or "label"
@@ -185,10 +206,10 @@ class Samples:
         Without ids or labels of a known name, `id` and `label` are the headers. With a `mark` before decimals all are
         texts.
         """
-        ids, groups = (self._known(role).get("name") for role in ("ids", "groups"))
+        groups = self._known("groups").get("name")
         found: dict[str, pa.Array] = {}
-        if ids or not self.dataset.conversion:
-            found[ids or "id"] = self.ids
+        if self.id_name:
+            found[self.id_name] = self.ids
         if groups:
             nobody = _typed(pa.nulls(len(self)), self._known("groups").get("type"))
             found[groups] = nobody if self.groups is None else self.groups

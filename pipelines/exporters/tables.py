@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from pipelines.conversion import Conversion, TableConversion
 from pipelines.conversion.columns import NUMBER, named_type
+from pipelines.conversion.texts import usual_dialect
 from pipelines.exporters.samples import Samples
 from pipelines.importers.files import ends_in
-from pipelines.importers.tables import usual_dialect
 
 FORMULA = r"^[=+\-@\t\r]"
 ROWS = 1 << 14
@@ -22,12 +22,12 @@ ROWS = 1 << 14
 
 
 def write_tables(samples: Samples, conversions: Sequence[Conversion], folder: Path) -> None:
-    """Every table of the samples; a row that lacks all of its modalities is left out."""
+    """Every table of the samples; a row is left out that lacks all modalities of a table which says no more of it."""
     chosen = [conversion for conversion in conversions if isinstance(conversion, TableConversion)]
     known = samples.dataset.conversion or {}
     for file, headers in samples.tables.items():
         text = not ends_in(Path(file), (".parquet",))
-        dialect = usual_dialect(Path(file)) | known.get("dialects", {}).get(file, {})
+        dialect = usual_dialect(file) | known.get("dialects", {}).get(file, {})
         mark = dialect["decimal"] if text else None
         inside = [conversion for conversion in chosen if conversion.facts["file"] == file]
         columns = samples.roles(mark)
@@ -40,7 +40,7 @@ def write_tables(samples: Samples, conversions: Sequence[Conversion], folder: Pa
             }
         kept = [header for header in headers or columns if header in columns]
         table = pa.table([columns[header] for header in kept], names=kept)
-        if inside:
+        if inside and not _complete(samples, file):
             table = table.filter(pa.array(samples.observed({conversion.name for conversion in inside})))
         types = known.get("types", {}).get(file, {})
         write_table(_as_they_were(table, types), folder / file, dialect["delimiter"])
@@ -53,7 +53,7 @@ def write_table(table: pa.Table, path: Path, delimiter: str | None = None) -> No
     if ends_in(path, (".parquet",)):
         parquet.write_table(table, path)
         return
-    delimiter = delimiter or usual_dialect(path)["delimiter"]
+    delimiter = delimiter or usual_dialect(path.name)["delimiter"]
     alone = table.num_columns == 1  # an empty line is no row
     with open(path, "wb") as file:
         for block in (pa.table([[name] for name in table.column_names], table.column_names), *_blocks(table)):
@@ -87,6 +87,15 @@ def _as_they_were(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
             with suppress(pa.ArrowException):  # a drawn number with more digits than a decimal has
                 table = table.set_column(place, name, table.column(place).cast(named_type(types[name])))
     return table
+
+
+def _complete(samples: Samples, file: str) -> bool:
+    """Whether a table alone has a label, subject or target, which every sample has."""
+    told = samples.roles().keys() - {samples.id_name}
+    return any(
+        sum(name in headers for headers in samples.tables.values()) == 1
+        for name in told & {*samples.tables[file]}
+    )
 
 
 def _generated(samples: Samples, conversions: Sequence[TableConversion]) -> dict[str, pa.Array]:

@@ -92,7 +92,8 @@ class TableView:
 class ArrayView:
     """A modality that is one array (n, …), with its axes and kind; NaN is missing.
 
-    `missing` (n,) marks the rows that the source says it lacks.
+    `missing` (n,) marks the rows that the source says it lacks. `files` (n,) are the files themselves, where no other
+    can be written of their values.
     """
 
     name: str
@@ -101,6 +102,7 @@ class ArrayView:
     kind: str
     facts: dict[str, Any]
     missing: Values | None = None
+    files: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.array)
@@ -125,6 +127,8 @@ class ArrayView:
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """What the file has in these rows that encoded values cannot give back; None where that is nothing."""
+        if self.files is not None:
+            return pa.table({"file": self.files.take(pa.array(places, mask=places < 0))})
         return conversion.lost(self.array, places, values, seen)
 
 

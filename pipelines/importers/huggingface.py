@@ -158,7 +158,13 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     """A column of lists or arrays of one shape."""
     missing = data.select_columns([name]).with_format("arrow")[:][name].is_null().to_numpy()
     rows = np.flatnonzero(~missing)
-    values = data.select(rows).select_columns([name]).with_format("numpy")[:][name]
+    inner = data.features[name]
+    while hasattr(inner, "feature"):
+        inner = inner.feature
+    double = (
+        {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}
+    )  # or it is cut to 32 bits
+    values = data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name]
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise UserError(

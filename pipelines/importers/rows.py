@@ -173,7 +173,7 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
     for name, entry in entries.items():
         alike = [n for n in (name, *here) if n in here and entries[n].get("volume") == entry.get("volume")]
         if alike:
-            placed[name] = entry | {key: here[alike[0]][key] for key in PLACES}
+            placed[name] = entry | {key: here[alike[0]][key] for key in PLACES if key in here[alike[0]]}
     return description | {"modalities": placed}
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.conversion.columns import plainer
-from pipelines.conversion.texts import CELL, comes_back, typed, without_missing
+from pipelines.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
 from pipelines.importers.files import ends_in, files_in, visible
@@ -89,7 +89,7 @@ def _read_text(path: Path, roles: Roles) -> Found:
         columns[name] = plain(path, name, column)
     dialect = {"delimiter": delimiter, "decimal": mark}
     found = found_in(pa.table(columns), path.name, roles, originals=originals)
-    return found if dialect == usual_dialect(path) else replace(found, dialect=dialect)
+    return found if dialect == usual_dialect(path.name) else replace(found, dialect=dialect)
 
 
 def _cells(path: Path, delimiter: str) -> pa.Table:
@@ -122,11 +122,6 @@ def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.Chun
     if codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py():
         return without_missing(text)
     return column
-
-
-def usual_dialect(path: Path) -> dict[str, str]:
-    """The marks of a text file of such a name."""
-    return {"delimiter": "\t" if ends_in(path, (".tsv",)) else ",", "decimal": "."}
 
 
 def made_plain(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
