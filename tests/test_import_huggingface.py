@@ -91,6 +91,27 @@ def test_a_data_set_comes_back(tmp_path: Path) -> None:
     assert sorted(seen) == list(range(N))
 
 
+def test_doubles_and_large_numbers_come_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = {
+        "name": ([f"p{row}" for row in range(N)], datasets.Value("string")),
+        "wave": (rng.normal(size=(N, 3)).tolist(), datasets.List(datasets.Value("float64"))),
+        "grid": (rng.normal(size=(N, 3, 2)).tolist(), datasets.Array2D((3, 2), "float64")),
+        "stamp": (rng.integers(2**60, 2**62, N).tolist(), datasets.Value("int64")),
+        "dose": (rng.normal(size=N).tolist(), datasets.Value("float64")),
+    }
+    features = datasets.Features({name: feature for name, (_, feature) in columns.items()})
+    before = datasets.Dataset.from_dict({name: of for name, (of, _) in columns.items()}, features=features)
+    before.save_to_disk(str(tmp_path / "in"))
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(id="name"))
+    for split in ("train", "validation", "test"):
+        export(tmp_path / "data" / split, tmp_path / split)
+        after = datasets.load_from_disk(str(tmp_path / split / "in"))
+        assert after.features == features
+        for row in after:
+            assert row == before[int(row["name"][1:])]
+
+
 def test_its_splits_are_kept(tmp_path: Path) -> None:
     parts = {"train": range(20), "dev": range(20, 28), "test": range(28, N)}
     whole = datasets.DatasetDict({name: made(rows) for name, rows in parts.items()})

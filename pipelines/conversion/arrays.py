@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.conversion.columns import Values, as_dtype, close
-from pipelines.conversion.outliers import BOUND, GAP, Usual, usual
+from pipelines.conversion.outliers import BOUND, GAP, ROOM, Usual, usual
 from pipelines.errors import UserError
 from stage1_vae.modalities import Modality
 
@@ -43,7 +43,7 @@ class ArrayConversion:
         offset: one number, or one a coordinate; `scale` likewise.
         range: of x, where the source's type or all of its values bound it.
         classes: number of tokens.
-        bound: the greatest |x| of numeric ones; values beyond are far outliers, and shown as this.
+        bound: the greatest |x| of numeric ones; values beyond are far outliers, and become this.
         facts: where it came from: `source` and what that needs to write it back.
     """
 
@@ -105,7 +105,7 @@ class ArrayConversion:
             offset, scale = moments(array, rows, each)
             _check_scale(name, scale, low, high)
             most = np.nanmax(np.maximum(offset - each.low, each.high - offset) / np.array(scale))
-            return known(offset=offset, scale=scale, bound=float(most) if each.far.any() else BOUND)
+            return known(offset=offset, scale=scale, bound=ROOM * float(most) if each.far.any() else BOUND)
         if array.dtype == np.uint8:
             return known(scale=255.0, range=(0.0, 1.0))
         least, most = limits(array, there)
@@ -113,7 +113,7 @@ class ArrayConversion:
             return known(range=(0.0, 1.0))
         low, high, far = usual_of_all(array, rows, Usual(low, high, far=False))
         _check_scale(name, high - low, low, high)
-        return known(offset=low, scale=high - low, bound=1.0 if far else BOUND)
+        return known(offset=low, scale=high - low, bound=float(ROOM) if far else BOUND)
 
     def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
         """Values (n, *shape) float32 and which were there, from the rows of an array at `places` (n,), −1 for none."""

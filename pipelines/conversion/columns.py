@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.conversion.outliers import BOUND, usual
+from pipelines.conversion.outliers import BOUND, ROOM, usual
 from pipelines.errors import UserError
 from stage1_vae.modalities import Column
 
@@ -42,7 +42,7 @@ class ColumnConversion:
         offset: mean of the training rows, and `scale` their standard deviation, of numeric and log columns.
         values: the K categories.
         fill: the x that stands where a cell is missing.
-        bound: the greatest |x| of numeric and log columns; values beyond are far outliers, and shown as this.
+        bound: the greatest |x| of numeric and log columns; values beyond are far outliers, and become this.
     """
 
     name: str
@@ -84,7 +84,7 @@ class ColumnConversion:
                 f"squared, below 1e150; rescale it or leave it out (--skip {name})"
             )
         offset = float(numbers.mean())
-        bound = max(offset - low, high - offset) / scale if far else BOUND
+        bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
         return cls(name, kind, type_name, offset, scale, bound=bound)
 
     @classmethod

@@ -13,6 +13,8 @@ FEW = 100
 """Outliers are a FEW-th of the values at most, or two, beside what repeats at an end, as a fill value does."""
 BOUND = 1e4
 """Greatest |x| that a model is shown of a standardised value. Among n training rows none is beyond √n."""
+ROOM = 2
+"""Where training rows have far outliers, the greatest |x| is so many times that of their others."""
 
 
 class Usual(NamedTuple):

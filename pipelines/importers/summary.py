@@ -94,7 +94,7 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
     if not found:
         return []
     return [
-        f"far from all others: {shortened(found)}; shown to the model as the nearest usual value. "
+        f"far from all others: {shortened(found)}; models are shown nearer ones. "
         f"If this stands for missing values, {remedy} and import again"
     ]
 
