@@ -351,6 +351,75 @@ def test_rows_for_a_trained_model_come_back_too(tmp_path: Path) -> None:
                 )
 
 
+def test_ids_keep_the_type_that_each_file_has_them_in(tmp_path: Path) -> None:
+    x = pa.array(np.random.default_rng(0).normal(size=ROWS))
+    kinds = {"a": pa.int32(), "b": pa.decimal128(20, 0), "c": pa.large_string(), "d": pa.uint64()}
+    key = pa.array(np.arange(ROWS) + 10)
+    for name, kind in kinds.items():
+        parquet.write_table(pa.table({"key": key.cast(kind), f"x{name}": x}), tmp_path / f"{name}.parquet")
+    write(
+        {"key": [str(number) for number in key.to_pylist()], "y": CELLS["money"](np.random.default_rng(1))},
+        tmp_path / "e.csv",
+    )
+    files = [tmp_path / f"{name}.parquet" for name in kinds]
+    import_data([*files, tmp_path / "e.csv"], tmp_path / "data", Roles(id="key"))
+    export(tmp_path / "data/train", tmp_path / "out")
+    keys = set(read(tmp_path / "out/e.csv"))
+    for name, file in zip(kinds, files, strict=True):
+        before, after = parquet.read_table(file), parquet.read_table(tmp_path / "out" / file.name)
+        assert after.schema == before.schema
+        rows = [row for row in before.to_pylist() if str(row["key"]) in keys]
+        assert sorted(after.to_pylist(), key=lambda row: int(row["key"])) == rows, name
+
+
+def test_large_decimals_are_ids_and_labels_to_the_last_digit(tmp_path: Path) -> None:
+    numbers = [Decimal(2**60 + row) for row in range(ROWS)]
+    table = pa.table(
+        {
+            "key": pa.array(numbers, pa.decimal128(38, 0)),
+            "lab": pa.array([numbers[row % 2] for row in range(ROWS)], pa.decimal128(38, 0)),
+            "x": np.random.default_rng(0).normal(size=ROWS),
+        }
+    )
+    parquet.write_table(table, tmp_path / "a.parquet")
+    import_data([tmp_path / "a.parquet"], tmp_path / "data", Roles(id="key", label="lab"))
+    export(tmp_path / "data/train", tmp_path / "out")
+    after = parquet.read_table(tmp_path / "out/a.parquet")
+    assert after.schema == table.schema
+    rows = {row["key"]: row for row in table.to_pylist()}
+    assert all(row == rows[row["key"]] for row in after.to_pylist())
+
+
+def test_texts_become_typed_values_in_another_format(tmp_path: Path) -> None:
+    """What a CSV spells is parsed for a Parquet file, and what a Parquet file holds is spelled in full for a CSV."""
+    rng = np.random.default_rng(0)
+    kinds = ("money", "truth", "beyond 2^53", "signs", "scientific")
+    table = {"key": [f"p{row}" for row in range(ROWS)]} | {name: CELLS[name](rng) for name in kinds}
+    table |= {"holes": holes(CELLS["seventeen digits"](rng), rng, 0.2)}
+    import_data([write(table, tmp_path / "a.csv")], tmp_path / "data", Roles(id="key"))
+    export(tmp_path / "data/train", tmp_path / "typed", "parquet")
+    after = parquet.read_table(tmp_path / "typed/a.parquet")
+    known = {
+        row["key"]: row
+        for row in (dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True))
+    }
+    types: dict[str, Callable[[str], Any]] = {
+        "truth": lambda text: text == "TRUE",
+        "beyond 2^53": int,
+        "signs": str,
+    }
+    for row in after.to_pylist():
+        for name in (*kinds, "holes"):
+            text = known[row["key"]][name]
+            assert row[name] == (None if text in MISSING else types.get(name, float)(text)), name
+    import_data([tmp_path / "typed/a.parquet"], tmp_path / "again", Roles(id="key"))
+    export(tmp_path / "again/train", tmp_path / "spelled", "csv")
+    for key, cells in read(tmp_path / "spelled/a.csv").items():
+        assert float(cells["money"]) == float(known[key]["money"])
+        assert cells["beyond 2^53"] == known[key]["beyond 2^53"]
+        assert cells["signs"] == known[key]["signs"]
+
+
 def a_kept_column(tmp_path: Path) -> Path:
     """A dataset of one column that float32 cannot hold."""
     lines = [f"{row},{row / 7!r}" for row in range(ROWS)]

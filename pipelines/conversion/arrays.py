@@ -176,15 +176,13 @@ class ArrayConversion:
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
-        known = {
-            key: getattr(self, key)
-            for key in ("kind", "axes", "dtype", "offset", "scale", "classes", "bound")
-        }
+        known = {key: getattr(self, key) for key in ("kind", "axes", "dtype", "offset", "scale", "classes")}
         return {
             **self.facts,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in known.items()},
             "shape": list(self.shape),
             "range": None if self.range is None else list(self.range),
+            **({} if self.bound == BOUND else {"bound": self.bound}),
         }
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,7 +129,8 @@ class ColumnConversion:
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description, the keywords of the constructor."""
-        return {**asdict(self), "values": list(self.values)}
+        known = {**asdict(self), "values": list(self.values)}
+        return {key: value for key, value in known.items() if (key, value) != ("bound", BOUND)}
 
     @classmethod
     def from_description(cls, entry: dict[str, Any]) -> ColumnConversion:
@@ -154,6 +156,9 @@ def plainer(column: pa.ChunkedArray) -> pa.ChunkedArray:
         kind = kind.value_type
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
+    if pa.types.is_decimal(kind) and kind.scale == 0:
+        with suppress(pa.ArrowInvalid):  # more than 64 bits
+            return column.cast(pa.int64())
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind) or pa.types.is_null(kind):
         return column.cast(pa.float64())
     if pa.types.is_floating(kind) and pc.any(nan := pc.is_nan(column)).as_py():

@@ -44,8 +44,8 @@ def usual(values: Values) -> Usual:
     with np.errstate(over="ignore"):
         distance = np.abs(values - centre)
         others = np.abs(inside - centre)
-    place = max(len(others) - 1 - max(2, len(others) // FEW), len(others) // 2)
-    within = distance <= (reach := FAR * np.partition(others, place)[place])
-    if not reach or within.all() or distance[~within].min() < GAP * distance[within].max():
-        return Usual(*ends, far=False)
+        place = max(len(others) - 1 - max(2, len(others) // FEW), len(others) // 2)
+        within = distance <= (reach := FAR * np.partition(others, place)[place])
+        if not reach or within.all() or distance[~within].min() < GAP * distance[within].max():
+            return Usual(*ends, far=False)
     return Usual(float(values[within].min()), float(values[within].max()), far=True)

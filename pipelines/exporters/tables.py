@@ -42,7 +42,7 @@ def write_tables(samples: Samples, conversions: Sequence[Conversion], folder: Pa
         table = pa.table([columns[header] for header in kept], names=kept)
         if inside and not _complete(samples, file):
             table = table.filter(pa.array(samples.observed({conversion.name for conversion in inside})))
-        types = known.get("types", {}).get(file, {})
+        types = {} if text else known.get("types", {}).get(file, {})
         write_table(_as_they_were(table, types), folder / file, dialect["delimiter"])
 
 

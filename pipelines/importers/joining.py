@@ -105,11 +105,19 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
         column("split"),
         {name: named[1] for name in targets if (named := column("targets", name))},
         {source.place: source.headers for source in found if source.headers},
-        {source.place: source.types for source in found if source.types},
+        {source.place: types for source in found if (types := _types(source, ids[1].type))},
         {source.place: source.dialect for source in found if source.dialect},
         originals,
         len(places) - len(kept),
     )
+
+
+def _types(source: Found, kind: pa.DataType) -> dict[str, str]:
+    """Types of a source's columns that were made plainer, and of its ids where those of all samples are of `kind`."""
+    types = dict(source.types)
+    if source.ids is not None and source.ids[0] in source.headers and source.ids[1].type != kind:
+        types.setdefault(str(source.ids[0]), str(source.ids[1].type))
+    return types
 
 
 def together(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
