@@ -118,7 +118,8 @@ class ColumnConversion:
             return pa.array(self.values, arrow).take(pa.array(places, mask=~seen))
         raw = self.offset + self.scale * np.asarray(numbers, np.float64)
         if self.kind == "numeric":
-            raw = _rounded(raw, self.scale * np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)))
+            unit = np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)).astype(np.float64)
+            raw = _rounded(raw, self.scale * unit)
         if self.kind == "log":
             raw = np.maximum(np.expm1(raw), 0)
         if self.kind == "boolean":
@@ -190,9 +191,10 @@ def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
 
 def _rounded(values: Values, unit: Values) -> Values:
     """Numbers with the decimals that a float32 of this `unit` in the last place has kept: 54, not 53.999998."""
-    places = np.clip(np.floor(-np.log10(unit.astype(np.float64))), -300, 300)
+    places = np.clip(np.floor(-np.log10(unit)), -300, 300)
     power = 10.0 ** np.abs(places)
-    return np.where(places >= 0, np.rint(values * power) / power, np.rint(values / power) * power)
+    with np.errstate(over="ignore"):  # of what is not chosen
+        return np.where(places >= 0, np.rint(values * power) / power, np.rint(values / power) * power)
 
 
 def as_dtype(values: Values, dtype: np.dtype[Any]) -> Values:
