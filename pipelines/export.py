@@ -65,9 +65,16 @@ def _in_format(samples: Samples, format: str) -> Samples:
     if format == "npz":  # an archive has labels and targets of its own
         moved = [_into(conversion, source="npz", file="data.npz") for conversion in samples.conversions]
         return replace(samples, conversions=tuple(moved), tables={})
-    arrays = [c for c in samples.conversions if isinstance(c, ArrayConversion)]
+    arrays = {c.name: c for c in samples.conversions if isinstance(c, ArrayConversion)}
+    moved = {name: _as_images(conversion) for name, conversion in arrays.items()}
+    kept = {
+        name: of for name, of in samples.dataset.source_values.items() if moved.get(name) is arrays.get(name)
+    }
     return replace(
-        samples, conversions=tuple(map(_as_images, arrays)), tables=samples.tables or {"samples.csv": []}
+        samples,
+        dataset=replace(samples.dataset, source_values=kept),
+        conversions=tuple(moved.values()),
+        tables=samples.tables or {"samples.csv": []},
     )
 
 

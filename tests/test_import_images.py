@@ -224,6 +224,19 @@ def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "back/deep").exists()
 
 
+def test_doubles_become_images_of_bytes(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((40, 3, 6, 5))
+    np.savez(tmp_path / "in.npz", photo=pixels, labels=["01", "02"] * 20)
+    import_data([tmp_path / "in.npz"], tmp_path / "data", Roles())
+    train = Dataset.load(tmp_path / "data/train")
+    assert list(train.source_values) == ["photo"]
+    export(tmp_path / "data/train", tmp_path / "out", "images")
+    assert train.ids is not None
+    for row in train.ids:
+        with Image.open(tmp_path / f"out/photo/{row}.png") as image:
+            np.testing.assert_array_equal(np.asarray(image), np.moveaxis(np.rint(pixels[row] * 255), 0, -1))
+
+
 def test_images_are_written_from_any_images(tmp_path: Path) -> None:
     from dataclasses import replace
 

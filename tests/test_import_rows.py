@@ -105,6 +105,26 @@ def test_an_export_says_what_was_imputed(trained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "unmarked" / FILLED).exists()
 
 
+def test_rows_that_only_have_a_label_come_back(tmp_path: Path) -> None:
+    """A file that says what the class of every sample is keeps its rows without values; another file does not."""
+    rows = [f"p{row}" for row in range(60)]
+    first = [
+        "id,y,lab",
+        *(f"{key},{'' if row % 5 == 0 else row / 4},{'uv'[row % 2]}" for row, key in enumerate(rows)),
+    ]
+    second = ["id,x", *(f"{key},{row / 8}" for row, key in enumerate(rows))]
+    (tmp_path / "a.csv").write_text("\n".join(first) + "\n")
+    (tmp_path / "b.csv").write_text("\n".join(line for line in second if not line.startswith("p7,")) + "\n")
+    import_data([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "data", Roles(label="lab"))
+    back: dict[str, list[str]] = {"a.csv": [], "b.csv": []}
+    for split in ("train", "validation", "test"):
+        export(tmp_path / "data" / split, tmp_path / split)
+        for name in back:
+            back[name] += (tmp_path / split / name).read_text().splitlines()[1:]
+    for name, lines in back.items():
+        assert sorted(lines) == sorted((tmp_path / name).read_text().splitlines()[1:])
+
+
 def test_columns_of_one_name_in_two_tables(tmp_path: Path) -> None:
     first, second = (clinic().select(["patient", "age", of]) for of in ("crp", "weight"))
     paths = [write(first, tmp_path / "labs.csv"), write(second, tmp_path / "body.csv")]
