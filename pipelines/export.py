@@ -66,14 +66,13 @@ def _in_format(samples: Samples, format: str) -> Samples:
         moved = [_into(conversion, source="npz", file="data.npz") for conversion in samples.conversions]
         return replace(samples, conversions=tuple(moved), tables={})
     arrays = {c.name: c for c in samples.conversions if isinstance(c, ArrayConversion)}
-    moved = {name: _as_images(conversion) for name, conversion in arrays.items()}
-    kept = {
-        name: of for name, of in samples.dataset.source_values.items() if moved.get(name) is arrays.get(name)
-    }
+    images = {name: _as_images(conversion) for name, conversion in arrays.items()}
+    known = samples.dataset.source_values
+    kept = {name: known[name] for name in known if images.get(name) is arrays.get(name)}
     return replace(
         samples,
         dataset=replace(samples.dataset, source_values=kept),
-        conversions=tuple(moved.values()),
+        conversions=tuple(images.values()),
         tables=samples.tables or {"samples.csv": []},
     )
 
