@@ -28,6 +28,8 @@ TAILS = {
     "nearly constant": lambda rng: np.where(rng.random(ROWS) < 0.02, 1e6, 5),
     "two groups": lambda rng: np.where(rng.random(ROWS) < 0.05, 1e5, 1) * rng.normal(1, 0.1, ROWS),
     "two values": lambda rng: rng.choice([0.5, 1e9], ROWS),
+    "three values": lambda rng: rng.choice([0, 1, 50], ROWS),
+    "rare": lambda rng: rng.permutation(np.append(np.full(ROWS - 1, 3.0), 1e6)),
 }
 FILLS = {
     "one": [9.97e36],
@@ -68,6 +70,12 @@ def test_a_column_is_scaled_by_its_usual_values(fill: str) -> None:
     np.testing.assert_array_equal(np.sign(numbers[far]), np.sign(values[far] - 36))
     others = ColumnConversion.fit("x", "numeric", table_column(known))
     assert np.abs(others.encode(table_column(np.array([1e300, -1e308])))[0]).max() == BOUND
+
+
+def test_so_is_a_column_of_few_values() -> None:
+    values = np.array([0.5, 1.5] * 20 + [9.97e36])
+    assert usual(values) == (0.5, 1.5, True)
+    assert usual(-values) == (-1.5, -0.5, True)
 
 
 @pytest.mark.parametrize("fill", FILLS)

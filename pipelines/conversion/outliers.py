@@ -36,16 +36,26 @@ def usual(values: Values) -> Usual:
     >>> usual(np.array([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])).far
     False
     """
-    ends = float(values.min()), float(values.max())
-    inside = values[(values > ends[0]) & (values < ends[1])]
-    if len(inside) < 2 or 2 * len(inside) < len(values):
-        return Usual(*ends, far=False)
-    centre = np.median(inside)
+    low, high = values.min(), values.max()
+    for others in (
+        (values > low) & (values < high),
+        values < high,
+        values > low,
+    ):  # a fill value repeats, at an end
+        if (found := _usual(values, values[others])) is not None:
+            return found
+    return Usual(float(low), float(high), far=False)
+
+
+def _usual(values: Values, others: Values) -> Usual | None:
+    """What is usual if all values lie about where others of them do; None where these are few or all but the same."""
+    if len(others) < 2 or 2 * len(others) < len(values):
+        return None
+    centre = np.median(others)
     with np.errstate(over="ignore"):
-        distance = np.abs(values - centre)
-        others = np.abs(inside - centre)
-        place = max(len(others) - 1 - max(2, len(others) // FEW), len(others) // 2)
-        within = distance <= (reach := FAR * np.partition(others, place)[place])
-        if not reach or within.all() or distance[~within].min() < GAP * distance[within].max():
-            return Usual(*ends, far=False)
-    return Usual(float(values[within].min()), float(values[within].max()), far=True)
+        distance, known = np.abs(values - centre), np.abs(others - centre)
+        place = max(len(known) - 1 - max(2, len(known) // FEW), len(known) // 2)
+        within = distance <= (reach := FAR * np.partition(known, place)[place])
+        far = not within.all() and distance[~within].min() >= GAP * distance[within].max()
+    usual_ones = values[within] if far else values
+    return Usual(float(usual_ones.min()), float(usual_ones.max()), bool(far)) if reach else None

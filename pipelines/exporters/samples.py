@@ -35,6 +35,8 @@ FACTS = {
     "datasets": ("file",),
 }
 """What the writer of every source needs to know of a modality."""
+DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
+"""Marks that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -64,6 +66,9 @@ class Samples:
         }
         try:
             tables |= {file: list(headers) for file, headers in known.get("tables", {}).items()}
+            for file, dialect in known.get("dialects", {}).items():
+                if dialect not in DIALECTS:
+                    raise ValueError(f"{dialect} of {file}")
             samples = cls(dataset, conversions, tables)
             samples.roles()  # what cannot be read of them is told before anything is written
         except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
