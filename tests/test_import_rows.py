@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.parquet as parquet
 import pytest
 from importing import ROLES, clinic, write
 from test_import_arrays import saved, views
@@ -105,24 +106,33 @@ def test_an_export_says_what_was_imputed(trained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "unmarked" / FILLED).exists()
 
 
-def test_rows_that_only_have_a_label_come_back(tmp_path: Path) -> None:
-    """A file that says what the class of every sample is keeps its rows without values; another file does not."""
-    rows = [f"p{row}" for row in range(60)]
-    first = [
-        "id,y,lab",
-        *(f"{key},{'' if row % 5 == 0 else row / 4},{'uv'[row % 2]}" for row, key in enumerate(rows)),
-    ]
-    second = ["id,x", *(f"{key},{row / 8}" for row, key in enumerate(rows))]
-    (tmp_path / "a.csv").write_text("\n".join(first) + "\n")
-    (tmp_path / "b.csv").write_text("\n".join(line for line in second if not line.startswith("p7,")) + "\n")
-    import_data([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "data", Roles(label="lab"))
-    back: dict[str, list[str]] = {"a.csv": [], "b.csv": []}
-    for split in ("train", "validation", "test"):
-        export(tmp_path / "data" / split, tmp_path / split)
-        for name in back:
-            back[name] += (tmp_path / split / name).read_text().splitlines()[1:]
-    for name, lines in back.items():
-        assert sorted(lines) == sorted((tmp_path / name).read_text().splitlines()[1:])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_rows_without_values_come_back_where_their_file_had_them(tmp_path: Path, suffix: str) -> None:
+    """Every fifth row of one file has a label alone, every seventh of the other nothing, and some are in one file."""
+    rows = np.arange(60)
+    y = pa.array(rows / 4, mask=rows % 5 == 0)
+    files = {
+        "a": pa.table({"id": rows, "y": y, "lab": np.array(["u", "v"])[rows % 2]}),
+        "b": pa.table(
+            {"id": rows, "x": pa.array(rows / 8, mask=rows % 7 == 0), "z": pa.nulls(60, pa.float64())}
+        ),
+    }
+    z = pa.array(np.random.default_rng(0).normal(size=60), mask=rows % 7 == 0)
+    files["b"] = files["b"].set_column(2, "z", z).filter(pa.array(rows % 11 != 3))
+    paths = [write(table, tmp_path / f"{name}{suffix}") for name, table in files.items()]
+    import_data(paths, tmp_path / "data", Roles(label="lab"))
+    for path in paths:
+        parts = []
+        for split in ("train", "validation", "test"):
+            out = tmp_path / split
+            if not out.exists():
+                export(tmp_path / "data" / split, out)
+            parts.append(
+                csv.read_csv(out / path.name) if suffix == ".csv" else parquet.read_table(out / path.name)
+            )
+        there = pa.concat_tables(parts).sort_by("id").to_pylist()
+        dropped = rows[(rows % 5 == 0) & ((rows % 7 == 0) | (rows % 11 == 3))]  # no modality has them
+        assert there == [row for row in files[path.stem].to_pylist() if row["id"] not in dropped]
 
 
 def test_columns_of_one_name_in_two_tables(tmp_path: Path) -> None:

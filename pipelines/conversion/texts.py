@@ -66,6 +66,11 @@ def formatted(column: pa.ChunkedArray, mark: str = ".") -> pa.ChunkedArray:
     return pc.replace_substring(texts, ".", mark) if pa.types.is_floating(column.type) else texts
 
 
+def as_cells(column: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
+    """The texts of cells, empty ones where values are null."""
+    return formatted(column, mark).fill_null("").cast(CELL)
+
+
 def comes_back(made: pa.ChunkedArray, original: pa.ChunkedArray, mark: str = ".") -> bool:
     """Whether values, in the type of the file, are those that it has, to the bit and to the letter."""
     try:
@@ -140,7 +145,7 @@ def _cast(texts: pa.ChunkedArray, kind: pa.DataType, mark: str) -> pa.ChunkedArr
 def _as_written(column: pa.ChunkedArray, kind: pa.DataType, mark: str) -> pa.ChunkedArray:
     """Values in the type of their file; an ArrowException tells of one that does not fit."""
     if kind == CELL:
-        return formatted(column, mark).fill_null("").cast(CELL)
+        return as_cells(column, mark)
     return column if column.type == kind else column.cast(kind)
 
 

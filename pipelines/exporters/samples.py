@@ -20,7 +20,7 @@ from pipelines.conversion import (
     from_description,
 )
 from pipelines.conversion.columns import close, named_type
-from pipelines.conversion.texts import formatted, restored, stated
+from pipelines.conversion.texts import CELL, formatted, restored, stated
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.importers.images import pixels_of
@@ -99,11 +99,8 @@ class Samples:
     def file(self, conversion: ArrayConversion, row: int) -> bytes | None:
         """The file that a sample's image came from, if it has the same pixels still and could not be written again."""
         source = self.dataset.source_values.get(conversion.name)
-        if (
-            source is None
-            or "file" not in source.column_names
-            or (content := source["file"][row].as_py()) is None
-        ):
+        content = None if source is None or isinstance(source, np.ndarray) else source["file"][row].as_py()
+        if content is None:
             return None
         pixels, _ = pixels_of(BytesIO(content), f"{conversion.name}: row {row}")
         x, _ = conversion.encode(pixels[None], np.zeros(1, int))
@@ -113,6 +110,14 @@ class Samples:
         """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
         values, source = self.dataset.data[conversion.name], self.dataset.source_values.get(conversion.name)
         return conversion.decode(np.asarray(values), self.seen(conversion.name), source, mark)
+
+    def in_file(self, conversion: TableConversion) -> Values:
+        """(N,) bool: rows of which the texts say that their file had them, with values or without any."""
+        found, source = np.zeros(len(self), bool), self.dataset.source_values.get(conversion.name)
+        for column in () if source is None else source.columns:
+            if column.type == CELL:
+                found |= column.is_valid().to_numpy()
+        return found
 
     def made(self, name: str) -> Values:
         """(N, *shape) bool: the values of a modality that were filled in or generated."""

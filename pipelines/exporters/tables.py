@@ -22,7 +22,7 @@ ROWS = 1 << 14
 
 
 def write_tables(samples: Samples, conversions: Sequence[Conversion], folder: Path) -> None:
-    """Every table of the samples; a row is left out that lacks all modalities of a table which says no more of it."""
+    """Every table of the samples; a row is left out that lacks all of its modalities, unless its file had it so."""
     chosen = [conversion for conversion in conversions if isinstance(conversion, TableConversion)]
     known = samples.dataset.conversion or {}
     for file, headers in samples.tables.items():
@@ -40,8 +40,9 @@ def write_tables(samples: Samples, conversions: Sequence[Conversion], folder: Pa
             }
         kept = [header for header in headers or columns if header in columns]
         table = pa.table([columns[header] for header in kept], names=kept)
-        if inside and not _complete(samples, file):
-            table = table.filter(pa.array(samples.observed({conversion.name for conversion in inside})))
+        if inside:
+            there = samples.observed({conversion.name for conversion in inside})
+            table = table.filter(pa.array(np.any([there, *map(samples.in_file, inside)], 0)))
         types = {} if text else known.get("types", {}).get(file, {})
         write_table(_as_they_were(table, types), folder / file, dialect["delimiter"])
 
@@ -87,15 +88,6 @@ def _as_they_were(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
             with suppress(pa.ArrowException):  # a drawn number with more digits than a decimal has
                 table = table.set_column(place, name, table.column(place).cast(named_type(types[name])))
     return table
-
-
-def _complete(samples: Samples, file: str) -> bool:
-    """Whether a table alone has a label, subject or target, which every sample has."""
-    told = samples.roles().keys() - {samples.id_name}
-    return any(
-        sum(name in headers for headers in samples.tables.values()) == 1
-        for name in told & {*samples.tables[file]}
-    )
 
 
 def _generated(samples: Samples, conversions: Sequence[TableConversion]) -> dict[str, pa.Array]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipelines.dataset_checks import RESERVED
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
-from pipelines.importers.found import Found, Named, Roles, View
+from pipelines.importers.found import Found, Named, Roles, TableView, View
 from pipelines.importers.kinds import check_type
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -29,6 +29,7 @@ class Joined:
     Args:
         views: the modalities.
         places: (N, M) row of each sample in each view, −1 where the view lacks it.
+        rows: the same with rows of tables that have the sample, and no value of it.
         ids: name and values (N,), the name None where the source has none.
         label: name and values (N,); so are `group`, `split` and, by name, `targets`.
         headers: of the tables, by file; `types` and `dialects` likewise.
@@ -38,6 +39,7 @@ class Joined:
 
     views: tuple[View, ...]
     places: Values
+    rows: Values
     ids: Named
     label: Named | None
     group: Named | None
@@ -69,6 +71,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     _check_names(found, [view.name for view, _ in views])
     ids, rows = _match(found)
     places = np.stack([np.where(_present(view, rows[n]), rows[n], -1) for view, n in views], 1)
+    tables = np.array([isinstance(view, TableView) for view, _ in views])
     kept = np.flatnonzero((places >= 0).any(1))
     if not len(kept):
         raise UserError(
@@ -99,6 +102,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     return Joined(
         tuple(view for view, _ in views),
         places[kept],
+        np.where(tables, np.stack([rows[n] for _, n in views], 1), places)[kept],
         (ids[0], ids[1].take(chosen)),
         column("label"),
         column("group"),

@@ -128,33 +128,40 @@ def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Role
 
 def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> Dataset:
     """All samples, converted; modalities in the order of the training data."""
-    views = {view.name: (view, places) for view, places in zip(joined.views, joined.places.T, strict=True)}
+    views = {view.name: (place, view) for place, view in enumerate(joined.views)}
     if others := views.keys() - known.keys():
         raise UserError(
             f"modality {min(others)}: not in the training data, expected some of {listed(known)}; name files and keys "
             "as they were, or leave it out (--skip)"
         )
     order = [name for name in known if name in views]
-    observed = np.stack([views[name][1] >= 0 for name in order], 1)
+    observed = joined.observed[:, [views[name][0] for name in order]]
     data, cells = {}, {}
     targets = [
         ColumnConversion.from_description(entry) for entry in (trained.conversion or {}).get("targets", ())
     ]
     targets = targets if all(target.name in joined.targets for target in targets) else []
-    sources = sources_of_roles(joined, np.arange(len(joined)), targets)
+    read = {t.name: _column_as_trained("target", pa.table(dict(joined.targets)), t) for t in targets}
+    labels = _labels(joined.label, trained)
+    sources = sources_of_roles(
+        replace(joined, targets=read, label=None if labels is None else joined.label),
+        np.arange(len(joined)),
+        targets,
+    )
     for m, name in enumerate(order):
-        view, places = _as_trained(views[name][0], known[name]), views[name][1]
+        place, view = views[name]
+        view, places = _as_trained(view, known[name]), joined.places[:, place]
         data[name], seen = view.encode(known[name], places)
         if not seen[observed[:, m]].all():
             cells[name] = seen
-        sources[name] = view.lost(known[name], places, data[name], seen, joined.mark(view))
+        sources[name] = view.lost(known[name], joined.rows[:, place], data[name], seen, joined.mark(view))
     return Dataset(
         tuple(m for m in trained.modalities if m.name in views),
         data,
         mask=None if observed.all() else observed,
         cells=cells,
-        labels=_labels(joined.label, trained),
-        targets=_targets(joined, targets),
+        labels=labels,
+        targets=np.stack([target.encode(read[target.name])[0] for target in targets], 1) if targets else None,
         groups=None if joined.group is None else codes_of(joined.group[1]),
         ids=codes_of(joined.ids[1]),
         label_names=None if joined.label is None else trained.label_names,
@@ -243,16 +250,3 @@ def _labels(named: Named | None, trained: Dataset) -> Values | None:
     _check_known(f"label {name}", pa.chunked_array([values]), trained.label_names)
     places = np.array([trained.label_names.index(value) for value in values])
     return places[pc.index_in(column, value_set=column.unique()).to_numpy()]
-
-
-def _targets(joined: Joined, targets: Sequence[ColumnConversion]) -> Values | None:
-    """Targets (N, T), where the sources have all of them."""
-    if not targets:
-        return None
-    columns = []
-    for target in targets:
-        found = joined.targets[target.name]
-        if target.kind == "categorical":
-            found = _column_as_trained("target", pa.table([found], names=[target.name]), target)
-        columns.append(target.encode(found)[0])
-    return np.stack(columns, 1)

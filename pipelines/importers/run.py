@@ -137,7 +137,8 @@ def _dataset(
         data[view.name], seen = view.encode(conversion, places)
         if not seen[observed[:, m]].all():
             cells[view.name] = seen
-        sources[view.name] = view.lost(conversion, places, data[view.name], seen, joined.mark(view))
+        there = joined.rows[rows, m]
+        sources[view.name] = view.lost(conversion, there, data[view.name], seen, joined.mark(view))
     taken = pa.array(rows)
     columns = [target.encode(joined.targets[target.name].take(taken))[0] for target in targets]
     return Dataset(
