@@ -8,6 +8,8 @@ mask.npy         (N, M) bool, columns in the manifest's order; absent when every
 m0.observed.npy  (N, *shape) bool, missing cells inside an observed modality; absent when there are none
 filled.npy       (N, M) bool, values that were imputed, wholly or in part; absent when none was
 m0.filled.npy    (N, *shape) bool, the imputed cells of a modality that had others observed; absent when there are none
+m0.source.*      values as the file has them, where m0.npy cannot give them back, .npy or .parquet, and
+                 labels.source.*, targets.source.*: see `pipelines.source_values`; absent where it can
 labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): absent when there are none
 """
 
@@ -25,6 +27,7 @@ import numpy as np
 from pipelines.dataset_checks import check
 from pipelines.errors import UserError
 from pipelines.publishing import publish
+from pipelines.source_values import ARRAY, TABLE, SourceValues, StoredValues, save_source_values, selected
 from pipelines.storage import (
     FORMAT,
     MANIFEST,
@@ -45,8 +48,8 @@ if TYPE_CHECKING:
 
 ROWWISE = ("labels", "targets", "groups", "ids")
 """What may be known of a row beside its values."""
-PLACES = ("affine", "affines", "codes", "units", "volume")
-"""What an import knows of where its volumes lie: a matter of the rows, not of the model that they are given to."""
+PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
+"""What an import knows of the space around its volumes: a matter of the rows, not of the model that they go to."""
 OPTIONAL = ("mask", "filled", *ROWWISE)
 """Arrays of the folder that may be absent, each a field of a dataset."""
 
@@ -57,7 +60,9 @@ class Dataset:
 
     data[m] (N, *shape), mask (N, M) bool or None, cells[m] (N, *shape) bool, labels (N,) integers that index
     `label_names`, targets (N, T), groups (N,), ids (N,); filled (N, M) and filled_cells[m] (N, *shape) bool mark what
-    was imputed. `conversion` says how imported values go back into the units and files that they came from.
+    was imputed. `conversion` says how imported values go back into the units and files that they came from, and
+    `source_values` are these as the files had them, by modality or role, where numbers cannot give them back. One of
+    them counts as long as the number stands that it was converted to.
     """
 
     modalities: tuple[Modality, ...]
@@ -74,6 +79,7 @@ class Dataset:
     conversion: dict[str, Any] | None = None
     filled: np.ndarray | None = None
     filled_cells: dict[str, np.ndarray] = field(default_factory=dict)
+    source_values: SourceValues = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.data[self.modalities[0].name])
@@ -105,7 +111,7 @@ class Dataset:
         known: dict[str, Any] = {name: at_rows(getattr(self, name)) for name in OPTIONAL}
         for arrays in ("data", "cells", "filled_cells"):
             known[arrays] = each_at_rows(getattr(self, arrays))
-        return replace(self, **known, folder=None)
+        return replace(self, **known, source_values=selected(self.source_values, rows), folder=None)
 
     def batch(self, rows: slice | np.ndarray) -> Batch:
         """The samples at `rows` as tensors: what the models take."""
@@ -135,6 +141,7 @@ class Dataset:
             for name in OPTIONAL:
                 if (array := getattr(self, name)) is not None:
                     save_array(temporary / f"{name}.npy", array)
+            save_source_values(temporary, self.source_values, len(self))
             _write_manifest(
                 temporary, self.modalities, len(self), self.label_names, self.provenance, self.conversion
             )
@@ -165,6 +172,7 @@ class Dataset:
             provenance=manifest["provenance"],
             folder=folder,
             conversion=manifest.get("conversion"),
+            source_values=StoredValues(folder, manifest["samples"]),
             **optional,
         )
         check(dataset, folder, manifest["samples"])
@@ -178,7 +186,8 @@ class DatasetWriter:
         for start, data, labels in blocks:
             writer.write(start, data, labels)
 
-    `known` are arrays of the folder, by name, that are there before the rows; `inputs` are what the rows are made from.
+    `known` are arrays of the folder, by name, that are there before the rows; so are `source_values`. `inputs` are what
+    the rows are made from.
     """
 
     def __init__(
@@ -192,6 +201,7 @@ class DatasetWriter:
         conversion: dict[str, Any] | None = None,
         known: Mapping[str, np.ndarray] | None = None,
         inputs: Iterable[Path] = (),
+        source_values: SourceValues | None = None,
     ) -> None:
         if samples < 1:
             raise UserError(
@@ -201,6 +211,7 @@ class DatasetWriter:
             raise ValueError("label_names: None found, expected the names of the labels that are written")
         self.folder, self.modalities, self.samples = Path(folder), modalities, samples
         self.provenance, self.conversion, self.known = provenance, conversion, dict(known or {})
+        self.source_values = source_values or {}
         self.label_names, self.labelled = label_names if labels or "labels" in self.known else None, labels
         self._inputs = tuple(inputs)
         self._written = np.zeros(samples, bool)
@@ -219,6 +230,7 @@ class DatasetWriter:
             )
             for name, array in self.known.items():
                 save_array(temporary / f"{name}.npy", array)
+            save_source_values(temporary, self.source_values, self.samples)
             self._arrays = {
                 name: stack.enter_context(
                     ArrayWriter(temporary / f"{name}.npy", (self.samples, *shape), dtype)
@@ -357,7 +369,8 @@ def files_of(folder: Path, origin: str) -> Collection[Path]:
     ):
         return ()
     arrays = {*OPTIONAL, *(name + of for name in modalities for of in ("", ".observed", ".filled"))}
-    return {Path(MANIFEST), *(Path(f"{name}.npy") for name in arrays)}
+    sources = {name + of for name in (*modalities, *OPTIONAL) for of in (ARRAY, TABLE)}
+    return {Path(name) for name in (MANIFEST, *(f"{name}.npy" for name in arrays), *sources)}
 
 
 def conversion_in(folder: Path) -> dict[str, Any] | None:

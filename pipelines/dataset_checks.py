@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 22  # values looked at together: 16 MB of float32
 RESERVED = {"mask", "filled", "labels", "targets", "groups", "ids"}
 """Arrays of the folder that are no modality, so no modality may have such a name."""
+ROLES = ("labels", "targets")
+"""What may have source values beside the modalities."""
 
 
 def check(dataset: Dataset, folder: Path, samples: int | None = None) -> None:
@@ -44,6 +46,9 @@ def check(dataset: Dataset, folder: Path, samples: int | None = None) -> None:
     _check_mask(dataset, folder / "mask.npy", samples)
     _check_labels(dataset, folder, samples)
     _check_covariates(dataset, folder, samples)
+    there = {*dataset.data, *(role for role in ROLES if getattr(dataset, role) is not None)}
+    for name in dataset.source_values.keys() - there:
+        _fail(folder / f"{name}.source.*", "values of a file, but no others of that name found", "remove it")
     for column, modality in enumerate(dataset.modalities):
         _check_values(dataset, modality, column, folder / f"{modality.name}.npy")
 

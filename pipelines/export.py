@@ -23,18 +23,19 @@ FILLED = "postprior-filled.csv"
 """The table of what was imputed: the other files are as their originals, which have no place for it."""
 
 
-def export(folder: Path, out: Path, format: str | None = None) -> list[str]:
+def export(folder: Path, out: Path, format: str | None = None, excel_safe: bool = False) -> list[str]:
     """Write the samples of a dataset folder under `out`; returns the names of the files.
 
     Every modality goes back into the kind of file that it came from, or into `format`. Data that were never imported
-    become .npz archives and CSVs. Beside imputed ones stands a table that says what was filled in (`FILLED`).
+    become .npz archives and CSVs. Beside imputed ones stands a table that says what was filled in (`FILLED`). What
+    nobody filled in is as its file had it, if it still stands there; `excel_safe` guards the other texts of CSVs.
     """
     check_folder(out, inputs=[folder])
     if not (folder / MANIFEST).exists() and (folder / "train" / MANIFEST).exists():
         raise UserError(
             f"{folder}: a folder of splits found, expected one dataset; give {folder / 'train'} or another of them"
         )
-    samples = Samples.of(Dataset.load(folder))
+    samples = replace(Samples.of(Dataset.load(folder)), excel_safe=excel_safe)
     if format is not None:
         pick(dict.fromkeys(FORMATS), format, "--format", "format")
         samples = _in_format(samples, format)
@@ -64,9 +65,15 @@ def _in_format(samples: Samples, format: str) -> Samples:
     if format == "npz":  # an archive has labels and targets of its own
         moved = [_into(conversion, source="npz", file="data.npz") for conversion in samples.conversions]
         return replace(samples, conversions=tuple(moved), tables={})
-    arrays = [c for c in samples.conversions if isinstance(c, ArrayConversion)]
+    arrays = {c.name: c for c in samples.conversions if isinstance(c, ArrayConversion)}
+    images = {name: _as_images(conversion) for name, conversion in arrays.items()}
+    known = samples.dataset.source_values
+    kept = {name: known[name] for name in known if images.get(name) is arrays.get(name)}
     return replace(
-        samples, conversions=tuple(map(_as_images, arrays)), tables=samples.tables or {"samples.csv": []}
+        samples,
+        dataset=replace(samples.dataset, source_values=kept),
+        conversions=tuple(images.values()),
+        tables=samples.tables or {"samples.csv": []},
     )
 
 

@@ -14,6 +14,7 @@ from pipelines.errors import UserError
 from pipelines.generator import ROWS, Block, Generator, resolve
 from pipelines.judge import load_judges
 from pipelines.progress import progress
+from pipelines.source_values import SourceValues
 from pipelines.storage import folder_hash
 from pipelines.tracking import track
 
@@ -46,11 +47,17 @@ def generate(
     seed = settings.seed if seed is None else seed
     provenance = generator.describe(seed, **asked)
     names, judges = generator.label_names, None
+    source_values: SourceValues = {}
     if given is None:
         blocks = generator.blocks(rows, seed, **asked)
     else:
+        from pipelines.completion import tiled
+
         origin = Dataset.load(given)
-        blocks, provenance["given"] = from_given(generator, origin, rows, seed, asked), origin.hash
+        provenance["given"] = origin.hash
+        origin = tiled(conformed(origin, generator.modalities, generator.conversion), rows)
+        blocks = from_given(generator, origin, seed, asked)
+        source_values = {name: found for name, found in origin.source_values.items() if name in origin.data}
         names = names if asked["labels"] else None
     if names is None and labelled_in(root / "artefacts/data/train"):
         judges = load_judges(root / "artefacts/judges")
@@ -67,6 +74,7 @@ def generate(
         labelled,
         generator.conversion,
         inputs=() if given is None else [given],
+        source_values=source_values,
     )
     with track("generate", params, root, density=name) as run:
         with writer, progress(f"generate {name}", -(-rows // ROWS)) as step:
@@ -76,19 +84,14 @@ def generate(
         run.dataset(folder, folder_hash(folder))
 
 
-def from_given(
-    generator: Generator, given: Dataset, rows: int, seed: int, asked: dict[str, Any]
-) -> Iterator[Block]:
-    """Samples block by block, as `Generator.blocks` gives them, that have what the rows of `given` have."""
-    from pipelines.completion import tiled
-
+def from_given(generator: Generator, data: Dataset, seed: int, asked: dict[str, Any]) -> Iterator[Block]:
+    """Samples block by block, as `Generator.blocks` gives them, that have what the rows of `data` have."""
     if asked["temperature"] != 1 or asked["truncation"]:
         raise UserError(
             f"--given: found temperature {asked['temperature']} and truncation {asked['truncation']}, expected 1 and "
             "0: what is given decides how likely a draw is; leave them out"
         )
-    labels = resolve(generator.density, rows, seed, asked["labels"])
-    data = tiled(conformed(given, generator.modalities, generator.conversion), rows)
+    labels = resolve(generator.density, len(data), seed, asked["labels"])
     for start, block in generator.completed(data, 1, seed, asked["values"], labels):
         values = {name: array[0] for name, array in block.items()}
         size = len(values[data.modalities[0].name])

@@ -62,6 +62,7 @@ def impute(
                     labels=False,
                     conversion=data.conversion,
                     known=known,
+                    source_values=data.source_values,
                 )
             )
             for draw, place in enumerate(places)

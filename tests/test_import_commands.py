@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines.cli.commands import app
+from pipelines.dataset import Dataset
 
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 3))
@@ -191,15 +194,51 @@ def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.
     assert not Path("new").exists()
 
 
-def test_formulas_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+FORMULAS = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "+", "-1", "plain"]
+
+
+def test_formulas_are_guarded_on_request_and_only_where_they_were_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Observed texts, ids and headers are as they were; filled in and drawn texts get an apostrophe if wanted."""
     monkeypatch.chdir(tmp_path)
-    formulas = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "plain"]
-    Path("notes.csv").write_text(rows("id,x,note", lambda row: f"{row},{row}.5,{formulas[row % 5]}"))
-    for arguments in (["import", "notes.csv", "data"], ["export", "data/train", "back"]):
-        answer = CliRunner().invoke(app, arguments)
+    lines = [f"={row},{row}.5,{FORMULAS[row % 7] if row % 5 else ''},{'=ab'[row % 2 :]}" for row in range(N)]
+    Path("notes.csv").write_text("\n".join(["id,x,=note,kind", *lines]) + "\n")
+
+    def run(*arguments: str) -> None:
+        answer = CliRunner().invoke(app, list(arguments))
         assert answer.exit_code == 0, answer.output
-    written = Path("back/notes.csv").read_text()
-    for formula in formulas[:4]:
-        assert f'"\'{formula}"' in written
-        assert f'"{formula}"' not in written
-    assert '"plain"' in written
+
+    run("import", "notes.csv", "data", "--label", "kind")
+    train = Dataset.load(Path("data/train"))
+    assert train.ids is not None
+    places = np.arange(len(train)) % 7
+    values = np.array(train.data["notes"])
+    values[:, 1] = np.where(train.cells["notes"][:, 1], values[:, 1], places)
+    categories = train.conversion["modalities"]["notes"]["columns"][1]["values"]  # type: ignore[index]
+    holes = ~np.asarray(train.cells["notes"])
+    known = {"data": {"notes": values}, "cells": {}, "folder": None}
+    filled = {"filled": holes.any(1, keepdims=True), "filled_cells": {"notes": holes}}
+    replace(train, **known, **filled).save(Path("filled"))
+    replace(train, **known, ids=None, provenance={"sampler": "gmm"}, source_values={}).save(Path("drawn"))
+    for name in ("data/train", "filled", "drawn"):
+        run("export", name, f"{name}-plain")
+        run("export", name, f"{name}-safe", "--excel-safe")
+    assert sorted(Path("data/train-plain/notes.csv").read_text().splitlines()[1:]) == sorted(
+        line for line in lines if line.split(",")[0] in train.ids
+    )
+    assert Path("data/train-safe/notes.csv").read_bytes() == Path("data/train-plain/notes.csv").read_bytes()
+
+    def rows_of(folder: str) -> list[dict[str, str]]:
+        with open(f"{folder}/notes.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def safe(text: str) -> str:
+        return text if text in ("plain", "-1", "ab") else f"'{text}"
+
+    for row, (plain, guarded) in enumerate(zip(rows_of("filled-plain"), rows_of("filled-safe"), strict=True)):
+        expected = categories[places[row]] if holes[row, 1] else plain["=note"]
+        assert plain["=note"] == expected
+        assert guarded == {**plain, "=note": safe(expected) if holes[row, 1] else expected}
+    for plain, guarded in zip(rows_of("drawn-plain"), rows_of("drawn-safe"), strict=True):
+        assert guarded == {**plain, "=note": safe(plain["=note"]), "kind": safe(plain["kind"])}

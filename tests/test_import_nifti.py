@@ -85,7 +85,7 @@ def test_volumes_come_back_with_their_affines(tmp_path: Path) -> None:
         assert found.header.get_data_dtype() == expected.header.get_data_dtype()
         for code in ("qform_code", "sform_code"):
             assert found.header[code] == expected.header[code]
-        np.testing.assert_allclose(np.asanyarray(found.dataobj), np.asanyarray(expected.dataobj), atol=2e-4)
+        np.testing.assert_array_equal(np.asanyarray(found.dataobj), np.asanyarray(expected.dataobj))
     assert voxels["T1w"].max() > 800
 
 
@@ -255,6 +255,53 @@ def test_stored_types_and_names_are_kept(tmp_path: Path) -> None:
     import_data([tmp_path / "in"], tmp_path / "one", Roles(skip=("CT",)), SHARES)
     assert [m.name for m in Dataset.load(tmp_path / "one/test").modalities] == ["T1"]
     refused(tmp_path / "in", tmp_path / "none", "all modalities are left out", Roles(skip=("CT", "T1")))
+
+
+def test_values_come_back_from_slopes_doubles_and_large_numbers(tmp_path: Path) -> None:
+    rng, before = np.random.default_rng(0), {}
+    for row in range(N):
+        for name, voxels, kind in (
+            ("slope", rng.normal(300, 90, SHAPE), "int16"),
+            ("double", rng.normal(size=SHAPE), "float64"),
+            ("large", rng.integers(0, 2**31, SHAPE).astype(np.int32), "int32"),
+            ("unit", rng.random(SHAPE).astype(np.float32), "float32"),
+        ):
+            image = nibabel.Nifti1Image(voxels, AFFINE)
+            image.set_data_dtype(kind)
+            path = tmp_path / f"in/{name}/{row:02}.nii"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(image, path)
+            before[name, path.name] = np.asanyarray(nibabel.load(path).dataobj)
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
+    kept = {path.name for path in (tmp_path / "data/train").glob("*.source.*")}
+    assert kept == {"slope.source.npy", "double.source.npy", "large.source.npy"}
+    for split in SPLITS:
+        export(tmp_path / "data" / split, tmp_path / "out" / split)
+    after = {(path.parent.name, path.name): path for path in (tmp_path / "out").rglob("*.nii")}
+    assert after.keys() == before.keys()
+    for key, path in after.items():
+        found = np.asanyarray(nibabel.load(path).dataobj)
+        assert found.dtype == before[key].dtype
+        assert found.tobytes() == before[key].tobytes(), key
+
+
+def test_slices_that_show_nothing_come_back_with_their_value(tmp_path: Path) -> None:
+    """Air in a scan by X-rays is −1024 and not 0; slices of another value are no others."""
+    rng, before = np.random.default_rng(0), {}
+    (tmp_path / "in/CT").mkdir(parents=True)
+    for row in range(N):
+        voxels = rng.integers(-1024, 900, SHAPE).astype(np.int16)
+        voxels[..., :2], voxels[..., 3] = -1024, row
+        before[f"{row:02}.nii"] = voxels
+        save(tmp_path / f"in/CT/{row:02}.nii", voxels)
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(slices="axial"), SHARES)
+    rows = 0
+    for split in SPLITS:
+        export(tmp_path / "data" / split, tmp_path / "out" / split)
+        for path in (tmp_path / "out" / split).rglob("*.nii"):
+            np.testing.assert_array_equal(np.asanyarray(nibabel.load(path).dataobj), before[path.name])
+            rows += 1
+    assert rows == N
 
 
 def test_planes_that_are_none(tmp_path: Path) -> None:

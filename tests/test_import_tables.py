@@ -56,11 +56,7 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
     assert back.schema.names == original.schema.names
     assert back.schema.types == original.schema.types
     for name in original.column_names:
-        found, expected = back[name].to_pylist(), original[name].to_pylist()
-        if name == "crp":
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-        else:
-            assert found == expected, name
+        assert back[name].to_pylist() == original[name].to_pylist(), name
 
 
 def test_kinds_are_recognised(tmp_path: Path) -> None:
@@ -97,8 +93,7 @@ def test_kinds_and_roles_can_be_given(tmp_path: Path) -> None:
     back = together(tmp_path / "data", tmp_path / "back")["clinic.csv"]
     assert back.column_names == [name for name in clinic().column_names if name != "diagnosis"]
     original = csv.read_csv(path)
-    np.testing.assert_allclose(back["crp"].to_numpy(), original["crp"].to_numpy(), rtol=1e-5)
-    for name in ("site", "smoker", "arm", "age", "visits"):
+    for name in ("site", "smoker", "arm", "age", "visits", "crp"):
         assert back[name].to_pylist() == original[name].to_pylist(), name
 
 
@@ -143,9 +138,10 @@ def test_tables_are_joined_and_absent_rows_are_missing_modalities(tmp_path: Path
     back = together(tmp_path / "data", tmp_path / "back")
     assert back["genes.csv"].num_rows == 90
     assert back["genes.csv"].column_names == ["patient", "g1", "g2"]
-    assert dict(
-        zip(back["genes.csv"]["patient"].to_pylist(), back["genes.csv"]["g2"].to_pylist(), strict=True)
-    ) == pytest.approx(has, abs=1e-5)
+    assert (
+        dict(zip(back["genes.csv"]["patient"].to_pylist(), back["genes.csv"]["g2"].to_pylist(), strict=True))
+        == has
+    )
     assert back["info.csv"].column_names == ["patient", "diagnosis", "age"]
     assert back["info.csv"]["diagnosis"].to_pylist() == [
         name
@@ -200,10 +196,7 @@ def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
     back = together(tmp_path / "data", tmp_path / "back")["clinic.parquet"]
     assert back.schema.equals(parquet.read_table(path).schema)
     for name, column in kinds.items():
-        if name in ("half", "single"):
-            np.testing.assert_allclose(back[name].to_numpy(), column.to_numpy(), rtol=1e-3, atol=1e-4)
-        else:
-            assert back[name].to_pylist() == column.to_pylist(), name
+        assert back[name].to_pylist() == column.to_pylist(), name
     made = Dataset.load(tmp_path / "data/test")
     made.data["clinic"] = np.array(made.data["clinic"])
     made.data["clinic"][:, 1] = 1e4  # more digits than a decimal has
@@ -223,9 +216,14 @@ def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
     assert "categorical: ort (a,c, b,c)" in text
     assert "count: n" in text
     export(tmp_path / "data/train", tmp_path / "back")
-    back = csv.read_csv(tmp_path / "back/LEUTE.CSV")
-    for row, size in zip(back["id"].to_pylist(), back["größe"].to_pylist(), strict=True):
-        assert size == float(f"{row % 17}.{row % 4}5")
+    header, *back = (tmp_path / "back/LEUTE.CSV").read_text().splitlines()
+    assert header == lines[0]
+    assert set(back) < set(lines)
+    export(tmp_path / "data/train", tmp_path / "plain", "csv")
+    for row, size in (
+        csv.read_csv(tmp_path / "plain/LEUTE.csv").select(["id", "größe"]).to_pandas().to_numpy()
+    ):
+        assert size == float(f"{row % 17:.0f}.{row % 4:.0f}5")
 
 
 def test_codes_keep_the_zeros_that_lead(tmp_path: Path) -> None:
@@ -240,8 +238,7 @@ def test_codes_keep_the_zeros_that_lead(tmp_path: Path) -> None:
     export(tmp_path / "data/train", tmp_path / "back")
     for line in (tmp_path / "back/a.csv").read_text().splitlines()[1:]:
         row, x, place, kind, dose, n = line.split(",")
-        assert (float(x), place, kind) == (int(row) % 9 + 0.5, f'"{int(row) % 3:03}"', f'"{int(row) % 2:02}"')
-        assert (int(dose), int(n)) == (int(row) % 7, int(row) % 5)
+        assert [row, x, place, kind, dose, n] == rows[int(row)].split(",")
 
 
 def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
@@ -330,26 +327,6 @@ def test_synthetic_rows_go_back_into_the_file(tmp_path: Path) -> None:
     assert all(10 < age < 120 for age in back["age"].to_pylist())
     assert back["smoker"].type == pa.bool_()
     assert back["smoker"].to_pylist() == (rows[:, 3] >= 0.5).tolist()
-
-
-def test_formulas_are_written_back_as_text(tmp_path: Path) -> None:
-    sites = pa.array(['=HYPERLINK("http://x")' if row % 2 else "@sum" for row in range(N)])
-    signs = pa.array(["-1" if row % 2 else "+1.5" for row in range(N)])
-    table = clinic().set_column(3, "=site", sites).append_column("sign", signs)
-    roles = Roles(id="patient", label="diagnosis", kinds={})
-    import_data([write(table, tmp_path / "clinic.parquet")], tmp_path / "data", roles)
-    export(tmp_path / "data/train", tmp_path / "back", "csv")
-    text = (tmp_path / "back/clinic.csv").read_text()
-    assert '"\'=site"' in text
-    back = csv.read_csv(
-        tmp_path / "back/clinic.csv", convert_options=csv.ConvertOptions(column_types={"sign": pa.string()})
-    )
-    assert set(back["'=site"].to_pylist()) == {'\'=HYPERLINK("http://x")', "'@sum"}
-    assert set(back["sign"].to_pylist()) == {"-1", "+1.5"}
-    export(tmp_path / "data/train", tmp_path / "whole")  # Parquet computes nothing
-    assert set(parquet.read_table(tmp_path / "whole/clinic.parquet")["=site"].to_pylist()) == set(
-        sites.to_pylist()
-    )
 
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ def test_the_command_writes_what_python_gives(
     generator: Generator, trained: Trained, holes: Dataset, tmp_path: Path
 ) -> None:
     root, params = trained
-    holes.save(tmp_path / "holes")
+    source = np.arange(100.0)
+    replace(holes, source_values={"m0": source}).save(tmp_path / "holes")
     told = impute("gmm", tmp_path / "holes", params, root, tmp_path / "out", 2, "draws", 4)
     loaded = Dataset.load(tmp_path / "holes")
     held_out = Dataset.load(root / "artefacts/data/validation")
@@ -195,6 +196,7 @@ def test_the_command_writes_what_python_gives(
         np.testing.assert_array_equal(found.filled, expected.filled)
         np.testing.assert_array_equal(found.filled_cells["m0"], expected.filled_cells["m0"])
         np.testing.assert_array_equal(found.ids, loaded.ids)
+        np.testing.assert_array_equal(found.source_values["m0"], source)
         assert found.label_names == loaded.label_names
         assert found.provenance == expected.provenance
         assert found.provenance["draw"] == number - 1
@@ -210,13 +212,16 @@ def test_samples_from_given_rows_have_what_these_have(
     root, params = trained
     kept = holes.modalities[:2]
     whole = holes.select(np.arange(0, 100, 5))
-    Dataset(kept, {m.name: whole.data[m.name] for m in kept}).save(tmp_path / "given")
+    source = np.random.default_rng(0).normal(size=(20, 4))  # as a file may have had what float32 has not
+    given = {m.name: whole.data[m.name] for m in kept}
+    Dataset(kept, given, source_values={"m0": source}).save(tmp_path / "given")
     options: dict[str, Any] = {"given": tmp_path / "given", "values": "mean"}
     generate("gmm", params, root, samples=50, out=tmp_path / "plain", **options)
     drawn = Dataset.load(tmp_path / "plain")
     assert len(drawn) == 50
     for m in kept:
         np.testing.assert_array_equal(drawn.data[m.name], np.resize(whole.data[m.name], (50, *m.shape)))
+    np.testing.assert_array_equal(drawn.source_values["m0"], np.resize(source, (50, 4)))
     first, again = drawn.data["m4"][0], drawn.data["m4"][len(whole)]
     assert not np.array_equal(first, again)
     assert drawn.provenance["labels_from"] == "judges"

@@ -77,10 +77,16 @@ def export(
         str | None,
         typer.Option(help="csv, parquet, npz or images; what each modality came from if not given."),
     ] = None,
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="Put ' before texts that were generated or filled in and look like formulas."
+        ),
+    ] = False,
 ) -> None:
     """The command of `export`, which reads no settings."""
     with told_in_one_line():
-        tell(*imported("export", "export")(folder, out, format))
+        tell(*imported("export", "export")(folder, out, format, excel_safe))
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

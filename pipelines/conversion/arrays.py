@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.conversion.columns import Values, as_dtype, check_fits
+from pipelines.conversion.columns import Values, as_dtype, close
+from pipelines.conversion.outliers import BOUND, GAP, ROOM, Usual, usual
 from pipelines.errors import UserError
 from pipelines.texts import quoted
 from stage1_vae.modalities import Modality
@@ -26,6 +27,7 @@ AXES = {
 """Axes of one value as the source has them, and the kind of modality that they make."""
 KINDS = ("numeric", "count", "boolean", "tokens")
 CHUNK = 1 << 22  # values looked at together
+SAMPLE = 1 << 18  # values of images that tell what is usual
 Number = float | tuple[float, ...]
 
 
@@ -42,6 +44,7 @@ class ArrayConversion:
         offset: one number, or one a coordinate; `scale` likewise.
         range: of x, where the source's type or all of its values bound it.
         classes: number of tokens.
+        bound: the greatest |x| of numeric ones; values beyond are far outliers, and become this.
         facts: where it came from: `source` and what that needs to write it back.
     """
 
@@ -54,6 +57,7 @@ class ArrayConversion:
     scale: Number = 1.0
     range: tuple[float, float] | None = None
     classes: int | None = None
+    bound: float = BOUND
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -80,7 +84,8 @@ class ArrayConversion:
         """Learn from the training rows of an array (n, …), where NaN is missing.
 
         Vectors are standardised coordinate by coordinate, images and volumes scaled to 0 … 1: bytes by 255, others
-        by their least and greatest value, unless all rows that are `there` lie there already.
+        by their least and greatest value, unless all rows that are `there` lie there already. Far outliers have no
+        part in a scale.
 
         Raises:
             UserError: all values are one, a coordinate of a vector is missing throughout, or values are too large.
@@ -97,16 +102,19 @@ class ArrayConversion:
         if kind != "numeric":
             return known()
         if AXES[axes] == "vector":
-            offset, scale = moments(array, rows)
+            each = usual_of_each(array, rows)
+            offset, scale = moments(array, rows, each)
             _check_scale(name, scale, low, high)
-            return known(offset=offset, scale=scale)
+            most = np.nanmax(np.maximum(offset - each.low, each.high - offset) / np.array(scale))
+            return known(offset=offset, scale=scale, bound=ROOM * float(most) if each.far.any() else BOUND)
         if array.dtype == np.uint8:
             return known(scale=255.0, range=(0.0, 1.0))
         least, most = limits(array, there)
         if least >= 0 and most <= 1:
             return known(range=(0.0, 1.0))
+        low, high, far = usual_of_all(array, rows, Usual(low, high, far=False))
         _check_scale(name, high - low, low, high)
-        return known(offset=low, scale=high - low)
+        return known(offset=low, scale=high - low, bound=float(ROOM) if far else BOUND)
 
     def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
         """Values (n, *shape) float32 and which were there, from the rows of an array at `places` (n,), −1 for none."""
@@ -121,11 +129,41 @@ class ArrayConversion:
                     f"{self.name}: token {raw.max():g} found, training rows have 0 to {self.classes - 1}, expected no "
                     "others; give more rows or put such a row into training"
                 )
-            x = channels_first((raw - np.array(self.offset)) / np.array(self.scale), self.axes)
+            x = channels_first(self.standardised(raw), self.axes)
             there = ~np.isnan(x)
-            check_fits(self.name, raw, x)
+            if self.kind == "numeric":
+                x = np.clip(x, -self.bound, self.bound)
             values[block][found[block]], seen[block][found[block]] = np.where(there, x, 0), there
         return values, seen
+
+    def standardised(self, raw: Values) -> Values:
+        """Values without their unit."""
+        with np.errstate(over="ignore"):
+            return (raw - np.array(self.offset)) / np.array(self.scale)
+
+    def lost(self, array: Values, places: Values, values: Values, seen: Values) -> Values | None:
+        """The rows of an array at `places` as it has them, 0 for none, where `values` cannot give them back."""
+        found = np.flatnonzero(places >= 0)
+        for start in range(0, len(found), step := rows_of(array)):
+            block = found[start : start + step]
+            back, original = self.decode(values[block], seen[block]), array[places[block]]
+            if not _alike(back, original):
+                kept = np.zeros((len(places), *array.shape[1:]), array.dtype)
+                kept[found] = array[places[found]]
+                return kept
+        return None
+
+    def restored(self, values: Values, seen: Values, source: Values) -> Values:
+        """What `decode` gives, with the values of the source (n, …) where these are what `values` stand for."""
+        raw = self.decode(values, seen)
+        if source.dtype != raw.dtype:
+            raw = as_dtype(raw.astype(np.float64), source.dtype)
+        for start in range(0, len(source), step := rows_of(source)):
+            block = slice(start, start + step)
+            x, there = self.encode(source[block], np.arange(len(source[block])))
+            same = (there == seen[block]) & (close(x, values[block]) | ~there)
+            raw[block] = np.where(channels_back(same, self.axes), source[block], raw[block])
+        return raw
 
     def decode(self, values: Values, seen: Values) -> Values:
         """Values of the source's type, (n, …) with its axes; what was not `seen` is NaN where the type has it."""
@@ -145,6 +183,7 @@ class ArrayConversion:
             **{key: list(value) if isinstance(value, tuple) else value for key, value in known.items()},
             "shape": list(self.shape),
             "range": None if self.range is None else list(self.range),
+            **({} if self.bound == BOUND else {"bound": self.bound}),
         }
 
     @classmethod
@@ -152,7 +191,8 @@ class ArrayConversion:
         """The conversion that gave this description."""
         own = ("kind", "axes", "dtype", "shape", "offset", "scale", "range", "classes")
         known: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in own}
-        return cls(name, **known, facts={key: value for key, value in entry.items() if key not in own})
+        facts = {key: value for key, value in entry.items() if key not in (*own, "bound")}
+        return cls(name, **known, bound=entry.get("bound", BOUND), facts=facts)
 
 
 def channels_first(array: Values, axes: str) -> Values:
@@ -202,17 +242,64 @@ def _check_scale(name: str, scale: Number, low: float, high: float) -> None:
         )
 
 
-def moments(array: Values, rows: Values) -> tuple[Number, Number]:
-    """Mean and standard deviation of each coordinate, 1 where it is constant, of what is not NaN; NaN without any."""
-    shape = array.shape[1:]
-    count, mean = np.zeros(shape), np.zeros(shape)
+def usual_of_each(array: Values, rows: Values) -> Usual:
+    """What is usual of each coordinate of a vector; NaN where all values are."""
+    flat = array.reshape(len(array), -1)
+    found = np.full((3, flat.shape[1]), np.nan)
+    for start in range(0, flat.shape[1], step := max(1, CHUNK // len(rows))):
+        block = np.ascontiguousarray(flat[rows, start : start + step].T, np.float64)
+        for j, coordinate in enumerate(block, start):
+            if len(known := coordinate[~np.isnan(coordinate)]):
+                found[:, j] = usual(known)
+    low, high, far = found.reshape(3, *array.shape[1:])
+    return Usual(low, high, far == 1)
+
+
+def usual_of_all(array: Values, rows: Values, ends: Usual) -> Usual:
+    """What is usual of all values together, whose `ends` are known; some of them at equal steps tell where it lies."""
+    size = len(rows) * int(np.prod(array.shape[1:]))
+    flat = array.reshape(len(array), -1)
+    places = np.arange(0, size, max(1, size // SAMPLE))
+    some = flat[rows[places // flat.shape[1]], places % flat.shape[1]].astype(np.float64)
+    found = usual(np.append(some[~np.isnan(some)], [ends.low, ends.high]))
+    if not found.far:
+        return ends
+    spread = GAP * (found.high - found.low)
+    low, high = found.high, found.low
     for chunk in chunks(array, rows):
+        near = chunk[(chunk >= found.low - spread) & (chunk <= found.high + spread)]
+        if near.size:
+            low, high = min(low, float(near.min())), max(high, float(near.max()))
+    return Usual(low, high, far=True)
+
+
+def _alike(found: Values, expected: Values) -> bool:
+    """Whether arrays have the same values, −0 and 0 told apart, and NaN in the same places; types may differ."""
+    floats = expected.dtype.kind == "f"
+    if not all(
+        np.array_equal(of, expected, equal_nan=floats) for of in (found, found.astype(expected.dtype))
+    ):
+        return False
+    return not floats or bool(((np.signbit(found) == np.signbit(expected)) | np.isnan(expected)).all())
+
+
+def moments(array: Values, rows: Values, each: Usual) -> tuple[Number, Number]:
+    """Mean and standard deviation of the usual values of each coordinate, 1 where it is constant; NaN without any."""
+    shape = array.shape[1:]
+
+    def usual_ones() -> Iterator[Values]:
+        for chunk in chunks(array, rows):
+            outside = (chunk < each.low) | (chunk > each.high)
+            yield np.where(outside, np.nan, chunk) if outside.any() else chunk
+
+    count, mean = np.zeros(shape), np.zeros(shape)
+    for chunk in usual_ones():
         count += (~np.isnan(chunk)).sum(0)
         mean += np.nansum(chunk, 0, dtype=np.float64)
     mean /= np.maximum(count, 1)
     square = np.zeros(shape)
     with np.errstate(over="ignore"):  # beyond the range of numbers it is infinite, and refused as such
-        for chunk in chunks(array, rows):
+        for chunk in usual_ones():
             square += np.nansum((chunk - mean) ** 2, 0)
     deviation = np.sqrt(square / np.maximum(count, 1))
     deviation = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1), deviation, 1.0)

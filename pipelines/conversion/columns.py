@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.conversion.outliers import BOUND, ROOM, usual
 from pipelines.errors import UserError
 from pipelines.texts import quoted
 from stage1_vae.modalities import Column
@@ -22,6 +24,8 @@ LIKELIHOODS = {
     "categorical": "categorical",
 }
 """Kinds of column and the likelihood that each has."""
+SCALED = ("numeric", "log")
+"""Kinds that are standardised."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 """A text that is a number."""
 MOST = 100
@@ -40,6 +44,7 @@ class ColumnConversion:
         offset: mean of the training rows, and `scale` their standard deviation, of numeric and log columns.
         values: the K categories.
         fill: the x that stands where a cell is missing.
+        bound: the greatest |x| of numeric and log columns; values beyond are far outliers, and become this.
     """
 
     name: str
@@ -49,6 +54,7 @@ class ColumnConversion:
     scale: float = 1.0
     values: tuple[str | int | float | bool, ...] = ()
     fill: float = 0.0
+    bound: float = BOUND
 
     @property
     def column(self) -> Column:
@@ -64,12 +70,14 @@ class ColumnConversion:
             check_categories(f"column {name}", name, known)
             values = tuple(sorted(known.unique().to_pylist()))
             counts = pc.value_counts(known).to_pylist()
-            usual = max(counts, key=lambda entry: (entry["counts"], -values.index(entry["values"])))["values"]
-            return cls(name, kind, type_name, values=values, fill=float(values.index(usual)))
+            most = max(counts, key=lambda entry: (entry["counts"], -values.index(entry["values"])))["values"]
+            return cls(name, kind, type_name, values=values, fill=float(values.index(most)))
         numbers = to_numpy(known)
         if kind in ("count", "boolean"):
             return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))))
         numbers = np.log1p(numbers) if kind == "log" else numbers
+        low, high, far = usual(numbers)
+        numbers = numbers[(numbers >= low) & (numbers <= high)]
         with np.errstate(over="ignore"):
             scale = float(numbers.std()) or 1.0  # whole numbers beyond 2^53 may differ and yet be one float
         if not np.isfinite(scale):
@@ -77,7 +85,9 @@ class ColumnConversion:
                 f"column {name}: values from {numbers.min():g} to {numbers.max():g} found, expected such as can be "
                 f"squared, below 1e150; rescale it or leave it out (--skip {quoted(name)})"
             )
-        return cls(name, kind, type_name, float(numbers.mean()), scale)
+        offset = float(numbers.mean())
+        bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
+        return cls(name, kind, type_name, offset, scale, bound=bound)
 
     @classmethod
     def plain(cls, name: str, column: pa.ChunkedArray) -> ColumnConversion:
@@ -91,12 +101,15 @@ class ColumnConversion:
         if self.kind == "categorical":
             column = pc.index_in(column, value_set=pa.array(self.values, column.type))
         seen = column.is_valid().to_numpy()
-        raw = to_numpy(column.fill_null(False if pa.types.is_boolean(column.type) else 0))
-        numbers = np.log1p(raw) if self.kind == "log" else raw
-        if self.kind in ("numeric", "log"):
-            numbers = (numbers - self.offset) / self.scale
-            check_fits(f"column {self.name}", raw, numbers)
+        numbers = to_numpy(column.fill_null(False if pa.types.is_boolean(column.type) else 0))
+        if self.kind in SCALED:
+            numbers = np.clip(self.standardised(numbers), -self.bound, self.bound)
         return np.where(seen, numbers, self.fill), seen
+
+    def standardised(self, numbers: Values) -> Values:
+        """Numbers of a numeric or log column without their unit."""
+        with np.errstate(over="ignore"):
+            return ((np.log1p(numbers) if self.kind == "log" else numbers) - self.offset) / self.scale
 
     def decode(self, numbers: Values, seen: Values) -> pa.Array:
         """The column (n,) of its own type, null where a cell was not `seen`."""
@@ -106,7 +119,8 @@ class ColumnConversion:
             return pa.array(self.values, arrow).take(pa.array(places, mask=~seen))
         raw = self.offset + self.scale * np.asarray(numbers, np.float64)
         if self.kind == "numeric":
-            raw = _rounded(raw, self.scale * np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)))
+            unit = np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)).astype(np.float64)
+            raw = _rounded(raw, self.scale * unit)
         if self.kind == "log":
             raw = np.maximum(np.expm1(raw), 0)
         if self.kind == "boolean":
@@ -117,7 +131,8 @@ class ColumnConversion:
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description, the keywords of the constructor."""
-        return {**asdict(self), "values": list(self.values)}
+        known = {**asdict(self), "values": list(self.values)}
+        return {key: value for key, value in known.items() if (key, value) != ("bound", BOUND)}
 
     @classmethod
     def from_description(cls, entry: dict[str, Any]) -> ColumnConversion:
@@ -135,18 +150,27 @@ def named_type(name: str) -> pa.DataType:
     return pa.type_for_alias(name)
 
 
+def plainer(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_decimal(kind) and kind.scale == 0:
+        with suppress(pa.ArrowInvalid):  # more than 64 bits
+            return column.cast(pa.int64())
+    if pa.types.is_decimal(kind) or pa.types.is_float16(kind) or pa.types.is_null(kind):
+        return column.cast(pa.float64())
+    if pa.types.is_floating(kind) and pc.any(nan := pc.is_nan(column)).as_py():
+        return pc.if_else(nan, pa.scalar(None, kind), column)
+    return column
+
+
 def to_numpy(column: pa.ChunkedArray) -> Values:
     """The numbers of a column without nulls, (n,) float64."""
     return column.cast(pa.float64(), safe=False).to_numpy()
-
-
-def check_fits(name: str, raw: Values, numbers: Values) -> None:
-    """Refuse values that lie too far from those of the training rows for `numbers` to be float32."""
-    if (np.abs(numbers) > np.finfo(np.float32).max).any():
-        raise UserError(
-            f"{name}: {raw.flat[np.nanargmax(np.abs(raw))]:g} found, far beyond the training rows, expected values "
-            "like theirs; correct it"
-        )
 
 
 def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
@@ -168,9 +192,10 @@ def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
 
 def _rounded(values: Values, unit: Values) -> Values:
     """Numbers with the decimals that a float32 of this `unit` in the last place has kept: 54, not 53.999998."""
-    places = np.clip(np.floor(-np.log10(unit.astype(np.float64))), -300, 300)
+    places = np.clip(np.floor(-np.log10(unit)), -300, 300)
     power = 10.0 ** np.abs(places)
-    return np.where(places >= 0, np.rint(values * power) / power, np.rint(values / power) * power)
+    with np.errstate(over="ignore"):  # of what is not chosen
+        return np.where(places >= 0, np.rint(values * power) / power, np.rint(values / power) * power)
 
 
 def as_dtype(values: Values, dtype: np.dtype[Any]) -> Values:
@@ -182,6 +207,11 @@ def as_dtype(values: Values, dtype: np.dtype[Any]) -> Values:
         least, most = float(limits.min), np.nextafter(float(limits.max), 0)
         return np.clip(np.rint(values), least, most if limits.bits > 53 else limits.max).astype(dtype)
     return values.astype(dtype)
+
+
+def close(found: Values, expected: Values) -> Values:
+    """Whether numbers are the same but for the last bits, which may differ between processors."""
+    return np.asarray(np.abs(found - expected) <= 1e-6 * np.maximum(1, np.abs(expected)))
 
 
 def varies(column: pa.ChunkedArray) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.conversion.columns import ColumnConversion, Values, varies
+from pipelines.conversion.texts import CELL, agrees, as_cells, comes_back, formatted, restored
 from pipelines.errors import UserError
 from pipelines.texts import quoted
 from stage1_vae.modalities import Modality
@@ -65,9 +66,42 @@ class TableConversion:
             values[found, j], seen[found, j] = column.encode(table[column.name].take(rows))
         return values, seen
 
-    def decode(self, values: Values, seen: Values) -> pa.Table:
-        """The table of rows (n, J), null where a cell was not `seen`."""
-        arrays = [column.decode(values[:, j], seen[:, j]) for j, column in enumerate(self.columns)]
+    def lost(
+        self, table: Mapping[str, pa.ChunkedArray], places: Values, values: Values, seen: Values, mark: str
+    ) -> pa.Table | None:
+        """Columns of a file, at `places`, null for none, that `values` cannot give back; None without such.
+
+        Where a row of the file has no value at all, one column is there as texts, which tell it from no row.
+        """
+        found = np.flatnonzero(places >= 0)
+        kept = {}
+        for j, column in enumerate(self.columns):
+            made = pa.chunked_array([column.decode(values[found, j], seen[found, j])])
+            if not comes_back(made, table[column.name].take(pa.array(places[found])), mark):
+                kept[column.name] = table[column.name]
+        if not seen[found].any(1).all() and not any(column.type == CELL for column in kept.values()):
+            name = next((name for name in table if name not in kept), self.columns[0].name)
+            kept[name] = as_cells(table[name], mark)
+        rows = pa.array(places, mask=places < 0)
+        return pa.table({name: column.take(rows) for name, column in kept.items()}) if kept else None
+
+    def decode(
+        self, values: Values, seen: Values, source: pa.Table | None = None, mark: str | None = None
+    ) -> pa.Table:
+        """The table of rows (n, J), null where a cell was not `seen`.
+
+        Columns of the `source` (n rows) give what the numbers stand for but have not kept. With a `mark` before
+        decimals, all are texts, as CSVs have them.
+        """
+        arrays = []
+        for j, column in enumerate(self.columns):
+            made = column.decode(values[:, j], seen[:, j])
+            if source is not None and column.name in source.column_names:
+                original = source[column.name]
+                made = restored(made, original, agrees(column, original, values[:, j], seen[:, j]), mark)
+            elif mark is not None:
+                made = formatted(made, mark)
+            arrays.append(made)
         return pa.table(arrays, names=[column.name for column in self.columns])
 
     def describe(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def write_datasets(samples: Samples, conversions: Sequence[Conversion], folder: 
     datasets = optional("datasets", "datasets", folder)
     datasets.disable_progress_bars()
     for file in dict.fromkeys(conversion.facts["file"] for conversion in conversions):
-        columns, images, features = dict(samples.roles), [], {}
+        columns, images, features = samples.roles(), [], {}
         for conversion in conversions:
             if conversion.facts["file"] != file:
                 continue

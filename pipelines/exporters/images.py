@@ -26,7 +26,10 @@ def write_images(samples: Samples, conversions: Sequence[Conversion], folder: Pa
         for row in np.flatnonzero(there):
             path = inside(home, f"{samples.ids[row].as_py()}{suffix}")
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels[row]).save(path, **OPTIONS.get(suffix.lower(), {}))
+            if (content := samples.file(conversion, int(row))) is not None:
+                path.write_bytes(content)
+            else:
+                Image.fromarray(pixels[row]).save(path, **OPTIONS.get(suffix.lower(), {}))
 
 
 def inside(folder: Path, name: str) -> Path:

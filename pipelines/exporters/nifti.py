@@ -18,19 +18,20 @@ SLICE = re.compile(r"(?P<sample>.+)_slice-(?P<number>\d+)")
 
 
 def write_nifti(samples: Samples, conversions: Sequence[Conversion], folder: Path) -> None:
-    """A file for each sample that has the modality; slices of one volume go into one file, 0 where there is none."""
+    """A file for each sample that has the modality; slices of one volume go into one file, beside those left out."""
     nibabel = optional("nibabel", "nifti", folder)
     for conversion in conversions:
         assert isinstance(conversion, ArrayConversion)
         facts = conversion.facts
         for sample, voxels in _volumes(samples, conversion):
             affine = _affine(sample, facts, conversions)
-            image = nibabel.Nifti1Image(voxels, affine)
+            image = nibabel.Nifti1Image(voxels, affine, dtype=voxels.dtype)
             for form, code in zip((image.set_qform, image.set_sform), facts["codes"], strict=True):
                 form(affine, code)
             image.header.set_xyzt_units(*facts["units"])
-            if voxels.dtype.kind == np.dtype(facts.get("stored", voxels.dtype)).kind == "f":
-                image.set_data_dtype(facts["stored"])
+            stored = np.dtype(facts.get("stored", voxels.dtype))
+            if stored.kind == "f" and np.can_cast(voxels.dtype, stored):
+                image.set_data_dtype(stored)
             path = _path(folder, sample, facts)
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.save(image, path)
@@ -52,9 +53,13 @@ def _volumes(samples: Samples, conversion: ArrayConversion) -> Iterator[tuple[st
         else:
             parts.setdefault(match["sample"], []).append((int(match["number"]), int(row)))
     for sample, slices in parts.items():
-        volume = np.zeros(conversion.facts["volume"], values.dtype)
+        volume = np.full(conversion.facts["volume"], conversion.facts.get("background", 0), values.dtype)
+        along = np.moveaxis(volume, axis, 0)
+        for name, value in conversion.facts.get("backgrounds", {}).items():
+            if (match := SLICE.fullmatch(name)) and match["sample"] == sample:
+                along[int(match["number"])] = value
         numbers, places = np.array(slices).T
-        np.moveaxis(volume, axis, 0)[numbers] = values[places]
+        along[numbers] = values[places]
         yield sample, volume
 
 

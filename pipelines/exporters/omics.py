@@ -72,7 +72,7 @@ def _write_modality(
 
 def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
     """Labels, subjects and targets of some cells; those that no cell has are left out."""
-    columns = {name: column.take(pa.array(rows)) for name, column in samples.roles.items()}
+    columns = {name: column.take(pa.array(rows)) for name, column in samples.roles().items()}
     return {name: column for name, column in columns.items() if not column.null_count}
 
 

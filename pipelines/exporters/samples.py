@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from pipelines.conversion import (
     TableConversion,
     from_description,
 )
-from pipelines.conversion.columns import named_type
+from pipelines.conversion.columns import close, named_type
+from pipelines.conversion.texts import CELL, formatted, restored, stated
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
+from pipelines.importers.images import pixels_of
 from stage1_vae.modalities import COUNTS, Column, Modality
 
 FACTS = {
@@ -32,6 +35,8 @@ FACTS = {
     "datasets": ("file",),
 }
 """What the writer of every source needs to know of a modality."""
+DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
+"""Marks that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -40,12 +45,14 @@ Values = np.ndarray[Any, np.dtype[Any]]
 class Samples:
     """A dataset with the conversion of every modality, that of its manifest or a plain one.
 
-    `tables` has the headers of the tables to write by file, none where all columns are wanted.
+    `tables` has the headers of the tables to write by file, none where all columns are wanted. If `excel_safe`, text
+    files guard generated texts that a spreadsheet would compute.
     """
 
     dataset: Dataset
     conversions: tuple[Conversion, ...]
     tables: dict[str, list[str]]
+    excel_safe: bool = False
 
     @classmethod
     def of(cls, dataset: Dataset) -> Samples:
@@ -59,8 +66,11 @@ class Samples:
         }
         try:
             tables |= {file: list(headers) for file, headers in known.get("tables", {}).items()}
+            for file, dialect in known.get("dialects", {}).items():
+                if dialect not in DIALECTS:
+                    raise ValueError(f"{dialect} of {file}")
             samples = cls(dataset, conversions, tables)
-            _ = samples.roles  # what cannot be read of them is told before anything is written
+            samples.roles()  # what cannot be read of them is told before anything is written
         except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
             raise UserError(f"conversion: damaged ({error} found); import the data again") from None
         places = [c.facts.get(key) for c in conversions for key in ("file", "folder", "modality")]
@@ -80,11 +90,49 @@ class Samples:
 
     def array(self, conversion: ArrayConversion) -> Values:
         """The values of a modality as its source has them, (N, …)."""
-        return conversion.decode(self.dataset.data[conversion.name], self.seen(conversion.name))
+        values, seen = self.dataset.data[conversion.name], self.seen(conversion.name)
+        source = self.dataset.source_values.get(conversion.name)
+        if isinstance(source, np.ndarray):
+            return conversion.restored(values, seen, source)
+        return conversion.decode(values, seen)
 
-    def table(self, conversion: TableConversion) -> pa.Table:
-        """The columns of a modality as its source has them."""
-        return conversion.decode(np.asarray(self.dataset.data[conversion.name]), self.seen(conversion.name))
+    def file(self, conversion: ArrayConversion, row: int) -> bytes | None:
+        """The file that a sample's image came from, if it has the same pixels still and could not be written again."""
+        source = self.dataset.source_values.get(conversion.name)
+        content = None if source is None or isinstance(source, np.ndarray) else source["file"][row].as_py()
+        if content is None:
+            return None
+        pixels, _ = pixels_of(BytesIO(content), f"{conversion.name}: row {row}")
+        x, _ = conversion.encode(pixels[None], np.zeros(1, int))
+        return content if close(x[0], self.dataset.data[conversion.name][row]).all() else None
+
+    def table(self, conversion: TableConversion, mark: str | None = None) -> pa.Table:
+        """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
+        values, source = self.dataset.data[conversion.name], self.dataset.source_values.get(conversion.name)
+        return conversion.decode(np.asarray(values), self.seen(conversion.name), source, mark)
+
+    def in_file(self, conversion: TableConversion) -> Values:
+        """(N,) bool: rows of which the texts say that their file had them, with values or without any."""
+        found, source = np.zeros(len(self), bool), self.dataset.source_values.get(conversion.name)
+        for column in () if source is None else source.columns:
+            if column.type == CELL:
+                found |= column.is_valid().to_numpy()
+        return found
+
+    def made(self, name: str) -> Values:
+        """(N, *shape) bool: the values of a modality that were filled in or generated."""
+        shape = self.dataset.data[name].shape
+        if name in self.dataset.filled_cells:
+            return np.asarray(self.dataset.filled_cells[name])
+        if self.dataset.filled is None:
+            return np.full(shape, self.synthetic)
+        m = [modality.name for modality in self.dataset.modalities].index(name)
+        return np.broadcast_to(self.dataset.filled[:, m].reshape(-1, *[1] * (len(shape) - 1)), shape)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether all rows were drawn, and none of them filled in."""
+        return self.dataset.filled is None and "sampler" in self.dataset.provenance
 
     def observed(self, names: set[str]) -> Values:
         """(N,) bool: rows that have one of these modalities at least."""
@@ -120,10 +168,27 @@ class Samples:
     @cached_property
     def labels(self) -> pa.Array | None:
         """Labels in the type that they had, None without any."""
+        return self._labels(None)
+
+    @property
+    def id_name(self) -> str | None:
+        """The header of the ids, None where the source had none."""
+        return self._known("ids").get("name") or (None if self.dataset.conversion else "id")
+
+    @property
+    def label_name(self) -> str | None:
+        """The header of the labels, None without any."""
+        return None if self.labels is None else self._known("labels").get("name") or "label"
+
+    def _labels(self, mark: str | None) -> pa.Array | None:
         if self.dataset.labels is None or self.dataset.label_names is None:
             return None
         names = _typed(pa.array(self.dataset.label_names), self._known("labels").get("type"))
-        return names.take(pa.array(self.dataset.labels))
+        labels = names.take(pa.array(self.dataset.labels))
+        if (source := self.dataset.source_values.get("labels")) is not None:
+            column = source.column(0)
+            return restored(labels, column, stated(column, labels), mark)
+        return labels if mark is None else formatted(labels, mark)
 
     @cached_property
     def groups(self) -> pa.Array | None:
@@ -135,30 +200,34 @@ class Samples:
     @cached_property
     def targets(self) -> dict[str, pa.Array]:
         """Targets by name; null where the samples have none."""
-        found = {}
-        for t, entry in enumerate((self.dataset.conversion or {}).get("targets", ())):
-            column = ColumnConversion.from_description(entry)
-            there = np.full(len(self), self.dataset.targets is not None)
-            values = np.zeros(len(self)) if self.dataset.targets is None else self.dataset.targets[:, t]
-            found[column.name] = column.decode(values, there)
-        return found
+        return self._targets(None)
 
-    @cached_property
-    def roles(self) -> dict[str, pa.Array]:
+    def _targets(self, mark: str | None) -> dict[str, pa.Array]:
+        entries = (self.dataset.conversion or {}).get("targets", ())
+        columns = TableConversion("targets", tuple(map(ColumnConversion.from_description, entries)))
+        values = np.zeros((len(self), len(entries))) if self.dataset.targets is None else self.dataset.targets
+        there = np.full(values.shape, self.dataset.targets is not None)
+        table = columns.decode(values, there, self.dataset.source_values.get("targets"), mark)
+        return dict(zip(table.column_names, table.columns, strict=True))
+
+    def roles(self, mark: str | None = None) -> dict[str, pa.Array]:
         """Ids, labels, subjects and targets by the headers that they had; null where the samples have none.
 
-        Without ids or labels of a known name, `id` and `label` are the headers.
+        Without ids or labels of a known name, `id` and `label` are the headers. With a `mark` before decimals all are
+        texts.
         """
-        ids, labels, groups = (self._known(role).get("name") for role in ("ids", "labels", "groups"))
+        groups = self._known("groups").get("name")
         found: dict[str, pa.Array] = {}
-        if ids or not self.dataset.conversion:
-            found[ids or "id"] = self.ids
-        if self.labels is not None:
-            found[labels or "label"] = self.labels
+        if self.id_name:
+            found[self.id_name] = self.ids
         if groups:
             nobody = _typed(pa.nulls(len(self)), self._known("groups").get("type"))
             found[groups] = nobody if self.groups is None else self.groups
-        return found | self.targets
+        if mark is not None:
+            found = {name: formatted(column, mark) for name, column in found.items()}
+        if self.label_name and (column := self._labels(mark)) is not None:
+            found[self.label_name] = column
+        return found | self._targets(mark)
 
     def _known(self, role: str) -> dict[str, Any]:
         """Name and type of a role in the source, none where nothing is known."""

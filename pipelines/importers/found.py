@@ -51,12 +51,13 @@ class Roles:
 
 @dataclass(frozen=True)
 class TableView:
-    """A modality that is a table: its columns (n rows) with their kinds."""
+    """A modality that is a table: its columns (n rows) with their kinds; `originals` are as for `Found`."""
 
     name: str
     table: pa.Table
     kinds: Mapping[str, str]
     facts: dict[str, Any]
+    originals: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -81,12 +82,18 @@ class TableView:
         values, seen = conversion.encode(self.table, places)
         return values, seen
 
+    def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
+        """What the file has in these rows that encoded values cannot give back; None where that is nothing."""
+        columns = {name: self.originals.get(name, self.table[name]) for name in self.table.column_names}
+        return conversion.lost(columns, places, values, seen, mark)
+
 
 @dataclass(frozen=True)
 class ArrayView:
     """A modality that is one array (n, …), with its axes and kind; NaN is missing.
 
-    `missing` (n,) marks the rows that the source says it lacks.
+    `missing` (n,) marks the rows that the source says it lacks. `files` (n,) are the files themselves, where no other
+    can be written of their values.
     """
 
     name: str
@@ -95,6 +102,7 @@ class ArrayView:
     kind: str
     facts: dict[str, Any]
     missing: Values | None = None
+    files: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.array)
@@ -117,6 +125,12 @@ class ArrayView:
         values, seen = conversion.encode(self.array, places)
         return values, seen
 
+    def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
+        """What the file has in these rows that encoded values cannot give back; None where that is nothing."""
+        if self.files is not None:
+            return pa.table({"file": self.files.take(pa.array(places, mask=places < 0))})
+        return conversion.lost(self.array, places, values, seen)
+
 
 View = TableView | ArrayView
 
@@ -133,6 +147,8 @@ class Found:
         label: name and values; so are `group` and `split`.
         targets: values by name.
         headers: of a table, in its order.
+        originals: columns as the file has them, by header, where `views` and roles have them plainer.
+        dialect: marks of a text file, where they are not the usual ones: `delimiter`, and `decimal` before decimals.
         types: names of Arrow's types, by header, of columns that were made plainer and are written back as they were.
         names: of columns that are no table's but may have a role.
         skipped: names of what the user left out.
@@ -147,6 +163,8 @@ class Found:
     split: Named | None = None
     targets: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
+    originals: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    dialect: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from pipelines.importers.found import ArrayView, Found, Roles
 from pipelines.importers.images import AXES, pixels_of, same_size
 from pipelines.importers.kinds import array_axes, array_kind, check_finite, pixel_kind, safe_name
 from pipelines.importers.splitting import OTHER_NAMES
-from pipelines.importers.tables import found_in, plain
+from pipelines.importers.tables import found_in, made_plain
 from pipelines.texts import quoted
 
 HUB = "hf:"
@@ -57,7 +57,8 @@ def read_datasets(path: Path, roles: Roles) -> list[Found]:
             scalars.append(name)
         else:
             views.append(_array(path, data, name, roles, facts))
-    found = found_in(_table(datasets, path, data, scalars), path.name, roles, facts)
+    columns, originals = _table(datasets, path, data, scalars)
+    found = found_in(columns, path.name, roles, facts, originals)
     skipped = tuple(name for name in data.features if name in roles.skip)
     return [
         Found(
@@ -104,19 +105,21 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     )
 
 
-def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> pa.Table:
-    """The columns of numbers and texts; classes by their names."""
+def _table(
+    datasets: Any, path: Path, data: Any, names: list[str]
+) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """The columns of numbers and texts, classes by their names, and originals as for `Found`."""
     if not names:
-        return pa.table({})
-    table = data.select_columns(names).with_format("arrow")[:]
-    columns = []
-    for name in names:
-        column, feature = plain(path, name, table[name]), data.features[name]
-        if isinstance(feature, datasets.ClassLabel):
+        return pa.table({}), {}
+    columns, originals = made_plain(path, data.select_columns(names).with_format("arrow")[:])
+    for place, name in enumerate(names):
+        if isinstance(feature := data.features[name], datasets.ClassLabel):
+            column = columns[name]
             places = pc.if_else(pc.less(column, 0), None, column).combine_chunks()  # −1 where it is not known
-            column = pa.chunked_array([pa.array(feature.names).take(places)])
-        columns.append(column)
-    return pa.table(columns, names=names)
+            columns = columns.set_column(
+                place, name, pa.chunked_array([pa.array(feature.names).take(places)])
+            )
+    return columns, originals
 
 
 def _images(
@@ -158,7 +161,13 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     """A column of lists or arrays of one shape."""
     missing = data.select_columns([name]).with_format("arrow")[:][name].is_null().to_numpy()
     rows = np.flatnonzero(~missing)
-    values = data.select(rows).select_columns([name]).with_format("numpy")[:][name]
+    inner = data.features[name]
+    while hasattr(inner, "feature"):
+        inner = inner.feature
+    double = (
+        {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}
+    )  # or it is cut to 32 bits
+    values = data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name]
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise UserError(

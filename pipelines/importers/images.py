@@ -17,6 +17,8 @@ from pipelines.importers.found import ArrayView, Found, Roles
 from pipelines.importers.kinds import pixel_kind, safe_name
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+LOSSY = (".jpg", ".jpeg")
+"""Ends of names of files whose pixels another one that is written of them does not have."""
 AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
 """Modes of Pillow that are taken as they are, and the axes of their pixels."""
 OTHERS = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "RGBA", "PA": "RGBA", "I": "I;16"}
@@ -58,7 +60,9 @@ def _folder(folder: Path, root: Path, roles: Roles) -> Found:
     suffixes = {file.suffix for file in files}
     suffix = suffixes.pop() if len(suffixes) == 1 else ".png"  # which loses nothing, whatever the others are
     facts = {"source": "images", "folder": folder.name, "mode": mode, "suffix": suffix}
-    view = ArrayView(name, pixels, AXES[mode], kind, facts)
+    lossy = suffix.lower() in LOSSY
+    contents = pa.array([file.read_bytes() for file in files], pa.binary()) if lossy else None
+    view = ArrayView(name, pixels, AXES[mode], kind, facts, files=contents)
     return Found(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
 
 
@@ -73,6 +77,13 @@ def same_size(
         )
 
 
+def _check_depth(image: Image.Image, place: str) -> None:
+    """Refuse whole numbers that no image of 16 bits holds."""
+    low, high = np.asarray(image).min(), np.asarray(image).max()
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise UserError(f"{place}: values from {low} to {high} found, expected 0 to 65535; convert it")
+
+
 def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
     """The pixels of an image (H, W) or (H, W, C) and its mode, a key of `AXES`."""
     try:
@@ -80,6 +91,8 @@ def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
             Image.open(content) as image,
         ):
+            if image.mode == "I":
+                _check_depth(image, place)
             deep = any(";16" in str(tile.args) for tile in image.tile)  # Pillow halves the bits of colours
             image.load()
             mode = OTHERS.get(image.mode, image.mode)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipelines.dataset_checks import RESERVED
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
-from pipelines.importers.found import Found, Named, Roles, View
+from pipelines.importers.found import Found, Named, Roles, TableView, View
 from pipelines.importers.kinds import check_type
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -29,14 +29,17 @@ class Joined:
     Args:
         views: the modalities.
         places: (N, M) row of each sample in each view, −1 where the view lacks it.
+        rows: the same with rows of tables that have the sample, and no value of it.
         ids: name and values (N,), the name None where the source has none.
         label: name and values (N,); so are `group`, `split` and, by name, `targets`.
-        headers: of the tables, by file; `types` likewise.
+        headers: of the tables, by file; `types` and `dialects` likewise.
+        originals: the label and targets as their file has them, by name, where that is another way.
         dropped: samples left out because no modality has them.
     """
 
     views: tuple[View, ...]
     places: Values
+    rows: Values
     ids: Named
     label: Named | None
     group: Named | None
@@ -44,6 +47,8 @@ class Joined:
     targets: Mapping[str, pa.ChunkedArray]
     headers: Mapping[str, tuple[str, ...]]
     types: Mapping[str, Mapping[str, str]]
+    dialects: Mapping[str, Mapping[str, str]]
+    originals: Mapping[str, pa.ChunkedArray]
     dropped: int
 
     def __len__(self) -> int:
@@ -54,6 +59,10 @@ class Joined:
         """(N, M) bool."""
         return self.places >= 0
 
+    def mark(self, view: View) -> str:
+        """What stands before decimals in the file of a view."""
+        return self.dialects.get(view.facts.get("file", ""), {}).get("decimal", ".")
+
 
 def join(found: Sequence[Found], roles: Roles) -> Joined:
     """All sources together: a sample absent from a source lacks its modalities, one absent from all is dropped."""
@@ -62,6 +71,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     _check_names(found, [view.name for view, _ in views])
     ids, rows = _match(found)
     places = np.stack([np.where(_present(view, rows[n]), rows[n], -1) for view, n in views], 1)
+    tables = np.array([isinstance(view, TableView) for view, _ in views])
     kept = np.flatnonzero((places >= 0).any(1))
     if not len(kept):
         raise UserError(
@@ -71,34 +81,52 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     chosen = pa.array(kept)
 
     def column(role: str, name: str | None = None) -> Named | None:
-        having = []
+        having: list[tuple[Found, Named, pa.Array]] = []
         for source, row in zip(found, rows, strict=True):
             named = getattr(source, role) if name is None else (name, source.targets.get(name))
             if named is not None and named[1] is not None:
                 check_type(source.place, named[0], named[1])
-                having.append(
-                    (source.place, named[0], named[1].take(pa.array(row[kept], mask=row[kept] < 0)))
-                )
+                having.append((source, named, pa.array(row[kept], mask=row[kept] < 0)))
         if not having:
             return None
-        place, header, first = having[0]
-        values = pc.coalesce(*(values for _, _, values in having if values.type == first.type))
-        _check_complete(place, header, values, ids[1].take(chosen))
+        header = having[0][1][0] or ""
+        values = together([values.take(rows) for _, (_, values), rows in having])
+        _check_complete(having[0][0].place, header, values, ids[1].take(chosen))
+        known = [(source.originals.get(header), rows) for source, _, rows in having]
+        if others := [original.take(rows) for original, rows in known if original is not None]:
+            originals[header] = together(others)
         return header, values
 
+    originals: dict[str, pa.ChunkedArray] = {}
     targets = dict.fromkeys(name for source in found for name in source.targets)
     return Joined(
         tuple(view for view, _ in views),
         places[kept],
+        np.where(tables, np.stack([rows[n] for _, n in views], 1), places)[kept],
         (ids[0], ids[1].take(chosen)),
         column("label"),
         column("group"),
         column("split"),
         {name: named[1] for name in targets if (named := column("targets", name))},
         {source.place: source.headers for source in found if source.headers},
-        {source.place: source.types for source in found if source.types},
+        {source.place: types for source in found if (types := _types(source, ids[1].type))},
+        {source.place: source.dialect for source in found if source.dialect},
+        originals,
         len(places) - len(kept),
     )
+
+
+def _types(source: Found, kind: pa.DataType) -> dict[str, str]:
+    """Types of a source's columns that were made plainer, and of its ids where those of all samples are of `kind`."""
+    types = dict(source.types)
+    if source.ids is not None and source.ids[0] in source.headers and source.ids[1].type != kind:
+        types.setdefault(str(source.ids[0]), str(source.ids[1].type))
+    return types
+
+
+def together(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """The first value of each row, of the columns of the first one's type."""
+    return pc.coalesce(*(column for column in columns if column.type == columns[0].type))
 
 
 def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:

@@ -110,7 +110,12 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
     safe = safe_name(name)
     axes = "DHW" if roles.slices is None else "HW"
     kind = pixel_kind(name, safe, array, axes, roles.kinds)
-    view = ArrayView(safe, array, axes, kind, facts, _constant(array) if roles.slices else None)
+    empty = _constant(array) if roles.slices else None
+    if empty is not None and empty.any():
+        facts |= _background(
+            array[empty].reshape(empty.sum(), -1)[:, 0], [samples[row] for row in np.flatnonzero(empty)]
+        )
+    view = ArrayView(safe, array, axes, kind, facts, empty)
     group: Named | None = ("subject", pa.chunked_array([groups])) if grouped else None
     return Found(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)
 
@@ -138,7 +143,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
-    """The voxels of a volume (X, Y, Z), whole numbers as they are and others float32."""
+    """The voxels of a volume (X, Y, Z), whole numbers as they are, others float32 if it holds them all."""
     from nibabel.orientations import aff2axcodes
 
     for what, of in (
@@ -160,7 +165,11 @@ def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
         )
     if not np.isfinite(voxels).all():
         raise UserError(f"{path}: NaN or infinity found, expected finite numbers; fill the background with 0")
-    return voxels if voxels.dtype.kind in "iu" else voxels.astype(np.float32)
+    if voxels.dtype.kind in "iu":
+        return voxels
+    with np.errstate(over="ignore"):
+        single = voxels.astype(np.float32)
+    return single if np.array_equal(single, voxels) else voxels
 
 
 def check_orientation(name: str, affine: Any, expected: Any) -> None:
@@ -180,6 +189,14 @@ def _axis(affine: np.ndarray, plane: str) -> int:
     if plane not in PLANES:
         raise UserError(f"--slices: found '{plane}', expected one of {', '.join(PLANES)}")
     return int(np.flatnonzero(io_orientation(affine)[:, 0] == PLANES[plane])[0])
+
+
+def _background(values: np.ndarray, slices: list[str]) -> dict[str, Any]:
+    """The value of slices that show nothing, and those of the slices that have another."""
+    found, counts = np.unique(values, return_counts=True)
+    usual = found[counts.argmax()]
+    others = {name: value.item() for name, value in zip(slices, values, strict=True) if value != usual}
+    return {"background": usual.item(), "backgrounds": others}
 
 
 def _constant(array: np.ndarray) -> np.ndarray:

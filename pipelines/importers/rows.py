@@ -22,8 +22,8 @@ from pipelines.importers import read_source
 from pipelines.importers.found import ArrayView, Found, Named, Roles, TableView, View
 from pipelines.importers.joining import Joined, join
 from pipelines.importers.nifti import check_orientation
-from pipelines.importers.run import codes_of
-from pipelines.importers.summary import overview, patterns, shortened
+from pipelines.importers.run import codes_of, sources_of_roles
+from pipelines.importers.summary import outliers, overview, patterns, shortened
 from pipelines.publishing import check_folder
 from pipelines.storage import MANIFEST
 from pipelines.texts import quoted
@@ -77,6 +77,8 @@ def _understood(joined: Joined, dataset: Dataset, known: dict[str, Conversion]) 
     others = [name for headers in joined.headers.values() for name in headers if name not in taken]
     if others:
         lines.append(f"not in the training data, left out: {shortened(others)}")
+    for view in joined.views:
+        lines += outliers(_as_trained(view, known[view.name]), known[view.name])
     if joined.dropped:
         lines.append(f"left out: {joined.dropped} rows that no modality has")
     return [*lines, f"rows: {len(dataset)}"]
@@ -127,30 +129,44 @@ def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Role
 
 def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> Dataset:
     """All samples, converted; modalities in the order of the training data."""
-    views = {view.name: (view, places) for view, places in zip(joined.views, joined.places.T, strict=True)}
+    views = {view.name: (place, view) for place, view in enumerate(joined.views)}
     if others := views.keys() - known.keys():
         raise UserError(
             f"modality {min(others)}: not in the training data, expected some of {listed(known)}; name files and keys "
             "as they were, or leave it out (--skip)"
         )
     order = [name for name in known if name in views]
-    observed = np.stack([views[name][1] >= 0 for name in order], 1)
+    observed = joined.observed[:, [views[name][0] for name in order]]
     data, cells = {}, {}
+    targets = [
+        ColumnConversion.from_description(entry) for entry in (trained.conversion or {}).get("targets", ())
+    ]
+    targets = targets if all(target.name in joined.targets for target in targets) else []
+    read = {t.name: _column_as_trained("target", pa.table(dict(joined.targets)), t) for t in targets}
+    labels = _labels(joined.label, trained)
+    sources = sources_of_roles(
+        replace(joined, targets=read, label=None if labels is None else joined.label),
+        np.arange(len(joined)),
+        targets,
+    )
     for m, name in enumerate(order):
-        view, places = views[name]
-        data[name], seen = _encode(view, known[name], places)
+        place, view = views[name]
+        view, places = _as_trained(view, known[name]), joined.places[:, place]
+        data[name], seen = view.encode(known[name], places)
         if not seen[observed[:, m]].all():
             cells[name] = seen
+        sources[name] = view.lost(known[name], joined.rows[:, place], data[name], seen, joined.mark(view))
     return Dataset(
         tuple(m for m in trained.modalities if m.name in views),
         data,
         mask=None if observed.all() else observed,
         cells=cells,
-        labels=_labels(joined.label, trained),
-        targets=_targets(joined, trained),
+        labels=labels,
+        targets=np.stack([target.encode(read[target.name])[0] for target in targets], 1) if targets else None,
         groups=None if joined.group is None else codes_of(joined.group[1]),
         ids=codes_of(joined.ids[1]),
         label_names=None if joined.label is None else trained.label_names,
+        source_values={name: values for name, values in sources.items() if values is not None},
     )
 
 
@@ -165,17 +181,15 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
     for name, entry in entries.items():
         alike = [n for n in (name, *here) if n in here and entries[n].get("volume") == entry.get("volume")]
         if alike:
-            placed[name] = entry | {key: here[alike[0]][key] for key in PLACES}
+            placed[name] = entry | {key: here[alike[0]][key] for key in PLACES if key in here[alike[0]]}
     return description | {"modalities": placed}
 
 
-def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values, Values]:
-    """Values and seen cells of the rows at `places`, −1 for none."""
+def _as_trained(view: View, conversion: Conversion) -> View:
+    """A view of the kind, shape and types of the training data, which others than these are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = [_as_trained(view.facts["file"], view.table, column) for column in conversion.columns]
-        return conversion.encode(
-            pa.table(columns, names=[column.name for column in conversion.columns]), places
-        )
+        columns = {c.name: _column_as_trained(view.facts["file"], view.table, c) for c in conversion.columns}
+        return replace(view, table=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
         kinds = [
             "a table" if isinstance(of, TableView | TableConversion) else "an array"
@@ -197,10 +211,10 @@ def _encode(view: View, conversion: Conversion, places: Values) -> tuple[Values,
         raise UserError(
             f"{view.name}: other features found than in the training data, expected the same in one order; select them"
         )
-    return view.encode(conversion, places)
+    return view
 
 
-def _as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
+def _column_as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
     """A column in the type of the training data, null where the table lacks it; new categories are refused."""
     kind = named_type(column.type)
     if column.name not in table.column_names:
@@ -237,17 +251,3 @@ def _labels(named: Named | None, trained: Dataset) -> Values | None:
     _check_known(f"label {name}", pa.chunked_array([values]), trained.label_names)
     places = np.array([trained.label_names.index(value) for value in values])
     return places[pc.index_in(column, value_set=column.unique()).to_numpy()]
-
-
-def _targets(joined: Joined, trained: Dataset) -> Values | None:
-    """Targets (N, T), where the sources have all of them."""
-    entries = (trained.conversion or {}).get("targets", ())
-    if not entries or any(entry["name"] not in joined.targets for entry in entries):
-        return None
-    columns = []
-    for target in map(ColumnConversion.from_description, entries):
-        found = joined.targets[target.name]
-        if target.kind == "categorical":
-            found = _as_trained("target", pa.table([found], names=[target.name]), target)
-        columns.append(target.encode(found)[0])
-    return np.stack(columns, 1)

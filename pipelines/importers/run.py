@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.conversion import ColumnConversion, Conversion
+from pipelines.conversion.texts import comes_back
 from pipelines.dataset import Dataset, files_of
 from pipelines.datasets.folder import SPLITS
 from pipelines.errors import UserError
@@ -126,10 +127,14 @@ def _dataset(
     """The samples at `rows`, converted."""
     observed = joined.observed[rows]
     data, cells = {}, {}
+    sources = sources_of_roles(joined, rows, targets)
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
-        data[view.name], seen = view.encode(conversion, joined.places[rows, m])
+        places = joined.places[rows, m]
+        data[view.name], seen = view.encode(conversion, places)
         if not seen[observed[:, m]].all():
             cells[view.name] = seen
+        there = joined.rows[rows, m]
+        sources[view.name] = view.lost(conversion, there, data[view.name], seen, joined.mark(view))
     taken = pa.array(rows)
     columns = [target.encode(joined.targets[target.name].take(taken))[0] for target in targets]
     return Dataset(
@@ -142,7 +147,28 @@ def _dataset(
         groups=None if joined.group is None else codes_of(joined.group[1].take(taken)),
         ids=codes_of(joined.ids[1].take(taken)),
         label_names=names,
+        source_values={name: values for name, values in sources.items() if values is not None},
     )
+
+
+def sources_of_roles(joined: Joined, rows: Values, targets: Sequence[ColumnConversion]) -> dict[str, Any]:
+    """Labels and targets of the samples at `rows` as their file has them, where stored ones cannot give them back."""
+    taken, found = pa.array(rows), {}
+
+    def original(name: str | None, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        return joined.originals.get(name or "", column).take(taken)
+
+    for target in targets:
+        made = target.decode(*target.encode(joined.targets[target.name].take(taken)))
+        column = original(target.name, joined.targets[target.name])
+        if not comes_back(pa.chunked_array([made]), column):
+            found[target.name] = column
+    labels = {}
+    if joined.label is not None:
+        name, column = joined.label
+        if not comes_back(column.take(taken), original(name, column)):
+            labels["label"] = original(name, column)
+    return {role: pa.table(of) for role, of in (("labels", labels), ("targets", found)) if of}
 
 
 def _describe(
@@ -160,6 +186,7 @@ def _describe(
             for file, headers in joined.headers.items()
         },
         "types": {file: dict(types) for file, types in joined.types.items()},
+        **({"dialects": {file: dict(of) for file, of in joined.dialects.items()}} if joined.dialects else {}),
         "ids": named(joined.ids),
         "labels": named(joined.label),
         "groups": named(joined.group),

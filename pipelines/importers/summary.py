@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.conversion import ArrayConversion, Conversion, TableConversion
+from pipelines.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from pipelines.conversion.arrays import chunks, limits
+from pipelines.conversion.columns import SCALED, to_numpy
 from pipelines.importers.found import TableView, View
 from pipelines.importers.joining import Joined
 from pipelines.texts import quoted
@@ -63,14 +64,55 @@ def contents(view: View, conversion: Conversion) -> list[str]:
         assert isinstance(conversion, TableConversion)
         kinds = [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
         new = unseen(view, conversion)
-        return [*kinds, f"in no training row, so missing: {shortened(new)}"] if new else kinds
+        kinds += [f"in no training row, so missing: {shortened(new)}"] if new else []
+        return kinds + outliers(view, conversion)
     assert isinstance(conversion, ArrayConversion)
     low, high = limits(view.array, np.flatnonzero(view.present))
     still = constant(view.array, np.flatnonzero(view.present)) if conversion.axes == "X" else 0
     notes = [f", {still} of {view.array.shape[1]} coordinates constant"] if still else []
+    told = "".join(
+        [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}", *notes]
+    )
+    return [told, *outliers(view, conversion)]
+
+
+def outliers(view: View, conversion: Conversion) -> list[str]:
+    """A line on far outliers, if there are such, and what to do about them."""
+    if isinstance(view, TableView):
+        assert isinstance(conversion, TableConversion)
+        found = [told for column in conversion.columns if (told := _far(view, column))]
+        remedy = "leave such cells empty"
+    else:
+        assert isinstance(conversion, ArrayConversion)
+        far = [
+            raw[np.abs(conversion.standardised(raw)) > conversion.bound * (1 + 1e-6)]
+            for raw in chunks(view.array, np.flatnonzero(view.present))
+            if conversion.kind == "numeric"
+        ]
+        values = np.concatenate(far) if far else np.empty(0)
+        found = [_counted(values)] if len(values) else []
+        remedy = "make it NaN and add --nan-is-missing"
+    if not found:
+        return []
     return [
-        "".join([f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}", *notes])
+        f"far from all others: {shortened(found)}; models are shown nearer ones. "
+        f"If this stands for missing values, {remedy} and import again"
     ]
+
+
+def _far(view: TableView, column: ColumnConversion) -> str | None:
+    """The values of a column that are not shown as they are."""
+    if column.kind not in SCALED or column.name not in view.table.column_names:
+        return None
+    values = to_numpy(view.table[column.name].drop_null())
+    values = values[np.abs(column.standardised(values)) > column.bound * (1 + 1e-6)]
+    return f"{column.name} ({_counted(values)})" if len(values) else None
+
+
+def _counted(values: Values) -> str:
+    """How often the most frequent of some values is found, and how many others are."""
+    found, counts = np.unique(values, return_counts=True)
+    return f"{found[counts.argmax()]:g}, {len(values)} value{'s' * (len(values) > 1)}"
 
 
 def constant(array: Values, rows: Values) -> int:

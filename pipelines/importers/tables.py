@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
-import re
+import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.conversion.columns import plainer
+from pipelines.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
 from pipelines.errors import UserError
 from pipelines.faults import hint, listed
 from pipelines.importers.files import ends_in, files_in, visible
@@ -24,8 +26,8 @@ TEXT = (".csv", ".tsv")
 SUFFIXES = (*TEXT, ".parquet")
 IDS = ("id", "Id", "ID")
 """Headers of columns that are taken for ids where none is named."""
-LARGEST = (1 << 31) - 1
-"""Bytes of a CSV that are read as one block, so that the type of a column is that of all of its cells."""
+BLOCK = 1 << 26
+"""Bytes of a text file that are read together; a row is no longer."""
 
 
 def is_table(path: Path) -> bool:
@@ -36,95 +38,110 @@ def is_table(path: Path) -> bool:
 def read_tables(path: Path, roles: Roles) -> list[Found]:
     """Each table with its columns in their roles; those that have none make modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
-    found = []
-    for file in files:
-        table = read_table(file, roles)
-        made_plain = [plain(file, name, table[name]) for name in table.column_names]
-        others = zip(table.schema, made_plain, strict=True)
-        types = {field.name: str(field.type) for field, column in others if field.type != column.type}
-        whole = found_in(pa.table(made_plain, names=table.column_names), file.name, roles)
-        found.append(replace(whole, types=types if ends_in(file, (".parquet",)) else {}))
-    return found
+    return [_read_text(file, roles) if ends_in(file, TEXT) else _read_parquet(file, roles) for file in files]
 
 
-def read_table(path: Path, roles: Roles) -> pa.Table:
-    """The columns of one file, which are different by name and have rows; empty cells are null."""
-    import pyarrow.parquet as parquet
-
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A UserError for whatever is wrong with a file that is read inside."""
     try:
-        if ends_in(path, TEXT):
-            table = _read_text(path, roles)
-        else:
-            _check_headers(path, parquet.read_schema(path).names)
-            table = parquet.read_table(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         words = " ".join(str(error).split())
         raise UserError(
             f"{path}: this is no table in UTF-8 with one header a column ({words}); save it again as such"
         ) from None
-    _check_headers(path, table.column_names)
-    if not table.num_rows:
-        raise UserError(f"{path}: found no rows below the headers, expected one a sample")
-    return table
 
 
-def _read_text(path: Path, roles: Roles) -> pa.Table:
+def _read_parquet(path: Path, roles: Roles) -> Found:
+    """The columns of one Parquet file."""
+    import pyarrow.parquet as parquet
+
+    with _readable(path):
+        _check_headers(path, parquet.read_schema(path).names)
+        table = parquet.read_table(path)
+    _check_rows(path, table)
+    columns, originals = made_plain(path, table)
+    changed = [field for field in table.schema if field.type != columns.schema.field(field.name).type]
+    found = found_in(columns, path.name, roles, originals=originals)
+    return replace(found, types={field.name: str(field.type) for field in changed})
+
+
+def _read_text(path: Path, roles: Roles) -> Found:
     """The columns of a CSV or TSV; numbers may have decimal commas where no comma stands between columns.
 
     Whole numbers with zeros that lead are texts (codes of places or diseases) unless a kind of numbers is asked for;
     ids and subjects are numbers only where they are written just so.
     """
-    import pyarrow.csv as csv
-
-    delimiter, texts = _delimiter(path), {name for name in (roles.id, roles.group, *IDS) if name}
-
-    def read(mark: str, texts: Iterable[str], only: Sequence[str] = ()) -> pa.Table:
-        size = min(max(path.stat().st_size, 1), LARGEST)
-        return csv.read_csv(
-            path,
-            csv.ReadOptions(block_size=size),
-            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            csv.ConvertOptions(
-                strings_can_be_null=True,
-                column_types=dict.fromkeys(texts, pa.string()),
-                decimal_point=mark,
-                include_columns=list(only) or None,
-            ),
-        )
-
-    table = read(".", texts)
-    if delimiter != "," and any(_decimal_commas(column) for column in table.columns):
-        table = read(",", texts)
-    _check_headers(path, table.column_names)
-    numbers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
-    codes = [name for name in numbers if roles.kinds.get(name, "categorical") == "categorical"]
-    padded = read(".", codes, codes) if codes and _zeros_lead(path, delimiter) else None
-    for place, name in enumerate(table.column_names):
-        if pa.types.is_binary(table.column(place).type):
-            raise UserError(f"{path}: column {name}: bytes that are no UTF-8 found; save the file in UTF-8")
-        if name in texts:
-            table = table.set_column(place, name, _unless_padded(table.column(place)))
-        elif padded is not None and name in codes and _is_padded(padded[name]):
-            table = table.set_column(place, name, padded[name])
-    return table
+    delimiter = _delimiter(path)
+    with _readable(path):
+        cells = _cells(path, delimiter)
+        _check_headers(path, cells.column_names)
+    _check_rows(path, cells)
+    texts = {name: _texts(path, name, cells[name]) for name in cells.column_names}
+    commas = delimiter != "," and any(_decimal_commas(text) for text in texts.values())
+    mark, identities = "," if commas else ".", {name for name in (roles.id, roles.group, *IDS) if name}
+    columns, originals = {}, {}
+    for name, text in texts.items():
+        column = _unless_padded(text) if name in identities else _typed(text, mark, name, roles)
+        if not comes_back(column, cells[name], mark):
+            originals[name] = cells[name]
+        columns[name] = plain(path, name, column)
+    dialect = {"delimiter": delimiter, "decimal": mark}
+    found = found_in(pa.table(columns), path.name, roles, originals=originals)
+    return found if dialect == usual_dialect(path.name) else replace(found, dialect=dialect)
 
 
-def _zeros_lead(path: Path, delimiter: str) -> bool:
-    """Whether a file may have whole numbers with zeros that lead."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return re.search(rb"(^|[\n\r\"%s])[+-]?0\d" % re.escape(delimiter.encode()), content) is not None
+def _cells(path: Path, delimiter: str) -> pa.Table:
+    """The texts of all cells of a file, as `CELL`."""
+    import pyarrow.csv as arrow
+
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        headers = next(csv.reader(file, delimiter=delimiter), [])
+    return arrow.read_csv(
+        path,
+        arrow.ReadOptions(block_size=BLOCK),
+        arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        arrow.ConvertOptions(column_types=dict.fromkeys(headers, CELL), strings_can_be_null=False),
+    )
 
 
-def _is_padded(column: pa.ChunkedArray) -> bool:
-    return bool(pc.any(pc.match_substring_regex(column, r"^[+-]?0\d")).as_py())
+def _texts(path: Path, name: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return cells.cast(pa.string())
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"{path}: column {name}: bytes that are no UTF-8 found; save the file in UTF-8"
+        ) from None
 
 
-def _decimal_commas(column: pa.ChunkedArray) -> bool:
+def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.ChunkedArray:
+    """What the cells of a column mean."""
+    column = typed(text, mark)
+    codes = pa.types.is_integer(column.type) and roles.kinds.get(name, "categorical") == "categorical"
+    if codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py():
+        return without_missing(text)
+    return column
+
+
+def made_plain(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """Plain columns, and as they are those that may then be others: −1.50 of a decimal, or NaN."""
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    made = {name: plain(path, name, column) for name, column in columns.items()}
+    originals = {
+        name: column
+        for name, column in columns.items()
+        if made[name] is not column and not pa.types.is_string(made[name].type)
+    }
+    return pa.table(made), originals
+
+
+def _decimal_commas(texts: pa.ChunkedArray) -> bool:
     """Whether all texts of a column are numbers, some of them with a comma."""
-    if not pa.types.is_string(column.type) or column.null_count == len(column):
+    if not pc.any(pc.match_substring(texts, ",")).as_py():
         return False
-    numbers = pc.all(pc.match_substring_regex(column, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py()
-    return bool(numbers and pc.any(pc.match_substring(column, ",")).as_py())
+    known = without_missing(texts)
+    return bool(pc.all(pc.match_substring_regex(known, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py())
 
 
 def _check_headers(path: Path, names: Sequence[str]) -> None:
@@ -138,40 +155,40 @@ def _check_headers(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def _unless_padded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _check_rows(path: Path, table: pa.Table) -> None:
+    if not table.num_rows:
+        raise UserError(f"{path}: found no rows below the headers, expected one a sample")
+
+
+def _unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts as whole numbers where these are written just so."""
+    known = without_missing(texts)
     try:
-        numbers = column.cast(pa.int64())
+        numbers = known.cast(pa.int64())
     except pa.ArrowInvalid:
-        return column
-    return numbers if numbers.cast(pa.string()).equals(column) else column
+        return known
+    return numbers if numbers.cast(pa.string()).equals(known) else known
 
 
 def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = kind.value_type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return column.cast(pa.string())
-    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
-        column, kind = column.cast(pa.float64()), pa.float64()
-    if pa.types.is_null(kind):
-        return column.cast(pa.float64())
-    if pa.types.is_floating(kind):
-        nan = pc.is_nan(column)
-        if pc.any(nan).as_py():
-            column = pc.if_else(nan, pa.scalar(None, kind), column)
-        if pc.any(pc.is_inf(column)).as_py():
-            raise UserError(
-                f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it"
-            )
+    column = plainer(column)
+    if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+        raise UserError(
+            f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it"
+        )
     return column
 
 
-def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | None = None) -> Found:
-    """The columns of a table in their roles; `facts` say how to write them back."""
+def found_in(
+    table: pa.Table,
+    place: str,
+    roles: Roles,
+    facts: dict[str, Any] | None = None,
+    originals: Mapping[str, pa.ChunkedArray] | None = None,
+) -> Found:
+    """The columns of a table in their roles; `facts` say how to write them back, `originals` are as for `Found`."""
+    originals = originals or {}
     names = table.column_names
     identity = roles.id or next((name for name in names if name in IDS), None)
     roles_of = {"ids": identity, "label": roles.label, "group": roles.group, "split": roles.split}
@@ -188,12 +205,21 @@ def found_in(table: pa.Table, place: str, roles: Roles, facts: dict[str, Any] | 
             table.select(columns),
             {column: column_kind(place, column, table[column], roles.kinds) for column in columns},
             facts or {"source": "tables", "file": place},
+            {column: originals[column] for column in columns if column in originals},
         )
         for name, columns in grouped(place, [name for name in names if name not in taken], roles).items()
     ]
     headers = tuple(name for name in names if name not in roles.skip)
+    others = {name: column for name, column in originals.items() if name in taken}
     return Found(
-        place, table.num_rows, tuple(views), targets=targets, headers=headers, skipped=skipped, **known
+        place,
+        table.num_rows,
+        tuple(views),
+        targets=targets,
+        headers=headers,
+        originals=others,
+        skipped=skipped,
+        **known,
     )
 
 
