@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.locks import sole_trainer
 from pipelines.progress import progress
-from pipelines.publishing import write_bytes, write_text
-from pipelines.storage import Artefact, file_hash, load_artefact, rebuilding, save_artefact
+from pipelines.publishing import check_folder, write_bytes, write_text
+from pipelines.storage import Artefact, file_hash, files_of, load_artefact, rebuilding, save_artefact
 from pipelines.texts import tell
 from pipelines.tracking import track
 
@@ -38,6 +39,8 @@ def train(params: Params, root: Path) -> None:
     """Train the model of params.yaml; artefacts/autoencoder and results/training.csv."""
     from stage1_vae import training
 
+    folder = root / "artefacts" / KIND
+    check_folder(folder, partial(files_of, kind=KIND))  # now, not after hours
     data, validation = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation"))
     settings = training.Settings(**params.train.model_dump(), seed=params.seed)
     model, digest = build(params, data), data.hash  # now: the folder may be made anew while this trains
@@ -65,7 +68,7 @@ def train(params: Params, root: Path) -> None:
                 "train": params.train.model_dump(),
             }
             confirm()
-            save_artefact(root / "artefacts" / KIND, KIND, manifest, tensors)
+            save_artefact(folder, KIND, manifest, tensors)
             write_text(root / "results/training.csv", table(history))
         checkpoint.path.unlink(missing_ok=True)
 
