@@ -268,7 +268,7 @@ def test_a_bar_shows_names_and_obeys_none() -> None:
 
 def test_a_warning_of_a_library_is_one_line() -> None:
     code = (
-        "import warnings\nfrom pipelines.cli import app, main\n"
+        "import warnings\nfrom pipelines.cli import main\nfrom pipelines.cli.commands import app\n"
         "app.command('warn')(lambda: warnings.warn('of a\\x1b[31m\\n  and b'))\nmain()"
     )
     answer = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True)
