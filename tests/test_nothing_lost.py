@@ -17,6 +17,7 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.importers.found import Roles
 from pipelines.importers.run import import_data
+from pipelines.init import init
 
 FOLDERS: dict[str, Callable[[str], list[str]]] = {
     "generate": lambda out: ["generate", "normal", "--samples", "5", "--out", out],
@@ -182,7 +183,7 @@ def test_every_command_is_looked_at() -> None:
 def test_init_keeps_what_is_in_the_folder(work: Place, tmp_path: Path) -> None:
     for name in ("thesis.txt", ".gitignore", "results"):
         (tmp_path / name).write_text("mine\n")
-    assert work.run(["init", str(tmp_path), "--from", "{data}"]).exit_code == 0
+    init(tmp_path, work.home / "data")
     assert [(tmp_path / name).read_text() for name in ("thesis.txt", "results")] == ["mine\n"] * 2
     assert (tmp_path / ".gitignore").read_text().startswith("mine\n")
     assert yaml.safe_load((tmp_path / "params.yaml").read_text())["data"]["source"] == "folder"
