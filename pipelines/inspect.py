@@ -12,7 +12,7 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.encode import load_codes
 from pipelines.errors import UserError
-from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.intervals import FEWEST, half_samples, too_few
 from pipelines.storage import MANIFEST, read_json, write_json
 from pipelines.tracking import track
 
@@ -34,10 +34,12 @@ def inspect(params: Params, root: Path) -> None:
         run.dataset(folder / "data/test", data.hash)
         rng = np.random.default_rng(settings.seed)
         labels = None if test.codes.labels is None else test.codes.labels.numpy()
-        found = health(test.codes, generator_for("cpu", settings.seed))
-        found["clusters"] = clusters(train.means, test.means, labels, settings.seed)
+        few = too_few(len(test.codes), FEWEST, "test rows with every block of codes")
+        found = few.written if few else health(test.codes, generator_for("cpu", settings.seed))
+        if not few:
+            found["clusters"] = clusters(train.means, test.means, labels, settings.seed)
         written: dict[str, Any] = {"health": found, "samples": len(test.codes)}
-        if labels is not None and len(np.unique(labels)) > 1:
+        if labels is not None:
             weights = half_samples(data.sources[test.rows], settings.resamples, rng, labels)
             written["representation"] = representations(train.codes, test.codes, weights, settings.seed)
         write_json(root / "results/metrics/latent.json", written)
@@ -57,12 +59,8 @@ class Complete:
 
 
 def complete(folder: Path) -> Complete:
-    """The complete codes in a folder."""
+    """The complete codes in a folder, of which there may be none."""
     codes = load_codes(folder)
-    if not bool(codes.complete.any()):
-        raise UserError(
-            f"{folder}: no row with every modality found, expected some, whose codes have every block; add such rows"
-        )
     return Complete(codes.select(codes.complete), np.flatnonzero(codes.complete.numpy()))
 
 

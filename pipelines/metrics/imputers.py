@@ -48,7 +48,11 @@ class Mean(Imputer):
     """The means of the training rows, for every row and draw."""
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
-        self.mean = np.nan_to_num(np.nanmean(rows, 0))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # that a feature was never observed: its mean is then 0, that of all
+            self.mean = np.nan_to_num(np.nanmean(rows, 0))
         return self
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
@@ -80,6 +84,8 @@ class Neighbours(Imputer):
 
         values = self.rows[:, self.blocks[block]]
         donors = np.flatnonzero(np.isfinite(values).all(1))
+        if not len(donors):
+            raise ValueError("no training row has every value of a modality that was hidden")
         distances = np.nan_to_num(nan_euclidean_distances(rows, self.rows[donors]), nan=np.inf)
         k = min(self.neighbours, len(donors))
         return values[donors[np.argpartition(distances, k - 1, 1)[:, :k]]].swapaxes(0, 1)

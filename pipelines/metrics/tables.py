@@ -6,7 +6,8 @@
 
 as the Synthetic Data Vault scores tables (Patki et al. 2016, https://doi.org/10.1109/DSAA.2016.49). A bernoulli column
 is a class among marginals, a value between 0 and 1 counting as that share of a row, and a number among correlations.
-Columns and pairs of which some half-sample keeps fewer than two observed rows are left out.
+Columns and pairs of which some half-sample keeps fewer than two observed rows are left out; where all are, the
+similarity is missing.
 """
 
 from collections.abc import Iterator
@@ -20,9 +21,13 @@ from numpy.typing import NDArray
 from pipelines.dataset import Dataset
 from pipelines.metrics.canonical import correlation
 from pipelines.metrics.fidelity import Scores
-from pipelines.metrics.intervals import Floats, weighted_mean
+from pipelines.metrics.intervals import Floats, Missing, mean_of, weighted_mean
 from stage1_vae.modalities import Column, Modality
 
+FEW = {
+    "marginal_similarity": Missing("no column has two observed rows in every half-sample"),
+    "correlation_similarity": Missing("no two columns have two observed rows in every half-sample"),
+}
 CLASSES = ("categorical", "bernoulli")  # likelihoods of columns whose marginals are shares
 
 
@@ -66,7 +71,11 @@ def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weight
             "marginal_similarity": [_marginal(*column, real_weights, fake_weights) for column in columns],
             "correlation_similarity": list(_correlations(columns, real_weights, fake_weights)),
         }
-        scores |= {f"{name}/{modality.name}": np.mean(lines, 0) for name, lines in found.items() if lines}
+        if len(modality.columns) < 2:
+            del found["correlation_similarity"]
+        scores |= {
+            f"{name}/{modality.name}": mean_of(lines) if lines else FEW[name] for name, lines in found.items()
+        }
     return scores
 
 
