@@ -12,7 +12,7 @@ from pipelines.metrics.manifold import Balls, Manifold, manifold
 from pipelines.metrics.supports import Supports, supports
 
 Scores = dict[str, Score]
-SCORED = "scored test rows with every modality"  # what may be too few
+SCORED = "test rows with every modality in each half of the sources"  # what may be too few
 DISTANCES = ("frechet_distance", "kernel_distance", "mmd")
 SHARES = tuple(field.name for kind in (Manifold, Supports) for field in fields(kind))
 

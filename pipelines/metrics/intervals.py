@@ -142,7 +142,7 @@ def gap_closed(density: Score, normal: Score, reconstruction: Score) -> float | 
         if of.get(needed) is None:
             return Missing(of["why"])
     if gap["low"] <= 0 <= gap["high"]:
-        return Missing("the way from the floor to reconstructions lies inside the noise")
+        return Missing("it lies inside the noise")
     return float(own["value"] / gap["value"]) + 0.0  # no −0.0
 
 

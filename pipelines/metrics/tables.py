@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipelines.dataset import Dataset
 from pipelines.metrics.canonical import correlation
 from pipelines.metrics.fidelity import Scores
-from pipelines.metrics.intervals import Floats, Missing, mean_of, weighted_mean
+from pipelines.metrics.intervals import FEWEST, Floats, Missing, mean_of, too_few, weighted_mean
 from stage1_vae.modalities import Column, Modality
 
 FEW = {
@@ -82,11 +82,14 @@ def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weight
 def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, Any]]]:
     """Whether a column's values could be of one distribution, by modality and column: test, statistic and p-value.
 
-    Tests take rows for independent: where several are of one source, p-values are too small.
+    Tests take rows for independent: where several are of one source, p-values are too small. A column that fewer than
+    two rows of either set have is missing.
     """
     from scipy.stats import chi2_contingency, ks_2samp
 
     def test(x: Cells, y: Cells) -> dict[str, Any]:
+        if few := too_few(min(len(x.values), len(y.values)), FEWEST, "rows with this column on either side"):
+            return few.written
         if x.column.likelihood not in CLASSES:
             found = ks_2samp(x.values, y.values, method="asymp")
             return {"test": "ks", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
@@ -95,11 +98,7 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
         return {"test": "chi_square", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
 
     return {
-        modality.name: {
-            x.column.name: test(x, y)
-            for x, y in zip(ours, theirs, strict=True)
-            if len(x.values) and len(y.values)
-        }
+        modality.name: {x.column.name: test(x, y) for x, y in zip(ours, theirs, strict=True)}
         for modality, ours, theirs in _tables(real, fake)
     }
 
