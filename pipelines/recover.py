@@ -238,10 +238,9 @@ def attempted(function: Callable[[], T]) -> T | Missing:
         with np.errstate(all="ignore"):
             return function()
     except (ArithmeticError, ValueError) as error:
-        clause = (
-            str(error).splitlines()[0].partition(". ")[0].rstrip(".") if str(error) else "no reason given"
-        )
-        return Missing(f"it failed on these data: {clause}")
+        clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        diverged = "NaN" in clause or "infinity" in clause  # scikit-learn's words for what it finds between its rounds
+        return Missing(f"it failed on these data: {'its values grew without bound' if diverged else clause}")
 
 
 def of_density(

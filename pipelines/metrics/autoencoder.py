@@ -52,8 +52,11 @@ def conditional_scores(
     whose labels the judges compare with the row's. Data are complete rows with labels; weights (1 + B, N) theirs.
     """
     assert data.labels is not None
+    sizes = range(1, len(model.modalities))
+    if not sizes:
+        return {}
     if few := too_few(len(data), FEWEST, SCORED):
-        return {str(size): few.written for size in range(1, len(model.modalities))}
+        return {str(size): few.written for size in sizes}
     subsets = subsets_by_size(len(model.modalities), SUBSETS, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     predictions = generated_labels(model, judges, data, subsets, generator)

@@ -5,8 +5,8 @@ drawn *without* replacement repeat nothing, and the half-sample mean varies abou
 mean varies about the truth: the delete-half jackknife (Shao & Wu 1989, https://doi.org/10.1214/aos/1176347263),
 stratified as in McCarthy (1969, https://doi.org/10.2307/1402116).
 
-What cannot be computed is `Missing`, which says why and is written in its place. Where only some half-samples keep too
-few rows, their values are NaN: the score then has a value, and no interval.
+What cannot be computed is `Missing`, which says why and is written in its place. The value of a half-sample that keeps
+too few rows is NaN: a few such are left out, and where they are more the score has a value and no interval.
 """
 
 import math
@@ -22,7 +22,7 @@ Ints = NDArray[np.integer[Any]]
 
 LEVEL = 0.95
 SHARE = (0.0, 1.0)  # bounds of an estimate that is a share
-NO_INTERVAL = "so few rows have no interval: some half-samples of them give no value"
+SPARED = 0.05  # of the half-samples, at most, may give no value for an interval
 FEWEST = 2  # rows of which anything is scored
 Written = dict[str, Any]  # an estimate in a file
 
@@ -115,7 +115,7 @@ def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> 
     """The full sample's value and its 95 % interval: value + quantiles of (half-sample − mean half-sample).
 
     Centring on the mean half-sample removes the bias that half the rows bring (a Frechet distance grows as 1/N).
-    A value that is missing is None, and so are the ends of an interval that is; `why` says for which reason.
+    A value that is missing is None, and so are the ends of an interval that is; `why` gives the reason.
 
     Shapes: values (1 + B,), the full sample first.
     """
@@ -124,11 +124,22 @@ def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> 
     value = float(values[0])
     if not math.isfinite(value):
         return Missing("it has no finite value in these rows").written
-    if not np.isfinite(values).all():
-        return {"value": value, "low": None, "high": None, "why": NO_INTERVAL}
-    spread = np.quantile(values[1:] - values[1:].mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    halves = replicates(values)
+    if halves is None:
+        return {"value": value, "low": None, "high": None, "why": "too few rows for an interval"}
+    spread = np.quantile(halves - halves.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     low, high = np.clip(value + spread, *bounds).tolist()
     return {"value": value, "low": min(low, value), "high": max(high, value)}  # rounding may leave it outside
+
+
+def replicates(values: Floats) -> Floats | None:
+    """The half-samples' values, without the few that are NaN; None where these are too many, or some are infinite.
+
+    Shapes: values (1 + B,), the full sample first.
+    """
+    known: Floats = values[1:][~np.isnan(values[1:])]
+    enough = len(known) >= (1 - SPARED) * (len(values) - 1) and bool(np.isfinite(known).all())
+    return known if enough else None
 
 
 def gap_closed(density: Score, normal: Score, reconstruction: Score) -> float | Missing:

@@ -29,6 +29,7 @@ from pipelines.metrics.intervals import (
     Score,
     estimate,
     half_samples,
+    replicates,
     too_few,
     weighted_mean,
 )
@@ -170,16 +171,15 @@ def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[
     The intervals are one-sided and have Bonferroni's correction: without any leak, some test flags in some space in a
     share (1 − LEVEL) / 2 of all cases at the most.
     """
-    excesses = [
-        (name, excess)
-        for found in map(_known, spaces.values())
-        for name, test in TESTS.items()
-        if name in found and np.isfinite(excess := test(found)).all()
-    ]
+    excesses = []
+    for found in map(_known, spaces.values()):
+        for name in TESTS.keys() & found.keys():
+            excess = TESTS[name](found)
+            halves = replicates(excess)
+            if np.isfinite(excess[0]) and halves is not None:
+                excesses.append((name, excess[0], halves.std()))
     critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
-    told = {
-        name for name, excess in excesses if excess[0] - critical * excess[1:].std() > margins.get(name, 0.0)
-    }
+    told = {name for name, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)}
     return [name for name in TESTS if name in told]
 
 
