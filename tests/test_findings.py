@@ -76,7 +76,7 @@ def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
     assert headline(inside) == (
         "No fitted density is told apart from the autoencoder's own prior: the best is gmm."
     )
-    assert "encoded and decoded again, lies inside the noise, so no share of it is given." in told(inside)
+    assert "encoded and decoded again, is given: it lies inside the noise." in told(inside)
 
 
 def test_paired_tests_decide_who_is_ahead(results: Results) -> None:
@@ -330,7 +330,7 @@ def test_a_difference_inside_the_noise_is_told(results: Results) -> None:
 
 def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:
     text = told(changed(results, "vamp", gap_closed={"joint_coherence": None}))
-    assert "the gap from the floor to them lies inside the noise" in text
+    assert "no share of the gap from the floor to them is given: it lies inside the noise" in text
     assert "closes" not in text
 
 
