@@ -24,6 +24,7 @@ from pipelines.judge import judge
 from pipelines.privacy import privacy
 from pipelines.recover import BASELINES, recover
 from pipelines.reference import reference
+from pipelines.report.figures import Figure, Theme
 from pipelines.storage import read_json
 from pipelines.tracking import numbers
 from pipelines.train import train
