@@ -21,8 +21,8 @@ from pipelines.generator import ROWS, Generator
 from pipelines.judge import load_judges
 from pipelines.metrics.alignment import Alignment
 from pipelines.metrics.canonical import Directions
-from pipelines.metrics.fidelity import SCORED, Scores, cautions
-from pipelines.metrics.intervals import FEWEST, Floats, Ints, Missing, half_samples, halves, too_few
+from pipelines.metrics.fidelity import Scores, cautions
+from pipelines.metrics.intervals import FEWEST, SCORED, Floats, Ints, Missing, half_samples, halves, too_few
 from pipelines.metrics.pairing import Critic
 from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Reference, row, score
@@ -104,8 +104,20 @@ class Standard:
         return self.weights.shape[1]
 
 
+def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats], dict[str, dict[str, str]]]:
+    """Scores of these names as arrays `scores.<row>.<name>`, and by row and name why others are missing."""
+    arrays: dict[str, Floats] = {}
+    missing: dict[str, dict[str, str]] = {}
+    for of, found in scores.items():
+        chosen = {name: found[name] for name in names}
+        arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
+        if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
+            missing[of] = why
+    return arrays, missing
+
+
 def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
-    """The scores of whole tuples of a row that is scored already."""
+    """The scores of a row that `_kept` put there."""
     place = f"scores.{of}."
     found: Scores = {
         key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)
@@ -159,13 +171,8 @@ def reference(params: Params, root: Path) -> None:
             "scores": whole,
         }
         arrays = arrays_of(readings, weights, sets) | {"rows.reference": first, "rows.real": second}
-        missing: dict[str, dict[str, str]] = {}
-        for of, found in scores.items():
-            for name in whole:
-                if isinstance(values := found[name], Missing):
-                    missing.setdefault(of, {})[name] = values.why
-                else:
-                    arrays[f"scores.{of}.{name}"] = values
+        kept, missing = _kept(scores, whole)
+        arrays |= kept
         if missing:
             manifest["missing"] = missing
         save_artefact(folder / KIND, KIND, manifest, tensors, arrays)

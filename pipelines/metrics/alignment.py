@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.metrics.canonical import Directions
-from pipelines.metrics.fidelity import SCORED
-from pipelines.metrics.intervals import FEWEST, Floats, Missing, combined, estimate, too_few
+from pipelines.metrics.intervals import FEWEST, SCORED, Floats, Missing, combined, estimate, too_few
 from pipelines.metrics.pairing import Critic, fit_critic, pairing_auc
 from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Scores

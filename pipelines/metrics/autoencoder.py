@@ -12,10 +12,10 @@ from torch import Tensor
 from pipelines.dataset import Dataset
 from pipelines.metrics.coherence import conditional_coherence, subsets_by_size
 from pipelines.metrics.extractor import BLOCK
-from pipelines.metrics.fidelity import SCORED
 from pipelines.metrics.images import likeness
 from pipelines.metrics.intervals import (
     FEWEST,
+    SCORED,
     SHARE,
     Floats,
     Written,

@@ -13,8 +13,7 @@ from pipelines.conditional import DRAWS, Candidates, effective_share
 from pipelines.dataset import Dataset
 from pipelines.metrics.autoencoder import judged
 from pipelines.metrics.coherence import share_right
-from pipelines.metrics.fidelity import SCORED
-from pipelines.metrics.intervals import FEWEST, SHARE, Floats, estimate, too_few, weighted_mean
+from pipelines.metrics.intervals import FEWEST, SCORED, SHARE, Floats, estimate, too_few, weighted_mean
 from pipelines.metrics.judges import Judges
 from stage1_vae.model import MultimodalVAE
 from stage2_latent.density import Density

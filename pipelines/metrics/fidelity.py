@@ -6,13 +6,12 @@ from functools import cached_property
 import numpy as np
 
 from pipelines.metrics.frechet import frechet_distance
-from pipelines.metrics.intervals import FEWEST, Floats, Missing, Score, too_few
+from pipelines.metrics.intervals import FEWEST, SCORED, Floats, Missing, Score, too_few
 from pipelines.metrics.kernels import Kernels, kernel_distances
 from pipelines.metrics.manifold import Balls, Manifold, manifold
 from pipelines.metrics.supports import Supports, supports
 
 Scores = dict[str, Score]
-SCORED = "test rows with every modality in each half of the sources"  # what may be too few
 DISTANCES = ("frechet_distance", "kernel_distance", "mmd")
 SHARES = tuple(field.name for kind in (Manifold, Supports) for field in fields(kind))
 

@@ -24,6 +24,7 @@ LEVEL = 0.95
 SHARE = (0.0, 1.0)  # bounds of an estimate that is a share
 SPARED = 0.05  # of the half-samples, at most, may give no value for an interval
 FEWEST = 2  # rows of which anything is scored
+SCORED = "test rows with every modality in each half of the sources"  # which may be too few
 Written = dict[str, Any]  # an estimate in a file
 
 

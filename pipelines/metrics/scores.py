@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.metrics.coherence import joint_agreement, label_entropy, pairwise_agreement
-from pipelines.metrics.fidelity import SCORED, Scores, Space
+from pipelines.metrics.fidelity import Scores, Space
 from pipelines.metrics.intervals import (
     FEWEST,
+    SCORED,
     SHARE,
     Floats,
     Ints,
