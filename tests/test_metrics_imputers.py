@@ -115,3 +115,17 @@ def test_a_feature_that_was_never_observed_is_filled_with_the_mean_of_all() -> N
     training[:, 2] = np.nan
     imputer = Mean(WIDTHS).fit(training, np.random.default_rng(0))
     assert imputer.filled(training, 2, np.random.default_rng(0))(1, np.arange(30))[1][0, 0] == 0
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_chains_that_diverge_are_refused(sampled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on columns of many rare classes, where coefficients grow from round to round and overflow or not."""
+    imputer = Iterative(WIDTHS).fit(rows(100), np.random.default_rng(0))
+    _, lacking = without(slice(2, 5))
+    chain = imputer.chains[sampled]
+    transform = chain.transform
+    monkeypatch.setattr(chain, "transform", lambda x: np.where(np.isnan(x), 50.0, transform(x)))
+    with pytest.raises(ValueError, match="its values grew without bound"):
+        imputer.filled(lacking, 3, np.random.default_rng(0))
+    monkeypatch.setattr(chain, "transform", lambda x: np.where(np.isnan(x), 10.0, transform(x)))
+    assert imputer.filled(lacking, 3, np.random.default_rng(0))(1, ALL)[0].shape == (3, 60, 3)
