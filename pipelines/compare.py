@@ -24,7 +24,7 @@ from pipelines.report.page import Pictures, Plot, render
 from pipelines.report.plots import groups, marks
 from pipelines.report.results import Results, read_results
 from pipelines.report.rows import INTERVAL, Row
-from pipelines.report.table import FIT
+from pipelines.report.table import FIT, known
 from pipelines.storage import folder_hash, load_artefact
 from pipelines.tracking import track
 
@@ -88,7 +88,10 @@ def write_datasheets(root: Path, params: Params, results: Results) -> None:
 
 
 def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
-    """Header and lines of comparison.csv: one line a row of the leaderboard, three columns a score that any row has."""
+    """Header and lines of comparison.csv: one line a row of the leaderboard, three columns a score that any row has.
+
+    A fourth says why, where a row lacks the score or its interval and knows.
+    """
     columns: dict[str, tuple[str, ...]] = {metric.key: metric.keys for metric in METRICS}
     nested: list[tuple[str, ...]] = []
     for group in ("gap_closed", "difference_to_normal"):
@@ -96,16 +99,21 @@ def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
     nested += [(group, str(n)) for group in TRANSLATED for n in results.posterior.by_size(TRANSLATED[0])]
     nested += [column.keys for column in FIT]
     columns |= {"_".join(keys): keys for keys in nested}
-    columns = {
-        name: keys for name, keys in columns.items() if any(row.estimate(*keys) for row in results.rows)
-    }
-    header = ["row", *(name + suffix for name in columns for suffix in ("", "_low", "_high"))]
+    columns = {name: keys for name, keys in columns.items() if known(results.rows, keys)}
+    why = {name for name, keys in columns.items() if any(row.why(*keys) for row in results.rows)}
+    header = ["row"]
+    for name in columns:
+        header += [name, f"{name}_low", f"{name}_high", *([f"{name}_why"] if name in why else [])]
 
-    def line(row: Row) -> list[Any]:
-        estimates = [row.estimate(*keys) for keys in columns.values()]
-        return [row.name, *(getattr(estimate, part, None) for estimate in estimates for part in INTERVAL)]
+    def line(row: Row) -> Iterator[Any]:
+        yield row.name
+        for name, keys in columns.items():
+            estimate = row.estimate(*keys)
+            yield from (getattr(estimate, part, None) for part in INTERVAL)
+            if name in why:
+                yield row.why(*keys) or None
 
-    return header, (line(row) for row in results.rows)
+    return header, (list(line(row)) for row in results.rows)
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
@@ -118,7 +126,7 @@ def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 
 def code_points(params: Params, root: Path) -> CodeMap | None:
-    """The map of training, held-out and drawn codes; None without codes, or of a single dimension."""
+    """The map of training, held-out and drawn codes; None without codes of two rows, or of a single dimension."""
     codes = root / "artefacts/codes"
     if not codes.exists():
         return None
@@ -126,7 +134,7 @@ def code_points(params: Params, root: Path) -> CodeMap | None:
     from pipelines.metrics.code_map import MOST, chosen, code_map
 
     train, held_out = (complete(codes / split).means for split in ("train", "test"))
-    if train.shape[1] < 2:
+    if train.shape[1] < 2 or len(train) < 2:
         return None
     folders = {name: root / "artefacts/densities" / name for name in params.densities}
     drawn = {name: drawn_codes(folder, MOST, params.seed) for name, folder in folders.items()}

@@ -18,6 +18,7 @@ from pipelines.errors import UserError
 from pipelines.generator import KIND as DENSITY
 from pipelines.generator import Generator
 from pipelines.judge import load_judges
+from pipelines.metrics.intervals import Missing
 from pipelines.reference import Standard
 from pipelines.storage import Artefact, folder_hash, load_artefact, save_artefact, write_json
 from pipelines.tracking import track
@@ -63,7 +64,11 @@ def evaluate(name: str, params: Params, root: Path) -> None:
             "samples": len(standard),
         }
         write_json(root / f"results/metrics/{name}.json", written)
-        arrays = {f"scores.{key}": values for key, values in scores.items() if "/" not in key}
+        arrays = {
+            f"scores.{key}": values
+            for key, values in scores.items()
+            if "/" not in key and not isinstance(values, Missing)
+        }
         arrays |= grid(generator, test.select(standard.real[:GRID]), params.evaluate.seed)
         origins = {"density": density.hash, "reference": folder_hash(folder / "reference")}
         save_artefact(folder / KIND / name, KIND, {**origins, "samples": len(standard)}, arrays=arrays)
@@ -102,7 +107,7 @@ def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray
     from stage1_vae.training import generator_for
 
     images = [(index, m) for index, m in enumerate(real.modalities) if m.kind == "image"]
-    if not images:
+    if not images or not len(real):
         return {}
     size = (
         sum(math.prod(m.shape) for _, m in images) * len(real.modalities) * 4
@@ -137,7 +142,9 @@ def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
     told |= {key: value for key in FITTED if (value := density.get(key))}
     told |= {key: drawn[key] for key, usual in USUAL.items() if drawn.get(key, usual) != usual}
     if {"train", "validation"} <= set(likelihood := density["log_likelihood"]):
-        told["overfitting"] = likelihood["train"] - likelihood["validation"]
+        train, validation = likelihood["train"], likelihood["validation"]
+        missing = next((of for of in (train, validation) if isinstance(of, dict)), None)
+        told["overfitting"] = missing or train - validation
     if why := density["learned"].get("why"):
         told["why"] = why
     return told

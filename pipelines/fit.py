@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
@@ -139,7 +140,7 @@ def learn(
         "memorisation": {},
     }
     held_out = tables.get("test", tables.get("validation"))
-    if held_out is not None and bool(held_out.complete.any()):
+    if held_out is not None:
         generator = generator_for("cpu", seed, 2)
         known["memorisation"] = memorisation(density, tables["train"], held_out, generator)
     return {**meta, **known}, tensors
@@ -178,25 +179,30 @@ def whole_rows(codes: Codes) -> Tensor:
     return whole.nonzero().squeeze(-1)
 
 
-def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, float]:
+def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, Any]:
     """Mean log p(z) of one posterior draw of each row of each split, in nats, or the mean of a lower bound of it.
 
     Of rows that have every modality, as whole samples have, `MOST` at the most; nothing for a density without scores.
+    Missing, as it is written, of a split without such rows, or with one to which the density gives no likelihood.
     """
     import torch
 
+    from pipelines.metrics.intervals import Missing
     from stage1_vae.training import generator_for
 
     if not (density.exact_log_prob or density.bound):
         return {}
-    means = {}
+    means: dict[str, Any] = {}
     for split, table in codes.items():
         generator, rows = generator_for("cpu", seed, 1), whole_rows(table)
         if len(rows) > MOST:
             rows = rows[torch.randperm(len(rows), generator=generator)[:MOST]]
-        if len(rows):
-            with torch.no_grad():
-                means[split] = float(density.log_prob(table.draw(generator, rows)).mean())
+        if not len(rows):
+            means[split] = Missing(f"no {split} row has every modality").written
+            continue
+        with torch.no_grad():
+            mean = float(density.log_prob(table.draw(generator, rows)).mean())
+        means[split] = mean if math.isfinite(mean) else Missing("some rows have no finite likelihood").written
     return means
 
 

@@ -119,7 +119,7 @@ def _too_few(test: Dataset) -> list[str]:
         return []
     return [
         f"Found {complete} of {len(test)} test rows with every modality, where scores of whole samples need {SCORED}: "
-        "stage reference will stop, and all after it; import more rows, or with a larger --test-share"
+        "some will be missing, each with its reason; import more rows, or with a larger --test-share"
     ]
 
 

@@ -12,7 +12,7 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.encode import load_codes
 from pipelines.errors import UserError
-from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.intervals import FEWEST, half_samples, too_few
 from pipelines.storage import MANIFEST, read_json, write_json
 from pipelines.tracking import track
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from pipelines.metrics.intervals import Floats, Ints
     from stage2_latent.codes import Codes
 
+COMPLETE = "rows with every block of codes"
+
 
 def inspect(params: Params, root: Path) -> None:
     """Score the test split's codes, with what those of the training split teach; results/metrics/latent.json."""
     from pipelines.metrics.health import clusters, health
+    from pipelines.metrics.representation import SCORES
     from stage1_vae.training import generator_for
 
     settings, folder = params.evaluate, root / "artefacts"
@@ -33,37 +36,52 @@ def inspect(params: Params, root: Path) -> None:
     with track("inspect", params, root) as run:
         run.dataset(folder / "data/test", data.hash)
         rng = np.random.default_rng(settings.seed)
-        labels = None if test.codes.labels is None else test.codes.labels.numpy()
-        found = health(test.codes, generator_for("cpu", settings.seed))
-        found["clusters"] = clusters(train.means, test.means, labels, settings.seed)
-        written: dict[str, Any] = {"health": found, "samples": len(test.codes)}
-        if labels is not None and len(np.unique(labels)) > 1:
-            weights = half_samples(data.sources[test.rows], settings.resamples, rng, labels)
+        written: dict[str, Any] = {"samples": len(test)}
+        few = too_few(len(test), FEWEST, f"test {COMPLETE}")
+        if few:
+            written["health"] = few.written
+        else:
+            written["health"] = health(test.codes, generator_for("cpu", settings.seed))
+            written["health"]["clusters"] = clusters(train.means, test.means, test.labels, settings.seed)
+        few = few or too_few(len(train), FEWEST, f"training {COMPLETE}")
+        if test.labels is not None and few:
+            written["representation"] = dict.fromkeys(SCORES, few.written)
+        elif test.labels is not None:
+            weights = half_samples(data.sources[test.rows], settings.resamples, rng, test.labels)
             written["representation"] = representations(train.codes, test.codes, weights, settings.seed)
         write_json(root / "results/metrics/latent.json", written)
 
 
 @dataclass(frozen=True)
 class Complete:
-    """Codes (n, D) that lack no block, and their rows (n,) in the split."""
+    """The rows (n,) of a table of codes that lack no block; there may be none."""
 
-    codes: Codes
+    table: Codes
     rows: Ints
+
+    @property
+    def codes(self) -> Codes:
+        """Their codes (n, D), n at least 1."""
+        return self.table.select(self.table.complete)
 
     @property
     def means(self) -> Floats:
         """Posterior means (n, D)."""
-        return self.codes.mean.numpy()
+        return self.table.mean[self.table.complete].numpy()
+
+    @property
+    def labels(self) -> Ints | None:
+        """The label of each (n,), if there are labels."""
+        return None if self.table.labels is None else self.table.labels[self.table.complete].numpy()
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def complete(folder: Path) -> Complete:
     """The complete codes in a folder."""
     codes = load_codes(folder)
-    if not bool(codes.complete.any()):
-        raise UserError(
-            f"{folder}: no row with every modality found, expected some, whose codes have every block; add such rows"
-        )
-    return Complete(codes.select(codes.complete), np.flatnonzero(codes.complete.numpy()))
+    return Complete(codes, np.flatnonzero(codes.complete.numpy()))
 
 
 def representations(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:

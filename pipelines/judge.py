@@ -13,7 +13,15 @@ import numpy as np
 from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.dataset_checks import check_labels
-from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_mean
+from pipelines.metrics.intervals import (
+    SHARE,
+    Missing,
+    Score,
+    estimate,
+    half_samples,
+    mean_of,
+    weighted_mean,
+)
 from pipelines.progress import progress
 from pipelines.storage import load_artefact, rebuilding, save_artefact, write_json
 from pipelines.tracking import Run, track
@@ -102,11 +110,12 @@ def accuracy(readings: Readings, modalities: list[str], rng: np.random.Generator
     assert readings.predictions is not None
     weights = half_samples(readings.sources, RESAMPLES, rng, readings.labels)
     observed, right = readings.predictions >= 0, readings.predictions == readings.labels[:, None]
-    shares = [
-        weighted_mean(hits[seen], weights[:, seen]) for hits, seen in zip(right.T, observed.T, strict=True)
+    shares: list[Score] = [
+        weighted_mean(hits[seen], weights[:, seen]) if seen.any() else Missing(f"no test row has {name}")
+        for name, hits, seen in zip(modalities, right.T, observed.T, strict=True)
     ]
     return {
-        "accuracy": estimate(np.mean(shares, axis=0), SHARE),
+        "accuracy": estimate(mean_of(shares), SHARE),
         "modalities": {
             name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)
         },

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pipelines.metrics.intervals import Ints
     from pipelines.metrics.membership import Projection, Sides
-    from pipelines.metrics.privacy import Proximity
+    from pipelines.metrics.privacy import Proximity, Vectors
     from pipelines.metrics.records import Points, Scale
 
 KIND = "privacy"
@@ -54,10 +54,12 @@ def privacy(name: str, params: Params, root: Path) -> None:
         real = Real.load(folder, settings.seed)
         train, test = real.splits["train"], real.splits["test"]
         found = compare(real, generator, synthetic, settings.seed)
-        vectors = proximity_vectors(found, test.data.sources[real.fresh], settings.resamples, rng)
+        close = proximity_vectors(found, test.data.sources[real.fresh], settings.resamples, rng)
         aucs, samples = attack(real, generator, synthetic.provenance, params, rng)
-        for space, values in aucs.items():
-            vectors.setdefault(space, {})["membership_auc"] = values
+        vectors: dict[str, Vectors] = {
+            space: few | close.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
+            for space, few in untested(real).items()
+        }
         ids = train.names
         result = {
             "spaces": {space: written(values) for space, values in vectors.items()},
@@ -120,17 +122,35 @@ class Real:
         scales = tuple(Scale.fit(data["train"], m) for m in data["train"].modalities)
         whiten, generator = Whitening.fit(codes["train"]).forward, generator_for("cpu", seed)
         whole = whole_rows(codes["test"]).numpy()
-        if not len(whole):
-            raise UserError(
-                f"{folder / 'data/test'}: no row with every modality found, expected some, which samples are set "
-                "against; add such rows"
-            )
         splits = {}
         for split, table in codes.items():
             complete = table.complete.nonzero().squeeze(-1)
             z, points = table.draw(generator, complete), Points.of_data(data[split], scales)
             splits[split] = Split(data[split], points, z, Points.of_codes(whiten(z)), complete.numpy())
         return cls(splits, whole[evenly(len(whole), MOST)], scales, whiten)
+
+
+def untested(real: Real) -> dict[str, Vectors]:
+    """By space, the tests for which rows are too few there, and why."""
+    from pipelines.metrics.intervals import too_few
+    from pipelines.metrics.membership import REFERENCES
+    from pipelines.metrics.privacy import PROXIMITY, parts_of, unmeasured
+    from pipelines.metrics.records import CODES
+
+    found: dict[str, Vectors] = {}
+    needed = {"train": 1, "test": 1, "validation": REFERENCES}
+    for space in (*real.splits["train"].points.spaces, CODES):
+        having = {
+            split: len((rows.codes if space == CODES else rows.points).having(space))
+            for split, rows in real.splits.items()
+        }
+        found[space] = {}
+        if why := unmeasured(len(real.fresh), having["train"], space):
+            found[space] |= dict.fromkeys(PROXIMITY, why)
+        for split, least in needed.items():
+            if why := too_few(having[split], least, f"{split} rows with {parts_of(space)}"):
+                found[space]["membership_auc"] = why
+    return found
 
 
 def check_origin(synthetic: Dataset, generator: Generator) -> None:
@@ -149,13 +169,19 @@ def check_origin(synthetic: Dataset, generator: Generator) -> None:
 
 
 def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
-    """How close the published samples come to training records, beside fresh rows, in every space."""
+    """How close the published samples come to training records, beside fresh rows, in every space.
+
+    Nothing where there are too few fresh rows.
+    """
     import torch
 
+    from pipelines.metrics.intervals import FEWEST
     from pipelines.metrics.privacy import proximities
     from pipelines.metrics.records import Closest, Points
     from stage1_vae.training import generator_for
 
+    if len(real.fresh) < FEWEST:
+        return {}
     train, test, drawn = real.splits["train"], real.splits["test"], synthetic.provenance
     rows = np.arange(min(len(synthetic), MOST))
     asked = [drawn[key] for key in ("seed", "labels", "temperature", "truncation")]

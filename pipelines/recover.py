@@ -6,9 +6,11 @@ vectors. Scores are taken in the features that encoders read, scaled on training
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,18 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.judge import load_judges
-from pipelines.metrics.intervals import SHARE, Floats, estimate, half_samples, weighted_mean
+from pipelines.metrics.intervals import (
+    SHARE,
+    Floats,
+    Missing,
+    Written,
+    combined,
+    estimate,
+    half_samples,
+    weighted_mean,
+)
 from pipelines.progress import progress
-from pipelines.storage import load_artefact, save_artefact, write_json
+from pipelines.storage import Artefact, load_artefact, save_artefact, write_json
 from pipelines.tracking import track
 
 if TYPE_CHECKING:
@@ -28,6 +39,9 @@ if TYPE_CHECKING:
     from pipelines.metrics.judges import Judges
     from pipelines.metrics.records import Scale
 
+T = TypeVar("T")
+Found = dict[str, Floats] | Missing
+"""Scores by name, (N, M) each."""
 KIND = "recovery"
 BASELINES = "baselines"  # the name of what densities are set against
 MOST = 1000
@@ -36,6 +50,12 @@ CHOOSING = 200
 """Validation rows by which the number of neighbours is chosen, at most."""
 SCORES = ("energy_score", "rmse", "coverage")
 CELLS = ("table", "vector")  # kinds of which single cells are hidden
+NOTHING = {  # why no row has a score
+    "energy_score": Missing("nothing was hidden"),
+    "rmse": Missing("nothing was hidden"),
+    "coverage": Missing("no number was hidden, only counts and classes"),
+    "label_agreement": Missing("no modality was hidden"),
+}
 
 
 def recover(name: str, params: Params, root: Path) -> None:
@@ -59,6 +79,10 @@ def recover(name: str, params: Params, root: Path) -> None:
             written |= of_baselines(root, tasks, train, validation, scales, weights, params, about)
         else:
             written |= of_density(density, root, tasks, validation, weights, params, about)
+        if "modalities" not in tasks:
+            written["modalities"] = Missing(
+                "no test row has two modalities, of which one can be hidden"
+            ).written
         write_json(root / f"results/recovery/{name}.json", written)
 
 
@@ -118,8 +142,11 @@ class Task:
             found.append(x)
         return found
 
-    def scores(self, filled: Filled) -> dict[str, Floats]:
-        """Energy score, squared error and coverage of each row's lost features, (N, M); NaN where it lost none."""
+    def scores(self, filled: Filled) -> Found:
+        """Energy score, squared error and coverage of each row's lost features, (N, M); NaN where it lost none.
+
+        Missing where what was filled in is not finite.
+        """
         from pipelines.metrics.imputation import covered, energy_score
         from pipelines.spread import continuous
 
@@ -129,6 +156,8 @@ class Task:
             if not len(rows := np.flatnonzero(lost.any(1))):
                 continue
             drawn, guess = filled(m, rows)
+            if not (np.isfinite(drawn).all() and np.isfinite(guess).all()):
+                return Missing(f"what it fills into {scale.modality.name} is not finite")
             y, gone = truth[m][rows], lost[rows]
             x = np.where(gone, drawn, y)  # what was not hidden is the truth in all of them
             found["energy_score"][rows, m] = energy_score(x, y)
@@ -150,7 +179,7 @@ def of_baselines(
     params: Params,
     about: dict[str, Any],
 ) -> dict[str, Any]:
-    """Scores of scikit-learn's imputers; those of every row are kept for the densities."""
+    """Scores of scikit-learn's imputers; those of every row are kept for the densities. One that fails says why."""
     from pipelines.metrics.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
 
     rng, R = np.random.default_rng(params.seed), params.recovery.draws
@@ -160,26 +189,60 @@ def of_baselines(
     features = np.concatenate(replace(choice, whole=rows).features(rows, known=True), 1)
     widths = [len(scale.source) for scale in scales]
 
-    def scored(task: Task, imputer: Imputer) -> dict[str, Floats]:
+    def scored(task: Task, imputer: Imputer) -> Found:
         known = np.concatenate(task.features(task.hidden, known=True), 1)
         return task.scores(imputer.filled(known, R, rng))
 
-    near = [Neighbours(widths, k).fit(features, rng) for k in NEIGHBOURS if k <= len(train)]
-    best = min(near, key=lambda each: float(np.nanmean(scored(choice, each)["energy_score"])))
+    def nearest() -> Neighbours:
+        """Those of the number of neighbours that is best, or the least one where no held-out row can tell."""
+        numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
+        near = [Neighbours(widths, k).fit(features, rng) for k in numbers]
+        if not len(choice.rows):
+            return near[0]
+        return min(near, key=lambda each: loss(scored(choice, each)))
+
+    def loss(found: Found) -> float:
+        return np.inf if isinstance(found, Missing) else float(np.nanmean(found["energy_score"]))
+
+    def every_task(imputer: Imputer) -> dict[str, Found]:
+        imputer.fit(features, rng)
+        return {of: scored(task, imputer) for of, task in tasks.items()}
+
+    best = attempted(nearest)
     reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
     imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
-    written: dict[str, Any] = {"neighbours": best.neighbours}
+    written: dict[str, Any] = {of: {} for of in tasks}
+    if isinstance(best, Neighbours):
+        written["neighbours"] = best.neighbours
     arrays: dict[str, Floats] = {}
-    with progress("recover baselines", len(imputers) * len(tasks)) as step:
+    failed: dict[str, str] = {}
+    with progress("recover baselines", len(imputers)) as step:
         for name, imputer in imputers.items():
-            imputer.fit(features, rng)
+            found = imputer if isinstance(imputer, Missing) else attempted(partial(every_task, imputer))
             for of, task in tasks.items():
-                found = scored(task, imputer)
-                arrays |= {f"{of}.{name}.{key}": values for key, values in found.items()}
-                written.setdefault(of, {})[name] = told(found, weights, task)
-                step(f"{name} {np.nanmean(found['energy_score']):.3f}")
-    save_artefact(root / "artefacts/recovery" / BASELINES, KIND, about, arrays=arrays)
+                own = found if isinstance(found, Missing) else found[of]
+                written[of][name] = told(own, weights, task)
+                if isinstance(own, Missing):
+                    failed[f"{of}.{name}"] = own.why
+                else:
+                    arrays |= {f"{of}.{name}.{key}": values for key, values in own.items()}
+            step(f"{name}: {found.why}" if isinstance(found, Missing) else name)
+    known = {**about, "failed": failed} if failed else about
+    save_artefact(root / "artefacts/recovery" / BASELINES, KIND, known, arrays=arrays)
     return written
+
+
+def attempted(function: Callable[[], T]) -> T | Missing:
+    """What an imputer's function gives; missing, with the first clause of the error, where it fails on the data."""
+    try:
+        with np.errstate(all="ignore"):
+            return function()
+    except (ArithmeticError, ValueError) as error:
+        clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        diverged = (
+            "NaN" in clause or "infinity" in clause
+        )  # scikit-learn's words for what it finds between its rounds
+        return Missing(f"it failed on these data: {'its values grew without bound' if diverged else clause}")
 
 
 def of_density(
@@ -212,12 +275,21 @@ def of_density(
         result["spread"] = dict(spread.factors)
         if of == "modalities" and judges is not None:
             result["label_agreement"] = agreement(generator, judges, task, seed, weights)
-        result["against"] = {}
-        for other in {key.split(".")[1] for key in known.arrays if key.startswith(f"{of}.")}:
-            theirs = {key: known.arrays[f"{of}.{other}.{key}"] for key in SCORES}
-            result["against"][other] = compared(found, theirs, weights)
+        result["against"] = {
+            other: compared(found, theirs, weights) for other, theirs in others(known, of).items()
+        }
         written[of] = result
     return written
+
+
+def others(known: Artefact, of: str) -> dict[str, Found]:
+    """What the other imputers reached in a task, by name."""
+    names = {key.split(".")[1] for key in known.arrays if key.startswith(f"{of}.")}
+    found: dict[str, Found] = {
+        name: {key: known.arrays[f"{of}.{name}.{key}"] for key in SCORES} for name in names
+    }
+    failed = {tuple(key.split(".")): why for key, why in known.manifest.get("failed", {}).items()}
+    return found | {name: Missing(why) for (task, name), why in failed.items() if task == of}
 
 
 def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Any) -> Filled:
@@ -234,9 +306,7 @@ def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Any) ->
     return filled
 
 
-def agreement(
-    generator: Generator, judges: Judges, task: Task, seed: int, weights: Floats
-) -> dict[str, float] | None:
+def agreement(generator: Generator, judges: Judges, task: Task, seed: int, weights: Floats) -> Written:
     """The share of imputed modalities, decoders' means, in which judges read the label of the row."""
     import torch
 
@@ -250,8 +320,10 @@ def agreement(
     return estimated(by_row(right), weights, "label_agreement")
 
 
-def told(found: dict[str, Floats], weights: Floats, task: Task) -> dict[str, Any]:
+def told(found: Found, weights: Floats, task: Task) -> dict[str, Any]:
     """Scores with their intervals: of all rows that lost something, and by modality."""
+    if isinstance(found, Missing):
+        return dict.fromkeys(SCORES, found.written) | {"rows": len(task.rows), "modalities": {}}
     result: dict[str, Any] = {key: estimated(by_row(values), weights, key) for key, values in found.items()}
     result["rows"] = len(task.rows)
     result["modalities"] = {
@@ -262,16 +334,22 @@ def told(found: dict[str, Floats], weights: Floats, task: Task) -> dict[str, Any
     return result
 
 
-def compared(found: dict[str, Floats], theirs: dict[str, Floats], weights: Floats) -> dict[str, Any]:
+def compared(found: Found, theirs: Found, weights: Floats) -> dict[str, Written]:
     """The paired difference of energy scores, below 0 where ours is better, and the ratio of errors."""
+    if isinstance(found, Missing) or isinstance(theirs, Missing):
+        why = found if isinstance(found, Missing) else theirs
+        assert isinstance(why, Missing)
+        return dict.fromkeys(("energy_score", "rmse_ratio"), why.written)
     rows = np.flatnonzero(np.isfinite(by_row(found["energy_score"])))
     ours, other = (
         {key: weighted_mean(by_row(of[key])[rows], weights[:, rows]) for key in ("energy_score", "rmse")}
         for of in (found, theirs)
     )
+    ratio = combined(lambda x, y: np.sqrt(x / y), ours["rmse"], other["rmse"])
+    exact = Missing("the other imputer makes no error")
     return {
         "energy_score": estimate(ours["energy_score"] - other["energy_score"]),
-        "rmse_ratio": estimate(np.sqrt(ours["rmse"] / other["rmse"]), (0, np.inf)),
+        "rmse_ratio": estimate(ratio if other["rmse"][0] > 0 else exact, (0, np.inf)),
     }
 
 
@@ -282,11 +360,11 @@ def by_row(values: Floats) -> Floats:
         return np.where(there, values, 0).sum(1) / there.sum(1)
 
 
-def estimated(values: Floats, weights: Floats, key: str) -> dict[str, float] | None:
-    """The mean (N,) over rows that have one; the root of it for errors; None where no row has."""
+def estimated(values: Floats, weights: Floats, key: str) -> Written:
+    """The mean (N,) over rows that have one; the root of it for errors; missing where no row has."""
     rows = np.flatnonzero(np.isfinite(values))
     if not len(rows):
-        return None
+        return NOTHING[key].written
     means = weighted_mean(values[rows], weights[:, rows])
     return estimate(
         np.sqrt(means) if key == "rmse" else means, SHARE if key == "coverage" else (-np.inf, np.inf)

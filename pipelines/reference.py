@@ -15,17 +15,16 @@ import numpy as np
 from pipelines.config import Evaluate, Params
 from pipelines.dataset import Dataset
 from pipelines.encode import load_codes
-from pipelines.errors import UserError
 from pipelines.fit import log_likelihoods
 from pipelines.generator import ROWS, Generator
 from pipelines.judge import load_judges
 from pipelines.metrics.alignment import Alignment
 from pipelines.metrics.canonical import Directions
-from pipelines.metrics.fidelity import cautions
-from pipelines.metrics.intervals import Floats, Ints, half_samples, halves
+from pipelines.metrics.fidelity import Scores, cautions
+from pipelines.metrics.intervals import FEWEST, SCORED, Floats, Ints, Missing, half_samples, halves, too_few
 from pipelines.metrics.pairing import Critic
 from pipelines.metrics.readings import Readings
-from pipelines.metrics.scores import Reference, Scores, row, score
+from pipelines.metrics.scores import Reference, row, score
 from pipelines.metrics.tables import table_scores, tell_columns
 from pipelines.storage import Artefact, folder_hash, load_artefact, rebuilding, save_artefact, write_json
 from pipelines.texts import tell
@@ -83,12 +82,12 @@ class Standard:
         reference = Reference.fit(
             readings, arrays["weights.reference"], manifest["neighbours"], names, classes
         )
-        critic = Critic.from_state(artefact.tensors, manifest["critic"])
-        alignment = Alignment(critic, Directions.fit(readings.features), manifest["seed"])
-        scores = {
-            of: {name: arrays[f"scores.{of}.{name}"] for name in manifest["scores"]}
-            for of in ("real", "reconstruction", "normal")
-        }
+        alignment = Alignment(None, None, manifest["seed"])
+        if manifest["critic"] is not None:
+            critic = Critic.from_state(artefact.tensors, manifest["critic"])
+            alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
+        missing = manifest.get("missing", {})
+        scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
         synthetic, real = (arrays[f"weights.{of}"] for of in ("synthetic", "real"))
         rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
         return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
@@ -96,7 +95,7 @@ class Standard:
     def score(self, readings: Readings, half: Dataset, synthetic: Dataset) -> Scores:
         """Every score of as many synthetic rows, and of their readings; the reference half is for tables."""
         own = self.alignment.score(readings, self.weights, self.scores["real"])
-        own |= table_scores(half, self.reference.joint.kernels.weights, synthetic, self.weights)
+        own |= table_scores(half, self.reference.joint.weights, synthetic, self.weights)
         return score(readings, self.weights, self.reference) | own
 
     def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
@@ -108,6 +107,27 @@ class Standard:
     def __len__(self) -> int:
         """The number of rows that are scored."""
         return self.weights.shape[1]
+
+
+def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats], dict[str, dict[str, str]]]:
+    """Scores of these names as arrays `scores.<row>.<name>`, and by row and name why others are missing."""
+    arrays: dict[str, Floats] = {}
+    missing: dict[str, dict[str, str]] = {}
+    for of, found in scores.items():
+        chosen = {name: found[name] for name in names}
+        arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
+        if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
+            missing[of] = why
+    return arrays, missing
+
+
+def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
+    """The scores of a row that `_kept` put there."""
+    place = f"scores.{of}."
+    found: Scores = {
+        key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)
+    }
+    return found | {name: Missing(why) for name, why in missing.items()}
 
 
 def reference(params: Params, root: Path) -> None:
@@ -142,7 +162,7 @@ def reference(params: Params, root: Path) -> None:
             write_json(root / f"results/metrics/{name}.json", written)
         own = autoencoder_scores(floor, reader, codes, sets, readings["reconstruction"], weights["real"], rng)
         write_json(root / "results/metrics/autoencoder.json", own)
-        tensors, critic = alignment.critic.state()
+        tensors, critic = alignment.state()
         whole = [name for name in scores["real"] if "/" not in name and name in scores["normal"]]
         manifest = {
             "autoencoder": trained.hash,
@@ -156,7 +176,10 @@ def reference(params: Params, root: Path) -> None:
             "scores": whole,
         }
         arrays = arrays_of(readings, weights, sets) | {"rows.reference": first, "rows.real": second}
-        arrays |= {f"scores.{of}.{name}": found[name] for of, found in scores.items() for name in whole}
+        kept, missing = _kept(scores, whole)
+        arrays |= kept
+        if missing:
+            manifest["missing"] = missing
         save_artefact(folder / KIND, KIND, manifest, tensors, arrays)
 
 
@@ -176,11 +199,8 @@ def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
         tell(f"reference: {left_out}; whole tuples are scored on the others", err=True)
     strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
     first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
-    if not len(first):
-        raise UserError(
-            f"{test.folder}: complete test rows of one source found, "
-            "expected several sources to halve the split; add test data."
-        )
+    if few := too_few(len(first), FEWEST, SCORED):
+        tell(f"reference: whole tuples have no scores: {few.why}", err=True)
     return complete[first], complete[second]
 
 
@@ -198,7 +218,7 @@ def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, see
     return {
         "real": real,
         "reconstruction": replace(real, data=data),
-        "normal": floor.sample(len(rows), seed),
+        "normal": floor.sample(max(len(rows), 1), seed).select(np.arange(len(rows))),
     }
 
 
@@ -223,16 +243,10 @@ def score_rows(
 ) -> tuple[dict[str, Scores], Alignment]:
     """Scores of `real`, `reconstruction` and `normal` against the reference half, and its alignment."""
     half = readings["reference"]
-    try:
-        standard = Reference.fit(half, weights["reference"], settings.neighbours, names, classes)
-        scores = {name: score(readings[name], weights[of], standard) for name, of in WEIGHTS.items()}
-        alignment = Alignment.fit(half, settings.seed)
-        real = alignment.score(readings["real"], weights["real"])
-    except ValueError as error:
-        raise UserError(
-            f"artefacts/data/test: {error}, with {len(readings['real'])} rows in each half of the split; "
-            "add test data, or lower evaluate.neighbours."
-        ) from None
+    standard = Reference.fit(half, weights["reference"], settings.neighbours, names, classes)
+    scores = {name: score(readings[name], weights[of], standard) for name, of in WEIGHTS.items()}
+    alignment = Alignment.fit(half, settings.seed)
+    real = alignment.score(readings["real"], weights["real"])
     for name, found in scores.items():
         found |= alignment.score(readings[name], weights[WEIGHTS[name]], real)
     return scores, alignment
@@ -260,8 +274,10 @@ def autoencoder_scores(
 
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]
+    means = codes.mean[codes.complete]
+    few = too_few(len(means), FEWEST, "test rows with every block of codes")
     own = reconstruction_scores(sets["real"], sets["reconstruction"], readings, weights) | {
-        "dead_dimensions": dead_dimensions(codes.mean[codes.complete]),
+        "dead_dimensions": few.written if few else dead_dimensions(means),
         "dimensions": codes.dimensions,
         "samples": len(readings),
     }
@@ -295,5 +311,5 @@ def arrays_of(
         f"gallery.{name}.{m.name}": np.asarray(dataset.data[m.name][:GALLERY])
         for name, dataset in sets.items()
         for m in dataset.modalities
-        if m.kind == "image"
+        if m.kind == "image" and len(dataset)
     }

@@ -406,3 +406,25 @@ def run_dvc(root: Path, *arguments: str) -> str:
     assert "failed" not in answer.stderr  # so it says of any score with the name `error`
     assert "could not" not in answer.stderr
     return answer.stdout
+
+
+def test_a_reason_has_a_column_where_there_is_one(project: Path) -> None:
+    compare(load_params(project / "params.yaml"), project)
+    assert not any(name.endswith("_why") for name in lines(project)["gmm"])
+    path = project / "results/metrics/gmm.json"
+    few, unsure = {"value": None, "why": "one row"}, {"value": 0.5, "low": None, "high": None, "why": "few"}
+    write_json(path, read_json(path) | {"frechet_distance": few, "precision": unsure})
+    compare(load_params(project / "params.yaml"), project)
+    own, flow = lines(project)["gmm"], lines(project)["flow"]
+    assert [own[f"frechet_distance{of}"] for of in ("", "_low", "_high", "_why")] == ["", "", "", "one row"]
+    assert [own[f"precision{of}"] for of in ("", "_low", "_high", "_why")] == ["0.5", "", "", "few"]
+    assert flow["frechet_distance_why"] == ""
+    assert {name for name in own if name.endswith("_why")} == {"frechet_distance_why", "precision_why"}
+
+
+def test_what_one_seed_lacks_the_mean_lacks(project: Path) -> None:
+    missing = {"value": None, "why": "one row"}
+    root = other(project, "second", 1, gmm={"joint_coherence": missing})
+    (row,) = [row for row in read(project, second=root).rows if row.kind == "seeds" and "gmm" in row.name]
+    assert row.scores["joint_coherence"] == missing
+    assert row.estimate("frechet_distance") is not None

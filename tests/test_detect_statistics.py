@@ -250,3 +250,10 @@ def test_rows_beyond_all_bounds_stay_finite() -> None:
     near = Evidence.of(model, density, data, WHOLE, 0)
     assert (found.reconstruction.min(0) > near.reconstruction.max(0)).all()
     assert (found.code.min(0) > near.code.max(0)).all()
+
+
+def test_rows_that_mostly_coincide_still_give_distances() -> None:
+    codes = np.concatenate([np.zeros((80, 2)), np.random.default_rng(0).normal(size=(20, 2))])
+    near, far = CodeDistance.fit(codes, None)(np.array([[0.0, 0.0], [9.0, 9.0]]), None)
+    assert 0 <= near < 1 < 50 < far
+    assert CodeDistance.fit(np.zeros((100, 2)), None)(codes[:1], None) == 0

@@ -17,7 +17,7 @@ from pipelines.errors import UserError
 from pipelines.evaluate import evaluate, facts, grid
 from pipelines.generate import generate
 from pipelines.generator import Generator
-from pipelines.metrics.intervals import estimate
+from pipelines.metrics.intervals import Missing, estimate
 from pipelines.reference import Standard, reference, split
 from pipelines.storage import file_hash, load_artefact, read_json
 from stage1_vae import MODELS
@@ -206,25 +206,40 @@ def test_halves_share_no_source_and_hold_whole_tuples(
     assert len(first) == len(second)
 
 
-def test_one_source_cannot_be_halved(project: Project) -> None:
+def test_one_source_cannot_be_halved(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     test = Dataset.load(project[0] / "artefacts/data/test")
-    with pytest.raises(UserError, match="several sources"):
-        split(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
+    first, second = split(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
+    assert len(first) == len(second) == 0
+    assert "there are no test rows with every modality in each half of the sources" in capsys.readouterr().err
 
 
-def test_fewer_rows_than_modalities_are_told(copy: Project) -> None:
+def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project) -> None:
     root, params = copy
     few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"neighbours": 1})})
     Dataset.load(root / "artefacts/data/test").select(np.arange(8)).save(root / "artefacts/data/test")
-    with pytest.raises(UserError, match=r"artefacts/data/test: .*add test data"):
-        reference(few, root)
+    reference(few, root)
+    for name in ("real", "reconstruction", "normal"):
+        found = read(root, name)
+        assert found["frechet_distance"]["value"] > 0
+        assert found["precision"]["value"] is not None
+        assert found["pairing_auc"] == {
+            "value": None,
+            "why": "5 test rows with every modality in each half of the sources are needed, 4 are there",
+        }
+    standard = Standard.load(root / "artefacts/reference")
+    assert standard.alignment.critic is None
+    assert standard.scores["normal"]["pairing_auc"] == Missing(found["pairing_auc"]["why"])
 
 
-def test_too_few_rows_for_a_distance_are_told(copy: Project) -> None:
+def test_too_few_rows_for_neighbours_are_told(copy: Project) -> None:
     root, params = copy
-    Dataset.load(root / "artefacts/data/test").select(np.arange(20)).save(root / "artefacts/data/test")
-    with pytest.raises(UserError, match=r"more than 5 rows.*add test data"):
-        reference(params, root)
+    Dataset.load(root / "artefacts/data/test").select(np.arange(10)).save(root / "artefacts/data/test")
+    reference(params, root)
+    assert read(root, "real")["coverage"] == {
+        "value": None,
+        "why": "5 neighbours need more than 5 rows, 5 are there",
+    }
+    assert read(root, "real")["joint_coherence"]["low"] is not None
 
 
 def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:

@@ -76,7 +76,7 @@ def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
     assert headline(inside) == (
         "No fitted density is told apart from the autoencoder's own prior: the best is gmm."
     )
-    assert "encoded and decoded again, lies inside the noise, so no share of it is given." in told(inside)
+    assert "encoded and decoded again, is given: it lies inside the noise." in told(inside)
 
 
 def test_paired_tests_decide_who_is_ahead(results: Results) -> None:
@@ -330,7 +330,7 @@ def test_a_difference_inside_the_noise_is_told(results: Results) -> None:
 
 def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:
     text = told(changed(results, "vamp", gap_closed={"joint_coherence": None}))
-    assert "the gap from the floor to them lies inside the noise" in text
+    assert "no share of the gap from the floor to them is given: it lies inside the noise" in text
     assert "closes" not in text
 
 
@@ -372,3 +372,57 @@ def test_one_density_has_no_rivals(results: Results) -> None:
     alone = only(results, "gmm")
     assert headline(alone).startswith("gmm draws the most coherent samples: in 80.0")
     assert "follows" not in told(alone)
+
+
+def test_scores_that_are_missing_are_told_by_reason(results: Results) -> None:
+    few, unsure = "there is one row", "too few rows for an interval"
+    missing = {"value": None, "why": few}
+    alone = {"value": 0.5, "low": None, "high": None, "why": unsure}
+    some = changed(results, "gmm", precision=missing, coverage=missing, density=alone)
+    text = told(some, "basis")
+    assert f"Without a value in some rows: Precision and Coverage. The reason: {few}." in text
+    assert f"Without an interval in some rows: Density. The reason: {unsure}." in text
+    assert "Without" not in told(results, "basis")
+    gap = {"joint_coherence": missing}
+    assert f"to them is given: {few}." in told(changed(results, "vamp", gap_closed=gap))
+
+
+def test_nothing_is_best_where_nothing_is_scored(results: Results) -> None:
+    missing = {"value": None, "why": "there is one row"}
+    rows = [
+        replace(row, scores=row.scores | {"joint_coherence": missing, "frechet_distance": missing})
+        for row in results.rows
+    ]
+    assert headline(replace(results, rows=tuple(rows))) == "The samples have no scores: there is one row."
+
+
+def test_tests_that_could_not_be_made_flag_nobody_and_clear_nobody(results: Results) -> None:
+    missing = {"value": None, "why": "there is one row"}
+    tests = dict.fromkeys(("distance_ratio", "near_copies", "authenticity", "membership_auc"), missing)
+    nothing = results.row("gmm").scores["privacy"] | {
+        "spaces": {"joint": tests},
+        "flagged": [],
+        "near_copies": [],
+    }
+    text = told(changed(only(results, "gmm"), "gmm", privacy=nothing), "leaks")
+    assert "No test of privacy flags" not in text
+    assert (
+        "For gmm, over all modalities together, there is no result by distances to training rows, near copies, "
+        "authenticity and the attack: there is one row." in text
+    )
+
+
+def test_an_imputer_that_failed_is_told(results: Results) -> None:
+    failed = {"value": None, "why": "it failed on these data: its values grew without bound"}
+    imputers = tuple(
+        replace(row, scores={"recovery": {"modalities": {"energy_score": failed}}})
+        if row.title == "Chained regressions"
+        else row
+        for row in results.imputers
+    )
+    text = told(replace(results, imputers=imputers), "useful")
+    assert (
+        "Chained regressions say nothing where held-out rows lose one of their modalities: it failed on"
+        in text
+    )
+    assert "say nothing" not in told(results, "useful")

@@ -153,12 +153,12 @@ def test_data_that_cannot_be_scored_are_told_before_they_are_trained_on(tmp_path
     from dataclasses import replace
 
     data = imported(tmp_path / "data")
-    assert not any("stage reference will stop" in line for line in init(tmp_path / "a", data))
+    assert not any("some will be missing" in line for line in init(tmp_path / "a", data))
     test = Dataset.load(data / "test")
     mask = np.ones((len(test), len(test.modalities)), bool)
     mask[7:, 0] = False  # eight rows are needed
     replace(test, mask=mask).save(data / "test")
-    (line,) = [line for line in init(tmp_path / "b", data) if "stage reference will stop" in line]
+    (line,) = [line for line in init(tmp_path / "b", data) if "some will be missing" in line]
     assert line.startswith(f"Found 7 of {len(test)} test rows with every modality, where scores")
 
 

@@ -81,7 +81,8 @@ def test_without_labels_there_is_health_alone(tmp_path: Path) -> None:
     assert set(found) == {"health", "samples"}
     assert "label_silhouette" not in found["health"]["clusters"]
     one = inspected(tmp_path, lambda codes: replace(codes, labels=torch.zeros(len(codes), dtype=torch.int64)))
-    assert set(one) == {"health", "samples"}
+    why = "2 labels of training rows with every block of codes are needed, 1 is there"
+    assert one["representation"]["linear_probe"] == {"value": None, "why": why}
 
 
 def test_rows_that_lack_a_block_take_no_part(tmp_path: Path) -> None:
@@ -91,10 +92,11 @@ def test_rows_that_lack_a_block_take_no_part(tmp_path: Path) -> None:
         return codes
 
     assert inspected(tmp_path, without)["samples"] == 120
-    with pytest.raises(UserError, match="no row with every modality found"):
-        inspected(
-            tmp_path, lambda codes: replace(codes, observed=torch.zeros(len(codes), 2, dtype=torch.bool))
-        )
+    none = inspected(
+        tmp_path, lambda codes: replace(codes, observed=torch.zeros(len(codes), 2, dtype=torch.bool))
+    )
+    missing = {"value": None, "why": "there are no test rows with every block of codes"}
+    assert none == {"health": missing, "representation": dict.fromkeys(SCORES, missing), "samples": 0}
 
 
 def test_codes_of_other_data_are_refused(tmp_path: Path) -> None:

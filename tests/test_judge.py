@@ -173,3 +173,17 @@ def test_judges_learn_from_labels_alone() -> None:
     judges = Judges(rows.modalities, NAMES, 8)
     with pytest.raises(ValueError, match="labels"):
         next(train_judges(judges, Dataset(rows.modalities, rows.data), 1, 8, 1e-3, torch.Generator()))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_modality_that_few_or_no_test_rows_have_says_so(judges: Judges) -> None:
+    test = data(20, seed=1)
+    assert test.mask is not None
+    test.mask[:, 0] = False
+    test.mask[2:, 1] = False
+    found = accuracy(reader(judges).read(test), ["picture", "table"], np.random.default_rng(0))
+    missing = {"value": None, "why": "no test row has picture"}
+    assert found["accuracy"] == found["modalities"]["picture"]["accuracy"] == missing
+    table = found["modalities"]["table"]["accuracy"]
+    assert table["value"] == 1  # of two rows, of which many half-samples keep none
+    assert (table["low"], table["high"], table["why"]) == (None, None, "too few rows for an interval")

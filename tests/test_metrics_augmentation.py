@@ -83,3 +83,11 @@ def test_cells_of_other_test_rows_are_refused() -> None:
     other = replace(cell(1), hits=cell(1).hits[:, :, :200])
     with pytest.raises(UserError, match="seeds 0 and 1 of size 100"):
         curve([cell(0), other])
+
+
+def test_a_modality_that_no_test_row_has_is_missing() -> None:
+    one = replace(cell(0), mask=np.ones((ROWS, 2), bool) & [True, False])
+    missing = {"value": None, "why": "no tested row has b"}
+    assert one.accuracy["real"] == {"joint": 0.5, "mean": missing, "modalities": {"a": 0.5, "b": missing}}
+    told = curve([one])["100"]["synthetic_1x"]
+    assert told["over_real"]["modalities"]["b"] == told["accuracy"]["mean"] == missing

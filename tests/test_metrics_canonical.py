@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.metrics.alignment import Alignment
+from pipelines.metrics.alignment import UNCORRELATED, Alignment
 from pipelines.metrics.canonical import Directions, correlation
-from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.intervals import Missing, half_samples
 from pipelines.metrics.readings import Readings
 
 KNOWN = np.array([0.9, 0.6, 0.3])
@@ -93,9 +93,17 @@ def test_nothing_is_preserved_where_real_modalities_are_independent(monkeypatch)
     alignment = Alignment.fit(Readings((x, np.roll(y, 1, axis=0))), seed=0)
     new = Readings((pairs(1, rows=300)[0], pairs(2, rows=300)[1]))
     weights = half_samples(np.arange(300), 40, np.random.default_rng(0))
-    assert "canonical_preservation" not in alignment.score(new, weights)
+    assert alignment.score(new, weights)["canonical_preservation"] is UNCORRELATED
 
 
 def test_one_modality_has_no_canonical_correlation():
     with pytest.raises(ValueError, match="two modalities"):
         Directions.fit(pairs(0)[:1])
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_one_row_is_of_no_pairing(rows):
+    some = Readings(tuple(array[:rows].astype(np.float32) for array in pairs(0)))
+    found = Alignment.fit(some, seed=0).score(some, np.ones((1, rows)))
+    assert set(found) == {"pairing_auc", "incoherence", "canonical_correlation", "canonical_preservation"}
+    assert all(isinstance(values, Missing) for values in found.values())

@@ -173,7 +173,17 @@ def test_the_number_of_clusters() -> None:
 def test_one_cloud_is_one_cluster_that_has_no_silhouette() -> None:
     codes = np.random.default_rng(0).normal(size=(600, 4))
     assert clusters(codes[:20], codes[400:], None, seed=0)["tried_up_to"] == 16
-    assert clusters(codes[:400], codes[400:], np.zeros(200, int), seed=0) == {"number": 1, "tried_up_to": 32}
+    alone = {"value": None, "why": "all held-out codes are in one group"}
+    assert clusters(codes[:400], codes[400:], np.zeros(200, int), seed=0) == {
+        "number": 1,
+        "tried_up_to": 32,
+        "silhouette": alone,
+        "label_silhouette": alone,
+    }
+    each = clusters(codes[:20], codes[400:410], np.arange(10), seed=0)
+    assert each["label_silhouette"]["why"] == "each held-out code is a group of its own"
+    for few in (clusters(codes[:1], codes, None, seed=0), clusters(codes, codes[:0], None, seed=0)):
+        assert few["value"] is None
 
 
 def wide(share: float, D: int, spread: float = 1.0) -> Codes:

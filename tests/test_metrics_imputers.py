@@ -98,3 +98,34 @@ def test_wide_blocks_are_reduced_and_come_back_wide() -> None:
     assert imputer.components[1].n_components_ == COMPONENTS
     _, guess = imputer.filled(lacking, 2, rng)(1, np.arange(100))
     assert np.abs(guess - wide[200:]).mean() < 0.1
+
+
+def test_a_modality_that_no_training_row_has_whole_has_no_neighbours() -> None:
+    training = rows(30)
+    training[:15, 2], training[15:, 3] = np.nan, np.nan
+    filled = Neighbours(WIDTHS, 5).fit(training, np.random.default_rng(0))
+    _, lacking = without(slice(2, 5))
+    with pytest.raises(ValueError, match="no training row has every value"):
+        filled.filled(lacking, 2, np.random.default_rng(0))(1, ALL)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_feature_that_was_never_observed_is_filled_with_the_mean_of_all() -> None:
+    training = rows(30)
+    training[:, 2] = np.nan
+    imputer = Mean(WIDTHS).fit(training, np.random.default_rng(0))
+    assert imputer.filled(training, 2, np.random.default_rng(0))(1, np.arange(30))[1][0, 0] == 0
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_chains_that_diverge_are_refused(sampled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on columns of many rare classes, where coefficients grow from round to round and overflow or not."""
+    imputer = Iterative(WIDTHS).fit(rows(100), np.random.default_rng(0))
+    _, lacking = without(slice(2, 5))
+    chain = imputer.chains[sampled]
+    transform = chain.transform
+    monkeypatch.setattr(chain, "transform", lambda x: np.where(np.isnan(x), 50.0, transform(x)))
+    with pytest.raises(ValueError, match="its values grew without bound"):
+        imputer.filled(lacking, 3, np.random.default_rng(0))
+    monkeypatch.setattr(chain, "transform", lambda x: np.where(np.isnan(x), 10.0, transform(x)))
+    assert imputer.filled(lacking, 3, np.random.default_rng(0))(1, ALL)[0].shape == (3, 60, 3)

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from pipelines.metrics.intervals import estimate, gap_closed, half_samples, halves, weighted_mean
+from pipelines.metrics.intervals import (
+    Missing,
+    combined,
+    estimate,
+    gap_closed,
+    half_samples,
+    halves,
+    mean_of,
+    too_few,
+    weighted_auc,
+    weighted_mean,
+)
 
 
 def test_first_line_is_the_full_sample_and_groups_stay_whole():
@@ -113,6 +124,68 @@ def test_gap_closed_needs_a_gap_outside_the_noise():
     noise[0] = 0
     normal, reconstruction = np.zeros(201), 1 + noise
     assert gap_closed(np.full(201, 0.5), normal, reconstruction) == pytest.approx(0.5)
-    assert gap_closed(np.full(201, 0.5), normal, noise) is None
-    assert gap_closed(np.zeros(201), np.zeros(201), np.zeros(201)) is None
+    inside = Missing("it lies inside the noise")
+    assert gap_closed(np.full(201, 0.5), normal, noise) == inside
+    assert gap_closed(np.zeros(201), np.zeros(201), np.zeros(201)) == inside
     assert str(gap_closed(normal, normal, -reconstruction)) == "0.0"  # not −0.0
+
+
+def test_a_gap_of_scores_that_are_missing_is_missing_for_their_reason():
+    normal, reconstruction, none = np.zeros(41), np.ones(41), Missing("there is one row")
+    assert gap_closed(none, normal, reconstruction) == none
+    assert gap_closed(normal, none, reconstruction) == none
+    unsure = np.concatenate([[1.0], np.full(40, np.nan)])
+    assert gap_closed(normal, normal, unsure) == Missing("too few rows for an interval")
+    assert gap_closed(unsure / 2, normal, reconstruction) == 0.5  # the gap is sure, and so is the value
+
+
+def test_what_is_missing_is_null_with_its_reason():
+    assert estimate(Missing("there is one row")) == {"value": None, "why": "there is one row"}
+    assert estimate(np.array([np.nan, 1.0, 2.0])) == {
+        "value": None,
+        "why": "it has no finite value in these rows",
+    }
+
+
+def test_a_value_stays_where_half_samples_leave_no_interval():
+    """A twentieth of the half-samples may give no value, and the others then are the interval."""
+    values = np.concatenate([[0.5], np.random.default_rng(0).normal(size=100)])
+    values[1:7] = np.nan
+    assert estimate(values) == {
+        "value": 0.5,
+        "low": None,
+        "high": None,
+        "why": "too few rows for an interval",
+    }
+    values[1:2] = 0
+    assert estimate(values) == estimate(values[~np.isnan(values)])
+    values[1] = np.inf
+    assert estimate(values)["low"] is None
+
+
+def test_what_is_made_of_missing_scores_is_missing():
+    one, other, none = np.ones(3), np.full(3, 3.0), Missing("there is one row")
+    assert combined(np.subtract, other, none) is none
+    assert mean_of([one, none]) is none
+    assert np.array_equal(mean_of([one, other]), np.full(3, 2.0))
+
+
+def test_too_few_rows_are_told_in_a_clause():
+    assert too_few(2, 2, "rows") is None
+    assert too_few(3, 5, "rows") == Missing("5 rows are needed, 3 are there")
+    assert too_few(1, 2, "rows") == Missing("2 rows are needed, 1 is there")
+    assert too_few(0, 2, "rows") == Missing("there are no rows")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_half_sample_without_weight_has_no_mean_and_no_auc():
+    weights = np.array([[1.0, 1.0], [0.0, 0.0]])
+    x = np.array([1.0, 3.0])
+    assert np.array_equal(weighted_mean(x, weights), [2, np.nan], equal_nan=True)
+    assert np.array_equal(weighted_auc(x, x - 2, weights, weights[:1]), [0.875, np.nan], equal_nan=True)
+
+
+def test_no_rows_have_no_halves():
+    first, second = halves(np.zeros(0, int), np.zeros(0, int), np.random.default_rng(0))
+    assert len(first) == len(second) == 0
+    assert half_samples(np.zeros(0, int), 3, np.random.default_rng(0)).shape == (4, 0)

@@ -139,3 +139,9 @@ def test_agrees_with_torchmetrics():
     for x, is_real in ((real, True), (fake, False)):
         metric.update(torch.from_numpy(x).double().reshape(-1, 2, 2, 2), real=is_real)
     assert compared(real, fake)[0] == pytest.approx([float(metric.compute()[0])], rel=1e-6)
+
+
+def test_a_half_sample_of_one_row_has_no_pairs():
+    weights = np.stack([np.ones(3), [3.0, 0, 0], [1.5, 1.5, 0]])
+    for found in compared(features(0, 3), features(1, 3), weights, np.ones((3, 3))):
+        assert np.isfinite(found).tolist() == [True, False, True]

@@ -98,7 +98,9 @@ def test_near_copies_is_the_share_of_copies() -> None:
     found = compared(held_out, drawn, rng)
     assert found["near_copies"]["value"] == pytest.approx(0.5, abs=0.02)
     assert compared(held_out, held_out * 0.7, rng)["ratio"]["value"] == pytest.approx(0.7)
-    assert compared(np.zeros(50), drawn[:50], rng)["ratio"] is None
+    repeated = compared(np.zeros(50), drawn[:50], rng)["ratio"]
+    assert repeated["value"] is None
+    assert repeated["why"].startswith("held-out rows repeat training rows")
 
 
 def test_a_mixture_of_training_posteriors_is_told_from_a_fitted_mixture() -> None:

@@ -97,7 +97,7 @@ def test_authenticity_of_fresh_rows_is_that_of_closest_pairs(dimensions: int, ex
 
 
 def test_no_copy_is_authentic_be_its_record_there_twice() -> None:
-    found = proximities(line(5, 7), line(9), line(5, 5, 7))["a"]
+    found = proximities(line(5, 7), line(9, 9), line(5, 5, 7))["a"]
     assert found.samples_authentic.tolist() == [False, False]
 
 
@@ -131,7 +131,9 @@ def test_intervals_cover_what_fresh_samples_give_where_rows_share_sources() -> N
 
 def test_fresh_rows_that_lie_on_records_leave_no_ratio() -> None:
     vectors = plain(proximities(line(*range(40)), line(*[1] * 40), line(*range(40))))
-    assert written(vectors["a"])["distance_ratio"] is None
+    ratio = written(vectors["a"])["distance_ratio"]
+    assert ratio["value"] is None
+    assert ratio["why"].startswith("half of the held-out rows lie on training rows")
     assert written(vectors["a"])["near_copies"]["value"] == 0
     assert "distance_ratio" not in beyond(vectors, {})
 

@@ -96,3 +96,12 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     train, test = blobs(300, 0, 2.0), blobs(200, 1, 2.0)
     one, other = (representation(train, test, weights_of(test), seed=3) for _ in range(2))
     assert one == other
+
+
+def test_one_label_teaches_nothing() -> None:
+    codes, one = blobs(60, 0, 3.0), blobs(40, 1, 3.0, labels=1)
+    for train, test, side in ((one, codes, "training"), (codes, one, "test")):
+        found = representation(train, test, weights_of(test), 0)
+        why = f"2 labels of {side} rows with every block of codes are needed, 1 is there"
+        assert set(found) == {"kmeans_accuracy", "linear_probe", "knn", "nmi", "ari"}
+        assert all(score == {"value": None, "why": why} for score in found.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.metrics.fidelity import cautions
-from pipelines.metrics.intervals import half_samples
+from pipelines.metrics.intervals import Missing, half_samples
 from pipelines.metrics.readings import Readings
 from pipelines.metrics.scores import Reference, row, score
 
@@ -128,3 +128,61 @@ def test_votes_and_selection():
     assert few.select(np.array([1])).groups.tolist() == [5]
     assert few.sources.tolist() == [5, 5]
     assert readings(0).sources.tolist() == list(range(ROWS))
+
+
+def few(rows):
+    """The scores of so many rows against as many, k = 3."""
+    weights = half_samples(np.arange(rows), 10, np.random.default_rng(0))
+    some = readings(1).select(np.arange(rows))
+    standard = Reference.fit(readings(0).select(np.arange(rows)), weights, 3, NAMES, CLASSES)
+    return score(some, weights, standard)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("rows", "there"), [(0, "there are no"), (1, "2 test rows with every modality in")])
+def test_one_row_has_no_score_and_says_so(rows, there):
+    scores = few(rows)
+    assert set(scores) == set(few(20))
+    assert all(isinstance(values, Missing) and values.why.startswith(there) for values in scores.values())
+    written = row(scores, scores, scores)
+    assert written["joint_coherence"]["value"] is None
+    assert written["gap_closed"]["frechet_distance"] == written["joint_coherence"]
+    json.dumps(written, allow_nan=False)
+
+
+@pytest.mark.filterwarnings("error")
+def test_three_rows_have_distances_and_no_third_neighbour():
+    scores = few(3)
+    assert scores["precision"] == Missing("3 neighbours need more than 3 rows, 3 are there")
+    assert scores["frechet_distance"][0] > 0
+    assert not np.isfinite(scores["frechet_distance"]).all()  # half of three rows may be one
+    json.dumps(row(scores, scores, scores), allow_nan=False)
+
+
+def test_rows_whose_half_samples_have_no_third_neighbour_keep_the_value_of_all():
+    scores = few(6)  # three in a half-sample
+    assert np.isfinite(scores["precision"]).tolist() == [True] + 10 * [False]
+    whole = Reference.fit(readings(0).select(np.arange(6)), np.ones((1, 6)), 3, NAMES, CLASSES)
+    alone = score(readings(1).select(np.arange(6)), np.ones((1, 6)), whole)
+    assert scores["coverage"][0] == alone["coverage"][0]
+    assert np.isfinite(scores["joint_coherence"]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_that_never_vary_have_finite_scores():
+    same = Readings(tuple(np.ones((20, WIDTH), np.float32) for _ in NAMES), np.zeros((20, 3), int))
+    weights = half_samples(np.arange(20), 10, np.random.default_rng(0))
+    scores = score(same, weights, Reference.fit(same, weights, 3, NAMES, CLASSES))
+    assert all(np.isfinite(values).all() for values in scores.values())
+    assert (scores["frechet_distance"] == 0).all()
+
+
+def test_one_label_has_no_entropy_and_one_modality_no_coherence():
+    weights = np.ones((1, 20))
+    alone = Readings(
+        (np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32),), np.zeros((20, 1), int)
+    )
+    scores = score(alone, weights, Reference.fit(alone, weights, 3, ("m0",), 1))
+    assert scores["label_entropy"] == Missing("2 labels are needed, 1 is there")
+    assert scores["joint_coherence"] == Missing("2 modalities are needed, 1 is there")
+    assert np.isfinite(scores["frechet_distance"]).all()

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from pipelines.dataset import Dataset
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.tables import column_tests, correlation_ratio, cramers_v, table_scores
+from pipelines.metrics.intervals import Missing, half_samples
+from pipelines.metrics.tables import FEW, column_tests, correlation_ratio, cramers_v, table_scores
 from stage1_vae.modalities import Column, Modality
 
 COLUMNS = (
@@ -38,7 +38,10 @@ def people(seed, rows=200, linked=True):
 
 def scores(real, fake):
     found = table_scores(real, np.ones((1, len(real))), fake, np.ones((1, len(fake))))
-    return {name.split("/")[0]: float(values[0]) for name, values in found.items()}
+    return {
+        name.split("/")[0]: values if isinstance(values, Missing) else float(values[0])
+        for name, values in found.items()
+    }
 
 
 def test_marginals_by_hand():
@@ -137,9 +140,12 @@ def test_columns_and_pairs_that_nobody_saw_are_left_out():
         of_pair = scores(table(people(0)[rows][:, pair], two), table(people(1)[:, pair], two))
         kept.append(of_pair["correlation_similarity"])
     assert found["correlation_similarity"] == pytest.approx(np.mean(kept))
-    assert set(column_tests(real, fake)["t"]) == {"age", "visits", "group"}
+    tested = column_tests(real, fake)["t"]
+    assert {name for name, found in tested.items() if "p_value" in found} == {"age", "visits", "group"}
+    unseen = {"value": None, "why": "there are no rows with this column on either side"}
+    assert tested[COLUMNS[3].name] == tested[COLUMNS[4].name] == unseen
     nothing = table(people(0), cells={"t": np.zeros((200, 5), bool)})
-    assert scores(nothing, fake) == {}
+    assert scores(nothing, fake) == FEW
 
 
 def test_tests_are_those_of_scipy():

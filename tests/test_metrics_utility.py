@@ -157,3 +157,13 @@ def test_what_is_told_has_the_mean_over_modalities() -> None:
     assert found["joint"]["value"] == 0.9
     assert found["mean"]["value"] == 0.5
     assert {name: each["value"] for name, each in found["modalities"].items()} == {"x": 0.4, "y": 0.6}
+
+
+def test_a_modality_that_no_row_has_is_missing_and_not_wrong() -> None:
+    hits = np.array([[[True, False], [False, False], [True, False]]])  # (S, 1 + M, N)
+    seen = np.array([[True, True], [False, False], [True, True]])
+    weights = Replicates.draw(1, np.arange(2), 4, np.random.default_rng(0))
+    found = told(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
+    missing = {"value": None, "why": "no tested row has picture"}
+    assert found["joint"]["value"] == found["modalities"]["table"]["value"] == 0.5
+    assert found["modalities"]["picture"] == found["mean"] == missing

@@ -1,12 +1,14 @@
 """Tests between samplers: hand-computed cases, and what they do where nothing differs."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.metrics.intervals import half_samples, weighted_mean
-from pipelines.report.pairs import COLUMNS, holm, lines, wald_tests
+from pipelines.report.pairs import COLUMNS, holm, lines, read_pairs, wald_tests
+from pipelines.storage import save_artefact
 
 
 def vector(value: float, noise: list[float]) -> np.ndarray:
@@ -77,3 +79,11 @@ def test_one_true_difference_in_twenty_is_found_by_chance() -> None:
         p_values.append(pair.p_value)
     found = np.mean(np.array(p_values) < 0.05)
     assert abs(found - 0.05) < 3 * math.sqrt(0.05 * 0.95 / 400)
+
+
+def test_half_samples_without_a_value_are_no_test(tmp_path: Path) -> None:
+    scores = {"a": vector(0.5, [0.0, 0.1]), "b": vector(0.6, [0.0, 0.1]), "c": vector(0.7, [np.nan, 0.1])}
+    for name, values in scores.items():
+        arrays = {"scores.joint_coherence": values}
+        save_artefact(tmp_path / "artefacts/evaluation" / name, "evaluation", {}, arrays=arrays)
+    assert [(pair.first, pair.second) for pair in read_pairs(tmp_path, "abc")] == [("a", "b")]

@@ -167,8 +167,16 @@ def test_without_a_complete_held_out_row_there_is_nothing_to_set_samples_against
     data = Dataset.load(folder).select(np.arange(120))
     replace(data, mask=np.ones((120, 5), bool) & [True] * 4 + [False]).save(folder)
     encode(params, root)
-    with pytest.raises(UserError, match="no row with every modality"):
-        privacy("gmm", params, root)
+    privacy("gmm", params, root)
+    found = read(root, "gmm")
+    missing = {"value": None, "why": "there are no test rows with every modality"}
+    assert set(found["spaces"]) == SPACES
+    for space in found["spaces"].values():
+        assert space["distance_ratio"] == space["near_copies"] == space["authenticity"] == missing
+    assert found["spaces"]["joint"]["membership_auc"] == missing
+    assert found["spaces"]["m0"]["membership_auc"]["low"] is not None
+    assert found["near_copies"] == []
+    assert load_artefact(root / "artefacts/privacy/gmm", "privacy").arrays == {}
 
 
 @pytest.mark.parametrize(

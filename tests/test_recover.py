@@ -12,8 +12,9 @@ from pipelines.config import Params
 from pipelines.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.metrics import imputers
+from pipelines.metrics.intervals import Missing
 from pipelines.metrics.records import Scale
-from pipelines.recover import Task, by_row, recover
+from pipelines.recover import Task, attempted, by_row, compared, estimated, recover
 from pipelines.storage import read_json
 from stage1_vae.modalities import Column, Modality
 
@@ -149,3 +150,56 @@ def test_rows_of_one_modality_lose_none() -> None:
     data = replace(rows(), mask=np.tile([True, False, False], (200, 1)))
     scales = tuple(Scale.fit(rows(), m) for m in MODALITIES)
     assert not len(Task.hide("modalities", data, scales, 0.3, np.random.default_rng(1)).rows)
+
+
+def test_an_imputer_that_fails_is_a_row_that_says_why(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, params = project
+    copy = shutil.copytree(root, tmp_path / "again")
+
+    def diverge(self: imputers.Iterative, rows: np.ndarray, rng: np.random.Generator) -> imputers.Iterative:
+        raise ValueError(
+            "Input X contains NaN.\nIterativeImputer does not accept missing values encoded as NaN."
+        )
+
+    def infinite(*_: Any) -> imputers.Filled:
+        return lambda m, some: tuple(np.full((*shape, len(some), 3072 // 4), np.inf) for shape in ((19,), ()))
+
+    monkeypatch.setattr(imputers.Iterative, "fit", diverge)
+    monkeypatch.setattr(imputers.Mean, "filled", infinite)
+    for name in ("baselines", "gmm"):
+        recover(name, params, copy)
+    theirs, ours = read(copy, "baselines")["modalities"], read(copy, "gmm")["modalities"]
+    diverged = {"value": None, "why": "it failed on these data: its values grew without bound"}
+    assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == diverged
+    assert ours["against"]["iterative"] == {"energy_score": diverged, "rmse_ratio": diverged}
+    assert theirs["mean"]["coverage"] == {"value": None, "why": "what it fills into m0 is not finite"}
+    before = read(root, "baselines")["modalities"]
+    assert theirs["neighbours"]["rows"] == before["neighbours"]["rows"]
+    assert ours["energy_score"] == read(root, "gmm")["modalities"]["energy_score"]
+
+
+def test_failures_are_told_in_their_first_clause() -> None:
+    def fail() -> None:
+        raise ValueError("n_components must be positive. Got 0 instead.")
+
+    assert attempted(fail) == Missing("it failed on these data: n_components must be positive")
+    assert attempted(lambda: 3) == 3
+    with pytest.raises(KeyError):
+        attempted(lambda: {}["nothing"])
+
+
+def test_what_nothing_was_hidden_of_is_missing() -> None:
+    weights = np.ones((4, 3))
+    nothing = np.full(3, np.nan)
+    assert estimated(nothing, weights, "coverage")["why"] == "no number was hidden, only counts and classes"
+    assert estimated(np.array([0.0, np.nan, 1.0]), weights, "coverage")["value"] == 0.5
+
+
+def test_an_imputer_without_error_leaves_no_ratio() -> None:
+    found = {"energy_score": np.ones((4, 1)), "rmse": np.ones((4, 1))}
+    exact = {"energy_score": np.zeros((4, 1)), "rmse": np.zeros((4, 1))}
+    told = compared(found, exact, np.ones((3, 4)))
+    assert told["energy_score"]["value"] == 1
+    assert told["rmse_ratio"] == {"value": None, "why": "the other imputer makes no error"}

@@ -443,3 +443,15 @@ def test_a_page_of_scores_alone(results: Results, tmp_path: Path, browser: Brows
     browser.open(page.as_uri(), 1200)
     assert complaints(browser) == []
     assert browser.run("document.images.length") == 0
+
+
+def test_a_dash_says_why_and_so_does_a_value_without_an_interval(results: Results) -> None:
+    few = {"precision": {"value": None, "why": 'one "row" <'}}
+    unsure = {"coverage": {"value": 0.5, "low": None, "high": None, "why": "few rows"}}
+    changed = [replace(row, scores=row.scores | few | unsure) for row in results.rows]
+    html = plain(replace(results, rows=tuple(changed)))
+    dash = r'<td class="none" data-group="Overlap" title="one &#34;row&#34; &lt;">–</td>'
+    assert len(re.findall(dash, html)) == len(results.rows)
+    assert re.search(
+        r'<td data-value="0.5"[^>]* title="few rows"[^>]*><span class="value">0.500</span></td>', html
+    )

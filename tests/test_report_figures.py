@@ -24,7 +24,7 @@ from pipelines.report.numbers import readable
 from pipelines.report.page import GLYPHS
 from pipelines.report.plots import groups, marks
 from pipelines.report.plots.drawing import dots
-from pipelines.report.plots.faithful import COHERENCE
+from pipelines.report.plots.faithful import COHERENCE, by_modality
 from pipelines.report.plots.useful import augmentation, imputation
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate
@@ -299,3 +299,31 @@ def test_a_dollar_in_a_name_is_a_dollar() -> None:
     estimates = {r"$\frac{$": Estimate(0.5), "a $ and a $": Estimate(0.7)}
     panel = dots("$x", estimates, [Mark("#123456", "o")] * 2)
     assert opened(replace(TITLED, panels=[panel]).png(LIGHT)).width > 0
+
+
+def test_what_is_missing_has_an_empty_cell_in_tables(results: Results) -> None:
+    missing = {"value": None, "why": "there is one row"}
+    changed = [
+        replace(row, scores=row.scores | {"modalities": {"m0": {"frechet_distance": missing}}})
+        if row.name == "gmm"
+        else row
+        for row in results.rows
+    ]
+    (figure,) = by_modality(replace(results, rows=tuple(changed)), marks([row.name for row in results.rows]))
+    cells = [line[2:] for line in figure.table if line[:2] == ("gmm", "m0")]
+    assert cells == [(None, None, None)]
+    assert "nan" not in table(figure.header, figure.table)
+    opened(figure.png(LIGHT))
+
+
+def test_an_imputer_that_failed_has_a_line_without_a_mark(results: Results) -> None:
+    failed = {"value": None, "why": "it failed on these data"}
+    tasks = {"modalities": {"energy_score": failed, "rmse": failed, "coverage": failed}}
+    rows = [
+        replace(row, scores={"recovery": tasks}) if row.title == "Chained regressions" else row
+        for row in results.imputers
+    ]
+    look = marks([row.name for row in results.rows])
+    (figure,) = imputation(replace(results, imputers=tuple(rows)), look)
+    assert ("energy_score", "Chained regressions", None, None, None) in figure.table
+    opened(figure.png(LIGHT))

@@ -59,9 +59,11 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
     return params
 
 
-def interval(of: Mapping[str, float] | None, sign: str = "") -> str:
+def interval(of: Mapping[str, Any] | None, sign: str = "") -> str:
     """An estimate with its interval, empty where there is none."""
-    return f"{of['value']:{sign}.3f} [{of['low']:{sign}.3f}, {of['high']:{sign}.3f}]" if of else ""
+    if of is None or of.get("low") is None:
+        return ""
+    return f"{of['value']:{sign}.3f} [{of['low']:{sign}.3f}, {of['high']:{sign}.3f}]"
 
 
 def imputers(project: Path, densities: Sequence[str], task: str) -> list[str]:

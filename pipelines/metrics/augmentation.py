@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import UserError
-from pipelines.metrics.intervals import SHARE, Ints
+from pipelines.metrics.intervals import SHARE, Ints, Missing
 
 RESAMPLES = 400
 BASELINES = {"over_real": "real", "over_classical": "classical"}
@@ -48,13 +48,20 @@ class Cell:
 
     @property
     def accuracy(self) -> dict[str, Any]:
-        """Accuracies by arm: joint, mean over modalities, each modality."""
+        """Accuracies by arm: joint, mean over modalities, each modality; missing of one that no test row has."""
+        from pipelines.metrics.utility import unread
+
         shares = self.hits.sum(2) / np.maximum(self.seen.sum(1), 1)  # (arms, 1 + M)
+        unseen = {
+            name: Missing(unread(name)).written
+            for name, seen in zip(self.modalities, self.seen[1:], strict=True)
+            if not seen.any()
+        }
         return {
             arm: {
                 "joint": float(joint),
-                "mean": float(np.mean(own)),
-                "modalities": dict(zip(self.modalities, map(float, own), strict=True)),
+                "mean": next(iter(unseen.values()), None) or float(np.mean(own)),
+                "modalities": dict(zip(self.modalities, map(float, own), strict=True)) | unseen,
             }
             for arm, (joint, *own) in zip(self.arms, shares, strict=True)
         }

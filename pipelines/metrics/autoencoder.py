@@ -13,7 +13,16 @@ from pipelines.dataset import Dataset
 from pipelines.metrics.coherence import conditional_coherence, subsets_by_size
 from pipelines.metrics.extractor import BLOCK
 from pipelines.metrics.images import likeness
-from pipelines.metrics.intervals import SHARE, Floats, estimate, weighted_mean
+from pipelines.metrics.intervals import (
+    FEWEST,
+    SCORED,
+    SHARE,
+    Floats,
+    Written,
+    estimate,
+    too_few,
+    weighted_mean,
+)
 from pipelines.metrics.judges import Judges
 from pipelines.metrics.readings import Readings
 from stage1_vae.modalities import Modality
@@ -43,6 +52,11 @@ def conditional_scores(
     whose labels the judges compare with the row's. Data are complete rows with labels; weights (1 + B, N) theirs.
     """
     assert data.labels is not None
+    sizes = range(1, len(model.modalities))
+    if not sizes:
+        return {}
+    if few := too_few(len(data), FEWEST, SCORED):
+        return {str(size): few.written for size in sizes}
     subsets = subsets_by_size(len(model.modalities), SUBSETS, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     predictions = generated_labels(model, judges, data, subsets, generator)
@@ -87,13 +101,15 @@ def decoded(model: MultimodalVAE, modality: Modality, latents: Tensor) -> Tensor
     return modality.admit(model.decode_one(modality, latents).mean)
 
 
-def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) -> dict[str, float] | None:
+def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) -> Written | None:
     """Mean log p(x) of rows in nats, by importance sampling; None for a model that has no tractable one.
 
     A lower bound in expectation, within hundredths of a nat only where the posterior is close to the exact one.
     """
     if not model.tractable:
         return None
+    if few := too_few(len(data), FEWEST, SCORED):
+        return few.written
     generator = torch.Generator().manual_seed(seed)
     values = [
         model.log_evidence(data.batch(slice(start, start + IMPORTANCE_ROWS)), generator, DRAWS)
@@ -110,6 +126,8 @@ def reconstruction_scores(
     Means over the modalities that have a score, and each of them. Readings are of the reconstruction, weights
     (1 + B, N) of its rows.
     """
+    if few := too_few(len(data), FEWEST, SCORED):
+        return {"reconstruction_error": few.written, "modalities": {}}
     rows = {m.name: row_errors(m, data.data[m.name], reconstruction.data[m.name]) for m in data.modalities}
     if readings.predictions is not None and readings.labels is not None:
         for of, predicted in zip(rows.values(), readings.predictions.T, strict=True):
@@ -139,5 +157,5 @@ def row_errors(modality: Modality, values: np.ndarray, others: np.ndarray) -> di
 
 
 def dead_dimensions(means: Tensor) -> int:
-    """Number of latent dimensions whose posterior means (N, D) vary by less than `DEAD`."""
+    """Number of latent dimensions whose posterior means (N, D), N ≥ 2, vary by less than `DEAD`."""
     return int((means.var(0) < DEAD).sum())

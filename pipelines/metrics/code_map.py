@@ -62,7 +62,10 @@ def _principal(sets: list[NDArray[np.float64]]) -> tuple[list[NDArray[np.float64
     axes = directions[:, :-3:-1]  # (D, 2), the greater variance first
     # an eigenvector has no sign: its largest entry is made positive, so that maps of one space agree
     axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0))
-    return [(codes - centre) @ axes for codes in sets], float(variances[-2:].sum() / variances.sum())
+    share = variances[-2:].sum() / max(
+        variances.sum(), np.finfo(np.float64).tiny
+    )  # of codes that vary at all
+    return [(codes - centre) @ axes for codes in sets], float(share)
 
 
 def _neighbourhoods(sets: list[NDArray[np.float64]], seed: int) -> list[NDArray[np.float64]]:

@@ -13,7 +13,7 @@ from pipelines.conditional import DRAWS, Candidates, effective_share
 from pipelines.dataset import Dataset
 from pipelines.metrics.autoencoder import judged
 from pipelines.metrics.coherence import share_right
-from pipelines.metrics.intervals import SHARE, Floats, estimate, weighted_mean
+from pipelines.metrics.intervals import FEWEST, SCORED, SHARE, Floats, estimate, too_few, weighted_mean
 from pipelines.metrics.judges import Judges
 from stage1_vae.model import MultimodalVAE
 from stage2_latent.density import Density
@@ -42,6 +42,14 @@ def scores_through(
         `private_gain`, that to the same codes with the private ones of missing modalities from the prior, for models
         that have such and densities that draw them; `effective_sample_share`, and the number of posterior draws.
     """
+    if few := too_few(len(model.modalities), 2, "modalities") or too_few(len(data), FEWEST, SCORED):
+        missing = {str(size): few.written for size in range(1, len(model.modalities))}
+        return {
+            "conditional_coherence": missing,
+            "conditional_gain": missing,
+            "effective_sample_share": few.written,
+            "posterior_draws": DRAWS,
+        }
     labels = np.asarray(data.labels)
     observed = nested_parts(len(data), len(model.modalities), rng)  # (N, M−1, M)
     posterior, own = (torch.Generator().manual_seed(int(seed)) for seed in rng.integers(2**63, size=2))

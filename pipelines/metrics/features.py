@@ -75,7 +75,7 @@ class Reader:
         predictions = None if self.judges is None else np.full(observed.shape, -1, np.int64)
         for m, (modality, here) in enumerate(zip(self.modalities, observed.T, strict=True)):
             blocks = []
-            for start in range(0, len(dataset), self.space.block):
+            for start in range(0, len(dataset) or 1, self.space.block):  # of no rows, one empty block
                 rows = slice(start, min(start + self.space.block, len(dataset)))
                 seen, labels = self._look(modality.name, dataset.data[modality.name][rows])
                 blocks.append(seen)

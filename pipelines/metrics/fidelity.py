@@ -1,55 +1,75 @@
 """Every distance and share between two sets of features, in one space: a modality's, or that of whole tuples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.metrics.frechet import frechet_distance
-from pipelines.metrics.intervals import Floats
+from pipelines.metrics.intervals import FEWEST, SCORED, Floats, Missing, Score, too_few
 from pipelines.metrics.kernels import Kernels, kernel_distances
-from pipelines.metrics.manifold import Balls, manifold
-from pipelines.metrics.supports import supports
+from pipelines.metrics.manifold import Balls, Manifold, manifold
+from pipelines.metrics.supports import Supports, supports
 
-Scores = dict[str, NDArray[np.float64]]  # name → (1 + B,): the full sample, then its half-samples
+Scores = dict[str, Score]
+DISTANCES = ("frechet_distance", "kernel_distance", "mmd")
+SHARES = tuple(field.name for kind in (Manifold, Supports) for field in fields(kind))
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is computed of reference features (N, D) under weights (1 + B, N) once for all rows."""
+    """Reference features (N, D) under weights (1 + B, N), and what is computed of them once for all rows.
 
-    kernels: Kernels
-    balls: Balls
+    They are a modality's, or all of them side by side.
+    """
 
-    @classmethod
-    def fit(cls, features: Floats, weights: Floats, neighbours: int) -> "Space":
-        """The space of a modality's features, or of all of them side by side.
+    features: Floats
+    weights: Floats
+    neighbours: int
 
-        Raises ValueError where a half-sample has no more rows than `neighbours`.
-        """
-        balls = Balls.fit(features, weights, neighbours)
-        return cls(Kernels.fit(features, weights), balls)
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Their kernels."""
+        return Kernels.fit(self.features, self.weights)
+
+    @cached_property
+    def balls(self) -> Balls:
+        """Their balls."""
+        return Balls.fit(self.features, self.weights, self.neighbours)
 
     def fidelity(self, features: Floats, weights: Floats) -> Scores:
         """Scores of features (N', D) under weights (1 + B, N') against the reference, by name."""
-        real, fake = self.kernels, Kernels.fit(features, weights, self.kernels.bandwidth)
-        kernel_distance, mmd = kernel_distances(real, fake)
-        balls = Balls.fit(features, weights, self.balls.neighbours)
-        return {
-            "frechet_distance": frechet_distance(real.features, real.weights, features, weights),
-            "kernel_distance": kernel_distance,
-            "mmd": mmd,
-            **vars(manifold(self.balls, balls)),
-            **vars(supports(self.balls, balls)),
-        }
+        rows = min(len(self.features), len(features))
+        if few := too_few(rows, FEWEST, SCORED):
+            return dict.fromkeys((*DISTANCES, *SHARES), few)
+        fake = Kernels.fit(features, weights, self.kernels.bandwidth)
+        frechet = frechet_distance(self.features, self.weights, features, weights)
+        distances = (frechet, *kernel_distances(self.kernels, fake))
+        return {**dict(zip(DISTANCES, distances, strict=True)), **self._shares(features, weights)}
+
+    def _shares(self, features: Floats, weights: Floats) -> Scores:
+        """Scores by nearest neighbours: of the full sample alone where some half-sample has no k-th neighbour."""
+        k = self.neighbours
+        rows = min(len(self.features), len(features))
+        if rows <= k:
+            return dict.fromkeys(SHARES, Missing(f"{k} neighbours need more than {k} rows, {rows} are there"))
+        whole = all(int((of > 0).sum(1).min()) > k for of in (self.weights, weights))
+        lines = len(weights) if whole else 1
+        real = self.balls if whole else Balls.fit(self.features, self.weights[:1], k)
+        fake = Balls.fit(features, weights[:lines], k)
+        found = {**vars(manifold(real, fake)), **vars(supports(real, fake))}
+        left = (0, len(weights) - lines)
+        return {name: np.pad(values, left, constant_values=np.nan) for name, values in found.items()}
 
 
 def cautions(spaces: dict[str, int], rows: int) -> list[str]:
     """What to know before reading the scores of so many rows, a sentence for each space that is too wide for them.
 
-    `spaces` are numbers of features by name.
+    `spaces` are numbers of features by name. Too few rows to score need no caution.
     """
-    told = []
+    told: list[str] = []
+    if rows < FEWEST:
+        return told
     for name, width in spaces.items():
         if rows <= 2 * width:
             singular = "the rows" if rows <= width else "half of them, as behind the intervals,"

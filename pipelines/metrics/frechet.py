@@ -7,6 +7,7 @@ is these rows themselves, so that wide features cost no more than rows do. The d
 bias goes as 1/N), most where there are few rows a feature: compare only values of equal N.
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,18 +29,13 @@ class Gaussian:
 
     @classmethod
     def fit(cls, features: Floats, weights: Floats) -> "Gaussian":
-        """Weighted mean and unbiased covariance of features (N, D) under weights (N,).
-
-        Raises ValueError where a single row has weight: one row has no covariance.
-        """
+        """Weighted mean and unbiased covariance of features (N, D) under weights (N,), of two rows at least."""
         kept = weights > 0
-        if (rows := int(kept.sum())) < 2:
-            raise ValueError(f"a Frechet distance needs at least two rows in every half-sample, found {rows}")
         share = weights[kept] / weights.sum()
         x = features[kept].astype(np.float64)
         mean = share @ x
         x = (x - mean) * np.sqrt(share / (1 - share @ share))[:, None]  # n equal weights: 1/√(n − 1)
-        return cls(mean, x if rows <= x.shape[1] else root(x.T @ x))
+        return cls(mean, x if len(x) <= x.shape[1] else root(x.T @ x))
 
 
 def frechet_distance(
@@ -47,10 +43,14 @@ def frechet_distance(
 ) -> NDArray[np.float64]:
     """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'), half-sample by half-sample.
 
+    NaN for a half-sample of one row, which has no covariance.
+
     A thread does a half-sample alone: small decompositions gain nothing from several, and sums would depend on them.
     """
 
     def line(weights: tuple[Floats, Floats]) -> float:
+        if min(np.count_nonzero(own) for own in weights) < 2:
+            return math.nan
         return distance(Gaussian.fit(real, weights[0]), Gaussian.fit(fake, weights[1]))
 
     with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as pool:

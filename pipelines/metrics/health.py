@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from pipelines.metrics.autoencoder import dead_dimensions
-from pipelines.metrics.intervals import Floats, Ints
+from pipelines.metrics.intervals import FEWEST, Floats, Ints, Missing, too_few
 from stage1_vae.distributions import Mixture, Normal
 from stage2_latent.codes import Codes
 from stage2_latent.moments import moments
@@ -59,7 +59,7 @@ class Divergence:
 
 @torch.no_grad()
 def health(codes: Codes, generator: torch.Generator) -> dict[str, Any]:
-    """What the codes of complete rows say of their latent space, in numbers.
+    """What the codes of complete rows, two at least, say of their latent space, in numbers.
 
     A dimension is dead, or not an active unit, where the posterior means hardly vary (Burda, Grosse & Salakhutdinov
     2016, https://arxiv.org/abs/1509.00519), and collapsed where the posteriors are the prior.
@@ -223,8 +223,11 @@ def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) ->
     criterion (Fraley & Raftery 1998, https://doi.org/10.1093/comjnl/41.8.578). A silhouette runs from −1 to 1, the mean
     of (distance to the next cluster − distance to one's own) / the larger (Rousseeuw 1987,
     https://doi.org/10.1016/0377-0427(87)90125-7), and is 0 where clusters touch; `label_silhouette` takes the labels
-    (n,) for clusters.
+    (n,) for clusters. Missing with fewer than two codes on either side.
     """
+    for rows, of in ((codes, "training"), (held_out, "test")):
+        if few := too_few(len(rows), FEWEST, f"{of} rows with every block of codes"):
+            return few.written
     rng = np.random.default_rng(seed)
     some, other = (rng.permutation(len(rows))[:CLUSTERED] for rows in (codes, held_out))
     fitted, seen = codes[some].astype(np.float64), held_out[other].astype(np.float64)
@@ -239,9 +242,14 @@ def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) ->
         groupings = {"silhouette": best.predict(seen)}
         if labels is not None:
             groupings["label_silhouette"] = labels[other]
-        silhouettes = {
-            name: float(silhouette_score(seen, groups))
-            for name, groups in groupings.items()
-            if 1 < len(np.unique(groups)) < len(seen)
-        }
-    return found | silhouettes
+        return found | {name: silhouette(seen, groups) for name, groups in groupings.items()}
+
+
+def silhouette(codes: Floats, groups: Ints) -> Any:
+    """The silhouette of codes (n, D) in these groups (n,); missing where none has a next group, or all stand alone."""
+    number = len(np.unique(groups))
+    if number < 2:
+        return Missing("all held-out codes are in one group").written
+    if number == len(codes):
+        return Missing("each held-out code is a group of its own").written
+    return float(silhouette_score(codes, groups))

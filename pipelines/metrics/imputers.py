@@ -26,6 +26,8 @@ NEAREST = 32
 """Features that a regression reads at most, drawn by their correlation with what it is for."""
 ROUNDS = 10
 """Rounds of regressions, scikit-learn's default."""
+BEYOND = 10
+"""Times as far from 0 as every value that is known: what regressions fill in beyond has grown from round to round."""
 
 
 class Imputer(ABC):
@@ -48,7 +50,11 @@ class Mean(Imputer):
     """The means of the training rows, for every row and draw."""
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
-        self.mean = np.nan_to_num(np.nanmean(rows, 0))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # that a feature was never observed: its mean is then 0, that of all
+            self.mean = np.nan_to_num(np.nanmean(rows, 0))
         return self
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
@@ -80,6 +86,8 @@ class Neighbours(Imputer):
 
         values = self.rows[:, self.blocks[block]]
         donors = np.flatnonzero(np.isfinite(values).all(1))
+        if not len(donors):
+            raise ValueError("no training row has every value of a modality that was hidden")
         distances = np.nan_to_num(nan_euclidean_distances(rows, self.rows[donors]), nan=np.inf)
         k = min(self.neighbours, len(donors))
         return values[donors[np.argpartition(distances, k - 1, 1)[:, :k]]].swapaxes(0, 1)
@@ -94,6 +102,8 @@ class Neighbours(Imputer):
 
 class Iterative(Imputer):
     """Chained Bayesian ridge regressions (IterativeImputer): draws from their posteriors, and a guess without noise.
+
+    On columns of many rare classes they may diverge, which `filled` refuses with a ValueError.
 
     Args:
         widths: of the blocks.
@@ -117,6 +127,7 @@ class Iterative(Imputer):
             self.components[number] = PCA(min(COMPONENTS, *whole.shape), random_state=0).fit(whole)
         reduced = self._reduced(rows)
         self.scale = np.nanstd(reduced, 0).clip(1e-6)
+        self.farthest = float(np.nanmax(np.abs(reduced / self.scale)))
         state = int(rng.integers(2**31))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that chains have not converged after their rounds
@@ -144,9 +155,12 @@ class Iterative(Imputer):
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
         reduced = self._reduced(rows) / self.scale
-        guess = self.chains[False].transform(reduced) * self.scale
         repeated = np.tile(reduced, (R, 1))  # a call costs more than its rows
-        draws = (self.chains[True].transform(repeated) * self.scale).reshape(R, *reduced.shape)
+        filled = [self.chains[sampled].transform(x) for sampled, x in ((False, reduced), (True, repeated))]
+        known = max(self.farthest, float(np.nanmax(np.abs(reduced))))
+        if not all(np.abs(x).max() <= BEYOND * known for x in filled):
+            raise ValueError("its values grew without bound")
+        guess, draws = filled[0] * self.scale, (filled[1] * self.scale).reshape(R, *reduced.shape)
         widths = [b.stop - b.start for b in self.blocks]
         for number, basis in self.components.items():
             widths[number] = len(basis.components_)

@@ -4,8 +4,14 @@ A bootstrap repeats rows, and a repeated row is its own nearest neighbour and na
 drawn *without* replacement repeat nothing, and the half-sample mean varies about the full mean exactly as the full
 mean varies about the truth: the delete-half jackknife (Shao & Wu 1989, https://doi.org/10.1214/aos/1176347263),
 stratified as in McCarthy (1969, https://doi.org/10.2307/1402116).
+
+What cannot be computed is `Missing`, which says why and is written in its place. The value of a half-sample that keeps
+too few rows is NaN: a few such are left out, and where they are more the score has a value and no interval.
 """
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +22,53 @@ Ints = NDArray[np.integer[Any]]
 
 LEVEL = 0.95
 SHARE = (0.0, 1.0)  # bounds of an estimate that is a share
+SPARED = 0.05  # of the half-samples, at most, may give no value for an interval
+FEWEST = 2  # rows of which anything is scored
+SCORED = "test rows with every modality in each half of the sources"  # which may be too few
+Written = dict[str, Any]  # an estimate in a file
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A score that cannot be computed, and why, in one clause."""
+
+    why: str
+
+    @property
+    def written(self) -> Written:
+        """What stands in the place of the score's estimate."""
+        return {"value": None, "why": self.why}
+
+
+Score = Floats | Missing  # (1 + B,): the full sample, then its half-samples
+
+
+def combined(function: Callable[..., Floats], *scores: Score) -> Score:
+    """What a function makes of the scores' values; the first that is missing where one is."""
+    values: list[Floats] = []
+    for score in scores:
+        if isinstance(score, Missing):
+            return score
+        values.append(score)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return function(*values)
+
+
+def mean_of(scores: Sequence[Score]) -> Score:
+    """The mean of scores, of all or none."""
+    return combined(lambda *values: np.asarray(np.mean(values, axis=0)), *scores)
+
+
+def too_few(rows: int, needed: int, of: str) -> Missing | None:
+    """Missing where there are fewer rows than are needed; `of` says which rows.
+
+    >>> too_few(1, 2, "test rows with every modality").why
+    '2 test rows with every modality are needed, 1 is there'
+    """
+    if rows >= needed:
+        return None
+    there = "1 is" if rows == 1 else f"{rows} are"
+    return Missing(f"{needed} {of} are needed, {there} there" if rows else f"there are no {of}")
 
 
 def half_samples(
@@ -30,7 +83,7 @@ def half_samples(
     Shapes: groups (N,) is the source of each row; strata (N,) a label each (a group counts where most of its rows are).
     """
     codes, sources = _dense(groups)
-    source_strata = _majority(codes, np.zeros(len(codes), int) if strata is None else strata)
+    source_strata = _majority(codes, sources, np.zeros(len(codes), int) if strata is None else strata)
     taken = np.zeros((resamples, sources))
     for stratum in np.unique(source_strata):
         members = np.flatnonzero(source_strata == stratum)
@@ -47,7 +100,7 @@ def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, 
     The odd group of a stratum goes to the half that is behind; the longer half then loses rows at random.
     """
     codes, sources = _dense(groups)
-    source_strata, sizes = _majority(codes, strata), np.bincount(codes, minlength=sources)
+    source_strata, sizes = _majority(codes, sources, strata), np.bincount(codes, minlength=sources)
     second, behind = np.zeros(sources, bool), 0
     for stratum in np.unique(source_strata):
         members = rng.permutation(np.flatnonzero(source_strata == stratum))
@@ -59,40 +112,65 @@ def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, 
     return rows[0][:length], rows[1][:length]
 
 
-def estimate(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf)) -> dict[str, float]:
+def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Written:
     """The full sample's value and its 95 % interval: value + quantiles of (half-sample − mean half-sample).
 
     Centring on the mean half-sample removes the bias that half the rows bring (a Frechet distance grows as 1/N).
+    A value that is missing is None, and so are the ends of an interval that is; `why` gives the reason.
 
     Shapes: values (1 + B,), the full sample first.
     """
+    if isinstance(values, Missing):
+        return values.written
     value = float(values[0])
-    spread = np.quantile(values[1:] - values[1:].mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if not math.isfinite(value):
+        return Missing("it has no finite value in these rows").written
+    halves = replicates(values)
+    if halves is None:
+        return {"value": value, "low": None, "high": None, "why": "too few rows for an interval"}
+    spread = np.quantile(halves - halves.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     low, high = np.clip(value + spread, *bounds).tolist()
     return {"value": value, "low": min(low, value), "high": max(high, value)}  # rounding may leave it outside
 
 
-def gap_closed(density: Floats, normal: Floats, reconstruction: Floats) -> float | None:
-    """(density − normal) / (reconstruction − normal); None where that gap lies inside its own noise.
+def replicates(values: Floats) -> Floats | None:
+    """The half-samples' values, without the few that are NaN; None where these are too many, or some are infinite.
+
+    Shapes: values (1 + B,), the full sample first.
+    """
+    known: Floats = values[1:][~np.isnan(values[1:])]
+    enough = len(known) >= (1 - SPARED) * (len(values) - 1) and bool(np.isfinite(known).all())
+    return known if enough else None
+
+
+def gap_closed(density: Score, normal: Score, reconstruction: Score) -> float | Missing:
+    """(density − normal) / (reconstruction − normal); missing where that gap lies inside its own noise.
 
     Shapes: all (1 + B,), paired by half-sample.
     """
-    gap = estimate(reconstruction - normal)
+    gap = estimate(combined(np.subtract, reconstruction, normal))
+    own = estimate(combined(np.subtract, density, normal))
+    for needed, of in (("low", gap), ("value", own)):
+        if of.get(needed) is None:
+            return Missing(of["why"])
     if gap["low"] <= 0 <= gap["high"]:
-        return None
-    return float((density[0] - normal[0]) / gap["value"]) + 0.0  # no −0.0
+        return Missing("it lies inside the noise")
+    return float(own["value"] / gap["value"]) + 0.0  # no −0.0
 
 
 def weighted_mean(values: NDArray[Any], weights: Floats) -> NDArray[np.float64]:
-    """Σ_n w_bn v_n / Σ_n w_bn. Shapes: values (N, …), weights (B, N); answer (B, …)."""
+    """Σ_n w_bn v_n / Σ_n w_bn, NaN where no row has weight. Shapes: values (N, …), weights (B, N); answer (B, …)."""
     total = np.tensordot(weights, values.astype(np.float64), axes=1)
-    return total / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return total / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
 
 
 def weighted_auc(
     positive: Floats, negative: Floats, of_positive: Floats, of_negative: Floats
 ) -> NDArray[np.float64]:
     """The chance (B,) that a positive score exceeds a negative one, ties as half (Mann & Whitney 1947).
+
+    NaN where the rows of one side weigh nothing.
 
     Shapes: scores (N,) and (N',), their weights (B, N) and (B, N').
 
@@ -104,7 +182,9 @@ def weighted_auc(
     below = np.concatenate([np.zeros((len(below), 1)), below], axis=1)  # (B, N' + 1)
     places = [np.searchsorted(negative[order], positive, side) for side in ("left", "right")]
     beaten = (below[:, places[0]] + below[:, places[1]]) / 2  # (B, N)
-    return (of_positive * beaten).sum(1) / (of_positive.sum(1) * below[:, -1])
+    pairs = of_positive.sum(1) * below[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(pairs > 0, (of_positive * beaten).sum(1) / pairs, np.nan)
 
 
 def _dense(groups: Ints) -> tuple[Ints, int]:
@@ -113,9 +193,9 @@ def _dense(groups: Ints) -> tuple[Ints, int]:
     return codes, len(names)
 
 
-def _majority(codes: Ints, strata: Ints) -> Ints:
+def _majority(codes: Ints, sources: int, strata: Ints) -> Ints:
     """The commonest stratum (G,) among the rows of each group."""
     names, of_row = np.unique(strata, return_inverse=True)
-    counts = np.zeros((int(codes.max()) + 1, len(names)), int)
+    counts = np.zeros((sources, len(names)), int)
     np.add.at(counts, (codes, of_row), 1)
-    return counts.argmax(1)
+    return counts.argmax(1) if sources else np.zeros(0, int)

@@ -57,7 +57,10 @@ def median_distance(features: Floats) -> float:
 
 
 def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.float64]:
-    """Mean kernels (2, B) of pairs of different rows, (wᵀKw − Σ w² k(x, x)) / ((Σw)² − Σ w²), from half of K."""
+    """Mean kernels (2, B) of pairs of different rows, (wᵀKw − Σ w² k(x, x)) / ((Σw)² − Σ w²), from half of K.
+
+    NaN for a half-sample of one row, which makes no pair.
+    """
     x, w = (
         torch.from_numpy(features.astype(np.float64)),
         torch.from_numpy(np.array(weights.T)),
@@ -71,7 +74,9 @@ def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.f
             total[kind] += (w[rows] * (kernel @ doubled)).sum(0)
     squared = (w**2).sum(0)
     itself = torch.stack([(w**2 * (x.square().mean(1) + 1).pow(3)[:, None]).sum(0), squared])
-    return ((total - itself) / (w.sum(0) ** 2 - squared)).numpy()
+    pairs = w.sum(0) ** 2 - squared
+    alone = (w > 0).sum(0) < 2
+    return ((total - itself) / pairs).masked_fill(alone, torch.nan).numpy()
 
 
 def _between(real: Kernels, fake: Kernels) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from pipelines.metrics.intervals import Floats, Ints, weighted_auc
 from pipelines.metrics.records import Points, evenly, total
 
+REFERENCES = 2  # rows that a space needs, for components to say anything
 NEIGHBOURS = 10  # of the density of reference rows
 FLOATS = 2**25  # numbers that the reference rows may hold
 MOST = 2000  # reference rows, at most: as many dimensions has the matrix that is decomposed
@@ -57,7 +58,7 @@ class Projection:
 
     @classmethod
     def fit(cls, reference: Points, dimensions: int) -> Projection:
-        """The components of `MOST` rows at the most, in the spaces that two of them have."""
+        """The components of `MOST` rows at the most, in the spaces that `REFERENCES` of them have."""
         some = reference.select(evenly(len(reference), min(MOST, max(2, FLOATS // reference.width))))
         blocks, observed = [x for _, x in some.blocks()], torch.from_numpy(some.observed)
         parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
@@ -68,7 +69,7 @@ class Projection:
         axes = {}
         for space, members in reference.spaces.items():
             rows = observed[:, members].all(1)
-            if int(rows.sum()) > 1:
+            if int(rows.sum()) >= REFERENCES:
                 chosen = torch.cat([parts[m][rows] - centre[m] for m in members], 1)
                 axes[space] = list(
                     _components(chosen, dimensions).split([parts[m].shape[1] for m in members])

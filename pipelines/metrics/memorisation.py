@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.metrics.intervals import SHARE, Floats, estimate, half_samples
+from pipelines.metrics.intervals import FEWEST, SHARE, Floats, Missing, estimate, half_samples, too_few
 from stage2_latent.codes import Codes, Whitening
 from stage2_latent.density import Density
 
 NEAR = 0.01  # of held-out codes lie nearer to a training code than a near copy must
 MOST = 2000  # held-out codes, and draws of the density, that are compared
 FLOATS = 2**24  # distances held at once
+REPEATED = Missing("held-out rows repeat training rows, which leaves no distance to compare with")
 RESAMPLES = 200  # half-samples behind the intervals
 
 
@@ -39,6 +40,10 @@ def memorisation(
         generator: source of all noise.
     """
     known, held = (codes.complete.nonzero().squeeze(-1) for codes in (train, held_out))
+    sides = {"training": known, "held-out": held}
+    for side, there in sides.items():
+        if few := too_few(len(there), FEWEST, f"{side} rows with every block of codes"):
+            return dict.fromkeys(("ratio", "near_copies"), few.written)
     rows = held[torch.randperm(len(held), generator=generator)[:MOST]]
     whitening = Whitening.fit(train)
     targets = whitening.forward(train.draw(generator, known))
@@ -67,8 +72,7 @@ def compared(held_out: Floats, drawn: Floats, rng: np.random.Generator) -> dict[
         ratios = np.array([np.median(ours) / np.median(theirs) for theirs, ours in pairs])
     shares = [float(np.mean(ours < np.quantile(theirs, NEAR))) for theirs, ours in pairs]
     return {
-        # held-out rows that repeat training rows have no distance to compare with
-        "ratio": estimate(ratios, (0.0, np.inf)) if np.isfinite(ratios).all() else None,
+        "ratio": estimate(ratios if np.isfinite(ratios[0]) else REPEATED, (0.0, np.inf)),
         "near_copies": estimate(np.array(shares), SHARE),
         "medians": {"held_out": float(np.median(held_out)), "drawn": float(np.median(drawn))},
         "samples": samples,

@@ -112,7 +112,8 @@ def pairing_auc(
     """AUC (1 + B,) of the tuples of a set against their own shuffles; weights (1 + B, N).
 
     A shuffled tuple is made of M rows and weighs 1 + Σ_m (w_m − 1), the first-order part of Π_m w_m: the product
-    would leave 2^−M of the shuffles in a half-sample.
+    would leave 2^−M of the shuffles in a half-sample. NaN for a half-sample whose few sources are so unequal that this
+    is no weight.
     """
     shared = critic.places(features)
     orders = [shuffle(len(shared), len(features), rng) for _ in range(SHUFFLES)]

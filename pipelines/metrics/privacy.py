@@ -19,9 +19,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.metrics.intervals import LEVEL, SHARE, Floats, Ints, estimate, half_samples, weighted_mean
+from pipelines.metrics.intervals import (
+    FEWEST,
+    LEVEL,
+    SHARE,
+    Floats,
+    Ints,
+    Missing,
+    Score,
+    estimate,
+    half_samples,
+    replicates,
+    too_few,
+    weighted_mean,
+)
 from pipelines.metrics.memorisation import NEAR
-from pipelines.metrics.records import Closest, Points, closest
+from pipelines.metrics.records import CODES, JOINT, Closest, Points, closest
 
 LISTED = 50  # near copies, at most
 MARGINS = {"distance_ratio": 0.05, "near_copies": NEAR, "authenticity": 0.05, "membership_auc": 0.05}
@@ -30,7 +43,10 @@ CAUTION = (
     "None of this is differential privacy: these tests look for leaks that they know, in these samples and to this "
     "attack, and where they find none there may be others."
 )
-Vectors = dict[str, NDArray[np.float64]]  # test → (1 + B,): the full sample, then its half-samples
+Vectors = dict[str, Score]  # by test
+REPEATED = Missing("half of the held-out rows lie on training rows, which leaves no distance to compare with")
+WHOLE = "every modality"
+PROXIMITY = ("distance_ratio", "near_copies", "authenticity", "authenticity_fresh")
 
 BOUNDS = {"distance_ratio": (0.0, np.inf)}  # every other number is a share
 TESTS = {  # name → what it is beyond what fresh rows give: positive where samples leak
@@ -76,7 +92,7 @@ class Proximity:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = [np.median(ours) / np.median(theirs) for ours, theirs in pairs]
         return {
-            "distance_ratio": np.array(ratios),
+            "distance_ratio": np.array(ratios) if np.isfinite(ratios[0]) else REPEATED,
             "near_copies": np.array([np.mean(ours < np.quantile(theirs, NEAR)) for ours, theirs in pairs]),
             "authenticity": weighted_mean(self.samples_authentic, samples),
             "authenticity_fresh": weighted_mean(self.fresh_authentic, weights),
@@ -84,15 +100,16 @@ class Proximity:
 
 
 def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Proximity]:
-    """How close samples and fresh rows, whole ones, come to the records, in every space that some record has."""
+    """How close samples and fresh rows, whole ones, come to the records, in every space that can be measured."""
+    spaces = [s for s in records.spaces if not unmeasured(len(fresh), len(records.having(s)), s)]
+    if not spaces:
+        return {}
     found = {"samples": closest(samples, records), "fresh": closest(fresh, records)}
     met = np.unique(np.concatenate([each.record for sets in found.values() for each in sets.values()]))
     own = closest(records.select(met), records, met)  # of records that are some row's closest
     proximity = {}
-    for space in records.spaces:
+    for space in spaces:
         ours, theirs = found["samples"][space], found["fresh"][space]
-        if not all(np.isfinite(each.distance).all() for each in (ours, theirs)):
-            continue
         reach = own[space].distance
         proximity[space] = Proximity(
             ours,
@@ -103,10 +120,23 @@ def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Pr
     return proximity
 
 
+def unmeasured(fresh: int, records: int, space: str) -> Missing | None:
+    """Why the first three tests say nothing of so many fresh rows and records in a space, if they do not."""
+    few = too_few(fresh, FEWEST, f"test rows with {WHOLE}")
+    return few or too_few(records, FEWEST, f"training rows with {parts_of(space)}")
+
+
+def parts_of(space: str) -> str:
+    """What a row needs to lie in a space, in words."""
+    return {JOINT: WHOLE, CODES: "every block of codes"}.get(space, space)
+
+
 def proximity_vectors(
     found: Mapping[str, Proximity], sources: Ints, resamples: int, rng: np.random.Generator
 ) -> dict[str, Vectors]:
     """The numbers of the first three tests by space; half-samples of the sources (m,) of fresh rows, and of samples."""
+    if not found:
+        return {}
     samples = len(next(iter(found.values())).samples.distance)
     fresh = half_samples(sources, resamples, rng)
     drawn = half_samples(np.arange(samples), resamples, rng)
@@ -131,11 +161,8 @@ def near_copies(found: Mapping[str, Proximity], ids: Ints | NDArray[np.str_]) ->
 
 
 def written(found: Vectors) -> dict[str, Any]:
-    """The numbers of one space with their intervals; None where fresh rows lie on records and leave no ratio."""
-    return {
-        name: estimate(values, BOUNDS.get(name, SHARE)) if np.isfinite(values).all() else None
-        for name, values in found.items()
-    }
+    """The numbers of one space with their intervals."""
+    return {name: estimate(values, BOUNDS.get(name, SHARE)) for name, values in found.items()}
 
 
 def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[str]:
@@ -144,14 +171,18 @@ def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[
     The intervals are one-sided and have Bonferroni's correction: without any leak, some test flags in some space in a
     share (1 − LEVEL) / 2 of all cases at the most.
     """
-    excesses = [
-        (name, excess)
-        for found in spaces.values()
-        for name, test in TESTS.items()
-        if name in found and np.isfinite(excess := test(found)).all()
-    ]
+    excesses = []
+    for found in map(_known, spaces.values()):
+        for name in TESTS.keys() & found.keys():
+            excess = TESTS[name](found)
+            halves = replicates(excess)
+            if np.isfinite(excess[0]) and halves is not None:
+                excesses.append((name, excess[0], halves.std()))
     critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
-    told = {
-        name for name, excess in excesses if excess[0] - critical * excess[1:].std() > margins.get(name, 0.0)
-    }
+    told = {name for name, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)}
     return [name for name in TESTS if name in told]
+
+
+def _known(found: Vectors) -> dict[str, Floats]:
+    """The tests that have values."""
+    return {name: values for name, values in found.items() if not isinstance(values, Missing)}

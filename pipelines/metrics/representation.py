@@ -16,11 +16,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from pipelines.metrics.intervals import SHARE, Floats, Ints, estimate, weighted_mean
+from pipelines.metrics.intervals import SHARE, Floats, Ints, estimate, too_few, weighted_mean
 
 NEIGHBOURS = 10  # that vote
 MOST = 20_000  # training rows that are learned from
 STARTS = 10  # of k-means, of which the tightest clusters are taken
+SCORES = ("kmeans_accuracy", "linear_probe", "knn", "nmi", "ari")
 BOUNDS = {"ari": (-0.5, 1.0)}  # every other score is a share
 
 
@@ -35,14 +36,19 @@ class Labelled:
 def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) -> dict[str, Any]:
     """`kmeans_accuracy`, `nmi`, `ari`, `linear_probe` and `knn`, each with its interval.
 
+    Missing where the rows of either side have fewer than two labels.
+
     Args:
-        train: rows to learn from, of two labels at least.
+        train: rows to learn from.
         test: n rows to score.
         weights: (1 + B, n), half-samples of the test rows.
         seed: of k-means, and of the choice among more than `MOST` training rows.
     """
     some = np.random.default_rng(seed).permutation(len(train.codes))[:MOST]
     codes, labels = train.codes[some], train.labels[some]
+    for side, shown in {"training": labels, "test": test.labels}.items():
+        if few := too_few(len(np.unique(shown)), 2, f"labels of {side} rows with every block of codes"):
+            return dict.fromkeys(SCORES, few.written)
     # sums over several threads end in an order of their own each time
     with threadpool_limits(limits=1):
         kmeans = KMeans(len(np.unique(labels)), n_init=STARTS, random_state=seed).fit(codes)

@@ -1,15 +1,28 @@
 """A row of the leaderboard: one function scores samples of any origin against the reference half."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.metrics.coherence import joint_agreement, label_entropy, pairwise_agreement
 from pipelines.metrics.fidelity import Scores, Space
-from pipelines.metrics.intervals import SHARE, Floats, estimate, gap_closed, weighted_mean
+from pipelines.metrics.intervals import (
+    FEWEST,
+    SCORED,
+    SHARE,
+    Floats,
+    Ints,
+    Missing,
+    Score,
+    combined,
+    estimate,
+    gap_closed,
+    mean_of,
+    too_few,
+    weighted_mean,
+)
 from pipelines.metrics.readings import Readings
 
 HEADLINES = ("joint_coherence", "frechet_distance")
@@ -47,8 +60,8 @@ class Reference:
         classes: int | None,
     ) -> "Reference":
         """A space a modality and one of whole tuples, of readings of N rows under weights (1 + B, N)."""
-        spaces = tuple(Space.fit(features, weights, neighbours) for features in readings.features)
-        return cls(spaces, Space.fit(readings.joined, weights, neighbours), modalities, classes)
+        spaces = tuple(Space(features, weights, neighbours) for features in readings.features)
+        return cls(spaces, Space(readings.joined, weights, neighbours), modalities, classes)
 
 
 def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
@@ -63,18 +76,12 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
         for space, features in zip(reference.spaces, readings.features, strict=True)
     ]
     joint = reference.joint.fidelity(readings.joined, weights)
-    by_modality: dict[str, Sequence[NDArray[np.float64]] | NDArray[np.float64]] = {
-        name: [scores[name] for scores in fidelity] for name in joint
-    }
+    by_modality = {name: [scores[name] for scores in fidelity] for name in joint}
     scores: Scores = {}
     if readings.predictions is not None and reference.classes is not None:
-        scores["joint_coherence"] = weighted_mean(joint_agreement(readings.predictions), weights)
-        scores["pairwise_coherence"] = weighted_mean(pairwise_agreement(readings.predictions), weights)
-        by_modality["label_entropy"] = label_entropy(readings.predictions, reference.classes, weights).T
-        if readings.labels is not None:
-            right = readings.predictions == readings.labels[:, None]
-            by_modality["label_agreement"] = weighted_mean(right, weights).T
-    scores |= {name: np.mean(values, axis=0) for name, values in by_modality.items()}
+        scores |= _coherence(readings.predictions, weights)
+        by_modality |= _labels(readings, reference.classes, weights)
+    scores |= {name: mean_of(values) for name, values in by_modality.items()}
     scores |= {f"joint_{name}" if name in DISTANCES else name: value for name, value in joint.items()}
     return scores | {
         f"{name}/{modality}": value
@@ -83,10 +90,38 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     }
 
 
+def _coherence(predictions: Ints, weights: Floats) -> Scores:
+    """How often the modalities (N, M) of whole tuples show one label."""
+    agreements = {"joint_coherence": joint_agreement, "pairwise_coherence": pairwise_agreement}
+    why = too_few(predictions.shape[1], 2, "modalities") or too_few(len(predictions), FEWEST, SCORED)
+    return {name: why or weighted_mean(of(predictions), weights) for name, of in agreements.items()}
+
+
+def _labels(readings: Readings, classes: int, weights: Floats) -> dict[str, list[Score]]:
+    """How even the labels are that each modality shows, and how often it is the label that a row came with."""
+    assert readings.predictions is not None
+    few = too_few(len(readings), FEWEST, SCORED)
+    modalities = readings.predictions.shape[1]
+
+    def each(why: Missing | None, values: Callable[[], Floats]) -> list[Score]:
+        return [why] * modalities if why else list(values().T)
+
+    predictions = readings.predictions
+    found = {
+        "label_entropy": each(
+            few or too_few(classes, 2, "labels"), lambda: label_entropy(predictions, classes, weights)
+        )
+    }
+    if readings.labels is not None:
+        right = predictions == readings.labels[:, None]
+        found["label_agreement"] = each(few, lambda: weighted_mean(right, weights))
+    return found
+
+
 def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:
     """The row as written: values with intervals, by modality too, and how they stand between floor and held-out codes.
 
-    `label_agreement` is None for samples whose labels the judges gave, `gap_closed` where the gap is noise.
+    `label_agreement` is None for samples whose labels the judges gave, `gap_closed` is missing where the gap is noise.
     """
     written: dict[str, Any] = {"modalities": {}}
     if "joint_coherence" in scores:
@@ -95,11 +130,13 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
         kind, _, modality = name.partition("/")
         place = written["modalities"].setdefault(modality, {}) if modality else written
         place[kind] = estimate(values, BOUNDS.get(kind, SHARE))
-        if kind in WITH_ERROR:
+        if kind in WITH_ERROR and not isinstance(values, Missing) and np.isfinite(values).all():
             place[kind]["standard_error"] = float(values[1:].std())  # of half-samples: the full sample's
     compared = [name for name in HEADLINES if name in scores]
-    written["difference_to_normal"] = {name: estimate(scores[name] - normal[name]) for name in compared}
+    differences = {name: combined(np.subtract, scores[name], normal[name]) for name in compared}
+    gaps = {name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in compared}
+    written["difference_to_normal"] = {name: estimate(values) for name, values in differences.items()}
     written["gap_closed"] = {
-        name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in compared
+        name: gap.written if isinstance(gap, Missing) else gap for name, gap in gaps.items()
     }
     return written

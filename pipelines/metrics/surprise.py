@@ -81,7 +81,7 @@ class CodeDistance:
 
     Location and covariance are those of the half of the normal rows that lies closest together (minimum covariance
     determinant, Rousseeuw & Van Driessen 1999), which a few odd rows cannot pull; where there are fewer than five rows
-    a dimension, or more than 64 dimensions, a shrunk covariance of all rows (Ledoit & Wolf 2004).
+    a dimension, more than 64 dimensions, or most rows coincide, a shrunk covariance of all (Ledoit & Wolf 2004).
 
     Args:
         slope: (1 + T, D), the regression of codes on 1 and the T covariates.
@@ -106,7 +106,10 @@ class CodeDistance:
         if n < ROBUST * D or D > DIMENSIONS:
             return cls(slope, scale, LedoitWolf().fit(left / scale))
         rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
-        return cls(slope, scale, MinCovDet(random_state=seed).fit(left[rows] / scale))
+        try:
+            return cls(slope, scale, MinCovDet(random_state=seed).fit(left[rows] / scale))
+        except ValueError:  # half of the rows coincide, and their covariance is 0
+            return cls(slope, scale, LedoitWolf().fit(left / scale))
 
     def __call__(self, codes: Floats, covariates: Floats | None) -> Floats:
         """Squared distances (N,) of codes (N, D) whose covariates are (N, T)."""

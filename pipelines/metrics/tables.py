@@ -6,7 +6,8 @@
 
 as the Synthetic Data Vault scores tables (Patki et al. 2016, https://doi.org/10.1109/DSAA.2016.49). A bernoulli column
 is a class among marginals, a value between 0 and 1 counting as that share of a row, and a number among correlations.
-Columns and pairs of which some half-sample keeps fewer than two observed rows are left out.
+Columns and pairs of which some half-sample keeps fewer than two observed rows are left out; where all are, the
+similarity is missing.
 """
 
 from collections.abc import Iterator
@@ -20,9 +21,13 @@ from numpy.typing import NDArray
 from pipelines.dataset import Dataset
 from pipelines.metrics.canonical import correlation
 from pipelines.metrics.fidelity import Scores
-from pipelines.metrics.intervals import Floats, weighted_mean
+from pipelines.metrics.intervals import FEWEST, Floats, Missing, mean_of, too_few, weighted_mean
 from stage1_vae.modalities import Column, Modality
 
+FEW = {
+    "marginal_similarity": Missing("no column has two observed rows in every half-sample"),
+    "correlation_similarity": Missing("no two columns have two observed rows in every half-sample"),
+}
 CLASSES = ("categorical", "bernoulli")  # likelihoods of columns whose marginals are shares
 
 
@@ -66,18 +71,25 @@ def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weight
             "marginal_similarity": [_marginal(*column, real_weights, fake_weights) for column in columns],
             "correlation_similarity": list(_correlations(columns, real_weights, fake_weights)),
         }
-        scores |= {f"{name}/{modality.name}": np.mean(lines, 0) for name, lines in found.items() if lines}
+        if len(modality.columns) < 2:
+            del found["correlation_similarity"]
+        scores |= {
+            f"{name}/{modality.name}": mean_of(lines) if lines else FEW[name] for name, lines in found.items()
+        }
     return scores
 
 
 def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, Any]]]:
     """Whether a column's values could be of one distribution, by modality and column: test, statistic and p-value.
 
-    Tests take rows for independent: where several are of one source, p-values are too small.
+    Tests take rows for independent: where several are of one source, p-values are too small. A column that fewer than
+    two rows of either set have is missing.
     """
     from scipy.stats import chi2_contingency, ks_2samp
 
     def test(x: Cells, y: Cells) -> dict[str, Any]:
+        if few := too_few(min(len(x.values), len(y.values)), FEWEST, "rows with this column on either side"):
+            return few.written
         if x.column.likelihood not in CLASSES:
             found = ks_2samp(x.values, y.values, method="asymp")
             return {"test": "ks", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
@@ -86,11 +98,7 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
         return {"test": "chi_square", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
 
     return {
-        modality.name: {
-            x.column.name: test(x, y)
-            for x, y in zip(ours, theirs, strict=True)
-            if len(x.values) and len(y.values)
-        }
+        modality.name: {x.column.name: test(x, y) for x, y in zip(ours, theirs, strict=True)}
         for modality, ours, theirs in _tables(real, fake)
     }
 

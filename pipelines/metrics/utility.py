@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pipelines.dataset import Dataset
 from pipelines.metrics.extractor import BLOCK
-from pipelines.metrics.intervals import Floats, Ints, estimate, half_samples
+from pipelines.metrics.intervals import Floats, Ints, Missing, estimate, half_samples
 from pipelines.metrics.judges import Judges
 from stage1_vae.modalities import Batch, Modality
 
@@ -189,21 +189,33 @@ class Replicates:
         )
 
     def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> Floats:
-        """Shares of right answers (1 + B, K) of K classifiers: hits (S, K, N), over the rows that each reads (K, N)."""
+        """Shares of right answers (1 + B, K) of K classifiers: hits (S, K, N), over the rows that each reads (K, N).
+
+        NaN where a half-sample keeps none that a classifier reads.
+        """
         right = np.einsum("bs,skb->bk", self.seeds, hits.astype(np.float64) @ self.rows.T, optimize=True)
         read = self.rows @ seen.T * self.seeds.sum(1)[:, None]  # (1 + B, K)
-        shares: Floats = right / np.maximum(read, np.finfo(np.float64).tiny)
+        shares: Floats = np.divide(right, read, where=read > 0, out=np.full_like(right, np.nan))
         return shares
 
 
 def told(
     values: Floats, modalities: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> dict[str, Any]:
-    """Estimates of the joint classifier, of the mean over modalities and of each modality; values (1 + B, 1 + M)."""
+    """Estimates of the joint classifier, of the mean over modalities and of each modality; values (1 + B, 1 + M).
+
+    A modality that no row has is missing, and the mean with it.
+    """
+    columns = zip(modalities, values[:, 1:].T, strict=True)
+    own = {name: Missing(unread(name)) if np.isnan(column[0]) else column for name, column in columns}
+    missing = next((score for score in own.values() if isinstance(score, Missing)), None)
     return {
         "joint": estimate(values[:, 0], bounds),
-        "mean": estimate(values[:, 1:].mean(1), bounds),
-        "modalities": {
-            name: estimate(own, bounds) for name, own in zip(modalities, values[:, 1:].T, strict=True)
-        },
+        "mean": estimate(missing or values[:, 1:].mean(1), bounds),
+        "modalities": {name: estimate(score, bounds) for name, score in own.items()},
     }
+
+
+def unread(modality: str) -> str:
+    """Why a modality's classifier has no accuracy."""
+    return f"no tested row has {modality}"

@@ -19,7 +19,7 @@ from pipelines.report.numbers import readable, text
 from pipelines.report.plots import Group
 from pipelines.report.results import Results
 from pipelines.report.rows import Row
-from pipelines.report.table import FIT, columns, line, number, remarks, spans
+from pipelines.report.table import FIT, columns, known, line, number, remarks, spans
 from pipelines.texts import visible
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def render(
     )
     shown = columns(results)
     fitted = [row for row in results.rows if any(row.estimate(*column.keys) for column in FIT)]
-    fit = [column for column in FIT if any(row.estimate(*column.keys) for row in fitted)]
+    fit = [column for column in FIT if known(fitted, column.keys)]
 
     def marked(row: Row, told: Mapping[str, Any]) -> dict[str, Any]:
         look = looks[row.name]

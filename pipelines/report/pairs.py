@@ -9,6 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.metrics.intervals import Floats, estimate
 from pipelines.report.metrics import HEADLINES
 from pipelines.report.rows import Estimate
@@ -54,13 +56,15 @@ class Pair:
 
 
 def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:
-    """The tests between densities whose half-samples lie in artefacts/evaluation; none where there are none."""
+    """The tests between densities whose half-samples lie in artefacts/evaluation, all of them with a value."""
     found = {}
     for name in names:
         if (folder := root / "artefacts/evaluation" / name).exists():
             arrays = load_artefact(folder, "evaluation").arrays
             found[name] = {
-                metric: arrays[key] for metric in HEADLINES if (key := f"scores.{metric}") in arrays
+                metric: arrays[key]
+                for metric in HEADLINES
+                if (key := f"scores.{metric}") in arrays and np.isfinite(arrays[key]).all()
             }
     return tuple(wald_tests(found))
 

@@ -25,7 +25,7 @@ class Estimate:
 
     @classmethod
     def of(cls, written: Any) -> Estimate | None:
-        """The estimate in a results file: a number, {"value", "low", "high"}, or nothing."""
+        """The estimate in a results file: a number, {"value", "low", "high"}, or nothing; see `Row.why`."""
         if isinstance(written, Mapping):
             written = [written.get(part) for part in INTERVAL]
             return None if written[0] is None else cls(*written)
@@ -65,6 +65,17 @@ class Row:
         for key in keys:
             found = found.get(key) if isinstance(found, Mapping) else None
         return Estimate.of(found)
+
+    def why(self, *keys: str) -> str:
+        """Why there is no estimate under nested keys, or no interval, as the file says; "" where it does not."""
+        found: Any = self.scores
+        for key in (*keys, None):
+            if not isinstance(found, Mapping):
+                return ""
+            if "value" in found and "why" in found:
+                return str(found["why"])
+            found = found.get(key)
+        return ""
 
     def value(self, *keys: str) -> float:
         """The value of the estimate under nested keys, infinity where there is none."""

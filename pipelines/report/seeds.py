@@ -63,12 +63,18 @@ def _mean_row(name: str, rows: Sequence[Row]) -> Row:
 
 
 def _means(trees: Sequence[Tree]) -> dict[str, Any]:
-    """What all trees hold: numbers and estimates as means, nested; other values where they are equal."""
+    """What all trees hold: numbers and estimates as means, nested; other values where they are equal.
+
+    What is missing in one of them is missing.
+    """
     found: dict[str, Any] = {}
     for key in trees[0]:
         values = [tree.get(key) for tree in trees]
         numbers = [_number(value) for value in values]
-        if all(number is not None for number in numbers):
+        missing = [value for value in values if isinstance(value, Mapping) and value.get("value", 0) is None]
+        if missing:
+            found[key] = missing[0]
+        elif all(number is not None for number in numbers):
             found[key] = mean([number for number in numbers if number is not None], key in SHARES)
         elif all(isinstance(value, Mapping) for value in values):
             found[key] = _means([value for value in values if isinstance(value, Mapping)])

@@ -55,12 +55,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as the table shows it."""
+    """A number as the table shows it, a dash where there is none, and why it or its interval is missing."""
 
-    value: str
-    interval: str
-    sort: str
-    best: bool
+    value: str = "–"
+    interval: str = ""
+    sort: str = ""
+    best: bool = False
+    why: str = ""
 
 
 GROUPS = {
@@ -127,7 +128,7 @@ FIT = (
 
 
 def columns(results: Results) -> list[Column]:
-    """The metrics that some row has, by group, each headline metric followed by the gap that it closes."""
+    """The metrics that some row has or says why not, by group, each headline with the gap that it closes after it."""
     listed = []
     for metric in METRICS:
         column = Column.of(metric)
@@ -145,7 +146,12 @@ def columns(results: Results) -> list[Column]:
             listed.append(replace(gap, better="higher", key=column.key))
     order = [*GROUPS, "Other"]
     listed.sort(key=lambda column: order.index(column.group))
-    return [column for column in listed if any(row.estimate(*column.keys) for row in results.rows)]
+    return [column for column in listed if known(results.rows, column.keys)]
+
+
+def known(rows: Sequence[Row], keys: Sequence[str]) -> bool:
+    """Whether some row has the score under nested keys, or says why not."""
+    return any(row.estimate(*keys) or row.why(*keys) for row in rows)
 
 
 def spans(shown: Sequence[Column]) -> list[tuple[str, int]]:
@@ -182,14 +188,14 @@ def remarks(row: Row) -> str:
     return "; ".join(told)
 
 
-def _cell(row: Row, column: Column, results: Results) -> Cell | None:
-    estimate = row.estimate(*column.keys)
+def _cell(row: Row, column: Column, results: Results) -> Cell:
+    estimate, why = row.estimate(*column.keys), row.why(*column.keys)
     if estimate is None or not math.isfinite(estimate.value):
-        return None
+        return Cell(why=why)
     rivals = [rival.value for other in results.densities if (rival := other.estimate(*column.keys))]
     ranked = row.kind == "density" and bool(column.better) and len(rivals) > 1
     best = ranked and estimate.value == (min if column.better == "lower" else max)(rivals)
     interval = ""
     if estimate.low is not None and estimate.high is not None:
         interval = f"{number(estimate.low, column.decimals)}–{number(estimate.high, column.decimals)}"
-    return Cell(number(estimate.value, column.decimals), interval, repr(estimate.value), best)
+    return Cell(number(estimate.value, column.decimals), interval, repr(estimate.value), best, why)

@@ -31,6 +31,9 @@ def headline(results: Results) -> str:
     best, fitted = results.densities[0], len(results.densities)
     coherence = best.estimate("joint_coherence") if results.labelled else None
     distance = best.estimate("frechet_distance")
+    if not coherence and not distance:
+        why = best.why("joint_coherence") or best.why("frechet_distance")
+        return f"The samples have no scores: {why}." if why else "The samples have no scores."
     metric = "joint_coherence" if coherence else "frechet_distance"
     every = f"all {len(best.scores.get('modalities', {}))} modalities"
     among = f" of {fitted} fitted densities" if fitted > 1 else ""

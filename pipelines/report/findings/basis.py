@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.report.findings.words import Finding, count, listed, number_with, percent
+from pipelines.report.findings.words import MANY, Finding, count, listed, number_with, percent
+from pipelines.report.metrics import METRICS
 from pipelines.report.results import Results
 from pipelines.report.rows import Estimate
 
@@ -21,6 +22,7 @@ def basis(results: Results) -> Iterator[Finding]:
     if judged := [row.title for row in results.densities if row.scores.get("labels_from") == "judges"]:
         yield Finding("Labels", f"{listed(judged)}: the labels of the samples were given by the judges.")
     yield from _fits(results)
+    yield from _missing(results)
     for advice in results.latent.get("health", {}).get("advice", []):
         yield Finding("Latent space", str(advice))
     yield from _cautions(results)
@@ -63,6 +65,20 @@ def _fits(results: Results) -> Iterator[Finding]:
     for row in results.densities:
         if why := row.scores.get("why"):
             yield Finding("Choice", f"{row.title} compared its candidates on held-out codes: {why}.")
+
+
+def _missing(results: Results) -> Iterator[Finding]:
+    """Scores of this project's rows that could not be computed, or have no interval, by reason."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row in results.rows:
+        for metric in METRICS:
+            if not row.source and metric.question != "leaks" and (why := row.why(*metric.keys)):
+                lacks = "an interval" if row.estimate(*metric.keys) else "a value"
+                found.setdefault((lacks, why), {})[metric.title] = None
+    for (lacks, why), titles in found.items():
+        shown = [*titles][:MANY]
+        some = f"{', '.join(shown)} and {len(titles) - MANY} more" if len(titles) > MANY else listed(shown)
+        yield Finding("Missing scores", f"Without {lacks} in some rows: {some}. The reason: {why}.")
 
 
 def _cautions(results: Results) -> Iterator[Finding]:

@@ -70,20 +70,25 @@ def _floor(results: Results, best: Row) -> Iterator[Finding]:
 def _gap(results: Results, best: Row) -> Iterator[Finding]:
     """The share of the way from the floor to reconstructions."""
     ceiling = results.beside(best, "reconstruction").estimate("joint_coherence")
-    closed = best.estimate("gap_closed", "joint_coherence" if ceiling else "frechet_distance")
-    noise = "lies inside the noise, so no share of it is given"
+    metric = "joint_coherence" if ceiling else "frechet_distance"
+    closed = best.estimate("gap_closed", metric)
+    why = best.why("gap_closed", metric) or "it lies inside the noise"
     if ceiling:
         reached = f"Held-out rows, encoded and decoded again, agree in {percent(ceiling.value)}"
         share = (
             f": {best.title} closes {percent(closed.value, 0)} of the gap from the floor to them"
             if closed
-            else ""
+            else f"; no share of the gap from the floor to them is given: {why}"
         )
-        yield Finding("Gap closed", f"{reached}{share or f'; the gap from the floor to them {noise}'}.")
+        yield Finding("Gap closed", f"{reached}{share}.")
     elif "gap_closed" in best.scores:
-        gap = "the gap from the floor to held-out rows, encoded and decoded again,"
-        share = f"{best.title} closes {percent(closed.value, 0)} of {gap}" if closed else f"{gap} {noise}"
-        yield Finding("Gap closed", f"By Frechet distance, {share.removesuffix(',')}.")
+        gap = "of the gap from the floor to held-out rows, encoded and decoded again"
+        share = (
+            f"{best.title} closes {percent(closed.value, 0)} {gap}"
+            if closed
+            else f"no share {gap}, is given: {why}"
+        )
+        yield Finding("Gap closed", f"By Frechet distance, {share}.")
 
 
 def _realism(results: Results, best: Row) -> Iterator[Finding]:
@@ -153,7 +158,8 @@ def _tables(best: Row) -> Iterator[Finding]:
         text = f"In {name}, the distributions of single columns are met at {percent_with(marginal)}"
         if pairs:
             text += f", the correlations of pairs at {percent_with(pairs)}"
-        if columns := scores.get("columns"):
+        columns = {name: told for name, told in scores.get("columns", {}).items() if "p_value" in told}
+        if columns:
             corrected = holm([column["p_value"] for column in columns.values()])
             apart = [column for column, p in zip(columns, corrected, strict=True) if p < 0.05]
             which = f"{listed(apart)} {'is' if len(apart) == 1 else 'are'}" if apart else "none is"

@@ -24,7 +24,8 @@ def leaks(results: Results) -> Iterator[Finding]:
     """Flags, near copies, the attack, and what else may give training rows away."""
     tested = [row for row in results.densities if "privacy" in row.scores]
     if tested:
-        yield from _flags(tested)
+        yield from _flags([row for row in tested if _measured(row)])
+        yield from _unmeasured(tested)
         yield from _near_copies(tested)
         yield from _attack(tested)
         yield from _distances(tested)
@@ -36,6 +37,29 @@ def leaks(results: Results) -> Iterator[Finding]:
     yield from _stored(results)
     if caution := next((row.scores["privacy"].get("caution") for row in tested), None):
         yield Finding("No guarantee", str(caution))
+
+
+def _measured(row: Row) -> bool:
+    """Whether any test has a value in any space."""
+    spaces = row.scores["privacy"].get("spaces", {})
+    return any(row.estimate("privacy", "spaces", space, test) for space in spaces for test in TESTS)
+
+
+def _unmeasured(rows: list[Row]) -> Iterator[Finding]:
+    """Tests in the space of all modalities that could not be made, and why."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        reasons: dict[str, list[str]] = {}
+        for test in TESTS:
+            if (why := row.why(*JOINT, test)) and not row.estimate(*JOINT, test):
+                reasons.setdefault(why, []).append(test)
+        for why, tests in reasons.items():
+            found.setdefault((_tests(tests), why), []).append(row.title)
+    for (named, why), titles in found.items():
+        yield Finding(
+            "Not tested",
+            f"For {listed(titles)}, over all modalities together, there is no result by {named}: {why}.",
+        )
 
 
 def _flags(rows: list[Row]) -> Iterator[Finding]:

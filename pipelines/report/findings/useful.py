@@ -138,6 +138,12 @@ def _imputed(results: Results, task: str) -> Iterator[Finding]:
     if held := best.estimate("recovery", task, "coverage"):
         text += f" Its {percent(0.9, 0)} intervals hold {percent_with(held)} of the continuous values that were lost."
     yield Finding("Where rows lack parts", text)
+    for other in results.imputers:
+        keys = ("recovery", task, "energy_score")
+        if (why := other.why(*keys)) and not other.estimate(*keys):
+            yield Finding(
+                "Other imputers", f"{other.title} say nothing where held-out rows {LOST[task]}: {why}."
+            )
 
 
 def _beside_others(row: Row, task: str) -> str:

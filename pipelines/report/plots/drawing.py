@@ -251,5 +251,5 @@ def said(estimates: Mapping[str, Estimate], decimals: int = 3) -> str:
 
 
 def written(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
-    """The value, low and high of a table."""
-    return estimate.value, estimate.low, estimate.high
+    """The value, low and high of a table, all None of what is missing."""
+    return (None, None, None) if estimate is MISSING else (estimate.value, estimate.low, estimate.high)

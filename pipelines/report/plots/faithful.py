@@ -110,7 +110,7 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
         row: [row.estimate("modalities", name, "frechet_distance") or MISSING for name in names]
         for row in results.rows
     }
-    if not names:
+    if all(estimate is MISSING for estimates in values.values() for estimate in estimates):
         return
     best = results.densities[0]
     yield Figure(

@@ -32,7 +32,7 @@ def space(results: Results, points: CodeMap | None, look: Mapping[str, Mark]) ->
     if points is not None:
         yield code_map(points, look)
     if known := results.latent.get("representation"):
-        yield representation(known)
+        yield from representation(known)
     if divergences := results.latent.get("health", {}).get("kl_per_dimension"):
         yield divergence(divergences)
 
@@ -101,12 +101,14 @@ def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
     )
 
 
-def representation(known: Mapping[str, Any]) -> Figure:
-    """What codes know of the labels, by classifiers and by clusters."""
+def representation(known: Mapping[str, Any]) -> Iterator[Figure]:
+    """What codes know of the labels, by classifiers and by clusters; nothing where no score could be computed."""
     found = {
         title: estimate for key, title in REPRESENTATION.items() if (estimate := Estimate.of(known.get(key)))
     }
-    return _dotted(
+    if not found:
+        return
+    yield _dotted(
         "representation",
         "What the codes know of the labels",
         "Scores of the joint codes",
@@ -182,7 +184,7 @@ def training(epochs: Sequence[Mapping[str, str]]) -> Figure:
     curves = {
         name: [float(epoch[f"{name}_loss"] or "nan") for epoch in epochs]
         for name in ("train", "validation")
-        if f"{name}_loss" in epochs[0]
+        if epochs[0].get(f"{name}_loss")
     }
     starts = [i for i in range(1, len(epochs)) if epochs[i]["phase"] != epochs[i - 1]["phase"]]
 

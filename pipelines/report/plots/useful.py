@@ -172,7 +172,11 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
             continue
         rows += [row for row in results.imputers if task in row.scores["recovery"]]
         found = {key: {row: e for row in rows if (e := _filled(row, task, key))} for key in FILLED}
-        shown = {key: estimates for key, estimates in found.items() if estimates}
+        shown = {
+            key: estimates
+            for key, estimates in found.items()
+            if any(e is not MISSING for e in estimates.values())
+        }
         yield Figure(
             f"imputed_{task}",
             title,
@@ -213,8 +217,11 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
 
 
 def _filled(row: Row, task: str, score: str) -> Estimate | None:
-    """A score of an imputer; what draws nothing has no intervals that could hold anything."""
-    return None if (row.name, score) == (NO_DRAWS, "coverage") else row.estimate("recovery", task, score)
+    """A score of an imputer, a missing one where it says why; what draws nothing has no intervals to hold anything."""
+    keys = ("recovery", task, score)
+    if (row.name, score) == (NO_DRAWS, "coverage"):
+        return None
+    return row.estimate(*keys) or (MISSING if row.why(*keys) else None)
 
 
 def _accuracies(
@@ -223,6 +230,8 @@ def _accuracies(
     """The accuracies of every arm at the only size."""
     for part in PARTS:
         found = {ARMS[arm]: accuracy[part][arm][0] for arm in arms}
+        if all(estimate is MISSING for estimate in found.values()):
+            continue
         yield dots(f"Accuracy, {part}", found, [marks[arm] for arm in arms], limits=_around(found.values()))
 
 
@@ -247,9 +256,11 @@ def _trained(row: Row, score: str, part: str) -> Estimate | None:
 
 def _around(
     estimates: Iterable[Estimate], reference: float | None = None, share: bool = True
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Limits a little beyond intervals and what they are set against; of shares without such, 1 at most."""
-    ends = [end for e in estimates if e is not MISSING for end in written(e) if end is not None]
+    ends = [end for e in estimates for end in written(e) if end is not None]
+    if not ends:
+        return None
     if reference is None:
         return min(ends) - 0.03, min(max(ends) + 0.03, 1.005 if share else inf)
     return min(*ends, reference) - 0.03, max(*ends, reference) + 0.03

@@ -1,0 +1,155 @@
+"""All stages on data too few to score: none stops, and what cannot be computed is null with its reason."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import small, write_params
+
+from pipelines.augment import augment
+from pipelines.compare import compare
+from pipelines.config import Params
+from pipelines.dataset import Dataset
+from pipelines.encode import encode
+from pipelines.evaluate import evaluate
+from pipelines.fit import fit
+from pipelines.generate import generate
+from pipelines.inspect import inspect
+from pipelines.judge import judge
+from pipelines.privacy import privacy
+from pipelines.recover import BASELINES, recover
+from pipelines.reference import reference
+from pipelines.report.figures import Figure, Theme
+from pipelines.storage import read_json
+from pipelines.tracking import numbers
+from pipelines.train import train
+from pipelines.utility import REAL, utility
+from stage1_vae.modalities import Column, Modality
+
+COLUMNS = (
+    Column("age", "normal"),
+    Column("visits", "negative_binomial"),
+    Column("site", "categorical", 3),
+)
+MODALITIES = (
+    Modality("record", "table", (3,), "columns", columns=COLUMNS),
+    Modality("scan", "vector", (2,), "normal"),
+)
+SPLITS = {"train": 24, "validation": 6, "test": 8}
+ONE = "2 test rows with every modality in each half of the sources are needed, 1 is there"
+NONE = "there are no test rows with every modality in each half of the sources"
+ROWS = ("real", "reconstruction", "normal", "gmm")
+
+
+def people(rows: int, whole: int, seed: int) -> Dataset:
+    """Rows with a record, of which the first have a scan too; two labels in turn."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(rows) % 2
+    record = np.stack([rng.normal(size=rows) + label, rng.poisson(2, rows), rng.integers(3, size=rows)], 1)
+    scan = rng.normal(size=(rows, 2)) + label[:, None]
+    mask = np.ones((rows, 2), bool)
+    mask[whole:, 1] = False
+    data = {"record": record.astype(np.float32), "scan": scan.astype(np.float32)}
+    return Dataset(MODALITIES, data, mask=mask, labels=label, label_names=("a", "b"))
+
+
+def settings() -> dict[str, Any]:
+    tree = small(judge__features=2, judge__epochs=1, train__epochs=1, vae__latent=2, densities=["gmm"])
+    tree["density"]["gmm"] = {"components": [1], "passes": 5}
+    tree["evaluate"] |= {"neighbours": 1}
+    tree["utility"] |= {"seeds": [0], "steps": 2}
+    tree["augment"] |= {"sizes": [12], "density": "gmm", "steps": 2}
+    tree["privacy"] |= {"draws": 1}
+    tree["recovery"] |= {"draws": 19}
+    return tree
+
+
+@pytest.fixture(
+    scope="module", params=[(6, 2, 3), (5, 0, 0)], ids=["one whole row a half", "no whole test row"]
+)
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A project with so many whole rows in each split, after every stage, and why its whole rows have no scores."""
+    root = tmp_path_factory.mktemp("few")
+    for whole, (split, rows) in zip(request.param, SPLITS.items(), strict=True):
+        people(rows, whole, rows).save(root / "artefacts/data" / split)
+    drawn: dict[str, bytes] = {}
+    draw = Figure.png
+
+    def once(figure: Figure, theme: Theme, narrow: bool = False) -> bytes:
+        """One picture of each figure in place of four."""
+        if figure.name not in drawn:
+            drawn[figure.name] = draw(figure, theme)
+        return drawn[figure.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.metrics.imputers.ROUNDS", 1)
+        patch.setattr(Figure, "png", once)
+        patch.setenv("MLFLOW_TRACKING_URI", "off")
+        run(write_params(root, settings()), root)
+    return root, ONE if request.param[2] else NONE
+
+
+def run(params: Params, root: Path) -> None:
+    """Every stage, in the order of the pipeline."""
+    for stage in (judge, train, encode, inspect, reference):
+        stage(params, root)
+    utility(REAL, params, root)
+    recover(BASELINES, params, root)
+    for of_density in (fit, generate, evaluate, utility, privacy, recover):
+        of_density("gmm", params, root)
+    augment("12", params, root, 0)
+    compare(params, root)
+
+
+def test_no_file_of_results_has_nan(project: tuple[Path, str]) -> None:
+    files = [path for path in (project[0] / "results").rglob("*") if path.suffix in (".json", ".csv")]
+    assert len(files) > 15
+    for path in files:
+        assert not re.search(r"\b(nan|inf|infinity)\b", path.read_text(), re.IGNORECASE), path
+
+
+def test_what_is_missing_says_why(project: tuple[Path, str]) -> None:
+    root, why = project
+    missing = {"value": None, "why": why}
+    for name in ROWS:
+        row = read_json(root / f"results/metrics/{name}.json")
+        scores = ("joint_coherence", "frechet_distance", "coverage", "pairing_auc", "label_entropy")
+        assert all(row[score] == missing for score in scores)
+        assert row["modalities"]["scan"]["frechet_distance"] == missing
+        for of in ("gap_closed", "difference_to_normal"):
+            assert row[of] == {"joint_coherence": missing, "frechet_distance": missing}
+        assert numbers(row).keys().isdisjoint(scores)
+    assert row["conditional_coherence"] == {"1": missing}
+    own = read_json(root / "results/metrics/autoencoder.json")
+    assert own["reconstruction_error"] == own["conditional_coherence"]["1"] == missing
+
+
+def test_what_can_be_computed_is(project: tuple[Path, str]) -> None:
+    root, _ = project
+    judges = read_json(root / "results/metrics/judges.json")
+    assert judges["modalities"]["record"]["accuracy"]["low"] is not None
+    used = read_json(root / "results/utility/gmm.json")
+    assert used["ratio_to_real"]["joint"]["low"] is not None
+    cells = read_json(root / "results/recovery/gmm.json")["cells"]
+    assert cells["energy_score"]["value"] > 0
+    attack = read_json(root / "results/privacy/gmm.json")["spaces"]["record"]["membership_auc"]
+    assert 0 <= attack["low"] <= attack["high"] <= 1
+
+
+def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> None:
+    root, why = project
+    with open(root / "results/comparison.csv", encoding="utf-8") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    assert set(lines) == set(ROWS)
+    for line in lines.values():
+        assert line["frechet_distance"] == line["frechet_distance_low"] == ""
+        assert line["frechet_distance_why"] == why
+    page = (root / "results/report.html").read_text()
+    assert f"<h1>The samples have no scores: {why}.</h1>" in page
+    assert f'title="{why}">–</td>' in page
+    assert re.search(f"Without a value in some rows: Joint coherence, .* more. The reason: {why}.", page)
