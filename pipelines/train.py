@@ -136,10 +136,8 @@ class Checkpoint:
         with suppress(SafetensorError, ValueError, KeyError, TypeError):
             tensors, metadata = load(content), metadata_of(content)
             where = json.loads(metadata["run"])
-            if metadata.get(HASH) in (
-                None,
-                self._hash(metadata["run"], tensors),
-            ):  # older versions wrote none
+            # older versions wrote no hash
+            if metadata.get(HASH) in (None, self._hash(metadata["run"], tensors)):
                 return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
         tell(f"train: {self.path}: no whole checkpoint of this run; training starts anew", err=True)
         return [], None
