@@ -51,7 +51,8 @@ class Mean(Imputer):
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a feature that was never observed: its mean is then 0, that of all
+            # of a feature that was never observed: its mean is then 0, that of all
+            warnings.simplefilter("ignore")
             self.mean = np.nan_to_num(np.nanmean(rows, 0))
         return self
 
