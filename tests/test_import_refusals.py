@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,14 @@ def test_tables_that_do_not_match(tmp_path: Path) -> None:
             tmp_path / "data",
             Roles(id="patient"),
         )
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"clinic\xff.csv")
+    try:
+        write(clinic(), tmp_path / "clinic.csv").rename(path)
+    except OSError:
+        pytest.skip("This disk has names in UTF-8 alone")
+    with pytest.raises(UserError, match="expected names of files in UTF-8; rename it"):
+        import_data([path], tmp_path / "data", ROLES)
+    assert not (tmp_path / "data").exists()

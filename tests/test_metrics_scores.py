@@ -8,7 +8,7 @@ import pytest
 from pipelines.metrics.fidelity import cautions
 from pipelines.metrics.intervals import Missing, half_samples
 from pipelines.metrics.readings import Readings
-from pipelines.metrics.scores import Reference, row, score
+from pipelines.metrics.scores import OF_JUDGES, Reference, row, score
 
 NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120
 SHARES = ("precision", "recall", "density", "coverage", "alpha_precision", "beta_recall", "authenticity")
@@ -70,7 +70,7 @@ def test_the_gap_is_closed_in_part_and_the_difference_is_above_noise(scored):
     floor = row(scored["normal"], scored["normal"], scored["reconstruction"])
     assert floor["gap_closed"]["joint_coherence"] == 0
     assert floor["difference_to_normal"]["joint_coherence"] == {"value": 0, "low": 0, "high": 0}
-    assert floor["label_agreement"] is None
+    assert floor["label_agreement"] == OF_JUDGES.written
     top = row(scored["reconstruction"], scored["normal"], scored["reconstruction"])
     assert top["gap_closed"]["joint_coherence"] == 1
 

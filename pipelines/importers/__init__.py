@@ -49,6 +49,10 @@ def read_source(path: Path, roles: Roles) -> list[Found]:
         if importer.recognises(path):
             try:
                 return importer.read(path, roles)
+            except UnicodeEncodeError as error:
+                raise UserError(
+                    f"{path}: the name {error.object!r} found there, expected names of files in UTF-8; rename it"
+                ) from None
             except MemoryError:
                 raise UserError(
                     f"{path}: found more than fits into the memory; give fewer or smaller"

@@ -28,6 +28,7 @@ from pipelines.metrics.readings import Readings
 HEADLINES = ("joint_coherence", "frechet_distance")
 DISTANCES = ("frechet_distance", "kernel_distance")  # of modalities; of tuples they are "joint_…"
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
+OF_JUDGES = Missing("the judges gave these samples their labels")
 BOUNDS = {  # every other score is a share
     "frechet_distance": (0.0, np.inf),
     "joint_frechet_distance": (0.0, np.inf),
@@ -121,11 +122,11 @@ def _labels(readings: Readings, classes: int, weights: Floats) -> dict[str, list
 def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:
     """The row as written: values with intervals, by modality too, and how they stand between floor and held-out codes.
 
-    `label_agreement` is None for samples whose labels the judges gave, `gap_closed` is missing where the gap is noise.
+    `label_agreement` is missing for samples whose labels the judges gave, `gap_closed` where the gap is noise.
     """
     written: dict[str, Any] = {"modalities": {}}
     if "joint_coherence" in scores:
-        written["label_agreement"] = None
+        written["label_agreement"] = OF_JUDGES.written
     for name, values in scores.items():
         kind, _, modality = name.partition("/")
         place = written["modalities"].setdefault(modality, {}) if modality else written
