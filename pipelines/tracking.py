@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,7 @@ class Run:
     def __init__(self, failed: Callable[[str], None] = warn) -> None:
         self._client: MlflowClient | None = None
         self._failed = failed
+        self._whole: Callable[[], AbstractContextManager[None]] = nullcontext
         self.id = self._parent = ""
 
     def start(
@@ -109,6 +110,10 @@ class Run:
         uri = mlflow_client.address(root)
         if uri is None:
             return
+        if uri.startswith(
+            mlflow_client.DATABASES
+        ):  # a transaction that is cut locks out the call that closes the run
+            self._whole = held_back
 
         def start() -> None:
             with held_back():  # a run that was made is known, and will be closed
@@ -193,7 +198,7 @@ class Run:
 
     def _try(self, action: Callable[[], None]) -> None:
         try:
-            with mlflow_client.undisturbed():
+            with mlflow_client.undisturbed(), self._whole():
                 action()
         except Exception as error:  # whatever MLflow, its database or its server raise: the stage goes on
             self._client = None
