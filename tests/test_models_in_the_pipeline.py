@@ -56,8 +56,8 @@ def test_codes_densities_and_samples_of_every_model(
     assert torch.equal(again.loc, codes.loc)
     z = again.select(again.complete).draw(torch.Generator().manual_seed(0))
     assert torch.equal(again.prior.log_prob(z), codes.prior.log_prob(z))
-    for name in ("normal", "gmm"):
-        generator = Generator(model, DENSITIES[name]().fit(again), {})
+    for density in (DENSITIES["normal"](), DENSITIES["gmm"](components=[1, 2], passes=10)):
+        generator = Generator(model, density.fit(again), {})
         some = generator.sample(10, seed=1)
         assert all(np.isfinite(values).all() for values in some.data.values())
         assert all(np.array_equal(some.data[n], generator.sample(20, seed=1).data[n][:10]) for n in some.data)
