@@ -26,9 +26,15 @@ finally:
 """
 
 
+def heeding() -> None:
+    """Heed an interruption in a new process, though a job in the background of a shell ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
+        preexec_fn=heeding,
         env=os.environ | environment,
         capture_output=True,
         text=True,
