@@ -36,8 +36,9 @@ screenshot: ## the top of results/report.html as docs/report.png (CHROMIUM=googl
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
 
+# Files in their order: xdist would begin with those of most tests, and end with one of few that takes two minutes.
 test: $(READY) ## the tests, a process a core, with coverage of the three packages
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term -n logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## the tests that take minutes or data of their own
 	$(BIN)/python -m pytest -m slow
