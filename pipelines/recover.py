@@ -239,9 +239,8 @@ def attempted(function: Callable[[], T]) -> T | Missing:
             return function()
     except (ArithmeticError, ValueError) as error:
         clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        diverged = (
-            "NaN" in clause or "infinity" in clause
-        )  # scikit-learn's words for what it finds between its rounds
+        # scikit-learn's words for what it finds between its rounds
+        diverged = "NaN" in clause or "infinity" in clause
         return Missing(f"it failed on these data: {'its values grew without bound' if diverged else clause}")
 
 

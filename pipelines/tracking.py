@@ -110,9 +110,8 @@ class Run:
         uri = mlflow_client.address(root)
         if uri is None:
             return
-        if uri.startswith(
-            mlflow_client.DATABASES
-        ):  # a transaction that is cut locks out the call that closes the run
+        if uri.startswith(mlflow_client.DATABASES):
+            # a transaction that is cut locks out the call that closes the run
             self._whole = held_back
 
         def start() -> None:

@@ -164,9 +164,8 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     inner = data.features[name]
     while hasattr(inner, "feature"):
         inner = inner.feature
-    double = (
-        {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}
-    )  # or it is cut to 32 bits
+    # a double is cut to 32 bits unless it is asked for
+    double = {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}
     values = data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name]
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":

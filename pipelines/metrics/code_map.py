@@ -62,9 +62,8 @@ def _principal(sets: list[NDArray[np.float64]]) -> tuple[list[NDArray[np.float64
     axes = directions[:, :-3:-1]  # (D, 2), the greater variance first
     # an eigenvector has no sign: its largest entry is made positive, so that maps of one space agree
     axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0))
-    share = variances[-2:].sum() / max(
-        variances.sum(), np.finfo(np.float64).tiny
-    )  # of codes that vary at all
+    tiny = np.finfo(np.float64).tiny  # codes may not vary at all
+    share = variances[-2:].sum() / max(variances.sum(), tiny)
     return [(codes - centre) @ axes for codes in sets], float(share)
 
 
