@@ -38,10 +38,10 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn.base_architectures import BaseDecoder
 from pythae.models.normalizing_flows.maf import MAF, MAFConfig
 
-from stage1_vae import MODELS
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.networks.hierarchical import as_map, as_positions
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.networks.hierarchical import as_map, as_positions
 
 MODALITIES = tuple(Modality(f"m{index}", "image", (3, 28, 28), "laplace", (0, 1)) for index in range(5))
 NAMES = [modality.name for modality in MODALITIES]

@@ -19,7 +19,7 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 from augmentation_page import RESULTS, write_page
 from zoo import ROOT, project, settings
 
-from pipelines.storage import read_json, write_json
+from postprior.pipelines.storage import read_json, write_json
 
 WORK = ROOT / ".postprior/augmentation"
 PAIRS = ("mopoe:flow", "mvtcae:gmm", "cmvae:kde")
@@ -28,9 +28,9 @@ SIZES = ("50", "100", "200", "500", "all")
 
 def run(pair: str, size: str, seeds: int) -> None:
     """One size of a model and a density where it is not there, and the page with it."""
-    from pipelines.augment import augment, load_cell
-    from pipelines.metrics.augmentation import curve
-    from pipelines.prepare import prepare
+    from postprior.pipelines.metrics.utility.augmentation import curve
+    from postprior.pipelines.stages.augment import augment, load_cell
+    from postprior.pipelines.stages.prepare import prepare
 
     model, _, density = pair.partition(":")
     path = RESULTS / f"{model}-{density}.json"

@@ -7,9 +7,9 @@ from typing import Any
 from density_page import table
 from zoo import ROOT
 
-from pipelines.augment import ARMS
-from pipelines.publishing import write_text
-from pipelines.storage import read_json
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.stages.augment import ARMS
+from postprior.pipelines.storage import read_json
 
 RESULTS = ROOT / "benchmarks/augmentation"
 PAGE = ROOT / "docs/augmentation.md"

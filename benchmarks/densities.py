@@ -27,17 +27,17 @@ import numpy as np
 from density_page import FIELD, RESULTS, write_page
 from zoo import ROOT, prepare
 
-from pipelines.storage import read_json, write_json
-from stage1_vae import MODELS
-from stage2_latent import DENSITIES
+from postprior.pipelines.storage import read_json, write_json
+from postprior.stage1_vae import MODELS
+from postprior.stage2_latent import DENSITIES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipelines.metrics.scores import Scores
-    from pipelines.reference import Standard
-    from stage2_latent.codes import Codes
-    from stage2_latent.density import Density
+    from postprior.pipelines.metrics.scores import Scores
+    from postprior.pipelines.stages.reference import Standard
+    from postprior.stage2_latent.codes import Codes
+    from postprior.stage2_latent.density import Density
 
 WORK = ROOT / ".postprior/densities"
 SCORES = ("joint_coherence", "frechet_distance", "recall", "coverage", "label_entropy", "label_agreement")
@@ -107,11 +107,11 @@ PARTS = {
 
 def run(part: str, model: str, seed: int) -> dict[str, Any]:
     """Train where that is not done, fit, draw and score; the rows and their differences."""
-    from pipelines.encode import load_codes
-    from pipelines.generator import Generator
-    from pipelines.judge import load_judges
-    from pipelines.reference import Standard
-    from pipelines.train import load_autoencoder
+    from postprior.pipelines.generation.generator import Generator
+    from postprior.pipelines.stages.encode import load_codes
+    from postprior.pipelines.stages.judge import load_judges
+    from postprior.pipelines.stages.reference import Standard
+    from postprior.pipelines.stages.train import load_autoencoder
 
     plan = PARTS[part]
     params, folder = trained(part, model, seed)
@@ -168,9 +168,9 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
 
 def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
     """The project of a run, its autoencoder trained, its codes and reference made."""
-    from pipelines.encode import encode
-    from pipelines.reference import reference
-    from pipelines.train import train
+    from postprior.pipelines.stages.encode import encode
+    from postprior.pipelines.stages.reference import reference
+    from postprior.pipelines.stages.train import train
 
     plan = PARTS[part]
     work = WORK / part if plan.changes else WORK
@@ -197,7 +197,7 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
 
 def fitted(name: str, params: Any, folder: Path) -> Density:
     """The density that the stage `fit` leaves, or has left."""
-    from pipelines.fit import fit, load_density
+    from postprior.pipelines.stages.fit import fit, load_density
 
     made = folder / "artefacts/densities" / name
     if not made.exists():
@@ -207,8 +207,8 @@ def fitted(name: str, params: Any, folder: Path) -> Density:
 
 def scored(generator: Any, judges: Any, standard: Standard) -> Scores:
     """Scores of as many draws as the reference has rows, with all half-samples: means over `SETS` sets of draws."""
-    from pipelines.evaluate import scored_rows
-    from pipelines.metrics.scores import score
+    from postprior.pipelines.metrics.scores import score
+    from postprior.pipelines.stages.evaluate import scored_rows
 
     every = []
     for seed in range(SETS):
@@ -221,7 +221,7 @@ def scored(generator: Any, judges: Any, standard: Standard) -> Scores:
 
 def coherence_to_choose_by(generator: Any, judges: Any, rows: int) -> float:
     """Joint coherence of draws that are not reported: it needs judges, which saw training rows, and no test row."""
-    from pipelines.metrics.coherence import joint_agreement
+    from postprior.pipelines.metrics.coherence.agreement import joint_agreement
 
     sets = (generator.sample(rows, seed=SETS + seed) for seed in range(SETS))
     return float(np.mean([joint_agreement(judges.read(samples).predictions).mean() for samples in sets]))
@@ -232,8 +232,8 @@ def field_mixture() -> Density:
     import torch
     from sklearn.mixture import GaussianMixture
 
-    from stage2_latent.density import Density
-    from stage2_latent.gaussians import Gaussians
+    from postprior.stage2_latent.density import Density
+    from postprior.stage2_latent.gaussians import Gaussians
 
     class FieldMixture(Density):
         name, whitens, labelled = FIELD, False, False
@@ -276,7 +276,7 @@ def log_likelihood(density: Density, codes: Codes) -> np.ndarray:
 
 def written(scores: Scores) -> dict[str, Any]:
     """Scores with intervals; of the labels' entropy also the lowest of any modality."""
-    from pipelines.metrics.intervals import estimate
+    from postprior.pipelines.metrics.statistics.intervals import estimate
 
     row = {name: estimate(scores[name]) for name in SCORES if name in scores}
     row["lowest_entropy"] = min(
@@ -300,8 +300,8 @@ def difference(
     artefacts: Path,
 ) -> dict[str, Any]:
     """Differences with 95 % intervals: of scores by half-sample, of log-likelihoods over half-samples of sources."""
-    from pipelines.dataset import Dataset
-    from pipelines.metrics.intervals import estimate, half_samples, weighted_mean
+    from postprior.pipelines.data.dataset import Dataset
+    from postprior.pipelines.metrics.statistics.intervals import estimate, half_samples, weighted_mean
 
     found = {name: estimate(scores[one][name] - scores[other][name]) for name in SCORES[:4]}
     if one in likelihoods and other in likelihoods:
@@ -316,9 +316,9 @@ def speed() -> dict[str, Any]:
     """Seconds to fit each density to 5,000 codes of 32 dimensions and to draw 100,000, with two threads."""
     import torch
 
-    from pipelines.config import load_params, read_entry
-    from pipelines.encode import load_codes
-    from pipelines.fit import FrozenEncoder
+    from postprior.pipelines.settings.params import load_params, read_entry
+    from postprior.pipelines.stages.encode import load_codes
+    from postprior.pipelines.stages.fit import FrozenEncoder
 
     torch.set_num_threads(2)
     _, folder = trained("best", "mvtcae", 0)
@@ -345,8 +345,8 @@ def memory(name: str) -> dict[str, float]:
     """Gigabytes and seconds of a fit to 100,000 codes of 512 dimensions, in a process of its own."""
     import torch
 
-    from stage1_vae.distributions import Mixture, Normal
-    from stage2_latent.codes import Block, Codes
+    from postprior.stage1_vae.distributions import Mixture, Normal
+    from postprior.stage2_latent.codes import Block, Codes
 
     rows, size, generator = 100_000, 512, torch.Generator().manual_seed(0)
     labels = torch.arange(rows) % 10
@@ -367,7 +367,7 @@ def memory(name: str) -> dict[str, float]:
 
 
 def codes_autoencoder(folder: Path) -> str:
-    from pipelines.storage import load_artefact
+    from postprior.pipelines.storage import load_artefact
 
     autoencoder: str = load_artefact(folder / "artefacts/codes/train", "codes").manifest["autoencoder"]
     return autoencoder

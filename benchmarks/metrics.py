@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.metrics.frechet import frechet_distance
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.kernels import Kernels, kernel_distances
-from pipelines.metrics.manifold import Balls, manifold
-from pipelines.metrics.supports import supports
+from postprior.pipelines.metrics.fidelity.frechet import frechet_distance
+from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances
+from postprior.pipelines.metrics.fidelity.manifold import Balls, manifold
+from postprior.pipelines.metrics.fidelity.supports import supports
+from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 
 def features(rows: int, width: int, rng: np.random.Generator) -> np.ndarray:

@@ -21,9 +21,9 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 import numpy as np
 from zoo import ROOT, project, settings
 
-from pipelines.dataset import Dataset
-from pipelines.publishing import write_text
-from pipelines.storage import read_json, write_json
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.storage import read_json, write_json
 
 WORK = ROOT / ".postprior/missing"
 RESULTS = Path(__file__).parent / "missing.json"
@@ -46,11 +46,11 @@ def holes(data: Dataset, seed: int) -> Dataset:
 
 def trained(model: str, way: str) -> Path:
     """A project whose training and validation rows are those of the way; its stages run where they have not."""
-    from pipelines.encode import encode
-    from pipelines.fit import fit
-    from pipelines.judge import judge
-    from pipelines.prepare import prepare
-    from pipelines.train import train
+    from postprior.pipelines.stages.encode import encode
+    from postprior.pipelines.stages.fit import fit
+    from postprior.pipelines.stages.judge import judge
+    from postprior.pipelines.stages.prepare import prepare
+    from postprior.pipelines.stages.train import train
 
     entry = WAYS[way]
     folder = WORK / model / way.partition(",")[0]
@@ -73,11 +73,11 @@ def trained(model: str, way: str) -> Path:
 
 def scores(folder: Path, entry: str) -> dict[str, Any]:
     """Conditional coherence, plain and through the density, and log p(z) of test codes."""
-    from pipelines.generator import Generator
-    from pipelines.judge import load_judges
-    from pipelines.metrics.autoencoder import conditional_scores
-    from pipelines.metrics.conditional import scores_through
-    from pipelines.metrics.intervals import half_samples
+    from postprior.pipelines.generation.generator import Generator
+    from postprior.pipelines.metrics.coherence.conditional import scores_through
+    from postprior.pipelines.metrics.coherence.reconstruction import conditional_scores
+    from postprior.pipelines.metrics.statistics.intervals import half_samples
+    from postprior.pipelines.stages.judge import load_judges
 
     generator = Generator.load(folder / "artefacts/densities" / entry)
     judges = load_judges(folder / "artefacts/judges").judges

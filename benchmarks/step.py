@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stage1_vae import MODELS
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE, Phase
-from stage1_vae.training import alone
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE, Phase
+from postprior.stage1_vae.training import alone
 
 MODALITIES = tuple(Modality(f"m{index}", "image", (3, 16, 16), "laplace", (0, 1)) for index in range(5))
 ROWS = 128

@@ -22,9 +22,9 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 from ruamel.yaml import YAML
 
-from pipelines.config import Params, load_params
-from pipelines.publishing import write_text
-from pipelines.storage import read_json, write_json
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.storage import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".postprior/zoo"
@@ -56,8 +56,8 @@ def prepare(
     model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = CHANGES
 ) -> tuple[Params, Path]:
     """The project of a run in a folder of such runs; the data and judges of a seed are made once."""
-    from pipelines.judge import judge
-    from pipelines.prepare import prepare as make_data
+    from postprior.pipelines.stages.judge import judge
+    from postprior.pipelines.stages.prepare import prepare as make_data
 
     common = work / f"seed-{seed}"
     params = project(common, settings(model, seed, changes))
@@ -75,12 +75,12 @@ def prepare(
 
 def run(model: str, seed: int) -> dict[str, Any]:
     """Train, encode, fit, draw and score; the scores."""
-    from pipelines.encode import encode
-    from pipelines.evaluate import evaluate
-    from pipelines.fit import fit
-    from pipelines.generate import generate
-    from pipelines.reference import reference
-    from pipelines.train import load_autoencoder, train
+    from postprior.pipelines.stages.encode import encode
+    from postprior.pipelines.stages.evaluate import evaluate
+    from postprior.pipelines.stages.fit import fit
+    from postprior.pipelines.stages.generate import generate
+    from postprior.pipelines.stages.reference import reference
+    from postprior.pipelines.stages.train import load_autoencoder, train
 
     params, folder = prepare(model, seed)
     whole = not any((folder / name).exists() for name in (".postprior/checkpoints", "artefacts/autoencoder"))
@@ -166,7 +166,7 @@ def line(results: list[dict[str, Any]]) -> str:
 
 def page(results: list[dict[str, Any]]) -> str:
     """docs/zoo.md."""
-    from stage1_vae import MODELS
+    from postprior.stage1_vae import MODELS
 
     names = [name for name in MODELS if any(r["model"] == name for r in results)]
     heads = ["model", "seeds", "1", "2", "3", "4"]
@@ -198,7 +198,7 @@ beside it.
 
 
 def main() -> None:
-    from stage1_vae import MODELS
+    from postprior.stage1_vae import MODELS
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

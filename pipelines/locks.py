@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pipelines.errors import UserError
-from pipelines.publishing import write_text
-from pipelines.texts import tell
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.texts import tell
 
 POLL = 0.1
 """Seconds between two looks at a lock that another process holds."""

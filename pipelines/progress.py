@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipelines.texts import tell, visible
+from postprior.pipelines.texts import tell, visible
 
 LINES = 10
 """Lines that a whole piece of work prints where there is no terminal."""

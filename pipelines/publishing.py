@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines.errors import UserError
-from pipelines.signals import held_back
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.signals import held_back
 
 Ours = Callable[[Path], Collection[Path]]
 """The files in a folder, relative to it, that the same command wrote before: all that may be replaced."""

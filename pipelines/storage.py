@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from pipelines.errors import UserError
-from pipelines.publishing import publish, publish_file, write_text
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.publishing import publish, publish_file, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor

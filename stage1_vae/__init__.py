@@ -3,15 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stage1_vae.models import MODELS
+    from postprior.stage1_vae.models import MODELS
 
 __all__ = ["MODELS"]
+
+if __name__ != "postprior.stage1_vae":
+    raise ImportError(f"{__name__} has one name: import postprior.stage1_vae")
 
 
 def __getattr__(name: str) -> Any:
     """`MODELS`, imported on first use: descriptions of data must not cost the import of torch."""
     if name == "MODELS":
-        from stage1_vae.models import MODELS
+        from postprior.stage1_vae.models import MODELS
 
         return MODELS
-    raise AttributeError(f"module 'stage1_vae' has no attribute {name!r}")
+    raise AttributeError(f"module 'postprior.stage1_vae' has no attribute {name!r}")

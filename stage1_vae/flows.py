@@ -10,9 +10,15 @@ import normflows as nf
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.distributions import Diagonal, Normal, choose, strata, uniforms
-from stage1_vae.hmc import hamiltonian_draws
-from stage1_vae.joint import divided_product
+from postprior.stage1_vae.distributions import (
+    Diagonal,
+    Normal,
+    choose,
+    strata,
+    uniforms,
+)
+from postprior.stage1_vae.hmc import hamiltonian_draws
+from postprior.stage1_vae.joint import divided_product
 
 
 class Coupling(nf.flows.Flow):

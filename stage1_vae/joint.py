@@ -8,11 +8,17 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.distributions import Diagonal, Normal, kl_divergence
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE, Sizes, restrict, scatter, seeded
-from stage1_vae.networks import encoder
-from stage1_vae.networks.dense import DEPTH
+from postprior.stage1_vae.distributions import Diagonal, Normal, kl_divergence
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import (
+    MultimodalVAE,
+    Sizes,
+    restrict,
+    scatter,
+    seeded,
+)
+from postprior.stage1_vae.networks import encoder
+from postprior.stage1_vae.networks.dense import DEPTH
 
 
 class JointEncoder(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from stage1_vae.distributions import Diagonal, Laplace, Normal
-from stage1_vae.modalities import Column, Modality
+from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
+from postprior.stage1_vae.modalities import Column, Modality
 
 LOG_MEAN = (-10.0, 15.0)
 """Interval that the logarithm of a mean count is clamped to."""

@@ -79,7 +79,7 @@ class Modality:
         name: letters, digits, `_` and `-`; it names files and network parameters.
         kind: one of `KINDS`; it chooses the networks.
         shape: shape of one value.
-        likelihood: a name of `stage1_vae.likelihoods.LIKELIHOODS`; `columns` for tables, and for them alone.
+        likelihood: a name of `postprior.stage1_vae.likelihoods.LIKELIHOODS`; `columns` for tables, and for them alone.
         range: closed interval that holds every value, or None where values are unbounded.
         classes: number K of classes of a categorical modality, whose values are 0 … K − 1; None for others.
         columns: the columns of a table, in the order of its values; empty for others.

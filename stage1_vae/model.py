@@ -13,11 +13,24 @@ from typing import Any, ClassVar, TypedDict
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.bounds import importance_bound
-from stage1_vae.distributions import LOG_SCALE, Block, Diagonal, Mixture, Normal, side_by_side
-from stage1_vae.likelihoods import LIKELIHOODS, SCALED, Likelihood, likelihood, seen_log_prob
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.bounds import importance_bound
+from postprior.stage1_vae.distributions import (
+    LOG_SCALE,
+    Block,
+    Diagonal,
+    Mixture,
+    Normal,
+    side_by_side,
+)
+from postprior.stage1_vae.likelihoods import (
+    LIKELIHOODS,
+    SCALED,
+    Likelihood,
+    likelihood,
+    seen_log_prob,
+)
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.networks import decoder, encoder
 
 CACHED = 1024
 """Rows that a network is run on at once where memory is slow beside the caches."""
@@ -94,7 +107,7 @@ class MultimodalVAE(nn.Module, ABC):
         likelihood_scale: scale of the normal and laplace likelihoods: a number, `learned`, or one of both by modality.
         rescaling: weights of the modalities' log-likelihoods in the objective, by name; `dimensions` gives each the
             inverse of its number of values, the largest modality weight 1; None weighs them alike.
-        networks: networks by modality instead of the kind's own; see `stage1_vae.networks`.
+        networks: networks by modality instead of the kind's own; see `postprior.stage1_vae.networks`.
         private: dimension of the private codes, one for all or by modality.
         seed: seed of the initial parameters; no global generator is touched.
 

@@ -16,8 +16,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from stage1_vae.modalities import Batch
-from stage1_vae.model import Loss, MultimodalVAE, Phase, positive
+from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.model import (
+    Loss,
+    MultimodalVAE,
+    Phase,
+    positive,
+)
 
 
 class Table(Protocol):

@@ -11,9 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stage2_latent.density import Density
+    from postprior.stage2_latent.density import Density
 
 __all__ = ["DENSITIES"]
+
+if __name__ != "postprior.stage2_latent":
+    raise ImportError(f"{__name__} has one name: import postprior.stage2_latent")
 
 
 class _Table(Mapping[str, "type[Density]"]):

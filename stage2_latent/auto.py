@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stage2_latent import DENSITIES
-from stage2_latent.density import Density, Encoder, Record
-from stage2_latent.draws import Draws
-from stage2_latent.nested import PartialEncoder, gather, rebuild
-from stage2_latent.options import whole
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.nested import PartialEncoder, gather, rebuild
+from postprior.stage2_latent.options import whole
 
 ROWS = 2000
 """Held-out rows, at most, that energy distances are taken between: the cost grows with their square."""

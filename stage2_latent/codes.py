@@ -9,9 +9,14 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
-from stage2_latent.moments import moments
-from stage2_latent.picks import pick
+from postprior.stage1_vae.distributions import (
+    FAMILIES,
+    Block,
+    Mixture,
+    Normal,
+)
+from postprior.stage2_latent.moments import moments
+from postprior.stage2_latent.picks import pick
 
 __all__ = ["Block", "Codes", "Whitening", "join"]
 

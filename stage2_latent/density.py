@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from stage1_vae.distributions import Block, Mixture
-from stage2_latent.codes import Codes, Whitening, join
-from stage2_latent.draws import Classes, Draws, split
-from stage2_latent.picks import pick
+from postprior.stage1_vae.distributions import Block, Mixture
+from postprior.stage2_latent.codes import Codes, Whitening, join
+from postprior.stage2_latent.draws import Classes, Draws, split
+from postprior.stage2_latent.picks import pick
 
 Progress = Callable[[dict[str, float]], None]
 Record = Callable[..., None]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stage1_vae.distributions import FAMILIES, Diagonal
-from stage2_latent.density import Density
-from stage2_latent.picks import pick, pick_given
+from postprior.stage1_vae.distributions import FAMILIES, Diagonal
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.picks import pick, pick_given
 
 CACHED = 2**20
 """Numbers that a table of residuals may hold: larger ones leave the processor's caches and take three times as long."""

@@ -11,14 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stage2_latent.codes import Whitening
-from stage2_latent.density import Density, Encoder, Record
-from stage2_latent.draws import Draws, fill
-from stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
-from stage2_latent.ode import integrate
-from stage2_latent.options import number, whole
-from stage2_latent.parts import seeded, under
-from stage2_latent.velocity import Velocity
+from postprior.stage2_latent.codes import Whitening
+from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.draws import Draws, fill
+from postprior.stage2_latent.gaussians import (
+    LOG_2PI,
+    Gaussians,
+    inverse_factors,
+    standard,
+)
+from postprior.stage2_latent.ode import integrate
+from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.parts import seeded, under
+from postprior.stage2_latent.velocity import Velocity
 
 QUARTER = math.pi / 2
 ROWS = 1024

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stage2_latent.density import Density, Encoder, Record
-from stage2_latent.draws import Draws
-from stage2_latent.gaussians import Gaussians, standard
+from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.gaussians import Gaussians, standard
 
 
 class Gaussian(Density):

@@ -9,12 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stage2_latent.density import Density, Encoder, Record
-from stage2_latent.draws import Draws
-from stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
-from stage2_latent.gaussians import Components, Gaussians, Moments, Statistics, clusters, online_em
-from stage2_latent.options import choice, listed, number, whole
-from stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
+from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
+from postprior.stage2_latent.gaussians import (
+    Components,
+    Gaussians,
+    Moments,
+    Statistics,
+    clusters,
+    online_em,
+)
+from postprior.stage2_latent.options import (
+    choice,
+    listed,
+    number,
+    whole,
+)
+from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class GaussianMixture(Density):
         averaged: mixtures of the chosen candidate, from as many k-means starts, of which p is the mean.
 
     Example:
-        >>> from stage2_latent.codes import Block, Codes
+        >>> from postprior.stage2_latent.codes import Block, Codes
         >>> g = torch.Generator().manual_seed(0)
         >>> codes = Codes.empirical((Block("z", (2,)),), torch.randn(100, 2, generator=g))
         >>> GaussianMixture(components=1).fit(codes, generator=g).sample(3, generator=g).loc.shape

@@ -11,8 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from stage2_latent.codes import Whitening
-from stage2_latent.picks import pick, pick_given
+from postprior.stage2_latent.codes import Whitening
+from postprior.stage2_latent.picks import pick, pick_given
 
 LOG_2PI = math.log(2 * math.pi)
 

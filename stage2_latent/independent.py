@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stage2_latent import DENSITIES
-from stage2_latent.density import Density, Encoder, Record
-from stage2_latent.draws import Draws
-from stage2_latent.nested import PartialEncoder, gather, rebuild
-from stage2_latent.options import choice
-from stage2_latent.picks import pick_given
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.nested import PartialEncoder, gather, rebuild
+from postprior.stage2_latent.options import choice
+from postprior.stage2_latent.picks import pick_given
 
 
 class Independent(Density):

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stage2_latent.density import Encoder, Record
-from stage2_latent.diagonal import DiagonalMixture
-from stage2_latent.draws import Draws
-from stage2_latent.options import listed, number
+from postprior.stage2_latent.density import Encoder, Record
+from postprior.stage2_latent.diagonal import DiagonalMixture
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.options import listed, number
 
 
 class KernelDensity(DiagonalMixture):

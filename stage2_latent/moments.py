@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from stage2_latent.codes import Codes
+    from postprior.stage2_latent.codes import Codes
 
 FLOATS = 2**24
 """Numbers that a temporary may hold: rows beyond are added up in further chunks."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from stage1_vae.distributions import Mixture
-from stage2_latent import DENSITIES
-from stage2_latent.density import Density, Encoder
-from stage2_latent.parts import under
+from postprior.stage1_vae.distributions import Mixture
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.density import Density, Encoder
+from postprior.stage2_latent.parts import under
 
 SEPARATOR = "/"
 

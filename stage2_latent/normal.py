@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from stage2_latent.density import Encoder, Record
-from stage2_latent.diagonal import DiagonalMixture
-from stage2_latent.draws import Draws
+from postprior.stage2_latent.density import Encoder, Record
+from postprior.stage2_latent.diagonal import DiagonalMixture
+from postprior.stage2_latent.draws import Draws
 
 
 class Normal(DiagonalMixture):

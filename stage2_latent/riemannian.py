@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stage2_latent.density import Density, Encoder, Record
-from stage2_latent.draws import Draws
-from stage2_latent.kde import kernels
-from stage2_latent.options import listed, number, whole
-from stage2_latent.picks import pick
+from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.kde import kernels
+from postprior.stage2_latent.options import listed, number, whole
+from postprior.stage2_latent.picks import pick
 
 FLOATS = 2**20
 """Numbers that a temporary of the sampler may hold."""

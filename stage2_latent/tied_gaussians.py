@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stage2_latent.codes import Whitening
-from stage2_latent.gaussians import (
+from postprior.stage2_latent.codes import Whitening
+from postprior.stage2_latent.gaussians import (
     FLOOR,
     TINY,
     Components,

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.distributions import LOG_SCALE, Normal
-from stage2_latent.density import Density, Encoder, Record
-from stage2_latent.draws import Draws
-from stage2_latent.options import number, whole
-from stage2_latent.parts import seeded, under
+from postprior.stage1_vae.distributions import LOG_SCALE, Normal
+from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.parts import seeded, under
 
 START = 0.5
 """Standard deviations of decoder and posterior before training."""

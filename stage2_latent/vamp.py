@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stage1_vae.distributions import FAMILIES
-from stage2_latent.density import Encoder, Record
-from stage2_latent.diagonal import DiagonalMixture
-from stage2_latent.draws import Draws
-from stage2_latent.options import number, whole
+from postprior.stage1_vae.distributions import FAMILIES
+from postprior.stage2_latent.density import Encoder, Record
+from postprior.stage2_latent.diagonal import DiagonalMixture
+from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.options import number, whole
 
 FLOATS = 2**22
 """Numbers that a temporary of one optimisation step may hold."""

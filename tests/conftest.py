@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.config import Params, load_params
+from postprior.pipelines.settings.params import Params, load_params
 
 REPOSITORY = Path(__file__).parents[1]
 collect_ignore = ["fixtures"]
@@ -52,11 +52,11 @@ def _tracking(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
     """A project with data, judges, an autoencoder, codes and the densities `normal` and `gmm`: root and settings."""
-    from pipelines.encode import encode
-    from pipelines.fit import fit
-    from pipelines.judge import judge
-    from pipelines.prepare import prepare
-    from pipelines.train import train
+    from postprior.pipelines.stages.encode import encode
+    from postprior.pipelines.stages.fit import fit
+    from postprior.pipelines.stages.judge import judge
+    from postprior.pipelines.stages.prepare import prepare
+    from postprior.pipelines.stages.train import train
 
     root = tmp_path_factory.mktemp("trained")
     params = write_params(root, small())

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.dataset import Dataset
-from pipelines.metrics.judges import Judges, train_judges
-from stage1_vae.distributions import Normal
-from stage1_vae.modalities import Batch, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.judges import Judges, train_judges
+from postprior.stage1_vae.distributions import Normal
+from postprior.stage1_vae.modalities import Batch, Modality
 
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal", (-4, 4)) for index in range(3))
 NAMES = ("a", "b", "c")

@@ -11,19 +11,19 @@ import torch
 from latent import seeded
 from torch import Tensor
 
-from pipelines.dataset import Dataset
-from pipelines.encode import load_codes
-from pipelines.exchange import read_codes
-from pipelines.fit import load_density
-from pipelines.judge import load_judges
-from pipelines.metrics.features import Reader
-from pipelines.metrics.readings import Readings
-from pipelines.reference import Standard
-from pipelines.storage import MANIFEST, read_json
-from pipelines.train import load_autoencoder
-from stage1_vae.model import MultimodalVAE
-from stage2_latent.codes import Codes
-from stage2_latent.density import Density
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exchange import read_codes
+from postprior.pipelines.metrics.features.reader import Reader
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.stages.encode import load_codes
+from postprior.pipelines.stages.fit import load_density
+from postprior.pipelines.stages.judge import load_judges
+from postprior.pipelines.stages.reference import Standard
+from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.storage import MANIFEST, read_json
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
 
 FOLDER = Path(__file__).parent / "fixtures/formats"
 SPLITS = ("train", "validation", "test")

@@ -10,9 +10,9 @@ import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
 
-from pipelines.errors import UserError
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 N = 120
 ROLES = Roles(id="patient", label="diagnosis")

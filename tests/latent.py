@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from stage1_vae.distributions import Mixture, Normal
-from stage2_latent.codes import Block, Codes
-from stage2_latent.gaussians import Gaussians
+from postprior.stage1_vae.distributions import Mixture, Normal
+from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.gaussians import Gaussians
 
 LAYOUT = (Block("z", (2,)), Block("w", (1, 2), owner="b"))
 CENTRES = torch.tensor([[1.5, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 0.0], [-1.5, 1.0, 0.0, -0.5]])

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
 
 SIZE, LATENT, SCALE = 4, 2, 0.5
 

@@ -11,12 +11,12 @@ import report_results as made_up
 import yaml
 from report_results import ARMS, FITS, NAMES, ROWS
 
-from pipelines.config import load_params
-from pipelines.dataset import Dataset
-from pipelines.publishing import write_text
-from pipelines.report.results import Results, read_results
-from pipelines.storage import save_artefact, write_json
-from stage1_vae.modalities import Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.report.results import Results, read_results
+from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.storage import save_artefact, write_json
+from postprior.stage1_vae.modalities import Modality
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
 MODALITIES = tuple(Modality(name, "image", (3, 16, 16), "laplace", (0.0, 1.0)) for name in NAMES)

@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.augment import ARMS, EncoderOfRows, augment, epochs_of, few, load_cells, stratified
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.fit import FrozenEncoder
-from pipelines.storage import file_hash, load_artefact, read_json
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.augment import (
+    ARMS,
+    EncoderOfRows,
+    augment,
+    epochs_of,
+    few,
+    load_cells,
+    stratified,
+)
+from postprior.pipelines.stages.fit import FrozenEncoder
+from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
 FILES = ("artefacts/augmentation/40-0/manifest.json", "results/augmentation/40-0.json")

@@ -11,10 +11,16 @@ import torch
 from latent import labelled, seeded, unlabelled
 from torch import Tensor
 
-from stage2_latent import DENSITIES
-from stage2_latent.auto import Auto, Trial, choose, energy_terms, estimate
-from stage2_latent.codes import Codes
-from stage2_latent.density import Density
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.auto import (
+    Auto,
+    Trial,
+    choose,
+    energy_terms,
+    estimate,
+)
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
 
 TRAIN, ENCODER = labelled(300, seed=1)
 VALIDATION, _ = labelled(100, seed=2)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.commands import COMMANDS, app
-from pipelines.errors import UserError
+from postprior.pipelines.commands.app import COMMANDS, app
+from postprior.pipelines.errors import UserError
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
 HEAVY = ("torch", "sklearn", "mlflow", "matplotlib", "numpy", "dvc", "PIL")
@@ -43,16 +43,15 @@ class Stage:
 
 
 def replace_stage(monkeypatch: pytest.MonkeyPatch, name: str, stage: Stage) -> Stage:
-    module = ModuleType(f"pipelines.{name}")
-    setattr(module, name, stage)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    room = "api" if name in ("register", "draw", "track") else "stages"
+    monkeypatch.setattr(f"postprior.pipelines.{room}.{name}.{name}", stage)
     return stage
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
     code = f"""
 import sys
-from pipelines.cli import main
+from postprior.pipelines.commands import main
 try:
     main()
 except SystemExit:
@@ -121,7 +120,7 @@ def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.Monk
 
 
 def test_impute_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("pipelines.impute")
+    module = ModuleType("postprior.pipelines.api.impute")
     calls: list[tuple[object, ...]] = []
     module.impute = lambda *given: calls.append(given) or ["told"]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -171,7 +170,7 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
 def test_a_fit_to_codes_takes_the_settings_that_there_are(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = ModuleType("pipelines.fit")
+    module = ModuleType("postprior.pipelines.stages.fit")
     module.fit_codes = stage = Stage()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     command = ["fit", "gmm", "--codes", "a.npz", "--validation", "b.npz", "--out", "mine"]

@@ -6,11 +6,16 @@ import pytest
 import torch
 from latent import LAYOUT, labelled, posteriors, seeded
 
-from stage1_vae.distributions import FAMILIES, Laplace, Mixture
-from stage2_latent.codes import Block, Codes, Whitening, join
-from stage2_latent.draws import Classes, Draws, split
-from stage2_latent.moments import moments
-from stage2_latent.picks import pick, pick_given
+from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
+from postprior.stage2_latent.codes import (
+    Block,
+    Codes,
+    Whitening,
+    join,
+)
+from postprior.stage2_latent.draws import Classes, Draws, split
+from postprior.stage2_latent.moments import moments
+from postprior.stage2_latent.picks import pick, pick_given
 
 CODES, _ = labelled(50, seed=1)
 
@@ -274,8 +279,8 @@ def test_moments_with_missing_blocks_maximise_the_likelihood_of_what_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Iterated for long, the gradient of the observed-data log-likelihood vanishes, in double precision."""
-    monkeypatch.setattr("stage2_latent.moments.TOLERANCE", 0.0)
-    monkeypatch.setattr("stage2_latent.moments.ITERATIONS", 2000)
+    monkeypatch.setattr("postprior.stage2_latent.moments.TOLERANCE", 0.0)
+    monkeypatch.setattr("postprior.stage2_latent.moments.ITERATIONS", 2000)
     _, lacking = holed(300)
     mean, covariance = (value[0].requires_grad_() for value in moments(lacking))
     z, known = lacking.loc[:, 0].double(), lacking.known()

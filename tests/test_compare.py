@@ -17,16 +17,21 @@ from conftest import REPOSITORY, write_params
 from report_project import make_project
 from typer.testing import CliRunner
 
-from pipelines.cli.commands import app
-from pipelines.compare import compare, pictures, settings, table
-from pipelines.config import load_params
-from pipelines.errors import UserError
-from pipelines.report.findings import findings
-from pipelines.report.page import Pictures
-from pipelines.report.plots.space import foundations, space
-from pipelines.report.results import Results, read_results
-from pipelines.report.seeds import mean
-from pipelines.storage import read_json, write_json
+from postprior.pipelines.commands.app import app
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.report.findings import findings
+from postprior.pipelines.report.page import Pictures
+from postprior.pipelines.report.plots.space import foundations, space
+from postprior.pipelines.report.results import Results, read_results
+from postprior.pipelines.report.seeds import mean
+from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.stages.compare import (
+    compare,
+    pictures,
+    settings,
+    table,
+)
+from postprior.pipelines.storage import read_json, write_json
 
 DVC = Path(sys.executable).parent / "dvc"
 QUIET = os.environ | {"DVC_NO_ANALYTICS": "1"}
@@ -40,9 +45,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no figures and shows no samples."""
-    monkeypatch.setattr("pipelines.compare.track", lambda *_: nullcontext())
-    monkeypatch.setattr("pipelines.compare.groups", lambda *_: ())
-    monkeypatch.setattr("pipelines.compare.pictures", lambda *_: Pictures({}, {}, {}))
+    monkeypatch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
+    monkeypatch.setattr("postprior.pipelines.stages.compare.groups", lambda *_: ())
+    monkeypatch.setattr("postprior.pipelines.stages.compare.pictures", lambda *_: Pictures({}, {}, {}))
     return Path(shutil.copytree(made, tmp_path / "project"))
 
 

@@ -11,12 +11,17 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from pipelines.conditional import Candidates, conditional_draw, effective_share, marginal
-from stage1_vae import MODELS
-from stage1_vae.distributions import Laplace, Mixture, Normal
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
-from stage2_latent.codes import Codes, join
+from postprior.pipelines.generation.conditional import (
+    Candidates,
+    conditional_draw,
+    effective_share,
+    marginal,
+)
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.distributions import Laplace, Mixture, Normal
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage2_latent.codes import Codes, join
 
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal") for index in range(3))
 TIMES = 2000  # draws of one row

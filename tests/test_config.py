@@ -12,7 +12,8 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from pipelines.config import (
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import (
     Fitting,
     Params,
     check_density,
@@ -23,9 +24,8 @@ from pipelines.config import (
     load_params,
     read_entry,
 )
-from pipelines.errors import UserError
-from pipelines.yaml_text import parse_yaml
-from stage2_latent import DENSITIES
+from postprior.pipelines.settings.yaml_text import parse_yaml
+from postprior.stage2_latent import DENSITIES
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import dataset_checks
-from pipelines.dataset import Dataset, DatasetWriter
-from pipelines.errors import UserError
-from stage1_vae.modalities import Modality
+from postprior.pipelines.data import checks as dataset_checks
+from postprior.pipelines.data.dataset import Dataset, DatasetWriter
+from postprior.pipelines.errors import UserError
+from postprior.stage1_vae.modalities import Modality
 
 # Not in alphabetical order: the mask's columns follow the manifest, not the names.
 MODALITIES = (

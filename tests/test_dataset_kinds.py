@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.metrics.autoencoder import decoded
-from pipelines.metrics.features import Reader
-from pipelines.metrics.judges import Judges, train_judges
-from pipelines.report.gallery import sheet_of
-from stage1_vae import MODELS
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.coherence.reconstruction import decoded
+from postprior.pipelines.metrics.features.judges import Judges, train_judges
+from postprior.pipelines.metrics.features.reader import Reader
+from postprior.pipelines.report.gallery import sheet_of
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Column, Modality
 
 COLUMNS = (
     Column("age", "normal"),
@@ -156,7 +156,7 @@ def test_impossible_tables_are_refused_when_they_are_read(tmp_path: Path) -> Non
 @pytest.mark.parametrize("values", ["mean", "draws"])
 def test_what_a_model_decodes_is_a_dataset(tmp_path: Path, values: str) -> None:
     """Counts are rounded where means are asked for: a synthetic dataset is itself a valid input."""
-    from pipelines.generator import Generator
+    from postprior.pipelines.generation.generator import Generator
 
     model = MODELS["mvtcae"](MODALITIES, latent=3, width=2, seed=0)
     z = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))

@@ -10,11 +10,20 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from pipelines.dataset import Dataset
-from pipelines.datasets import SOURCES
-from pipelines.datasets.compose import Pool, compose, crops
-from pipelines.datasets.digits import LAYERS, SIZE, Layer, enlarge, make_digits, paint, picture, turn
-from pipelines.errors import UserError
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.sources import SOURCES
+from postprior.pipelines.data.sources.compose import Pool, compose, crops
+from postprior.pipelines.data.sources.digits import (
+    LAYERS,
+    SIZE,
+    Layer,
+    enlarge,
+    make_digits,
+    paint,
+    picture,
+    turn,
+)
+from postprior.pipelines.errors import UserError
 
 SAMPLES = {"train": 300, "validation": 60, "test": 160}
 
@@ -63,7 +72,7 @@ def test_splits_share_no_source_image(monkeypatch: pytest.MonkeyPatch) -> None:
         pools.append(pool)
         return compose(pool, *arguments)
 
-    monkeypatch.setattr("pipelines.datasets.digits.compose", keep)
+    monkeypatch.setattr("postprior.pipelines.data.sources.digits.compose", keep)
     make_digits(seed=0, root=Path(), **SAMPLES)
     assert [len(pool.labels) for pool in pools] == [1168, 179, 450]
     assert len(np.unique(np.concatenate([pool.images for pool in pools]).reshape(1797, -1), axis=0)) == 1797

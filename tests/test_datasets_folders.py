@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.dataset import Dataset
-from pipelines.datasets.folder import read_folders
-from pipelines.datasets.polymnist import read_polymnist
-from pipelines.errors import UserError
-from stage1_vae.modalities import Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.sources.folder import read_folders
+from postprior.pipelines.data.sources.polymnist import read_polymnist
+from postprior.pipelines.errors import UserError
+from postprior.stage1_vae.modalities import Modality
 
 
 def write_polymnist(folder: Path, samples: int) -> None:

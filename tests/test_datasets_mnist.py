@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipelines.datasets.mnist import invert, make_mnist, read_idx
-from pipelines.errors import UserError
+from postprior.pipelines.data.sources.mnist import invert, make_mnist, read_idx
+from postprior.pipelines.errors import UserError
 
 MNIST = Path(__file__).parents[1] / "../shared/data"
 SAMPLES = {"train": 40, "validation": 12, "test": 20}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.datasets.tuples import deal, draw_tuples, split_by_label
-from pipelines.errors import UserError
+from postprior.pipelines.data.sources.tuples import deal, draw_tuples, split_by_label
+from postprior.pipelines.errors import UserError
 
 
 def labels(counts: tuple[int, ...] = (40, 55, 31)) -> np.ndarray:

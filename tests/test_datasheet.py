@@ -13,12 +13,12 @@ import pytest
 from markdown_it import MarkdownIt
 from report_project import make_project
 
-from pipelines.config import Params, load_params
-from pipelines.dataset import Dataset
-from pipelines.report.datasheet import datasheet
-from pipelines.report.results import Results, read_results
-from pipelines.storage import folder_hash
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.report.datasheet import datasheet
+from postprior.pipelines.report.results import Results, read_results
+from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.storage import folder_hash
+from postprior.stage1_vae.modalities import Column, Modality
 
 SECTIONS = (
     "Motivation",

@@ -11,9 +11,9 @@ import pytest
 import torch
 from latent import LAYOUT, labelled, seeded, unlabelled
 
-from stage2_latent import DENSITIES
-from stage2_latent.codes import Codes
-from stage2_latent.density import Density
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
 
 QUICK: dict[str, dict[str, Any]] = {
     "gmm": {"components": [1, 2], "passes": 15},
@@ -176,7 +176,7 @@ def test_log_prob_in_chunks_is_log_prob(density: Density, monkeypatch: pytest.Mo
         pytest.skip("has no score")
     z = VALIDATION.mean
     whole = density.log_prob(z)
-    monkeypatch.setattr("stage2_latent.density.FLOATS", 1)
+    monkeypatch.setattr("postprior.stage2_latent.density.FLOATS", 1)
     torch.testing.assert_close(density.log_prob(z), whole)
 
 

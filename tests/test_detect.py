@@ -10,17 +10,17 @@ import pyarrow.csv as csv
 import pytest
 import torch
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.detect import detect
-from pipelines.detector import MOST, Detection, Detector
-from pipelines.encode import posteriors
-from pipelines.errors import UserError
-from pipelines.generator import Generator
-from pipelines.metrics.conformal import alarm_rate
-from stage1_vae import MODELS
-from stage1_vae.modalities import Column, Modality
-from stage2_latent import DENSITIES
+from postprior.pipelines.api.detect import detect
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.detection.conformal import alarm_rate
+from postprior.pipelines.detection.detector import MOST, Detection, Detector
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import posteriors
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage2_latent import DENSITIES
 
 Trained = tuple[Path, Params]
 SPLITS = (400, 200, 200)  # training, calibration, scored
@@ -111,7 +111,7 @@ def test_normal_rows_alarm_as_promised_under_every_pattern(
     detector, rows = known
     score = detector.score(lacking(rows, *names)).score
     rng, n, shares = np.random.default_rng(0), 120, {alpha: [] for alpha in (0.05, 0.1)}
-    from pipelines.metrics.conformal import p_values
+    from postprior.pipelines.detection.conformal import p_values
 
     for _ in range(200):
         order = rng.permutation(score)
@@ -313,7 +313,7 @@ def test_the_command_refuses(trained: Trained, tmp_path: Path) -> None:
 
 
 def test_top_features_are_named(known: tuple[Detector, Dataset]) -> None:
-    from pipelines.detect import top_features
+    from postprior.pipelines.api.detect import top_features
 
     detector, rows = known
     values = rows.data["m1"].copy()

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.dataset import Dataset
-from pipelines.encode import posteriors
-from pipelines.metrics.normative import DRAWS, Evidence
-from pipelines.metrics.surprise import CodeDistance, generalised_pareto, surprises
-from stage1_vae import MODELS
-from stage1_vae.modalities import Column, Modality
-from stage2_latent import DENSITIES
-from stage2_latent.density import Density
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.detection.normative import DRAWS, Evidence
+from postprior.pipelines.detection.surprise import CodeDistance, generalised_pareto, surprises
+from postprior.pipelines.stages.encode import posteriors
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.density import Density
 
 TIMES = 400
 WHOLE = torch.ones(3, dtype=torch.bool)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributions as td
 
-from stage1_vae.distributions import (
+from postprior.stage1_vae.distributions import (
     FAMILIES,
     Mixture,
     Normal,

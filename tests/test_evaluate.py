@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.encode import posteriors
-from pipelines.errors import UserError
-from pipelines.evaluate import evaluate, facts, grid
-from pipelines.generate import generate
-from pipelines.generator import Generator
-from pipelines.metrics.intervals import Missing, estimate
-from pipelines.reference import Standard, reference, split
-from pipelines.storage import file_hash, load_artefact, read_json
-from stage1_vae import MODELS
-from stage1_vae.modalities import Modality
-from stage2_latent import DENSITIES
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.metrics.statistics.intervals import Missing, estimate
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import posteriors
+from postprior.pipelines.stages.evaluate import evaluate, facts, grid
+from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.reference import Standard, reference, split
+from postprior.pipelines.storage import file_hash, load_artefact, read_json
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage2_latent import DENSITIES
 
 Project = tuple[Path, Params]
 

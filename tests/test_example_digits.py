@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import Params
-from pipelines.evaluate import evaluate
-from pipelines.generate import generate
-from pipelines.inspect import inspect
-from pipelines.recover import recover
-from pipelines.reference import reference
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.inspect import inspect
+from postprior.pipelines.stages.recover import recover
+from postprior.pipelines.stages.reference import reference
 
 SCRIPT = Path(__file__).parents[1] / "docs/examples/digits.py"
 

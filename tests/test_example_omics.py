@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.dataset import Dataset
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
 
 pytest.importorskip("h5py")
 pytestmark = pytest.mark.usefixtures("examples")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from latent import labelled, seeded
 
-from pipelines.errors import UserError
-from pipelines.exchange import read_codes, write_codes
-from stage2_latent import DENSITIES
-from stage2_latent.codes import Block
+from postprior.pipelines.data.exchange import read_codes, write_codes
+from postprior.pipelines.errors import UserError
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.codes import Block
 
 RNG = np.random.default_rng(0)
 LOC, SCALE = RNG.normal(size=(20, 3)), RNG.uniform(0.1, 1, size=(20, 3))

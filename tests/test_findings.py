@@ -10,14 +10,20 @@ import pytest
 import report_results as made_up
 from report_project import make_project, results_of, without
 
-from pipelines.metrics import health
-from pipelines.metrics.memorisation import NEAR
-from pipelines.report.findings import QUESTIONS, findings, headline
-from pipelines.report.findings.leaks import COPIES
-from pipelines.report.findings.words import count, listed, number_with, percent, points
-from pipelines.report.plots.space import COLLAPSED
-from pipelines.report.results import Results
-from pipelines.report.rows import Estimate, Row
+from postprior.pipelines.metrics.latent import health
+from postprior.pipelines.metrics.privacy.memorisation import NEAR
+from postprior.pipelines.report.findings import QUESTIONS, findings, headline
+from postprior.pipelines.report.findings.leaks import COPIES
+from postprior.pipelines.report.findings.words import (
+    count,
+    listed,
+    number_with,
+    percent,
+    points,
+)
+from postprior.pipelines.report.plots.space import COLLAPSED
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Estimate, Row
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,22 @@ import torch
 from conftest import small, write_params
 from latent import labelled, seeded
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.encode import load_codes, posteriors, save_codes
-from pipelines.errors import UserError
-from pipelines.fit import fit, learn, load_density, log_likelihoods, whole_rows
-from pipelines.storage import load_artefact, save_artefact
-from pipelines.train import load_autoencoder
-from stage1_vae.training import generator_for
-from stage2_latent import DENSITIES
-from stage2_latent.codes import Codes
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import load_codes, posteriors, save_codes
+from postprior.pipelines.stages.fit import (
+    fit,
+    learn,
+    load_density,
+    log_likelihoods,
+    whole_rows,
+)
+from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.storage import load_artefact, save_artefact
+from postprior.stage1_vae.training import generator_for
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.codes import Codes
 
 Trained = tuple[Path, Params]
 GMM = {"components": 1, "passes": 10}
@@ -137,7 +143,7 @@ def test_the_likelihood_is_that_of_one_draw_of_rows_with_every_modality(
     far = replace(TEST, loc=TEST.loc * 1e30)
     unlikely = {"value": None, "why": "some rows have no finite likelihood"}
     assert log_likelihoods(density, {"test": far}, 0) == {"test": unlikely}
-    monkeypatch.setattr("pipelines.fit.MOST", 7)
+    monkeypatch.setattr("postprior.pipelines.stages.fit.MOST", 7)
     few = log_likelihoods(density, {"test": TEST}, 0)["test"]
     assert few != log_likelihoods(density, {"test": TEST}, 1)["test"]
     assert few == log_likelihoods(density, {"test": TEST}, 0)["test"]

@@ -7,10 +7,10 @@ import torch
 from latent import CENTRES, LAYOUT, labelled, seeded, unlabelled
 from torch import Tensor
 
-from stage2_latent.codes import Block, Codes
-from stage2_latent.flow_matching import FlowMatching
-from stage2_latent.ode import integrate
-from stage2_latent.velocity import Velocity
+from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.flow_matching import FlowMatching
+from postprior.stage2_latent.ode import integrate
+from postprior.stage2_latent.velocity import Velocity
 
 CODES, _ = labelled(400, seed=1)
 SLOPE = torch.tensor([[0.9, 0.0], [0.5, -0.7]])

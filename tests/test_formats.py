@@ -14,28 +14,34 @@ import pyarrow.csv as tables
 import pytest
 import torch
 
-from pipelines.compare import compare
-from pipelines.config import Params, check_density, check_model, check_source, load_params
-from pipelines.dataset import Dataset
-from pipelines.encode import load_codes
-from pipelines.errors import UserError
-from pipelines.evaluate import evaluate
-from pipelines.exchange import read_codes
-from pipelines.export import export
-from pipelines.fit import load_density
-from pipelines.generate import generate
-from pipelines.importers.found import Roles
-from pipelines.importers.rows import import_rows
-from pipelines.impute import impute
-from pipelines.judge import load_judges
-from pipelines.recover import recover
-from pipelines.reference import Standard
-from pipelines.storage import FORMAT, read_json, write_json
-from pipelines.track import track
-from pipelines.train import Checkpoint, load_autoencoder, train
-from pipelines.utility import utility
-from stage1_vae import MODELS
-from stage2_latent import DENSITIES
+from postprior.pipelines.api.impute import impute
+from postprior.pipelines.api.track import track
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exchange import read_codes
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import (
+    Params,
+    check_density,
+    check_model,
+    check_source,
+    load_params,
+)
+from postprior.pipelines.stages.compare import compare
+from postprior.pipelines.stages.encode import load_codes
+from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.fit import load_density
+from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.judge import load_judges
+from postprior.pipelines.stages.recover import recover
+from postprior.pipelines.stages.reference import Standard
+from postprior.pipelines.stages.train import Checkpoint, load_autoencoder, train
+from postprior.pipelines.stages.utility import utility
+from postprior.pipelines.storage import FORMAT, read_json, write_json
+from postprior.stage1_vae import MODELS
+from postprior.stage2_latent import DENSITIES
 
 HOMES = sorted(path.parent for path in formats.FOLDER.glob("*/expected.json"))
 EXPECTED = {home: read_json(home / "expected.json") for home in HOMES}
@@ -222,7 +228,9 @@ def test_a_stage_finds_the_scores_that_it_found(
 def test_results_are_compared(
     home: Path, project: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.compare.groups", lambda *_: ())  # no figures, which take long
+    monkeypatch.setattr(
+        "postprior.pipelines.stages.compare.groups", lambda *_: ()
+    )  # no figures, which take long
     root, params = project
     old = tables.read_csv(root / "results/comparison.csv").to_pylist()
     compare(params, root)

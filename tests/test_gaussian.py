@@ -7,9 +7,9 @@ import torch
 from latent import labelled, posteriors, seeded, unlabelled
 from torch.distributions import MultivariateNormal
 
-from stage2_latent.codes import Block, Codes
-from stage2_latent.gaussian import Gaussian
-from stage2_latent.gaussian_mixture import GaussianMixture
+from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.gaussian import Gaussian
+from postprior.stage2_latent.gaussian_mixture import GaussianMixture
 
 CODES, _ = labelled(500, seed=1)
 VALIDATION, _ = labelled(200, seed=2)

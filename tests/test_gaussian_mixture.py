@@ -7,8 +7,8 @@ import torch
 from latent import LAYOUT, labelled, posteriors, seeded, unlabelled
 from torch import Tensor
 
-from stage2_latent.codes import Block, Codes
-from stage2_latent.gaussian_mixture import COVARIANCES, GaussianMixture
+from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.gaussian_mixture import COVARIANCES, GaussianMixture
 
 PLANE = (Block("z", (2,)),)
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2])
@@ -237,7 +237,9 @@ def test_each_pass_fills_in_from_the_mixture_of_the_last(monkeypatch: pytest.Mon
     scores = {}
     for name in ("mixture", "guess"):
         if name == "guess":
-            monkeypatch.setattr("stage2_latent.draws.Draws.__setattr__", keep_filling, raising=False)
+            monkeypatch.setattr(
+                "postprior.stage2_latent.draws.Draws.__setattr__", keep_filling, raising=False
+            )
         density = GaussianMixture(**settings).fit(lacking, dependent(500, seed=2)[0], seeded())
         scores[name] = float(density.log_prob(dependent(1000, seed=4)[0].mean).mean())
     assert scores["mixture"] > scores["guess"] + 0.2

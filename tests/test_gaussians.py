@@ -9,12 +9,18 @@ from latent import random_mixture, seeded
 from sklearn.mixture import GaussianMixture as Oracle
 from torch import Tensor
 
-from stage2_latent import gaussians
-from stage2_latent.codes import Whitening
-from stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
-from stage2_latent.gaussian_mixture import COVARIANCES
-from stage2_latent.gaussians import Components, Moments, expectation, linear, online_em
-from stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
+from postprior.stage2_latent import gaussians
+from postprior.stage2_latent.codes import Whitening
+from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
+from postprior.stage2_latent.gaussian_mixture import COVARIANCES
+from postprior.stage2_latent.gaussians import (
+    Components,
+    Moments,
+    expectation,
+    linear,
+    online_em,
+)
+from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
 K, T, D = 2, 3, 4
 NONE = torch.zeros(K, dtype=torch.float64)

@@ -11,17 +11,17 @@ import pytest
 import torch
 from conftest import small, write_params
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.encode import load_codes, posteriors, save_codes
-from pipelines.errors import UserError
-from pipelines.fit import FrozenEncoder
-from pipelines.generate import apportion, generate
-from pipelines.generator import ROWS, Generator, draw_codes
-from pipelines.storage import folder_hash, load_artefact, save_artefact
-from pipelines.train import load_autoencoder
-from stage1_vae import MODELS
-from stage2_latent.nested import PartialEncoder
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import load_codes, posteriors, save_codes
+from postprior.pipelines.stages.fit import FrozenEncoder
+from postprior.pipelines.stages.generate import apportion, generate
+from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.storage import folder_hash, load_artefact, save_artefact
+from postprior.stage1_vae import MODELS
+from postprior.stage2_latent.nested import PartialEncoder
 
 Trained = tuple[Path, Params]
 

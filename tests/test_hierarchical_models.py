@@ -9,11 +9,11 @@ from linear_gaussian import modalities as vectors
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
-from stage1_vae.distributions import Normal as Diagonal
-from stage1_vae.distributions import all_subsets
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.models import MHVAE, Nexus
+from postprior.stage1_vae.distributions import Normal as Diagonal
+from postprior.stage1_vae.distributions import all_subsets
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MHVAE, Nexus
 
 MIXED = (
     Modality("a", "vector", (3,), "normal"),

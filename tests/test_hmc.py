@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from stage1_vae.hmc import hamiltonian_draws
+from postprior.stage1_vae.hmc import hamiltonian_draws
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -14,11 +14,11 @@ import pyarrow.csv as csv
 import pytest
 from importing import refused
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.export import export
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 N = 60

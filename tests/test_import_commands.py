@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipelines.cli.commands import app
-from pipelines.dataset import Dataset
+from postprior.pipelines.commands.app import app
+from postprior.pipelines.data.dataset import Dataset
 
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 3))

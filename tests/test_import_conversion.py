@@ -12,16 +12,16 @@ import pytest
 from latent import seeded
 from test_import_arrays import saved, views
 
-from pipelines.conversion import ColumnConversion, from_description
-from pipelines.dataset import Dataset, DatasetWriter
-from pipelines.errors import UserError
-from pipelines.exchange import read_codes
-from pipelines.export import export
-from pipelines.generator import Generator
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
-from stage1_vae import MODELS
-from stage2_latent import DENSITIES
+from postprior.pipelines.data.conversion import ColumnConversion, from_description
+from postprior.pipelines.data.dataset import Dataset, DatasetWriter
+from postprior.pipelines.data.exchange import read_codes
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.stage1_vae import MODELS
+from postprior.stage2_latent import DENSITIES
 
 VALUES = {
     "numeric": pa.array([3.5, None, -2.0, 8.25, 0.0]),

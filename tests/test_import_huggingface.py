@@ -12,11 +12,11 @@ import pytest
 from importing import refused
 from PIL import Image
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.export import export
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 datasets = pytest.importorskip("datasets")
 datasets.disable_progress_bars()

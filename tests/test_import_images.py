@@ -16,11 +16,11 @@ from importing import refused
 from PIL import Image
 from test_import_arrays import SPLITS, N, load, saved, views
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.export import export
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 
 def pictures(folder: Path, rows: int = 40) -> dict[str, np.ndarray]:

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.conversion import ArrayConversion, ColumnConversion
-from pipelines.conversion.outliers import BOUND, usual
-from pipelines.dataset import Dataset
-from pipelines.export import export
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion
+from postprior.pipelines.data.conversion.outliers import BOUND, usual
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
 
 ROWS = 400
 FACTS = {"source": "npz", "file": "x.npz"}

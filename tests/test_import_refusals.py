@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from importing import ROLES, N, clinic, refused, write
 
-from pipelines.errors import UserError
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 
 def put(name: str, values: Any) -> Callable[[pa.Table], pa.Table]:

@@ -15,12 +15,12 @@ import pytest
 from importing import ROLES, clinic, write
 from test_import_arrays import saved, views
 
-from pipelines.dataset import Dataset, conformed
-from pipelines.errors import UserError
-from pipelines.export import FILLED, export
-from pipelines.importers.found import Roles
-from pipelines.importers.rows import import_rows
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.exporters.run import FILLED, export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.errors import UserError
-from pipelines.importers.splitting import split_rows
+from postprior.pipelines.data.importers.splitting import split_rows
+from postprior.pipelines.errors import UserError
 
 SHARES = (0.1, 0.2)
 

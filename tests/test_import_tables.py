@@ -13,11 +13,11 @@ import pyarrow.parquet as parquet
 import pytest
 from importing import ROLES, N, clinic, write
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.export import export
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 

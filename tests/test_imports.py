@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from stage1_vae.imports import class_at
+from postprior.stage1_vae.imports import class_at
 
 
 @pytest.mark.parametrize(

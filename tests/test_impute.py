@@ -11,18 +11,18 @@ import torch
 from conftest import small, write_params
 from typer.testing import CliRunner
 
-from pipelines.cli.commands import app
-from pipelines.completion import missing
-from pipelines.config import Params
-from pipelines.dataset import Dataset, conformed
-from pipelines.encode import posteriors
-from pipelines.errors import UserError
-from pipelines.generate import generate
-from pipelines.generator import Generator
-from pipelines.impute import impute
-from stage1_vae import MODELS
-from stage1_vae.modalities import Modality
-from stage2_latent import DENSITIES
+from postprior.pipelines.api.impute import impute
+from postprior.pipelines.commands.app import app
+from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.completion import missing
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import posteriors
+from postprior.pipelines.stages.generate import generate
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage2_latent import DENSITIES
 
 Trained = tuple[Path, Params]
 TIMES = 3000

@@ -4,8 +4,8 @@ import pytest
 import torch
 from latent import LAYOUT, labelled, seeded, unlabelled
 
-from stage2_latent import DENSITIES
-from stage2_latent.independent import Independent
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.independent import Independent
 
 CODES, ENCODER = labelled(2000, seed=1)
 VALIDATION, _ = labelled(400, seed=2)

@@ -13,15 +13,20 @@ import pytest
 import yaml
 from test_dataset_kinds import example
 
-from pipelines.cli.commands import app
-from pipelines.config import check_density, check_model, check_source, load_params
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.export import export
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
-from pipelines.init import init, settings
-from stage1_vae import MODELS
+from postprior.pipelines.api.init import init, settings
+from postprior.pipelines.commands.app import app
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import (
+    check_density,
+    check_model,
+    check_source,
+    load_params,
+)
+from postprior.stage1_vae import MODELS
 
 BINARIES = Path(sys.executable).parent
 

@@ -14,12 +14,12 @@ import torch
 from conftest import small, write_params
 from latent import labelled, unlabelled
 
-from pipelines.dataset import Dataset
-from pipelines.encode import save_codes
-from pipelines.errors import UserError
-from pipelines.inspect import inspect
-from stage1_vae.modalities import Modality
-from stage2_latent.codes import Codes
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.stages.encode import save_codes
+from postprior.pipelines.stages.inspect import inspect
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage2_latent.codes import Codes
 
 MODALITIES = (Modality("a", "vector", (2,), "normal"), Modality("b", "vector", (2,), "normal"))
 SCORES = {"kmeans_accuracy", "nmi", "ari", "linear_probe", "knn"}

@@ -11,16 +11,16 @@ from linear_gaussian import LATENT, SCALE, agree, evidence, exact, modalities, p
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
-from stage1_vae import distributions
-from stage1_vae.distributions import LOG_SCALE, all_subsets
-from stage1_vae.joint import JointVAE, divided_product
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.models import MODELS
-from stage1_vae.models.jmvae import JMVAE
-from stage1_vae.models.jnf import JNF, total_correlation
-from stage1_vae.models.telbo import TELBO
-from stage1_vae.training import alone
+from postprior.stage1_vae import distributions
+from postprior.stage1_vae.distributions import LOG_SCALE, all_subsets
+from postprior.stage1_vae.joint import JointVAE, divided_product
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
+from postprior.stage1_vae.models.jmvae import JMVAE
+from postprior.stage1_vae.models.jnf import JNF, total_correlation
+from postprior.stage1_vae.models.telbo import TELBO
+from postprior.stage1_vae.training import alone
 
 MODALITIES = (
     Modality("a", "vector", (3,), "normal"),

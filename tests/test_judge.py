@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.augment import augment
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.judge import accuracy, judge, load_judges
-from pipelines.metrics.extractor import BLOCK
-from pipelines.metrics.features import Reader
-from pipelines.metrics.judges import Judges, train_judges
-from pipelines.storage import read_json, save_artefact
-from pipelines.utility import utility
-from stage1_vae.modalities import Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.extractor import BLOCK
+from postprior.pipelines.metrics.features.judges import Judges, train_judges
+from postprior.pipelines.metrics.features.reader import Reader
+from postprior.pipelines.stages.augment import augment
+from postprior.pipelines.stages.judge import accuracy, judge, load_judges
+from postprior.pipelines.stages.utility import utility
+from postprior.pipelines.storage import read_json, save_artefact
+from postprior.stage1_vae.modalities import Modality
 
 MODALITIES = (Modality("picture", "image", (2, 9, 9), "laplace"), Modality("table", "vector", (5,), "normal"))
 NAMES = ("a", "b", "c")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from latent import LAYOUT, labelled, seeded, unlabelled
 
-from stage1_vae.distributions import FAMILIES, Mixture
-from stage2_latent.codes import Block, Codes
-from stage2_latent.kde import KernelDensity
+from postprior.stage1_vae.distributions import FAMILIES, Mixture
+from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.kde import KernelDensity
 
 CODES, _ = labelled(400, seed=1)
 VALIDATION, _ = labelled(200, seed=2)
@@ -148,7 +148,7 @@ def test_conditioning_finds_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = Codes(LAYOUT, "normal", loc, posterior.components.scale, posterior.weights, observed)
     density = KernelDensity(bandwidth=1).fit(codes, codes, seeded())
     for floats in (2**24, 1):
-        monkeypatch.setattr("stage2_latent.density.FLOATS", floats)
+        monkeypatch.setattr("postprior.stage2_latent.density.FLOATS", floats)
         found = density.condition({"z": loc[:, 0, :2]}, seeded()).mean
         assert float((found - loc[:, 0]).abs().max()) < 0.06
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from test_pipeline_dvc import BINARIES, CODE, REPOSITORY, settings
 
-from pipelines.storage import load_artefact
+from postprior.pipelines.storage import load_artefact
 
 KILLS = int(os.environ.get("POSTPRIOR_KILLS", "20"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
@@ -33,7 +33,7 @@ STAGES = [
 PUBLISHER = """
 import sys, itertools, numpy, torch
 from pathlib import Path
-from pipelines.storage import save_artefact
+from postprior.pipelines.storage import save_artefact
 for value in itertools.count(1):
     tensors = {name: torch.full((50, 50), float(value)) for name in "abc"}
     save_artefact(Path(sys.argv[1]), "thing", {"value": value}, tensors, {"d": numpy.full(500, value)})

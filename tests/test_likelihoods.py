@@ -8,8 +8,14 @@ import pytest
 import torch
 from torch import Tensor, distributions
 
-from stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, SCALED, likelihood, raw_shape
-from stage1_vae.modalities import COLUMNS, Column, Modality
+from postprior.stage1_vae.likelihoods import (
+    COLUMN_LIKELIHOODS,
+    LIKELIHOODS,
+    SCALED,
+    likelihood,
+    raw_shape,
+)
+from postprior.stage1_vae.modalities import COLUMNS, Column, Modality
 
 SCALE = 0.3
 TABLE = (

@@ -6,11 +6,17 @@ import pytest
 import torch
 from linear_gaussian import LATENT, SCALE, agree, evidence, exact, modalities, posterior, repeat, sample
 
-from stage1_vae.bounds import importance_bound
-from stage1_vae.distributions import all_subsets
-from stage1_vae.modalities import Batch
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.models import CRMVAE, MMVAE, MVAE, MVTCAE, MoPoE
+from postprior.stage1_vae.bounds import importance_bound
+from postprior.stage1_vae.distributions import all_subsets
+from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import (
+    CRMVAE,
+    MMVAE,
+    MVAE,
+    MVTCAE,
+    MoPoE,
+)
 
 SIZES = {"latent": LATENT, "width": 1, "likelihood_scale": SCALE}
 DRAWS = 20_000

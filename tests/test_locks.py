@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UserError
-from pipelines.locks import sole_trainer
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.locks import sole_trainer
 
 TRAINER = """
 import sys, time
 from pathlib import Path
-from pipelines.locks import sole_trainer
+from postprior.pipelines.locks import sole_trainer
 with sole_trainer(Path(sys.argv[1])) as confirm:
     print("in", flush=True)
     while True:
@@ -62,7 +62,7 @@ def test_the_lock_dies_with_its_process(tmp_path: Path, capsys: pytest.CaptureFi
 def test_of_many_that_start_at_once_one_trains_at_a_time_and_the_last_to_claim_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.locks.POLL", 0.001)
+    monkeypatch.setattr("postprior.pipelines.locks.POLL", 0.001)
     inside: list[int] = []
     most, done, stopped = [0], [], []
 

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.models import CRMVAE, MMVAE, MVAE, MVTCAE, MoPoE
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import (
+    CRMVAE,
+    MMVAE,
+    MVAE,
+    MVTCAE,
+    MoPoE,
+)
 
 MODALITIES = [
     Modality("a", "vector", (3,), "normal"),

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.errors import UserError
-from pipelines.metrics.augmentation import Cell, curve
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.utility.augmentation import Cell, curve
 
 ARMS = ("real", "classical", "synthetic_1x")
 ROWS = 300

@@ -8,20 +8,20 @@ import pytest
 import torch
 from copier import MODALITIES, Copier, data
 
-from pipelines.dataset import Dataset
-from pipelines.metrics.autoencoder import (
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.coherence.agreement import subsets_by_size
+from postprior.pipelines.metrics.coherence.reconstruction import (
     conditional_scores,
     dead_dimensions,
     decoded,
     generated_labels,
     reconstruction_scores,
 )
-from pipelines.metrics.coherence import subsets_by_size
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.judges import Judges
-from pipelines.metrics.readings import Readings
-from stage1_vae import MODELS
-from stage1_vae.modalities import Modality
+from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Modality
 
 
 @pytest.fixture(scope="module")

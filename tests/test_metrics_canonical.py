@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipelines.metrics.alignment import UNCORRELATED, Alignment
-from pipelines.metrics.canonical import Directions, correlation
-from pipelines.metrics.intervals import Missing, half_samples
-from pipelines.metrics.readings import Readings
+from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment
+from postprior.pipelines.metrics.coherence.canonical import Directions, correlation
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
 
 KNOWN = np.array([0.9, 0.6, 0.3])
 
@@ -88,7 +88,7 @@ def test_preservation_is_the_share_of_rows_that_kept_their_pairs():
 
 
 def test_nothing_is_preserved_where_real_modalities_are_independent(monkeypatch):
-    monkeypatch.setattr("pipelines.metrics.pairing.STEPS", 5)
+    monkeypatch.setattr("postprior.pipelines.metrics.coherence.pairing.STEPS", 5)
     x, y = pairs(0, rows=300)
     alignment = Alignment.fit(Readings((x, np.roll(y, 1, axis=0))), seed=0)
     new = Readings((pairs(1, rows=300)[0], pairs(2, rows=300)[1]))

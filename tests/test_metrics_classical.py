@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.dataset import Dataset
-from pipelines.metrics.classical import ANGLE, BRIGHTNESS, JITTER, NOISE, ZOOM, Classical, shaded, warped
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.utility.classical import (
+    ANGLE,
+    BRIGHTNESS,
+    JITTER,
+    NOISE,
+    ZOOM,
+    Classical,
+    shaded,
+    warped,
+)
+from postprior.stage1_vae.modalities import Column, Modality
 
 TABLE = (
     Column("size", "normal"),

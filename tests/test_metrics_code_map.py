@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from pipelines.errors import UserError
-from pipelines.metrics.code_map import MOST, chosen, code_map
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.normal(size=(300, 5)) * [0.1, 3.0, 1.0, 0.2, 2.0] + 4.0

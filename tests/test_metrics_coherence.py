@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.metrics.coherence import (
+from postprior.pipelines.metrics.coherence.agreement import (
     conditional_coherence,
     joint_agreement,
     label_entropy,

@@ -9,15 +9,15 @@ import torch
 from copier import MODALITIES, Copier, data
 from latent import posteriors
 
-from pipelines.encode import posteriors as encoded
-from pipelines.metrics.conditional import scores_through
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.judges import Judges
-from stage1_vae import MODELS
-from stage1_vae.distributions import Block, Normal
-from stage1_vae.modalities import Batch
-from stage2_latent import DENSITIES
-from stage2_latent.density import Density
+from postprior.pipelines.metrics.coherence.conditional import scores_through
+from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.stages.encode import posteriors as encoded
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.distributions import Block, Normal
+from postprior.stage1_vae.modalities import Batch
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.density import Density
 
 ROWS = 90
 

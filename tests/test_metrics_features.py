@@ -9,15 +9,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.metrics.extractor import BLOCK, Extractor
-from pipelines.metrics.features import EXTRACTORS, Reader, fit_extractor, resolve
-from pipelines.metrics.judges import Judges
-from pipelines.metrics.pretrained import _torch_fidelity
-from pipelines.metrics.vision_transformer import VisionTransformer
-from stage1_vae.modalities import Column, Modality
-from stage1_vae.model import seeded
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.extractor import BLOCK, Extractor
+from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.features.pretrained import _torch_fidelity
+from postprior.pipelines.metrics.features.reader import (
+    EXTRACTORS,
+    Reader,
+    fit_extractor,
+    resolve,
+)
+from postprior.pipelines.metrics.features.vision_transformer import VisionTransformer
+from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage1_vae.model import seeded
 
 MODALITIES = (
     Modality("grey", "image", (1, 6, 6), "laplace", (-1, 1)),
@@ -166,7 +171,11 @@ def test_judges_may_read_labels_while_another_space_gives_the_features():
             "judge.extractor: found 'pac'.*did you mean pca.*expected auto, classifier, dinov2, inception",
         ),
         ("nowhere:Thing", None, "judge.extractor: 'nowhere:Thing' cannot be imported"),
-        ("numpy:ndarray", None, "expected a subclass of pipelines.metrics.extractor.Extractor"),
+        (
+            "numpy:ndarray",
+            None,
+            "expected a subclass of postprior.pipelines.metrics.features.extractor.Extractor",
+        ),
         ("classifier", None, "learns from labels, and the data have none"),
         ("pca", "w.safetensors", "judge.weights: found 'w.safetensors', expected null"),
         ("dinov2", None, "judge.weights: found null, extractor dinov2"),

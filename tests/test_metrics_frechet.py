@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.metrics.frechet import Gaussian, distance, frechet_distance, root
+from postprior.pipelines.metrics.fidelity.frechet import (
+    Gaussian,
+    distance,
+    frechet_distance,
+    root,
+)
 
 
 def features(seed, rows=300, width=8, scale=1.0, shift=0.0):

@@ -8,10 +8,20 @@ import pytest
 import torch
 from latent import posteriors, seeded
 
-from pipelines.metrics import health as module
-from pipelines.metrics.health import clusters, divergence_to_prior, health, mutual_information
-from stage1_vae.distributions import Block, Laplace, Mixture, Normal
-from stage2_latent.codes import Codes
+from postprior.pipelines.metrics.latent import health as module
+from postprior.pipelines.metrics.latent.health import (
+    clusters,
+    divergence_to_prior,
+    health,
+    mutual_information,
+)
+from postprior.stage1_vae.distributions import (
+    Block,
+    Laplace,
+    Mixture,
+    Normal,
+)
+from postprior.stage2_latent.codes import Codes
 
 D64 = torch.float64
 

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from pipelines.metrics.imputation import covered, crps, energy_score, interval
+from postprior.pipelines.metrics.imputation.scores import (
+    covered,
+    crps,
+    energy_score,
+    interval,
+)
 
 
 def brute(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.metrics.intervals import (
+from postprior.pipelines.metrics.statistics.intervals import (
     Missing,
     combined,
     estimate,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.metrics import kernels
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.kernels import Kernels, kernel_distances, median_distance
+from postprior.pipelines.metrics.fidelity import kernels
+from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances, median_distance
+from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 
 def features(seed, rows=120, shift=0.0, width=6):

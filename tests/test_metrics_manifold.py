@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from pipelines.metrics import neighbours
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.manifold import Balls, manifold
+from postprior.pipelines.metrics.fidelity.manifold import Balls, manifold
+from postprior.pipelines.metrics.statistics import neighbours
+from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 
 def scores(real, fake, neighbours=1):

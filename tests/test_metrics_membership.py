@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.metrics import membership as module
-from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_auc
-from pipelines.metrics.membership import NEIGHBOURS, Attack, Projection, Side, kth_distance
-from pipelines.metrics.records import Points
+from postprior.pipelines.metrics.privacy import membership as module
+from postprior.pipelines.metrics.privacy.membership import (
+    NEIGHBOURS,
+    Attack,
+    Projection,
+    Side,
+    kth_distance,
+)
+from postprior.pipelines.metrics.privacy.records import Points
+from postprior.pipelines.metrics.statistics.intervals import (
+    SHARE,
+    estimate,
+    half_samples,
+    weighted_auc,
+)
 
 DIMENSIONS = 8
 

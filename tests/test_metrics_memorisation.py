@@ -8,10 +8,15 @@ import torch
 from latent import posteriors, seeded
 from torch import Tensor
 
-from pipelines.metrics import memorisation as module
-from pipelines.metrics.memorisation import NEAR, compared, memorisation, nearest
-from stage2_latent import DENSITIES
-from stage2_latent.codes import Block, Codes
+from postprior.pipelines.metrics.privacy import memorisation as module
+from postprior.pipelines.metrics.privacy.memorisation import (
+    NEAR,
+    compared,
+    memorisation,
+    nearest,
+)
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.codes import Block, Codes
 
 LAYOUT = (Block("z", (8,)),)
 

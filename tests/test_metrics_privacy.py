@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.metrics.intervals import Ints, half_samples
-from pipelines.metrics.membership import Attack, Projection
-from pipelines.metrics.memorisation import NEAR
-from pipelines.metrics.privacy import (
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.privacy.membership import Attack, Projection
+from postprior.pipelines.metrics.privacy.memorisation import NEAR
+from postprior.pipelines.metrics.privacy.proximity import (
     LISTED,
     MARGINS,
     TESTS,
@@ -24,7 +22,9 @@ from pipelines.metrics.privacy import (
     proximity_vectors,
     written,
 )
-from pipelines.metrics.records import Closest, Points, Scale
+from postprior.pipelines.metrics.privacy.records import Closest, Points, Scale
+from postprior.pipelines.metrics.statistics.intervals import Ints, half_samples
+from postprior.pipelines.settings.params import Params
 
 WIDTHS = {"a": 4, "b": 6}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.dataset import Dataset
-from pipelines.metrics import records as module
-from pipelines.metrics.records import Points, Scale, closest
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.privacy import records as module
+from postprior.pipelines.metrics.privacy.records import Points, Scale, closest
+from postprior.stage1_vae.modalities import Column, Modality
 
 WIDTHS = (3, 5)
 TABLE = Modality(

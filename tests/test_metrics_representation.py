@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.representation import (
+from postprior.pipelines.metrics.latent.representation import (
     Labelled,
     adjusted_rand_index,
     best_assignment,
@@ -16,6 +15,7 @@ from pipelines.metrics.representation import (
     normalised_mutual_information,
     representation,
 )
+from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 
 def blobs(rows: int, seed: int, distance: float, labels: int = 4) -> Labelled:

@@ -5,10 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from pipelines.metrics.fidelity import cautions
-from pipelines.metrics.intervals import Missing, half_samples
-from pipelines.metrics.readings import Readings
-from pipelines.metrics.scores import OF_JUDGES, Reference, row, score
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.fidelity.scores import cautions
+from postprior.pipelines.metrics.scores import (
+    OF_JUDGES,
+    Reference,
+    row,
+    score,
+)
+from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
 
 NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120
 SHARES = ("precision", "recall", "density", "coverage", "alpha_precision", "beta_recall", "authenticity")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.manifold import Balls
-from pipelines.metrics.supports import calibration, supports
+from postprior.pipelines.metrics.fidelity.manifold import Balls
+from postprior.pipelines.metrics.fidelity.supports import calibration, supports
+from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 GRID = (np.arange(500) + 0.5) / 500
 

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.dataset import Dataset
-from pipelines.metrics.intervals import Missing, half_samples
-from pipelines.metrics.tables import FEW, column_tests, correlation_ratio, cramers_v, table_scores
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.fidelity.tables import (
+    FEW,
+    column_tests,
+    correlation_ratio,
+    cramers_v,
+    table_scores,
+)
+from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
+from postprior.stage1_vae.modalities import Column, Modality
 
 COLUMNS = (
     Column("age", "normal"),

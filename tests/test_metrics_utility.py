@@ -9,9 +9,9 @@ from test_judge import NAMES, data
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.dataset import Dataset
-from pipelines.metrics.intervals import estimate
-from pipelines.metrics.utility import (
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.statistics.intervals import estimate
+from postprior.pipelines.metrics.utility.classifiers import (
     Classifiers,
     Recipe,
     Replicates,
@@ -21,7 +21,7 @@ from pipelines.metrics.utility import (
     told,
     train_classifiers,
 )
-from stage1_vae.modalities import Modality
+from postprior.stage1_vae.modalities import Modality
 
 RECIPE = Recipe(steps=40, batch_size=32, learning_rate=1e-2, features=8)
 SHORT = replace(RECIPE, steps=3)

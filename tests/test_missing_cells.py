@@ -7,11 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from stage1_vae import MODELS
-from stage1_vae.likelihoods import LIKELIHOODS, likelihood, raw_shape, seen_log_prob
-from stage1_vae.modalities import Batch, Column, Modality
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.networks.inputs import reader
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.likelihoods import (
+    LIKELIHOODS,
+    likelihood,
+    raw_shape,
+    seen_log_prob,
+)
+from postprior.stage1_vae.modalities import Batch, Column, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.networks.inputs import reader
 
 COLUMNS = (
     Column("height", "normal"),

@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 from conftest import small, write_params
 
-from pipelines.augment import augment
-from pipelines.compare import compare
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.encode import encode
-from pipelines.evaluate import evaluate
-from pipelines.fit import fit
-from pipelines.generate import generate
-from pipelines.inspect import inspect
-from pipelines.judge import judge
-from pipelines.privacy import privacy
-from pipelines.recover import BASELINES, recover
-from pipelines.reference import reference
-from pipelines.report.figures import Figure, Theme
-from pipelines.storage import read_json
-from pipelines.tracking import numbers
-from pipelines.train import train
-from pipelines.utility import REAL, utility
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.report.figures import Figure, Theme
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.augment import augment
+from postprior.pipelines.stages.compare import compare
+from postprior.pipelines.stages.encode import encode
+from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.fit import fit
+from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.inspect import inspect
+from postprior.pipelines.stages.judge import judge
+from postprior.pipelines.stages.privacy import privacy
+from postprior.pipelines.stages.recover import BASELINES, recover
+from postprior.pipelines.stages.reference import reference
+from postprior.pipelines.stages.train import train
+from postprior.pipelines.stages.utility import REAL, utility
+from postprior.pipelines.storage import read_json
+from postprior.pipelines.tracking.runs import numbers
+from postprior.stage1_vae.modalities import Column, Modality
 
 COLUMNS = (
     Column("age", "normal"),
@@ -87,7 +87,7 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return drawn[figure.name]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.metrics.imputers.ROUNDS", 1)
+        patch.setattr("postprior.pipelines.metrics.imputation.imputers.ROUNDS", 1)
         patch.setattr(Figure, "png", once)
         patch.setenv("MLFLOW_TRACKING_URI", "off")
         run(write_params(root, settings()), root)

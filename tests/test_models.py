@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from stage1_vae import MODELS
-from stage1_vae.distributions import Mixture, all_subsets
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import CACHED, MultimodalVAE, in_blocks
-from stage1_vae.training import alone
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.distributions import Mixture, all_subsets
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import CACHED, MultimodalVAE, in_blocks
+from postprior.stage1_vae.training import alone
 
 MODALITIES = (
     Modality("a", "vector", (3,), "normal"),

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.encode import load_codes, posteriors, save_codes
-from pipelines.generator import Generator
-from pipelines.judge import load_judges
-from pipelines.metrics.autoencoder import conditional_scores, evidence
-from pipelines.metrics.intervals import half_samples
-from stage1_vae import MODELS
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.training import Settings, train
-from stage2_latent import DENSITIES
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.metrics.coherence.reconstruction import conditional_scores, evidence
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import load_codes, posteriors, save_codes
+from postprior.pipelines.stages.judge import load_judges
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.training import Settings, train
+from postprior.stage2_latent import DENSITIES
 
 SETTINGS = Settings(epochs=2, batch_size=32, learning_rate=1e-3, device="cpu")
 

@@ -9,12 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stage1_vae import MODELS
-from stage1_vae.likelihoods import likelihood, raw_shape
-from stage1_vae.modalities import KINDS, Batch, Column, Modality
-from stage1_vae.model import seeded
-from stage1_vae.networks import FITTING, NETWORKS, decoder, encoder, pair
-from stage1_vae.networks.inputs import reader
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.likelihoods import likelihood, raw_shape
+from postprior.stage1_vae.modalities import (
+    KINDS,
+    Batch,
+    Column,
+    Modality,
+)
+from postprior.stage1_vae.model import seeded
+from postprior.stage1_vae.networks import (
+    FITTING,
+    NETWORKS,
+    decoder,
+    encoder,
+    pair,
+)
+from postprior.stage1_vae.networks.inputs import reader
 
 COLUMNS = (
     Column("age", "normal"),

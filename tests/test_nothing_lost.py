@@ -12,12 +12,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from pipelines.cli.commands import COMMANDS, app
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
-from pipelines.init import init
+from postprior.pipelines.api.init import init
+from postprior.pipelines.commands.app import COMMANDS, app
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.settings.params import Params
 
 FOLDERS: dict[str, Callable[[str], list[str]]] = {
     "generate": lambda out: ["generate", "normal", "--samples", "5", "--out", out],

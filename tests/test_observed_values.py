@@ -16,16 +16,16 @@ import pyarrow.parquet as parquet
 import pytest
 from latent import seeded
 
-from pipelines.dataset import Dataset, conformed
-from pipelines.errors import UserError
-from pipelines.exchange import read_codes
-from pipelines.export import export
-from pipelines.generator import Generator
-from pipelines.importers.found import Roles
-from pipelines.importers.rows import import_rows
-from pipelines.importers.run import import_data
-from stage1_vae import MODELS
-from stage2_latent import DENSITIES
+from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.exchange import read_codes
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.stage1_vae import MODELS
+from postprior.stage2_latent import DENSITIES
 
 ROWS = 60
 SPLITS = ("train", "validation", "test")

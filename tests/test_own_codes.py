@@ -12,13 +12,13 @@ import torch
 from latent import labelled, seeded
 from typer.testing import CliRunner
 
-from pipelines.cli.commands import app
-from pipelines.config import Params
-from pipelines.draw import draw
-from pipelines.errors import UserError
-from pipelines.fit import fit_codes, load_density
-from pipelines.generator import ROWS, Generator
-from pipelines.storage import load_artefact, save_artefact
+from postprior.pipelines.api.draw import draw
+from postprior.pipelines.commands.app import app
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import ROWS, Generator
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.fit import fit_codes, load_density
+from postprior.pipelines.storage import load_artefact, save_artefact
 
 POSTPRIOR = Path(sys.executable).parent / "postprior"
 pytestmark = pytest.mark.skipif(not POSTPRIOR.exists(), reason="The console script is not installed")

@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.metrics.intervals import half_samples, weighted_mean
-from pipelines.report.pairs import COLUMNS, holm, lines, read_pairs, wald_tests
-from pipelines.storage import save_artefact
+from postprior.pipelines.metrics.statistics.intervals import half_samples, weighted_mean
+from postprior.pipelines.report.pairs import (
+    COLUMNS,
+    holm,
+    lines,
+    read_pairs,
+    wald_tests,
+)
+from postprior.pipelines.storage import save_artefact
 
 
 def vector(value: float, noise: list[float]) -> np.ndarray:

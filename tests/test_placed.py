@@ -7,12 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from pipelines.dataset import Dataset, conformed
-from pipelines.errors import UserError
-from pipelines.export import export
-from pipelines.importers.found import Roles
-from pipelines.importers.rows import import_rows
-from pipelines.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.exporters.run import export
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
 
 SHAPE = (5, 6, 4)
 SHARES = (0.2, 0.2)

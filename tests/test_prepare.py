@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import small, write_params
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.prepare import prepare
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.stages.prepare import prepare
 
 
 def test_the_splits_are_published(tmp_path: Path) -> None:

@@ -10,17 +10,27 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.encode import SPLITS, encode, load_codes, save_codes
-from pipelines.errors import UserError
-from pipelines.fit import fit
-from pipelines.generate import generate
-from pipelines.generator import Generator, draw_codes
-from pipelines.metrics.privacy import LISTED, TESTS
-from pipelines.metrics.records import Points, Scale
-from pipelines.privacy import SHOWN, Real, compare, privacy
-from pipelines.storage import file_hash, load_artefact, read_json
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator, draw_codes
+from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
+from postprior.pipelines.metrics.privacy.records import Points, Scale
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import (
+    SPLITS,
+    encode,
+    load_codes,
+    save_codes,
+)
+from postprior.pipelines.stages.fit import fit
+from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.privacy import (
+    SHOWN,
+    Real,
+    compare,
+    privacy,
+)
+from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
 SPACES = {"joint", "codes", "m0", "m1", "m2", "m3", "m4"}

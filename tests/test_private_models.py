@@ -10,10 +10,10 @@ from linear_gaussian import SCALE, agree, modalities, repeat
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal, kl_divergence
 
-from stage1_vae.distributions import FAMILIES, Mixture
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.models import CMVAE, DMVAE, MMVAEPlus
+from postprior.stage1_vae.distributions import FAMILIES, Mixture
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import CMVAE, DMVAE, MMVAEPlus
 
 FULL = torch.ones(4, 3, dtype=torch.bool)
 HOLES = torch.tensor([[True, True, False], [True, True, True], [False, True, True], [False, False, True]])

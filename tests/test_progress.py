@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipelines.progress import LINES, progress
+from postprior.pipelines.progress import LINES, progress
 
 
 def test_a_few_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +30,10 @@ def test_no_line_where_the_end_is_not_known(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("total", [3, None])
 def test_a_bar_on_a_terminal(total: int | None) -> None:
-    code = f"from pipelines.progress import progress\nwith progress('work', {total}) as step:\n    step('halfway')"
+    code = (
+        "from postprior.pipelines.progress import progress\n"
+        f"with progress('work', {total}) as step:\n    step('halfway')"
+    )
     controller, terminal = pty.openpty()
     subprocess.run(
         [sys.executable, "-c", code], stderr=terminal, check=True, env={**os.environ, "TERM": "xterm"}

@@ -16,10 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import publishing
-from pipelines.errors import UserError
-from pipelines.publishing import check_file, publish, write_bytes, write_text
-from pipelines.storage import folder_hash, load_artefact, save_artefact
+from postprior.pipelines import publishing
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.publishing import (
+    check_file,
+    publish,
+    write_bytes,
+    write_text,
+)
+from postprior.pipelines.storage import folder_hash, load_artefact, save_artefact
 
 
 @contextmanager
@@ -147,7 +152,7 @@ def test_a_failing_sync_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest
 def test_a_kill_in_the_middle_keeps_the_old_and_is_swept_later(tmp_path: Path, writing: str) -> None:
     folder = old_folder(tmp_path)
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom pipelines.publishing import publish, publish_file\n"
+        "import sys, time\nfrom pathlib import Path\nfrom postprior.pipelines.publishing import publish, publish_file\n"
         "def wait(): print('now', flush=True); time.sleep(60)\n"
         f"target = Path(sys.argv[1])\n{writing}\n"
     )

@@ -9,10 +9,10 @@ from statistics import geometric_mean
 
 import pytest
 
-from pipelines.cli.commands import COMMANDS
-from pipelines.config import Params
-from stage1_vae import MODELS
-from stage2_latent import DENSITIES
+from postprior.pipelines.commands.app import COMMANDS
+from postprior.pipelines.settings.params import Params
+from postprior.stage1_vae import MODELS
+from postprior.stage2_latent import DENSITIES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

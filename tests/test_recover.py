@@ -8,15 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.metrics import imputers
-from pipelines.metrics.intervals import Missing
-from pipelines.metrics.records import Scale
-from pipelines.recover import Task, attempted, by_row, compared, estimated, recover
-from pipelines.storage import read_json
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.imputation import imputers
+from postprior.pipelines.metrics.privacy.records import Scale
+from postprior.pipelines.metrics.statistics.intervals import Missing
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.recover import (
+    Task,
+    attempted,
+    by_row,
+    compared,
+    estimated,
+    recover,
+)
+from postprior.pipelines.storage import read_json
+from postprior.stage1_vae.modalities import Column, Modality
 
 Project = tuple[Path, Params]
 COLUMNS = (Column("age", "normal"), Column("site", "categorical", 3), Column("visits", "negative_binomial"))

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.config import Params
-from pipelines.errors import UserError
-from pipelines.generator import Generator
-from pipelines.groups import PARENT
-from pipelines.register import code, register
-from pipelines.served import Served, counts
+from postprior.pipelines.api.register import code, register
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.served import Served, counts
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.tracking.groups import PARENT
 
 NAME = "posteriors made up"  # a space, as registries allow
 
@@ -123,7 +123,7 @@ def test_its_code_needs_no_more_than_its_requirements(folder: Path) -> None:
     script = """
 import sys
 sys.path[:0] = ["code"]
-from pipelines.generator import Generator
+from postprior.pipelines.generation.generator import Generator
 Generator.load("artifacts/gmm", "artifacts/autoencoder").sample(1)
 from importlib.metadata import packages_distributions
 found = packages_distributions()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from pipelines.storage import save_artefact
-from pipelines.train import load_autoencoder
-from stage1_vae import MODELS
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
+from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.storage import save_artefact
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
 
 MODALITIES = (
     Modality("a", "vector", (3,), "normal"),

@@ -19,14 +19,14 @@ from browser import CHROMIUM, Browser
 from PIL import Image
 from report_project import make_project, pictures, results_of, without
 
-from pipelines.compare import compare
-from pipelines.config import load_params
-from pipelines.errors import UserError
-from pipelines.report.figures import Figure, Theme
-from pipelines.report.page import Pictures, render
-from pipelines.report.plots import marks
-from pipelines.report.results import Results
-from pipelines.report.rows import Row
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.report.figures import Figure, Theme
+from postprior.pipelines.report.page import Pictures, render
+from postprior.pipelines.report.plots import marks
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Row
+from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.stages.compare import compare
 
 NONE = Pictures({}, {}, {})
 CHECKS = """
@@ -62,7 +62,7 @@ def blank(figure: Figure, theme: Theme, narrow: bool = False) -> bytes:
 def written(root: Path) -> Path:
     """A project with its comparison."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.compare.track", lambda *_: nullcontext())
+        patch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
         patch.setattr(Figure, "png", blank)
         compare(load_params(root / "params.yaml"), root)
     return root

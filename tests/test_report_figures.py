@@ -15,20 +15,36 @@ import report_results as made_up
 from PIL import Image
 from report_project import LABELS, MODALITIES, make_project, pictures, results_of, without
 
-from pipelines.compare import table
-from pipelines.metrics.code_map import code_map
-from pipelines.report import figures
-from pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
-from pipelines.report.gallery import GAP, PAIRS, SAMPLES, SPACE, Sheet, grid, neighbours, sheet
-from pipelines.report.numbers import readable
-from pipelines.report.page import GLYPHS
-from pipelines.report.plots import groups, marks
-from pipelines.report.plots.drawing import dots
-from pipelines.report.plots.faithful import COHERENCE, by_modality
-from pipelines.report.plots.useful import augmentation, imputation
-from pipelines.report.results import Results
-from pipelines.report.rows import Estimate
-from stage1_vae.modalities import Modality
+from postprior.pipelines.metrics.latent.code_map import code_map
+from postprior.pipelines.report import figures
+from postprior.pipelines.report.figures import (
+    COLOURS,
+    DARK,
+    LIGHT,
+    SHAPES,
+    Figure,
+    Mark,
+)
+from postprior.pipelines.report.gallery import (
+    GAP,
+    PAIRS,
+    SAMPLES,
+    SPACE,
+    Sheet,
+    grid,
+    neighbours,
+    sheet,
+)
+from postprior.pipelines.report.numbers import readable
+from postprior.pipelines.report.page import GLYPHS
+from postprior.pipelines.report.plots import groups, marks
+from postprior.pipelines.report.plots.drawing import dots
+from postprior.pipelines.report.plots.faithful import COHERENCE, by_modality
+from postprior.pipelines.report.plots.useful import augmentation, imputation
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Estimate
+from postprior.pipelines.stages.compare import table
+from postprior.stage1_vae.modalities import Modality
 
 NAMES = ("gmm", "flow", "vamp")
 TITLED = Figure("one", "One", "A figure of one", ("row", "part", "value", "low", "high"), [], [])

@@ -8,19 +8,19 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from pipelines.dataset import Dataset
-from pipelines.encode import posteriors
-from pipelines.errors import UserError
-from pipelines.exchange import read_codes
-from pipelines.fit import learn
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
-from pipelines.represent import represent
-from pipelines.storage import save_artefact
-from stage1_vae import MODELS
-from stage1_vae.modalities import Modality
-from stage1_vae.model import MultimodalVAE
-from stage2_latent.codes import Codes
+from postprior.pipelines.api.represent import represent
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.exchange import read_codes
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.stages.encode import posteriors
+from postprior.pipelines.stages.fit import learn
+from postprior.pipelines.storage import save_artefact
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage2_latent.codes import Codes
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
 OPTIONS = {"mvtcae": {}, "dmvae": {"private": {"a": 2, "b": 1}}, "mmvaeplus": {"private": 2}}

@@ -7,9 +7,9 @@ import torch
 from latent import LAYOUT, labelled, posteriors, seeded
 from torch import Tensor
 
-from stage1_vae.distributions import FAMILIES
-from stage2_latent.codes import Block, Codes
-from stage2_latent.riemannian import Metric, Riemannian
+from postprior.stage1_vae.distributions import FAMILIES
+from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.riemannian import Metric, Riemannian
 
 CODES, _ = labelled(400, seed=1)
 VALIDATION, _ = labelled(200, seed=2)

@@ -132,15 +132,18 @@ def test_an_interruption_before_anything_is_imported_is_one_line(tmp_path: Path)
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)"
     )
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    answer = run("from pipelines.cli import main; main()", "--help", PYTHONPATH=path)
+    answer = run("from postprior.pipelines.commands import main; main()", "--help", PYTHONPATH=path)
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "postprior: interrupted\n")
 
 
 def test_the_library_watches_no_signals() -> None:
     code = """
 import signal
-import pipelines.cli.commands, pipelines.signals, pipelines.tracking, pipelines.train
-with pipelines.signals.held_back():
+from postprior.pipelines import signals
+from postprior.pipelines.commands import app
+from postprior.pipelines.stages import train
+from postprior.pipelines.tracking import runs
+with signals.held_back():
     pass
 assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

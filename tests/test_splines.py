@@ -8,7 +8,7 @@ from latent import seeded
 from normflows.utils.splines import unconstrained_rational_quadratic_spline
 from torch import Tensor
 
-from stage2_latent.splines import LEAST, Splines
+from postprior.stage2_latent.splines import LEAST, Splines
 
 BINS, BOUND = 5, 3.0
 

@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.dataset import Dataset
-from pipelines.encode import posteriors
-from pipelines.generator import Generator
-from pipelines.metrics.imputation import covered
-from pipelines.spread import DRAWS, Spread, continuous, hidden_as, quantile, reach
-from stage1_vae import MODELS
-from stage1_vae.modalities import Column, Modality
-from stage2_latent import DENSITIES
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.calibration import (
+    DRAWS,
+    Spread,
+    continuous,
+    hidden_as,
+    quantile,
+    reach,
+)
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.metrics.imputation.scores import covered
+from postprior.pipelines.stages.encode import posteriors
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage2_latent import DENSITIES
 
 
 def pair(scale: float) -> tuple[Generator, list[Dataset]]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import UserError
-from pipelines.storage import (
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.storage import (
     ArrayWriter,
     folder_hash,
     load_array,

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from conftest import small, write_params
 
-from pipelines.dataset import Dataset
-from pipelines.encode import encode
-from pipelines.evaluate import evaluate
-from pipelines.fit import fit
-from pipelines.generate import generate
-from pipelines.judge import judge
-from pipelines.metrics.tables import column_tests
-from pipelines.reference import reference
-from pipelines.storage import load_artefact, read_json
-from pipelines.train import train
-from stage1_vae.modalities import Column, Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.fidelity.tables import column_tests
+from postprior.pipelines.stages.encode import encode
+from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.fit import fit
+from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.judge import judge
+from postprior.pipelines.stages.reference import reference
+from postprior.pipelines.stages.train import train
+from postprior.pipelines.storage import load_artefact, read_json
+from postprior.stage1_vae.modalities import Column, Modality
 
 COLUMNS = (Column("age", "normal"), Column("sex", "bernoulli"), Column("group", "categorical", 3))
 MODALITIES = (

@@ -16,12 +16,20 @@ import pytest
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
-from pipelines.cli.commands import app
-from pipelines.errors import UserError
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
-from pipelines.init import init
-from pipelines.texts import Markdown, code, markdown, quoted, tell, visible, warned
+from postprior.pipelines.api.init import init
+from postprior.pipelines.commands.app import app
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import (
+    Markdown,
+    code,
+    markdown,
+    quoted,
+    tell,
+    visible,
+    warned,
+)
 
 STEERING = "\x1b]0;pwn\x07\x1b[31mred"
 HIDING = "\x00\x08\x7f\x85\x9b\u061c\u00ad\u200b\u2028\u2029\u202a\u202e\u2066\u2069\ufeff\U000e0041\udcff"
@@ -243,7 +251,7 @@ def test_an_error_of_the_system_names_its_file_in_one_line(
         Path("gone\x1b[31m\n").read_text()
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipelines.init.init", missing)
+    monkeypatch.setattr("postprior.pipelines.api.init.init", missing)
     answer = CliRunner().invoke(app, ["init", "project", "--from", "data"])
     assert answer.exit_code == 1
     assert answer.stderr == "postprior: error: gone\\x1b[31m\\n: No such file or directory\n"
@@ -251,7 +259,7 @@ def test_an_error_of_the_system_names_its_file_in_one_line(
 
 def test_a_bar_shows_names_and_obeys_none() -> None:
     code = (
-        "from pipelines.progress import progress\n"
+        "from postprior.pipelines.progress import progress\n"
         "with progress('fit \\x1b]0;pwn\\x07 [red]', 3) as step:\n    step('[blink]\\x1b[5m')"
     )
     controller, terminal = pty.openpty()
@@ -268,7 +276,8 @@ def test_a_bar_shows_names_and_obeys_none() -> None:
 
 def test_a_warning_of_a_library_is_one_line() -> None:
     code = (
-        "import warnings\nfrom pipelines.cli import main\nfrom pipelines.cli.commands import app\n"
+        "import warnings\nfrom postprior.pipelines.commands import main\n"
+        "from postprior.pipelines.commands.app import app\n"
         "app.command('warn')(lambda: warnings.warn('of a\\x1b[31m\\n  and b'))\nmain()"
     )
     answer = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True)

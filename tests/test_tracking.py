@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from report_project import ROWS, make_project
 
-from pipelines import mlflow_client
-from pipelines.config import Params, load_params
-from pipelines.errors import UserError
-from pipelines.groups import PARENT
-from pipelines.mlflow_client import ENVIRONMENT, EXPERIMENT
-from pipelines.track import track as log_again
-from pipelines.tracking import Run, numbers, track
+from postprior.pipelines.api.track import track as log_again
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.tracking import client as mlflow_client
+from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT
+from postprior.pipelines.tracking.groups import PARENT
+from postprior.pipelines.tracking.runs import Run, numbers, track
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,26 @@ import torch
 from conftest import small, write_params
 from safetensors.torch import save_file
 
-from pipelines.config import Params
-from pipelines.errors import UserError
-from pipelines.storage import folder_hash, load_artefact
-from pipelines.train import Checkpoint, build, load_autoencoder, train
-from stage1_vae import MODELS
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import MultimodalVAE
-from stage1_vae.training import Epoch, Settings, Snapshot, epochs_of, generator_for
-from stage1_vae.training import train as run
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.train import (
+    Checkpoint,
+    build,
+    load_autoencoder,
+    train,
+)
+from postprior.pipelines.storage import folder_hash, load_artefact
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.training import (
+    Epoch,
+    Settings,
+    Snapshot,
+    epochs_of,
+    generator_for,
+)
+from postprior.stage1_vae.training import train as run
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "image", (1, 8, 8), "laplace"))
 
@@ -146,11 +157,11 @@ def strike(connection, cursor, statement, *rest):
         os.kill(os.getpid(), signal.SIGTERM)
 
 event.listen(Engine, "after_cursor_execute", strike)
-from pipelines.cli import main
+from postprior.pipelines.commands import main
 main()
 """
 """A command that is terminated while MLflow writes the numbers of its first epoch: in the middle of a transaction."""
-COMMAND = [sys.executable, "-c", "from pipelines.cli import main; main()", "train"]
+COMMAND = [sys.executable, "-c", "from postprior.pipelines.commands import main; main()", "train"]
 LONG = small(train__epochs=12)
 
 
@@ -398,7 +409,7 @@ def test_the_artefact_rebuilds_the_model(trained: tuple[Path, Params]) -> None:
 
 
 def test_an_artefact_of_an_unknown_model_is_refused(trained: tuple[Path, Params], tmp_path: Path) -> None:
-    from pipelines.storage import save_artefact
+    from postprior.pipelines.storage import save_artefact
 
     artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
     save_artefact(tmp_path / "autoencoder", "autoencoder", {"model": "vae9"}, artefact.tensors)
@@ -412,7 +423,7 @@ def test_rows_that_a_joint_encoder_cannot_read_are_counted(
     trained: tuple[Path, Params], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The stage trains on the others; without any, it is the user's to mend."""
-    from pipelines.dataset import Dataset
+    from postprior.pipelines.data.dataset import Dataset
 
     params = write_params(tmp_path, small(vae__model="telbo", train__epochs=2))
     for kept, split in ((200, "train"), (60, "validation")):
@@ -434,7 +445,7 @@ def test_rows_that_a_joint_encoder_cannot_read_are_counted(
 def test_an_artefact_whose_networks_are_gone_is_refused_in_one_sentence(
     trained: tuple[Path, Params], tmp_path: Path
 ) -> None:
-    from pipelines.storage import save_artefact
+    from postprior.pipelines.storage import save_artefact
 
     artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
     manifest = artefact.manifest | {
@@ -446,7 +457,7 @@ def test_an_artefact_whose_networks_are_gone_is_refused_in_one_sentence(
 
 
 def test_options_that_the_model_refuses_are_the_user_s(trained: tuple[Path, Params], tmp_path: Path) -> None:
-    from pipelines.dataset import Dataset
+    from postprior.pipelines.data.dataset import Dataset
 
     params = write_params(tmp_path, small(vae__options__mvtcae={"alpha": 2.0}))
     with pytest.raises(UserError, match=r"vae: alpha: found 2\.0, expected a number from 0 to 1"):

@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.generator import Generator
-from pipelines.judge import load_judges
-from pipelines.storage import file_hash, load_artefact, read_json
-from pipelines.utility import classifiers_of, drawn, learned_from_real, utility
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.judge import load_judges
+from postprior.pipelines.stages.utility import (
+    classifiers_of,
+    drawn,
+    learned_from_real,
+    utility,
+)
+from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
 NAMES = [f"m{index}" for index in range(5)]

@@ -5,9 +5,9 @@ import torch
 from latent import NOISE, LinearEncoder, labelled, seeded, unlabelled
 from torch import Tensor
 
-from stage1_vae.distributions import FAMILIES, Mixture
-from stage2_latent.codes import Codes
-from stage2_latent.vamp import Vamp
+from postprior.stage1_vae.distributions import FAMILIES, Mixture
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.vamp import Vamp
 
 CODES, ENCODER = labelled(400, seed=1)
 VALIDATION, _ = labelled(200, seed=2)

@@ -39,7 +39,7 @@ def test_stage_1_imports_nothing_of_ours() -> None:
 def test_stage_2_imports_only_the_distributions_of_stage_1() -> None:
     for path in files("stage2_latent"):
         ours = {name for name in imports(path) if name.split(".")[0] in OURS - {"stage2_latent"}}
-        assert all(name.startswith("stage1_vae.distributions.") for name in ours), path
+        assert all(name.startswith("postprior.stage1_vae.distributions.") for name in ours), path
 
 
 @pytest.mark.parametrize("package", ["stage1_vae", "stage2_latent"])

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from conftest import small, write_params
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.encode import encode
-from pipelines.errors import UserError
-from pipelines.evaluate import evaluate
-from pipelines.fit import fit
-from pipelines.generate import generate
-from pipelines.judge import judge, load_judges
-from pipelines.reference import reference
-from pipelines.storage import file_hash, load_artefact, read_json
-from pipelines.train import train
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.encode import encode
+from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.fit import fit
+from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.judge import judge, load_judges
+from postprior.pipelines.stages.reference import reference
+from postprior.pipelines.stages.train import train
+from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 ABOUT_LABELS = {"coherence", "entropy", "agreement", "accuracy", "gain"}
 

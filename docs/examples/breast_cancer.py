@@ -21,17 +21,22 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from steps import imputers, interval, parser, postprior, publish, trained
 
-from pipelines.augment import ARMS, answers, pair
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.detect import top_features
-from pipelines.detector import Detection, Detector
-from pipelines.importers.found import Roles
-from pipelines.importers.run import import_data
-from pipelines.metrics.augmentation import Cell, curve
-from pipelines.metrics.conformal import alarm_rate, p_values
-from pipelines.metrics.intervals import SHARE, estimate, half_samples, weighted_auc
-from pipelines.yaml_text import parse_yaml
+from postprior.pipelines.api.detect import top_features
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.detection.conformal import alarm_rate, p_values
+from postprior.pipelines.detection.detector import Detection, Detector
+from postprior.pipelines.metrics.statistics.intervals import (
+    SHARE,
+    estimate,
+    half_samples,
+    weighted_auc,
+)
+from postprior.pipelines.metrics.utility.augmentation import Cell, curve
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.yaml_text import parse_yaml
+from postprior.pipelines.stages.augment import ARMS, answers, pair
 
 ROOT = Path(__file__).parents[2]
 BENIGN = 250

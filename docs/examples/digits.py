@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from steps import imputers, interval, parser, publish
 
-from pipelines.dataset import Dataset
-from pipelines.generator import Generator
-from pipelines.storage import read_json
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.storage import read_json
 
 ROOT = Path(__file__).parents[2]
 SHOWN = 10

@@ -18,12 +18,24 @@ import numpy as np
 from cells import FEATURES, Cells, law, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
-from pipelines.dataset import Dataset
-from pipelines.metrics.imputation import covered
-from pipelines.metrics.imputers import NEIGHBOURS, Filled, Imputer, Iterative, Mean, Neighbours
-from pipelines.metrics.intervals import half_samples
-from pipelines.metrics.records import Scale
-from pipelines.recover import Task, by_row, compared, estimated
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.imputation.imputers import (
+    NEIGHBOURS,
+    Filled,
+    Imputer,
+    Iterative,
+    Mean,
+    Neighbours,
+)
+from postprior.pipelines.metrics.imputation.scores import covered
+from postprior.pipelines.metrics.privacy.records import Scale
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.stages.recover import (
+    Task,
+    by_row,
+    compared,
+    estimated,
+)
 
 DENSITY = "gmm"
 DRAWS = 39
@@ -172,7 +184,7 @@ def draw_cells(path: Path, draws: Mapping[str, Values], cells: Cells, rows: Valu
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    from pipelines.metrics.imputation import interval
+    from postprior.pipelines.metrics.imputation.scores import interval
 
     figure, axes = plt.subplots(1, len(FEATURES), figsize=(8.5, 3.2), layout="constrained")
     for axis, name in zip(axes, FEATURES, strict=True):

@@ -14,9 +14,9 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
-from pipelines.publishing import write_text
-from pipelines.storage import read_json
-from pipelines.yaml_text import parse_yaml
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.settings.yaml_text import parse_yaml
+from postprior.pipelines.storage import read_json
 
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
 STAGES = ("prepare", "train", "encode")
@@ -27,7 +27,7 @@ TITLES = {"mean": "the mean", "neighbours": "nearest neighbours", "iterative": "
 
 def postprior(*words: object) -> None:
     """One command of the product, shown as it is typed."""
-    from pipelines.cli.commands import app
+    from postprior.pipelines.commands.app import app
 
     print("$ postprior", *words, flush=True)
     if app([str(word) for word in words], standalone_mode=False):

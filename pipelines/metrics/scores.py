@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.metrics.coherence import joint_agreement, label_entropy, pairwise_agreement
-from pipelines.metrics.fidelity import Scores, Space
-from pipelines.metrics.intervals import (
+from postprior.pipelines.metrics.coherence.agreement import joint_agreement, label_entropy, pairwise_agreement
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.fidelity.scores import Scores, Space
+from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
     SHARE,
@@ -23,7 +24,6 @@ from pipelines.metrics.intervals import (
     too_few,
     weighted_mean,
 )
-from pipelines.metrics.readings import Readings
 
 HEADLINES = ("joint_coherence", "frechet_distance")
 DISTANCES = ("frechet_distance", "kernel_distance")  # of modalities; of tuples they are "joint_…"

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import Params
-from pipelines.dataset import Dataset
-from pipelines.report.findings import QUESTIONS, findings
-from pipelines.report.findings.words import number_with, percent
-from pipelines.report.metrics import METRICS
-from pipelines.report.results import Results
-from pipelines.report.rows import Row
-from pipelines.texts import Markdown, code, markdown
-from stage1_vae.modalities import Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.report.findings import QUESTIONS, findings
+from postprior.pipelines.report.findings.words import number_with, percent
+from postprior.pipelines.report.metrics import METRICS
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Row
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.texts import Markdown, code, markdown
+from postprior.stage1_vae.modalities import Modality
 
 LIMITS = (
     "What the autoencoder cannot decode or the density has not learned is missing: rare rows and groups first.",
@@ -205,7 +205,7 @@ def _citation(row: Row, dataset: Dataset) -> list[str]:
         "",
         "Whoever holds the folder checks that it is the one described here:",
         "",
-        '    python -c "from pathlib import Path; from pipelines.storage import folder_hash; '
+        '    python -c "from pathlib import Path; from postprior.pipelines.storage import folder_hash; '
         f"print(folder_hash(Path('{row.name}')))\"",
         "",
         "The folder's `manifest.json` names what is behind it; beside it lies one array a modality. The licence and "

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.dataset import Dataset
-from pipelines.errors import UserError
-from pipelines.storage import load_artefact
-from stage1_vae.modalities import Modality
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.storage import load_artefact
+from postprior.stage1_vae.modalities import Modality
 
 SAMPLES = 16  # of a row of the leaderboard
 PAIRS = 16  # of samples and training rows

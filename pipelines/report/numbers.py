@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.report.figures import Figure
-from pipelines.report.rows import INTERVAL
+from postprior.pipelines.report.figures import Figure
+from postprior.pipelines.report.rows import INTERVAL
 
 MOST_LINES = 24  # of a curve or a cloud; a longer one stands beside the page alone
 

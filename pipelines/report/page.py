@@ -11,16 +11,29 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pipelines.report.figures import DARK, LIGHT, Figure, Mark
-from pipelines.report.findings import QUESTIONS, findings, headline
-from pipelines.report.gallery import EXACT, GAP, Sheet
-from pipelines.report.metrics import METRICS, Metric
-from pipelines.report.numbers import readable, text
-from pipelines.report.plots import Group
-from pipelines.report.results import Results
-from pipelines.report.rows import Row
-from pipelines.report.table import FIT, columns, known, line, number, remarks, spans
-from pipelines.texts import visible
+from postprior.pipelines.report.figures import (
+    DARK,
+    LIGHT,
+    Figure,
+    Mark,
+)
+from postprior.pipelines.report.findings import QUESTIONS, findings, headline
+from postprior.pipelines.report.gallery import EXACT, GAP, Sheet
+from postprior.pipelines.report.metrics import METRICS, Metric
+from postprior.pipelines.report.numbers import readable, text
+from postprior.pipelines.report.plots import Group
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Row
+from postprior.pipelines.report.table import (
+    FIT,
+    columns,
+    known,
+    line,
+    number,
+    remarks,
+    spans,
+)
+from postprior.pipelines.texts import visible
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}

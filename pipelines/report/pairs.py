@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.metrics.intervals import Floats, estimate
-from pipelines.report.metrics import HEADLINES
-from pipelines.report.rows import Estimate
-from pipelines.storage import load_artefact
+from postprior.pipelines.metrics.statistics.intervals import Floats, estimate
+from postprior.pipelines.report.metrics import HEADLINES
+from postprior.pipelines.report.rows import Estimate
+from postprior.pipelines.storage import load_artefact
 
 COLUMNS = ("metric", "first", "second", "difference", "low", "high", "p_value", "p_holm")
 

@@ -10,12 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import Params, leaves
-from pipelines.errors import UserError
-from pipelines.report.pairs import Pair, read_pairs
-from pipelines.report.rows import Row, ranked
-from pipelines.report.seeds import over_seeds
-from pipelines.report.sources import Folder, Source, content, find_source, settings
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.report.pairs import Pair, read_pairs
+from postprior.pipelines.report.rows import Row, ranked
+from postprior.pipelines.report.seeds import over_seeds
+from postprior.pipelines.report.sources import (
+    Folder,
+    Source,
+    content,
+    find_source,
+    settings,
+)
+from postprior.pipelines.settings.params import Params, leaves
 
 REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
 YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
@@ -37,7 +43,7 @@ class Results:
         autoencoder: results/metrics/autoencoder.json.
         training: the lines of results/training.csv.
         latent: results/metrics/latent.json, empty where that stage has not run.
-        augmentation: accuracy and gains by size and arm (`pipelines.metrics.augmentation.curve`), empty likewise.
+        augmentation: accuracy and gains by size and arm (`metrics.utility.augmentation.curve`), empty likewise.
         augmented: of every size and seed behind it, what results/augmentation/<size>-<seed>.json says.
         imputers: what the densities of this project are set against as imputers, by task under the key `recovery`.
         pairs: tests between the densities of this project.
@@ -178,8 +184,8 @@ def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
     """The curve over the sizes and seeds that are asked for, and what is known of each; nothing without labels."""
-    from pipelines.augment import load_cells
-    from pipelines.metrics.augmentation import curve
+    from postprior.pipelines.metrics.utility.augmentation import curve
+    from postprior.pipelines.stages.augment import load_cells
 
     asked = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
     files = [content(Folder(root), f"results/augmentation/{name}.json") for name in asked]

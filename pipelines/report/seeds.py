@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from pipelines.report.metrics import METRICS
-from pipelines.report.rows import Row
+from postprior.pipelines.report.metrics import METRICS
+from postprior.pipelines.report.rows import Row
 
 LEVEL = 0.95
 SHARES = {metric.keys[-1] for metric in METRICS if metric.share}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.errors import UserError
-from pipelines.yaml_text import parse_yaml
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.yaml_text import parse_yaml
 
 EXPERIMENTS = "refs/exps"  # where DVC keeps its experiments
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.report.metrics import HEADLINES, METRICS, Metric
-from pipelines.report.numbers import number
-from pipelines.report.results import Results
-from pipelines.report.rows import Row
+from postprior.pipelines.report.metrics import HEADLINES, METRICS, Metric
+from postprior.pipelines.report.numbers import number
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Row
 
 
 @dataclass(frozen=True)

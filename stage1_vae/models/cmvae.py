@@ -9,11 +9,11 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.bounds import masked_mean
-from stage1_vae.distributions import LOG_SCALE, Mixture
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Sizes, positive, seeded
-from stage1_vae.models.mmvaeplus import PrivateMixture
+from postprior.stage1_vae.bounds import masked_mean
+from postprior.stage1_vae.distributions import LOG_SCALE, Mixture
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import Sizes, positive, seeded
+from postprior.stage1_vae.models.mmvaeplus import PrivateMixture
 
 
 class CMVAE(PrivateMixture):

@@ -8,9 +8,14 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from stage1_vae.distributions import Normal, kl_divergence, product_of_experts
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
+from postprior.stage1_vae.distributions import Normal, kl_divergence, product_of_experts
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import (
+    Loss,
+    MultimodalVAE,
+    Sizes,
+    positive,
+)
 
 
 class CRMVAE(MultimodalVAE):

@@ -9,13 +9,24 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.distributions import LOG_SCALE, Mixture, Normal
-from stage1_vae.flows import ConditionalFlow, FlowMixture, FlowPosterior, FlowProduct
-from stage1_vae.joint import JointVAE
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, Phase, Sizes, positive, seeded
-from stage1_vae.networks import encoder
-from stage1_vae.networks.dense import DenseEncoder
+from postprior.stage1_vae.distributions import LOG_SCALE, Mixture, Normal
+from postprior.stage1_vae.flows import (
+    ConditionalFlow,
+    FlowMixture,
+    FlowPosterior,
+    FlowProduct,
+)
+from postprior.stage1_vae.joint import JointVAE
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import (
+    Loss,
+    Phase,
+    Sizes,
+    positive,
+    seeded,
+)
+from postprior.stage1_vae.networks import encoder
+from postprior.stage1_vae.networks.dense import DenseEncoder
 
 
 class JNF(JointVAE):

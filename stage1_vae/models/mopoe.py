@@ -8,8 +8,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from stage1_vae.bounds import masked_mean
-from stage1_vae.distributions import (
+from postprior.stage1_vae.bounds import masked_mean
+from postprior.stage1_vae.distributions import (
     Mixture,
     Normal,
     all_subsets,
@@ -18,8 +18,13 @@ from stage1_vae.distributions import (
     product_of_experts,
     side_by_side,
 )
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import (
+    Loss,
+    MultimodalVAE,
+    Sizes,
+    positive,
+)
 
 
 class MoPoE(MultimodalVAE):

@@ -8,11 +8,19 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.distributions import Normal, kl_divergence
-from stage1_vae.modalities import Batch, Modality
-from stage1_vae.model import Loss, MultimodalVAE, Sizes, Unimodal, by_name, positive, seeded
-from stage1_vae.networks import decoder, encoder
-from stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
+from postprior.stage1_vae.distributions import Normal, kl_divergence
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import (
+    Loss,
+    MultimodalVAE,
+    Sizes,
+    Unimodal,
+    by_name,
+    positive,
+    seeded,
+)
+from postprior.stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
 
 
 class Nexus(MultimodalVAE):

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from torch import nn
 
-from stage1_vae.imports import class_at
-from stage1_vae.likelihoods import raw_shape
-from stage1_vae.modalities import Modality
-from stage1_vae.networks.convolutional import (
+from postprior.stage1_vae.imports import class_at
+from postprior.stage1_vae.likelihoods import raw_shape
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.networks.convolutional import (
     ConvolutionalDecoder,
     ConvolutionalEncoder,
     ResidualDecoder,
     ResidualEncoder,
 )
-from stage1_vae.networks.dense import DenseDecoder, DenseEncoder
-from stage1_vae.networks.inputs import reader
+from postprior.stage1_vae.networks.dense import DenseDecoder, DenseEncoder
+from postprior.stage1_vae.networks.inputs import reader
 
 Pair = tuple[type[nn.Module], type[nn.Module]]
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from stage1_vae.distributions import Normal
-from stage1_vae.likelihoods import raw_shape
-from stage1_vae.modalities import Modality
-from stage1_vae.networks import decoder, encoder
-from stage1_vae.networks.convolutional import pyramid
-from stage1_vae.networks.dense import DEPTH
-from stage1_vae.networks.inputs import reader
+from postprior.stage1_vae.distributions import Normal
+from postprior.stage1_vae.likelihoods import raw_shape
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.networks.convolutional import pyramid
+from postprior.stage1_vae.networks.dense import DEPTH
+from postprior.stage1_vae.networks.inputs import reader
 
 PRIOR_START, FACTOR_START = -3.0, 2.0
 """Log-scales below the top before training: narrow priors and wide factors, so that the code alone speaks at first.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stage1_vae.modalities import COUNTS, Modality
+from postprior.stage1_vae.modalities import COUNTS, Modality
 
 
 def reader(modality: Modality) -> Values | Table:

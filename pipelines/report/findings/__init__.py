@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from pipelines.report.findings.basis import basis
-from pipelines.report.findings.faithful import above_floor, collapsed, faithful, told_apart
-from pipelines.report.findings.leaks import leaks
-from pipelines.report.findings.useful import useful
-from pipelines.report.findings.words import Finding, percent
-from pipelines.report.results import Results
+from postprior.pipelines.report.findings.basis import basis
+from postprior.pipelines.report.findings.faithful import (
+    above_floor,
+    collapsed,
+    faithful,
+    told_apart,
+)
+from postprior.pipelines.report.findings.leaks import leaks
+from postprior.pipelines.report.findings.useful import useful
+from postprior.pipelines.report.findings.words import Finding, percent
+from postprior.pipelines.report.results import Results
 
 QUESTIONS = {
     "faithful": "Is it faithful?",

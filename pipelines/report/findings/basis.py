@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.report.findings.words import MANY, Finding, count, listed, number_with, percent
-from pipelines.report.metrics import METRICS
-from pipelines.report.results import Results
-from pipelines.report.rows import Estimate
+from postprior.pipelines.report.findings.words import (
+    MANY,
+    Finding,
+    count,
+    listed,
+    number_with,
+    percent,
+)
+from postprior.pipelines.report.metrics import METRICS
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Estimate
 
 
 def basis(results: Results) -> Iterator[Finding]:

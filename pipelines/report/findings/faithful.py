@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.report.findings.words import (
+from postprior.pipelines.report.findings.words import (
     Finding,
     above,
     against,
@@ -17,10 +17,10 @@ from pipelines.report.findings.words import (
     percent_with,
     points,
 )
-from pipelines.report.numbers import number
-from pipelines.report.pairs import Pair, holm
-from pipelines.report.results import Results
-from pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.numbers import number
+from postprior.pipelines.report.pairs import Pair, holm
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Estimate, Row
 
 EVEN = 0.9  # of the label entropy of real rows: less is a collapse
 

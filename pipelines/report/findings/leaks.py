@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipelines.report.findings.words import Finding, above, count, each, listed, percent, percent_with
-from pipelines.report.metrics import JOINT
-from pipelines.report.results import Results
-from pipelines.report.rows import Row
+from postprior.pipelines.report.findings.words import (
+    Finding,
+    above,
+    count,
+    each,
+    listed,
+    percent,
+    percent_with,
+)
+from postprior.pipelines.report.metrics import JOINT
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Row
 
 COPIES = 0.01  # near copies among held-out rows and codes, by their definition
 COIN = 0.5  # the AUC of an attacker who guesses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.report.findings.words import (
+from postprior.pipelines.report.findings.words import (
     MANY,
     Finding,
     above,
@@ -18,8 +18,8 @@ from pipelines.report.findings.words import (
     points,
     turned,
 )
-from pipelines.report.results import IMPUTERS, Results
-from pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.results import IMPUTERS, Results
+from postprior.pipelines.report.rows import Estimate, Row
 
 RATIO = ("utility", "ratio_to_real", "joint")
 EACH = ("utility", "ratio_to_real", "mean")

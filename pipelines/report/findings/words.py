@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.report.numbers import number
-from pipelines.report.rows import Estimate
+from postprior.pipelines.report.numbers import number
+from postprior.pipelines.report.rows import Estimate
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

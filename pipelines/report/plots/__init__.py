@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.report.figures import OTHER_MARKS, Figure, Mark, density_mark
-from pipelines.report.plots.faithful import faithful
-from pipelines.report.plots.leaks import leaks
-from pipelines.report.plots.space import foundations, space
-from pipelines.report.plots.useful import useful
-from pipelines.report.results import Results
+from postprior.pipelines.report.figures import (
+    OTHER_MARKS,
+    Figure,
+    Mark,
+    density_mark,
+)
+from postprior.pipelines.report.plots.faithful import faithful
+from postprior.pipelines.report.plots.leaks import leaks
+from postprior.pipelines.report.plots.space import foundations, space
+from postprior.pipelines.report.plots.useful import useful
+from postprior.pipelines.report.results import Results
 
 if TYPE_CHECKING:
-    from pipelines.metrics.code_map import CodeMap
+    from postprior.pipelines.metrics.latent.code_map import CodeMap
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.report.figures import Mark, Panel, Theme
-from pipelines.report.metrics import Metric
-from pipelines.report.numbers import number
-from pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.figures import Mark, Panel, Theme
+from postprior.pipelines.report.metrics import Metric
+from postprior.pipelines.report.numbers import number
+from postprior.pipelines.report.rows import Estimate, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.report.figures import Figure, Mark, Theme
-from pipelines.report.metrics import HEADLINES, METRICS, Metric
-from pipelines.report.numbers import number
-from pipelines.report.plots.drawing import (
+from postprior.pipelines.report.figures import Figure, Mark, Theme
+from postprior.pipelines.report.metrics import HEADLINES, METRICS, Metric
+from postprior.pipelines.report.numbers import number
+from postprior.pipelines.report.plots.drawing import (
     MISSING,
     grouped,
     height_of,
@@ -22,8 +22,8 @@ from pipelines.report.plots.drawing import (
     with_legend,
     written,
 )
-from pipelines.report.results import Results
-from pipelines.report.rows import INTERVAL
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import INTERVAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

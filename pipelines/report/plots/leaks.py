@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.report.figures import Figure, Mark
-from pipelines.report.plots.drawing import (
+from postprior.pipelines.report.figures import Figure, Mark
+from postprior.pipelines.report.plots.drawing import (
     MISSING,
     grouped,
     height_of_groups,
@@ -13,8 +13,8 @@ from pipelines.report.plots.drawing import (
     with_legend,
     written,
 )
-from pipelines.report.results import Results
-from pipelines.report.rows import INTERVAL, Estimate, Row
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import INTERVAL, Estimate, Row
 
 TESTS = {  # the title of a panel, where its dashed line stands, and its limits, by key in a space
     "membership_auc": ("Attack AUC ↓", 0.5, (0.3, 1.02)),

@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark
-from pipelines.report.plots.drawing import dots, height_of, said, written
-from pipelines.report.results import Results
-from pipelines.report.rows import INTERVAL, Estimate
+from postprior.pipelines.report.figures import (
+    Figure,
+    Mark,
+    Panel,
+    Theme,
+    density_mark,
+)
+from postprior.pipelines.report.plots.drawing import (
+    dots,
+    height_of,
+    said,
+    written,
+)
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import INTERVAL, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from pipelines.metrics.code_map import CodeMap
+    from postprior.pipelines.metrics.latent.code_map import CodeMap
 
 REPRESENTATION = {
     "linear_probe": "Linear probe",

@@ -6,8 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
-from pipelines.report.figures import Figure, Mark, Panel, density_mark
-from pipelines.report.plots.drawing import (
+from postprior.pipelines.report.figures import (
+    Figure,
+    Mark,
+    Panel,
+    density_mark,
+)
+from postprior.pipelines.report.plots.drawing import (
     MISSING,
     dots,
     height_of,
@@ -16,8 +21,8 @@ from pipelines.report.plots.drawing import (
     with_legend,
     written,
 )
-from pipelines.report.results import IMPUTERS, Results
-from pipelines.report.rows import INTERVAL, Estimate, Row
+from postprior.pipelines.report.results import IMPUTERS, Results
+from postprior.pipelines.report.rows import INTERVAL, Estimate, Row
 
 Looks = Mapping[str, Mark]
 

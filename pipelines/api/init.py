@@ -1,0 +1,200 @@
+"""`postprior init`: a project around a dataset folder, in which `dvc repro` runs at once.
+
+Its settings are those of this repository, with what depends on the data set by their size and kinds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.sources.folder import read_folders
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.storage import MANIFEST
+from postprior.pipelines.texts import quoted
+
+TEMPLATES = ("params.yaml", "dvc.yaml")
+LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
+STEPS = 3000
+"""Steps of training that the autoencoder gets, at whatever size of the data."""
+JUDGED = 400
+"""The same of the judges."""
+SCORED = 8
+"""Test rows with every modality that scores of whole samples need: two in each half-sample of each half of them."""
+SMALL = 1000
+"""Training rows below which flows have too little to learn from."""
+
+
+def init(project: Path, data: Path) -> list[str]:
+    """Write params.yaml and dvc.yaml for the dataset folders in `data`; returns lines that say what was chosen.
+
+    An existing project is refused, and one inside of the data: DVC watches them, results would change them.
+    """
+    for name in TEMPLATES:
+        if (project / name).exists():
+            raise UserError(f"{project / name}: there is a project already; give another folder or remove it")
+    if not (data / "train" / MANIFEST).exists():
+        raise UserError(f"{data}: found no train/{MANIFEST}, expected a folder that postprior import made")
+    if project.exists() and not project.is_dir():
+        raise UserError(f"{project}: found a file, expected a folder or nothing; give another name")
+    if project.resolve().is_relative_to(data.resolve()):
+        raise UserError(f"{project}: lies in the data {data}, expected a folder beside it; give another name")
+    splits = read_folders(0, data, "")
+    path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
+    chosen = settings(splits)
+    params, pipeline = (_read(name) for name in TEMPLATES)
+    params["data"] = {"source": "folder", "folder": {"path": path}}
+    for key, value in chosen.items():
+        _put(params, key, value)
+    _without_code(pipeline["stages"])
+    pipeline["stages"]["prepare"]["deps"] = ["${data.folder.path}"]
+    for name, tree in zip(TEMPLATES, (params, pipeline), strict=True):
+        write_text(project / name, _yaml_text(tree))
+    _ignore(project / ".gitignore", "/artefacts/\n" + LEFT)
+    _ignore(project / ".dvcignore", LEFT)
+    _start_dvc(project)
+    told = [f"  {key}: {_told(value)}" for key, value in chosen.items()]
+    return [
+        f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
+        *told,
+        *_too_few(splits["test"]),
+        f"Go on with: cd {quoted(project)} && dvc repro",
+    ]
+
+
+def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """What suits the data, by dotted key.
+
+    As many steps of training as the digits of the repository get, codes no larger than half of the values of a sample,
+    scales that are learned where values are standardised, and nothing that needs more rows than there are.
+    """
+    train, half = splits["train"], int(splits["test"].observed.all(1).sum()) // 2  # whole samples are scored
+    rows, labels = len(train), len(train.label_names or ("",))
+    sizes = {m.name: math.prod(m.shape) for m in train.modalities}
+    batch = 64 if rows >= SMALL else 32
+    epochs = _within(10, STEPS * batch // rows, 300)
+    most_components = max(1, rows // (10 * labels))
+    scales = {
+        m.name: 0.1 if m.kind in ("image", "volume") else "learned"
+        for m in train.modalities
+        if m.likelihood in ("normal", "laplace")
+    }
+    flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
+    return {
+        "judge.epochs": _within(5, JUDGED * batch // rows, 100),
+        "judge.features": _within(2, half // 2, 64),
+        "judge.batch_size": batch,
+        "vae.latent": 2 ** _within(1, int(math.log2(max(2, sum(sizes.values()) // 2))), 5),
+        "vae.likelihood_scale": scales if set(scales.values()) - {0.1} else 0.1,
+        "vae.rescaling": "dimensions" if max(sizes.values()) >= 10 * min(sizes.values()) else None,
+        "train.epochs": epochs,
+        "train.batch_size": batch,
+        "train.patience": 0 if rows >= SMALL else max(10, epochs // 5),
+        "densities": ["gmm", *flows, "vamp"],
+        "density.gmm.components": [n for n in (1, 2, 4, 8, 16) if n <= most_components],
+        "density.vamp.pseudo_inputs": _within(labels, rows // 4, 500),
+        "generate.samples": max(1000, half),
+        "evaluate.neighbours": _within(1, half // 4, 5),
+        "augment.sizes": [min(100, rows // 2)],
+        "augment.density": "flow" if rows >= SMALL else "gmm",
+        "privacy.dimensions": _within(2, rows // 10, 32),
+    }
+
+
+def _too_few(test: Dataset) -> list[str]:
+    """A warning where the pipeline can train and draw, but not score."""
+    complete = int(test.observed.all(1).sum())
+    if complete >= SCORED:
+        return []
+    return [
+        f"Found {complete} of {len(test)} test rows with every modality, where scores of whole samples need {SCORED}: "
+        "some will be missing, each with its reason; import more rows, or with a larger --test-share"
+    ]
+
+
+def _within(low: int, value: int, high: int) -> int:
+    return int(np.clip(value, low, high))
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # lines are kept as they are
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def _read(name: str) -> Any:
+    return _yaml().load(
+        (files("postprior.pipelines.settings") / "templates" / name).read_text(encoding="utf-8")
+    )
+
+
+def _yaml_text(tree: Any) -> str:
+    stream = StringIO()
+    _yaml().dump(tree, stream)
+    return stream.getvalue().replace(
+        "\njudge:", "\n\njudge:"
+    )  # the empty line went with the data it followed
+
+
+def _put(tree: Any, key: str, value: Any) -> None:
+    """Set a dotted key that is there."""
+    *path, last = key.split(".")
+    for name in path:
+        tree = tree[name]
+    if last not in tree:
+        raise KeyError(f"{key} is no setting")
+    tree[last] = _on_one_line(value)
+
+
+def _on_one_line(value: Any) -> Any:
+    """A list or a group of keys as it is written in one line."""
+    if not isinstance(value, list | dict):
+        return value
+    written = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+    written.fa.set_flow_style()
+    return written
+
+
+def _without_code(stages: Mapping[str, Any]) -> None:
+    """Stages that depend on artefacts and results alone: the code is installed, no part of the project."""
+    for stage in stages.values():
+        stage["deps"] = [path for path in stage["deps"] if path.startswith(("artefacts", "results"))]
+
+
+def _ignore(path: Path, lines: str) -> None:
+    """Add lines to an ignore file that has not got them."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if lines not in text:
+        write_text(path, text + lines)
+
+
+def _start_dvc(project: Path) -> None:
+    """A DVC repository in the project, in git's where it is one, unless there is one already."""
+    if (project / ".dvc").exists():
+        return
+    from dvc.repo import Repo
+
+    Repo.init(str(project), no_scm=not (project / ".git").exists()).close()
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return "null" if value is None else str(value)

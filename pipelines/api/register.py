@@ -1,0 +1,155 @@
+"""The command `register`: a generator in MLflow's model registry, as code and numbers; nothing is pickled."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.settings.params import Params, check_density
+from postprior.pipelines.tracking import client as mlflow_client
+from postprior.pipelines.tracking.runs import Run, track
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+ALIASES = r"(?i:(?!latest$|v\d+$)[\w-]+)"  # that MLflow allows
+REQUIREMENTS = ("mlflow", "normflows", "numpy", "pydantic", "ruamel.yaml", "safetensors", "torch")
+PARAMETERS = {"n": ("long", 100), "seed": ("long", 0), "temperature": ("double", 1.0)}
+SHOWN = 2  # labels in the example, and samples of each
+
+
+def register(name: str, params: Params, root: Path, model: str | None = None, alias: str = "champion") -> str:
+    """Log the generator of density `name`, register it and give the version an alias; says where it is.
+
+    Args:
+        name: a fitted density.
+        params: the settings, logged with it.
+        root: the project's root.
+        model: the name in the registry; postprior-<name> when not given.
+        alias: of this version, taken from the one that has it.
+    """
+    if not re.fullmatch(ALIASES, alias):
+        raise UserError(
+            f"--alias: found '{alias}', expected letters, digits, - and _, and neither latest nor a version such as v1"
+        )
+    check_density(params, name)
+    folder = root / "artefacts/densities" / name
+    generator = Generator.load(folder)
+    uri = mlflow_client.address(root)
+    if uri is None:
+        raise UserError(
+            "MLFLOW_TRACKING_URI: found off, expected a database or server to register the model with; unset it"
+        )
+    title = model or f"postprior-{name}"
+
+    artifacts = {"density": folder, "autoencoder": root / "artefacts/autoencoder"}
+    codes = str(generator.density.stores_training_codes).lower()
+    tags = {"density": name, "stores_training_codes": codes}
+
+    def log(client: MlflowClient) -> None:
+        create(client, title)  # first: it finds out whether there is a registry
+        with mlflow_client.undisturbed(MLFLOW_TRACKING_URI=uri):
+            source = log_model(run, generator, artifacts)
+        logged = client.create_model_version(title, source, run.id, tags, model_id=source.rpartition("/")[-1])
+        client.set_registered_model_alias(title, alias, logged.version)
+        told.append(
+            f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}"
+        )
+
+    told: list[str] = []
+    with track("register", params, root, density=name, failed=refuse) as run:
+        run.call(log)
+    return told[0]
+
+
+def refuse(reason: str) -> None:
+    """What becomes of a failure: a model that is not registered is of no use."""
+    raise UserError(
+        f"MLflow: could not register the model ({reason}); expected a tracking server or database with a model "
+        "registry in MLFLOW_TRACKING_URI, and names that it allows"
+    )
+
+
+def create(client: MlflowClient, title: str) -> None:
+    """Make the model's entry in the registry where it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(title)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def log_model(run: Run, generator: Generator, artifacts: dict[str, Path]) -> str:
+    """Log the model under the run; its address."""
+    import mlflow
+
+    with mlflow.start_run(run_id=run.id):
+        logged = mlflow.pyfunc.log_model(
+            name="generator",
+            python_model=str(Path(__file__).with_name("served.py")),
+            artifacts={name: str(folder.resolve()) for name, folder in artifacts.items()},
+            code_paths=[str(path) for path in code(generator)],
+            pip_requirements=requirements(),
+            signature=signature(generator),
+            input_example=example(generator),
+            metadata={"labels": list(generator.label_names or ()), **generator.provenance},
+        )
+    return str(logged.model_uri)
+
+
+def signature(generator: Generator) -> ModelSignature:
+    """A table of labels and counts, which may be empty, and the parameters of a draw; arrays of every modality."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    drawn = generator.sample(1)
+    arrays = {**drawn.data, **({} if drawn.labels is None else {"labels": drawn.labels})}
+    return ModelSignature(
+        Schema([ColSpec("string", "label", required=False), ColSpec("long", "count", required=False)]),
+        Schema([TensorSpec(np.dtype(a.dtype), (-1, *a.shape[1:]), name) for name, a in arrays.items()]),
+        ParamSchema([ParamSpec(name, kind, value) for name, (kind, value) in PARAMETERS.items()]),
+    )
+
+
+def example(generator: Generator) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A table and parameters to call the model with."""
+    import pandas as pd
+
+    parameters = {name: value for name, (_, value) in PARAMETERS.items()} | {"n": SHOWN}
+    classes = generator.density.classes
+    if not classes.labelled:
+        return pd.DataFrame(), parameters
+    numbers = classes.labels[:SHOWN].tolist()
+    labels = [classes.names[number] if classes.names else str(number) for number in numbers]
+    return pd.DataFrame({"label": labels, "count": [SHOWN] * len(labels)}), parameters
+
+
+def requirements() -> list[str]:
+    """What the model's code imports, at the versions installed here; a local part (2.13.0+cpu) names a build."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def code(generator: Generator) -> list[Path]:
+    """The packages that the model needs: ours, and those of networks that were given by import path."""
+    given = [part for text in generator.model.networks.values() if ":" in text for part in text.split(",")]
+    names = {"postprior", *(part.partition(":")[0].partition(".")[0] for part in given)}
+    return [_location(name) for name in sorted(names)]
+
+
+def _location(package: str) -> Path:
+    """The folder of a package, or the file of a module."""
+    spec = find_spec(package)
+    assert spec is not None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(str(spec.origin))

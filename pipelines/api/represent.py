@@ -1,0 +1,121 @@
+"""`postprior represent`: the latent codes of any rows, complete or not, as a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
+from postprior.pipelines.data.exchange import as_npz
+from postprior.pipelines.publishing import check_file, write_bytes
+from postprior.pipelines.settings.params import pick
+from postprior.pipelines.stages.encode import posteriors
+from postprior.pipelines.stages.train import load_autoencoder
+
+if TYPE_CHECKING:
+    from postprior.stage2_latent.codes import Codes
+
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+def represent(
+    data: Path, autoencoder: Path, out: Path, seed: int = 0, components: int = 32, force: bool = False
+) -> list[str]:
+    """Encode the rows of a dataset folder and write their codes to `out`; returns lines that say what was written.
+
+    An .npz file holds whole posteriors, as `data.exchange` reads them; .parquet and .h5ad hold their means. A
+    private block has no posterior in rows that lack its modality, and is NaN or null there.
+
+    Args:
+        data: rows that have some or all of the autoencoder's modalities.
+        autoencoder: its folder, such as artefacts/autoencoder.
+        out: a file that ends in .npz, .parquet or .h5ad.
+        seed: of the draws that stand for a posterior with too many components or without a closed form.
+        components: the most that a posterior may have; with `encode.components`, codes are those of stage `encode`.
+        force: replace a file at `out`.
+
+    Raises:
+        UserError: another ending, a file in the way, or rows of other modalities.
+    """
+    written = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
+    check_file(out, force)
+    from postprior.stage1_vae.training import generator_for
+
+    model, _ = load_autoencoder(autoencoder)
+    training = autoencoder.resolve().parent / "data/train"
+    rows = conformed(Dataset.load(data), model.modalities, conversion_in(training))
+    codes = posteriors(model, rows, components, generator_for("cpu", seed))
+    write_bytes(out, written(rows, codes))
+    blocks = ", ".join(f"{block.name} ({block.size})" for block in codes.layout)
+    lines = [f"{out}: codes of {len(codes)} rows, with blocks of so many dimensions: {blocks}"]
+    if lacking := int((~rows.observed.all(1)).sum()):
+        lines.append(f"  {lacking} rows lack modalities, their codes come from the others")
+    return lines
+
+
+def _parquet(rows: Dataset, codes: Codes) -> bytes:
+    """A table of id, label and a column a coordinate."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    columns = {"id": pa.array(np.arange(len(rows)) if rows.ids is None else rows.ids)}
+    if rows.labels is not None and rows.label_names is not None:
+        columns["label"] = pa.array(rows.label_names).take(pa.array(rows.labels))
+    for name, mean in _means(codes).items():
+        for index, values in enumerate(mean.T):
+            columns[f"{name}_{index}"] = pa.array(values, from_pandas=True)  # NaN becomes null
+    content = io.BytesIO()
+    parquet.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+def _h5ad(rows: Dataset, codes: Codes) -> bytes:
+    """AnnData: the shared code as X, ids and labels as obs, private codes in obsm."""
+    from postprior.pipelines.data.conversion import ArrayConversion
+    from postprior.pipelines.data.exporters.omics import write_omics
+    from postprior.pipelines.data.exporters.samples import Samples
+    from postprior.pipelines.data.importers.extras import optional
+    from postprior.stage1_vae.modalities import Modality
+
+    h5py = optional("h5py", "omics", ".h5ad")
+    name, means = "codes.h5ad", _means(codes)
+    private = {block.name: means[block.name] for block in codes.layout if block.owner is not None}
+    shared = np.concatenate([means[block.name] for block in codes.layout if block.owner is None], 1)
+    features = [f"{b.name}_{i}" for b in codes.layout if b.owner is None for i in range(b.size)]
+    facts = {"source": "omics", "file": name, "features": features, "sparse": False}
+    conversion = ArrayConversion("z", "numeric", "X", "float32", shared.shape[1:], facts=facts)
+    table = Dataset(
+        (Modality("z", "vector", shared.shape[1:], "normal"),),
+        {"z": shared},
+        labels=rows.labels,
+        label_names=rows.label_names,
+        ids=rows.ids,
+    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        write_omics(Samples(table, (conversion,), {}), [conversion], path.parent)
+        with h5py.File(path, "a") as file:
+            group = file.create_group("obsm")
+            group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+            for key, values in private.items():
+                group[key] = values
+                group[key].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        return path.read_bytes()
+
+
+def _means(codes: Codes) -> dict[str, Values]:
+    """Posterior means (N, size) by block, NaN where it has no posterior."""
+    return {name: part.flatten(1).numpy() for name, part in codes.split(codes.mean).items()}
+
+
+WRITERS: dict[str, Callable[[Dataset, Codes], bytes]] = {
+    ".npz": lambda rows, codes: as_npz(codes),
+    ".parquet": _parquet,
+    ".h5ad": _h5ad,
+}
+"""The content of a file by its ending."""

@@ -1,0 +1,37 @@
+"""The command `track`: existing results logged to MLflow again, for stages that DVC had no need to run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.tracking import runs as tracking
+
+
+def track(params: Params, root: Path) -> None:
+    """Log one run for every stage that has left results, as when the stage itself ran."""
+    logged = 0
+    for stage, results in tracking.RESULTS.items():
+        written = [*(f"results/{name}.json" for name in results.metrics), *results.files]
+        of_density = any("{density}" in pattern for pattern in written)
+        for density in params.densities if of_density else (None,):
+            if not any((root / pattern.format(density=density)).exists() for pattern in written):
+                continue
+            with tracking.track(stage, params, root, density) as run:
+                if stage == "train":
+                    _log_epochs(run, root / "results/training.csv")
+            logged += 1
+    if not logged:
+        raise UserError(f"{root / 'results'}: there are no results to log yet; run `dvc repro` first")
+
+
+def _log_epochs(run: tracking.Run, path: Path) -> None:
+    """The metrics of every epoch, numbered through all phases."""
+    with open(path, encoding="utf-8", newline="") as file:
+        for step, row in enumerate(csv.DictReader(file), 1):
+            values = {
+                name: float(value) for name, value in row.items() if name not in ("epoch", "phase") and value
+            }
+            run.metrics(values, step=step)

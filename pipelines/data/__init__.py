@@ -1,0 +1,1 @@
+"""Data: dataset folders, their sources, importers, exporters and conversions."""

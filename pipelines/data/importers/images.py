@@ -1,0 +1,111 @@
+"""Folders of images, one a modality: SOURCE/<modality>/<id>.png, the same names in every one."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from postprior.pipelines.data.importers.files import files_in, visible
+from postprior.pipelines.data.importers.found import ArrayView, Found, Roles
+from postprior.pipelines.data.importers.kinds import pixel_kind, safe_name
+from postprior.pipelines.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+LOSSY = (".jpg", ".jpeg")
+"""Ends of names of files whose pixels another one that is written of them does not have."""
+AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
+"""Modes of Pillow that are taken as they are, and the axes of their pixels."""
+OTHERS = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "RGBA", "PA": "RGBA", "I": "I;16"}
+UNREADABLE = (OSError, SyntaxError, ValueError)
+"""What Pillow raises of an image: a SyntaxError tells of a broken PNG."""
+
+
+def is_images(path: Path) -> bool:
+    """Whether a path is a folder that holds images, at any depth."""
+    return path.is_dir() and any(visible(path, SUFFIXES))
+
+
+def read_images(path: Path, roles: Roles) -> list[Found]:
+    """One modality a folder, rows matched by file name; folders in folders are part of the name."""
+    alone = any(visible(path, SUFFIXES, deep=False))
+    folders = (
+        [path.resolve()]
+        if alone
+        else sorted(child for child in path.iterdir() if is_images(child) and not child.name.startswith("."))
+    )
+    skipped = [folder for folder in folders if safe_name(folder.name) in roles.skip]
+    if len(skipped) == len(folders):
+        raise UserError(f"{path}: all folders are left out, expected one at least; take a --skip away")
+    found = [_folder(folder, path, roles) for folder in folders if folder not in skipped]
+    return [replace(found[0], skipped=tuple(safe_name(folder.name) for folder in skipped)), *found[1:]]
+
+
+def _folder(folder: Path, root: Path, roles: Roles) -> Found:
+    files = files_in(folder, SUFFIXES, root=root)
+    ids = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
+    first, mode = pixels_of(files[0], str(files[0]))
+    pixels = np.empty((len(files), *first.shape), first.dtype)
+    for row, file in enumerate(files):
+        image, found = pixels_of(file, str(file))
+        same_size(str(file), image, found, first, mode, files[0].name)
+        pixels[row] = image
+    name = safe_name(folder.name)
+    kind = pixel_kind(folder.name, name, pixels, AXES[mode], roles.kinds)
+    suffixes = {file.suffix for file in files}
+    suffix = suffixes.pop() if len(suffixes) == 1 else ".png"  # which loses nothing, whatever the others are
+    facts = {"source": "images", "folder": folder.name, "mode": mode, "suffix": suffix}
+    lossy = suffix.lower() in LOSSY
+    contents = pa.array([file.read_bytes() for file in files], pa.binary()) if lossy else None
+    view = ArrayView(name, pixels, AXES[mode], kind, facts, files=contents)
+    return Found(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
+
+
+def same_size(
+    place: str, image: np.ndarray, mode: str, first: np.ndarray, first_mode: str, other: str
+) -> None:
+    """Refuse an image of another size or mode than the first of its modality."""
+    if (image.shape, mode) != (first.shape, first_mode):
+        raise UserError(
+            f"{place}: {image.shape[1]} × {image.shape[0]} pixels of mode {mode} found, expected "
+            f"{first.shape[1]} × {first.shape[0]} of mode {first_mode} as in {other}; give all images one size"
+        )
+
+
+def _check_depth(image: Image.Image, place: str) -> None:
+    """Refuse whole numbers that no image of 16 bits holds."""
+    low, high = np.asarray(image).min(), np.asarray(image).max()
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise UserError(f"{place}: values from {low} to {high} found, expected 0 to 65535; convert it")
+
+
+def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
+    """The pixels of an image (H, W) or (H, W, C) and its mode, a key of `AXES`."""
+    try:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(content) as image,
+        ):
+            if image.mode == "I":
+                _check_depth(image, place)
+            deep = any(";16" in str(tile.args) for tile in image.tile)  # Pillow halves the bits of colours
+            image.load()
+            mode = OTHERS.get(image.mode, image.mode)
+            converted = image if mode == image.mode else image.convert(mode)
+            pixels = np.asarray(converted)
+    except (*UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{place}: this image cannot be read ({error}); replace it or leave it out") from None
+    if mode not in AXES:
+        raise UserError(
+            f"{place}: an image of mode {mode} found, expected one of {', '.join(AXES)}; convert it"
+        )
+    if deep and mode != "I;16":
+        raise UserError(
+            f"{place}: colours of 16 bits found, expected 8 bits, or one channel of 16; convert it"
+        )
+    return pixels, mode

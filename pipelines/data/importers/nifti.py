@@ -1,0 +1,210 @@
+"""NIfTI volumes, whole or as slices: names as in BIDS, or one folder a modality.
+
+sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz    sample sub-01_ses-1 of subject sub-01, modality T1w
+sub-01/anat/sub-01_acq-fast_T1w.nii          other entities are part of the modality: acq-fast_T1w
+T1/0001.nii.gz                               sample 0001, modality T1
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from postprior.pipelines.data.importers.extras import optional
+from postprior.pipelines.data.importers.files import files_in, visible
+from postprior.pipelines.data.importers.found import (
+    ArrayView,
+    Found,
+    Named,
+    Roles,
+)
+from postprior.pipelines.data.importers.kinds import pixel_kind, safe_name
+from postprior.pipelines.errors import UserError
+
+SUFFIXES = (".nii", ".nii.gz")
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""Planes and the axis of a volume, turned to right, anterior, superior, that their slices are numbered along."""
+BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?P<session>_ses-[A-Za-z0-9]+)?_(?P<modality>.+)")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One file, its sample and its modality; `subject` and `folder` are None where names are not as in BIDS."""
+
+    path: Path
+    sample: str
+    modality: str
+    subject: str | None
+    folder: str | None
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a path is a folder that holds NIfTI files, at any depth."""
+    return path.is_dir() and any(visible(path, SUFFIXES))
+
+
+def read_nifti(path: Path, roles: Roles) -> list[Found]:
+    """One modality a source, its rows volumes, or with `roles.slices` all slices of them that are not constant."""
+    volumes: dict[str, list[Volume]] = {}
+    for volume in map(_named, files_in(path, SUFFIXES)):
+        volumes.setdefault(volume.modality, []).append(volume)
+    skipped = tuple(name for name in map(safe_name, volumes) if name in roles.skip)
+    volumes = {name: found for name, found in volumes.items() if safe_name(name) not in skipped}
+    if not volumes:
+        raise UserError(f"{path}: all modalities are left out, expected one at least; take a --skip away")
+    samples = {volume.sample for found in volumes.values() for volume in found}
+    subjects = {volume.subject or volume.sample for found in volumes.values() for volume in found}
+    several = len(subjects) > 1 and (roles.slices is not None or len(samples) > len(subjects))
+    grouped = several and roles.group is None
+    read = [_modality(name, found, roles, grouped) for name, found in volumes.items()]
+    return [replace(read[0], skipped=skipped), *read[1:]]
+
+
+def _named(path: Path) -> Volume:
+    stem = path.name.removesuffix(_suffix(path))
+    match = BIDS.fullmatch(stem)
+    if match is None:
+        return Volume(path, stem, path.parent.name, None, None)
+    subject, session = match["subject"], match["session"] or ""
+    folder = "" if path.parent.name.startswith(("sub-", "ses-")) else path.parent.name
+    return Volume(path, subject + session, match["modality"], subject, folder)
+
+
+def _suffix(path: Path) -> str:
+    """The end of a file's name, as it is written there."""
+    return path.name[path.name.lower().rindex(".nii") :]
+
+
+def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> Found:
+    """The volumes of one modality, which have one shape and orientation, with their affines."""
+    images = [_open(volume.path) for volume in volumes]
+    first = images[0]
+    pairs = list(zip(volumes, images, strict=True))
+    arrays = [_values(volume.path, image, first, volumes[0].path) for volume, image in pairs]
+    affines = {volume.sample: image.affine.tolist() for volume, image in pairs}
+    affine = first.affine.tolist()
+    facts: dict[str, Any] = {
+        "source": "nifti",
+        "modality": name,
+        "folder": volumes[0].folder,
+        "affine": affine,
+        "affines": affines if any(other != affine for other in affines.values()) else {},
+        "codes": [int(first.header["qform_code"]), int(first.header["sform_code"])],
+        "units": list(first.header.get_xyzt_units()),
+        "volume": list(arrays[0].shape),
+        "axis": None,
+        "suffix": _suffix(volumes[0].path),
+        "stored": str(first.get_data_dtype().newbyteorder("=")),
+    }
+    array, samples = np.stack(arrays), [volume.sample for volume in volumes]
+    groups = [volume.subject or volume.sample for volume in volumes]
+    if roles.slices is not None:
+        axis = _axis(first.affine, roles.slices)
+        facts["axis"], count = axis, array.shape[1 + axis]
+        array = np.moveaxis(array, 1 + axis, 1).reshape(-1, *np.delete(array.shape[1:], axis))
+        samples = [f"{sample}_slice-{number:03}" for sample in samples for number in range(count)]
+        groups = [group for group in groups for _ in range(count)]
+    safe = safe_name(name)
+    axes = "DHW" if roles.slices is None else "HW"
+    kind = pixel_kind(name, safe, array, axes, roles.kinds)
+    empty = _constant(array) if roles.slices else None
+    if empty is not None and empty.any():
+        facts |= _background(
+            array[empty].reshape(empty.sum(), -1)[:, 0], [samples[row] for row in np.flatnonzero(empty)]
+        )
+    view = ArrayView(safe, array, axes, kind, facts, empty)
+    group: Named | None = ("subject", pa.chunked_array([groups])) if grouped else None
+    return Found(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)
+
+
+def _open(path: Path) -> Any:
+    nibabel = optional("nibabel", "nifti", path)
+    with _readable(path):
+        image = nibabel.load(path)
+    if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
+        raise UserError(f"{path}: an affine that no volume can have was found; correct the header")
+    return image
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A UserError for whatever is wrong with a file that is read inside."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MemoryError) as error:
+        told = " ".join(str(error).split()) or "it is larger than the memory"
+        raise UserError(f"{path}: this volume cannot be read ({told}); replace it or leave it out") from None
+
+
+def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
+    """The voxels of a volume (X, Y, Z), whole numbers as they are, others float32 if it holds them all."""
+    from nibabel.orientations import aff2axcodes
+
+    for what, of in (
+        ("shape", lambda image: " × ".join(map(str, image.shape))),
+        ("orientation", lambda image: "".join(aff2axcodes(image.affine))),
+    ):
+        if of(image) != of(first):
+            raise UserError(
+                f"{path}: {what} {of(image)} found, expected {of(first)} as in {other.name}; register or resample it"
+            )
+    with _readable(path):
+        voxels = np.asanyarray(image.dataobj)
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    if voxels.ndim != 3 or voxels.dtype.kind not in "fiu":
+        raise UserError(
+            f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); split a series by time, "
+            "colours and complex numbers by channel"
+        )
+    if not np.isfinite(voxels).all():
+        raise UserError(f"{path}: NaN or infinity found, expected finite numbers; fill the background with 0")
+    if voxels.dtype.kind in "iu":
+        return voxels
+    with np.errstate(over="ignore"):
+        single = voxels.astype(np.float32)
+    return single if np.array_equal(single, voxels) else voxels
+
+
+def check_orientation(name: str, affine: Any, expected: Any) -> None:
+    """Refuse volumes whose axes run in other directions than those of the training data."""
+    nibabel = optional("nibabel", "nifti", name)
+    found, known = ("".join(nibabel.aff2axcodes(np.array(of))) for of in (affine, expected))
+    if found != known:
+        raise UserError(
+            f"{name}: orientation {found} found, expected {known} as in the training data; reorient or resample it"
+        )
+
+
+def _axis(affine: np.ndarray, plane: str) -> int:
+    """The axis of the voxels along which slices of a plane are numbered."""
+    from nibabel.orientations import io_orientation
+
+    if plane not in PLANES:
+        raise UserError(f"--slices: found '{plane}', expected one of {', '.join(PLANES)}")
+    return int(np.flatnonzero(io_orientation(affine)[:, 0] == PLANES[plane])[0])
+
+
+def _background(values: np.ndarray, slices: list[str]) -> dict[str, Any]:
+    """The value of slices that show nothing, and those of the slices that have another."""
+    found, counts = np.unique(values, return_counts=True)
+    usual = found[counts.argmax()]
+    others = {name: value.item() for name, value in zip(slices, values, strict=True) if value != usual}
+    return {"background": usual.item(), "backgrounds": others}
+
+
+def _constant(array: np.ndarray) -> np.ndarray:
+    """Which slices (n, H, W) show nothing."""
+    flat = array.reshape(len(array), -1)
+    return np.asarray(flat.min(1) == flat.max(1))

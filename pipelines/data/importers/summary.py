@@ -1,0 +1,198 @@
+"""What an import understood, as text: kinds, shapes, ranges and which modalities are missing together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from postprior.pipelines.data.conversion import (
+    ArrayConversion,
+    ColumnConversion,
+    Conversion,
+    TableConversion,
+)
+from postprior.pipelines.data.conversion.arrays import chunks, limits
+from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
+from postprior.pipelines.data.importers.found import TableView, View
+from postprior.pipelines.data.importers.joining import Joined
+from postprior.pipelines.texts import quoted
+
+PATTERNS = 8  # that are shown one by one
+COLUMNS = 6  # of a kind that are shown by name
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+def summary(
+    joined: Joined,
+    learned: Sequence[Conversion],
+    labels: Values | None,
+    names: tuple[str, ...] | None,
+    splits: Mapping[str, int],
+    folder: Path,
+) -> list[str]:
+    """Lines for the user."""
+    observed = joined.observed
+    lines = overview(learned, observed)
+    for view, conversion in zip(joined.views, learned, strict=True):
+        lines += ["", f"{view.name}:", *("  " + line for line in contents(view, conversion))]
+    lines += ["", *patterns(observed, [view.name for view in joined.views])]
+    if labels is not None and names is not None:
+        counts = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
+        lines.append(f"labels: {shortened([f'{name} ({count})' for name, count in counts])}")
+    if joined.group is not None:
+        lines.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
+    if joined.targets:
+        lines.append(f"targets: {shortened(list(joined.targets))}")
+    if joined.dropped:
+        lines.append(f"left out: {joined.dropped} rows that no modality has")
+    lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))
+    return [*lines, f"Go on with: postprior init PROJECT --from {quoted(folder)}"]
+
+
+def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
+    """A line a modality: its kind, shape, likelihood and the rows that have it; observed (N, M)."""
+    rows = [("modality", "kind", "shape", "likelihood", "rows")]
+    for conversion, count in zip(learned, observed.sum(0), strict=True):
+        m = conversion.modality
+        rows.append(
+            (m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}")
+        )
+    return aligned(rows)
+
+
+def contents(view: View, conversion: Conversion) -> list[str]:
+    """The columns of a table by kind, or the values of an array, with their ranges."""
+    if isinstance(view, TableView):
+        assert isinstance(conversion, TableConversion)
+        kinds = [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
+        new = unseen(view, conversion)
+        kinds += [f"in no training row, so missing: {shortened(new)}"] if new else []
+        return kinds + outliers(view, conversion)
+    assert isinstance(conversion, ArrayConversion)
+    low, high = limits(view.array, np.flatnonzero(view.present))
+    still = constant(view.array, np.flatnonzero(view.present)) if conversion.axes == "X" else 0
+    notes = [f", {still} of {view.array.shape[1]} coordinates constant"] if still else []
+    told = "".join(
+        [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}", *notes]
+    )
+    return [told, *outliers(view, conversion)]
+
+
+def outliers(view: View, conversion: Conversion) -> list[str]:
+    """A line on far outliers, if there are such, and what to do about them."""
+    if isinstance(view, TableView):
+        assert isinstance(conversion, TableConversion)
+        found = [told for column in conversion.columns if (told := _far(view, column))]
+        remedy = "leave such cells empty"
+    else:
+        assert isinstance(conversion, ArrayConversion)
+        far = [
+            raw[np.abs(conversion.standardised(raw)) > conversion.bound * (1 + 1e-6)]
+            for raw in chunks(view.array, np.flatnonzero(view.present))
+            if conversion.kind == "numeric"
+        ]
+        values = np.concatenate(far) if far else np.empty(0)
+        found = [_counted(values)] if len(values) else []
+        remedy = "make it NaN and add --nan-is-missing"
+    if not found:
+        return []
+    return [
+        f"far from all others: {shortened(found)}; models are shown nearer ones. "
+        f"If this stands for missing values, {remedy} and import again"
+    ]
+
+
+def _far(view: TableView, column: ColumnConversion) -> str | None:
+    """The values of a column that are not shown as they are."""
+    if column.kind not in SCALED or column.name not in view.table.column_names:
+        return None
+    values = to_numpy(view.table[column.name].drop_null())
+    values = values[np.abs(column.standardised(values)) > column.bound * (1 + 1e-6)]
+    return f"{column.name} ({_counted(values)})" if len(values) else None
+
+
+def _counted(values: Values) -> str:
+    """How often the most frequent of some values is found, and how many others are."""
+    found, counts = np.unique(values, return_counts=True)
+    return f"{found[counts.argmax()]:g}, {len(values)} value{'s' * (len(values) > 1)}"
+
+
+def constant(array: Values, rows: Values) -> int:
+    """How many coordinates of an array (n, X) have one value in all of these rows."""
+    low, high = np.full(array.shape[1], np.inf), np.full(array.shape[1], -np.inf)
+    for chunk in chunks(array, rows):
+        low, high = np.fmin(low, np.fmin.reduce(chunk)), np.fmax(high, np.fmax.reduce(chunk))
+    return int((low == high).sum())
+
+
+def unseen(view: TableView, conversion: TableConversion) -> list[str]:
+    """Categories that no training row has, with their columns."""
+    found = {
+        column.name: set(view.table[column.name].unique().to_pylist()) - {None, *column.values}
+        for column in conversion.columns
+        if column.kind == "categorical"
+    }
+    return [f"{name} ({shortened(sorted(map(str, new)), 4)})" for name, new in found.items() if new]
+
+
+def by_kind(view: TableView, conversion: TableConversion) -> dict[str, list[str]]:
+    """Columns with their ranges or categories by kind."""
+    import pyarrow.compute as pc
+
+    found: dict[str, list[str]] = {}
+    for column in conversion.columns:
+        values = view.table[column.name]
+        if column.kind == "categorical":
+            told = shortened([str(value) for value in column.values], 4)
+        elif column.kind == "boolean":
+            told = ""
+        else:
+            limits = pc.min_max(values).as_py()
+            told = f"{limits['min']:g} to {limits['max']:g}"
+        missing = f"{values.null_count / len(values):.0%} missing" if values.null_count else ""
+        notes = ", ".join(note for note in (told, missing) if note)
+        found.setdefault(column.kind, []).append(f"{column.name} ({notes})" if notes else column.name)
+    return found
+
+
+def scaling(conversion: ArrayConversion) -> str:
+    """The offset and scale of an array in words."""
+    if conversion.kind != "numeric":
+        return "as they are"
+    if conversion.modality.kind == "vector":
+        return "each coordinate standardised"
+    assert not isinstance(conversion.offset, tuple)
+    assert not isinstance(conversion.scale, tuple)
+    if (conversion.offset, conversion.scale) == (0, 1):
+        return "as they are"
+    return f"{conversion.offset:g} to {conversion.offset + conversion.scale:g} scaled to 0 to 1"
+
+
+def patterns(observed: Values, names: Sequence[str]) -> list[str]:
+    """How many rows have which modalities, the most frequent patterns first."""
+    if observed.all():
+        return ["every row has every modality"]
+    found, counts = np.unique(observed, axis=0, return_counts=True)
+    order = (-counts).argsort(kind="stable")
+    shown = order[:PATTERNS]
+    rows = [(*names, "rows")]
+    rows += [(*("x" if there else "." for there in found[i]), str(counts[i])) for i in shown]
+    rest = [f"and {len(order) - len(shown)} other patterns"] if len(order) > len(shown) else []
+    return [*aligned(rows), *rest]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of texts in columns of even width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def shortened(names: Sequence[str], most: int = COLUMNS) -> str:
+    """Names separated by commas, the first of them where there are many."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f", … and {rest} more" if rest > 0 else "")

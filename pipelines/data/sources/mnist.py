@@ -1,0 +1,146 @@
+"""PolyMNIST made from MNIST: IDX files of digits and a folder of background pictures, one a modality.
+
+As published (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470): a random crop of the background,
+its colours inverted where the digit is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.sources.compose import Pool, compose
+from postprior.pipelines.data.sources.tuples import split_by_label
+from postprior.pipelines.errors import UserError
+
+PICTURES = {".jpg", ".jpeg", ".png"}
+
+
+def make_mnist(
+    seed: int,
+    root: Path,
+    digits: str,
+    backgrounds: str,
+    train: int = 60000,
+    validation: int = 5000,
+    test: int = 10000,
+    validation_share: float = 0.1,
+    test_share: float = 0.25,
+) -> dict[str, Dataset]:
+    """The splits, each with as many samples as asked for.
+
+    Args:
+        seed: of all draws.
+        root: where relative paths start.
+        digits: folder of the IDX files `train-…` and `t10k-…`, packed (.gz) or not. With both, test samples
+            come from `t10k` and `test_share` is not used; with one of them, that one is split.
+        backgrounds: folder of pictures; in the order of their names they give m0, m1, ….
+        train, validation, test: numbers of samples.
+        validation_share, test_share: shares of the source digits that are held out.
+    """
+    rng = np.random.default_rng(seed)
+    pools = _pools(root / digits, validation_share, test_share, rng)
+    height, width = pools["train"].images.shape[1:]
+    layers = [(picture, invert) for picture in _pictures(root / backgrounds, height, width)]
+    samples = {"train": train, "validation": validation, "test": test}
+    return {
+        split: compose(pool, samples[split], layers, rng, split, {"source": "mnist", "seed": seed})
+        for split, pool in pools.items()
+    }
+
+
+def invert(background: np.ndarray, digit: np.ndarray) -> np.ndarray:
+    """The background (n, 3, H, W), inverted where the digit (n, 1, H, W) is."""
+    return np.where(digit > 0.5, 1 - background, background)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of unsigned bytes in an IDX file, packed with gzip or not.
+
+    The format: two zero bytes, a type (8: unsigned byte), the number of dimensions, their sizes as big-endian
+    32-bit integers, then the values (http://yann.lecun.com/exdb/mnist).
+    """
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the folder of the IDX files.") from None
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path}: not a whole gzip file ({error}); fetch it again.") from None
+    if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+        raise UserError(f"{path}: not an IDX file of unsigned bytes; give MNIST's own files.")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", content[3], 4))
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
+    if len(values) != math.prod(shape):
+        raise UserError(
+            f"{path}: {len(values)} values found where {math.prod(shape)} are declared; fetch it again."
+        )
+    return values.reshape(shape)
+
+
+def _pools(
+    folder: Path, validation_share: float, test_share: float, rng: np.random.Generator
+) -> dict[str, Pool]:
+    """Source digits of each split."""
+    parts = {
+        part: _read_part(folder, part) for part in ("train", "t10k") if _find(folder, part, "images-idx3")
+    }
+    if not parts:
+        raise UserError(
+            f"{folder}: no train-images-idx3-ubyte or t10k-images-idx3-ubyte here; give MNIST's folder."
+        )
+    images, labels = next(iter(parts.values()))
+    if len(parts) == 2:
+        shares: tuple[float, ...] = (1 - validation_share, validation_share)
+    else:
+        shares = (1 - validation_share - test_share, validation_share, test_share)
+    sources = [(images[rows], labels[rows]) for rows in split_by_label(labels, shares, rng)]
+    sources += [parts["t10k"]] if len(parts) == 2 else []
+    return {
+        split: Pool(images.astype(np.float32) / 255, labels, held_out=split != "train")
+        for split, (images, labels) in zip(("train", "validation", "test"), sources, strict=True)
+    }
+
+
+def _find(folder: Path, part: str, what: str) -> Path | None:
+    names = (f"{part}-{what}-ubyte", f"{part}-{what}-ubyte.gz")
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, H, W) and labels (n,) of a pair of files."""
+    images, labels = (
+        read_idx(_find(folder, part, what) or folder / f"{part}-{what}-ubyte")
+        for what in ("images-idx3", "labels-idx1")
+    )
+    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or labels.max() > 9:
+        raise UserError(
+            f"{folder}: {part}: images {images.shape} and labels {labels.shape} found, expected one label "
+            "from 0 to 9 an image; give MNIST's own files."
+        )
+    return images, labels.astype(np.int64)
+
+
+def _pictures(folder: Path, height: int, width: int) -> list[np.ndarray]:
+    """The pictures (H, W, 3) of a folder, in the order of their names, in [0, 1]."""
+    from PIL import Image
+
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
+    if len(files) < 2:
+        raise UserError(f"{folder}: {len(files)} pictures found, expected two or more, one a modality.")
+    pictures = []
+    for path in files:
+        try:
+            picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
+        except OSError as error:
+            raise UserError(f"{path}: not a picture ({error}); give JPEG or PNG files.") from None
+        if picture.shape[0] < height or picture.shape[1] < width:
+            raise UserError(
+                f"{path}: {picture.shape[1]} × {picture.shape[0]} pixels are less than {width} × {height}."
+            )
+        pictures.append(picture)
+    return pictures

@@ -1,0 +1,1 @@
+"""Detection: how strange rows are beside normal ones."""

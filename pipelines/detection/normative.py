@@ -1,0 +1,166 @@
+"""What a trained pair, autoencoder and density, says of rows: likelihoods, codes, and predictions from the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from postprior.pipelines.stages.encode import observed_blocks
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.training import generator_for
+
+if TYPE_CHECKING:
+    from postprior.pipelines.data.dataset import Dataset
+    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage2_latent.density import Density
+
+Floats = NDArray[np.float64]
+
+ROWS = 64
+"""Rows of a block, each with a seed of its own."""
+DRAWS = 16
+"""Posterior draws of a row that everything is averaged over."""
+LARGEST = 1e30
+"""What likelihoods beyond the floating range are held at, so that rows far from all others can still be ranked."""
+FARTHEST = 1e15
+"""The same for codes."""
+FEATURED = ("table", "vector")
+"""Kinds whose values are features with a name or a place."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of N rows that have the same P modalities, in nats, larger where a row is stranger.
+
+    A modality that lacks cells is scored by the mean of those that are there, times the number of all.
+
+    Args:
+        reconstruction: (N, P), −log p(x_m | z), z ~ q(z | x): how badly a row's own code explains each modality.
+        inconsistency: (N, P), −log p(x_m | z), z ~ q(z | x without m): how badly the others predict it; (N, 0) where
+            there are no others.
+        code: (N, 1 + P), −log f(z) under the density, of the code of the whole row and of each modality alone.
+        codes: the means of these codes, 1 + P arrays (N, D) of the blocks that the modalities speak of.
+        cells: by name of the modalities whose values are features, (N, 2, J), or (N, 1, J) where there are no others:
+            −log p of each value in the reconstruction and the prediction, NaN in missing cells.
+    """
+
+    reconstruction: Floats
+    inconsistency: Floats
+    code: Floats
+    codes: tuple[Floats, ...]
+    cells: dict[str, Floats]
+
+    @classmethod
+    def of(cls, model: MultimodalVAE, density: Density, data: Dataset, pattern: Tensor, *seed: int) -> Self:
+        """The evidence of rows that have the modalities of a pattern, as if they had no others.
+
+        Args:
+            model: the autoencoder.
+            density: stands in for its prior.
+            data: N rows of the model's modalities.
+            pattern: (M,) bool.
+            seed: counters that all draws follow from.
+        """
+        blocks = []
+        for number, start in enumerate(range(0, len(data), ROWS)):
+            batch = data.batch(slice(start, start + ROWS))
+            batch = Batch(batch.data, pattern.expand(len(batch), -1), batch.cells)
+            blocks.append(_block(model, density, batch, pattern, generator_for("cpu", *seed, number)))
+
+        def joined(parts: list[Tensor]) -> Floats:
+            return np.asarray(torch.cat(parts).double().numpy())
+
+        return cls(
+            joined([block.reconstruction for block in blocks]),
+            joined([block.inconsistency for block in blocks]),
+            joined([block.code for block in blocks]),
+            tuple(joined(list(parts)) for parts in zip(*(block.codes for block in blocks), strict=True)),
+            {name: joined([block.cells[name] for block in blocks]) for name in blocks[0].cells},
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """The fields of `Evidence` of a block of rows, as tensors."""
+
+    reconstruction: Tensor
+    inconsistency: Tensor
+    code: Tensor
+    codes: list[Tensor]
+    cells: dict[str, Tensor]
+
+
+@torch.no_grad()
+def _block(
+    model: MultimodalVAE, density: Density, batch: Batch, pattern: Tensor, generator: torch.Generator
+) -> Block:
+    own = torch.eye(len(pattern), dtype=torch.bool)[pattern]  # (P, M)
+    there = [m for m, here in zip(model.modalities, pattern.tolist(), strict=True) if here]
+    codes, states = model.candidates(batch, DRAWS, generator)  # (B, K, D)
+    alone = model.posterior(batch, own).rsample((DRAWS,), generator)  # (K, B, P, D)
+    z = torch.cat([codes.transpose(0, 1).unsqueeze(2), alone], 2)
+    z = z.nan_to_num(FARTHEST, FARTHEST, -FARTHEST).clamp(-FARTHEST, FARTHEST)
+    latents = model.descend(z[:, :, 0], generator) if states is None else states.transpose(0, 1)
+    unlikely = [_unlikely(model, there, batch, latents.unsqueeze(2).expand(-1, -1, len(there), -1))]
+    if len(there) > 1:
+        others = (pattern & ~own).repeat(DRAWS, 1)  # every draw a subset: encoders run once
+        drawn = model.infer(batch, others, generator).unflatten(1, (DRAWS, len(own)))  # (B, K, P, F)
+        unlikely.append(_unlikely(model, there, batch, drawn.transpose(0, 1)))
+    totals = [torch.stack([_total(part[m.name]) for m in there], 1) for part in unlikely]
+    known = [observed_blocks(model, each.unsqueeze(0))[0] for each in (pattern, *own)]
+    scores = [_code_log_prob(model, density, z[:, :, place], here) for place, here in enumerate(known)]
+    return Block(
+        totals[0],
+        totals[1] if len(totals) > 1 else totals[0][:, :0],
+        -torch.stack(scores, 1),
+        [z[:, :, place].mean(0)[:, _coordinates(model, here)] for place, here in enumerate(known)],
+        {m.name: torch.stack([part[m.name] for part in unlikely], 1) for m in there if m.kind in FEATURED},
+    )
+
+
+def _unlikely(
+    model: MultimodalVAE, modalities: list[Modality], batch: Batch, latents: Tensor
+) -> dict[str, Tensor]:
+    """−log p of each value of P modalities, the mean over latents (K, B, P, F): name → (B, *shape), NaN if missing."""
+    found = {}
+    for place, m in enumerate(modalities):
+        values = batch.data[m.name]
+        mean = torch.zeros_like(values)
+        for each in latents[:, :, place]:
+            mean -= model.decode_one(m, each).each(values) / len(latents)
+        mean = mean.nan_to_num(LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
+        found[m.name] = mean.masked_fill(~batch.cells[m.name], torch.nan) if m.name in batch.cells else mean
+    return found
+
+
+def _total(cells: Tensor) -> Tensor:
+    """The sum over values (B, *shape), of which those that are missing are taken for the mean of the others: (B,)."""
+    return cells.flatten(1).double().nanmean(1) * cells[0].numel()
+
+
+def _code_log_prob(model: MultimodalVAE, density: Density, z: Tensor, known: Tensor) -> Tensor:
+    """log f of the known blocks of codes (K, B, D), the mean over draws: (B,).
+
+    A density that cannot integrate the other blocks out scores the whole vector: there they follow the prior.
+    """
+    flat = z.flatten(0, 1)
+    if bool(known.all()) or not density.marginal:
+        found = density.log_prob(flat)
+    else:
+        parts = flat.split([block.size for block in model.layout], -1)
+        blocks = zip(model.layout, parts, known.tolist(), strict=True)
+        found = density.log_marginal(
+            {block.name: part.unflatten(-1, block.shape) for block, part, here in blocks if here}
+        )
+    mean = found.double().unflatten(0, z.shape[:2]).mean(0)
+    return mean.nan_to_num(-LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
+
+
+def _coordinates(model: MultimodalVAE, known: Tensor) -> Tensor:
+    """(D,) bool, the coordinates of the known blocks."""
+    return known.repeat_interleave(torch.tensor([block.size for block in model.layout]))

@@ -1,0 +1,1 @@
+"""Generation: samples, conditional draws, completion and what serves them."""

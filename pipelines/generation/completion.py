@@ -1,0 +1,100 @@
+"""Rows completed: what a row lacks is drawn given what it has, and what it has stays as it is to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
+from postprior.stage1_vae.training import generator_for
+
+if TYPE_CHECKING:
+    from postprior.pipelines.data.dataset import Dataset
+    from postprior.pipelines.generation.calibration import Spread
+    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage2_latent.density import Density
+
+ROWS = 64
+"""Rows of a block, each with a seed of its own."""
+EACH = 4
+"""Posterior draws of a row for each that is chosen among them; `DRAWS` at least, `Density.proposals` at most."""
+
+
+@torch.no_grad()
+def completions(
+    model: MultimodalVAE,
+    density: Density,
+    data: Dataset,
+    draws: int,
+    seed: int,
+    values: str,
+    labels: np.ndarray | None = None,
+    spread: Spread | None = None,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The rows of a dataset of the model's modalities, each completed `draws` times, block by block.
+
+    The latents of a row are drawn from its posterior under the density (`conditional_draw`), and only the decoders of
+    what it lacks are run.
+
+    Args:
+        model: the autoencoder.
+        density: stands in for its prior.
+        data: N rows.
+        draws: completions R of each.
+        seed: of all that is drawn.
+        values: `mean` of the decoders, or `draws` from their likelihoods.
+        labels: (N,), that the density is conditioned on, or None.
+        spread: calibrates how far draws lie apart, or None.
+
+    Yields:
+        The number of a block's first row, and its n rows by modality, (R, n, *shape).
+    """
+    lacking = missing(data)
+    for number, start in enumerate(range(0, len(data), ROWS)):
+        rows = np.arange(start, min(start + ROWS, len(data)))
+        done = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
+        holes = {name: array[rows] for name, array in lacking.items()}
+        wanted = np.flatnonzero(np.any([hole.reshape(len(rows), -1).any(1) for hole in holes.values()], 0))
+        if not len(wanted):
+            yield start, done
+            continue
+        generator = generator_for("cpu", seed, number)
+        asked = None if labels is None else torch.from_numpy(labels[rows[wanted]])
+        batch, candidates = data.batch(rows[wanted]), max(DRAWS, min(density.proposals, EACH * draws))
+        latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), asked)
+        for m in model.modalities:
+            here = holes[m.name][wanted].reshape(len(wanted), -1).any(1)
+            if here.any():
+                p = model.decode_one(m, latents[:, torch.from_numpy(here)])
+                x = p.mean if values == "mean" else p.rsample((), generator)
+                values_of = m.admit(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                places, filled = wanted[here], done[m.name]
+                filled[:, places] = np.where(holes[m.name][places], values_of, filled[:, places])
+        yield start, done
+
+
+def missing(data: Dataset) -> dict[str, np.ndarray]:
+    """The cells of each modality that a row lacks, (N, *shape) bool."""
+    found = {}
+    for modality, observed in zip(data.modalities, data.observed.T, strict=True):
+        name, shape = modality.name, (len(data), *modality.shape)
+        lacks = np.broadcast_to(~observed.reshape(-1, *[1] * len(modality.shape)), shape)
+        found[name] = lacks | ~np.asarray(data.cells[name]) if name in data.cells else lacks
+    return found
+
+
+def as_filled(data: Dataset) -> dict[str, Any]:
+    """Fields of a dataset whose holes have been filled: it lacks nothing, and says where it did."""
+    lacking = missing(data)
+    filled = np.stack([holes.reshape(len(data), -1).any(1) for holes in lacking.values()], 1)
+    inside = {name: np.array(lacking[name]) for name in data.cells}
+    return {"mask": None, "cells": {}, "filled": filled, "filled_cells": inside}
+
+
+def tiled(data: Dataset, rows: int) -> Dataset:
+    """So many rows of a dataset, over and over in their order, without names that would then be there twice."""
+    return replace(data.select(np.arange(rows) % len(data)), ids=None)

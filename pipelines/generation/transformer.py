@@ -1,0 +1,259 @@
+"""A transformer of scikit-learn: a table whose columns are modalities in, joint latent codes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import check_options, pick
+from postprior.pipelines.stages.encode import ROWS
+from postprior.stage1_vae.modalities import Modality, support
+
+if TYPE_CHECKING:
+    from postprior.stage1_vae.model import MultimodalVAE
+
+Values = np.ndarray[Any, np.dtype[Any]]
+Columns = Mapping[str, Sequence[int] | Sequence[str]]
+ONLY = "x"
+"""The name of a modality that is given none."""
+SCALED = ("normal", "laplace")
+"""Likelihoods of values that are standardised."""
+LIKELIHOODS = (*SCALED, "bernoulli", "negative_binomial", "zero_inflated_negative_binomial")
+DRAWS = 32
+"""Draws that stand for a posterior which has no closed form."""
+
+
+class MultimodalEncoder(TransformerMixin, BaseEstimator):
+    """Posterior means of the code that a multimodal autoencoder, trained on the rows, gives each row.
+
+    NaN is a missing value. A row where all columns of a modality are NaN lacks that modality, and its code comes from
+    the others; a row needs one value at least. Columns of normal and laplace modalities are standardised by their
+    observed values, and the scales of these likelihoods are learned.
+
+    Args:
+        model: a name of `stage1_vae.MODELS`. Those with a joint encoder are trained on the rows that have every
+            modality, and encode all.
+        modalities: the columns of each modality, {name: indices, or names where X has them}, each column in one of
+            them. None: one modality, `x`, of all columns.
+        likelihoods: of the modalities, one for all or by name, `normal` where none is given: `normal`, `laplace`,
+            `bernoulli` (values from 0 to 1), `negative_binomial` or `zero_inflated_negative_binomial` (counts).
+        latent: dimension D of the shared code.
+        width: of the networks; their hidden layers have eight times as many units.
+        epochs: passes over the rows.
+        batch_size: rows a step.
+        learning_rate: of AdamW at its start; it falls to 0 along half a cosine.
+        options: the model's own, such as {"beta": 1.0}.
+        random_state: seed of initial weights, order of rows and posterior draws. None takes one from NumPy's global
+            generator, as everywhere in scikit-learn.
+
+    Attributes:
+        columns_: indices of the columns of each modality, by name.
+        scaler_: the StandardScaler of the columns.
+        model_: the trained autoencoder, in double precision.
+        loss_curve_: mean loss a row of each epoch.
+        n_features_in_, feature_names_in_: of X, as everywhere in scikit-learn.
+
+    Example:
+        >>> X = np.random.default_rng(0).normal(size=(40, 5))
+        >>> X[:10, 3:] = np.nan
+        >>> encoder = MultimodalEncoder(modalities={"a": [0, 1, 2], "b": [3, 4]}, latent=2, width=2, epochs=1)
+        >>> encoder.fit_transform(X).shape
+        (40, 2)
+    """
+
+    def __init__(
+        self,
+        model: str = "mvtcae",
+        *,
+        modalities: Columns | None = None,
+        likelihoods: str | Mapping[str, str] = "normal",
+        latent: int = 8,
+        width: int = 16,
+        epochs: int = 100,
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
+        options: Mapping[str, Any] | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.model = model
+        self.modalities = modalities
+        self.likelihoods = likelihoods
+        self.latent = latent
+        self.width = width
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.options = options
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the autoencoder on X (n, columns), on the CPU; y is not read.
+
+        Raises:
+            ValueError: an argument or a value of X is impossible, or the loss diverges: one sentence.
+        """
+        from postprior.stage1_vae import training
+
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
+        if (empty := np.isnan(X).all(0)).any():
+            name = getattr(self, "feature_names_in_", range(X.shape[1]))[int(np.argmax(empty))]
+            raise ValueError(f"X: column {name} holds NaN alone, expected some values; leave it out")
+        self.columns_ = self._read_columns()
+        self._modalities = self._read_modalities()
+        self.scaler_ = StandardScaler().set_output(transform="default").fit(X)
+        self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        data = self._dataset(X)
+        model = self._build(data)
+        settings = training.Settings(
+            self.epochs, self.batch_size, self.learning_rate, seed=self._seed, device="cpu"
+        )
+        try:
+            self.loss_curve_ = [
+                epoch.metrics["train_loss"] for epoch in training.train(model, data, settings)
+            ]
+        except FloatingPointError:
+            raise ValueError("fit: the loss is no finite number any more; lower learning_rate") from None
+        # In double precision the code of a row does not show which rows are encoded beside it.
+        self.model_ = model.double().requires_grad_(False)
+        self.model_.zero_grad()
+        return self
+
+    def transform(self, X: Any) -> Values:
+        """Posterior means of the codes of X (n, columns): (n, D), in models that have private codes these beside it.
+
+        The private code of a modality that a row lacks is the mean of its prior. The same row always has the same code,
+        but for `jnf` where a row lacks modalities: that is a mean of draws.
+
+        Raises:
+            ValueError: a value of X is impossible: one sentence.
+        """
+        import torch
+
+        from postprior.stage1_vae.training import generator_for
+
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        data, generator = self._dataset(X), generator_for("cpu", self._seed)
+        components = max(DRAWS, 2 ** len(self._modalities))  # as many as any posterior has
+        with torch.no_grad():
+            means = [
+                self.model_.encode(
+                    data.batch(slice(start, start + ROWS)).to("cpu", torch.float64), generator, components
+                ).mean
+                for start in range(0, len(X), ROWS)
+            ]
+        return torch.cat(means).numpy()
+
+    def get_feature_names_out(self, input_features: Any = None) -> Values:
+        """Names of the coordinates: z_0, …, and w_<modality>_0, … of private codes."""
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        names = [f"{block.name}_{index}" for block in self.model_.layout for index in range(block.size)]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _read_columns(self) -> dict[str, Values]:
+        """Indices of the columns of each modality, which together are all columns once."""
+        count = self.n_features_in_
+        if self.modalities is None:
+            return {ONLY: np.arange(count)}
+        names = list(getattr(self, "feature_names_in_", range(count)))
+        known = {index: index for index in range(count)} | {name: index for index, name in enumerate(names)}
+        for name, columns in self.modalities.items():
+            for column in columns:
+                if column not in known:
+                    raise ValueError(
+                        f"modalities: {name}: found column {column!r}, expected an index below {count} or the name of "
+                        "a column of X"
+                    )
+        places = {name: [known[column] for column in columns] for name, columns in self.modalities.items()}
+        times = np.bincount(np.array([i for of in places.values() for i in of], int), minlength=count)
+        if (wrong := np.flatnonzero(times != 1)).size:
+            raise ValueError(
+                f"modalities: found column {names[wrong[0]]!r} in {times[wrong[0]]} places, expected every column of X "
+                "in one; leave out of X what belongs to no modality"
+            )
+        return {name: np.array(of, int) for name, of in places.items()}
+
+    def _read_modalities(self) -> tuple[Modality, ...]:
+        """What the model is told of the columns."""
+        given = self.likelihoods
+        by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(self.columns_, given)
+        if unknown := [name for name in by_name if name not in self.columns_]:
+            raise ValueError(
+                f"likelihoods: found {unknown[0]!r}, expected modalities: {', '.join(self.columns_)}"
+            )
+        for name, likelihood in by_name.items():
+            if likelihood not in LIKELIHOODS:
+                raise ValueError(
+                    f"likelihoods: {name}: found {likelihood!r}, expected one of {', '.join(LIKELIHOODS)}"
+                )
+        return tuple(
+            Modality(name, "vector", (len(columns),), by_name.get(name, "normal"))
+            for name, columns in self.columns_.items()
+        )
+
+    def _dataset(self, X: Values) -> Dataset:
+        """The rows as the model sees them; what is missing holds 0."""
+        there, standardised = ~np.isnan(X), self.scaler_.transform(X)
+        if not (any_there := there.any(1)).all():
+            raise ValueError(
+                f"X: row {int(np.argmin(any_there))} holds NaN alone, expected one value at least in every row; "
+                "leave it out"
+            )
+        data, cells = {}, {}
+        observed = np.stack([there[:, columns].any(1) for columns in self.columns_.values()], 1)
+        for m, modality in enumerate(self._modalities):
+            columns = self.columns_[modality.name]
+            values = (standardised if modality.likelihood in SCALED else X)[:, columns]
+            data[modality.name] = np.nan_to_num(values, nan=0.0).astype(np.float32)
+            _check_support(modality, values)
+            if not there[np.ix_(observed[:, m], columns)].all():
+                cells[modality.name] = there[:, columns]
+        return Dataset(self._modalities, data, observed, cells)
+
+    def _build(self, data: Dataset) -> MultimodalVAE:
+        """The untrained model, told which modalities lack single values."""
+        from postprior.stage1_vae import MODELS
+
+        options = dict(self.options or {})
+        try:
+            constructor = pick(MODELS, self.model, "model", "model")
+            check_options(constructor, options, "options", given=("modalities",))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
+        return constructor(
+            modalities,
+            latent=self.latent,
+            width=self.width,
+            likelihood_scale="learned",
+            seed=self._seed,
+            **options,
+        )
+
+
+def _check_support(modality: Modality, values: Values) -> None:
+    """Refuse values (n, columns) that the likelihood cannot have; NaN is none."""
+    low, high, whole = support(modality.likelihood, modality.classes)
+    wrong = (values < low) | (values > high) | (whole & (values != np.rint(values)) & ~np.isnan(values))
+    if wrong.any():
+        numbers = "whole numbers" if whole else "numbers"
+        bounds = f"from {low:g}" + (f" to {high:g}" if np.isfinite(high) else "")
+        raise ValueError(
+            f"X: modality {modality.name} holds {values[wrong][0]:g}, expected {numbers} {bounds} for likelihood "
+            f"{modality.likelihood}"
+        )

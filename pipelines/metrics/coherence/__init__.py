@@ -1,0 +1,1 @@
+"""Coherence: do the modalities of a sample belong together?"""

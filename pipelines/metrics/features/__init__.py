@@ -1,0 +1,1 @@
+"""What reads samples: classifiers and extractors of features."""

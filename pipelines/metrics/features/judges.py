@@ -1,0 +1,166 @@
+"""Judges: small classifiers, one a modality, that read labels and give the features of every distance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, described
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import seeded
+from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
+
+POOLS: dict[int, type[nn.Module]] = {
+    1: nn.AdaptiveAvgPool1d,
+    2: nn.AdaptiveAvgPool2d,
+    3: nn.AdaptiveAvgPool3d,
+}
+SHIFT = 1  # images are trained shifted by up to so many pixels
+
+
+class Judges(FeatureSpace):
+    """One classifier a modality over the same C classes; its last hidden layer is that modality's feature space.
+
+    Args:
+        modalities: the M modalities, in the order of the dataset.
+        label_names: the names of the C classes.
+        features: width F of the last hidden layer.
+        seed: seed of the initial weights; no global generator is touched.
+    """
+
+    def __init__(
+        self, modalities: tuple[Modality, ...], label_names: tuple[str, ...], features: int, seed: int = 0
+    ) -> None:
+        super().__init__(modalities, features)
+        self.label_names = tuple(label_names)
+        with seeded(seed):
+            self.bodies = nn.ModuleDict({m.name: body(self.shape(m.name), features) for m in modalities})
+            self.heads = nn.ModuleDict({m.name: nn.Linear(features, self.classes) for m in modalities})
+
+    @property
+    def classes(self) -> int:
+        """C, the number of labels."""
+        return len(self.label_names)
+
+    def features(self, name: str, values: Tensor) -> Tensor:
+        """The last hidden layer (B, F) for values (B, *shape) of one modality."""
+        hidden: Tensor = self.bodies[name](self.standardised(name, values))
+        return hidden
+
+    def logits(self, name: str, values: Tensor) -> Tensor:
+        """Logits (B, C) of values (B, *shape) of one modality."""
+        logits: Tensor = self.heads[name](self.features(name, values))
+        return logits
+
+    @torch.inference_mode()
+    def labels(self, name: str, values: Tensor) -> Tensor:
+        """Predicted classes (N,) of any number of values of one modality."""
+        return torch.cat([self.logits(name, block).argmax(1) for block in values.split(BLOCK)])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Named tensors and a plain description, the arguments of `from_state`."""
+        tensors, description = super().state()
+        return tensors, {**description, "label_names": list(self.label_names)}
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
+        """The judges that gave this state."""
+        judges = cls(described(description), tuple(description["label_names"]), description["features"])
+        judges.load_state_dict(tensors)
+        return judges.eval()
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the data, counted from 1: mean cross-entropy and accuracy of the modalities while training."""
+
+    number: int
+    loss: float
+    accuracy: float
+
+
+def train_judges(
+    judges: Judges,
+    dataset: Dataset,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> Iterator[Epoch]:
+    """Train all judges at once by cross-entropy on observed values (Adam, one cycle of the learning rate).
+
+    Raises ValueError where the dataset has no labels.
+    """
+    if dataset.labels is None:
+        raise ValueError("judges learn from labels, the dataset has none")
+    labels = torch.from_numpy(np.array(dataset.labels))
+    judges.standardise(dataset)
+    judges.train()
+    steps = epochs * math.ceil(len(dataset) / batch_size)
+    optimiser = torch.optim.Adam(judges.parameters(), learning_rate, foreach=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    for epoch in range(epochs):
+        seen = torch.zeros(3, dtype=torch.float64)  # cross-entropy, hits, values
+        for rows in torch.randperm(len(dataset), generator=generator).split(batch_size):
+            loss, counts = _cross_entropy(judges, dataset.batch(rows.numpy()), labels[rows], generator)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            seen += counts
+        yield Epoch(epoch + 1, *(seen[:2] / seen[2]).tolist())
+    judges.eval()
+
+
+def _cross_entropy(
+    judges: Judges, batch: Batch, labels: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of a batch, each modality's mean summed, and the sums (loss, hits, values) that report it."""
+    loss, counts = torch.zeros(()), torch.zeros(3, dtype=torch.float64)
+    for observed, (name, values) in zip(batch.observed.T, batch.data.items(), strict=True):
+        if not observed.any():
+            continue
+        x, y = values[observed], labels[observed]
+        logits = judges.logits(name, _shifted(x, generator) if x.ndim == 4 else x)
+        term = F.cross_entropy(logits, y)
+        counts += torch.tensor([term.item() * len(y), (logits.argmax(1) == y).sum(), len(y)])
+        loss = loss + term
+    return loss, counts
+
+
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W) moved together by up to SHIFT pixels each way, edges repeated."""
+    row, column = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
+    height, width = images.shape[-2:]
+    return F.pad(images, [SHIFT] * 4, mode="replicate")[..., row : row + height, column : column + width]
+
+
+def body(shape: tuple[int, ...], features: int) -> nn.Module:
+    """The network up to the features of values (C, *space): two hidden layers where there is no space.
+
+    Else convolutions of stride 2 down to a length of about 4 along each axis, then one hidden layer.
+    """
+    channels, *size = shape
+    if not size:
+        return nn.Sequential(nn.Linear(channels, 128), nn.SiLU(), nn.Linear(128, features), nn.SiLU())
+    convolution = CONVOLUTIONS[len(size)]
+    halvings = max(2, math.ceil(math.log2(min(size) / 4)))
+    even = all(math.ceil(length / 2**halvings) == 4 for length in size)
+    pool = nn.Identity() if even else POOLS[len(size)](4)  # pooling to the same size is slow
+    widths = [channels, *(min(32 * 2**level, 128) for level in range(halvings))]
+    layers: list[nn.Module] = [
+        layer
+        for before, after in pairwise(widths)
+        for layer in (convolution(before, after, 3, stride=2, padding=1), nn.SiLU())
+    ]
+    layers += [pool, nn.Flatten(), nn.Linear(4 ** len(size) * widths[-1], features), nn.SiLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,220 @@
+"""Features of images by networks that were trained on photographs, from a local file of weights.
+
+Nothing is downloaded. Files are .safetensors; one in torch's own format is converted once:
+
+    python -c "import sys; from torch import load; from safetensors.torch import save_file; \
+tensors = load(sys.argv[1], weights_only=True); \
+save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, sys.argv[2])" FILE.pth FILE.safetensors
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.extractor import observed_blocks
+from postprior.pipelines.metrics.features.projections import Projected
+from postprior.pipelines.metrics.features.vision_transformer import VisionTransformer
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.model import seeded
+from postprior.stage2_latent.parts import under
+
+MEAN, DEVIATION = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of the photographs that DINOv2 was trained on
+
+
+class Pretrained(Projected):
+    """A network's features of images; principal components of other modalities.
+
+    The features are the network's own where it has no more than `features` of them, so that distances compare with
+    those of publications; else their principal components. Grey images, and those of other numbers of channels than
+    three by their mean, are read as colours alike. Weights are part of the state.
+
+    Args:
+        modalities: the M modalities, in the order of the dataset.
+        features: the number of features, at most.
+        seed: of what is drawn for principal components.
+        weights: the file of the network's weights, .safetensors; a state needs none.
+    """
+
+    name: ClassVar[str]
+    block = 32  # images of the size that these networks take are large
+
+    def __init__(
+        self, modalities: tuple[Modality, ...], features: int, seed: int = 0, weights: Path | None = None
+    ) -> None:
+        super().__init__(modalities, features, seed)
+        self.weights = weights
+        self.network: nn.Module | None = None
+        for m in self.images():
+            self.register_buffer(f"{m.name}_range", torch.tensor([0.0, 1.0]))
+
+    @abstractmethod
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """The network of these weights; ValueError where they are another's."""
+
+    @abstractmethod
+    def see(self, images: Tensor) -> Tensor:
+        """The network's features (B, D) of images (B, 3, H, W) from 0 to 255."""
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Read the weights, take the range of the images, then the principal components of what is wide."""
+        tensors = self._read()
+        try:
+            self.adopt(tensors)
+        except ValueError as error:
+            raise UserError(
+                f"judge.weights: {self.weights}: {error}; expected weights of {self.name}"
+            ) from None
+        for m in self.images():
+            low, high = m.range or _range(dataset, m)
+            self.get_buffer(f"{m.name}_range").copy_(torch.tensor([low, high]))
+        return super().fit(dataset)
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take a network with these weights."""
+        with seeded(self.seed):  # layers draw initial parameters, which the weights replace
+            self.network = self.build(tensors).requires_grad_(False).eval()
+
+    def images(self) -> list[Modality]:
+        """The modalities that the network reads."""
+        return [m for m in self.modalities if m.kind == "image"]
+
+    def vectors(self, name: str, values: Tensor) -> Tensor:
+        """The network's features (B, D) of images; standardised values (B, D) of other modalities."""
+        if f"{name}_range" not in self._buffers:
+            return self.standardised(name, values).flatten(1)
+        low, high = self.get_buffer(f"{name}_range")
+        images = ((values - low) / (high - low)).clamp(0, 1) * 255
+        if images.shape[1] != 3:
+            images = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        return self.see(images)
+
+    def raw(self, modality: Modality) -> bool:
+        """Whether the network has no more features than asked."""
+        if modality not in self.images():
+            return False
+        return self.vectors(modality.name, torch.zeros(1, *modality.shape)).shape[1] <= self.width
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
+        """The extractor that gave this state."""
+        network = under("network.", tensors)
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith("network.")}
+        extractor = super().from_state(own, description)
+        extractor.adopt(network)
+        return extractor.eval()
+
+    def _read(self) -> dict[str, Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if self.weights is None:
+            raise UserError(
+                f"judge.weights: found null, extractor {self.name} reads its network from a file; "
+                "expected the path of its weights, a .safetensors file"
+            )
+        try:
+            return load_file(self.weights)
+        except FileNotFoundError:
+            raise UserError(
+                f"judge.weights: there is no file {self.weights}; expected the weights of {self.name}"
+            ) from None
+        except SafetensorError as error:
+            raise UserError(
+                f"judge.weights: {self.weights} is no .safetensors file ({error}); convert it, as "
+                "pipelines/metrics/features/pretrained.py says"
+            ) from None
+
+
+class Inception(Pretrained):
+    """The 2048 features of the Inception v3 of Frechet inception distances (Heusel et al. 2017, arXiv:1706.08500).
+
+    The network is torch-fidelity's, `pip install postprior[features]`; its weights-inception-2015-12-05-6726825d.pth
+    are converted as this module says. It declares torchvision, which is not imported here: installed with --no-deps,
+    torch-fidelity does too.
+    """
+
+    name = "inception"
+    LAYER = "2048"
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """torch-fidelity's network; it reads weights by torch's own format alone, which they are given in memory."""
+        module = _torch_fidelity("feature_extractor_inceptionv3")
+        file = io.BytesIO()
+        torch.save(dict(tensors), file)
+        file.seek(0)
+        try:
+            network: nn.Module = module.FeatureExtractorInceptionV3(
+                self.name, [self.LAYER], feature_extractor_weights_path=file
+            )
+        except RuntimeError as error:
+            raise ValueError(f"other tensors found ({str(error).splitlines()[1].strip()})") from None
+        return network
+
+    def see(self, images: Tensor) -> Tensor:
+        """The last layer of pooling, (B, 2048)."""
+        assert self.network is not None
+        features: Tensor = self.network(images.to(torch.uint8))[0]
+        return features
+
+
+class DINOv2(Pretrained):
+    """The class token of DINOv2 (Oquab et al. 2024, https://arxiv.org/abs/2304.07193) for images of 224 × 224.
+
+    The weights are dinov2_vits14_pretrain.pth, or those of sizes b and l, converted as this module says; torch-fidelity
+    knows this network as a download only.
+    """
+
+    name = "dinov2"
+    SIDE = 224
+
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """A transformer of the size of the weights."""
+        return VisionTransformer(tensors)
+
+    def see(self, images: Tensor) -> Tensor:
+        """The class token, (B, width)."""
+        assert self.network is not None
+        x = F.interpolate(images, size=(self.SIDE, self.SIDE), mode="bilinear", align_corners=False) / 255
+        mean, deviation = (x.new_tensor(moment).view(3, 1, 1) for moment in (MEAN, DEVIATION))
+        features: Tensor = self.network((x - mean) / deviation)
+        return features
+
+
+def _torch_fidelity(name: str) -> Any:
+    """A module of torch-fidelity, without its package's own imports: they want torchvision, which no metric needs."""
+    package = "torch_fidelity"
+    if package in sys.modules:
+        return import_module(f"{package}.{name}")
+    if (spec := importlib.util.find_spec(package)) is None:
+        raise UserError(
+            "judge.extractor: inception needs torch-fidelity, which is not installed; "
+            "run pip install 'postprior[features]'"
+        )
+    sys.modules[package] = importlib.util.module_from_spec(spec)
+    try:
+        return import_module(f"{package}.{name}")
+    finally:
+        del sys.modules[package]
+
+
+def _range(dataset: Dataset, modality: Modality) -> tuple[float, float]:
+    """The least and the greatest value of a modality that is observed."""
+    blocks = [block for block in observed_blocks(dataset, modality) if len(block)]
+    low, high = (float(min(b.min() for b in blocks)), float(max(b.max() for b in blocks)))
+    return low, max(high, low + 1e-6)

@@ -1,0 +1,107 @@
+"""Features that need no labels: principal components, of the values themselves or of random networks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.extractor import Extractor, observed_blocks
+from postprior.pipelines.metrics.features.judges import body
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.model import seeded
+
+FLOATS = 2**26  # numbers of the vectors, at most, whose principal components are taken
+NARROW = 1024  # dimensions up to which the covariance is decomposed as it is
+
+
+class Projected(Extractor):
+    """Principal components of vectors that a subclass makes of the values (Pearson 1901).
+
+        f = s Wᵀ (r(x) − μ),    tr Cov f = F
+
+    with the F directions of largest variance in W. One scale s a modality: all modalities then weigh alike in a
+    distance between tuples.
+    """
+
+    @abstractmethod
+    def vectors(self, name: str, values: Tensor) -> Tensor:
+        """r(x), vectors (B, D) of values (B, *shape) of one modality."""
+
+    def fit(self, dataset: Dataset) -> Self:
+        """The moments of the values, then the principal components of the vectors."""
+        self.standardise(dataset)
+        for index, m in enumerate(self.modalities):
+            if not self.raw(m):
+                self._project(dataset, index, m)
+        return self
+
+    def features(self, name: str, values: Tensor) -> Tensor:
+        """Features (B, F_m) of values (B, *shape)."""
+        vectors = self.vectors(name, values)
+        if f"{name}_axes" not in self._buffers:
+            return vectors
+        return (vectors - self.get_buffer(f"{name}_origin")) @ self.get_buffer(f"{name}_axes")
+
+    def raw(self, modality: Modality) -> bool:
+        """Whether the vectors of a modality are its features as they are."""
+        return False
+
+    @torch.inference_mode()
+    def _project(self, dataset: Dataset, index: int, modality: Modality) -> None:
+        from sklearn.decomposition import PCA
+
+        rows = np.flatnonzero(dataset.observed[:, index])
+        if len(rows) < 2:
+            raise UserError(
+                f"{dataset.folder}: modality {modality.name} is observed in {len(rows)} rows, expected two at least; "
+                "add rows that have it"
+            )
+        one = torch.from_numpy(np.asarray(dataset.data[modality.name][rows[:1]], np.float32))
+        dimensions = self.vectors(modality.name, one).shape[1]
+        rng = np.random.default_rng(self.seed)
+        some = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
+        chosen = Dataset((modality,), {modality.name: dataset.data[modality.name][some]})
+        vectors = torch.cat(
+            [self.vectors(modality.name, block) for block in observed_blocks(chosen, modality, self.block)]
+        )
+        found = PCA(
+            min(self.width, *vectors.shape),
+            svd_solver="covariance_eigh" if dimensions <= NARROW else "randomized",
+            random_state=self.seed,
+        ).fit(vectors.numpy())
+        scale = np.sqrt(self.width / max(found.explained_variance_.sum(), np.finfo(np.float32).tiny))
+        axes = torch.from_numpy(found.components_.T * scale).float()
+        self.register_buffer(f"{modality.name}_origin", torch.from_numpy(found.mean_).float())
+        self.register_buffer(f"{modality.name}_axes", axes.contiguous())
+
+
+class PrincipalComponents(Projected):
+    """The principal components of the standardised values, each modality a vector."""
+
+    def vectors(self, name: str, values: Tensor) -> Tensor:
+        """Standardised values (B, D)."""
+        return self.standardised(name, values).flatten(1)
+
+
+class RandomNetworks(Projected):
+    """The last hidden layer of networks that never learned, convolutional where there is space.
+
+    For data unlike those that networks are commonly trained on (Naeem et al. 2020, https://arxiv.org/abs/2002.09797).
+    """
+
+    def __init__(self, modalities: tuple[Modality, ...], features: int, seed: int = 0) -> None:
+        super().__init__(modalities, features, seed)
+        with seeded(seed):
+            self.bodies = nn.ModuleDict({m.name: body(self.shape(m.name), features) for m in modalities})
+        self.requires_grad_(False)
+
+    def vectors(self, name: str, values: Tensor) -> Tensor:
+        """The last hidden layer (B, F)."""
+        hidden: Tensor = self.bodies[name](self.standardised(name, values))
+        return hidden

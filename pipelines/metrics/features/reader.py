@@ -1,0 +1,180 @@
+"""Extractors of features by name, and the reader that turns tuples into what every score takes."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.extractor import Extractor, FeatureSpace
+from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
+from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.settings.messages import hint, listed
+from postprior.stage1_vae.imports import class_at
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage2_latent.parts import under
+
+EXTRACTORS: dict[str, type[FeatureSpace]] = {
+    "classifier": Judges,  # the last hidden layer of what reads the labels, where there are any
+    "pca": PrincipalComponents,
+    "random": RandomNetworks,
+    "inception": Inception,
+    "dinov2": DINOv2,
+}
+"""Name → the space in which distances are measured; `auto` is `classifier` with labels, `pca` without."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads tuples: the extractor of their features, and the judges of their labels where there are labels.
+
+    Args:
+        name: of the extractor, as `resolve` takes it.
+        space: the extractor; the judges themselves for `classifier`.
+        judges: one classifier a modality, or None.
+    """
+
+    name: str
+    space: FeatureSpace
+    judges: Judges | None
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The M modalities, in the order of the dataset."""
+        return self.space.modalities
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The names of the C labels, or None."""
+        return None if self.judges is None else self.judges.label_names
+
+    @property
+    def classes(self) -> int | None:
+        """C, or None without labels."""
+        return None if self.judges is None else self.judges.classes
+
+    def read(self, dataset: Dataset) -> Readings:
+        """Features and labels of all modalities, with the dataset's labels and groups.
+
+        Features are 0 and labels −1 where a modality was not observed. Blocks are of one size, so that the bytes of a
+        row do not depend on the others.
+        """
+        self._check(dataset)
+        observed = dataset.observed
+        features: list[np.ndarray] = []
+        predictions = None if self.judges is None else np.full(observed.shape, -1, np.int64)
+        for m, (modality, here) in enumerate(zip(self.modalities, observed.T, strict=True)):
+            blocks = []
+            for start in range(0, len(dataset) or 1, self.space.block):  # of no rows, one empty block
+                rows = slice(start, min(start + self.space.block, len(dataset)))
+                seen, labels = self._look(modality.name, dataset.data[modality.name][rows])
+                blocks.append(seen)
+                if predictions is not None and labels is not None:
+                    predictions[rows, m] = labels
+            features.append(np.concatenate(blocks))
+            features[m][~here] = 0
+        if predictions is not None:
+            predictions[~observed] = -1
+        return Readings(tuple(features), predictions, dataset.labels, dataset.groups)
+
+    def label(self, data: dict[str, np.ndarray]) -> np.ndarray | None:
+        """The label (n,) that most modalities of each tuple show, None without judges; data[m] (n, *shape)."""
+        if self.judges is None:
+            return None
+        alone = Reader("classifier", self.judges, self.judges)  # the space may be a large network
+        return alone.read(Dataset(self.modalities, data)).vote(self.judges.classes)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Named tensors and a plain description, the arguments of `from_state`."""
+        parts = {"space": self.space, "judges": None if self.judges is self.space else self.judges}
+        states = {name: part.state() for name, part in parts.items() if part is not None}
+        tensors = {
+            f"{part}.{name}": value for part, (own, _) in states.items() for name, value in own.items()
+        }
+        return tensors, {"extractor": self.name, **{part: about for part, (_, about) in states.items()}}
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Reader:
+        """The reader that gave this state."""
+        name = description["extractor"]
+        space = resolve(name).from_state(under("space.", tensors), description["space"])
+        if isinstance(space, Judges):
+            return cls(name, space, space)
+        if "judges" not in description:
+            return cls(name, space, None)
+        return cls(name, space, Judges.from_state(under("judges.", tensors), description["judges"]))
+
+    @torch.inference_mode()
+    def _look(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features (n, F_m) and labels (n,) of n values, a block at most, read as a whole one."""
+        n = len(values)
+        block = torch.from_numpy(np.array(values, np.float32))
+        block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, self.space.block - n])
+        features = self.space.features(name, block)
+        if self.judges is None:
+            return features[:n].numpy(), None
+        hidden = features if self.judges is self.space else self.judges.features(name, block)
+        return features[:n].numpy(), self.judges.heads[name](hidden)[:n].argmax(1).numpy()
+
+    def _check(self, dataset: Dataset) -> None:
+        found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
+        if found != expected:
+            raise UserError(
+                f"dataset: modalities {found} found, the judges read {expected}; train them on such data."
+            )
+
+
+def resolve(name: str) -> type[FeatureSpace]:
+    """The extractor of a name of `EXTRACTORS`, or at an import path `package.module:Name`.
+
+    Raises:
+        UserError: there is none, or it is no `Extractor`.
+    """
+    if ":" not in name:
+        if name not in EXTRACTORS:
+            raise UserError(
+                f"judge.extractor: found '{name}', which is no extractor{hint(name, EXTRACTORS)}; "
+                f"expected auto, {listed(EXTRACTORS)}, or the import path package.module:Name of your own"
+            )
+        return EXTRACTORS[name]
+    try:
+        return class_at(name, Extractor, f"{Extractor.__module__}.Extractor")
+    except ValueError as error:
+        raise UserError(f"judge.extractor: {error}") from None
+
+
+def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights: Path | None) -> Extractor:
+    """The extractor of a name, fitted to a dataset.
+
+    Args:
+        name: as `resolve` takes it; `classifier` alone is no extractor of this kind, it learns from labels.
+        dataset: training data.
+        features: the number of features of a modality, at most.
+        seed: of whatever is drawn.
+        weights: the file of a pretrained network, for extractors that have one.
+
+    Raises:
+        UserError: there is no such extractor, its weights are missing, or found where it reads none.
+    """
+    kind = resolve(name)
+    if not issubclass(kind, Extractor):
+        raise UserError(
+            f"judge.extractor: found '{name}', which learns from labels, and the data have none; "
+            "expected auto, pca, random or another extractor, or data with labels"
+        )
+    options: dict[str, Any] = {}
+    if "weights" in inspect.signature(kind.__init__).parameters:
+        options["weights"] = weights
+    elif weights is not None:
+        raise UserError(f"judge.weights: found '{weights}', expected null: extractor {name} reads no weights")
+    return kind(dataset.modalities, features, seed, **options).fit(dataset).eval()

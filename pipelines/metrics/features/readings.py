@@ -1,0 +1,48 @@
+"""What the judges read in a set of tuples: the one input of every score."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postprior.pipelines.metrics.statistics.intervals import Ints
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Features and predicted labels of every modality, with the labels and sources that the rows came with.
+
+    Shapes: features M times (N, F_m); predictions (N, M), −1 where a modality was not observed, or None where nobody
+    knows labels; labels (N,) or None, as given by the data or drawn by a density; groups (N,) or None, the source of
+    each row (None: each row its own).
+    """
+
+    features: tuple[NDArray[np.float32], ...]
+    predictions: NDArray[np.int64] | None = None
+    labels: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.features[0])
+
+    @property
+    def joined(self) -> NDArray[np.float32]:
+        """Features of all modalities side by side (N, Σ F_m)."""
+        return np.concatenate(self.features, axis=1)
+
+    @property
+    def sources(self) -> Ints:
+        """The group of each row (N,), its own where it has none."""
+        return np.arange(len(self)) if self.groups is None else self.groups
+
+    def select(self, rows: Ints) -> "Readings":
+        """The readings of some rows."""
+        optional = {"predictions": self.predictions, "labels": self.labels, "groups": self.groups}
+        chosen = {name: None if array is None else array[rows] for name, array in optional.items()}
+        return replace(self, features=tuple(features[rows] for features in self.features), **chosen)
+
+    def vote(self, classes: int) -> NDArray[np.int64]:
+        """The label (N,) that most modalities show, the smaller one of a tie."""
+        assert self.predictions is not None
+        counts = (self.predictions[:, :, None] == np.arange(classes)).sum(1)
+        return counts.argmax(1)

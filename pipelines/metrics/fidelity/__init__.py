@@ -1,0 +1,1 @@
+"""Fidelity: distances between samples and real data."""

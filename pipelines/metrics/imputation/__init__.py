@@ -1,0 +1,1 @@
+"""Imputation: scores of what is filled in, and other imputers."""

@@ -1,0 +1,1 @@
+"""The latent space: its health and what codes say of labels."""

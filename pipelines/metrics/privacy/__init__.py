@@ -1,0 +1,1 @@
+"""Privacy: do samples give away rows that were trained on?"""

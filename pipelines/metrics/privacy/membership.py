@@ -1,0 +1,163 @@
+"""Membership inference by a ratio of densities (DOMIAS: van Breugel et al. 2023, https://arxiv.org/abs/2302.12580).
+
+    score(x) = log p_synthetic(x) − log p_reference(x),    log p(x) = −d log r_k(x) + const.
+
+An attacker who has samples, and other rows of the same origin for reference, holds a row for a training record where
+samples lie more densely about it than reference rows do. r_k is the distance to the k-th neighbour (Loftsgaarden &
+Quesenberry 1965, https://doi.org/10.1214/aoms/1177700079): the first among the samples, for a copy is one sample, and
+the `NEIGHBOURS`-th among the reference rows, a smooth estimate. Data are seen in principal components of the
+reference rows. The AUC is that of training rows against held-out ones: 1/2 where samples tell nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from postprior.pipelines.metrics.privacy.records import Points, evenly, total
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, weighted_auc
+
+REFERENCES = 2  # rows that a space needs, for components to say anything
+NEIGHBOURS = 10  # of the density of reference rows
+FLOATS = 2**25  # numbers that the reference rows may hold
+MOST = 2000  # reference rows, at most: as many dimensions has the matrix that is decomposed
+RANK = 1e-9  # of the largest variance: less is rounding
+NARROW = 8  # dimensions in which thousands of points lie close to one another
+TINY = 1e-12  # squared distance that is told from 0
+Seen = dict[str, Tensor]  # by space, (n, d_s)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Rows of one side of the attack in one space: components (n, d), and their places (n,) in the side's weights."""
+
+    seen: Tensor
+    rows: Ints
+
+
+Sides = dict[str, Side]  # by space
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components of reference rows, in each space apart.
+
+    Args:
+        centre: the means (F_m,) of each part.
+        axes: by space, one matrix (F_m, d) for each of its parts.
+        spaces: by space, its parts.
+    """
+
+    centre: list[Tensor]
+    axes: dict[str, list[Tensor]]
+    spaces: dict[str, list[int]]
+
+    @classmethod
+    def fit(cls, reference: Points, dimensions: int) -> Projection:
+        """The components of `MOST` rows at the most, in the spaces that `REFERENCES` of them have."""
+        some = reference.select(evenly(len(reference), min(MOST, max(2, FLOATS // reference.width))))
+        blocks, observed = [x for _, x in some.blocks()], torch.from_numpy(some.observed)
+        parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
+        centre = [
+            part[observed[:, m]].mean(0) if bool(observed[:, m].any()) else part[0] * 0
+            for m, part in enumerate(parts)
+        ]
+        axes = {}
+        for space, members in reference.spaces.items():
+            rows = observed[:, members].all(1)
+            if int(rows.sum()) >= REFERENCES:
+                chosen = torch.cat([parts[m][rows] - centre[m] for m in members], 1)
+                axes[space] = list(
+                    _components(chosen, dimensions).split([parts[m].shape[1] for m in members])
+                )
+        return cls(centre, axes, {space: reference.spaces[space] for space in axes})
+
+    def __call__(self, x: list[Tensor]) -> Seen:
+        """Components (n, d) in each space of rows whose parts are (n, F_m)."""
+        centred = [part - centre for part, centre in zip(x, self.centre, strict=True)]
+        return {
+            space: total([centred[m] @ axes for m, axes in zip(members, self.axes[space], strict=True)])
+            for space, members in self.spaces.items()
+        }
+
+    def side(self, points: Points) -> Sides:
+        """Components (n, d) in each space of the rows that have it."""
+        blocks = [self(x) for _, x in points.blocks()]
+        having = {space: points.having(space) for space in self.spaces}
+        return {
+            space: Side(torch.cat([x[space] for x in blocks])[rows], rows) for space, rows in having.items()
+        }
+
+
+def _components(x: Tensor, dimensions: int) -> Tensor:
+    """The directions (F, d) of largest variance of centred rows (n, F), from their products (n, n)."""
+    x = x.double()
+    values, vectors = torch.linalg.eigh(x @ x.T)
+    kept = (values > RANK * values[-1].clamp_min(TINY)).nonzero().squeeze(1)[-dimensions:].flip(0)
+    return (x.T @ vectors[:, kept] / values[kept].sqrt()).float()
+
+
+class Attack:
+    """The attack on samples that go by block by block, in every space that all sides have rows in.
+
+    Args:
+        members: training rows.
+        others: held-out rows, of other sources than the reference.
+        reference: rows that the attacker knows to be no training rows.
+    """
+
+    def __init__(self, members: Sides, others: Sides, reference: Sides) -> None:
+        self.members, self.others = members, others
+        spaces = [
+            space
+            for space in members
+            if all(len(sides[space].rows) for sides in (members, others, reference))
+        ]
+        self._seen = {
+            space: precise(torch.cat([members[space].seen, others[space].seen])) for space in spaces
+        }
+        self._known = {
+            space: kth_distance(x, precise(reference[space].seen), NEIGHBOURS)
+            for space, x in self._seen.items()
+        }
+        self._least = {space: x.new_full((len(x),), torch.inf) for space, x in self._seen.items()}
+
+    def see(self, samples: Seen) -> None:
+        """Look at further samples (B, d)."""
+        for space, x in self._seen.items():
+            y, least = precise(samples[space]), self._least[space]
+            torch.minimum(least, torch.addmm(y.square().sum(1), x, y.T, alpha=-2).amin(1), out=least)
+
+    def aucs(self, member_weights: Floats, other_weights: Floats) -> dict[str, NDArray[np.float64]]:
+        """The AUC (1 + B,) in each space, under weights of the members (1 + B, n) and of the others (1 + B, m)."""
+        found = {}
+        for space, x in self._seen.items():
+            nearest = (self._least[space] + x.square().sum(1)).clamp_min(TINY).sqrt()
+            score = (self._known[space].log() - nearest.log()).double().numpy()
+            members, others = self.members[space].rows, self.others[space].rows
+            found[space] = weighted_auc(
+                score[: len(members)],
+                score[len(members) :],
+                member_weights[:, members],
+                other_weights[:, others],
+            )
+        return found
+
+
+def precise(x: Tensor) -> Tensor:
+    """Points (n, d), in double precision where they lie so close to one another that products lose the distances."""
+    return x.double() if x.shape[1] <= NARROW else x
+
+
+def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
+    """The distance (n,) of each row (n, d) to its k-th nearest target (N, d), or to the farthest of fewer."""
+    k = min(k, len(targets))
+    blocks = x.split(max(1, FLOATS // 4 // len(targets)))
+    squares = [
+        torch.addmm(targets.square().sum(1), some, targets.T, alpha=-2).kthvalue(k).values for some in blocks
+    ]
+    return (torch.cat(squares) + x.square().sum(1)).clamp_min(TINY).sqrt()

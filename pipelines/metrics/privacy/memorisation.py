@@ -1,0 +1,87 @@
+"""Whether a density repeats its training codes: how near its draws come to them, against how near held-out codes do.
+
+A code's distance is that to the nearest training code, in units in which the aggregated posterior has covariance I (the
+Mahalanobis distance), which no affine change of the latent space alters. Everything compared is one draw: a draw of
+the density, one posterior draw of each held-out row, one of each training row; and there are as many of the first as
+of the second. A density that has learned no more than the distribution comes as near as held-out codes do.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from postprior.pipelines.metrics.statistics.intervals import (
+    FEWEST,
+    SHARE,
+    Floats,
+    Missing,
+    estimate,
+    half_samples,
+    too_few,
+)
+from postprior.stage2_latent.codes import Codes, Whitening
+from postprior.stage2_latent.density import Density
+
+NEAR = 0.01  # of held-out codes lie nearer to a training code than a near copy must
+MOST = 2000  # held-out codes, and draws of the density, that are compared
+FLOATS = 2**24  # distances held at once
+REPEATED = Missing("held-out rows repeat training rows, which leaves no distance to compare with")
+RESAMPLES = 200  # half-samples behind the intervals
+
+
+@torch.no_grad()
+def memorisation(
+    density: Density, train: Codes, held_out: Codes, generator: torch.Generator
+) -> dict[str, Any]:
+    """The content of `memorisation` in a density's manifest: medians of the distances, their ratio, and near copies.
+
+    `ratio` is the median distance of the density's draws over that of the held-out codes: 1 where nothing is
+    memorised, 0 where the draws are copies. `near_copies` is the share of draws nearer to a training code than all but
+    the share `NEAR` of held-out codes, hence `NEAR` where nothing is memorised.
+
+    Args:
+        density: the fitted density.
+        train: the codes that it was fitted to.
+        held_out: codes of other rows, of the same distribution.
+        generator: source of all noise.
+    """
+    known, held = (codes.complete.nonzero().squeeze(-1) for codes in (train, held_out))
+    sides = {"training": known, "held-out": held}
+    for side, there in sides.items():
+        if few := too_few(len(there), FEWEST, f"{side} rows with every block of codes"):
+            return dict.fromkeys(("ratio", "near_copies"), few.written)
+    rows = held[torch.randperm(len(held), generator=generator)[:MOST]]
+    whitening = Whitening.fit(train)
+    targets = whitening.forward(train.draw(generator, known))
+    sets = held_out.draw(generator, rows), density.sample(len(rows), generator).loc[:, 0]
+    real, drawn = (nearest(whitening.forward(z), targets).double().numpy() for z in sets)
+    rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+    return compared(real, drawn, rng)
+
+
+def nearest(points: Tensor, targets: Tensor) -> Tensor:
+    """Euclidean distance of each of the points (n, D) to the nearest target (N, D): (n,)."""
+    rows = max(1, FLOATS // len(targets))
+    # ‖x − t‖² = ‖x‖² − 2 xᵀt + ‖t‖² finds the nearest by one matrix product, and loses digits where two points
+    # almost coincide: the distance itself is taken from the difference
+    half = targets.square().sum(1) / 2
+    places = [(half - part @ targets.T).argmin(1) for part in points.split(rows)]
+    return (points - targets[torch.cat(places)]).norm(dim=1)
+
+
+def compared(held_out: Floats, drawn: Floats, rng: np.random.Generator) -> dict[str, Any]:
+    """Distances of n held-out codes and of n draws (both (n,)), in numbers with 95 % intervals from half-samples."""
+    samples = len(held_out)
+    kept = [half_samples(np.arange(samples), RESAMPLES, rng) > 0 for _ in range(2)]
+    pairs = [(held_out[one], drawn[other]) for one, other in zip(*kept, strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.array([np.median(ours) / np.median(theirs) for theirs, ours in pairs])
+    shares = [float(np.mean(ours < np.quantile(theirs, NEAR))) for theirs, ours in pairs]
+    return {
+        "ratio": estimate(ratios if np.isfinite(ratios[0]) else REPEATED, (0.0, np.inf)),
+        "near_copies": estimate(np.array(shares), SHARE),
+        "medians": {"held_out": float(np.median(held_out)), "drawn": float(np.median(drawn))},
+        "samples": samples,
+    }

@@ -1,0 +1,194 @@
+"""What synthetic samples give away of training records, beside what fresh rows would: four tests in every space.
+
+- distance ratio: the median distance of samples to their closest training record, over that of fresh rows.
+- near copies: the share of samples closer to a record than all but the share `NEAR` of fresh rows, hence `NEAR`.
+- authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921): the share of samples that are farther from
+  their closest record than that is from its own closest other. A fresh row fails where it and a record are each
+  other's closest: two of three rows on a line, fewer than half in many dimensions. No number is right in itself, so
+  fresh rows are measured too. A near copy of a record that stands in the data twice is authentic, by the definition.
+- membership: the AUC of an attack, see `membership`; 1/2 where samples tell nothing.
+
+None of them is differential privacy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postprior.pipelines.metrics.privacy.memorisation import NEAR
+from postprior.pipelines.metrics.privacy.records import (
+    CODES,
+    JOINT,
+    Closest,
+    Points,
+    closest,
+)
+from postprior.pipelines.metrics.statistics.intervals import (
+    FEWEST,
+    LEVEL,
+    SHARE,
+    Floats,
+    Ints,
+    Missing,
+    Score,
+    estimate,
+    half_samples,
+    replicates,
+    too_few,
+    weighted_mean,
+)
+
+LISTED = 50  # near copies, at most
+MARGINS = {"distance_ratio": 0.05, "near_copies": NEAR, "authenticity": 0.05, "membership_auc": 0.05}
+"""How far beyond fresh rows a leak is flagged: more samples tell ever smaller ones from chance."""
+CAUTION = (
+    "None of this is differential privacy: these tests look for leaks that they know, in these samples and to this "
+    "attack, and where they find none there may be others."
+)
+Vectors = dict[str, Score]  # by test
+REPEATED = Missing("half of the held-out rows lie on training rows, which leaves no distance to compare with")
+WHOLE = "every modality"
+PROXIMITY = ("distance_ratio", "near_copies", "authenticity", "authenticity_fresh")
+
+BOUNDS = {"distance_ratio": (0.0, np.inf)}  # every other number is a share
+TESTS = {  # name → what it is beyond what fresh rows give: positive where samples leak
+    "distance_ratio": lambda found: 1 - found["distance_ratio"],
+    "near_copies": lambda found: found["near_copies"] - NEAR,
+    "authenticity": lambda found: found["authenticity_fresh"] - found["authenticity"],
+    "membership_auc": lambda found: found["membership_auc"] - 0.5,
+}
+
+
+@dataclass(frozen=True)
+class Proximity:
+    """Samples and fresh rows in one space: how close they come to training records.
+
+    Args:
+        samples: (n,), their closest records.
+        fresh: (m,), likewise.
+        samples_authentic: (n,) bool.
+        fresh_authentic: (m,) bool.
+    """
+
+    samples: Closest
+    fresh: Closest
+    samples_authentic: NDArray[np.bool_]
+    fresh_authentic: NDArray[np.bool_]
+
+    @property
+    def typical(self) -> float:
+        """The median distance of fresh rows."""
+        return float(np.median(self.fresh.distance))
+
+    @property
+    def near(self) -> NDArray[np.bool_]:
+        """Which samples are near copies, (n,)."""
+        return self.samples.distance < np.quantile(self.fresh.distance, NEAR)
+
+    def vectors(self, weights: Floats, samples: Floats) -> Vectors:
+        """Three tests under weights of fresh rows (1 + B, m) and of samples (1 + B, n)."""
+        pairs = [
+            (self.samples.distance[ours > 0], self.fresh.distance[theirs > 0])
+            for ours, theirs in zip(samples, weights, strict=True)
+        ]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = [np.median(ours) / np.median(theirs) for ours, theirs in pairs]
+        return {
+            "distance_ratio": np.array(ratios) if np.isfinite(ratios[0]) else REPEATED,
+            "near_copies": np.array([np.mean(ours < np.quantile(theirs, NEAR)) for ours, theirs in pairs]),
+            "authenticity": weighted_mean(self.samples_authentic, samples),
+            "authenticity_fresh": weighted_mean(self.fresh_authentic, weights),
+        }
+
+
+def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Proximity]:
+    """How close samples and fresh rows, whole ones, come to the records, in every space that can be measured."""
+    spaces = [s for s in records.spaces if not unmeasured(len(fresh), len(records.having(s)), s)]
+    if not spaces:
+        return {}
+    found = {"samples": closest(samples, records), "fresh": closest(fresh, records)}
+    met = np.unique(np.concatenate([each.record for sets in found.values() for each in sets.values()]))
+    own = closest(records.select(met), records, met)  # of records that are some row's closest
+    proximity = {}
+    for space in spaces:
+        ours, theirs = found["samples"][space], found["fresh"][space]
+        reach = own[space].distance
+        proximity[space] = Proximity(
+            ours,
+            theirs,
+            ours.distance > reach[np.searchsorted(met, ours.record)],
+            theirs.distance > reach[np.searchsorted(met, theirs.record)],
+        )
+    return proximity
+
+
+def unmeasured(fresh: int, records: int, space: str) -> Missing | None:
+    """Why the first three tests say nothing of so many fresh rows and records in a space, if they do not."""
+    few = too_few(fresh, FEWEST, f"test rows with {WHOLE}")
+    return few or too_few(records, FEWEST, f"training rows with {parts_of(space)}")
+
+
+def parts_of(space: str) -> str:
+    """What a row needs to lie in a space, in words."""
+    return {JOINT: WHOLE, CODES: "every block of codes"}.get(space, space)
+
+
+def proximity_vectors(
+    found: Mapping[str, Proximity], sources: Ints, resamples: int, rng: np.random.Generator
+) -> dict[str, Vectors]:
+    """The numbers of the first three tests by space; half-samples of the sources (m,) of fresh rows, and of samples."""
+    if not found:
+        return {}
+    samples = len(next(iter(found.values())).samples.distance)
+    fresh = half_samples(sources, resamples, rng)
+    drawn = half_samples(np.arange(samples), resamples, rng)
+    return {space: each.vectors(fresh, drawn) for space, each in found.items()}
+
+
+def near_copies(found: Mapping[str, Proximity], ids: Ints | NDArray[np.str_]) -> list[dict[str, Any]]:
+    """The near copies, each in the space where it is closest to a record by what is typical there; the worst first."""
+    worst: dict[int, dict[str, Any]] = {}
+    for space, each in found.items():
+        for sample in np.flatnonzero(each.near).tolist():
+            distance = float(each.samples.distance[sample])
+            entry = {
+                "sample": sample,
+                "record": ids[each.samples.record[sample]].item(),
+                "space": space,
+                "distance": distance,
+                "ratio": distance / each.typical,
+            }
+            worst[sample] = min(worst.get(sample, entry), entry, key=lambda one: one["ratio"])
+    return sorted(worst.values(), key=lambda one: (one["ratio"], one["sample"]))[:LISTED]
+
+
+def written(found: Vectors) -> dict[str, Any]:
+    """The numbers of one space with their intervals."""
+    return {name: estimate(values, BOUNDS.get(name, SHARE)) for name, values in found.items()}
+
+
+def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[str]:
+    """The tests whose interval in some space lies beyond what fresh rows give, by more than a margin.
+
+    The intervals are one-sided and have Bonferroni's correction: without any leak, some test flags in some space in a
+    share (1 − LEVEL) / 2 of all cases at the most.
+    """
+    excesses = []
+    for found in map(_known, spaces.values()):
+        for name in TESTS.keys() & found.keys():
+            excess = TESTS[name](found)
+            halves = replicates(excess)
+            if np.isfinite(excess[0]) and halves is not None:
+                excesses.append((name, excess[0], halves.std()))
+    critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
+    told = {name for name, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)}
+    return [name for name in TESTS if name in told]
+
+
+def _known(found: Vectors) -> dict[str, Floats]:
+    """The tests that have values."""
+    return {name: values for name, values in found.items() if not isinstance(values, Missing)}

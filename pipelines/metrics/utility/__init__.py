@@ -1,0 +1,1 @@
+"""Utility: what models trained on samples are worth."""

@@ -1,0 +1,1 @@
+"""Settings: params.yaml, its schema and what is said of its faults."""

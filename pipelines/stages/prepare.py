@@ -1,0 +1,20 @@
+"""Stage `prepare`: the dataset folders that everything else starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from postprior.pipelines.data.sources import SOURCES
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.storage import folder_hash
+from postprior.pipelines.tracking.runs import track
+
+
+def prepare(params: Params, root: Path) -> None:
+    """Make the splits that the source of params.yaml gives; artefacts/data/<split>."""
+    with track("prepare", params, root) as run:
+        splits = SOURCES[params.data.source](params.seed, root, **params.data.options)
+        for split, dataset in splits.items():
+            folder = root / "artefacts/data" / split
+            dataset.save(folder)
+            run.dataset(folder, folder_hash(folder))

@@ -1,0 +1,331 @@
+"""Stage `reference`: what every density is set against, scored by the function that scores the densities.
+
+The test split is halved by source. One half is the reference that distances are taken to; rows of the other half
+are `real`, their codes decoded are `reconstruction`, and as many draws of the model's own prior are `normal`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.generator import ROWS, Generator
+from postprior.pipelines.metrics.coherence.alignment import Alignment
+from postprior.pipelines.metrics.coherence.canonical import Directions
+from postprior.pipelines.metrics.coherence.pairing import Critic
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.fidelity.scores import Scores, cautions
+from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
+from postprior.pipelines.metrics.scores import Reference, row, score
+from postprior.pipelines.metrics.statistics.intervals import (
+    FEWEST,
+    SCORED,
+    Floats,
+    Ints,
+    Missing,
+    half_samples,
+    halves,
+    too_few,
+)
+from postprior.pipelines.settings.params import Evaluate, Params
+from postprior.pipelines.stages.encode import load_codes
+from postprior.pipelines.stages.fit import log_likelihoods
+from postprior.pipelines.stages.judge import load_judges
+from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.storage import (
+    Artefact,
+    folder_hash,
+    load_artefact,
+    rebuilding,
+    save_artefact,
+    write_json,
+)
+from postprior.pipelines.texts import tell
+from postprior.pipelines.tracking.runs import track
+
+if TYPE_CHECKING:
+    from postprior.pipelines.metrics.features.reader import Reader
+    from postprior.stage2_latent.codes import Codes
+
+KIND = "reference"
+MOST = 5000  # rows of a half: the time of scores grows as their square
+CONDITIONED = 500  # rows whose modalities are generated from one another
+WEIGHTS = {"real": "real", "reconstruction": "real", "normal": "synthetic"}  # of each row that is scored
+GALLERY = 8  # tuples of every row that are kept as images
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What samples are scored against, and the rows scored already.
+
+    Args:
+        reference: the reference half.
+        alignment: how its modalities go together.
+        rows: of the test split that are the reference half.
+        weights: (1 + B, N), of as many synthetic rows as are scored.
+        real: rows of the test split that are scored as `real`.
+        real_weights: (1 + B, N), theirs.
+        scores: of `real`, `reconstruction` (held-out rows, encoded and decoded) and `normal` (the model's own prior),
+            those of whole tuples.
+        manifest: of the artefact.
+    """
+
+    reference: Reference
+    alignment: Alignment
+    rows: Ints
+    weights: Floats
+    real: Ints
+    real_weights: Floats
+    scores: dict[str, Scores]
+    manifest: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Standard:
+        """The standard that the stage left in a folder."""
+        artefact = load_artefact(folder, KIND)
+        with rebuilding(folder):
+            return cls._rebuilt(artefact)
+
+    @classmethod
+    def _rebuilt(cls, artefact: Artefact) -> Standard:
+        arrays, manifest = artefact.arrays, artefact.manifest
+        names, classes = tuple(manifest["modalities"]), manifest["classes"]
+        readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in names))
+        reference = Reference.fit(
+            readings, arrays["weights.reference"], manifest["neighbours"], names, classes
+        )
+        alignment = Alignment(None, None, manifest["seed"])
+        if manifest["critic"] is not None:
+            critic = Critic.from_state(artefact.tensors, manifest["critic"])
+            alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
+        missing = manifest.get("missing", {})
+        scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
+        synthetic, real = (arrays[f"weights.{of}"] for of in ("synthetic", "real"))
+        rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
+        return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
+
+    def score(self, readings: Readings, half: Dataset, synthetic: Dataset) -> Scores:
+        """Every score of as many synthetic rows, and of their readings; the reference half is for tables."""
+        own = self.alignment.score(readings, self.weights, self.scores["real"])
+        own |= table_scores(half, self.reference.joint.weights, synthetic, self.weights)
+        return score(readings, self.weights, self.reference) | own
+
+    def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
+        """Scores as written, beside those of the model's own prior and of reconstructions."""
+        written = row(scores, self.scores["normal"], self.scores["reconstruction"])
+        tell_columns(written, half, synthetic)
+        return written | {"cautions": self.manifest["cautions"]}
+
+    def __len__(self) -> int:
+        """The number of rows that are scored."""
+        return self.weights.shape[1]
+
+
+def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats], dict[str, dict[str, str]]]:
+    """Scores of these names as arrays `scores.<row>.<name>`, and by row and name why others are missing."""
+    arrays: dict[str, Floats] = {}
+    missing: dict[str, dict[str, str]] = {}
+    for of, found in scores.items():
+        chosen = {name: found[name] for name in names}
+        arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
+        if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
+            missing[of] = why
+    return arrays, missing
+
+
+def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
+    """The scores of a row that `_kept` put there."""
+    place = f"scores.{of}."
+    found: Scores = {
+        key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)
+    }
+    return found | {name: Missing(why) for name, why in missing.items()}
+
+
+def reference(params: Params, root: Path) -> None:
+    """Score `normal`, `reconstruction`, `real` and the autoencoder; artefacts/reference and results/metrics."""
+    from postprior.stage2_latent import DENSITIES
+
+    folder, settings = root / "artefacts", params.evaluate
+    model, trained = load_autoencoder(folder / "autoencoder")
+    reader, codes = load_judges(folder / "judges"), load_codes(folder / "codes/test")
+    test = Dataset.load(folder / "data/test")
+    rng = np.random.default_rng(settings.seed)
+    with track("reference", params, root) as run:
+        run.dataset(folder / "data/test", test.hash)
+        first, second = split(test, rng)
+        floor = Generator(model, DENSITIES["normal"]().fit(codes), {})
+        half = test.select(first)
+        sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
+        readings = {name: reader.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
+        weights = draw_weights(readings, settings.resamples, rng)
+        names = tuple(m.name for m in test.modalities)
+        scores, alignment = score_rows(readings, weights, settings, names, reader.classes)
+        for name, dataset in sets.items():
+            scores[name] |= table_scores(half, weights["reference"], dataset, weights[WEIGHTS[name]])
+        widths = {name: of.shape[1] for name, of in zip(names, readings["reference"].features, strict=True)}
+        told = cautions(widths | {"whole tuples": sum(widths.values())}, len(second))
+        likelihood = log_likelihoods(floor.density, {"test": codes}, settings.seed)
+        for name, dataset in sets.items():
+            facts = facts_of(name, likelihood, labelled=reader.judges is not None)
+            facts |= {"samples": len(second), "cautions": told}
+            written = row(scores[name], scores["normal"], scores["reconstruction"]) | facts
+            tell_columns(written, half, dataset)
+            write_json(root / f"results/metrics/{name}.json", written)
+        own = autoencoder_scores(floor, reader, codes, sets, readings["reconstruction"], weights["real"], rng)
+        write_json(root / "results/metrics/autoencoder.json", own)
+        tensors, critic = alignment.state()
+        whole = [name for name in scores["real"] if "/" not in name and name in scores["normal"]]
+        manifest = {
+            "autoencoder": trained.hash,
+            "judges": folder_hash(folder / "judges"),
+            "data": test.hash,
+            **settings.model_dump(),
+            "modalities": list(names),
+            "classes": reader.classes,
+            "cautions": told,
+            "critic": critic,
+            "scores": whole,
+        }
+        arrays = arrays_of(readings, weights, sets) | {"rows.reference": first, "rows.real": second}
+        kept, missing = _kept(scores, whole)
+        arrays |= kept
+        if missing:
+            manifest["missing"] = missing
+        save_artefact(folder / KIND, KIND, manifest, tensors, arrays)
+
+
+def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:
+    """What is known of a row beside its scores; `likelihood` is that of held-out codes under the model's own prior."""
+    known = {"labels_from": "data" if labelled else None, "stores_training_codes": False}
+    if name != "normal":
+        return known
+    return known | {"labels_from": "judges" if labelled else None, "log_likelihood": likelihood}
+
+
+def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Rows of the reference half and of the scored half: complete tuples only, no source in both."""
+    complete = np.flatnonzero(test.observed.all(1))
+    if len(complete) < len(test):
+        left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
+        tell(f"reference: {left_out}; whole tuples are scored on the others", err=True)
+    strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
+    first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
+    if few := too_few(len(first), FEWEST, SCORED):
+        tell(f"reference: whole tuples have no scores: {few.why}", err=True)
+    return complete[first], complete[second]
+
+
+def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, seed: int) -> dict[str, Dataset]:
+    """The datasets of the rows `real`, `reconstruction` (one posterior draw a row, decoder means) and `normal`."""
+    import torch
+
+    from postprior.stage1_vae.training import generator_for
+
+    with torch.no_grad():
+        generator = generator_for("cpu", seed, 2)
+        z = codes.draw(generator, torch.from_numpy(rows))
+        blocks = [floor.decode(block, "mean", generator) for block in z.split(ROWS)]
+    data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
+    return {
+        "real": real,
+        "reconstruction": replace(real, data=data),
+        "normal": floor.sample(max(len(rows), 1), seed).select(np.arange(len(rows))),
+    }
+
+
+def draw_weights(
+    readings: dict[str, Readings], resamples: int, rng: np.random.Generator
+) -> dict[str, Floats]:
+    """Half-samples of both halves, by source within labels, and of synthetic rows, each its own source."""
+    weights: dict[str, Floats] = {
+        name: half_samples(readings[name].sources, resamples, rng, readings[name].labels)
+        for name in ("reference", "real")
+    }
+    weights["synthetic"] = half_samples(np.arange(len(readings["normal"])), resamples, rng)
+    return weights
+
+
+def score_rows(
+    readings: dict[str, Readings],
+    weights: dict[str, Floats],
+    settings: Evaluate,
+    names: tuple[str, ...],
+    classes: int | None,
+) -> tuple[dict[str, Scores], Alignment]:
+    """Scores of `real`, `reconstruction` and `normal` against the reference half, and its alignment."""
+    half = readings["reference"]
+    standard = Reference.fit(half, weights["reference"], settings.neighbours, names, classes)
+    scores = {name: score(readings[name], weights[of], standard) for name, of in WEIGHTS.items()}
+    alignment = Alignment.fit(half, settings.seed)
+    real = alignment.score(readings["real"], weights["real"])
+    for name, found in scores.items():
+        found |= alignment.score(readings[name], weights[WEIGHTS[name]], real)
+    return scores, alignment
+
+
+def autoencoder_scores(
+    floor: Generator,
+    reader: Reader,
+    codes: Codes,
+    sets: dict[str, Dataset],
+    readings: Readings,
+    weights: Floats,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """The content of autoencoder.json; readings and weights are those of the reconstruction.
+
+    Without labels there is no conditional coherence.
+    """
+    from postprior.pipelines.metrics.coherence.reconstruction import (
+        conditional_scores,
+        dead_dimensions,
+        evidence,
+        reconstruction_scores,
+    )
+
+    some = np.arange(min(CONDITIONED, len(weights[0])))
+    rows, share = sets["real"].select(some), weights[:, some]
+    means = codes.mean[codes.complete]
+    few = too_few(len(means), FEWEST, "test rows with every block of codes")
+    own = reconstruction_scores(sets["real"], sets["reconstruction"], readings, weights) | {
+        "dead_dimensions": few.written if few else dead_dimensions(means),
+        "dimensions": codes.dimensions,
+        "samples": len(readings),
+    }
+    if reader.judges is not None:
+        own["conditional_coherence"] = conditional_scores(floor.model, reader.judges, rows, share, rng)
+        own["conditional_samples"] = len(some)
+    likelihood = evidence(floor.model, rows, share, seed=int(rng.integers(2**63)))
+    return own if likelihood is None else own | {"log_evidence": likelihood}
+
+
+def arrays_of(
+    readings: dict[str, Readings],
+    weights: dict[str, Floats],
+    sets: dict[str, Dataset],
+) -> dict[str, np.ndarray]:
+    """The arrays features.<row>.<modality>, <field>.<row>, weights.<set> and gallery.<row>.<modality>."""
+    modalities = sets["real"].modalities
+    arrays = {
+        f"features.{name}.{m.name}": features
+        for name, seen in readings.items()
+        for m, features in zip(modalities, seen.features, strict=True)
+    }
+    arrays |= {
+        f"{field}.{name}": array
+        for name, seen in readings.items()
+        for field in ("predictions", "labels", "groups")
+        if (array := getattr(seen, field)) is not None
+    }
+    arrays |= {f"weights.{name}": array for name, array in weights.items()}
+    return arrays | {
+        f"gallery.{name}.{m.name}": np.asarray(dataset.data[m.name][:GALLERY])
+        for name, dataset in sets.items()
+        for m in dataset.modalities
+        if m.kind == "image" and len(dataset)
+    }

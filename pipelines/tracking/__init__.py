@@ -1,0 +1,1 @@
+"""Tracking: runs and groups of runs in MLflow."""
