@@ -28,8 +28,9 @@ SIZES = ("50", "100", "200", "500", "all")
 
 def run(pair: str, size: str, seeds: int) -> None:
     """One size of a model and a density where it is not there, and the page with it."""
+    from postprior.pipelines.artefacts.cells import load_cell
     from postprior.pipelines.metrics.utility.augmentation import curve
-    from postprior.pipelines.stages.augment import augment, load_cell
+    from postprior.pipelines.stages.augment import augment
     from postprior.pipelines.stages.prepare import prepare
 
     model, _, density = pair.partition(":")

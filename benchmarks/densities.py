@@ -34,8 +34,8 @@ from postprior.stage2_latent import DENSITIES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from postprior.pipelines.artefacts.standard import Standard
     from postprior.pipelines.metrics.scores import Scores
-    from postprior.pipelines.stages.reference import Standard
     from postprior.stage2_latent.codes import Codes
     from postprior.stage2_latent.density import Density
 
@@ -107,11 +107,11 @@ PARTS = {
 
 def run(part: str, model: str, seed: int) -> dict[str, Any]:
     """Train where that is not done, fit, draw and score; the rows and their differences."""
+    from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+    from postprior.pipelines.artefacts.codes import load_codes
+    from postprior.pipelines.artefacts.evaluators import load_judges
+    from postprior.pipelines.artefacts.standard import Standard
     from postprior.pipelines.generation.generator import Generator
-    from postprior.pipelines.stages.encode import load_codes
-    from postprior.pipelines.stages.judge import load_judges
-    from postprior.pipelines.stages.reference import Standard
-    from postprior.pipelines.stages.train import load_autoencoder
 
     plan = PARTS[part]
     params, folder = trained(part, model, seed)
@@ -197,7 +197,8 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
 
 def fitted(name: str, params: Any, folder: Path) -> Density:
     """The density that the stage `fit` leaves, or has left."""
-    from postprior.pipelines.stages.fit import fit, load_density
+    from postprior.pipelines.artefacts.density import load_density
+    from postprior.pipelines.stages.fit import fit
 
     made = folder / "artefacts/densities" / name
     if not made.exists():
@@ -316,9 +317,9 @@ def speed() -> dict[str, Any]:
     """Seconds to fit each density to 5,000 codes of 32 dimensions and to draw 100,000, with two threads."""
     import torch
 
+    from postprior.pipelines.artefacts.codes import load_codes
+    from postprior.pipelines.generation.fitting import FrozenEncoder
     from postprior.pipelines.settings.params import load_params, read_entry
-    from postprior.pipelines.stages.encode import load_codes
-    from postprior.pipelines.stages.fit import FrozenEncoder
 
     torch.set_num_threads(2)
     _, folder = trained("best", "mvtcae", 0)

@@ -75,12 +75,13 @@ def prepare(
 
 def run(model: str, seed: int) -> dict[str, Any]:
     """Train, encode, fit, draw and score; the scores."""
+    from postprior.pipelines.artefacts.autoencoder import load_autoencoder
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.evaluate import evaluate
     from postprior.pipelines.stages.fit import fit
     from postprior.pipelines.stages.generate import generate
     from postprior.pipelines.stages.reference import reference
-    from postprior.pipelines.stages.train import load_autoencoder, train
+    from postprior.pipelines.stages.train import train
 
     params, folder = prepare(model, seed)
     whole = not any((folder / name).exists() for name in (".postprior/checkpoints", "artefacts/autoencoder"))

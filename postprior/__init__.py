@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from postprior.pipelines.artefacts.density import load_density
     from postprior.pipelines.data.dataset import Dataset
     from postprior.pipelines.detection.detector import Detector
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.generation.transformer import MultimodalEncoder
-    from postprior.pipelines.stages.fit import load_density
     from postprior.stage1_vae.models import MODELS
     from postprior.stage2_latent import DENSITIES
 
@@ -28,7 +28,7 @@ HOMES = {
     "Detector": "pipelines.detection.detector",
     "Generator": "pipelines.generation.generator",
     "MultimodalEncoder": "pipelines.generation.transformer",
-    "load_density": "pipelines.stages.fit",
+    "load_density": "pipelines.artefacts.density",
 }
 """Where each public name is defined."""
 

@@ -10,13 +10,7 @@ import normflows as nf
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.distributions import (
-    Diagonal,
-    Normal,
-    choose,
-    strata,
-    uniforms,
-)
+from postprior.stage1_vae.distributions import Diagonal, Normal, choose, strata, uniforms
 from postprior.stage1_vae.hmc import hamiltonian_draws
 from postprior.stage1_vae.joint import divided_product
 

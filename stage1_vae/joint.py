@@ -10,15 +10,10 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import Diagonal, Normal, kl_divergence
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import (
-    MultimodalVAE,
-    Sizes,
-    restrict,
-    scatter,
-    seeded,
-)
+from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict, scatter
 from postprior.stage1_vae.networks import encoder
 from postprior.stage1_vae.networks.dense import DEPTH
+from postprior.stage1_vae.randomness import seeded
 
 
 class JointEncoder(nn.Module):

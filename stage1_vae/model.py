@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
@@ -14,23 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.bounds import importance_bound
-from postprior.stage1_vae.distributions import (
-    LOG_SCALE,
-    Block,
-    Diagonal,
-    Mixture,
-    Normal,
-    side_by_side,
-)
-from postprior.stage1_vae.likelihoods import (
-    LIKELIHOODS,
-    SCALED,
-    Likelihood,
-    likelihood,
-    seen_log_prob,
-)
+from postprior.stage1_vae.distributions import LOG_SCALE, Block, Diagonal, Mixture, Normal, side_by_side
+from postprior.stage1_vae.likelihoods import LIKELIHOODS, SCALED, Likelihood, likelihood, seen_log_prob
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.randomness import seeded
 
 CACHED = 1024
 """Rows that a network is run on at once where memory is slow beside the caches."""
@@ -480,14 +467,3 @@ def scatter(values: Tensor, where: Tensor) -> Tensor:
     """Zeros of shape (*where.shape, …) that hold `values` (n, …) at the n places marked in `where`."""
     full = values.new_zeros(*where.shape, *values.shape[1:])
     return full.masked_scatter(where.reshape(*where.shape, *[1] * (values.dim() - 1)).expand_as(full), values)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's global generator set to `seed` inside the block and given back as it was.
-
-    Layers draw their initial parameters from the global generator and take no other.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -6,7 +6,6 @@ run that is stopped after any epoch and resumed from its snapshot ends with the 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +16,8 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import (
-    Loss,
-    MultimodalVAE,
-    Phase,
-    positive,
-)
+from postprior.stage1_vae.model import Loss, MultimodalVAE, Phase, positive
+from postprior.stage1_vae.randomness import generator_for
 
 
 class Table(Protocol):
@@ -230,12 +225,6 @@ class Totals:
                 "lower train.learning_rate or raise vae.likelihood_scale"
             )
         return means
-
-
-def generator_for(device: torch.device | str, *counters: int) -> torch.Generator:
-    """A generator whose seed is a hash of the counters: neighbouring counters share nothing."""
-    digest = hashlib.sha256(repr(counters).encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def capture(model: MultimodalVAE, optimizer: torch.optim.Optimizer, best: Best) -> dict[str, Tensor]:

@@ -9,12 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from postprior.stage1_vae.distributions import (
-    FAMILIES,
-    Block,
-    Mixture,
-    Normal,
-)
+from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
 from postprior.stage2_latent.moments import moments
 from postprior.stage2_latent.picks import pick
 

@@ -12,11 +12,12 @@ import normflows as nf
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.randomness import seeded
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, online_em, seed_moments
 from postprior.stage2_latent.options import choice, number, whole
-from postprior.stage2_latent.parts import seeded, under
+from postprior.stage2_latent.parts import under
 from postprior.stage2_latent.splines import Splines
 
 Net = TypeVar("Net", nf.nets.ResidualNet, nf.nets.MADE)

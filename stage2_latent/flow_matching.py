@@ -11,18 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.randomness import seeded
 from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws, fill
-from postprior.stage2_latent.gaussians import (
-    LOG_2PI,
-    Gaussians,
-    inverse_factors,
-    standard,
-)
+from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
 from postprior.stage2_latent.ode import integrate
 from postprior.stage2_latent.options import number, whole
-from postprior.stage2_latent.parts import seeded, under
+from postprior.stage2_latent.parts import under
 from postprior.stage2_latent.velocity import Velocity
 
 QUARTER = math.pi / 2

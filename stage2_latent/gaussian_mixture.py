@@ -12,20 +12,8 @@ from torch import Tensor
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
-from postprior.stage2_latent.gaussians import (
-    Components,
-    Gaussians,
-    Moments,
-    Statistics,
-    clusters,
-    online_em,
-)
-from postprior.stage2_latent.options import (
-    choice,
-    listed,
-    number,
-    whole,
-)
+from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics, clusters, online_em
+from postprior.stage2_latent.options import choice, listed, number, whole
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
 

@@ -1,23 +1,10 @@
-"""What densities that are made of networks, or of densities, share: seeded parameters, and states in states."""
+"""What densities that are made of networks, or of densities, share: states in states."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's global generator of the CPU set to `seed` inside the block and given back as it was.
-
-    Layers draw their initial parameters from the global generator and take no other.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

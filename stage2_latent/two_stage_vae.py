@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
+from postprior.stage1_vae.randomness import seeded
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.options import number, whole
-from postprior.stage2_latent.parts import seeded, under
+from postprior.stage2_latent.parts import under
 
 START = 0.5
 """Standard deviations of decoder and posterior before training."""

@@ -11,15 +11,15 @@ import torch
 from latent import seeded
 from torch import Tensor
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import load_codes
+from postprior.pipelines.artefacts.density import load_density
+from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.stages.encode import load_codes
-from postprior.pipelines.stages.fit import load_density
-from postprior.pipelines.stages.judge import load_judges
-from postprior.pipelines.stages.reference import Standard
-from postprior.pipelines.stages.train import load_autoencoder
 from postprior.pipelines.storage import MANIFEST, read_json
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes

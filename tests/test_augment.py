@@ -9,19 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from postprior.pipelines.artefacts.cells import load_cells
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.fitting import FrozenEncoder
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.augment import (
-    ARMS,
-    EncoderOfRows,
-    augment,
-    epochs_of,
-    few,
-    load_cells,
-    stratified,
-)
-from postprior.pipelines.stages.fit import FrozenEncoder
+from postprior.pipelines.stages.augment import ARMS, EncoderOfRows, augment, epochs_of, few, stratified
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]

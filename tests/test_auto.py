@@ -12,13 +12,7 @@ from latent import labelled, seeded, unlabelled
 from torch import Tensor
 
 from postprior.stage2_latent import DENSITIES
-from postprior.stage2_latent.auto import (
-    Auto,
-    Trial,
-    choose,
-    energy_terms,
-    estimate,
-)
+from postprior.stage2_latent.auto import Auto, Trial, choose, energy_terms, estimate
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 

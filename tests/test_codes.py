@@ -7,12 +7,7 @@ import torch
 from latent import LAYOUT, labelled, posteriors, seeded
 
 from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
-from postprior.stage2_latent.codes import (
-    Block,
-    Codes,
-    Whitening,
-    join,
-)
+from postprior.stage2_latent.codes import Block, Codes, Whitening, join
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.moments import moments
 from postprior.stage2_latent.picks import pick, pick_given

@@ -11,12 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from postprior.pipelines.generation.conditional import (
-    Candidates,
-    conditional_draw,
-    effective_share,
-    marginal,
-)
+from postprior.pipelines.generation.conditional import Candidates, conditional_draw, effective_share, marginal
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.distributions import Laplace, Mixture, Normal
 from postprior.stage1_vae.modalities import Batch, Modality

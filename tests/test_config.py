@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
+from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import (
     Fitting,
@@ -20,7 +21,6 @@ from postprior.pipelines.settings.params import (
     check_model,
     check_options,
     check_rows,
-    check_source,
     load_params,
     read_entry,
 )

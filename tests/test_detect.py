@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from postprior.pipelines.api.detect import detect
+from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.detection.conformal import alarm_rate
 from postprior.pipelines.detection.detector import MOST, Detection, Detector
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import posteriors
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage2_latent import DENSITIES

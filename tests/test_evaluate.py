@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.metrics.statistics.intervals import Missing, estimate
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import posteriors
 from postprior.pipelines.stages.evaluate import evaluate, facts, grid
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.reference import Standard, reference, split
+from postprior.pipelines.stages.reference import reference, split
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Modality

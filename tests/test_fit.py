@@ -11,20 +11,16 @@ import torch
 from conftest import small, write_params
 from latent import labelled, seeded
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import load_codes, posteriors, save_codes, whole_rows
+from postprior.pipelines.artefacts.density import load_density, log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.fitting import learn
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import load_codes, posteriors, save_codes
-from postprior.pipelines.stages.fit import (
-    fit,
-    learn,
-    load_density,
-    log_likelihoods,
-    whole_rows,
-)
-from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.storage import load_artefact, save_artefact
-from postprior.stage1_vae.training import generator_for
+from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 
@@ -143,7 +139,7 @@ def test_the_likelihood_is_that_of_one_draw_of_rows_with_every_modality(
     far = replace(TEST, loc=TEST.loc * 1e30)
     unlikely = {"value": None, "why": "some rows have no finite likelihood"}
     assert log_likelihoods(density, {"test": far}, 0) == {"test": unlikely}
-    monkeypatch.setattr("postprior.pipelines.stages.fit.MOST", 7)
+    monkeypatch.setattr("postprior.pipelines.artefacts.density.MOST", 7)
     few = log_likelihoods(density, {"test": TEST}, 0)["test"]
     assert few != log_likelihoods(density, {"test": TEST}, 1)["test"]
     assert few == log_likelihoods(density, {"test": TEST}, 0)["test"]

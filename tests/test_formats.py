@@ -16,28 +16,24 @@ import torch
 
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.track import track
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import load_codes
+from postprior.pipelines.artefacts.density import load_density
+from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.data.exporters.run import export
 from postprior.pipelines.data.importers.found import Roles
 from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import (
-    Params,
-    check_density,
-    check_model,
-    check_source,
-    load_params,
-)
+from postprior.pipelines.settings.params import Params, check_density, check_model, load_params
 from postprior.pipelines.stages.compare import compare
-from postprior.pipelines.stages.encode import load_codes
 from postprior.pipelines.stages.evaluate import evaluate
-from postprior.pipelines.stages.fit import load_density
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.judge import load_judges
 from postprior.pipelines.stages.recover import recover
-from postprior.pipelines.stages.reference import Standard
-from postprior.pipelines.stages.train import Checkpoint, load_autoencoder, train
+from postprior.pipelines.stages.train import Checkpoint, train
 from postprior.pipelines.stages.utility import utility
 from postprior.pipelines.storage import FORMAT, read_json, write_json
 from postprior.stage1_vae import MODELS

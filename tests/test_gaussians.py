@@ -13,13 +13,7 @@ from postprior.stage2_latent import gaussians
 from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussian_mixture import COVARIANCES
-from postprior.stage2_latent.gaussians import (
-    Components,
-    Moments,
-    expectation,
-    linear,
-    online_em,
-)
+from postprior.stage2_latent.gaussians import Components, Moments, expectation, linear, online_em
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
 K, T, D = 2, 3, 4

@@ -11,14 +11,14 @@ import pytest
 import torch
 from conftest import small, write_params
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import load_codes, posteriors, save_codes
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
+from postprior.pipelines.generation.fitting import FrozenEncoder
+from postprior.pipelines.generation.generator import ROWS, Generator, apportion, draw_codes
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import load_codes, posteriors, save_codes
-from postprior.pipelines.stages.fit import FrozenEncoder
-from postprior.pipelines.stages.generate import apportion, generate
-from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.storage import folder_hash, load_artefact, save_artefact
 from postprior.stage1_vae import MODELS
 from postprior.stage2_latent.nested import PartialEncoder

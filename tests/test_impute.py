@@ -12,13 +12,13 @@ from conftest import small, write_params
 from typer.testing import CliRunner
 
 from postprior.pipelines.api.impute import impute
+from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import missing
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import posteriors
 from postprior.pipelines.stages.generate import generate
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Modality

@@ -19,13 +19,9 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.exporters.run import export
 from postprior.pipelines.data.importers.found import Roles
 from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import (
-    check_density,
-    check_model,
-    check_source,
-    load_params,
-)
+from postprior.pipelines.settings.params import check_density, check_model, load_params
 from postprior.stage1_vae import MODELS
 
 BINARIES = Path(sys.executable).parent

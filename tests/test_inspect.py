@@ -14,9 +14,9 @@ import torch
 from conftest import small, write_params
 from latent import labelled, unlabelled
 
+from postprior.pipelines.artefacts.codes import save_codes
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.stages.encode import save_codes
 from postprior.pipelines.stages.inspect import inspect
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.codes import Codes

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges, train_judges
 from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.stages.augment import augment
-from postprior.pipelines.stages.judge import accuracy, judge, load_judges
+from postprior.pipelines.stages.judge import accuracy, judge
 from postprior.pipelines.stages.utility import utility
 from postprior.pipelines.storage import read_json, save_artefact
 from postprior.stage1_vae.modalities import Modality

@@ -8,13 +8,7 @@ import pytest
 import torch
 from torch import Tensor, distributions
 
-from postprior.stage1_vae.likelihoods import (
-    COLUMN_LIKELIHOODS,
-    LIKELIHOODS,
-    SCALED,
-    likelihood,
-    raw_shape,
-)
+from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, SCALED, likelihood, raw_shape
 from postprior.stage1_vae.modalities import COLUMNS, Column, Modality
 
 SCALE = 0.3

@@ -10,13 +10,7 @@ from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import all_subsets
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.models import (
-    CRMVAE,
-    MMVAE,
-    MVAE,
-    MVTCAE,
-    MoPoE,
-)
+from postprior.stage1_vae.models import CRMVAE, MMVAE, MVAE, MVTCAE, MoPoE
 
 SIZES = {"latent": LATENT, "width": 1, "likelihood_scale": SCALE}
 DRAWS = 20_000

@@ -10,13 +10,7 @@ from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.models import (
-    CRMVAE,
-    MMVAE,
-    MVAE,
-    MVTCAE,
-    MoPoE,
-)
+from postprior.stage1_vae.models import CRMVAE, MMVAE, MVAE, MVTCAE, MoPoE
 
 MODALITIES = [
     Modality("a", "vector", (3,), "normal"),

@@ -9,10 +9,10 @@ import torch
 from copier import MODALITIES, Copier, data
 from latent import posteriors
 
+from postprior.pipelines.artefacts.codes import posteriors as encoded
 from postprior.pipelines.metrics.coherence.conditional import scores_through
 from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.statistics.intervals import half_samples
-from postprior.pipelines.stages.encode import posteriors as encoded
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.distributions import Block, Normal
 from postprior.stage1_vae.modalities import Batch

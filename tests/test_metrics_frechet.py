@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from postprior.pipelines.metrics.fidelity.frechet import (
-    Gaussian,
-    distance,
-    frechet_distance,
-    root,
-)
+from postprior.pipelines.metrics.fidelity.frechet import Gaussian, distance, frechet_distance, root
 
 
 def features(seed, rows=300, width=8, scale=1.0, shift=0.0):

@@ -15,12 +15,7 @@ from postprior.pipelines.metrics.latent.health import (
     health,
     mutual_information,
 )
-from postprior.stage1_vae.distributions import (
-    Block,
-    Laplace,
-    Mixture,
-    Normal,
-)
+from postprior.stage1_vae.distributions import Block, Laplace, Mixture, Normal
 from postprior.stage2_latent.codes import Codes
 
 D64 = torch.float64

@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from postprior.pipelines.metrics.imputation.scores import (
-    covered,
-    crps,
-    energy_score,
-    interval,
-)
+from postprior.pipelines.metrics.imputation.scores import covered, crps, energy_score, interval
 
 
 def brute(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:

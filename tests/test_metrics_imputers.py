@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 from sklearn.impute import KNNImputer
 
-from postprior.pipelines.metrics.imputation.imputers import (
-    COMPONENTS,
-    Imputer,
-    Iterative,
-    Mean,
-    Neighbours,
-)
+from postprior.pipelines.metrics.imputation.imputers import COMPONENTS, Imputer, Iterative, Mean, Neighbours
 
 WIDTHS = (2, 3)
 ALL = np.arange(60)

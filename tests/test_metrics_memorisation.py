@@ -9,12 +9,7 @@ from latent import posteriors, seeded
 from torch import Tensor
 
 from postprior.pipelines.metrics.privacy import memorisation as module
-from postprior.pipelines.metrics.privacy.memorisation import (
-    NEAR,
-    compared,
-    memorisation,
-    nearest,
-)
+from postprior.pipelines.metrics.privacy.memorisation import NEAR, compared, memorisation, nearest
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Block, Codes
 

@@ -5,13 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from postprior.pipelines.metrics.coherence.pairing import (
-    Critic,
-    fit_critic,
-    pairing_auc,
-    shuffle,
-    shuffled,
-)
+from postprior.pipelines.metrics.coherence.pairing import Critic, fit_critic, pairing_auc, shuffle, shuffled
 from postprior.pipelines.metrics.statistics.intervals import half_samples, weighted_auc
 
 ONES = np.ones((1, 800))

@@ -7,12 +7,7 @@ import pytest
 
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.scores import cautions
-from postprior.pipelines.metrics.scores import (
-    OF_JUDGES,
-    Reference,
-    row,
-    score,
-)
+from postprior.pipelines.metrics.scores import OF_JUDGES, Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
 
 NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from postprior.pipelines.artefacts.codes import load_codes, posteriors, save_codes
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.metrics.coherence.reconstruction import conditional_scores, evidence
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import load_codes, posteriors, save_codes
-from postprior.pipelines.stages.judge import load_judges
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.training import Settings, train

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.metrics.statistics.intervals import half_samples, weighted_mean
-from postprior.pipelines.report.pairs import (
-    COLUMNS,
-    holm,
-    lines,
-    read_pairs,
-    wald_tests,
-)
+from postprior.pipelines.report.pairs import COLUMNS, holm, lines, read_pairs, wald_tests
 from postprior.pipelines.storage import save_artefact
 
 

@@ -10,26 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.artefacts.codes import load_codes, save_codes
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
 from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
 from postprior.pipelines.metrics.privacy.records import Points, Scale
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import (
-    SPLITS,
-    encode,
-    load_codes,
-    save_codes,
-)
+from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.privacy import (
-    SHOWN,
-    Real,
-    compare,
-    privacy,
-)
+from postprior.pipelines.stages.privacy import SHOWN, Real, compare, privacy
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]

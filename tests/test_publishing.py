@@ -18,12 +18,7 @@ import torch
 
 from postprior.pipelines import publishing
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.publishing import (
-    check_file,
-    publish,
-    write_bytes,
-    write_text,
-)
+from postprior.pipelines.publishing import check_file, publish, write_bytes, write_text
 from postprior.pipelines.storage import folder_hash, load_artefact, save_artefact
 
 

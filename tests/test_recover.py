@@ -14,14 +14,7 @@ from postprior.pipelines.metrics.imputation import imputers
 from postprior.pipelines.metrics.privacy.records import Scale
 from postprior.pipelines.metrics.statistics.intervals import Missing
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.recover import (
-    Task,
-    attempted,
-    by_row,
-    compared,
-    estimated,
-    recover,
-)
+from postprior.pipelines.stages.recover import Task, attempted, by_row, compared, estimated, recover
 from postprior.pipelines.storage import read_json
 from postprior.stage1_vae.modalities import Column, Modality
 

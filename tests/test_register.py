@@ -65,9 +65,10 @@ def test_another_process_draws_the_same_bytes(registered: tuple[Path, Params, st
     script = f"""
 import inspect, mlflow, numpy, pandas
 model = mlflow.pyfunc.load_model("models:/{NAME}@champion")
-import pipelines, stage1_vae, stage2_latent
+import postprior
 served = inspect.getfile(type(model.unwrap_python_model()))
-print(pipelines.__file__, stage1_vae.__file__, stage2_latent.__file__, served, sep="\\n")
+from postprior import pipelines, stage1_vae, stage2_latent
+print(postprior.__file__, pipelines.__file__, stage1_vae.__file__, stage2_latent.__file__, served, sep="\\n")
 asked = pandas.DataFrame({{"label": ["3", "8"], "count": [2, 5]}})
 for name, drawn in {{
     "drawn": model.predict([], params={{"n": 300, "seed": 5}}),
@@ -76,7 +77,7 @@ for name, drawn in {{
 }}.items():
     numpy.savez(name, **drawn)
 """
-    places = in_another_process(script, tmp_path).splitlines()[-4:]
+    places = in_another_process(script, tmp_path).splitlines()[-5:]
     assert all("/artifacts/" in place for place in places), places
     generator = Generator.load(root / "artefacts/densities/gmm")
     expected = {
@@ -99,7 +100,11 @@ def test_nothing_is_pickled_and_all_is_said(folder: Path, client: Any) -> None:
     assert not [
         name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".joblib", ".pyc"))
     ]
-    assert {"served.py", "code/pipelines/generator.py", "artifacts/gmm/tensors.safetensors"} <= names
+    assert {
+        "served.py",
+        "code/postprior/pipelines/generation/generator.py",
+        "artifacts/gmm/tensors.safetensors",
+    } <= names
     model = Model.load(folder)
     assert Path(model.flavors["python_function"]["model_code_path"]).name == "served.py"
     assert "python_model" not in model.flavors["python_function"]
@@ -178,7 +183,7 @@ def test_networks_of_ones_own_travel_along(tmp_path: Path, monkeypatch: pytest.M
     networks = {"m0": "alone:Encoder,packed.deep:Decoder", "m1": "residual"}
     generator = Generator(SimpleNamespace(networks=networks), None, {})  # type: ignore[arg-type]
     names = [path.name for path in code(generator)]
-    assert names == ["alone.py", "packed", "pipelines", "stage1_vae", "stage2_latent"]
+    assert names == ["alone.py", "packed", "postprior"]
 
 
 def test_tables_of_labels() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.storage import save_artefact
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality

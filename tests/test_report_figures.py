@@ -15,26 +15,11 @@ import report_results as made_up
 from PIL import Image
 from report_project import LABELS, MODALITIES, make_project, pictures, results_of, without
 
+from postprior.pipelines.data.pictures import GAP, SAMPLES, SPACE, Sheet, sheet
 from postprior.pipelines.metrics.latent.code_map import code_map
 from postprior.pipelines.report import figures
-from postprior.pipelines.report.figures import (
-    COLOURS,
-    DARK,
-    LIGHT,
-    SHAPES,
-    Figure,
-    Mark,
-)
-from postprior.pipelines.report.gallery import (
-    GAP,
-    PAIRS,
-    SAMPLES,
-    SPACE,
-    Sheet,
-    grid,
-    neighbours,
-    sheet,
-)
+from postprior.pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
+from postprior.pipelines.report.gallery import PAIRS, grid, neighbours
 from postprior.pipelines.report.numbers import readable
 from postprior.pipelines.report.page import GLYPHS
 from postprior.pipelines.report.plots import groups, marks

@@ -13,7 +13,7 @@ import pytest
 ALONE = """
 import os, signal, sys, time
 from contextlib import suppress
-from pipelines import signals
+from postprior.pipelines import signals
 
 def send(name="SIGTERM"):
     os.kill(os.getpid(), getattr(signal, name))
@@ -81,7 +81,7 @@ def test_a_signal_ends_the_process_once_and_leaves_its_clean_up_alone(body: str,
 
 PUBLISHED = """
 from pathlib import Path
-from pipelines import publishing
+from postprior.pipelines import publishing
 def signalled(of, name, before=False):
     original = getattr(of, name)
     def call(path, *rest, **options):

@@ -21,15 +21,7 @@ from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.importers.found import Roles
 from postprior.pipelines.data.importers.run import import_data
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import (
-    Markdown,
-    code,
-    markdown,
-    quoted,
-    tell,
-    visible,
-    warned,
-)
+from postprior.pipelines.texts import Markdown, code, markdown, quoted, tell, visible, warned
 
 STEERING = "\x1b]0;pwn\x07\x1b[31mred"
 HIDING = "\x00\x08\x7f\x85\x9b\u061c\u00ad\u200b\u2028\u2029\u202a\u202e\u2066\u2069\ufeff\U000e0041\udcff"

@@ -17,25 +17,16 @@ import torch
 from conftest import small, write_params
 from safetensors.torch import save_file
 
+from postprior.pipelines.artefacts.autoencoder import build, load_autoencoder
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.train import (
-    Checkpoint,
-    build,
-    load_autoencoder,
-    train,
-)
+from postprior.pipelines.stages.train import Checkpoint, train
 from postprior.pipelines.storage import folder_hash, load_artefact
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.training import (
-    Epoch,
-    Settings,
-    Snapshot,
-    epochs_of,
-    generator_for,
-)
+from postprior.stage1_vae.randomness import generator_for
+from postprior.stage1_vae.training import Epoch, Settings, Snapshot, epochs_of
 from postprior.stage1_vae.training import train as run
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "image", (1, 8, 8), "laplace"))

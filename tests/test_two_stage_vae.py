@@ -8,12 +8,7 @@ from latent import labelled, seeded
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
-from postprior.stage2_latent.two_stage_vae import (
-    SLOPE,
-    START,
-    SecondStage,
-    TwoStageVae,
-)
+from postprior.stage2_latent.two_stage_vae import SLOPE, START, SecondStage, TwoStageVae
 
 CODES, _ = labelled(400, seed=1)
 VALIDATION, _ = labelled(200, seed=2)

@@ -7,17 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.judge import load_judges
-from postprior.pipelines.stages.utility import (
-    classifiers_of,
-    drawn,
-    learned_from_real,
-    utility,
-)
+from postprior.pipelines.stages.utility import classifiers_of, drawn, learned_from_real, utility
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import small, write_params
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
@@ -15,7 +16,7 @@ from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.judge import judge, load_judges
+from postprior.pipelines.stages.judge import judge
 from postprior.pipelines.stages.reference import reference
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.storage import file_hash, load_artefact, read_json

@@ -30,12 +30,7 @@ from postprior.pipelines.metrics.imputation.imputers import (
 from postprior.pipelines.metrics.imputation.scores import covered
 from postprior.pipelines.metrics.privacy.records import Scale
 from postprior.pipelines.metrics.statistics.intervals import half_samples
-from postprior.pipelines.stages.recover import (
-    Task,
-    by_row,
-    compared,
-    estimated,
-)
+from postprior.pipelines.stages.recover import Task, by_row, compared, estimated
 
 DENSITY = "gmm"
 DRAWS = 39

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.data.exchange import write_codes
 from postprior.pipelines.generation.generator import draw_codes
 from postprior.pipelines.publishing import check_file
-from postprior.pipelines.stages.fit import load_density
 
 
 def draw(

@@ -95,7 +95,7 @@ def log_model(run: Run, generator: Generator, artifacts: dict[str, Path]) -> str
     with mlflow.start_run(run_id=run.id):
         logged = mlflow.pyfunc.log_model(
             name="generator",
-            python_model=str(Path(__file__).with_name("served.py")),
+            python_model=str(_location("postprior.pipelines.generation.served")),
             artifacts={name: str(folder.resolve()) for name, folder in artifacts.items()},
             code_paths=[str(path) for path in code(generator)],
             pip_requirements=requirements(),

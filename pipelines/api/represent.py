@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
 from postprior.pipelines.data.exchange import as_npz
 from postprior.pipelines.publishing import check_file, write_bytes
 from postprior.pipelines.settings.params import pick
-from postprior.pipelines.stages.encode import posteriors
-from postprior.pipelines.stages.train import load_autoencoder
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.codes import Codes
@@ -44,7 +44,7 @@ def represent(
     """
     written = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
     check_file(out, force)
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     model, _ = load_autoencoder(autoencoder)
     training = autoencoder.resolve().parent / "data/train"

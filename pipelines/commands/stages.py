@@ -20,8 +20,8 @@ def of_settings(stage: str, check: str | None = None) -> Callable[..., None]:
         with told_in_one_line():
             settings, root = load(params)
             if check:
-                imported("settings.params", check)(settings)
-            imported(f"stages.{stage}", stage)(settings, root)
+                imported("data.sources", check)(settings)
+            imported(f"{'api' if stage == 'track' else 'stages'}.{stage}", stage)(settings, root)
 
     return command
 

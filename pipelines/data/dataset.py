@@ -53,6 +53,7 @@ from postprior.stage1_vae.modalities import Modality
 if TYPE_CHECKING:
     from postprior.stage1_vae.modalities import Batch
 
+SPLITS = ("train", "validation", "test")
 ROWWISE = ("labels", "targets", "groups", "ids")
 """What may be known of a row beside its values."""
 PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from postprior.pipelines.stages.encode import observed_blocks
+from postprior.pipelines.artefacts.codes import observed_blocks
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.training import generator_for
+from postprior.stage1_vae.randomness import generator_for
 
 if TYPE_CHECKING:
     from postprior.pipelines.data.dataset import Dataset

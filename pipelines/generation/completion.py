@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
-from postprior.stage1_vae.training import generator_for
+from postprior.stage1_vae.randomness import generator_for
 
 if TYPE_CHECKING:
     from postprior.pipelines.data.dataset import Dataset

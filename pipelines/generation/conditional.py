@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from postprior.pipelines.stages.encode import observed_blocks
+from postprior.pipelines.artefacts.codes import observed_blocks
 from postprior.stage1_vae.distributions import Diagonal, Mixture
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import pick
-from postprior.pipelines.stages.fit import KIND, density_of
-from postprior.pipelines.stages.train import load_autoencoder
+from postprior.pipelines.settings.params import Generate, pick
 from postprior.pipelines.storage import load_artefact
 from postprior.pipelines.texts import quoted
 
@@ -151,8 +151,8 @@ class Generator:
 
     def represent(self, data: Dataset, components: int = 32, seed: int = 0) -> Codes:
         """The posterior of each row's code, as the stage `encode` gives it."""
-        from postprior.pipelines.stages.encode import posteriors
-        from postprior.stage1_vae.training import generator_for
+        from postprior.pipelines.artefacts.codes import posteriors
+        from postprior.stage1_vae.randomness import generator_for
 
         rows = conformed(data, self.model.modalities, self.conversion)
         return posteriors(self.model, rows, components, generator_for("cpu", seed))
@@ -313,7 +313,7 @@ def _draw_blocks(
 ) -> Iterator[Drawn]:
     import torch
 
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     for number, start in enumerate(range(0, rows, ROWS)):
         generator = generator_for("cpu", seed, number)
@@ -353,3 +353,21 @@ def resolve(density: Density, n: int | None, seed: int, labels: Labels | None) -
     if len(unknown := np.setdiff1d(asked, numbers)):
         raise UserError(f"labels: found {unknown[0]}, expected some of {', '.join(map(str, numbers))}")
     return asked
+
+
+def as_set(settings: Generate, rows: int) -> dict[str, Any]:
+    """How params.yaml asks for so many rows: arguments of `Generator.sample` beside their number and the seed."""
+    labels = None if settings.balance is None else apportion(settings.balance, rows)
+    return {"labels": labels, **settings.model_dump(include={"values", "temperature", "truncation"})}
+
+
+def apportion(shares: dict[str, float], rows: int) -> dict[str, int]:
+    """Counts that sum to `rows` in proportion to the shares, by largest remainders.
+
+    >>> apportion({"a": 1.0, "b": 2.0}, 10)
+    {'a': 3, 'b': 7}
+    """
+    exact = np.array(list(shares.values())) / sum(shares.values()) * rows
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: rows - counts.sum()]] += 1
+    return dict(zip(shares, counts.tolist(), strict=True))

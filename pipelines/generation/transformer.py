@@ -12,10 +12,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from postprior.pipelines.artefacts.codes import ROWS
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import check_options, pick
-from postprior.pipelines.stages.encode import ROWS
 from postprior.stage1_vae.modalities import Modality, support
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         """
         import torch
 
-        from postprior.stage1_vae.training import generator_for
+        from postprior.stage1_vae.randomness import generator_for
 
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)

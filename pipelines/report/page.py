@@ -11,28 +11,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from postprior.pipelines.report.figures import (
-    DARK,
-    LIGHT,
-    Figure,
-    Mark,
-)
+from postprior.pipelines.data.pictures import EXACT, GAP, Sheet
+from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
-from postprior.pipelines.report.gallery import EXACT, GAP, Sheet
 from postprior.pipelines.report.metrics import METRICS, Metric
 from postprior.pipelines.report.numbers import readable, text
 from postprior.pipelines.report.plots import Group
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.table import (
-    FIT,
-    columns,
-    known,
-    line,
-    number,
-    remarks,
-    spans,
-)
+from postprior.pipelines.report.table import FIT, columns, known, line, number, remarks, spans
 from postprior.pipelines.texts import visible
 
 HERE = Path(__file__).parent

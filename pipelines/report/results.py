@@ -14,13 +14,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.pairs import Pair, read_pairs
 from postprior.pipelines.report.rows import Row, ranked
 from postprior.pipelines.report.seeds import over_seeds
-from postprior.pipelines.report.sources import (
-    Folder,
-    Source,
-    content,
-    find_source,
-    settings,
-)
+from postprior.pipelines.report.sources import Folder, Source, content, find_source, settings
 from postprior.pipelines.settings.params import Params, leaves
 
 REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
@@ -184,8 +178,8 @@ def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
     """The curve over the sizes and seeds that are asked for, and what is known of each; nothing without labels."""
+    from postprior.pipelines.artefacts.cells import load_cells
     from postprior.pipelines.metrics.utility.augmentation import curve
-    from postprior.pipelines.stages.augment import load_cells
 
     asked = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
     files = [content(Folder(root), f"results/augmentation/{name}.json") for name in asked]

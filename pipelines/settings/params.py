@@ -17,12 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import (
-    hint,
-    listed,
-    sentence,
-    words,
-)
+from postprior.pipelines.settings.messages import hint, listed, sentence, words
 from postprior.pipelines.settings.yaml_text import read_yaml
 
 T = TypeVar("T")
@@ -278,14 +273,6 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def check_source(params: Params) -> None:
-    """Refuse an unknown data source and options that it does not take."""
-    from postprior.pipelines.data.sources import SOURCES
-
-    source = pick(SOURCES, params.data.source, "data.source", "data source")
-    check_options(source, params.data.options, f"data.{params.data.source}", given={"seed", "root"})
 
 
 def check_model(params: Params) -> None:

@@ -12,31 +12,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from postprior.pipelines.artefacts.autoencoder import build, mendable
+from postprior.pipelines.artefacts.cells import KIND, load_cell
+from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.artefacts.density import density_of
 from postprior.pipelines.data.checks import check_labels
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.fitting import FrozenEncoder, learn
+from postprior.pipelines.generation.generator import Generator, apportion, as_set
+from postprior.pipelines.metrics.utility.classifiers import names_of, recipe
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import ALL, Params
-from postprior.pipelines.stages.encode import posteriors
-from postprior.pipelines.stages.fit import FrozenEncoder, density_of, learn
-from postprior.pipelines.stages.generate import apportion, as_set
-from postprior.pipelines.stages.train import build, mendable
-from postprior.pipelines.stages.utility import names_of, recipe
-from postprior.pipelines.storage import (
-    Artefact,
-    load_artefact,
-    save_artefact,
-    write_json,
-)
+from postprior.pipelines.storage import Artefact, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
 if TYPE_CHECKING:
     from postprior.pipelines.metrics.statistics.intervals import Ints
-    from postprior.pipelines.metrics.utility.augmentation import Cell
     from postprior.stage1_vae.model import MultimodalVAE
 
-KIND = "augmentation"
 ARMS = {  # synthetic rows for each real one, and whether rows are augmented classically as they are learned from
     "real": (0, False),
     "classical": (0, True),
@@ -160,19 +154,3 @@ class EncoderOfRows(FrozenEncoder):
 
     def __init__(self, model: MultimodalVAE, rows: Dataset) -> None:
         self.model, self.data = model.requires_grad_(False), rows
-
-
-def load_cell(folder: Path) -> Cell:
-    """What the arms of one cell answered."""
-    from postprior.pipelines.metrics.utility.augmentation import Cell
-
-    found = load_artefact(folder, KIND)
-    size, seed, arms, modalities = (found.manifest[key] for key in ("size", "seed", "arms", "modalities"))
-    groups, labels, mask = (found.arrays.get(key) for key in ("groups", "labels", "mask"))
-    return Cell(size, seed, arms, modalities, np.array(found.arrays["hits"]), groups, labels, mask)
-
-
-def load_cells(folder: Path) -> list[Cell]:
-    """All cells in a folder such as artefacts/augmentation that have arms: where there are labels."""
-    places = sorted(path.parent for path in folder.glob("*/manifest.json"))
-    return [load_cell(place) for place in places if load_artefact(place, KIND).manifest["arms"]]

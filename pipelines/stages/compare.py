@@ -12,30 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.pictures import Sheet, sheet, sheet_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.findings.words import listed
-from postprior.pipelines.report.gallery import (
-    Sheet,
-    grid,
-    neighbours,
-    sheet,
-    sheet_of,
-)
+from postprior.pipelines.report.gallery import grid, neighbours
 from postprior.pipelines.report.metrics import HEADLINES, METRICS
 from postprior.pipelines.report.page import Pictures, Plot, render
 from postprior.pipelines.report.plots import groups, marks
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.report.rows import INTERVAL, Row
 from postprior.pipelines.report.table import FIT, known
-from postprior.pipelines.settings.params import (
-    REFERENCE_ROWS,
-    Params,
-    check_rows,
-    leaves,
-)
+from postprior.pipelines.settings.params import REFERENCE_ROWS, Params, check_rows, leaves
 from postprior.pipelines.storage import folder_hash, load_artefact
 from postprior.pipelines.tracking.runs import track
 
@@ -141,8 +131,8 @@ def code_points(params: Params, root: Path) -> CodeMap | None:
     codes = root / "artefacts/codes"
     if not codes.exists():
         return None
+    from postprior.pipelines.artefacts.codes import complete
     from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
-    from postprior.pipelines.stages.inspect import complete
 
     train, held_out = (complete(codes / split).means for split in ("train", "test"))
     if train.shape[1] < 2 or len(train) < 2:
@@ -155,8 +145,8 @@ def code_points(params: Params, root: Path) -> CodeMap | None:
 
 def drawn_codes(folder: Path, number: int, seed: int) -> np.ndarray:
     """So many codes (n, D) of a fitted density."""
+    from postprior.pipelines.artefacts.density import load_density
     from postprior.pipelines.generation.generator import draw_codes
-    from postprior.pipelines.stages.fit import load_density
 
     blocks = draw_codes(load_density(folder), number, seed)
     return np.concatenate([codes.loc[:kept, 0].numpy() for _, kept, codes, _ in blocks])

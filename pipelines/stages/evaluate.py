@@ -12,21 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import KIND as DENSITY
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.metrics.statistics.intervals import Missing
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.judge import load_judges
-from postprior.pipelines.stages.reference import Standard
-from postprior.pipelines.storage import (
-    Artefact,
-    folder_hash,
-    load_artefact,
-    save_artefact,
-    write_json,
-)
+from postprior.pipelines.storage import Artefact, folder_hash, load_artefact, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
 if TYPE_CHECKING:
@@ -110,7 +104,7 @@ def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray
     from postprior.pipelines.generation.conditional import conditional_draw
     from postprior.pipelines.metrics.coherence.conditional import nested_parts
     from postprior.pipelines.metrics.coherence.reconstruction import decoded
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     images = [(index, m) for index, m in enumerate(real.modalities) if m.kind == "image"]
     if not images or not len(real):

@@ -6,25 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from postprior.pipelines.data.dataset import (
-    Dataset,
-    DatasetWriter,
-    conformed,
-    labelled_in,
-)
+from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.data.dataset import Dataset, DatasetWriter, conformed, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.generator import (
-    ROWS,
-    Block,
-    Generator,
-    resolve,
-)
+from postprior.pipelines.generation.generator import ROWS, Block, Generator, as_set, resolve
 from postprior.pipelines.progress import progress
-from postprior.pipelines.settings.params import Generate, Params
-from postprior.pipelines.stages.judge import load_judges
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.tracking.runs import track
 
@@ -106,21 +94,3 @@ def from_given(generator: Generator, data: Dataset, seed: int, asked: dict[str, 
         values = {name: array[0] for name, array in block.items()}
         size = len(values[data.modalities[0].name])
         yield start, values, None if labels is None else labels[start : start + size]
-
-
-def as_set(settings: Generate, rows: int) -> dict[str, Any]:
-    """How params.yaml asks for so many rows: arguments of `Generator.sample` beside their number and the seed."""
-    labels = None if settings.balance is None else apportion(settings.balance, rows)
-    return {"labels": labels, **settings.model_dump(include={"values", "temperature", "truncation"})}
-
-
-def apportion(shares: dict[str, float], rows: int) -> dict[str, int]:
-    """Counts that sum to `rows` in proportion to the shares, by largest remainders.
-
-    >>> apportion({"a": 1.0, "b": 2.0}, 10)
-    {'a': 3, 'b': 7}
-    """
-    exact = np.array(list(shares.values())) / sum(shares.values()) * rows
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: rows - counts.sum()]] += 1
-    return dict(zip(shares, counts.tolist(), strict=True))

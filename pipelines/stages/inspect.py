@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.codes import complete
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, half_samples, too_few
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import load_codes
 from postprior.pipelines.storage import MANIFEST, read_json, write_json
 from postprior.pipelines.tracking.runs import track
 
 if TYPE_CHECKING:
-    from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+    from postprior.pipelines.metrics.statistics.intervals import Floats
     from postprior.stage2_latent.codes import Codes
 
 COMPLETE = "rows with every block of codes"
@@ -27,7 +26,7 @@ def inspect(params: Params, root: Path) -> None:
     """Score the test split's codes, with what those of the training split teach; results/metrics/latent.json."""
     from postprior.pipelines.metrics.latent.health import clusters, health
     from postprior.pipelines.metrics.latent.representation import SCORES
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     settings, folder = params.evaluate, root / "artefacts"
     data = Dataset.load(folder / "data/test")
@@ -50,38 +49,6 @@ def inspect(params: Params, root: Path) -> None:
             weights = half_samples(data.sources[test.rows], settings.resamples, rng, test.labels)
             written["representation"] = representations(train.codes, test.codes, weights, settings.seed)
         write_json(root / "results/metrics/latent.json", written)
-
-
-@dataclass(frozen=True)
-class Complete:
-    """The rows (n,) of a table of codes that lack no block; there may be none."""
-
-    table: Codes
-    rows: Ints
-
-    @property
-    def codes(self) -> Codes:
-        """Their codes (n, D), n at least 1."""
-        return self.table.select(self.table.complete)
-
-    @property
-    def means(self) -> Floats:
-        """Posterior means (n, D)."""
-        return self.table.mean[self.table.complete].numpy()
-
-    @property
-    def labels(self) -> Ints | None:
-        """The label of each (n,), if there are labels."""
-        return None if self.table.labels is None else self.table.labels[self.table.complete].numpy()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-def complete(folder: Path) -> Complete:
-    """The complete codes in a folder."""
-    codes = load_codes(folder)
-    return Complete(codes, np.flatnonzero(codes.complete.numpy()))
 
 
 def representations(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.evaluators import KIND
 from postprior.pipelines.data.checks import check_labels
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -23,12 +24,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 )
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import (
-    load_artefact,
-    rebuilding,
-    save_artefact,
-    write_json,
-)
+from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import Run, track
 
 if TYPE_CHECKING:
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.features.reader import Reader
     from postprior.pipelines.metrics.features.readings import Readings
 
-KIND = "judges"
 RESAMPLES = 200  # behind the intervals of the judges' own accuracy
 
 
@@ -72,7 +67,7 @@ def judge(params: Params, root: Path) -> None:
 def trained(train: Dataset, params: Params, run: Run) -> Judges:
     """Judges of the labels of a dataset; the run is told of every epoch."""
     from postprior.pipelines.metrics.features.judges import Judges, train_judges
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     settings = params.judge
     judges = Judges(train.modalities, train.label_names or (), settings.features, params.seed)
@@ -89,15 +84,6 @@ def trained(train: Dataset, params: Params, run: Run) -> Judges:
             run.metrics({"train_loss": epoch.loss, "train_accuracy": epoch.accuracy}, step=epoch.number)
             step(f"accuracy {epoch.accuracy:.3f}")
     return judges
-
-
-def load_judges(folder: Path) -> Reader:
-    """What reads tuples: the extractor of features in a folder, and the judges where there are labels."""
-    from postprior.pipelines.metrics.features.reader import Reader
-
-    artefact = load_artefact(folder, KIND)
-    with rebuilding(folder):
-        return Reader.from_state(artefact.tensors, artefact.manifest)
 
 
 def report(reader: Reader, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.artefacts.codes import load_codes, whole_rows
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.encode import SPLITS, load_codes
-from postprior.pipelines.stages.fit import whole_rows
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
@@ -121,7 +120,7 @@ class Real:
     def load(cls, folder: Path, seed: int) -> Real:
         """The splits in artefacts/data and artefacts/codes."""
         from postprior.pipelines.metrics.privacy.records import Points, Scale, evenly
-        from postprior.stage1_vae.training import generator_for
+        from postprior.stage1_vae.randomness import generator_for
         from postprior.stage2_latent.codes import Whitening
 
         data = {split: Dataset.load(folder / "data" / split) for split in SPLITS}
@@ -185,7 +184,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     from postprior.pipelines.metrics.privacy.proximity import proximities
     from postprior.pipelines.metrics.privacy.records import Closest, Points
     from postprior.pipelines.metrics.statistics.intervals import FEWEST
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     if len(real.fresh) < FEWEST:
         return {}

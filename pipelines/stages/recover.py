@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -29,13 +30,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 )
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.judge import load_judges
-from postprior.pipelines.storage import (
-    Artefact,
-    load_artefact,
-    save_artefact,
-    write_json,
-)
+from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
 if TYPE_CHECKING:

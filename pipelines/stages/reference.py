@@ -6,17 +6,20 @@ are `real`, their codes decoded are `reconstruction`, and as many draws of the m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import load_codes
+from postprior.pipelines.artefacts.density import log_likelihoods
+from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.standard import KIND, WEIGHTS, _kept
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.coherence.alignment import Alignment
-from postprior.pipelines.metrics.coherence.canonical import Directions
-from postprior.pipelines.metrics.coherence.pairing import Critic
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.scores import Scores, cautions
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
@@ -26,24 +29,12 @@ from postprior.pipelines.metrics.statistics.intervals import (
     SCORED,
     Floats,
     Ints,
-    Missing,
     half_samples,
     halves,
     too_few,
 )
 from postprior.pipelines.settings.params import Evaluate, Params
-from postprior.pipelines.stages.encode import load_codes
-from postprior.pipelines.stages.fit import log_likelihoods
-from postprior.pipelines.stages.judge import load_judges
-from postprior.pipelines.stages.train import load_autoencoder
-from postprior.pipelines.storage import (
-    Artefact,
-    folder_hash,
-    load_artefact,
-    rebuilding,
-    save_artefact,
-    write_json,
-)
+from postprior.pipelines.storage import folder_hash, save_artefact, write_json
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
 
@@ -51,99 +42,9 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.features.reader import Reader
     from postprior.stage2_latent.codes import Codes
 
-KIND = "reference"
 MOST = 5000  # rows of a half: the time of scores grows as their square
 CONDITIONED = 500  # rows whose modalities are generated from one another
-WEIGHTS = {"real": "real", "reconstruction": "real", "normal": "synthetic"}  # of each row that is scored
 GALLERY = 8  # tuples of every row that are kept as images
-
-
-@dataclass(frozen=True)
-class Standard:
-    """What samples are scored against, and the rows scored already.
-
-    Args:
-        reference: the reference half.
-        alignment: how its modalities go together.
-        rows: of the test split that are the reference half.
-        weights: (1 + B, N), of as many synthetic rows as are scored.
-        real: rows of the test split that are scored as `real`.
-        real_weights: (1 + B, N), theirs.
-        scores: of `real`, `reconstruction` (held-out rows, encoded and decoded) and `normal` (the model's own prior),
-            those of whole tuples.
-        manifest: of the artefact.
-    """
-
-    reference: Reference
-    alignment: Alignment
-    rows: Ints
-    weights: Floats
-    real: Ints
-    real_weights: Floats
-    scores: dict[str, Scores]
-    manifest: dict[str, Any]
-
-    @classmethod
-    def load(cls, folder: Path) -> Standard:
-        """The standard that the stage left in a folder."""
-        artefact = load_artefact(folder, KIND)
-        with rebuilding(folder):
-            return cls._rebuilt(artefact)
-
-    @classmethod
-    def _rebuilt(cls, artefact: Artefact) -> Standard:
-        arrays, manifest = artefact.arrays, artefact.manifest
-        names, classes = tuple(manifest["modalities"]), manifest["classes"]
-        readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in names))
-        reference = Reference.fit(
-            readings, arrays["weights.reference"], manifest["neighbours"], names, classes
-        )
-        alignment = Alignment(None, None, manifest["seed"])
-        if manifest["critic"] is not None:
-            critic = Critic.from_state(artefact.tensors, manifest["critic"])
-            alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
-        missing = manifest.get("missing", {})
-        scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
-        synthetic, real = (arrays[f"weights.{of}"] for of in ("synthetic", "real"))
-        rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
-        return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
-
-    def score(self, readings: Readings, half: Dataset, synthetic: Dataset) -> Scores:
-        """Every score of as many synthetic rows, and of their readings; the reference half is for tables."""
-        own = self.alignment.score(readings, self.weights, self.scores["real"])
-        own |= table_scores(half, self.reference.joint.weights, synthetic, self.weights)
-        return score(readings, self.weights, self.reference) | own
-
-    def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
-        """Scores as written, beside those of the model's own prior and of reconstructions."""
-        written = row(scores, self.scores["normal"], self.scores["reconstruction"])
-        tell_columns(written, half, synthetic)
-        return written | {"cautions": self.manifest["cautions"]}
-
-    def __len__(self) -> int:
-        """The number of rows that are scored."""
-        return self.weights.shape[1]
-
-
-def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats], dict[str, dict[str, str]]]:
-    """Scores of these names as arrays `scores.<row>.<name>`, and by row and name why others are missing."""
-    arrays: dict[str, Floats] = {}
-    missing: dict[str, dict[str, str]] = {}
-    for of, found in scores.items():
-        chosen = {name: found[name] for name in names}
-        arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
-        if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
-            missing[of] = why
-    return arrays, missing
-
-
-def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
-    """The scores of a row that `_kept` put there."""
-    place = f"scores.{of}."
-    found: Scores = {
-        key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)
-    }
-    return found | {name: Missing(why) for name, why in missing.items()}
 
 
 def reference(params: Params, root: Path) -> None:
@@ -224,7 +125,7 @@ def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, see
     """The datasets of the rows `real`, `reconstruction` (one posterior draw a row, decoder means) and `normal`."""
     import torch
 
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)

@@ -6,27 +6,20 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postprior.pipelines.artefacts.autoencoder import KIND, build, mendable
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.errors import UserError
 from postprior.pipelines.locks import sole_trainer
 from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, write_bytes, write_text
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import (
-    Artefact,
-    file_hash,
-    files_of,
-    load_artefact,
-    rebuilding,
-    save_artefact,
-)
+from postprior.pipelines.storage import file_hash, files_of, save_artefact
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
 
@@ -35,9 +28,8 @@ if TYPE_CHECKING:
 
     from postprior.stage1_vae.modalities import Batch
     from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage1_vae.training import Epoch, Snapshot
+    from postprior.stage1_vae.training import Snapshot
 
-KIND = "autoencoder"
 HASH = "sha256"
 History = list[dict[str, Any]]
 
@@ -80,34 +72,6 @@ def train(params: Params, root: Path) -> None:
         checkpoint.path.unlink(missing_ok=True)
 
 
-def build(params: Params, data: Dataset) -> MultimodalVAE:
-    """The untrained model of params.yaml for the modalities of a dataset, told which of them lack cells."""
-    from postprior.stage1_vae import MODELS
-
-    modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
-    try:
-        return MODELS[params.vae.model](modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen)
-    except ValueError as error:
-        raise UserError(f"vae: {error}") from None
-
-
-def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
-    """The trained model in a folder, and the artefact that it came from."""
-    from postprior.stage1_vae import MODELS
-
-    artefact = load_artefact(folder, KIND)
-    name = artefact.manifest["model"]
-    if name not in MODELS:
-        raise UserError(
-            f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior"
-        )
-    with rebuilding(folder):
-        try:
-            return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
-        except ValueError as error:  # of the user's own networks, say
-            raise UserError(f"{folder}: {error}") from None
-
-
 class Checkpoint:
     """The file that a training run resumes from, outside of DVC's outputs, named by all that decides its bytes."""
 
@@ -117,7 +81,7 @@ class Checkpoint:
     @classmethod
     def of(cls, root: Path, params: Params, *data: Dataset) -> Checkpoint:
         """The checkpoint of a run: its settings, its data and the code of stage 1."""
-        import stage1_vae
+        from postprior import stage1_vae
 
         code = Path(stage1_vae.__file__).parent
         parts = [
@@ -219,14 +183,6 @@ def own_code(networks: Iterable[str]) -> list[Path]:
     ]
     specs = [find_spec(name) for name in sorted(set(paths))]
     return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
-
-
-def mendable(epochs: Iterator[Epoch]) -> Iterator[Epoch]:
-    """The epochs; a loss that diverges and rows that a phase cannot use are the user's to mend."""
-    try:
-        yield from epochs
-    except (FloatingPointError, ValueError) as error:
-        raise UserError(str(error)) from None
 
 
 def table(history: History) -> str:

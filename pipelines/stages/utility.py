@@ -8,28 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.checks import check_labels
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.generator import Generator, as_set
 from postprior.pipelines.metrics.statistics.intervals import SHARE
+from postprior.pipelines.metrics.utility.classifiers import names_of, recipe
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.generate import as_set
-from postprior.pipelines.stages.judge import load_judges
-from postprior.pipelines.storage import (
-    Artefact,
-    load_artefact,
-    save_artefact,
-    write_json,
-)
+from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from postprior.pipelines.metrics.features.reader import Reader
-    from postprior.pipelines.metrics.utility.classifiers import Classifiers, Recipe, Replicates
+    from postprior.pipelines.metrics.utility.classifiers import Classifiers, Replicates
 
 KIND = "utility"
 REAL = "real"  # the name of what real data taught
@@ -137,14 +132,6 @@ def classifiers_of(known: Artefact, seed: int, train: Dataset, params: Params) -
     return classifiers.eval()
 
 
-def recipe(params: Params) -> Recipe:
-    """How all classifiers are trained."""
-    from postprior.pipelines.metrics.utility.classifiers import Recipe
-
-    settings = params.utility
-    return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.judge.features)
-
-
 def replicates(params: Params, rows: Dataset) -> Replicates:
     """Half-samples of the seeds and of tested rows, the same for every density."""
     from postprior.pipelines.metrics.utility.classifiers import Replicates
@@ -153,11 +140,6 @@ def replicates(params: Params, rows: Dataset) -> Replicates:
     return Replicates.draw(
         len(params.utility.seeds), rows.sources, params.evaluate.resamples, rng, rows.labels
     )
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    """The names of the modalities."""
-    return [m.name for m in dataset.modalities]
 
 
 def about(params: Params, train: Dataset, test: Dataset) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class Run:
             from PIL import Image
 
             from postprior.pipelines.data.dataset import Dataset
-            from postprior.pipelines.report.gallery import sheet_of
+            from postprior.pipelines.data.pictures import sheet_of
 
             if sheet := sheet_of(Dataset.load(folder)):
                 with TemporaryDirectory() as temporary:

@@ -19,12 +19,7 @@ from postprior.stage1_vae.distributions import (
     side_by_side,
 )
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import (
-    Loss,
-    MultimodalVAE,
-    Sizes,
-    positive,
-)
+from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
 
 class MoPoE(MultimodalVAE):

@@ -10,12 +10,7 @@ from torch import Tensor
 
 from postprior.stage1_vae.distributions import Normal, kl_divergence, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import (
-    Loss,
-    MultimodalVAE,
-    Sizes,
-    positive,
-)
+from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
 
 
 class MVTCAE(MultimodalVAE):

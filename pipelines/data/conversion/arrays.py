@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from postprior.pipelines.data.conversion.columns import Values, as_dtype, close
-from postprior.pipelines.data.conversion.outliers import (
-    BOUND,
-    GAP,
-    ROOM,
-    Usual,
-    usual,
-)
+from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, Usual, usual
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
 from postprior.stage1_vae.modalities import Modality

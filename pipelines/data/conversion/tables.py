@@ -10,14 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion.columns import ColumnConversion, Values, varies
-from postprior.pipelines.data.conversion.texts import (
-    CELL,
-    agrees,
-    as_cells,
-    comes_back,
-    formatted,
-    restored,
-)
+from postprior.pipelines.data.conversion.texts import CELL, agrees, as_cells, comes_back, formatted, restored
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
 from postprior.stage1_vae.modalities import Modality

@@ -20,12 +20,7 @@ from postprior.pipelines.data.conversion import (
     from_description,
 )
 from postprior.pipelines.data.conversion.columns import close, named_type
-from postprior.pipelines.data.conversion.texts import (
-    CELL,
-    formatted,
-    restored,
-    stated,
-)
+from postprior.pipelines.data.conversion.texts import CELL, formatted, restored, stated
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.importers.images import pixels_of
 from postprior.pipelines.errors import UserError

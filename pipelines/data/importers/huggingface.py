@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.dataset import SPLITS
 from postprior.pipelines.data.importers.extras import optional
 from postprior.pipelines.data.importers.files import check_inside
 from postprior.pipelines.data.importers.found import ArrayView, Found, Roles
@@ -26,7 +27,6 @@ from postprior.pipelines.data.importers.kinds import (
 )
 from postprior.pipelines.data.importers.splitting import OTHER_NAMES
 from postprior.pipelines.data.importers.tables import found_in, made_plain
-from postprior.pipelines.data.sources.folder import SPLITS
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
 

@@ -20,12 +20,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.importers.extras import optional
 from postprior.pipelines.data.importers.files import files_in, visible
-from postprior.pipelines.data.importers.found import (
-    ArrayView,
-    Found,
-    Named,
-    Roles,
-)
+from postprior.pipelines.data.importers.found import ArrayView, Found, Named, Roles
 from postprior.pipelines.data.importers.kinds import pixel_kind, safe_name
 from postprior.pipelines.errors import UserError
 

@@ -20,12 +20,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.exchange import read_arrays
 from postprior.pipelines.data.importers.files import ends_in
-from postprior.pipelines.data.importers.found import (
-    ArrayView,
-    Found,
-    Named,
-    Roles,
-)
+from postprior.pipelines.data.importers.found import ArrayView, Found, Named, Roles
 from postprior.pipelines.data.importers.kinds import array_axes, array_kind, check_finite
 from postprior.pipelines.data.importers.tables import plain
 from postprior.pipelines.errors import UserError

@@ -14,12 +14,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.importers.extras import optional
 from postprior.pipelines.data.importers.files import ends_in
-from postprior.pipelines.data.importers.found import (
-    ArrayView,
-    Found,
-    Named,
-    Roles,
-)
+from postprior.pipelines.data.importers.found import ArrayView, Found, Named, Roles
 from postprior.pipelines.data.importers.kinds import array_kind, check_finite, safe_name
 from postprior.pipelines.data.importers.tables import plain
 from postprior.pipelines.errors import UserError

@@ -12,33 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.conversion import (
-    ArrayConversion,
-    ColumnConversion,
-    Conversion,
-    TableConversion,
-)
+from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.dataset import PLACES, Dataset, files_of
 from postprior.pipelines.data.exporters.samples import Samples
 from postprior.pipelines.data.importers import read_source
-from postprior.pipelines.data.importers.found import (
-    ArrayView,
-    Found,
-    Named,
-    Roles,
-    TableView,
-    View,
-)
+from postprior.pipelines.data.importers.found import ArrayView, Found, Named, Roles, TableView, View
 from postprior.pipelines.data.importers.joining import Joined, join
 from postprior.pipelines.data.importers.nifti import check_orientation
 from postprior.pipelines.data.importers.run import codes_of, sources_of_roles
-from postprior.pipelines.data.importers.summary import (
-    outliers,
-    overview,
-    patterns,
-    shortened,
-)
+from postprior.pipelines.data.importers.summary import outliers, overview, patterns, shortened
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.messages import listed

@@ -13,13 +13,12 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.texts import comes_back
-from postprior.pipelines.data.dataset import Dataset, files_of
+from postprior.pipelines.data.dataset import SPLITS, Dataset, files_of
 from postprior.pipelines.data.importers import read_source
 from postprior.pipelines.data.importers.found import Named, Roles
 from postprior.pipelines.data.importers.joining import Joined, join
 from postprior.pipelines.data.importers.splitting import check_splits, named_split, split_rows
 from postprior.pipelines.data.importers.summary import summary
-from postprior.pipelines.data.sources.folder import SPLITS
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from postprior.pipelines.data.sources.folder import SPLITS
+from postprior.pipelines.data.dataset import SPLITS
 from postprior.pipelines.errors import UserError
 
 OTHER_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}

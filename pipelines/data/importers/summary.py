@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.data.conversion import (
-    ArrayConversion,
-    ColumnConversion,
-    Conversion,
-    TableConversion,
-)
+from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.arrays import chunks, limits
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
 from postprior.pipelines.data.importers.found import TableView, View

@@ -15,13 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion.columns import plainer
-from postprior.pipelines.data.conversion.texts import (
-    CELL,
-    comes_back,
-    typed,
-    usual_dialect,
-    without_missing,
-)
+from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
 from postprior.pipelines.data.importers.files import ends_in, files_in, visible
 from postprior.pipelines.data.importers.found import Found, Roles, TableView
 from postprior.pipelines.data.importers.kinds import column_kind, safe_name

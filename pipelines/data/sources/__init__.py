@@ -11,6 +11,7 @@ from postprior.pipelines.data.sources.digits import make_digits
 from postprior.pipelines.data.sources.folder import read_folders
 from postprior.pipelines.data.sources.mnist import make_mnist
 from postprior.pipelines.data.sources.polymnist import read_polymnist
+from postprior.pipelines.settings.params import Params, check_options, pick
 
 SOURCES: dict[str, Callable[..., dict[str, Dataset]]] = {
     "digits": make_digits,
@@ -19,3 +20,9 @@ SOURCES: dict[str, Callable[..., dict[str, Dataset]]] = {
     "polymnist": read_polymnist,
 }
 """Data sources by the name that `data.source` in params.yaml gives."""
+
+
+def check_source(params: Params) -> None:
+    """Refuse an unknown data source and options that it does not take."""
+    source = pick(SOURCES, params.data.source, "data.source", "data source")
+    check_options(source, params.data.options, f"data.{params.data.source}", given={"seed", "root"})

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
-
-SPLITS = ("train", "validation", "test")
 
 
 def read_folders(seed: int, root: Path, path: str) -> dict[str, Dataset]:

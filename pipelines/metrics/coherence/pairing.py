@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, weighted_auc
-from postprior.stage1_vae.model import seeded
+from postprior.stage1_vae.randomness import seeded
 
 HIDDEN, SHARED = 64, 16  # widths of a tower and of the space in which the towers meet
 STEPS, BATCH = 300, 256

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, described
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import seeded
 from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
+from postprior.stage1_vae.randomness import seeded
 
 POOLS: dict[int, type[nn.Module]] = {
     1: nn.AdaptiveAvgPool1d,

@@ -28,7 +28,7 @@ from postprior.pipelines.metrics.features.extractor import observed_blocks
 from postprior.pipelines.metrics.features.projections import Projected
 from postprior.pipelines.metrics.features.vision_transformer import VisionTransformer
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import seeded
+from postprior.stage1_vae.randomness import seeded
 from postprior.stage2_latent.parts import under
 
 MEAN, DEVIATION = (

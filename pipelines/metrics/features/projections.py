@@ -14,7 +14,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import Extractor, observed_blocks
 from postprior.pipelines.metrics.features.judges import body
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import seeded
+from postprior.stage1_vae.randomness import seeded
 
 FLOATS = 2**26  # numbers of the vectors, at most, whose principal components are taken
 NARROW = 1024  # dimensions up to which the covariance is decomposed as it is

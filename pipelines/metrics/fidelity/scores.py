@@ -9,14 +9,7 @@ from postprior.pipelines.metrics.fidelity.frechet import frechet_distance
 from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances
 from postprior.pipelines.metrics.fidelity.manifold import Balls, Manifold, manifold
 from postprior.pipelines.metrics.fidelity.supports import Supports, supports
-from postprior.pipelines.metrics.statistics.intervals import (
-    FEWEST,
-    SCORED,
-    Floats,
-    Missing,
-    Score,
-    too_few,
-)
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Missing, Score, too_few
 
 Scores = dict[str, Score]
 DISTANCES = ("frechet_distance", "kernel_distance", "mmd")

@@ -22,13 +22,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from postprior.pipelines.metrics.coherence.reconstruction import dead_dimensions
-from postprior.pipelines.metrics.statistics.intervals import (
-    FEWEST,
-    Floats,
-    Ints,
-    Missing,
-    too_few,
-)
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, Ints, Missing, too_few
 from postprior.stage1_vae.distributions import Mixture, Normal
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.moments import moments

@@ -20,13 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.privacy.memorisation import NEAR
-from postprior.pipelines.metrics.privacy.records import (
-    CODES,
-    JOINT,
-    Closest,
-    Points,
-    closest,
-)
+from postprior.pipelines.metrics.privacy.records import CODES, JOINT, Closest, Points, closest
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     LEVEL,

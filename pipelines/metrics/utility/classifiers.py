@@ -19,13 +19,8 @@ from torch.nn import functional as F
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges
-from postprior.pipelines.metrics.statistics.intervals import (
-    Floats,
-    Ints,
-    Missing,
-    estimate,
-    half_samples,
-)
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, estimate, half_samples
+from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
 
 Distortion = Callable[[Modality, Tensor, torch.Generator], Tensor]
@@ -108,7 +103,7 @@ def train_classifiers(
         seed: of the initial weights, of the order of the rows and of the distortion.
         distortion: what becomes of values each time that they are learned from.
     """
-    from postprior.stage1_vae.training import generator_for
+    from postprior.stage1_vae.randomness import generator_for
 
     first = parts[0]
     classifiers = Classifiers(first.modalities, first.label_names or (), recipe.features, seed)
@@ -225,3 +220,16 @@ def told(
 def unread(modality: str) -> str:
     """Why a modality's classifier has no accuracy."""
     return f"no tested row has {modality}"
+
+
+def recipe(params: Params) -> Recipe:
+    """How all classifiers are trained."""
+    from postprior.pipelines.metrics.utility.classifiers import Recipe
+
+    settings = params.utility
+    return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.judge.features)
+
+
+def names_of(dataset: Dataset) -> list[str]:
+    """The names of the modalities."""
+    return [m.name for m in dataset.modalities]

@@ -6,12 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from postprior.pipelines.report.findings.basis import basis
-from postprior.pipelines.report.findings.faithful import (
-    above_floor,
-    collapsed,
-    faithful,
-    told_apart,
-)
+from postprior.pipelines.report.findings.faithful import above_floor, collapsed, faithful, told_apart
 from postprior.pipelines.report.findings.leaks import leaks
 from postprior.pipelines.report.findings.useful import useful
 from postprior.pipelines.report.findings.words import Finding, percent

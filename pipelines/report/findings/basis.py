@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from postprior.pipelines.report.findings.words import (
-    MANY,
-    Finding,
-    count,
-    listed,
-    number_with,
-    percent,
-)
+from postprior.pipelines.report.findings.words import MANY, Finding, count, listed, number_with, percent
 from postprior.pipelines.report.metrics import METRICS
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate

@@ -6,12 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postprior.pipelines.report.figures import (
-    OTHER_MARKS,
-    Figure,
-    Mark,
-    density_mark,
-)
+from postprior.pipelines.report.figures import OTHER_MARKS, Figure, Mark, density_mark
 from postprior.pipelines.report.plots.faithful import faithful
 from postprior.pipelines.report.plots.leaks import leaks
 from postprior.pipelines.report.plots.space import foundations, space

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postprior.pipelines.report.figures import (
-    Figure,
-    Mark,
-    Panel,
-    Theme,
-    density_mark,
-)
-from postprior.pipelines.report.plots.drawing import (
-    dots,
-    height_of,
-    said,
-    written,
-)
+from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark
+from postprior.pipelines.report.plots.drawing import dots, height_of, said, written
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import INTERVAL, Estimate
 

@@ -6,12 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
-from postprior.pipelines.report.figures import (
-    Figure,
-    Mark,
-    Panel,
-    density_mark,
-)
+from postprior.pipelines.report.figures import Figure, Mark, Panel, density_mark
 from postprior.pipelines.report.plots.drawing import (
     MISSING,
     dots,

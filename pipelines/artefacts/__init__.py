@@ -1,0 +1,1 @@
+"""Artefacts of a project: what is saved and loaded, and where."""

@@ -1,0 +1,156 @@
+"""Codes: posteriors of a dataset's rows, saved and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage2_latent.codes import Codes
+
+KIND = "codes"
+
+
+COLUMNS = ("loc", "scale", "weights", "observed", "labels", "whole")  # tensors of codes, each a file
+
+
+ROWS = 512
+"""Rows encoded at a time: a fixed block, so that the bytes depend on the data alone."""
+
+
+def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
+    """Codes of all rows from whatever modalities they have; at most `components` components each."""
+    import torch
+
+    from postprior.stage1_vae.distributions import Mixture
+    from postprior.stage2_latent.codes import Codes
+
+    starts = range(0, len(data), ROWS)
+    with torch.no_grad():
+        blocks = [
+            model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts
+        ]
+        prior = model.prior()
+    q = Mixture.stack(blocks)
+    return Codes(
+        layout=model.layout,
+        family=q.components.name,
+        loc=q.components.loc,
+        scale=q.components.scale,
+        weights=q.weights,
+        observed=observed_blocks(model, torch.from_numpy(np.array(data.observed))),
+        prior=prior if isinstance(prior, Mixture) else Mixture.single(prior),
+        labels=None if data.labels is None else torch.from_numpy(np.array(data.labels, np.int64)),
+        label_names=data.label_names,
+        ids=None if data.ids is None else [str(name) for name in data.ids],
+        whole=torch.from_numpy(data.observed.all(1)),
+    )
+
+
+def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
+    """Blocks of the code that rows with these modalities (N, M) say something of, (N, blocks) bool: what is shared, and
+    the private ones of the modalities that a row has."""
+    import torch
+
+    names = [m.name for m in model.modalities]
+    everywhere = torch.ones_like(observed[:, 0])
+    columns = [
+        everywhere if block.owner is None else observed[:, names.index(block.owner)] for block in model.layout
+    ]
+    return torch.stack(columns, 1)
+
+
+def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
+    """Publish codes as an artefact; `origin` names the hashes of what they were made from."""
+    columns = {name: getattr(codes, name) for name in COLUMNS}
+    arrays = {name: value.numpy() for name, value in columns.items() if value is not None}
+    if codes.ids is not None:
+        arrays["ids"] = np.array(codes.ids)
+    manifest = {
+        **origin,
+        "layout": [{"name": b.name, "shape": list(b.shape), "owner": b.owner} for b in codes.layout],
+        "family": codes.family,
+        "label_names": None if codes.label_names is None else list(codes.label_names),
+    }
+    tensors = {}
+    if codes.prior is not None:
+        components = codes.prior.components
+        manifest["prior"] = components.name
+        tensors = {"weights": codes.prior.weights, "loc": components.loc, "scale": components.scale}
+    save_artefact(folder, KIND, manifest, tensors, arrays)
+
+
+def load_codes(folder: Path) -> Codes:
+    """The codes in a folder, with the prior of their autoencoder."""
+    import torch
+
+    from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
+    from postprior.stage2_latent.codes import Codes
+
+    artefact = load_artefact(folder, KIND)
+    manifest, prior = artefact.manifest, artefact.tensors
+    arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
+    ids = arrays.pop("ids", None)
+    columns: dict[str, Any] = {
+        name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS
+    }
+    with rebuilding(folder):
+        names = manifest["label_names"]
+        return Codes(
+            layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
+            family=manifest["family"],
+            **columns,
+            prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
+            if prior
+            else None,
+            label_names=None if names is None else tuple(names),
+            ids=None if ids is None else ids.tolist(),
+        )
+
+
+def whole_rows(codes: Codes) -> Tensor:
+    """Rows encoded from every modality, or with every block where the modalities are not known: (n,) int64."""
+    whole = codes.complete if codes.whole is None else codes.complete & codes.whole
+    return whole.nonzero().squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The rows (n,) of a table of codes that lack no block; there may be none."""
+
+    table: Codes
+    rows: Ints
+
+    @property
+    def codes(self) -> Codes:
+        """Their codes (n, D), n at least 1."""
+        return self.table.select(self.table.complete)
+
+    @property
+    def means(self) -> Floats:
+        """Posterior means (n, D)."""
+        return self.table.mean[self.table.complete].numpy()
+
+    @property
+    def labels(self) -> Ints | None:
+        """The label of each (n,), if there are labels."""
+        return None if self.table.labels is None else self.table.labels[self.table.complete].numpy()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def complete(folder: Path) -> Complete:
+    """The complete codes in a folder."""
+    codes = load_codes(folder)
+    return Complete(codes, np.flatnonzero(codes.complete.numpy()))

@@ -1,0 +1,71 @@
+"""Fitted densities, loaded, and their scores of codes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.settings.params import pick
+from postprior.pipelines.storage import (
+    Artefact,
+    load_artefact,
+    rebuilding,
+)
+
+if TYPE_CHECKING:
+    from postprior.stage2_latent.codes import Codes
+    from postprior.stage2_latent.density import Density
+
+
+KIND = "density"
+
+
+MOST = 5000
+"""Rows of a split whose log-likelihood is taken."""
+
+
+def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, Any]:
+    """Mean log p(z) of one posterior draw of each row of each split, in nats, or the mean of a lower bound of it.
+
+    Of rows that have every modality, as whole samples have, `MOST` at the most; nothing for a density without scores.
+    Missing, as it is written, of a split without such rows, or with one to which the density gives no likelihood.
+    """
+    import torch
+
+    from postprior.pipelines.metrics.statistics.intervals import Missing
+    from postprior.stage1_vae.randomness import generator_for
+
+    if not (density.exact_log_prob or density.bound):
+        return {}
+    means: dict[str, Any] = {}
+    for split, table in codes.items():
+        generator, rows = generator_for("cpu", seed, 1), whole_rows(table)
+        if len(rows) > MOST:
+            rows = rows[torch.randperm(len(rows), generator=generator)[:MOST]]
+        if not len(rows):
+            means[split] = Missing(f"no {split} row has every modality").written
+            continue
+        with torch.no_grad():
+            mean = float(density.log_prob(table.draw(generator, rows)).mean())
+        means[split] = mean if math.isfinite(mean) else Missing("some rows have no finite likelihood").written
+    return means
+
+
+def load_density(folder: Path | str) -> Density:
+    """The fitted density in a folder; it needs neither data nor an autoencoder.
+
+    Example:
+        load_density("artefacts/densities/gmm").sample(1000)
+    """
+    return density_of(load_artefact(Path(folder), KIND), Path(folder))
+
+
+def density_of(artefact: Artefact, folder: Path) -> Density:
+    """The density of an artefact that lies in a folder."""
+    from postprior.stage2_latent import DENSITIES
+
+    family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
+    with rebuilding(folder):
+        return family.from_state(artefact.tensors, artefact.manifest)

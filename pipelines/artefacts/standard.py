@@ -1,0 +1,125 @@
+"""The standard: half of the test rows that samples are scored against, and the rows scored already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.coherence.alignment import Alignment
+from postprior.pipelines.metrics.coherence.canonical import Directions
+from postprior.pipelines.metrics.coherence.pairing import Critic
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.fidelity.scores import Scores
+from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
+from postprior.pipelines.metrics.scores import Reference, row, score
+from postprior.pipelines.metrics.statistics.intervals import (
+    Floats,
+    Ints,
+    Missing,
+)
+from postprior.pipelines.storage import (
+    Artefact,
+    load_artefact,
+    rebuilding,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+KIND = "reference"
+
+
+WEIGHTS = {"real": "real", "reconstruction": "real", "normal": "synthetic"}  # of each row that is scored
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What samples are scored against, and the rows scored already.
+
+    Args:
+        reference: the reference half.
+        alignment: how its modalities go together.
+        rows: of the test split that are the reference half.
+        weights: (1 + B, N), of as many synthetic rows as are scored.
+        real: rows of the test split that are scored as `real`.
+        real_weights: (1 + B, N), theirs.
+        scores: of `real`, `reconstruction` (held-out rows, encoded and decoded) and `normal` (the model's own prior),
+            those of whole tuples.
+        manifest: of the artefact.
+    """
+
+    reference: Reference
+    alignment: Alignment
+    rows: Ints
+    weights: Floats
+    real: Ints
+    real_weights: Floats
+    scores: dict[str, Scores]
+    manifest: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Standard:
+        """The standard that the stage left in a folder."""
+        artefact = load_artefact(folder, KIND)
+        with rebuilding(folder):
+            return cls._rebuilt(artefact)
+
+    @classmethod
+    def _rebuilt(cls, artefact: Artefact) -> Standard:
+        arrays, manifest = artefact.arrays, artefact.manifest
+        names, classes = tuple(manifest["modalities"]), manifest["classes"]
+        readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in names))
+        reference = Reference.fit(
+            readings, arrays["weights.reference"], manifest["neighbours"], names, classes
+        )
+        alignment = Alignment(None, None, manifest["seed"])
+        if manifest["critic"] is not None:
+            critic = Critic.from_state(artefact.tensors, manifest["critic"])
+            alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
+        missing = manifest.get("missing", {})
+        scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
+        synthetic, real = (arrays[f"weights.{of}"] for of in ("synthetic", "real"))
+        rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
+        return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
+
+    def score(self, readings: Readings, half: Dataset, synthetic: Dataset) -> Scores:
+        """Every score of as many synthetic rows, and of their readings; the reference half is for tables."""
+        own = self.alignment.score(readings, self.weights, self.scores["real"])
+        own |= table_scores(half, self.reference.joint.weights, synthetic, self.weights)
+        return score(readings, self.weights, self.reference) | own
+
+    def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
+        """Scores as written, beside those of the model's own prior and of reconstructions."""
+        written = row(scores, self.scores["normal"], self.scores["reconstruction"])
+        tell_columns(written, half, synthetic)
+        return written | {"cautions": self.manifest["cautions"]}
+
+    def __len__(self) -> int:
+        """The number of rows that are scored."""
+        return self.weights.shape[1]
+
+
+def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats], dict[str, dict[str, str]]]:
+    """Scores of these names as arrays `scores.<row>.<name>`, and by row and name why others are missing."""
+    arrays: dict[str, Floats] = {}
+    missing: dict[str, dict[str, str]] = {}
+    for of, found in scores.items():
+        chosen = {name: found[name] for name in names}
+        arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
+        if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
+            missing[of] = why
+    return arrays, missing
+
+
+def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
+    """The scores of a row that `_kept` put there."""
+    place = f"scores.{of}."
+    found: Scores = {
+        key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)
+    }
+    return found | {name: Missing(why) for name, why in missing.items()}

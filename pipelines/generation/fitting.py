@@ -1,0 +1,168 @@
+"""Fitting of densities to codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.density import log_likelihoods
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.progress import progress
+from postprior.pipelines.settings.params import Fitting, Options, read_entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from postprior.stage1_vae.distributions import Mixture
+    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage2_latent.codes import Codes
+    from postprior.stage2_latent.density import Density
+
+
+Learned = tuple[dict[str, Any], dict[str, "Tensor"]]
+
+
+def learn(
+    name: str,
+    written: Options,
+    codes: dict[str, Codes],
+    seed: int,
+    encoder: FrozenEncoder | None = None,
+    log: Callable[..., None] | None = None,
+) -> Learned:
+    """The density that an entry asks for, fitted: its manifest, with what is known of the fit, and its tensors.
+
+    Args:
+        name: the entry.
+        written: what stands there.
+        codes: by split: `train`, and `validation` and `test` where they are there.
+        seed: of all randomness.
+        encoder: the encoder that made the codes of `train`, for densities that learn with one.
+        log: is handed the numbers of each pass.
+    """
+    from postprior.pipelines.metrics.privacy.memorisation import memorisation
+    from postprior.stage1_vae.randomness import generator_for
+    from postprior.stage2_latent.nested import PartialEncoder
+
+    fitting, options = read_entry(name, written)
+    chosen = {split: _rows(table, fitting, f"density.{name}.rows", split) for split, table in codes.items()}
+    tables = {split: _table(table, chosen[split], fitting) for split, table in codes.items()}
+    with progress(f"fit {name}", None) as step:
+
+        def report(row: dict[str, Any]) -> None:
+            if log is not None:
+                log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+            step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
+
+        try:
+            density = _build(fitting, options)
+            if density.needs_encoder and encoder is None:
+                raise UserError(
+                    f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
+                    f"bring; run postprior fit {name} in the autoencoder's project, without --codes"
+                )
+            view = None if encoder is None else PartialEncoder(encoder, chosen["train"])
+            density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
+        except ValueError as error:
+            told = str(error).removeprefix(f"density {fitting.kind}: ")
+            raise UserError(f"density.{name}: {told}") from None
+    tensors, meta = density.state()
+    known = {
+        "fitting": fitting.model_dump(),
+        "bound": density.bound,
+        "log_likelihood": log_likelihoods(density, codes, seed),
+        "memorisation": {},
+    }
+    held_out = tables.get("test", tables.get("validation"))
+    if held_out is not None:
+        generator = generator_for("cpu", seed, 2)
+        known["memorisation"] = memorisation(density, tables["train"], held_out, generator)
+    return {**meta, **known}, tensors
+
+
+def _build(fitting: Fitting, options: Options) -> Density:
+    """An unfitted density."""
+    from postprior.stage2_latent import DENSITIES
+
+    if fitting.independent:
+        return DENSITIES["independent"](**{"density": fitting.kind, "options": options})
+    return DENSITIES[fitting.kind](**options)
+
+
+def _rows(codes: Codes, fitting: Fitting, key: str, split: str) -> Tensor:
+    """Rows that are fitted, or chosen by: (n,) int64."""
+    import torch
+
+    if fitting.rows == "all":
+        return torch.arange(len(codes))
+    rows = whole_rows(codes)
+    if not len(rows):
+        raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
+    return rows
+
+
+def _table(codes: Codes, rows: Tensor, fitting: Fitting) -> Codes:
+    """The codes as they are fitted."""
+    codes = codes.select(rows) if len(rows) < len(codes) else codes
+    return codes if fitting.labels else replace(codes, labels=None, label_names=None)
+
+
+class FrozenEncoder:
+    """The trained encoder as a density sees it: training inputs by row, and posteriors of inputs.
+
+    Model and data are loaded when they are first asked for: few densities do.
+
+    Args:
+        root: the project's root.
+        autoencoder: the hash of the autoencoder that the codes came from.
+    """
+
+    def __init__(self, root: Path, autoencoder: str) -> None:
+        self.root, self.autoencoder = root, autoencoder
+
+    @cached_property
+    def model(self) -> MultimodalVAE:
+        """The autoencoder, its parameters frozen."""
+        model, artefact = load_autoencoder(self.root / "artefacts/autoencoder")
+        if artefact.hash != self.autoencoder:
+            raise UserError(
+                f"artefacts/codes/train: codes of autoencoder {self.autoencoder[:12]}, found {artefact.hash[:12]} in "
+                "artefacts/autoencoder; run postprior encode"
+            )
+        return model.requires_grad_(False)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The training data."""
+        return Dataset.load(self.root / "artefacts/data/train")
+
+    def inputs(self, rows: Tensor) -> dict[str, Tensor]:
+        """Data of some rows, one tensor (n, *shape) a modality; what one lacks is the mean of those that have it."""
+        batch = self.data.batch(rows.numpy())
+        for index, (name, values) in enumerate(batch.data.items()):
+            observed = batch.observed[:, index]
+            if not bool(observed.all()):
+                values[~observed] = values[observed].mean(0) if bool(observed.any()) else values.mean(0)
+                batch.data[name] = values
+        return batch.data
+
+    def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
+        """Posteriors of complete inputs, batch shape (n,), differentiable in them.
+
+        Pseudo-inputs may leave the modalities' ranges: they stand for posteriors, not for data, and clamped to the
+        ranges they would stop learning at the bounds.
+        """
+        import torch
+
+        from postprior.stage1_vae.modalities import Batch
+        from postprior.stage1_vae.randomness import generator_for
+
+        rows = len(next(iter(inputs.values())))
+        complete = Batch(dict(inputs), torch.ones(rows, len(inputs), dtype=torch.bool))
+        return self.model.encode(complete, generator_for("cpu", 0))
