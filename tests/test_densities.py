@@ -59,7 +59,10 @@ def plane(name: str) -> Density:
 
 
 def test_names_are_read_without_torch() -> None:
-    script = "import sys, postprior.stage2_latent as s; print('gmm' in s.DENSITIES, list(s.DENSITIES), 'torch' in sys.modules)"
+    script = (
+        "import sys; from postprior.stage2_latent import DENSITIES as d; "
+        "print('gmm' in d, list(d), 'torch' in sys.modules)"
+    )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == f"True {list(DENSITIES)} False"
 

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import (
-    Artefact,
-    load_artefact,
-    rebuilding,
-)
+from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
 
 if TYPE_CHECKING:
     from postprior.stage1_vae.model import MultimodalVAE

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.artefacts.codes import whole_rows
 from postprior.pipelines.settings.params import pick
-from postprior.pipelines.storage import (
-    Artefact,
-    load_artefact,
-    rebuilding,
-)
+from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.codes import Codes
