@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from postprior.pipelines.data.checks import check_labels
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from postprior.pipelines.artefacts.standard import Standard
@@ -161,3 +162,11 @@ class Project:
         from postprior.pipelines.artefacts.cells import load_cells
 
         return load_cells(self.artefacts.augmentation)
+
+
+def check_origin(place: Path | None, what: str, found: str | None, expected: str | None, stage: str) -> None:
+    """Refuse what was made of something else than what stands in the project now; hashes say so."""
+    if found != expected:
+        raise UserError(
+            f"{place}: {what} {str(found)[:12]} found, expected {str(expected)[:12]}; run postprior {stage} again"
+        )

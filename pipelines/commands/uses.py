@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,10 +39,13 @@ def draw(
     with told_in_one_line():
         if samples is None and not label:
             raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
+        from postprior.pipelines.generation.request import Request
+
         given = {"seed": seed, "temperature": temperature, "truncation": truncation}
-        options = {name: value for name, value in given.items() if value is not None}
-        counts = label_counts(label)
-        imported("api.draw", "draw")(folder, out, samples=samples, labels=counts, force=force, **options)
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        imported("api.draw", "draw")(
+            folder, out, Request(samples, labels=label_counts(label), **options), force
+        )
 
 
 def generate(
@@ -65,19 +68,11 @@ def generate(
     """The command of `generate`: options that are not given are those of params.yaml."""
     with told_in_one_line():
         settings, root = load(params)
-        imported("stages.generate", "generate")(
-            name,
-            settings,
-            root,
-            samples=samples,
-            seed=seed,
-            values=values,
-            labels=label_counts(label),
-            temperature=temperature,
-            truncation=truncation,
-            out=out,
-            given=given,
-        )
+        from postprior.pipelines.generation.request import Request
+
+        changes = {"seed": seed, "values": values, "temperature": temperature, "truncation": truncation}
+        request = Request.of(settings.generate, samples, label_counts(label), **changes)
+        imported("stages.generate", "generate")(name, settings, root, request, out, given)
 
 
 def impute(
