@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postprior.pipelines.data.checks import check_labels
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,6 +116,10 @@ class Project:
     def dataset(self, split: str) -> Dataset:
         """The rows of a split."""
         return Dataset.load(self.artefacts.data / split)
+
+    def splits(self) -> dict[str, Dataset]:
+        """The rows of every split."""
+        return {split: self.dataset(split) for split in SPLITS}
 
     def train_and_test(self) -> tuple[Dataset, Dataset]:
         """Training and test rows, whose labels mean the same."""

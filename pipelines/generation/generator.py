@@ -242,8 +242,12 @@ class Generator:
         return {
             **self.provenance,
             "sampler": self.density.name,
-            **request.describe(),
+            "seed": request.seed,
+            "labels": request.condition,
             "labels_from": "density" if self.density.classes.labelled else None,
+            "values": request.values,
+            "temperature": request.temperature,
+            "truncation": request.truncation,
             "stores_training_codes": self.density.stores_training_codes,
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
@@ -106,19 +106,12 @@ class Request:
             raise UserError(f"labels: found {unknown[0]}, expected some of {', '.join(map(str, numbers))}")
         return asked
 
-    def describe(self) -> dict[str, Any]:
-        """The request as the provenance of a dataset tells it."""
-        labels = self.labels
-        condition = (
-            dict(labels) if isinstance(labels, Mapping) else None if labels is None else "a label a row"
-        )
-        return {
-            "seed": self.seed,
-            "labels": condition,
-            "values": self.values,
-            "temperature": self.temperature,
-            "truncation": self.truncation,
-        }
+    @property
+    def condition(self) -> dict[str, int] | str | None:
+        """The labels, as the provenance of a dataset tells them."""
+        if isinstance(self.labels, Mapping):
+            return dict(self.labels)
+        return None if self.labels is None else "a label a row"
 
 
 def check_values(values: str) -> None:

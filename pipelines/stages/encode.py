@@ -6,7 +6,6 @@ from pathlib import Path
 
 from postprior.pipelines.artefacts.codes import posteriors, save_codes
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import SPLITS
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
 
@@ -18,8 +17,7 @@ def encode(params: Params, root: Path) -> None:
     project = Project(root)
     model, artefact = project.autoencoder()
     with track("encode", params, root) as run:
-        for index, split in enumerate(SPLITS):
-            data = project.dataset(split)
+        for index, (split, data) in enumerate(project.splits().items()):
             generator = generator_for("cpu", params.seed, index)
             codes = posteriors(model, data, params.encode.components, generator)
             origins = {"autoencoder": artefact.hash, "data": data.hash}

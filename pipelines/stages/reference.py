@@ -66,8 +66,8 @@ def reference(params: Params, root: Path) -> None:
         }
         standard = Standard.fit(readings["reference"], weights, (first, second), settings, made_of)
         for name, dataset in sets.items():
-            own = weights[WEIGHTS[name]]
-            standard.scores[name] = standard.score(readings[name], half, dataset, own)
+            theirs = weights[WEIGHTS[name]]
+            standard.scores[name] = standard.score(readings[name], half, dataset, theirs)
         likelihood = log_likelihoods(floor.density, {"test": codes}, settings.seed)
         for name, dataset in sets.items():
             written = standard.row(standard.scores[name], half, dataset)
