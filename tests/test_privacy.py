@@ -14,6 +14,7 @@ from postprior.pipelines.artefacts.codes import load_codes, save_codes
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
+from postprior.pipelines.generation.request import Request
 from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
 from postprior.pipelines.metrics.privacy.records import Points, Scale
 from postprior.pipelines.settings.params import Params
@@ -123,7 +124,7 @@ def test_near_copies_of_codes_are_the_published_rows(project: Project) -> None:
     synthetic = Dataset.load(root / "artefacts/synthetic/kde")
     real = Real.load(root / "artefacts", 0)
     found = compare(real, generator, synthetic, 0)["codes"].samples
-    ((_, kept, codes, noise),) = draw_codes(generator.density, len(synthetic), 0)
+    ((_, kept, codes, noise),) = draw_codes(generator.density, Request(len(synthetic)))
     with torch.no_grad():
         decoded = generator.decode(codes.loc[:, 0], "mean", noise)
     for name, values in decoded.items():

@@ -27,11 +27,11 @@ from postprior.pipelines.data.importers.found import Roles
 from postprior.pipelines.data.importers.run import import_data
 from postprior.pipelines.detection.conformal import alarm_rate, p_values
 from postprior.pipelines.detection.detector import Detection, Detector
+from postprior.pipelines.generation.augmentation import ARMS, answers, pair
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
 from postprior.pipelines.metrics.utility.augmentation import Cell, curve
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.yaml_text import parse_yaml
-from postprior.pipelines.stages.augment import ARMS, answers, pair
 
 ROOT = Path(__file__).parents[2]
 BENIGN = 250

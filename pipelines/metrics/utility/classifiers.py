@@ -224,8 +224,6 @@ def unread(modality: str) -> str:
 
 def recipe(params: Params) -> Recipe:
     """How all classifiers are trained."""
-    from postprior.pipelines.metrics.utility.classifiers import Recipe
-
     settings = params.utility
     return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.judge.features)
 
