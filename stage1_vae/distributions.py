@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -32,6 +32,15 @@ class Block:
     def size(self) -> int:
         """Number of latent dimensions in the block."""
         return math.prod(self.shape)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description, the inverse of `from_description`."""
+        return {"name": self.name, "shape": list(self.shape), "owner": self.owner}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The block as `describe` gave it."""
+        return cls(description["name"], tuple(description["shape"]), description["owner"])
 
 
 class Diagonal(ABC):
@@ -102,6 +111,10 @@ class Diagonal(ABC):
     def __getitem__(self, index: object) -> Self:
         """The distributions at `index` of the batch dimensions; the scale must have the shape of `loc`."""
         return type(self)(self.loc[index], self.scale[index], self.event)  # type: ignore[index]
+
+    def marginal(self, kept: Tensor | slice) -> Self:
+        """The distribution of some coordinates (D,) bool of the last dimension."""
+        return type(self)(self.loc[..., kept], self.scale.expand_as(self.loc)[..., kept], self.event)
 
     def detach(self) -> Self:
         """The same distribution, its parameters cut from the graph."""
@@ -199,6 +212,10 @@ class Mixture:
     def __getitem__(self, index: object) -> Mixture:
         """The mixtures at `index` of the batch dimensions."""
         return Mixture(self.weights[index], self.components[index])  # type: ignore[index]
+
+    def marginal(self, kept: Tensor | slice) -> Mixture:
+        """The mixture of some coordinates, (D,) bool."""
+        return Mixture(self.weights, self.components.marginal(kept))
 
     def detach(self) -> Mixture:
         """The same mixture, its parameters cut from the graph."""

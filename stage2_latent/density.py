@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import Block, Mixture
-from postprior.stage2_latent.codes import Codes, Whitening, join
+from postprior.stage2_latent.codes import Codes, Whitening
 from postprior.stage2_latent.draws import Classes, Draws, split
+from postprior.stage2_latent.layouts import Layout, join
 from postprior.stage2_latent.picks import pick
 
 Progress = Callable[[dict[str, float]], None]
@@ -88,7 +89,7 @@ class Density(ABC):
     """The hooks see whitened codes; otherwise the codes as they are."""
 
     options: dict[str, Any]
-    layout: tuple[Block, ...]
+    layout: Layout
     whitening: Whitening
     classes: Classes
     levels: Tensor
@@ -236,10 +237,7 @@ class Density(ABC):
         meta = {
             "density": self.name,
             "options": self.options,
-            "layout": [
-                {"name": block.name, "shape": list(block.shape), "owner": block.owner}
-                for block in self.layout
-            ],
+            "layout": [block.describe() for block in self.layout],
             "label_names": None if self.classes.names is None else list(self.classes.names),
             "rows": self.rows,
             "learned": self._learned(),
@@ -316,7 +314,7 @@ class Density(ABC):
 
     def _load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         names = meta["label_names"]
-        self.layout = tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in meta["layout"])
+        self.layout = tuple(Block.from_description(each) for each in meta["layout"])
         self.rows = dict(meta["rows"])
         self.whitening = Whitening(tensors["whitening.loc"], tensors["whitening.root"])
         self.classes = Classes(
@@ -390,7 +388,7 @@ class Density(ABC):
         self._check_fitted()
         z, known = join(self.layout, given)
         z = self._check_codes(z)
-        return z, known.to(z.device), None if labels is None else self.classes.resolve(labels, len(z))
+        return z, known, None if labels is None else self.classes.resolve(labels, len(z))
 
     def _recorder(self, progress: Progress | None) -> Record:
         def record(train: float, validation: float, **extra: float) -> None:

@@ -16,6 +16,7 @@ from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws, fill
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
+from postprior.stage2_latent.layouts import coordinates, marked
 from postprior.stage2_latent.ode import integrate
 from postprior.stage2_latent.options import number, whole
 from postprior.stage2_latent.parts import under
@@ -121,7 +122,7 @@ class FlowMatching(Density):
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         classes = torch.tensor([index], device=x.device)
         known = self._none()
-        moving = ~self._coordinates(known)
+        moving = ~coordinates(self.layout, known)
         x1 = self._standard(x, classes)
 
         def field(t: float, state: Tensor) -> Tensor:
@@ -143,8 +144,7 @@ class FlowMatching(Density):
             _, classes = replace(self.gaussians, log_weights=weights).complete(z, known, None, generator)
         noise = standard(len(z), z, generator)
         start = torch.where(known, self._standard(z, classes), noise)
-        first = self._sizes().cumsum(0) - self._sizes()
-        return self._carried(start, classes, known[first]), classes
+        return self._carried(start, classes, marked(self.layout, known)), classes
 
     def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
         """Mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""
@@ -154,7 +154,7 @@ class FlowMatching(Density):
         x1 = self._standard(train.draw(generator, rows), classes)
         x0 = standard(len(x1), x1, generator)
         known = self._masks(len(x1), generator)
-        moving = ~self._coordinates(known)
+        moving = ~coordinates(self.layout, known)
         shift = torch.rand(1, generator=generator, dtype=x1.dtype, device=device)
         t = (shift + torch.arange(len(x1), device=device) / len(x1)) % 1  # stratified
         cos, sin = (QUARTER * t).cos().unsqueeze(-1), (QUARTER * t).sin().unsqueeze(-1)
@@ -176,7 +176,7 @@ class FlowMatching(Density):
 
     def _carried(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Codes (n, D), not whitened, to which points at t = 0 are carried while `known` blocks stand still."""
-        moving = ~self._coordinates(known)
+        moving = ~coordinates(self.layout, known)
         parts = []
         for x, of in zip(start.split(ROWS), classes.split(ROWS), strict=True):
 
@@ -202,7 +202,7 @@ class FlowMatching(Density):
         """L, from the mean covariance within labels, without what blocks share."""
         roots = inverse_factors(self.gaussians.factors[:, 0].double())
         covariance = torch.einsum("k,kij,klj->il", self.classes.probabilities.double(), roots, roots)
-        owner = torch.arange(len(self.layout), device=roots.device).repeat_interleave(self._sizes())
+        owner = coordinates(self.layout, torch.arange(len(self.layout), device=roots.device))
         root = torch.linalg.cholesky(covariance * (owner == owner.unsqueeze(-1)))
         mean = self.gaussians.means[0, 0]
         return Whitening(torch.zeros_like(mean), root.to(mean))
@@ -212,13 +212,6 @@ class FlowMatching(Density):
         order = torch.randperm(len(draws), generator=generator, device=draws.rows.device)
         index = order.repeat(-(-LOOK // len(draws)))[:LOOK]
         return draws.draw(generator, index), draws.classes[index]
-
-    def _sizes(self) -> Tensor:
-        return torch.tensor([block.size for block in self.layout], device=self.gaussians.means.device)
-
-    def _coordinates(self, blocks: Tensor) -> Tensor:
-        """Coordinates (…, D) of marked blocks (…, blocks)."""
-        return blocks.repeat_interleave(self._sizes(), dim=-1)
 
     def _none(self) -> Tensor:
         """No block marked."""

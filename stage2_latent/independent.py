@@ -11,6 +11,7 @@ from torch import Tensor
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.layouts import apart, marked
 from postprior.stage2_latent.nested import PartialEncoder, gather, rebuild
 from postprior.stage2_latent.options import choice
 from postprior.stage2_latent.picks import pick_given
@@ -79,9 +80,8 @@ class Independent(Density):
         """log p of the blocks known, given the class: (n,)."""
         labels = self._labels(torch.full_like(z[:, 0], index, dtype=torch.int64))
         total = torch.zeros_like(z[:, 0])
-        for part, values, there in self._blocks(z, known):
-            if there:
-                total = total + part.log_prob(values, labels)
+        for name, values in apart(self.layout, z, marked(self.layout, known)).items():
+            total = total + self.parts[name].log_prob(values.flatten(1), labels)
         return total
 
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
@@ -102,12 +102,6 @@ class Independent(Density):
         joint = (scores + self.classes.probabilities.log()).unsqueeze(-1)  # (n, K, 1)
         chosen, _ = pick_given(joint, classes, generator)
         return self._sample(chosen, generator, 1.0), chosen
-
-    def _blocks(self, z: Tensor, known: Tensor) -> list[tuple[Density, Tensor, bool]]:
-        """Each block's density, its coordinates of z, and whether it is known."""
-        sizes = [block.size for block in self.layout]
-        parts = zip(self.parts.values(), z.split(sizes, dim=1), known.split(sizes), strict=True)
-        return [(part, values, bool(mask.any())) for part, values, mask in parts]
 
     def _labels(self, classes: Tensor) -> Tensor | None:
         return self.classes.labels[classes] if self.classes.labelled else None

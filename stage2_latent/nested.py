@@ -33,11 +33,7 @@ class PartialEncoder:
 
     def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
         """Their posteriors over the coordinates."""
-        posterior = self.encoder(inputs)
-        parts = posterior.components
-        scale = parts.scale.expand_as(parts.loc)
-        chosen = type(parts)(parts.loc[..., self.columns], scale[..., self.columns])
-        return Mixture(posterior.weights, chosen)
+        return self.encoder(inputs).marginal(self.columns)
 
 
 def gather(parts: Mapping[str, Density]) -> tuple[dict[str, Tensor], dict[str, Any]]:
