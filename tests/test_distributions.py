@@ -8,6 +8,7 @@ from torch import distributions as td
 
 from postprior.stage1_vae.distributions import (
     FAMILIES,
+    Laplace,
     Mixture,
     Normal,
     all_subsets,
@@ -155,9 +156,9 @@ def test_stratified_draws_have_the_mean_of_the_mixture_and_spread_over_component
     assert abs(float(z.mean()) - 2.5) < 0.05
 
 
-def test_marginals_are_those_of_its_coordinates() -> None:
+def test_a_marginal_is_the_integral_over_the_other_coordinates() -> None:
     kept = torch.tensor([True, False, True])
-    loc, scale = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loc, scale = torch.randn(2, 4, 3, generator=generator(), dtype=torch.float64)
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     mixture = Mixture(weights, Laplace(loc, scale.exp())).marginal(kept)
     grid = torch.linspace(-60, 60, 120_001, dtype=torch.float64)
