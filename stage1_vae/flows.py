@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import Diagonal, Normal, choose, strata, uniforms
+from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.hmc import hamiltonian_draws
-from postprior.stage1_vae.joint import divided_product
 
 
 class Coupling(nf.flows.Flow):

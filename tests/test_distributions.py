@@ -6,16 +6,8 @@ import pytest
 import torch
 from torch import distributions as td
 
-from postprior.stage1_vae.distributions import (
-    FAMILIES,
-    Laplace,
-    Mixture,
-    Normal,
-    all_subsets,
-    choose,
-    kl_divergence,
-    product_of_experts,
-)
+from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture, Normal, choose, kl_divergence
+from postprior.stage1_vae.experts import all_subsets, product_of_experts
 
 ORACLES = {"normal": td.Normal, "laplace": td.Laplace}
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.bounds import BOUNDS, ESTIMATORS, masked_mean, mixture_bound
-from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Mixture, mixture_of_experts
+from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Mixture
+from postprior.stage1_vae.experts import mixture_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, one_of, positive
+from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes
+from postprior.stage1_vae.options import one_of, positive
 
 
 class PrivateMixture(MultimodalVAE):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, Unimodal, by_name, positive
+from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, Unimodal
 from postprior.stage1_vae.networks import decoder, encoder
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
+from postprior.stage1_vae.options import by_name, positive
 from postprior.stage1_vae.randomness import seeded
 
 
