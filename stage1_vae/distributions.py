@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from postprior.stage1_vae.randomness import normal, uniform
+
 LOG_SCALE = (-7.0, 5.0)
 """Interval that a network's log-scale is clamped to: no posterior collapses to a point or overflows."""
 
@@ -130,7 +132,7 @@ class Normal(Diagonal):
 
     @staticmethod
     def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
+        return normal(size, like, generator)
 
     @staticmethod
     def energy(residual: Tensor) -> Tensor:
@@ -146,8 +148,7 @@ class Laplace(Diagonal):
 
     @staticmethod
     def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        uniform = torch.rand(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
-        centred = (2 * uniform - 1).clamp_min(torch.finfo(like.dtype).eps - 1)
+        centred = (2 * uniform(size, like, generator) - 1).clamp_min(torch.finfo(like.dtype).eps - 1)
         return -centred.sign() * torch.log1p(-centred.abs())
 
     @staticmethod
@@ -255,9 +256,9 @@ class Mixture:
         """
         if self.weights.shape[-1] <= limit:
             return self
-        uniform = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
+        numbers = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
         # Weighted sampling without replacement (Efraimidis & Spirakis 2006): the largest log(u)/w.
-        keys = uniform.to(self.weights.device).log() / self.weights
+        keys = numbers.to(self.weights.device).log() / self.weights
         index = keys.topk(limit, dim=-1).indices  # (…, limit); weight 0 has key −∞
         kept = self.weights.gather(-1, index)
         crowded = (self.weights > 0).sum(-1, keepdim=True) > limit
@@ -269,8 +270,7 @@ class Mixture:
 
 def uniforms(weights: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     """Numbers from 0 to 1 to `choose` components by weights (…, C) with: (*shape, …, 1)."""
-    size = (*shape, *weights.shape[:-1], 1)
-    return torch.rand(size, generator=generator, dtype=weights.dtype, device=weights.device)
+    return uniform((*shape, *weights.shape[:-1], 1), weights, generator)
 
 
 def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
@@ -279,13 +279,13 @@ def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Te
     return (low + uniforms(weights, (draws,), generator)) / draws
 
 
-def choose(weights: Tensor, uniform: Tensor) -> Tensor:
+def choose(weights: Tensor, numbers: Tensor) -> Tensor:
     """Component of weights (…, C) in which each of the numbers (*shape, …, 1) falls: (*shape, …, 1).
 
     Never one of weight 0, though a number be rounded to 1.
     """
     cumulative = weights.cumsum(-1)
-    below = uniform.clamp_max(1 - torch.finfo(weights.dtype).eps)
+    below = numbers.clamp_max(1 - torch.finfo(weights.dtype).eps)
     return (cumulative <= below * cumulative[..., -1:]).sum(-1, keepdim=True)
 
 

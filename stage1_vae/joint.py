@@ -12,7 +12,7 @@ from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict
-from postprior.stage1_vae.networks import encoder
+from postprior.stage1_vae.networks import encoder, of_each
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.randomness import seeded
 from postprior.stage1_vae.rows import scatter
@@ -36,9 +36,7 @@ class JointEncoder(nn.Module):
     ) -> None:
         super().__init__()
         hidden = DEPTH * width
-        self.trunks = nn.ModuleDict(
-            {m.name: encoder(m, hidden, width, networks.get(m.name)) for m in modalities}
-        )
+        self.trunks = of_each(encoder, modalities, hidden, width, networks)
         self.fusion = nn.Sequential(
             nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, features)
         )

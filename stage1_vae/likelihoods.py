@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
 from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage1_vae.randomness import uniform
 
 LOG_MEAN = (-10.0, 15.0)
 """Interval that the logarithm of a mean count is clamped to."""
@@ -191,11 +192,6 @@ def seen_log_prob(p: Likelihood, value: Tensor, seen: Tensor | None) -> Tensor:
     if seen is None:
         return p.log_prob(value)
     return p.each(value).masked_fill(~seen, 0).flatten(-p.event).sum(-1)
-
-
-def uniform(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform draws in [0, 1) with the type and device of `like`."""
-    return torch.rand(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
 from postprior.stage1_vae.likelihoods import SCALED, Likelihood, likelihood, seen_log_prob
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.networks import decoder, encoder, of_each
 from postprior.stage1_vae.options import (
     Scale,
     Scales,
@@ -141,17 +141,12 @@ class MultimodalVAE(nn.Module, ABC):
         self.register_buffer("owners", torch.tensor(owners, dtype=torch.int64), persistent=False)
         check_names("networks", self.networks, names)
         with seeded(seed):
-            self.encoders = nn.ModuleDict(
-                {
-                    m.name: encoder(m, 2 * (latent + sizes[m.name]), width, self.networks.get(m.name))
-                    for m in self.modalities
-                }
-            )
-            self.decoders = nn.ModuleDict(
-                {
-                    m.name: decoder(m, latent + sizes[m.name], width, self.networks.get(m.name))
-                    for m in self.modalities
-                }
+            self.encoders, self.decoders = (
+                of_each(build, self.modalities, features, width, self.networks)
+                for build, features in (
+                    (encoder, {name: 2 * (latent + size) for name, size in sizes.items()}),
+                    (decoder, {name: latent + size for name, size in sizes.items()}),
+                )
             )
 
     @property

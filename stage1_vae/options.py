@@ -1,4 +1,4 @@
-"""TODO."""
+"""Options of models, checked and told apart by modality."""
 
 from __future__ import annotations
 
@@ -90,8 +90,13 @@ def rescaling_weights(
             )
         sizes = [math.prod(m.shape) for m in modalities]
         return [max(sizes) / size for size in sizes]
-    names = [m.name for m in modalities]
-    return [positive("rescaling", weight) for weight in by_name("rescaling", rescaling, names, 1.0).values()]
+    return weights_of("rescaling", rescaling, modalities)
+
+
+def weights_of(option: str, value: Any, modalities: Sequence[Modality], default: float = 1.0) -> list[float]:
+    """Weights above 0 in the order of the modalities: one for all, or a mapping whose gaps hold the default."""
+    named = by_name(option, value, [m.name for m in modalities], default)
+    return [positive(option, weight) for weight in named.values()]
 
 
 def positive(name: str, value: Any) -> Any:

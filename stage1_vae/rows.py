@@ -1,4 +1,4 @@
-"""TODO."""
+"""Networks run on rows: in blocks, and on those alone that need it."""
 
 from __future__ import annotations
 

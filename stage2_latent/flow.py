@@ -12,7 +12,7 @@ import normflows as nf
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, online_em, seed_moments
@@ -282,7 +282,7 @@ class Flow(Density):
         encoder: Encoder | None,
         record: Record,
     ) -> None:
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = seed_from(generator)
         self.transport = self._build(seed).to(train.codes.loc)
         train = train.shuffled(generator)
         learner = Conditional(self.transport, Base(self._fit_base(train, seed, generator)))
@@ -308,7 +308,7 @@ class Flow(Density):
                     best, since, kept = score, 0, copy.deepcopy(average)
                 if since >= self.patience:
                     break
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = normal(x.shape, x, generator)
             likelihood = learner(x + self.noise * noise).mean(-1) @ self.classes.probabilities
             optimiser.zero_grad()
             (-likelihood).backward()

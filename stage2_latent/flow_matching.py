@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws, fill
@@ -93,7 +93,7 @@ class FlowMatching(Density):
         table = train.table()
         self.gaussians = fill(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
-        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+        seed = seed_from(generator)
         self.network = self._build(seed).to(table.loc)
         parameters = list(self.network.parameters())
         optimiser = torch.optim.AdamW(
@@ -155,7 +155,7 @@ class FlowMatching(Density):
         x0 = standard(len(x1), x1, generator)
         known = self._masks(len(x1), generator)
         moving = ~coordinates(self.layout, known)
-        shift = torch.rand(1, generator=generator, dtype=x1.dtype, device=device)
+        shift = uniform((1,), x1, generator)
         t = (shift + torch.arange(len(x1), device=device) / len(x1)) % 1  # stratified
         cos, sin = (QUARTER * t).cos().unsqueeze(-1), (QUARTER * t).sin().unsqueeze(-1)
         x = torch.where(moving, cos * x0 + sin * x1, x1)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from postprior.stage1_vae.randomness import seed_from
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
@@ -106,7 +107,7 @@ class GaussianMixture(Density):
         def start(components: int) -> tuple[Tensor, Tensor]:
             """Points and their clusters."""
             train.filling = guess
-            seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+            seed = seed_from(generator)
             x = train.balanced(0, size, generator)
             return x, clusters(x, components, seed)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density, Encoder, Record
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.options import number, whole
@@ -130,10 +130,10 @@ class TwoStageVae(Density):
         record: Record,
     ) -> None:
         like = train.codes.loc
-        seed = int(torch.randint(2**31, (1,), generator=generator, device=like.device))
+        seed = seed_from(generator)
         self.stage = self._build(seed).to(like)
         D, K = like.shape[-1], len(self.classes)
-        half = torch.randn(self.draws, 1, D, generator=generator, dtype=like.dtype, device=like.device)
+        half = normal((self.draws, 1, D), like, generator)
         self.noise = torch.cat([half, -half])
         train, held_out = train.shuffled(generator), validation.repeated(1, generator)
         optimiser = torch.optim.AdamW(
@@ -153,7 +153,7 @@ class TwoStageVae(Density):
                 if since >= self.patience:
                     break
             x = train.balanced(step, size, generator).flatten(0, 1)
-            noise = torch.randn(1, *x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = normal((1, *x.shape), x, generator)
             bound = self.stage.log_weights(x, classes, noise).unflatten(1, (K, size)).mean((0, 2))
             likelihood = bound @ self.classes.probabilities
             optimiser.zero_grad()
@@ -177,7 +177,7 @@ class TwoStageVae(Density):
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
         like = self.stage.log_scale
         shape = (2, len(classes), len(like))
-        noise = temperature * torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        noise = temperature * normal(shape, like, generator)
         parts = [
             (p := self.stage.likelihood(u, of)).loc + p.scale * eps
             for u, eps, of in zip(
