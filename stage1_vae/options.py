@@ -14,8 +14,6 @@ from postprior.stage1_vae.likelihoods import LIKELIHOODS
 from postprior.stage1_vae.modalities import Modality
 
 LEARNED = "learned"
-
-
 Scale = float | str
 """A positive number, or `learned`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.descent import Cosine, descend
 from postprior.stage2_latent.draws import Draws, fill
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
 from postprior.stage2_latent.layouts import coordinates, marked
 from postprior.stage2_latent.ode import integrate
 from postprior.stage2_latent.options import number, whole
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.velocity import Velocity
 
 QUARTER = math.pi / 2
@@ -99,25 +99,20 @@ class FlowMatching(Density):
         optimiser = torch.optim.AdamW(
             parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        cosine = Cosine(optimiser, self.steps, parameters, 1.0)
         seen, held_out = (self._look(draws, generator) for draws in (train, validation))
-        best, every = -torch.inf, max(1, self.steps // self.LOOKS)
-        for step in range(self.steps + 1):
-            if step % every == 0 or step == self.steps:
-                scores = [self.mean_log_prob(*look) for look in (seen, held_out)]
-                record(train=scores[0], validation=scores[1])
-                if scores[1] > best:
-                    best, kept = scores[1], copy.deepcopy(self.network.state_dict())
-            if step == self.steps:
-                break
-            loss = self._loss(train, generator)
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-        self.network.load_state_dict(kept)
-        self.network.requires_grad_(False)
+
+        def look(step: int) -> float:
+            scores = [self.mean_log_prob(*draws) for draws in (seen, held_out)]
+            record(train=scores[0], validation=scores[1])
+            return scores[1]
+
+        def take(step: int) -> None:
+            if step < self.steps:  # the last look is the end
+                cosine.step(self._loss(train, generator))
+
+        every = max(1, self.steps // self.LOOKS)
+        frozen(self.network, descend(take, look, self.network.state_dict, steps=self.steps, every=every))
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         classes = torch.tensor([index], device=x.device)
@@ -227,12 +222,9 @@ class FlowMatching(Density):
         return 12 * self.hidden * 4 * self.ode_steps  # kept for the gradient
 
     def _tensors(self) -> dict[str, Tensor]:
-        weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return weights | {f"gaussians.{name}": value for name, value in self.gaussians.tensors().items()}
+        return over("network.", self.network.state_dict()) | over("gaussians.", self.gaussians.tensors())
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.gaussians = Gaussians.of(under("gaussians.", tensors))
         self.shape = self._shape()
-        self.network = self._build(0).to(self.gaussians.means)
-        self.network.load_state_dict(under("network.", tensors))
-        self.network.requires_grad_(False)
+        self.network = frozen(self._build(0).to(self.gaussians.means), under("network.", tensors))

@@ -10,7 +10,7 @@ from torch import Tensor
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.density import Density, Encoder
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.parts import over, under
 
 SEPARATOR = "/"
 
@@ -39,9 +39,9 @@ class PartialEncoder:
 def gather(parts: Mapping[str, Density]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of some densities under `<name>/`, and their descriptions by name."""
     states = {name: density.state() for name, density in parts.items()}
-    tensors = {
-        f"{name}{SEPARATOR}{key}": value for name, (own, _) in states.items() for key, value in own.items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, (own, _) in states.items():
+        tensors |= over(name + SEPARATOR, own)
     return tensors, {name: meta for name, (_, meta) in states.items()}
 
 
