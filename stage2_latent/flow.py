@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import Cosine, descend
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, online_em, seed_moments
 from postprior.stage2_latent.options import choice, number, whole
 from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.splines import Splines
+from postprior.stage2_latent.task import Task
 
 Net = TypeVar("Net", nf.nets.ResidualNet, nf.nets.MADE)
 
@@ -276,21 +277,15 @@ class Flow(Density):
         self.average = number("average", average, high=1.0)
         self.patience = whole("patience", patience)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
+    def _fit(self, task: Task) -> None:
+        generator = task.generator
         seed = seed_from(generator)
-        self.transport = self._build(seed).to(train.codes.loc)
-        train = train.shuffled(generator)
+        self.transport = self._build(seed).to(task.train.codes.loc)
+        train = task.train.shuffled(generator)
         learner = Conditional(self.transport, Base(self._fit_base(train, seed, generator)))
         learner.base.requires_grad_(self.components > 0)
         average = copy.deepcopy(learner)
-        held_out = validation.repeated(4, generator)
+        held_out = task.validation.repeated(4, generator)
         groups = [
             {"params": list(learner.transport.parameters()), "lr": self.learning_rate},
             {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
@@ -308,7 +303,7 @@ class Flow(Density):
             self._take(average)
             score = self.mean_log_prob(*held_out)
             with torch.no_grad():
-                record(train=float(average(x).mean(-1) @ self.classes.probabilities), validation=score)
+                task.record(train=float(average(x).mean(-1) @ self.classes.probabilities), validation=score)
             return score
 
         def take(step: int) -> None:

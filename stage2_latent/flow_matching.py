@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.codes import Whitening
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import Cosine, descend
 from postprior.stage2_latent.draws import Draws, fill
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
@@ -20,6 +20,7 @@ from postprior.stage2_latent.layouts import coordinates, marked
 from postprior.stage2_latent.ode import integrate
 from postprior.stage2_latent.options import number, whole
 from postprior.stage2_latent.parts import frozen, over, under
+from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.velocity import Velocity
 
 QUARTER = math.pi / 2
@@ -82,14 +83,8 @@ class FlowMatching(Density):
         self.weight_decay = number("weight_decay", weight_decay)
         self.ode_steps = whole("ode_steps", ode_steps)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
+    def _fit(self, task: Task) -> None:
+        train, generator = task.train, task.generator
         table = train.table()
         self.gaussians = fill(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
@@ -100,11 +95,11 @@ class FlowMatching(Density):
             parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay
         )
         cosine = Cosine(optimiser, self.steps, parameters, 1.0)
-        seen, held_out = (self._look(draws, generator) for draws in (train, validation))
+        seen, held_out = (self._look(draws, generator) for draws in (train, task.validation))
 
         def look(step: int) -> float:
             scores = [self.mean_log_prob(*draws) for draws in (seen, held_out)]
-            record(train=scores[0], validation=scores[1])
+            task.record(train=scores[0], validation=scores[1])
             return scores[1]
 
         def take(step: int) -> None:

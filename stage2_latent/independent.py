@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent import DENSITIES
-from postprior.stage2_latent.density import Density, Encoder, Record
-from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import apart, marked
-from postprior.stage2_latent.nested import PartialEncoder, gather, rebuild
+from postprior.stage2_latent.nested import gather, rebuild
 from postprior.stage2_latent.options import choice
 from postprior.stage2_latent.picks import pick_given
+from postprior.stage2_latent.task import PartialEncoder, Task
 
 
 class Independent(Density):
@@ -43,28 +43,20 @@ class Independent(Density):
         self.part_options = dict(options or {})
         self._take_capabilities(self.family(**self.part_options))
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        tables = train.table(), validation.table()
+    def _fit(self, task: Task) -> None:
+        tables = task.train.table(), task.validation.table()
         self.parts, start = {}, 0
         for place, block in enumerate(self.layout):
-            rows = train.rows[tables[0].observed[:, place]]
+            rows = task.train.rows[tables[0].observed[:, place]]
             columns = slice(start, start + block.size)
-            view = None if encoder is None else PartialEncoder(encoder, rows, columns)
+            view = None if task.encoder is None else PartialEncoder(task.encoder, rows, columns)
             own = [table.only(block.name) for table in tables]
             part = self.family(**self.part_options)
-            self.parts[block.name] = part.fit(own[0], own[1], generator, view)
+            self.parts[block.name] = part.fit(own[0], own[1], task.generator, view)
             start += block.size
         self._take_capabilities(next(iter(self.parts.values())))
         if self.exact_log_prob or self.bound:
-            means = [self.mean_log_prob(*draws.repeated(1, generator)) for draws in (train, validation)]
-            record(train=means[0], validation=means[1])
+            self._note(task)
 
     def _take_capabilities(self, part: Density) -> None:
         """What the whole can do is what its parts can."""

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.randomness import normal, seed_from, uniform
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.kde import kernels
 from postprior.stage2_latent.options import listed, number, whole
 from postprior.stage2_latent.picks import pick
+from postprior.stage2_latent.task import Task
 
 FLOATS = 2**20
 """Numbers that a temporary of the sampler may hold."""
@@ -148,17 +149,11 @@ class Riemannian(Density):
         self.regularisation = number("regularisation", regularisation)
         self.decay = number("decay", decay, low=1e-12)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        self._choose_centroids(train, generator)
+    def _fit(self, task: Task) -> None:
+        generator = task.generator
+        self._choose_centroids(task.train, generator)
         gaps = torch.stack([self._gap(index) for index in range(len(self.classes))])
-        held_out = validation.repeated(4, generator)
+        held_out = task.validation.repeated(4, generator)
         seed = seed_from(generator)
         best, chosen, self.scores = torch.inf, None, {}
         for radius in self.candidates:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import Cosine, descend
-from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.options import number, whole
 from postprior.stage2_latent.parts import frozen, over, under
+from postprior.stage2_latent.task import Task
 
 START = 0.5
 """Standard deviations of decoder and posterior before training."""
@@ -121,21 +121,14 @@ class TwoStageVae(Density):
         self.weight_decay = number("weight_decay", weight_decay)
         self.patience = whole("patience", patience)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        like = train.codes.loc
+    def _fit(self, task: Task) -> None:
+        generator, like = task.generator, task.train.codes.loc
         seed = seed_from(generator)
         self.stage = self._build(seed).to(like)
         D, K = like.shape[-1], len(self.classes)
         half = normal((self.draws, 1, D), like, generator)
         self.noise = torch.cat([half, -half])
-        train, held_out = train.shuffled(generator), validation.repeated(1, generator)
+        train, held_out = task.train.shuffled(generator), task.validation.repeated(1, generator)
         optimiser = torch.optim.AdamW(
             self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
@@ -146,7 +139,7 @@ class TwoStageVae(Density):
 
         def look(step: int) -> float:
             score = self.mean_log_prob(*held_out)
-            record(train=sum(bounds) / self.EVERY if step else score, validation=score)
+            task.record(train=sum(bounds) / self.EVERY if step else score, validation=score)
             bounds.clear()
             return score
 

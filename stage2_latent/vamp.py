@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES
-from postprior.stage2_latent.density import Encoder, Record
 from postprior.stage2_latent.descent import descend
 from postprior.stage2_latent.diagonal import DiagonalMixture
-from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.task import Encoder, Task
 
 FLOATS = 2**22
 """Numbers that a temporary of one optimisation step may hold."""
@@ -63,16 +62,10 @@ class Vamp(DiagonalMixture):
         self.annealing = number("annealing", annealing, high=1.0)
         self.batch = whole("batch", batch)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
+    def _fit(self, task: Task) -> None:
+        encoder, generator = task.encoder, task.generator
         assert encoder is not None
-        train = train.shuffled(generator)
+        train = task.train.shuffled(generator)
         count = max(1, self.pseudo_inputs // len(self.classes))
         started = encoder.inputs(train.rows[train.places(0, count)].flatten())
         inputs = {name: value.detach().clone().requires_grad_() for name, value in started.items()}
@@ -82,7 +75,7 @@ class Vamp(DiagonalMixture):
             {"params": [logits], "lr": self.weight_learning_rate},
         ]
         optimiser = torch.optim.Adam(groups)
-        held_out = validation.repeated(4, generator)
+        held_out = task.validation.repeated(4, generator)
 
         @lru_cache(maxsize=1)
         def batch(step: int) -> Tensor:
@@ -94,7 +87,7 @@ class Vamp(DiagonalMixture):
         def look(step: int) -> float:
             likelihood = self._likelihood(batch(step)).detach()
             score = self.mean_log_prob(*held_out)
-            record(train=float(likelihood @ self.classes.probabilities), validation=score)
+            task.record(train=float(likelihood @ self.classes.probabilities), validation=score)
             return score
 
         def take(step: int) -> None:
