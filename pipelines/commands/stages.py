@@ -20,9 +20,9 @@ from postprior.pipelines.commands.options import (
     Values,
     check_name,
     label_counts,
+    load,
     pairs,
 )
-from postprior.pipelines.commands.running import load
 from postprior.pipelines.errors import UserError
 
 app = typer.Typer()

@@ -19,8 +19,8 @@ from postprior.pipelines.commands.options import (
     Truncation,
     Values,
     label_counts,
+    load,
 )
-from postprior.pipelines.commands.running import load
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import tell
 
