@@ -81,7 +81,7 @@ def conditional(
 
     Nothing without labels, by which it is judged.
     """
-    from postprior.pipelines.metrics.coherence.conditional import scores_through
+    from postprior.pipelines.generation.parts import scores_through
 
     if reader.judges is None:
         return {}
@@ -102,8 +102,8 @@ def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray
     import torch
 
     from postprior.pipelines.generation.conditional import conditional_draw
+    from postprior.pipelines.generation.parts import decoded, in_parts
     from postprior.pipelines.metrics.coherence.conditional import nested_parts
-    from postprior.pipelines.metrics.coherence.reconstruction import decoded
     from postprior.stage1_vae.randomness import generator_for
 
     images = [(index, m) for index, m in enumerate(real.modalities) if m.kind == "image"]
@@ -115,10 +115,7 @@ def grid(generator: Generator, real: Dataset, seed: int) -> dict[str, np.ndarray
     real = real.select(np.arange(max(1, min(len(real), BYTES // size))))
     step = max(1, math.ceil(math.sqrt(size / BYTES)))
     observed = nested_parts(len(real), len(real.modalities), np.random.default_rng(seed))
-    parts = observed.shape[1]
-    repeated = replace(
-        real.select(np.repeat(np.arange(len(real)), parts)), mask=observed.reshape(-1, observed.shape[2])
-    )
+    repeated = in_parts(real, observed)
     with torch.no_grad():
         batch = repeated.batch(slice(None))
         latents, _ = conditional_draw(

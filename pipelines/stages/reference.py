@@ -21,7 +21,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.coherence.alignment import Alignment
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import Scores, cautions
+from postprior.pipelines.metrics.fidelity.scores import cautions
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -29,6 +29,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     SCORED,
     Floats,
     Ints,
+    Scores,
     half_samples,
     halves,
     too_few,
@@ -182,12 +183,9 @@ def autoencoder_scores(
 
     Without labels there is no conditional coherence.
     """
-    from postprior.pipelines.metrics.coherence.reconstruction import (
-        conditional_scores,
-        dead_dimensions,
-        evidence,
-        reconstruction_scores,
-    )
+    from postprior.pipelines.generation.parts import conditional_scores
+    from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
+    from postprior.pipelines.metrics.latent.health import dead_dimensions
 
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]

@@ -9,9 +9,8 @@ from postprior.pipelines.metrics.fidelity.frechet import frechet_distance
 from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances
 from postprior.pipelines.metrics.fidelity.manifold import Balls, Manifold, manifold
 from postprior.pipelines.metrics.fidelity.supports import Supports, supports
-from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Missing, Score, too_few
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, Missing, Scores, unscored
 
-Scores = dict[str, Score]
 DISTANCES = ("frechet_distance", "kernel_distance", "mmd")
 SHARES = tuple(field.name for kind in (Manifold, Supports) for field in fields(kind))
 
@@ -40,7 +39,7 @@ class Space:
     def fidelity(self, features: Floats, weights: Floats) -> Scores:
         """Scores of features (N', D) under weights (1 + B, N') against the reference, by name."""
         rows = min(len(self.features), len(features))
-        if few := too_few(rows, FEWEST, SCORED):
+        if few := unscored(rows):
             return dict.fromkeys((*DISTANCES, *SHARES), few)
         fake = Kernels.fit(features, weights, self.kernels.bandwidth)
         frechet = frechet_distance(self.features, self.weights, features, weights)
