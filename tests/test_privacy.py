@@ -14,8 +14,8 @@ from postprior.pipelines.artefacts.codes import load_codes, save_codes
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
+from postprior.pipelines.metrics.features.scale import Scale, points_of
 from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
-from postprior.pipelines.metrics.privacy.records import Points, Scale
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.fit import fit
@@ -98,7 +98,7 @@ def test_samples_stand_beside_their_closest_training_rows(project: Project) -> N
 
     def values(data: Dataset) -> np.ndarray:
         rows = np.arange(len(data))
-        return np.concatenate([part(rows).double() for part in Points.of_data(data, scales).parts], 1)
+        return np.concatenate([part(rows).double() for part in points_of(data, scales).parts], 1)
 
     known, drawn = values(train), values(samples)
     distances = np.stack([np.linalg.norm(known - row, axis=1) for row in drawn])

@@ -10,8 +10,8 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
-from postprior.pipelines.metrics.privacy.records import Scale
 from postprior.pipelines.metrics.statistics.intervals import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.recover import Task, attempted, by_row, compared, estimated, recover

@@ -19,6 +19,7 @@ from cells import FEATURES, Cells, law, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.imputers import (
     NEIGHBOURS,
     Filled,
@@ -28,7 +29,6 @@ from postprior.pipelines.metrics.imputation.imputers import (
     Neighbours,
 )
 from postprior.pipelines.metrics.imputation.scores import covered
-from postprior.pipelines.metrics.privacy.records import Scale
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.stages.recover import Task, by_row, compared, estimated
 

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from postprior.pipelines.metrics.features.scale import Scale
     from postprior.pipelines.metrics.privacy.membership import Projection, Sides
     from postprior.pipelines.metrics.privacy.proximity import Proximity, Vectors
-    from postprior.pipelines.metrics.privacy.records import Points, Scale
     from postprior.pipelines.metrics.statistics.intervals import Ints
+    from postprior.pipelines.metrics.statistics.neighbours import Points
 
 KIND = "privacy"
 MOST = 5000  # samples, held-out rows and candidates of the attack, each at most
@@ -119,7 +120,9 @@ class Real:
     @classmethod
     def load(cls, folder: Path, seed: int) -> Real:
         """The splits in artefacts/data and artefacts/codes."""
-        from postprior.pipelines.metrics.privacy.records import Points, Scale, evenly
+        from postprior.pipelines.metrics.features.scale import Scale, points_of
+        from postprior.pipelines.metrics.privacy.membership import evenly
+        from postprior.pipelines.metrics.statistics.neighbours import Points
         from postprior.stage1_vae.randomness import generator_for
         from postprior.stage2_latent.codes import Whitening
 
@@ -131,7 +134,7 @@ class Real:
         splits = {}
         for split, table in codes.items():
             complete = table.complete.nonzero().squeeze(-1)
-            z, points = table.draw(generator, complete), Points.of_data(data[split], scales)
+            z, points = table.draw(generator, complete), points_of(data[split], scales)
             splits[split] = Split(data[split], points, z, Points.of_codes(whiten(z)), complete.numpy())
         return cls(splits, whole[evenly(len(whole), MOST)], scales, whiten)
 
@@ -140,8 +143,8 @@ def untested(real: Real) -> dict[str, Vectors]:
     """By space, the tests for which rows are too few there, and why."""
     from postprior.pipelines.metrics.privacy.membership import REFERENCES
     from postprior.pipelines.metrics.privacy.proximity import PROXIMITY, parts_of, unmeasured
-    from postprior.pipelines.metrics.privacy.records import CODES
     from postprior.pipelines.metrics.statistics.intervals import too_few
+    from postprior.pipelines.metrics.statistics.neighbours import CODES
 
     found: dict[str, Vectors] = {}
     needed = {"train": 1, "test": 1, "validation": REFERENCES}
@@ -181,9 +184,10 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     """
     import torch
 
+    from postprior.pipelines.metrics.features.scale import points_of
     from postprior.pipelines.metrics.privacy.proximity import proximities
-    from postprior.pipelines.metrics.privacy.records import Closest, Points
     from postprior.pipelines.metrics.statistics.intervals import FEWEST
+    from postprior.pipelines.metrics.statistics.neighbours import Closest, Points
     from postprior.stage1_vae.randomness import generator_for
 
     if len(real.fresh) < FEWEST:
@@ -198,9 +202,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     with torch.no_grad():
         decoded = [generator.decode(block, drawn["values"], noise) for block in fresh.split(ROWS)]
     values = {name: np.concatenate([block[name] for block in decoded]) for name in decoded[0]}
-    points = [
-        Points.of_data(data, real.scales) for data in (synthetic, Dataset(train.data.modalities, values))
-    ]
+    points = [points_of(data, real.scales) for data in (synthetic, Dataset(train.data.modalities, values))]
     found = proximities(points[0].select(rows), points[1], train.points)
     whitened = [Points.of_codes(real.whiten(z)) for z in (codes, fresh)]
     for space, each in proximities(whitened[0], whitened[1], train.codes).items():
@@ -219,9 +221,10 @@ def attack(
     """
     import torch
 
+    from postprior.pipelines.metrics.features.scale import points_of
     from postprior.pipelines.metrics.privacy.membership import Attack, Projection
-    from postprior.pipelines.metrics.privacy.records import CODES, Points
     from postprior.pipelines.metrics.statistics.intervals import half_samples
+    from postprior.pipelines.metrics.statistics.neighbours import CODES
 
     splits, modalities, settings = real.splits, generator.modalities, params.privacy
     project = Projection.fit(splits["validation"].points, settings.dimensions)
@@ -235,7 +238,7 @@ def attack(
         for _, kept, codes, noise in blocks:
             z, rows = codes.loc[:, 0], np.arange(kept)
             data = Dataset(modalities, generator.decode(z, drawn["values"], noise))
-            parts = [part(rows) for part in Points.of_data(data, real.scales).parts]
+            parts = [part(rows) for part in points_of(data, real.scales).parts]
             game.see({**project(parts), CODES: real.whiten(z[:kept])})
             step("")
     weights = [
@@ -250,7 +253,7 @@ def attack(
 def side(split: Split, project: Projection, rows: Ints) -> Sides:
     """Some rows (n,) of a split, ascending, as the attack sees them: principal components, and whitened codes."""
     from postprior.pipelines.metrics.privacy.membership import Side
-    from postprior.pipelines.metrics.privacy.records import CODES
+    from postprior.pipelines.metrics.statistics.neighbours import CODES
 
     coded = np.flatnonzero(np.isin(split.places, rows))
     codes = Side(split.codes.parts[0](coded), np.searchsorted(rows, split.places[coded]))
@@ -261,7 +264,7 @@ def gallery(
     found: dict[str, Proximity], synthetic: Dataset, train: Dataset, ids: NDArray[Any]
 ) -> dict[str, np.ndarray]:
     """Samples beside their closest training rows in the joint space, from the closest pair of all to the farthest."""
-    from postprior.pipelines.metrics.privacy.records import JOINT
+    from postprior.pipelines.metrics.statistics.neighbours import JOINT
 
     if JOINT not in found:
         return {}

@@ -1,7 +1,7 @@
 """Stage `recover`: what test rows are known to have is hidden, imputed, and set against what stood there.
 
 Two tasks. `modalities`: each row loses one of the modalities that it has. `cells`: rows lose single cells of tables and
-vectors. Scores are taken in the features that encoders read, scaled on training rows (`metrics.privacy.records`).
+vectors. Scores are taken in the features that encoders read, scaled on training rows (`metrics.features.scale`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from postprior.pipelines.tracking.runs import track
 if TYPE_CHECKING:
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.metrics.features.judges import Judges
+    from postprior.pipelines.metrics.features.scale import Scale
     from postprior.pipelines.metrics.imputation.imputers import Filled
-    from postprior.pipelines.metrics.privacy.records import Scale
 
 T = TypeVar("T")
 Found = dict[str, Floats] | Missing
@@ -60,7 +60,7 @@ NOTHING = {  # why no row has a score
 
 def recover(name: str, params: Params, root: Path) -> None:
     """Impute what was hidden through density `name`, or by others (`baselines`); results/recovery/<name>.json."""
-    from postprior.pipelines.metrics.privacy.records import Scale
+    from postprior.pipelines.metrics.features.scale import Scale
 
     splits = [Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation", "test")]
     train, validation, test = splits

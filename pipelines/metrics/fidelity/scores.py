@@ -5,9 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from postprior.pipelines.metrics.fidelity.balls import Balls
 from postprior.pipelines.metrics.fidelity.frechet import frechet_distance
 from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances
-from postprior.pipelines.metrics.fidelity.manifold import Balls, Manifold, manifold
+from postprior.pipelines.metrics.fidelity.manifold import Manifold, manifold
 from postprior.pipelines.metrics.fidelity.supports import Supports, supports
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, Missing, Scores, unscored
 
