@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, estimate, half_samples
@@ -109,20 +110,14 @@ def train_classifiers(
     classifiers = Classifiers(first.modalities, first.label_names or (), recipe.features, seed)
     classifiers.alone.standardise(first)
     generator = generator_for("cpu", seed, 1)
-    optimiser = torch.optim.Adam(classifiers.parameters(), recipe.learning_rate, foreach=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=max(2, recipe.steps)
-    )
+    descent = Descent(classifiers, recipe.learning_rate, recipe.steps)
     for rows in _orders(sum(map(len, parts)), recipe, generator):
         batch, labels = _together(parts, rows)
         if distortion is not None:
             values = {m.name: distortion(m, batch.data[m.name], generator) for m in first.modalities}
             batch = Batch(values, batch.observed)
         loss = _cross_entropies(classifiers(batch), batch.observed, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        descent.step(loss)
     return classifiers.eval()
 
 
