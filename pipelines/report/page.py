@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from postprior.pipelines.data.pictures import EXACT, GAP, Sheet
+from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
 from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
-from postprior.pipelines.report.metrics import METRICS, Metric
 from postprior.pipelines.report.numbers import readable, text
 from postprior.pipelines.report.plots import Group
 from postprior.pipelines.report.results import Results
@@ -110,7 +110,7 @@ def render(
         answers=list(_answers(results)),
         columns=shown,
         spans=spans(shown),
-        metrics=[metric for metric in METRICS if any(metric.keys == column.keys for column in shown)],
+        metrics=[metric for metric in LEADERBOARD if any(metric.keys == column.keys for column in shown)],
         rows=[marked(row, line(row, shown, results)) for row in results.rows],
         fit=fit,
         noted=any(remarks(row) for row in fitted),
@@ -135,7 +135,7 @@ def _answers(results: Results) -> Iterable[dict[str, Any]]:
         sentences = [
             (word, [one.text for one in some]) for word, some in groupby(told, lambda one: one.about)
         ]
-        shown = [metric for metric in METRICS if metric.key in KEY_NUMBERS.get(question, ())]
+        shown = [metric for metric in LEADERBOARD if metric.key in KEY_NUMBERS.get(question, ())]
         numbers = [
             (number(estimate.value, metric.decimals), metric.title, _beside(metric, results))
             for metric in shown

@@ -14,12 +14,12 @@ import numpy as np
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.pictures import Sheet, sheet, sheet_of
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.findings.words import listed
 from postprior.pipelines.report.gallery import grid, neighbours
-from postprior.pipelines.report.metrics import HEADLINES, METRICS
 from postprior.pipelines.report.page import Pictures, Plot, render
 from postprior.pipelines.report.plots import groups, marks
 from postprior.pipelines.report.results import Results, read_results
@@ -93,7 +93,7 @@ def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
 
     A fourth says why, where a row lacks the score or its interval and knows.
     """
-    columns: dict[str, tuple[str, ...]] = {metric.key: metric.keys for metric in METRICS}
+    columns: dict[str, tuple[str, ...]] = {metric.key: metric.keys for metric in LEADERBOARD}
     nested: list[tuple[str, ...]] = []
     for group in ("gap_closed", "difference_to_normal"):
         nested += [(group, key) for key in HEADLINES]

@@ -21,7 +21,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.coherence.alignment import Alignment
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import Scores, cautions
+from postprior.pipelines.metrics.fidelity.scores import cautions
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -29,6 +29,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     SCORED,
     Floats,
     Ints,
+    Scores,
     half_samples,
     halves,
     too_few,

@@ -6,13 +6,16 @@ https://arxiv.org/abs/2002.09797): how many real balls hold a fake, over k; the 
 Balls are closed, and no row is its own neighbour.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import Floats
+from postprior.pipelines.metrics.fidelity.space import Space, full
+from postprior.pipelines.metrics.statistics.intervals import Floats, Missing, Scores
 from postprior.pipelines.metrics.statistics.neighbours import Points, kept_neighbours, within_reach
 
 
@@ -53,6 +56,26 @@ class Manifold:
     coverage: NDArray[np.float64]
 
 
+def scores(real: Space, fake: Space) -> Scores:
+    """The four scores in one space."""
+    return by_balls(Manifold, manifold, real, fake)
+
+
+def by_balls(kind: type[Any], of: Callable[[Balls, Balls], Any], real: Space, fake: Space) -> Scores:
+    """The fields of a kind of scores, which a function makes of real and fake balls.
+
+    They are of the full sample alone where some half-sample has no k-th neighbour, and missing where that has none.
+    """
+    k, rows = real.neighbours, min(len(real), len(fake))
+    if rows <= k:
+        why = Missing(f"{k} neighbours need more than {k} rows, {rows} are there")
+        return dict.fromkeys((field.name for field in fields(kind)), why)
+    whole = all(int((space.weights > 0).sum(1).min()) > k for space in (real, fake))
+    found = of(*((space if whole else space.known(full)).known(_balls_of) for space in (real, fake)))
+    left = (0, 0 if whole else len(fake.weights) - 1)
+    return {name: np.pad(values, left, constant_values=np.nan) for name, values in vars(found).items()}
+
+
 def manifold(real: Balls, fake: Balls) -> Manifold:
     """The four scores of the fake points against the real ones, half-sample by half-sample."""
     precise, holding, held = _held(real, fake.points)
@@ -61,6 +84,10 @@ def manifold(real: Balls, fake: Balls) -> Manifold:
     return Manifold(
         fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
     )
+
+
+def _balls_of(space: Space) -> Balls:
+    return Balls.fit(space.features, space.weights, space.neighbours)
 
 
 def _held(balls: Balls, points: Points) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.coherence.canonical import correlation
-from postprior.pipelines.metrics.fidelity.scores import Scores
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     Floats,
     Missing,
+    Scores,
     mean_of,
     too_few,
     weighted_mean,

@@ -41,6 +41,7 @@ class Missing:
 
 
 Score = Floats | Missing  # (1 + B,): the full sample, then its half-samples
+Scores = dict[str, Score]  # by name
 
 
 def combined(function: Callable[..., Floats], *scores: Score) -> Score:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from postprior.pipelines.metrics.registry import Metric
 from postprior.pipelines.report.figures import Mark, Panel, Theme
-from postprior.pipelines.report.metrics import Metric
 from postprior.pipelines.report.numbers import number
 from postprior.pipelines.report.rows import Estimate, Row
 
@@ -63,7 +63,7 @@ def dots(
 def score(metric: Metric, rows: Sequence[Row], look: Mapping[str, Mark]) -> Panel:
     """A score of the leaderboard, of every row."""
     return dots(
-        f"{metric.title} {metric.arrow}".strip(),
+        metric.heading,
         {row.title: row.estimate(*metric.keys) or MISSING for row in rows},
         [look[row.name] for row in rows],
         metric.decimals,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, Metric
 from postprior.pipelines.report.figures import Figure, Mark, Theme
-from postprior.pipelines.report.metrics import HEADLINES, METRICS, Metric
 from postprior.pipelines.report.numbers import number
 from postprior.pipelines.report.plots.drawing import (
     MISSING,
@@ -46,7 +46,7 @@ def faithful(results: Results, look: Looks) -> Iterator[Figure]:
     yield from scores(
         "fidelity",
         "Likeness to real rows, in the judges' features",
-        [m for m in METRICS if m.question == "faithful" and m.key not in COHERENCE + PAIRINGS],
+        [m for m in LEADERBOARD if m.question == "faithful" and m.key not in COHERENCE + PAIRINGS],
         results,
         look,
     )
@@ -64,7 +64,7 @@ def faithful(results: Results, look: Looks) -> Iterator[Figure]:
 
 
 def _named(keys: Sequence[str]) -> list[Metric]:
-    return [metric for metric in METRICS if metric.key in keys]
+    return [metric for metric in LEADERBOARD if metric.key in keys]
 
 
 def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
