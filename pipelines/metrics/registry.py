@@ -153,6 +153,21 @@ METRICS = (
         "Correlations kept",
         bounds=SIGNED,
     ),
+    Metric("coherence/conditional", "conditional_coherence", name="Share that shows the row's label"),
+    Metric(
+        "coherence/conditional", "conditional_gain", name="Difference to the plain posterior", bounds=SIGNED
+    ),
+    Metric(
+        "coherence/conditional",
+        "private_gain",
+        name="What private codes drawn given the others add",
+        bounds=SIGNED,
+    ),
+    Metric("coherence/reconstruction", "accuracy"),
+    Metric("coherence/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
+    Metric("coherence/reconstruction", "ssim", name="SSIM", bounds=(-1.0, 1.0)),
+    Metric("coherence/reconstruction", "psnr", name="PSNR", bounds=SIGNED),
+    Metric("coherence/reconstruction", "l1", name="L1", better="lower", bounds=POSITIVE),
     Metric(
         "fidelity/frechet",
         "joint_frechet_distance",

@@ -15,6 +15,7 @@ from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.images import likeness
+from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
@@ -32,13 +33,7 @@ SUBSETS = 60  # subsets of observed modalities, at the most
 ROWS = 64  # rows encoded at once, each from every subset
 DRAWS = 64  # importance draws a row
 IMPORTANCE_ROWS = 16  # rows whose draws are decoded at once
-BOUNDS = {  # of the scores of reconstructions
-    "accuracy": SHARE,
-    "l1": (0.0, np.inf),
-    "psnr": (-np.inf, np.inf),
-    "reconstruction_error": (0.0, np.inf),
-    "ssim": (-1.0, 1.0),
-}
+BOUNDS = {key: metric.bounds for key, metric in of_family("coherence").items()}
 DEAD = 0.01  # variance of its posterior means under which a latent dimension says nothing about a sample
 
 
