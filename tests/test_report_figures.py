@@ -17,14 +17,15 @@ from report_project import LABELS, MODALITIES, make_project, pictures, results_o
 
 from postprior.pipelines.data.pictures import GAP, SAMPLES, SPACE, Sheet, sheet
 from postprior.pipelines.metrics.latent.code_map import code_map
+from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report import figures
 from postprior.pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
 from postprior.pipelines.report.gallery import PAIRS, grid, neighbours
 from postprior.pipelines.report.numbers import readable
 from postprior.pipelines.report.page import GLYPHS
 from postprior.pipelines.report.plots import groups, marks
-from postprior.pipelines.report.plots.drawing import dots
-from postprior.pipelines.report.plots.faithful import COHERENCE, by_modality
+from postprior.pipelines.report.plots.drawing import Part, dots
+from postprior.pipelines.report.plots.faithful import by_modality
 from postprior.pipelines.report.plots.useful import augmentation, imputation
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate
@@ -112,7 +113,8 @@ def test_figures_have_a_dark_and_a_narrow_side(
 
 
 def test_what_no_row_has_is_not_drawn(results: Results) -> None:
-    lacking = (*COHERENCE, "utility", "privacy", "recovery", "conditional_coherence", "conditional_gain")
+    coherence = (metric.key for metric in LEADERBOARD if metric.group == "Coherence")
+    lacking = (*coherence, "utility", "privacy", "recovery", "conditional_coherence", "conditional_gain")
     less = replace(without(results, *lacking), judges={}, autoencoder={}, latent={}, augmentation={})
     found = list(groups(less, marks([row.name for row in less.rows])))
     assert [group.name for group in found] == ["faithful", "basis"]
@@ -298,7 +300,7 @@ def test_estimates_in_files(written: Any, estimate: Estimate | None) -> None:
 def test_a_dollar_in_a_name_is_a_dollar() -> None:
     """Names come from the results of other projects, too; what is no formula would stop the comparison."""
     estimates = {r"$\frac{$": Estimate(0.5), "a $ and a $": Estimate(0.7)}
-    panel = dots("$x", estimates, [Mark("#123456", "o")] * 2)
+    panel = dots(Part((), "$x", estimates), dict.fromkeys(estimates, Mark("#123456", "o")))
     assert opened(replace(TITLED, panels=[panel]).png(LIGHT)).width > 0
 
 
