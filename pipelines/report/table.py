@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from postprior.pipelines.metrics.registry import LEADERBOARD, SIGNED, Metric
 from postprior.pipelines.report.numbers import number
@@ -83,20 +82,13 @@ def known(rows: Sequence[Row], keys: Sequence[str]) -> bool:
 
 def spans(shown: Sequence[Metric]) -> list[tuple[str, int]]:
     """The groups of columns and how many columns each has."""
-    groups = [column.group for column in shown]
+    groups = [metric.group for metric in shown]
     return [(group, groups.count(group)) for group in dict.fromkeys(groups)]
 
 
-def line(row: Row, shown: Sequence[Metric], results: Results) -> dict[str, Any]:
-    """A row of a table."""
-    title = row.title.removeprefix(f"{row.source}: ") if row.source else row.title
-    return {
-        "name": row.name,
-        "title": title,
-        "source": row.source,
-        "kind": row.kind,
-        "cells": [_cell(row, column, results) for column in shown],
-    }
+def cells(row: Row, shown: Sequence[Metric], results: Results) -> list[Cell]:
+    """The cells of a row."""
+    return [_cell(row, metric, results) for metric in shown]
 
 
 def remarks(row: Row) -> str:
@@ -115,14 +107,14 @@ def remarks(row: Row) -> str:
     return "; ".join(told)
 
 
-def _cell(row: Row, column: Metric, results: Results) -> Cell:
-    estimate, why = row.estimate(*column.keys), row.why(*column.keys)
+def _cell(row: Row, metric: Metric, results: Results) -> Cell:
+    estimate, why = row.estimate(*metric.keys), row.why(*metric.keys)
     if estimate is None or not math.isfinite(estimate.value):
         return Cell(why=why)
-    rivals = [rival.value for other in results.densities if (rival := other.estimate(*column.keys))]
-    ranked = row.kind == "density" and bool(column.better) and len(rivals) > 1
-    best = ranked and estimate.value == (min if column.better == "lower" else max)(rivals)
+    rivals = [rival.value for other in results.densities if (rival := other.estimate(*metric.keys))]
+    ranked = row.kind == "density" and bool(metric.better) and len(rivals) > 1
+    best = ranked and estimate.value == (min if metric.better == "lower" else max)(rivals)
     interval = ""
     if estimate.low is not None and estimate.high is not None:
-        interval = f"{number(estimate.low, column.decimals)}–{number(estimate.high, column.decimals)}"
-    return Cell(number(estimate.value, column.decimals), interval, repr(estimate.value), best, why)
+        interval = f"{number(estimate.low, metric.decimals)}–{number(estimate.high, metric.decimals)}"
+    return Cell(number(estimate.value, metric.decimals), interval, repr(estimate.value), best, why)
