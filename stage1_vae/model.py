@@ -113,7 +113,7 @@ class MultimodalVAE(nn.Module, ABC):
         modalities: Iterable[Modality],
         *,
         latent: int = 32,
-        width: int = 32,
+        width: int = 16,
         likelihood_scale: Scale | Mapping[str, Scale] = 0.1,
         rescaling: Mapping[str, float] | str | None = None,
         networks: Mapping[str, str] | None = None,

@@ -51,9 +51,9 @@ class Settings:
         ValueError: a setting is impossible.
     """
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 2e-3
     warmup: int = 0
     patience: int = 0
     seed: int = 0

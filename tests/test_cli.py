@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from conftest import COMMANDS
 from typer.testing import CliRunner
 
-from postprior.pipelines.commands.app import COMMANDS, app
+from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
@@ -94,6 +95,25 @@ def test_a_stage_of_a_density_gets_its_name(
     assert answer.exit_code == 0, answer.output
     assert stage.calls[0][0][0] == "gmm"
     assert stage.calls[0][0][2] == project
+
+
+@pytest.mark.parametrize(("name", "option"), [("utility", "--real"), ("recover", "--baselines")])
+def test_what_densities_are_set_against_is_an_option(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str
+) -> None:
+    """A name is a density's, whatever it is."""
+    stage = replace_stage(monkeypatch, name, Stage())
+    for given in (["gmm"], [option]):
+        answer = CliRunner().invoke(app, [name, *given])
+        assert answer.exit_code == 0, answer.output
+    assert [given[0] for given, _ in stage.calls] == ["gmm", option.removeprefix("--")]
+    for given, found in ((["gmm", option], "'gmm' beside it"), ([], "neither")):
+        answer = CliRunner().invoke(app, [name, *given])
+        assert answer.exit_code == 1
+        assert answer.stderr == (
+            f"postprior: error: {option}: found {found}, expected the name of a density or {option}\n"
+        )
+    assert len(stage.calls) == 2
 
 
 def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import pytest
+from conftest import COMMANDS
 
-from postprior.pipelines.commands.app import COMMANDS
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae import MODELS
 from postprior.stage2_latent import DENSITIES

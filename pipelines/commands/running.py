@@ -1,14 +1,13 @@
-"""What every command does: read the settings, import the module of a stage, tell an error in one line."""
+"""What every command does: read the settings, tell an error in one line."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -24,21 +23,19 @@ def told_in_one_line() -> Iterator[None]:
     """One sentence on stderr and exit code 1: for mistakes, faults of the machine, own code that ends the program."""
     try:
         yield
+        return
     except UserError as error:
-        tell(f"postprior: error: {error}", err=True)
-        raise typer.Exit(1) from None
+        told = str(error)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        tell(f"postprior: error: {place}{error.strerror or error}", err=True)
-        raise typer.Exit(1) from None
+        told = f"{place}{error.strerror or error}"
     except MemoryError:
-        tell("postprior: error: more than the memory holds; give fewer rows or draws", err=True)
-        raise typer.Exit(1) from None
+        told = "more than the memory holds; give fewer rows or draws"
     except SystemExit as error:  # a network or an extractor of the user's own
         *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-        place = f"{frame.f_code.co_filename}, line {line}"
-        tell(f"postprior: error: {place}: the program was ended here; take that call out", err=True)
-        raise typer.Exit(1) from None
+        told = f"{frame.f_code.co_filename}, line {line}: the program was ended here; take that call out"
+    tell(f"postprior: error: {told}", err=True)
+    raise typer.Exit(1)
 
 
 def load(path: Path) -> tuple[Params, Path]:
@@ -48,9 +45,3 @@ def load(path: Path) -> tuple[Params, Path]:
     root = path.resolve().parent
     sys.path.append(str(root))  # networks of the user's own, by import path, may lie in the project
     return load_params(path), root
-
-
-def imported(module: str, name: str) -> Callable[..., Any]:
-    """What a module of `pipelines` has under a name; the command that needs it imports it."""
-    found: Callable[..., Any] = getattr(importlib.import_module(f"postprior.pipelines.{module}"), name)
-    return found

@@ -25,10 +25,10 @@ class CRMVAE(MultimodalVAE):
     by β/(M + 1). Without the unimodal reconstructions this is MVTCAE at α = M/(M + 1).
 
     Args:
-        beta: β.
+        beta: β; the paper has 2.5, see `MVTCAE`.
     """
 
-    def __init__(self, modalities: Iterable[Modality], *, beta: float = 2.5, **sizes: Unpack[Sizes]) -> None:
+    def __init__(self, modalities: Iterable[Modality], *, beta: float = 1.0, **sizes: Unpack[Sizes]) -> None:
         super().__init__(modalities, **sizes)
         self.beta = positive("beta", beta)
 

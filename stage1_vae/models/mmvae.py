@@ -29,7 +29,7 @@ class MMVAE(MultimodalVAE):
     variance 2 to 16 times smaller.
 
     Args:
-        draws: number K of draws an expert.
+        draws: number K of draws an expert; the paper has 10, at 10 times the cost.
         estimator: `dreg` or `iwae`.
         bound: `looser` or `tight`.
         family: `laplace` (the paper's) or `normal`, of posteriors and prior; the prior's scales are learned, their
@@ -41,7 +41,7 @@ class MMVAE(MultimodalVAE):
         self,
         modalities: Iterable[Modality],
         *,
-        draws: int = 10,
+        draws: int = 1,
         estimator: str = "dreg",
         bound: str = "looser",
         family: str = "laplace",

@@ -35,8 +35,8 @@ class PrivateMixture(MultimodalVAE):
         estimator: str = "iwae",
         bound: str = "looser",
         family: str = "laplace",
-        beta: float = 2.5,
-        private: int | Mapping[str, int] = 32,
+        beta: float = 1.0,
+        private: int | Mapping[str, int] = 8,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, private=private, **sizes)
@@ -113,6 +113,6 @@ class MMVAEPlus(PrivateMixture):
         estimator: `iwae` or `dreg`; see `MMVAE` for when DReG is unbiased.
         bound: `looser` or `tight`.
         family: `laplace` (the paper's) or `normal`, of posteriors and priors.
-        beta: β; 1 and r_n = p(w_n) give a bound on the evidence.
-        private: dimension of the private codes, one for all modalities or by name.
+        beta: β; 1 and r_n = p(w_n) give a bound on the evidence, the paper has 2.5.
+        private: dimension of the private codes, one for all modalities or by name; the paper has 32.
     """

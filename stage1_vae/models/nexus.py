@@ -49,6 +49,9 @@ class Nexus(MultimodalVAE):
 
     tractable: ClassVar[bool] = False
 
+    BOTTOM_BETA, GAMMA = 1.0, 50.0
+    """Weights of the modalities that are given none."""
+
     def __init__(
         self,
         modalities: Iterable[Modality],
@@ -56,8 +59,8 @@ class Nexus(MultimodalVAE):
         bottom: int = 32,
         dropout: float = 0.2,
         beta: float = 1.0,
-        bottom_beta: float | Mapping[str, float] = 1.0,
-        gamma: float | Mapping[str, float] = 50.0,
+        bottom_beta: float | Mapping[str, float] = BOTTOM_BETA,
+        gamma: float | Mapping[str, float] = GAMMA,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, **sizes)
@@ -68,7 +71,10 @@ class Nexus(MultimodalVAE):
         names, hidden = [m.name for m in self.modalities], DEPTH * self.width
         self.bottom_betas, self.gammas = (
             [positive(option, value) for value in by_name(option, given, names, default).values()]
-            for option, given, default in (("bottom_beta", bottom_beta, 1.0), ("gamma", gamma, 50.0))
+            for option, given, default in (
+                ("bottom_beta", bottom_beta, self.BOTTOM_BETA),
+                ("gamma", gamma, self.GAMMA),
+            )
         )
         with seeded(self.seed):
             self.encoders, self.decoders = (
