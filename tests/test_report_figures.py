@@ -21,6 +21,7 @@ from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report import figures
 from postprior.pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
 from postprior.pipelines.report.gallery import PAIRS, grid, neighbours
+from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.numbers import readable
 from postprior.pipelines.report.page import GLYPHS
 from postprior.pipelines.report.plots import groups, marks
@@ -29,7 +30,6 @@ from postprior.pipelines.report.plots.faithful import by_modality
 from postprior.pipelines.report.plots.useful import augmentation, imputation
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate
-from postprior.pipelines.stages.compare import table
 from postprior.stage1_vae.modalities import Modality
 
 NAMES = ("gmm", "flow", "vamp")
@@ -95,7 +95,7 @@ def test_every_figure_is_drawn_and_told_in_words(
         assert image.convert("RGB").getpixel((1, image.height - 1)) == (255, 255, 255)
         assert len(figure.alt) > 40
         assert "nan" not in figure.alt
-        assert len(list(csv.reader(io.StringIO(table(figure.header, figure.table))))) > 1
+        assert len(list(csv.reader(io.StringIO(as_csv(figure.header, figure.table))))) > 1
         assert all(len(line) == len(figure.header) for line in figure.table)
 
 
@@ -315,7 +315,7 @@ def test_what_is_missing_has_an_empty_cell_in_tables(results: Results) -> None:
     (figure,) = by_modality(replace(results, rows=tuple(changed)), marks([row.name for row in results.rows]))
     cells = [line[2:] for line in figure.table if line[:2] == ("gmm", "m0")]
     assert cells == [(None, None, None)]
-    assert "nan" not in table(figure.header, figure.table)
+    assert "nan" not in as_csv(figure.header, figure.table)
     opened(figure.png(LIGHT))
 
 

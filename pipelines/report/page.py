@@ -15,6 +15,7 @@ from postprior.pipelines.data.pictures import EXACT, GAP, Sheet
 from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
 from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
+from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.numbers import number, readable, text
 from postprior.pipelines.report.plots import Group
 from postprior.pipelines.report.results import Results
@@ -48,15 +49,6 @@ class Plot:
         """Width and height on the page, half of those that a PNG's header holds at a fixed place."""
         width, height = struct.unpack(">II", self.light[16:24])
         return width // 2, height // 2
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Sheets by row: samples, samples beside their nearest training rows, and modalities from parts."""
-
-    samples: Mapping[str, Sheet]
-    neighbours: Mapping[str, Sheet]
-    parts: Mapping[str, Sheet]
 
 
 def render(
