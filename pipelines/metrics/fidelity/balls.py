@@ -4,15 +4,16 @@ One matrix product in float64 names the candidates, differences give their dista
 Rows that coincide are one point that counts more than once: columns of few categories would else be all pairs.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+from postprior.pipelines.metrics.fidelity.space import Space, full
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, Scores
 from postprior.pipelines.metrics.statistics.neighbours import FLOATS, nearest
 
 SPARE = 16  # neighbours looked at beside four times as many as are asked for
@@ -68,6 +69,11 @@ class Balls:
     neighbours: int
 
     @classmethod
+    def of(cls, space: Space) -> "Balls":
+        """The balls of a space."""
+        return cls.fit(space.features, space.weights, space.neighbours)
+
+    @classmethod
     def fit(cls, features: Floats, weights: Floats, neighbours: int) -> "Balls":
         """Balls of features (N, D) to the k-th neighbour among the rows that each half-sample of weights (B, N) keeps.
 
@@ -80,6 +86,21 @@ class Balls:
         points = Distinct.fit(features, weights)
         (nearest, radii), _ = kept_neighbours(points, points, (1, neighbours))  # rank 0 is the row itself
         return cls(points, np.where(points.rows > 0, radii, -1), nearest, neighbours)
+
+
+def by_balls(kind: type[Any], of: Callable[[Balls, Balls], Any], real: Space, fake: Space) -> Scores:
+    """The fields of a kind of scores, which a function makes of real and fake balls.
+
+    They are of the full sample alone where some half-sample has no k-th neighbour, and missing where that has none.
+    """
+    k, rows = real.neighbours, min(len(real), len(fake))
+    if rows <= k:
+        why = Missing(f"{k} neighbours need more than {k} rows, {rows} are there")
+        return dict.fromkeys((field.name for field in fields(kind)), why)
+    whole = all(int((space.weights > 0).sum(1).min()) > k for space in (real, fake))
+    found = of(*((space if whole else space.known(full)).known(Balls.of) for space in (real, fake)))
+    left = (0, 0 if whole else len(fake.weights) - 1)
+    return {name: np.pad(values, left, constant_values=np.nan) for name, values in vars(found).items()}
 
 
 def kept_neighbours(

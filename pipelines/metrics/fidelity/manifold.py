@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, within_reach
+from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls, within_reach
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.statistics.intervals import Scores
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class Manifold:
     recall: NDArray[np.float64]
     density: NDArray[np.float64]
     coverage: NDArray[np.float64]
+
+
+def scores(real: Space, fake: Space) -> Scores:
+    """The four scores in one space."""
+    return by_balls(Manifold, manifold, real, fake)
 
 
 def manifold(real: Balls, fake: Balls) -> Manifold:

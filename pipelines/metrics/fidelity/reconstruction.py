@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.images import likeness
+from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
     Floats,
     Written,
     estimate,
@@ -24,13 +24,7 @@ from postprior.stage1_vae.model import MultimodalVAE
 
 DRAWS = 64  # importance draws a row
 IMPORTANCE_ROWS = 16  # rows whose draws are decoded at once
-BOUNDS = {  # of the scores of reconstructions
-    "accuracy": SHARE,
-    "l1": (0.0, np.inf),
-    "psnr": (-np.inf, np.inf),
-    "reconstruction_error": (0.0, np.inf),
-    "ssim": (-1.0, 1.0),
-}
+BOUNDS = {key: metric.bounds for key, metric in of_family("fidelity").items()}
 
 
 def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) -> Written | None:

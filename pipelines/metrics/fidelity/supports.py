@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, kept_neighbours
-from postprior.pipelines.metrics.statistics.intervals import Floats, weighted_mean
+from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls, kept_neighbours
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.statistics.intervals import Floats, Scores, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Supports:
     alpha_precision: NDArray[np.float64]
     beta_recall: NDArray[np.float64]
     authenticity: NDArray[np.float64]
+
+
+def scores(real: Space, fake: Space) -> Scores:
+    """The three scores in one space."""
+    return by_balls(Supports, supports, real, fake)
 
 
 def supports(real: Balls, fake: Balls) -> Supports:

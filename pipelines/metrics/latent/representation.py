@@ -16,20 +16,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
-    Floats,
-    Ints,
-    estimate,
-    too_few,
-    weighted_mean,
-)
+from postprior.pipelines.metrics.registry import of_family
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, estimate, too_few, weighted_mean
 
 NEIGHBOURS = 10  # that vote
 MOST = 20_000  # training rows that are learned from
 STARTS = 10  # of k-means, of which the tightest clusters are taken
 SCORES = ("kmeans_accuracy", "linear_probe", "knn", "nmi", "ari")
-BOUNDS = {"ari": (-0.5, 1.0)}  # every other score is a share
+BOUNDS = {key: metric.bounds for key, metric in of_family("latent").items()}
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) 
     scores = {name: weighted_mean(found == test.labels, weights) for name, found in read.items()}
     for name, agreement in {"nmi": normalized_mutual_info_score, "ari": adjusted_rand_score}.items():
         scores[name] = np.array([agreement(test.labels[kept], test_clusters[kept]) for kept in weights > 0])
-    return {name: estimate(values, BOUNDS.get(name, SHARE)) for name, values in scores.items()}
+    return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}
 
 
 def best_assignment(clusters: Ints, labels: Ints) -> Ints:

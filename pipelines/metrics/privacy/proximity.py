@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     LEVEL,
-    SHARE,
     Floats,
     Ints,
     Missing,
@@ -48,7 +48,7 @@ REPEATED = Missing("half of the held-out rows lie on training rows, which leaves
 WHOLE = "every modality"
 PROXIMITY = ("distance_ratio", "near_copies", "authenticity", "authenticity_fresh")
 
-BOUNDS = {"distance_ratio": (0.0, np.inf)}  # every other number is a share
+BOUNDS = {key: metric.bounds for key, metric in of_family("privacy").items()}
 TESTS = {  # name → what it is beyond what fresh rows give: positive where samples leak
     "distance_ratio": lambda found: 1 - found["distance_ratio"],
     "near_copies": lambda found: found["near_copies"] - NEAR,
@@ -165,7 +165,7 @@ def near_copies(found: Mapping[str, Proximity], ids: Ints | NDArray[np.str_]) ->
 
 def written(found: Vectors) -> dict[str, Any]:
     """The numbers of one space with their intervals."""
-    return {name: estimate(values, BOUNDS.get(name, SHARE)) for name, values in found.items()}
+    return {name: estimate(values, BOUNDS[name]) for name, values in found.items()}
 
 
 def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[str]:
