@@ -110,7 +110,9 @@ def _h5ad(rows: Dataset, codes: Codes) -> bytes:
 
 def _means(codes: Codes) -> dict[str, Values]:
     """Posterior means (N, size) by block, NaN where it has no posterior."""
-    return {name: part.flatten(1).numpy() for name, part in codes.split(codes.mean).items()}
+    from postprior.stage2_latent.layouts import apart
+
+    return {name: part.flatten(1).numpy() for name, part in apart(codes.layout, codes.mean).items()}
 
 
 WRITERS: dict[str, Callable[[Dataset, Codes], bytes]] = {

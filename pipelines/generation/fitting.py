@@ -48,7 +48,7 @@ def learn(
     """
     from postprior.pipelines.metrics.privacy.memorisation import memorisation
     from postprior.stage1_vae.randomness import generator_for
-    from postprior.stage2_latent.nested import PartialEncoder
+    from postprior.stage2_latent.task import PartialEncoder
 
     fitting, options = read_entry(name, written)
     chosen = {split: _rows(table, fitting, f"density.{name}.rows", split) for split, table in codes.items()}
