@@ -25,8 +25,8 @@ from postprior.pipelines.api.detect import top_features
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.importers.found import Roles
 from postprior.pipelines.data.importers.run import import_data
-from postprior.pipelines.detection.conformal import alarm_rate, p_values
 from postprior.pipelines.detection.detector import Detection, Detector
+from postprior.pipelines.detection.rarity import alarm_rate, p_values
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
 from postprior.pipelines.metrics.utility.augmentation import Cell, curve
 from postprior.pipelines.settings.params import Params
