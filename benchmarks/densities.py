@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from postprior.pipelines.artefacts.standard import Standard
-    from postprior.pipelines.metrics.scores import Scores
+    from postprior.pipelines.metrics.statistics.intervals import Scores
     from postprior.stage2_latent.codes import Codes
     from postprior.stage2_latent.density import Density
 

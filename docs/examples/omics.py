@@ -20,6 +20,7 @@ from steps import parser, postprior, publish, trained
 
 from postprior import Dataset
 from postprior.pipelines.generation.recovery import Task
+from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.imputers import (
     NEIGHBOURS,
     Filled,
@@ -29,7 +30,6 @@ from postprior.pipelines.metrics.imputation.imputers import (
     Neighbours,
 )
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, covered, estimated
-from postprior.pipelines.metrics.privacy.records import Scale
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 DENSITY = "gmm"

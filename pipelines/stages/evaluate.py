@@ -84,7 +84,7 @@ def conditional(
 
     Nothing without labels, by which it is judged.
     """
-    from postprior.pipelines.metrics.coherence.conditional import scores_through
+    from postprior.pipelines.generation.parts import scores_through
 
     if reader.judges is None:
         return {}

@@ -155,12 +155,9 @@ def autoencoder_scores(
 
     Without labels there is no conditional coherence.
     """
-    from postprior.pipelines.metrics.coherence.reconstruction import (
-        conditional_scores,
-        dead_dimensions,
-        evidence,
-        reconstruction_scores,
-    )
+    from postprior.pipelines.generation.parts import conditional_scores
+    from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
+    from postprior.pipelines.metrics.latent.health import dead_dimensions
 
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]
