@@ -5,16 +5,9 @@ import torch
 from latent import labelled, random_mixture, seeded
 
 from postprior.stage2_latent.codes import Block, Codes
-from postprior.stage2_latent.flow import (
-    COUPLINGS,
-    Base,
-    Conditional,
-    Flow,
-    MaskedAutoregression,
-    Sizes,
-    Transport,
-)
+from postprior.stage2_latent.flow import Base, Conditional, Flow
 from postprior.stage2_latent.gaussian_mixture import GaussianMixture
+from postprior.stage2_latent.transport import COUPLINGS, MaskedAutoregression, Sizes, Transport
 
 CODES, _ = labelled(400, seed=1)
 SIZES = Sizes(blocks=3, hidden=16, bins=6, bound=4.0)
