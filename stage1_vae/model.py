@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
@@ -25,37 +25,9 @@ from postprior.stage1_vae.options import (
     positive,
     rescaling_weights,
 )
+from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import seeded
 from postprior.stage1_vae.rows import in_blocks, scatter
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The quantity to minimise, per sample (B,), and its named terms, each (B,)."""
-
-    per_sample: Tensor
-    terms: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase of training.
-
-    Args:
-        name: what the phase is called in the history.
-        parameters: what is trained; the trainer freezes all else meanwhile.
-        objective: (batch, generator, warmth) → Loss.
-        complete: trained on rows that have every modality; the others wait for a later phase.
-        scope: `sample`, or `batch` where the objective is a statistic of the whole batch.
-        share: part of the settings' epochs that the phase takes.
-    """
-
-    name: str
-    parameters: list[nn.Parameter]
-    objective: Callable[[Batch, torch.Generator, float], Loss]
-    complete: bool = False
-    scope: str = "sample"
-    share: float = 1.0
 
 
 @dataclass(frozen=True)

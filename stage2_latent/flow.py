@@ -14,7 +14,8 @@ from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import Cosine, descend
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.gaussians import Gaussians, online_em, seed_moments
+from postprior.stage2_latent.gaussians import Gaussians
+from postprior.stage2_latent.online_em import online_em, seed_moments
 from postprior.stage2_latent.options import choice, number, whole
 from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.task import Task
