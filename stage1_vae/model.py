@@ -15,7 +15,7 @@ from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
 from postprior.stage1_vae.likelihoods import SCALED, Likelihood, likelihood, seen_log_prob
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.networks import decoder, encoder, of_each
+from postprior.stage1_vae.networks import decoder, encoder, in_blocks, of_each, scatter
 from postprior.stage1_vae.options import (
     Scale,
     Scales,
@@ -27,7 +27,6 @@ from postprior.stage1_vae.options import (
 )
 from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import seeded
-from postprior.stage1_vae.rows import in_blocks, scatter
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import Cosine, descend
+from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.gaussians import Gaussians
-from postprior.stage2_latent.online_em import online_em, seed_moments
+from postprior.stage2_latent.gaussians import Gaussians, Moments
+from postprior.stage2_latent.online_em import clusters, online_em
 from postprior.stage2_latent.options import choice, number, whole
 from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.task import Task
@@ -143,7 +143,7 @@ class Flow(Density):
             {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        cosine = Cosine(optimiser, self.steps, learner.transport.parameters(), 5.0)
+        down = cosine(optimiser, self.steps, learner.transport.parameters(), 5.0)
         size = max(2, self.batch // len(self.classes))
 
         @lru_cache(maxsize=1)
@@ -161,7 +161,7 @@ class Flow(Density):
         def take(step: int) -> None:
             x = batch(step)
             noise = self.noise * normal(x.shape, x, generator)
-            cosine.step(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
+            down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
         self._take(
@@ -197,7 +197,9 @@ class Flow(Density):
 
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         components = max(1, self.components // len(self.classes))
-        *_, (mixture, _) = online_em(seed_moments(draw(0), components, seed), draw, 40, strength)
+        *_, (mixture, _) = online_em(
+            Moments.of(x := draw(0), clusters(x, components, seed)), draw, 40, strength
+        )
         return mixture
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:

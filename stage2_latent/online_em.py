@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.gaussians import FLOATS, C, Components, Moments, Statistics
+from postprior.stage2_latent.gaussians import FLOATS, C, Components, Statistics
 
 ROWS = 128
 """Points of a class in a chunk of the E-step, few enough to stay in a processor's cache."""
@@ -65,8 +65,3 @@ def clusters(x: Tensor, components: int, seed: int) -> Tensor:
         cluster = KMeans(min(components, x.shape[1]), n_init=1, random_state=seed)
         labels = [torch.from_numpy(cluster.fit_predict(points)) for points in x.cpu().numpy()]
     return torch.nn.functional.one_hot(torch.stack(labels).long(), components).to(x)
-
-
-def seed_moments(x: Tensor, components: int, seed: int) -> Moments:
-    """Statistics of scikit-learn's k-means clusters of the points (K, B, D) of each class."""
-    return Moments.of(x, clusters(x, components, seed))
