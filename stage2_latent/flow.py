@@ -197,9 +197,8 @@ class Flow(Density):
 
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         components = max(1, self.components // len(self.classes))
-        *_, (mixture, _) = online_em(
-            Moments.of(x := draw(0), clusters(x, components, seed)), draw, 40, strength
-        )
+        x = draw(0)
+        *_, (mixture, _) = online_em(Moments.of(x, clusters(x, components, seed)), draw, 40, strength)
         return mixture
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
