@@ -353,7 +353,7 @@ def test_a_damaged_file_is_named(project: Path, written: str, sentence: str) -> 
     ("given", "sentence"),
     [
         (["--with", "mopoe"], "--with: found 'mopoe', expected LABEL=SOURCE"),
-        (["--with", "a=x", "--with", "a=y"], "--with: found the label 'a' twice, expected each once"),
+        (["--with", "a=x", "--with", "a=y"], "--with: found 'a' twice, expected each label once"),
         (["--with", "a=nowhere"], "--with a: found no folder, revision of git or experiment"),
     ],
 )
