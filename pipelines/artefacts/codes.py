@@ -126,10 +126,14 @@ def whole_rows(codes: Codes) -> Tensor:
 
 @dataclass(frozen=True)
 class Complete:
-    """The rows (n,) of a table of codes that lack no block; there may be none."""
+    """The rows of a table of codes that lack no block; there may be none."""
 
     table: Codes
-    rows: Ints
+
+    @property
+    def rows(self) -> Ints:
+        """Their numbers (n,)."""
+        return np.flatnonzero(self.table.complete.numpy())
 
     @property
     def codes(self) -> Codes:
@@ -148,9 +152,3 @@ class Complete:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-def complete(folder: Path) -> Complete:
-    """The complete codes in a folder."""
-    codes = load_codes(folder)
-    return Complete(codes, np.flatnonzero(codes.complete.numpy()))

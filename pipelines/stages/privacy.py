@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.codes import load_codes, whole_rows
+from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
+from postprior.pipelines.generation.request import Request
 from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
@@ -39,18 +41,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KIND = "privacy"
+ASKED = ("seed", "labels", "temperature", "truncation")  # what decides the codes of samples
 
 
 def privacy(name: str, params: Params, root: Path) -> None:
     """Test artefacts/synthetic/<name> and further draws; results/privacy/<name>.json, artefacts/privacy/<name>."""
-    settings, folder = params.evaluate, root / "artefacts"
-    generator = Generator.load(folder / "densities" / name)
-    synthetic = Dataset.load(folder / "synthetic" / name)
-    check_origin(synthetic, generator)
+    project, settings = Project(root), params.evaluate
+    generator, synthetic = Generator.load(project.artefacts.densities / name), project.synthetic(name)
+    check_density(synthetic, generator)
     with track("privacy", params, root, density=name) as run:
-        run.dataset(folder / "synthetic" / name, synthetic.hash)
+        run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         rng = np.random.default_rng(settings.seed)
-        real = load(folder, settings.seed)
+        real = splits(project, settings.seed)
         train, test = real.splits["train"], real.splits["test"]
         found = compare(real, generator, synthetic, settings.seed)
         close = proximity_vectors(found, test.data.sources[real.fresh], settings.resamples, rng)
@@ -70,26 +72,23 @@ def privacy(name: str, params: Params, root: Path) -> None:
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
         }
-        write_json(root / f"results/privacy/{name}.json", result)
+        write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
-        save_artefact(folder / KIND / name, KIND, origins, arrays=real.gallery(found, synthetic))
+        pictures = real.gallery(found, synthetic)
+        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=pictures)
 
 
-def load(folder: Path, seed: int) -> Real:
-    """The splits in artefacts/data and artefacts/codes."""
-    data = {split: Dataset.load(folder / "data" / split) for split in SPLITS}
-    codes = {split: load_codes(folder / "codes" / split) for split in SPLITS}
+def splits(project: Project, seed: int) -> Real:
+    """Rows and codes of every split."""
+    data = {split: project.dataset(split) for split in SPLITS}
+    codes = {split: project.codes(split) for split in SPLITS}
     return Real.fit(data, codes, whole_rows(codes["test"]).numpy(), seed)
 
 
-def check_origin(synthetic: Dataset, generator: Generator) -> None:
+def check_density(synthetic: Dataset, generator: Generator) -> None:
     """Refuse samples of another density, and those whose codes cannot be drawn again."""
     found, expected = synthetic.provenance.get("density"), generator.provenance["density"]
-    if found != expected:
-        raise UserError(
-            f"{synthetic.folder}: density {str(found)[:12]} found, expected {expected[:12]}; "
-            "run postprior generate again"
-        )
+    check_origin(synthetic.folder, "density", found, expected, "generate")
     if isinstance(synthetic.provenance["labels"], str):
         raise UserError(
             f"{synthetic.folder}: {synthetic.provenance['labels']} was asked for, expected counts of labels, or labels "
@@ -109,8 +108,8 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     if len(real.fresh) < FEWEST:
         return {}
     drawn, rows = synthetic.provenance, np.arange(min(len(synthetic), MOST))
-    asked = [drawn[key] for key in ("seed", "labels", "temperature", "truncation")]
-    blocks = islice(draw_codes(generator.density, len(synthetic), *asked), -(-len(rows) // ROWS))
+    asked = Request(len(synthetic), **{key: drawn[key] for key in ASKED})
+    blocks = islice(draw_codes(generator.density, asked), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
     noise = generator_for("cpu", seed, 1)
     decoded = [generator.decode(block, drawn["values"], noise) for block in real.fresh_codes.split(ROWS)]
@@ -125,10 +124,11 @@ def samples(
 
     But for their labels, which come as often as in the data.
     """
-    blocks = draw_codes(generator.density, rows, seed, None, drawn["temperature"], drawn["truncation"])
+    noise = {key: drawn[key] for key in ("temperature", "truncation")}
+    blocks = draw_codes(generator.density, Request(rows, seed, **noise))
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
-        for _, kept, codes, noise in blocks:
+        for _, kept, codes, source in blocks:
             z = codes.loc[:, 0]
-            values = generator.decode(z, drawn["values"], noise)
+            values = generator.decode(z, drawn["values"], source)
             yield z[:kept], Dataset(generator.modalities, {name: x[:kept] for name, x in values.items()})
             step("")
