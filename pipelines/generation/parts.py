@@ -1,6 +1,6 @@
 """Modalities generated from others, once by the autoencoder alone and once through a density, and how well they agree.
 
-What is generated of a row from some of its modalities is read by judges: see `metrics/coherence/conditional.py`.
+What is generated of a row from some of its modalities is read by judges: see `metrics/coherence/agreement.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, Candidates, effective_share
-from postprior.pipelines.metrics.coherence.conditional import (
+from postprior.pipelines.metrics.coherence.agreement import (
     GAIN,
     by_size,
     nested_parts,

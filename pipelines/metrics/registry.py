@@ -153,12 +153,12 @@ METRICS = (
         "Correlations kept",
         bounds=SIGNED,
     ),
-    Metric("coherence/conditional", "conditional_coherence", name="Share that shows the row's label"),
+    Metric("coherence/agreement", "conditional_coherence", name="Share that shows the row's label"),
     Metric(
-        "coherence/conditional", "conditional_gain", name="Difference to the plain posterior", bounds=SIGNED
+        "coherence/agreement", "conditional_gain", name="Difference to the plain posterior", bounds=SIGNED
     ),
     Metric(
-        "coherence/conditional",
+        "coherence/agreement",
         "private_gain",
         name="What private codes drawn given the others add",
         bounds=SIGNED,
