@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from postprior.pipelines.report.numbers import number
+from postprior.pipelines.report.numbers import number, with_interval
 from postprior.pipelines.report.rows import Estimate
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -29,17 +29,17 @@ def percent(share: float, decimals: int = 1) -> str:
 
 def percent_with(estimate: Estimate) -> str:
     """A share as a percentage, with its interval where there is one."""
-    return f"{percent(estimate.value)}{_interval(estimate, 1, 100)}"
+    return _with_interval(estimate, 1, 100, "\u202f%")
 
 
 def number_with(estimate: Estimate, decimals: int) -> str:
     """A number with its interval where there is one."""
-    return f"{number(estimate.value, decimals)}{_interval(estimate, decimals)}"
+    return _with_interval(estimate, decimals)
 
 
 def points(gain: Estimate) -> str:
     """A difference of shares in percentage points, with its interval where there is one."""
-    return f"{number(100 * gain.value, 1)} percentage points{_interval(gain, 1, 100)}"
+    return _with_interval(gain, 1, 100, " percentage points")
 
 
 def above(estimate: Estimate, bound: float = 0.0) -> bool:
@@ -89,9 +89,8 @@ def each(found: Mapping[str, Estimate], decimals: int, of: str) -> str:
     return f"{told[order[0]]} at the lowest and {told[order[-1]]} at the highest"
 
 
-def _interval(estimate: Estimate, decimals: int, unit: float = 1.0) -> str:
-    """The interval that stands in brackets after a value, in parts of a unit; nothing where there is none."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    low, high = (number(unit * end, decimals) for end in (estimate.low, estimate.high))
-    return f" ({low} to {high})"
+def _with_interval(estimate: Estimate, decimals: int, scale: float = 1.0, unit: str = "") -> str:
+    """A value and its interval, in parts of a unit."""
+    return with_interval(
+        lambda end: number(scale * end, decimals), estimate.value, estimate.low, estimate.high, unit
+    )
