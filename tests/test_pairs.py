@@ -65,7 +65,7 @@ def test_every_pair_is_corrected_with_all_others() -> None:
         ("y", "a", "b"),
     ]
     assert wald_tests({"a": scores["a"]}) == []
-    assert COLUMNS == tuple(vars(found[0]))
+    assert tuple(vars(found[0])) == COLUMNS
 
 
 def test_one_true_difference_in_twenty_is_found_by_chance() -> None:
