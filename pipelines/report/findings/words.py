@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from postprior.pipelines.report.numbers import number, with_interval
-from postprior.pipelines.report.rows import Estimate
+from postprior.pipelines.report.rows import Estimate, Row
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -75,17 +75,22 @@ def count(number: int) -> str:
     return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else str(number)
 
 
+def titles(rows: Iterable[Row]) -> str:
+    """The names of rows."""
+    return listed([row.title for row in rows])
+
+
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Names with commas, and a word before the last."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def each(found: Mapping[str, Estimate], decimals: int, of: str) -> str:
-    """The number of every name, after a word such as `of`; of the lowest and the highest where they are many."""
-    told = {name: f"{number_with(estimate, decimals)} {of} {name}" for name, estimate in found.items()}
+def each(found: Mapping[Row, Estimate], decimals: int, of: str) -> str:
+    """The number of every row, after a word such as `of`; of the lowest and the highest where they are many."""
+    told = {row: f"{number_with(estimate, decimals)} {of} {row.title}" for row, estimate in found.items()}
     if len(found) <= MANY:
         return listed(list(told.values()))
-    order = sorted(found, key=lambda name: found[name].value)
+    order = sorted(found, key=lambda row: found[row].value)
     return f"{told[order[0]]} at the lowest and {told[order[-1]]} at the highest"
 
 
