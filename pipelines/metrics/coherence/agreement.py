@@ -14,16 +14,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
-    Floats,
-    Ints,
-    Written,
-    estimate,
-    weighted_mean,
-)
+from postprior.pipelines.metrics.registry import bounds_of
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Written, estimate, weighted_mean
 
-GAIN = (-1.0, 1.0)  # bounds of a difference of shares
+BOUNDS = bounds_of("coherence")
 
 
 def joint_agreement(predictions: Ints) -> NDArray[np.bool_]:
@@ -90,9 +84,9 @@ def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) ->
     return np.where(observed, 0, right).sum(-1) / (~observed).sum(-1)
 
 
-def by_size(means: Iterable[Floats], bounds: tuple[float, float] = SHARE) -> dict[str, Written]:
-    """Estimates of means (1 + B,), by the number 1, 2, … of observed modalities that each is of."""
-    return {str(size): estimate(mean, bounds) for size, mean in enumerate(means, 1)}
+def by_size(key: str, means: Iterable[Floats]) -> dict[str, Written]:
+    """Estimates of a metric's means (1 + B,), by the number 1, 2, … of observed modalities that each is of."""
+    return {str(size): estimate(mean, BOUNDS[key]) for size, mean in enumerate(means, 1)}
 
 
 def _check(predictions: Ints) -> None:
