@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.codes import load_codes, whole_rows
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
@@ -80,9 +80,8 @@ def privacy(name: str, params: Params, root: Path) -> None:
 
 def splits(project: Project, seed: int) -> Real:
     """Rows and codes of every split."""
-    data = {split: project.dataset(split) for split in SPLITS}
-    codes = {split: project.codes(split) for split in SPLITS}
-    return Real.fit(data, codes, whole_rows(codes["test"]).numpy(), seed)
+    codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
+    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
