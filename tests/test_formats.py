@@ -23,9 +23,9 @@ from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.exchange import read_codes
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params, check_density, check_model, load_params

@@ -23,8 +23,8 @@ from steps import imputers, interval, parser, postprior, publish, trained
 
 from postprior.pipelines.api.detect import top_features
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.detection.conformal import alarm_rate, p_values
 from postprior.pipelines.detection.detector import Detection, Detector
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc

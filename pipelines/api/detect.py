@@ -129,7 +129,7 @@ def summary(found: Detection, flagged: np.ndarray, alpha: float, out: Path) -> l
 
 
 def _write(table: pa.Table, out: Path) -> None:
-    from postprior.pipelines.data.exporters.tables import write_table
+    from postprior.pipelines.data.formats.tables import write_table
 
     with TemporaryDirectory() as folder:
         path = Path(folder, f"scores{out.suffix}")

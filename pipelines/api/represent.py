@@ -77,9 +77,9 @@ def _parquet(rows: Dataset, codes: Codes) -> bytes:
 def _h5ad(rows: Dataset, codes: Codes) -> bytes:
     """AnnData: the shared code as X, ids and labels as obs, private codes in obsm."""
     from postprior.pipelines.data.conversion import ArrayConversion
-    from postprior.pipelines.data.exporters.omics import write_omics
-    from postprior.pipelines.data.exporters.samples import Samples
-    from postprior.pipelines.data.importers.extras import optional
+    from postprior.pipelines.data.formats import omics
+    from postprior.pipelines.data.formats.files import optional
+    from postprior.pipelines.data.formats.samples import Samples
     from postprior.stage1_vae.modalities import Modality
 
     h5py = optional("h5py", "omics", ".h5ad")
@@ -98,7 +98,7 @@ def _h5ad(rows: Dataset, codes: Codes) -> bytes:
     )
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
-        write_omics(Samples(table, (conversion,), {}), [conversion], path.parent)
+        omics.write(Samples(table, (conversion,), {}), [conversion], path)
         with h5py.File(path, "a") as file:
             group = file.create_group("obsm")
             group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})

@@ -45,7 +45,7 @@ def import_data(
 ) -> None:
     """The command of `import`, which reads no settings."""
     with told_in_one_line():
-        roles = imported("data.importers.found", "Roles")(
+        roles = imported("data.formats.found", "Roles")(
             *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
             modalities={
                 name: tuple(columns.split(",")) for name, columns in _pairs("modality", modality).items()
@@ -55,10 +55,10 @@ def import_data(
             slices=slices,
         )
         if like is not None:
-            tell(*imported("data.importers.rows", "import_rows")(sources, folder, roles, like))
+            tell(*imported("data.importing.rows", "import_rows")(sources, folder, roles, like))
             return
         shares = (validation_share, test_share)
-        tell(*imported("data.importers.run", "import_data")(sources, folder, roles, shares, seed))
+        tell(*imported("data.importing.run", "import_data")(sources, folder, roles, shares, seed))
 
 
 def init(
@@ -86,7 +86,7 @@ def export(
 ) -> None:
     """The command of `export`, which reads no settings."""
     with told_in_one_line():
-        tell(*imported("data.exporters.run", "export")(folder, out, format, excel_safe))
+        tell(*imported("data.export", "export")(folder, out, format, excel_safe))
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from postprior.stage1_vae.modalities import Batch
 
 SPLITS = ("train", "validation", "test")
+OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
+"""As others call them."""
 ROWWISE = ("labels", "targets", "groups", "ids")
 """What may be known of a row beside its values."""
 PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")

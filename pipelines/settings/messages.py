@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import typing
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -68,6 +69,12 @@ def hint(name: str, known: Iterable[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """Names in alphabetical order, separated by commas."""
     return ", ".join(sorted(names)) or "none"
+
+
+def twice(names: Iterable[str]) -> str | None:
+    """The first name that stands there twice, if one does."""
+    counts = Counter(names)
+    return next((name for name, count in counts.items() if count > 1), None)
 
 
 def _keys(fault: ErrorDetails, content: Any) -> list[str]:

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.texts import comes_back
 from postprior.pipelines.data.dataset import SPLITS, Dataset, files_of
-from postprior.pipelines.data.importers import read_source
-from postprior.pipelines.data.importers.found import Named, Roles
-from postprior.pipelines.data.importers.joining import Joined, join
-from postprior.pipelines.data.importers.splitting import check_splits, named_split, split_rows
-from postprior.pipelines.data.importers.summary import summary
+from postprior.pipelines.data.formats import read_source
+from postprior.pipelines.data.formats.found import Named, Roles
+from postprior.pipelines.data.importing.joining import Joined, join
+from postprior.pipelines.data.importing.splitting import check_splits, named_split, split_rows
+from postprior.pipelines.data.importing.summary import summary
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in
@@ -129,7 +129,7 @@ def _dataset(
     sources = sources_of_roles(joined, rows, targets)
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
         places = joined.places[rows, m]
-        data[view.name], seen = view.encode(conversion, places)
+        data[view.name], seen = conversion.encode(view.content, places)
         if not seen[observed[:, m]].all():
             cells[view.name] = seen
         there = joined.rows[rows, m]

@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.dataset import PLACES, Dataset, files_of
-from postprior.pipelines.data.exporters.samples import Samples
-from postprior.pipelines.data.importers import read_source
-from postprior.pipelines.data.importers.found import ArrayView, Found, Named, Roles, TableView, View
-from postprior.pipelines.data.importers.joining import Joined, join
-from postprior.pipelines.data.importers.nifti import check_orientation
-from postprior.pipelines.data.importers.run import codes_of, sources_of_roles
-from postprior.pipelines.data.importers.summary import outliers, overview, patterns, shortened
+from postprior.pipelines.data.formats import read_source, samples_of
+from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles, TableView, View
+from postprior.pipelines.data.formats.nifti import check_orientation
+from postprior.pipelines.data.importing.joining import Joined, join
+from postprior.pipelines.data.importing.run import codes_of, sources_of_roles
+from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.messages import listed
@@ -48,7 +47,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
     if trained.conversion is None:
         raise UserError(f"{like}: found no conversion in it, expected data that postprior import made")
-    known = {conversion.name: conversion for conversion in Samples.of(trained).conversions}
+    known = {conversion.name: conversion for conversion in samples_of(trained).conversions}
     wanted = _roles(trained.conversion, known, roles)
     found = [one for source in sources for one in read_source(source, wanted)]
     joined = join(found, _that_are_there(wanted, roles, found))
@@ -63,7 +62,7 @@ def _understood(joined: Joined, dataset: Dataset, known: dict[str, Conversion]) 
     """Lines for the user: what the rows have, what they lack, and what of the sources the training data have not."""
     chosen = [known[m.name] for m in dataset.modalities]
     lines = [*overview(chosen, dataset.observed), "", *patterns(dataset.observed, [c.name for c in chosen])]
-    columns = {c for view in joined.views if isinstance(view, TableView) for c in view.table.column_names}
+    columns = {c for view in joined.views if isinstance(view, TableView) for c in view.content.column_names}
     absent = [name for name in known if name not in dataset.data]
     tables = [conversion for conversion in chosen if isinstance(conversion, TableConversion)]
     absent += [column.name for table in tables for column in table.columns if column.name not in columns]
@@ -110,7 +109,11 @@ def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Role
     }
     views = {view.name for source in found for view in source.views}
     columns = {
-        c for source in found for v in source.views if isinstance(v, TableView) for c in v.table.column_names
+        c
+        for source in found
+        for v in source.views
+        if isinstance(v, TableView)
+        for c in v.content.column_names
     }
 
     def kept(name: str | None, asked: str | None) -> str | None:
@@ -152,7 +155,7 @@ def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> 
     for m, name in enumerate(order):
         place, view = views[name]
         view, places = _as_trained(view, known[name]), joined.places[:, place]
-        data[name], seen = view.encode(known[name], places)
+        data[name], seen = known[name].encode(view.content, places)
         if not seen[observed[:, m]].all():
             cells[name] = seen
         sources[name] = view.lost(known[name], joined.rows[:, place], data[name], seen, joined.mark(view))
@@ -188,8 +191,10 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
 def _as_trained(view: View, conversion: Conversion) -> View:
     """A view of the kind, shape and types of the training data, which others than these are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = {c.name: _column_as_trained(view.facts["file"], view.table, c) for c in conversion.columns}
-        return replace(view, table=pa.table(columns))
+        columns = {
+            c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns
+        }
+        return replace(view, content=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
         kinds = [
             "a table" if isinstance(of, TableView | TableConversion) else "an array"
@@ -198,11 +203,15 @@ def _as_trained(view: View, conversion: Conversion) -> View:
         raise UserError(
             f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert it"
         )
-    bytes_of = [np.dtype(of) == np.uint8 for of in (view.array.dtype, conversion.dtype)]
-    if view.axes != conversion.axes or view.array.shape[1:] != conversion.shape or bytes_of[0] != bytes_of[1]:
-        shape = view.array.shape[1:]
+    bytes_of = [np.dtype(of) == np.uint8 for of in (view.content.dtype, conversion.dtype)]
+    if (
+        view.axes != conversion.axes
+        or view.content.shape[1:] != conversion.shape
+        or bytes_of[0] != bytes_of[1]
+    ):
+        shape = view.content.shape[1:]
         raise UserError(
-            f"{view.name}: {view.array.dtype} of shape {shape} found, expected {conversion.dtype} of shape "
+            f"{view.name}: {view.content.dtype} of shape {shape} found, expected {conversion.dtype} of shape "
             f"{conversion.shape} as in the training data; convert it"
         )
     if conversion.facts["source"] == view.facts["source"] == "nifti":

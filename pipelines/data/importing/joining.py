@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.checks import RESERVED
-from postprior.pipelines.data.importers.found import Found, Named, Roles, TableView, View
-from postprior.pipelines.data.importers.kinds import check_type
+from postprior.pipelines.data.formats.found import Found, Named, Roles, TableView, View
+from postprior.pipelines.data.formats.kinds import check_type
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.messages import hint, listed
 

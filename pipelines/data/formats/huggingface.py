@@ -5,6 +5,9 @@ Images and arrays of one shape are modalities; numbers, texts and classes are co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,35 +15,34 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image
 
-from postprior.pipelines.data.dataset import SPLITS
-from postprior.pipelines.data.importers.extras import optional
-from postprior.pipelines.data.importers.files import check_inside
-from postprior.pipelines.data.importers.found import ArrayView, Found, Roles
-from postprior.pipelines.data.importers.images import AXES, pixels_of, same_size
-from postprior.pipelines.data.importers.kinds import (
-    array_axes,
-    array_kind,
-    check_finite,
-    pixel_kind,
-    safe_name,
-)
-from postprior.pipelines.data.importers.splitting import OTHER_NAMES
-from postprior.pipelines.data.importers.tables import found_in, made_plain
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion import TableConversion
+from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
+from postprior.pipelines.data.formats.files import check_inside, optional
+from postprior.pipelines.data.formats.found import ArrayView, Found, Roles
+from postprior.pipelines.data.formats.images import AXES, pixels_of, same_size
+from postprior.pipelines.data.formats.kinds import array_view, pixel_kind, safe_name
+from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.tables import found_in, made_plain
+from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.texts import quoted
 
+ABOUT = "a data set of Hugging Face"
+FACTS: tuple[str, ...] = ("file",)
 HUB = "hf:"
+STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+"""How the format stores an image."""
 
 
-def is_datasets(path: Path) -> bool:
+def recognises(path: Path) -> bool:
     """Whether a path is a data set that was saved to disk, or names one of the hub."""
-    return str(path).startswith(HUB) or any(
-        (path / name).exists() for name in ("state.json", "dataset_dict.json")
-    )
+    saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
+    return saved or str(path).startswith(HUB)
 
 
-def read_datasets(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[Found]:
     """All rows as one source; splits are kept where they are train, validation and test."""
     datasets = optional("datasets", "datasets", path)
     loaded = _load(datasets, path)
@@ -66,43 +68,28 @@ def read_datasets(path: Path, roles: Roles) -> list[Found]:
     columns, originals = _table(datasets, path, data, scalars)
     found = found_in(columns, path.name, roles, facts, originals)
     skipped = tuple(name for name in data.features if name in roles.skip)
-    return [
-        Found(
-            **{
-                **vars(found),
-                "rows": len(data),
-                "views": (*views, *found.views),
-                "headers": (),
-                "names": found.headers,
-                "skipped": skipped,
-                "split": found.split or split,
-            }
-        )
-    ]
+    found = replace(found, rows=len(data), views=(*views, *found.views), headers=(), names=found.headers)
+    return [replace(found, skipped=skipped, split=found.split or split)]
 
 
 def _load(datasets: Any, path: Path) -> Any:
-    try:
-        if str(path).startswith(HUB):
-            return datasets.load_dataset(str(path).removeprefix(HUB))
-        return datasets.load_from_disk(str(path))
-    except IndexError:  # of a list of tables without one
-        raise UserError(f"{path}: found no rows, expected one a sample") from None
-    except Exception as error:  # of the network, the hub and the disk: none of them has a common ancestor
-        told = " ".join(str(error).split())
-        raise UserError(f"{path}: this data set cannot be read ({told}); save or name it again") from None
+    # errors of the network, the hub and the disk have no common ancestor
+    with refused(Exception, f"{path}: this data set cannot be read", "save or name it again"):
+        try:
+            if str(path).startswith(HUB):
+                return datasets.load_dataset(str(path).removeprefix(HUB))
+            return datasets.load_from_disk(str(path))
+        except IndexError:  # of a list of tables without one
+            return datasets.Dataset.from_dict({})
 
 
 def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     """All rows of a data set and the column of its splits, if they are ours."""
     if not isinstance(loaded, dict):
         return loaded, None
-    try:
+    with refused(ValueError, f"{path}: splits with different columns found", "give all the same"):
         data = datasets.concatenate_datasets(list(loaded.values()))
-    except ValueError as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{path}: splits with different columns found ({told}); give all the same") from None
-    names = [OTHER_NAMES.get(name, name) for name in loaded]
+    names = [OTHER_SPLITS.get(name, name) for name in loaded]
     if set(names) != set(SPLITS):
         return data, None
     return data, (
@@ -160,7 +147,7 @@ def _images(
     axes, safe = AXES[first[1]], safe_name(name)
     kind = pixel_kind(path.name, safe, pixels, axes, roles.kinds)
     facts = {**facts, "feature": name, "image": True}
-    return ArrayView(safe, pixels, axes, kind, facts, missing if missing.any() else None)
+    return ArrayView(safe, pixels, axes, kind, facts, missing)
 
 
 def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
@@ -181,9 +168,55 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
         )
     whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
     whole[rows] = array
-    check_finite(f"{path}: {name}", whole, missing, roles)
-    safe = safe_name(name)
-    axes = array_axes(path.name, name, array.shape[1:])
-    kind = array_kind(path.name, safe, array, axes, roles.kinds)
     facts = {**facts, "feature": name, "image": False}
-    return ArrayView(safe, whole, axes, kind, facts, missing if missing.any() else None)
+    return array_view(path, safe_name(name), whole, missing, roles, facts)
+
+
+def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
+    """The data set of these modalities, null where a sample lacks one."""
+    datasets = optional("datasets", "datasets", path.parent)
+    datasets.disable_progress_bars()
+    columns, images = samples.roles(), []
+    for conversion in conversions:
+        if isinstance(conversion, TableConversion):
+            table = samples.table(conversion)
+            columns |= dict(zip(table.column_names, table.columns, strict=True))
+            continue
+        name, there = conversion.facts["feature"], samples.observed({conversion.name})
+        stored = _pictures if conversion.facts["image"] else _lists
+        columns[name] = stored(samples.array(conversion), there)
+        images += [name] if conversion.facts["image"] else []
+    data = datasets.Dataset(pa.table(columns))
+    for name in images:
+        data = data.cast_column(name, datasets.Image())
+    _as_they_were(datasets, data, conversions[-1].facts.get("features", {})).save_to_disk(str(path))
+
+
+def _as_they_were(datasets: Any, data: Any, described: dict[str, Any]) -> Any:
+    """Columns in their order and with their features, but for those whose values do not fit there."""
+    features = datasets.Features.from_dict(described)
+    order = [name for name in features if name in data.column_names]
+    data = data.select_columns([*order, *(name for name in data.column_names if name not in features)])
+    for name in order:
+        with suppress(ValueError, TypeError, pa.ArrowException):
+            data = data.cast_column(name, features[name])
+    return data
+
+
+def _pictures(pixels: Values, there: Values) -> pa.Array:
+    """Images (n, …) as PNG."""
+
+    def png(image: Values) -> dict[str, Any]:
+        content = BytesIO()
+        Image.fromarray(image).save(content, format="PNG")
+        return {"bytes": content.getvalue(), "path": None}
+
+    return pa.array([png(image) if seen else None for image, seen in zip(pixels, there, strict=True)], STORED)
+
+
+def _lists(array: Values, there: Values) -> pa.Array:
+    """Values (n, …) as lists of lists, single numbers as such; null where nothing is there."""
+    nested = pa.array(array.reshape(-1))
+    for size in reversed(array.shape[1:]):
+        nested = pa.FixedSizeListArray.from_arrays(nested, int(size))
+    return nested.take(pa.array(np.arange(len(array)), mask=~there))

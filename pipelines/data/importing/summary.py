@@ -11,8 +11,8 @@ import numpy as np
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.arrays import chunks, limits
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
-from postprior.pipelines.data.importers.found import TableView, View
-from postprior.pipelines.data.importers.joining import Joined
+from postprior.pipelines.data.formats.found import TableView, View
+from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.texts import quoted
 
 PATTERNS = 8  # that are shown one by one
@@ -67,9 +67,9 @@ def contents(view: View, conversion: Conversion) -> list[str]:
         kinds += [f"in no training row, so missing: {shortened(new)}"] if new else []
         return kinds + outliers(view, conversion)
     assert isinstance(conversion, ArrayConversion)
-    low, high = limits(view.array, np.flatnonzero(view.present))
-    still = constant(view.array, np.flatnonzero(view.present)) if conversion.axes == "X" else 0
-    notes = [f", {still} of {view.array.shape[1]} coordinates constant"] if still else []
+    low, high = limits(view.content, np.flatnonzero(view.present))
+    still = constant(view.content, np.flatnonzero(view.present)) if conversion.axes == "X" else 0
+    notes = [f", {still} of {view.content.shape[1]} coordinates constant"] if still else []
     told = "".join(
         [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}", *notes]
     )
@@ -86,7 +86,7 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
         assert isinstance(conversion, ArrayConversion)
         far = [
             raw[np.abs(conversion.standardised(raw)) > conversion.bound * (1 + 1e-6)]
-            for raw in chunks(view.array, np.flatnonzero(view.present))
+            for raw in chunks(view.content, np.flatnonzero(view.present))
             if conversion.kind == "numeric"
         ]
         values = np.concatenate(far) if far else np.empty(0)
@@ -102,9 +102,9 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
 
 def _far(view: TableView, column: ColumnConversion) -> str | None:
     """The values of a column that are not shown as they are."""
-    if column.kind not in SCALED or column.name not in view.table.column_names:
+    if column.kind not in SCALED or column.name not in view.content.column_names:
         return None
-    values = to_numpy(view.table[column.name].drop_null())
+    values = to_numpy(view.content[column.name].drop_null())
     values = values[np.abs(column.standardised(values)) > column.bound * (1 + 1e-6)]
     return f"{column.name} ({_counted(values)})" if len(values) else None
 
@@ -126,7 +126,7 @@ def constant(array: Values, rows: Values) -> int:
 def unseen(view: TableView, conversion: TableConversion) -> list[str]:
     """Categories that no training row has, with their columns."""
     found = {
-        column.name: set(view.table[column.name].unique().to_pylist()) - {None, *column.values}
+        column.name: set(view.content[column.name].unique().to_pylist()) - {None, *column.values}
         for column in conversion.columns
         if column.kind == "categorical"
     }
@@ -139,7 +139,7 @@ def by_kind(view: TableView, conversion: TableConversion) -> dict[str, list[str]
 
     found: dict[str, list[str]] = {}
     for column in conversion.columns:
-        values = view.table[column.name]
+        values = view.content[column.name]
         if column.kind == "categorical":
             told = shortened([str(value) for value in column.values], 4)
         elif column.kind == "boolean":

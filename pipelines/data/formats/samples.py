@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,12 @@ from postprior.pipelines.data.conversion import (
     TableConversion,
     from_description,
 )
-from postprior.pipelines.data.conversion.columns import close, named_type
+from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.conversion.texts import CELL, formatted, restored, stated
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.importers.images import pixels_of
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 
-FACTS = {
-    "tables": ("file",),
-    "npz": ("file",),
-    "images": ("folder", "mode", "suffix"),
-    "nifti": ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis"),
-    "omics": ("file", "modality", "features", "sparse"),
-    "datasets": ("file",),
-}
-"""What the writer of every source needs to know of a modality."""
 DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
 """Marks that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
@@ -95,16 +84,6 @@ class Samples:
         if isinstance(source, np.ndarray):
             return conversion.restored(values, seen, source)
         return conversion.decode(values, seen)
-
-    def file(self, conversion: ArrayConversion, row: int) -> bytes | None:
-        """The file that a sample's image came from, if it has the same pixels still and could not be written again."""
-        source = self.dataset.source_values.get(conversion.name)
-        content = None if source is None or isinstance(source, np.ndarray) else source["file"][row].as_py()
-        if content is None:
-            return None
-        pixels, _ = pixels_of(BytesIO(content), f"{conversion.name}: row {row}")
-        x, _ = conversion.encode(pixels[None], np.zeros(1, int))
-        return content if close(x[0], self.dataset.data[conversion.name][row]).all() else None
 
     def table(self, conversion: TableConversion, mark: str | None = None) -> pa.Table:
         """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
@@ -243,14 +222,11 @@ def _conversion(modality: Modality, entries: Any) -> Conversion:
         fits = conversion.modality == modality
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
             named_type(column.type)
-        source = conversion.facts["source"]
-        lacking = [fact for fact in FACTS[source] if fact not in conversion.facts]
+        conversion.facts["source"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"conversion of {modality.name}: {error} found; import the data again") from None
     if not fits:
         raise UserError(f"conversion of {modality.name}: that of other data found; import the data again")
-    if lacking:
-        raise UserError(f"conversion of {modality.name}: no {lacking[0]} found; import the data again")
     return conversion
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import arrays, columns
 from postprior.pipelines.data.conversion.arrays import chunks
-from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.formats.found import ArrayView, Roles
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import pick
 from postprior.pipelines.texts import quoted
@@ -101,6 +102,16 @@ def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
             f"(H, W, C) or volumes (C, D, H, W); reshape it or leave it out (--skip {quoted(name)})"
         )
     return guesses[len(shape)]
+
+
+def array_view(
+    path: Path, name: str, array: Values, missing: Values, roles: Roles, facts: dict[str, Any]
+) -> ArrayView:
+    """A modality of one array (n, …), recognised by the rows that are not `missing` (n,)."""
+    check_finite(f"{path}: {name}", array, missing, roles)
+    axes = array_axes(path.name, name, array.shape[1:])
+    there = array[~missing] if missing.any() else array
+    return ArrayView(name, array, axes, array_kind(path.name, name, there, axes, roles.kinds), facts, missing)
 
 
 def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> None:
