@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from postprior.pipelines.data import checks as dataset_checks
+from postprior.pipelines.data import arrays
 from postprior.pipelines.data.dataset import Dataset, DatasetWriter
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
@@ -262,7 +262,7 @@ def test_missing_entries_may_lie_outside_of_the_range(tmp_path: Path) -> None:
 
 
 def test_chunks_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_checks, "CHUNK", 130)  # two rows of photos
+    monkeypatch.setattr(arrays, "CHUNK", 130)  # two rows of photos
     Dataset.load(folder)
     for row in (0, 5, 8):
         rewrite("photo", put((row, 0, 0, 0), 2))(folder)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from postprior.pipelines.data.dataset import ROWWISE, Dataset, DatasetWriter, conformed, files_of
+from postprior.pipelines.data.dataset import Dataset, DatasetWriter, conformed
+from postprior.pipelines.data.manifest import ROWWISE, files_of
 from postprior.pipelines.generation.calibration import Spread
 from postprior.pipelines.generation.completion import ROWS, as_filled
 from postprior.pipelines.generation.generator import Generator

@@ -12,8 +12,9 @@ import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
-from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
+from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.exchange import as_npz
+from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.publishing import check_file, write_bytes
 from postprior.pipelines.settings.params import pick
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.density import KIND, density_of
-from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
+from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Generate, pick
 from postprior.pipelines.storage import load_artefact

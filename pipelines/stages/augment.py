@@ -16,8 +16,7 @@ from postprior.pipelines.artefacts.autoencoder import build, mendable
 from postprior.pipelines.artefacts.cells import KIND, load_cell
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.density import density_of
-from postprior.pipelines.data.checks import check_labels
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import Dataset, check_labels
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, learn
 from postprior.pipelines.generation.generator import Generator, apportion, as_set

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from postprior.pipelines.artefacts.evaluators import load_judges
-from postprior.pipelines.data.dataset import Dataset, DatasetWriter, conformed, labelled_in
+from postprior.pipelines.data.dataset import Dataset, DatasetWriter, conformed
+from postprior.pipelines.data.manifest import labelled_in
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Block, Generator, as_set, resolve

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.artefacts.evaluators import KIND
-from postprior.pipelines.data.checks import check_labels
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import Dataset, check_labels
 from postprior.pipelines.metrics.statistics.intervals import (
     SHARE,
     Missing,

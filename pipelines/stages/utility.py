@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.artefacts.evaluators import load_judges
-from postprior.pipelines.data.checks import check_labels
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import Dataset, check_labels
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, as_set
 from postprior.pipelines.metrics.statistics.intervals import SHARE

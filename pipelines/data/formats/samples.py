@@ -71,15 +71,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def seen(self, name: str) -> Values:
-        """(N, *shape) bool: the values of a modality that are there."""
-        m = [modality.name for modality in self.dataset.modalities].index(name)
-        there = self.dataset.observed[:, m].reshape(-1, *[1] * len(self.dataset.modalities[m].shape))
-        return np.asarray(self.dataset.cells.get(name, np.ones(self.dataset.data[name].shape, bool)) & there)
-
     def array(self, conversion: ArrayConversion) -> Values:
         """The values of a modality as its source has them, (N, …)."""
-        values, seen = self.dataset.data[conversion.name], self.seen(conversion.name)
+        values, seen = self.dataset.data[conversion.name], ~self.dataset.missing(conversion.name)
         source = self.dataset.source_values.get(conversion.name)
         if isinstance(source, np.ndarray):
             return conversion.restored(values, seen, source)
@@ -88,7 +82,7 @@ class Samples:
     def table(self, conversion: TableConversion, mark: str | None = None) -> pa.Table:
         """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
         values, source = self.dataset.data[conversion.name], self.dataset.source_values.get(conversion.name)
-        return conversion.decode(np.asarray(values), self.seen(conversion.name), source, mark)
+        return conversion.decode(np.asarray(values), ~self.dataset.missing(conversion.name), source, mark)
 
     def in_file(self, conversion: TableConversion) -> Values:
         """(N,) bool: rows of which the texts say that their file had them, with values or without any."""

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.columns import named_type
-from postprior.pipelines.data.dataset import PLACES, Dataset, files_of
+from postprior.pipelines.data.dataset import PLACES, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
 from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import codes_of, sources_of_roles
 from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
+from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.messages import listed

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.texts import comes_back
-from postprior.pipelines.data.dataset import SPLITS, Dataset, files_of
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
 from postprior.pipelines.data.formats.found import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.splitting import check_splits, named_split, split_rows
 from postprior.pipelines.data.importing.summary import summary
+from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in
