@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import arrays, columns
-from postprior.pipelines.data.conversion.arrays import chunks
 from postprior.pipelines.data.formats.found import ArrayView, Roles
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import pick
 from postprior.pipelines.texts import quoted
 
 LARGEST = 3_000_000  # beyond this mean a negative binomial likelihood has no parameters
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import (
     ArrayConversion,
     ColumnConversion,
@@ -27,7 +28,6 @@ from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
 """Marks that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.formats.found import Found, Named, Roles, TableView, View
 from postprior.pipelines.data.formats.kinds import check_type
 from postprior.pipelines.data.manifest import OPTIONAL
@@ -19,7 +19,6 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.messages import hint, listed
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

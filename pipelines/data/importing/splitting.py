@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.errors import UserError
 
 FEWEST = {"train": 10, "validation": 4, "test": 4}
 """Rows that a split must have: fewer teach and show nothing."""
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 def split_rows(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.arrays import chunks, limits
+from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
 from postprior.pipelines.data.formats.found import TableView, View
 from postprior.pipelines.data.importing.joining import Joined
@@ -17,7 +17,6 @@ from postprior.pipelines.texts import quoted
 
 PATTERNS = 8  # that are shown one by one
 COLUMNS = 6  # of a kind that are shown by name
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 def summary(
