@@ -27,3 +27,8 @@ def chunks(array: Values, rows: Values | None = None) -> Iterator[Values]:
         yield from (array[block] for block in blocks(array))
     else:
         yield from (array[rows[block]] for block in blocks(array, len(rows)))
+
+
+def beside(flags: Values, array: Values) -> Values:
+    """A flag a row (n,), shaped to go with the values of an array (n, …)."""
+    return flags.reshape(-1, *[1] * (array.ndim - 1))

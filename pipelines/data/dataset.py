@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import beside
 from postprior.pipelines.data.checks import check
 from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, origin_of
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
@@ -98,9 +99,8 @@ class Dataset:
 
     def missing(self, name: str) -> np.ndarray:
         """(N, *shape) bool: the values of a modality that are not there."""
-        m = [modality.name for modality in self.modalities].index(name)
-        shape = len(self), *self.modalities[m].shape
-        lacks = np.broadcast_to(~self.observed[:, m].reshape(-1, *[1] * (len(shape) - 1)), shape)
+        values, (observed,) = self.data[name], self.observed.T[[m.name == name for m in self.modalities]]
+        lacks = np.broadcast_to(beside(~observed, values), values.shape)
         return lacks | ~np.asarray(self.cells[name]) if name in self.cells else lacks
 
     @property
@@ -284,12 +284,14 @@ def conformed(
             another way.
     """
     place = "data" if dataset.folder is None else str(dataset.folder)
+    remedy = "import these rows with --like"
     ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
     for name in sorted(ours.keys() & theirs.keys()):
-        if _unplaced(ours[name]) != _unplaced(theirs[name]):
+        entries = [{key: of[name][key] for key in of[name] if key not in PLACES} for of in (ours, theirs)]
+        if entries[0] != entries[1]:
             raise UserError(
                 f"{place}: modality {name} has scales or categories of its own, expected those of the training data; "
-                "import these rows with --like"
+                f"{remedy}"
             )
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
@@ -297,12 +299,13 @@ def conformed(
             raise UserError(
                 f"{place}: modality {m.name} found, expected some of {', '.join(wanted)}; leave it out or rename it"
             )
-        if (expected := wanted[m.name].describe()) != (found := replace(m, partial=False).describe()):
-            key = next(key for key in {**expected, **found} if expected.get(key) != found.get(key))
-            raise UserError(
-                f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in the "
-                "training data; import these rows with --like"
-            )
+        expected, found = wanted[m.name].describe(), replace(m, partial=False).describe()
+        for key in {**expected, **found}:
+            if expected.get(key) != found.get(key):
+                raise UserError(
+                    f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in "
+                    f"the training data; {remedy}"
+                )
     if conversion is not None:
         whole = {**(dataset.conversion or {}), **conversion, "modalities": {**ours, **theirs}}
         dataset = replace(dataset, conversion=whole)
@@ -321,11 +324,6 @@ def conformed(
         filled=None,
         filled_cells={},
     )
-
-
-def _unplaced(entry: dict[str, Any]) -> dict[str, Any]:
-    """A modality's conversion without what may differ from import to import."""
-    return {key: value for key, value in entry.items() if key not in PLACES}
 
 
 def check_labels(train: Dataset, test: Dataset) -> None:

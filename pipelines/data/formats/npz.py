@@ -205,9 +205,9 @@ def _arrays_of_roles(samples: Samples, facts: dict[str, Any]) -> Arrays:
     """The arrays of an archive that are no modality, under the names and in the types that they had."""
     names = {role: role for role in ("ids", "labels", "groups")} | facts.get("names", {})
     arrays = {names["ids"]: _to_numpy(samples.ids)}
-    if samples.labels is not None:
+    if samples.dataset.labels is not None:
         arrays |= _arrays_of_labels(samples, names["labels"], facts.get("coded"))
-    if samples.groups is not None:
+    if samples.dataset.groups is not None:
         arrays[names["groups"]] = _to_numpy(samples.groups)
     return arrays | _arrays_of_targets(samples, facts.get("apart", ()))
 
@@ -216,7 +216,7 @@ def _arrays_of_targets(samples: Samples, apart: Sequence[str]) -> Arrays:
     """Targets: those `apart` in arrays of their own, the others in one, where texts are the places of their values."""
     if samples.dataset.targets is None:
         return {}
-    columns = {name: _to_numpy(column) for name, column in samples.targets.items()}
+    columns = {name: _to_numpy(column) for name, column in samples.targets().items()}
     arrays = {name: columns[name] for name in apart if name in columns}
     rest = [t for t, name in enumerate(columns) if name not in arrays]
     together = [columns[name] for name in columns if name not in arrays]
@@ -235,7 +235,7 @@ def _arrays_of_labels(samples: Samples, name: str, coded: dict[str, Any] | None)
     assert names is not None
     assert labels is not None
     if coded is None and samples.dataset.conversion is not None:
-        return {name: _to_numpy(samples.labels)}
+        return {name: _to_numpy(samples.labels())}
     if coded is None:
         return {name: np.asarray(labels), "label_names": np.array(names)}
     places = np.array([coded["names"].index(label) for label in names], coded["type"])

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.arrays import Values, beside
 from postprior.pipelines.data.conversion import (
     ArrayConversion,
     ColumnConversion,
@@ -94,13 +94,13 @@ class Samples:
 
     def made(self, name: str) -> Values:
         """(N, *shape) bool: the values of a modality that were filled in or generated."""
-        shape = self.dataset.data[name].shape
+        values = self.dataset.data[name]
         if name in self.dataset.filled_cells:
             return np.asarray(self.dataset.filled_cells[name])
         if self.dataset.filled is None:
-            return np.full(shape, self.synthetic)
+            return np.full(values.shape, self.synthetic)
         m = [modality.name for modality in self.dataset.modalities].index(name)
-        return np.broadcast_to(self.dataset.filled[:, m].reshape(-1, *[1] * (len(shape) - 1)), shape)
+        return np.broadcast_to(beside(self.dataset.filled[:, m], values), values.shape)
 
     @property
     def synthetic(self) -> bool:
@@ -138,22 +138,20 @@ class Samples:
         ids = np.arange(len(self)) if self.dataset.ids is None else self.dataset.ids
         return _typed(pa.array(ids), self._known("ids").get("type"))
 
-    @cached_property
-    def labels(self) -> pa.Array | None:
-        """Labels in the type that they had, None without any."""
-        return self._labels(None)
-
     @property
-    def id_name(self) -> str | None:
-        """The header of the ids, None where the source had none."""
-        return self._known("ids").get("name") or (None if self.dataset.conversion else "id")
+    def groups(self) -> pa.Array:
+        """Subjects in the type that they had, null where the samples have none."""
+        groups = self.dataset.groups
+        column = pa.nulls(len(self)) if groups is None else pa.array(groups)
+        return _typed(column, self._known("groups").get("type"))
 
     @property
     def label_name(self) -> str | None:
         """The header of the labels, None without any."""
-        return None if self.labels is None else self._known("labels").get("name") or "label"
+        return None if self.dataset.labels is None else self._known("labels").get("name") or "label"
 
-    def _labels(self, mark: str | None) -> pa.Array | None:
+    def labels(self, mark: str | None = None) -> pa.Array | None:
+        """Labels in the type that they had, or as texts with a `mark` before decimals; None without any."""
         if self.dataset.labels is None or self.dataset.label_names is None:
             return None
         names = _typed(pa.array(self.dataset.label_names), self._known("labels").get("type"))
@@ -163,19 +161,8 @@ class Samples:
             return restored(labels, column, stated(column, labels), mark)
         return labels if mark is None else formatted(labels, mark)
 
-    @cached_property
-    def groups(self) -> pa.Array | None:
-        """Subjects in the type that they had, None without any."""
-        if self.dataset.groups is None:
-            return None
-        return _typed(pa.array(self.dataset.groups), self._known("groups").get("type"))
-
-    @cached_property
-    def targets(self) -> dict[str, pa.Array]:
-        """Targets by name; null where the samples have none."""
-        return self._targets(None)
-
-    def _targets(self, mark: str | None) -> dict[str, pa.Array]:
+    def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
+        """Targets by name, with a `mark` as texts; null where the samples have none."""
         entries = (self.dataset.conversion or {}).get("targets", ())
         columns = TableConversion("targets", tuple(map(ColumnConversion.from_description, entries)))
         values = np.zeros((len(self), len(entries))) if self.dataset.targets is None else self.dataset.targets
@@ -189,18 +176,16 @@ class Samples:
         Without ids or labels of a known name, `id` and `label` are the headers. With a `mark` before decimals all are
         texts.
         """
-        groups = self._known("groups").get("name")
         found: dict[str, pa.Array] = {}
-        if self.id_name:
-            found[self.id_name] = self.ids
-        if groups:
-            nobody = _typed(pa.nulls(len(self)), self._known("groups").get("type"))
-            found[groups] = nobody if self.groups is None else self.groups
+        if name := self._known("ids").get("name") or (None if self.dataset.conversion else "id"):
+            found[name] = self.ids
+        if name := self._known("groups").get("name"):
+            found[name] = self.groups
         if mark is not None:
             found = {name: formatted(column, mark) for name, column in found.items()}
-        if self.label_name and (column := self._labels(mark)) is not None:
-            found[self.label_name] = column
-        return found | self._targets(mark)
+        if (column := self.labels(mark)) is not None:
+            found[self.label_name or ""] = column
+        return found | self.targets(mark)
 
     def _known(self, role: str) -> dict[str, Any]:
         """Name and type of a role in the source, none where nothing is known."""
