@@ -15,8 +15,8 @@ labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
 """As others call them."""
+Write = Callable[..., None]
 PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
 """What an import knows of the space around its volumes: a matter of the rows, not of the model that they go to."""
 
@@ -198,75 +199,66 @@ def _published(
         yield temporary
 
 
-class DatasetWriter:
+def writing(
+    folder: Path,
+    manifest: Manifest,
+    labels: bool,
+    known: Mapping[str, np.ndarray] | None = None,
+    inputs: Iterable[Path] = (),
+    source_values: SourceValues | None = None,
+) -> AbstractContextManager[Write]:
     """A dataset folder that is written in pieces, in bounded memory, and published when all rows are there.
 
-    with DatasetWriter(folder, modalities, samples, label_names, provenance, labels=True) as writer:
+    with writing(folder, manifest, labels=True) as write:
         for start, data, labels in blocks:
-            writer.write(start, data, labels)
+            write(start, data, labels)
 
-    `known` are arrays of the folder, by name, that are there before the rows; so are `source_values`. `inputs` are what
-    the rows are made from.
+    puts rows start … start + n: data[m] (n, *shape), labels (n,) when the dataset has them. `known` are arrays of the
+    folder, by name, that are there before the rows; so are `source_values`. `inputs` are what the rows are made from.
     """
+    if manifest.samples < 1:
+        raise UserError(
+            f"{folder}: {manifest.samples} samples asked for, expected at least one; ask for a positive number."
+        )
+    if labels and manifest.label_names is None:
+        raise ValueError("label_names: None found, expected the names of the labels that are written")
+    known = known or {}
+    if not labels and "labels" not in known:
+        manifest = replace(manifest, label_names=None)
+    return _writing(folder, manifest, labels, known, inputs, source_values or {})
 
-    def __init__(
-        self,
-        folder: Path,
-        modalities: tuple[Modality, ...],
-        samples: int,
-        label_names: tuple[str, ...] | None,
-        provenance: dict[str, Any],
-        labels: bool,
-        conversion: dict[str, Any] | None = None,
-        known: Mapping[str, np.ndarray] | None = None,
-        inputs: Iterable[Path] = (),
-        source_values: SourceValues | None = None,
-    ) -> None:
-        if samples < 1:
-            raise UserError(
-                f"{folder}: {samples} samples asked for, expected at least one; ask for a positive number."
-            )
-        if labels and label_names is None:
-            raise ValueError("label_names: None found, expected the names of the labels that are written")
-        names = label_names if labels or "labels" in (known or {}) else None
-        self.folder, self.labelled = Path(folder), labels
-        self.manifest = Manifest(modalities, samples, names, provenance, conversion)
-        self._parts = self.folder, self.manifest, known or {}, source_values or {}, tuple(inputs)
-        self._written = np.zeros(samples, bool)
 
-    def __enter__(self) -> DatasetWriter:
-        samples = self.manifest.samples
-        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-            m.name: (m.shape, np.float32) for m in self.manifest.modalities
+@contextmanager
+def _writing(
+    folder: Path,
+    manifest: Manifest,
+    labels: bool,
+    known: Mapping[str, np.ndarray],
+    inputs: Iterable[Path],
+    source_values: SourceValues,
+) -> Iterator[Write]:
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        **{m.name: ((manifest.samples, *m.shape), np.float32) for m in manifest.modalities},
+        **({"labels": ((manifest.samples,), np.int64)} if labels else {}),
+    }
+    written = np.zeros(manifest.samples, bool)
+    with ExitStack() as stack:
+        temporary = stack.enter_context(_published(folder, manifest, known, source_values, inputs))
+        writers = {
+            name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", shape, dtype))
+            for name, (shape, dtype) in shapes.items()
         }
-        if self.labelled:
-            shapes["labels"] = ((), np.int64)
-        with ExitStack() as stack:  # undoes what was opened if the rest cannot be
-            temporary = stack.enter_context(_published(*self._parts))
-            self._arrays = {
-                name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", (samples, *shape), dtype))
-                for name, (shape, dtype) in shapes.items()
-            }
-            self._stack = stack.pop_all()
-        return self
 
-    def write(self, start: int, data: dict[str, np.ndarray], labels: np.ndarray | None = None) -> None:
-        """Put rows start … start + n: data[m] (n, *shape), labels (n,) when the dataset has them."""
-        arrays = data | ({} if labels is None else {"labels": labels})
-        names = self.manifest.label_names if self.labelled else None
-        check(self.folder, self.manifest.modalities, arrays, names)
-        for name, writer in self._arrays.items():
-            writer.write(start, arrays[name])
-        self._written[start : start + len(next(iter(data.values())))] = True
+        def write(start: int, data: dict[str, np.ndarray], drawn: np.ndarray | None = None) -> None:
+            arrays = data | ({} if drawn is None else {"labels": drawn})
+            check(folder, manifest.modalities, arrays, manifest.label_names if labels else None)
+            for name, writer in writers.items():
+                writer.write(start, arrays[name])
+            written[start : start + len(arrays[manifest.modalities[0].name])] = True
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is None and not self._written.all():
-            error = ValueError(
-                f"{self.folder}: {np.sum(~self._written)} of {len(self._written)} rows were never written"
-            )
-            self._stack.__exit__(ValueError, error, None)
-            raise error
-        self._stack.__exit__(kind, error, traceback)
+        yield write
+        if not written.all():
+            raise ValueError(f"{folder}: {np.sum(~written)} of {len(written)} rows were never written")
 
 
 def conformed(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from postprior.pipelines.artefacts.evaluators import load_judges
-from postprior.pipelines.data.dataset import Dataset, DatasetWriter, conformed
-from postprior.pipelines.data.manifest import labelled_in
+from postprior.pipelines.data.dataset import Dataset, conformed, writing
+from postprior.pipelines.data.manifest import Manifest, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Block, Generator, as_set, resolve
@@ -63,22 +63,13 @@ def generate(
         names = judges.label_names
         provenance["labels_from"] = None if names is None else "judges"
     folder = root / "artefacts/synthetic" / name if out is None else out
-    labelled = names is not None
-    writer = DatasetWriter(
-        folder,
-        generator.modalities,
-        rows,
-        names,
-        provenance,
-        labelled,
-        generator.conversion,
-        inputs=() if given is None else [given],
-        source_values=source_values,
-    )
+    manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion)
+    inputs = () if given is None else [given]
+    writer = writing(folder, manifest, names is not None, inputs=inputs, source_values=source_values)
     with track("generate", params, root, density=name) as run:
-        with writer, progress(f"generate {name}", -(-rows // ROWS)) as step:
+        with writer as write, progress(f"generate {name}", -(-rows // ROWS)) as step:
             for start, data, drawn in blocks:
-                writer.write(start, data, judges.label(data) if judges else drawn)
+                write(start, data, judges.label(data) if judges else drawn)
                 step("")
         run.dataset(folder, folder_hash(folder))
 
