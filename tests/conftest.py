@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.params import Params
 
 REPOSITORY = Path(__file__).parents[1]
 collect_ignore = ["fixtures"]

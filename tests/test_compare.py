@@ -24,7 +24,7 @@ from postprior.pipelines.report.page import Pictures
 from postprior.pipelines.report.plots.space import foundations, space
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.report.seeds import mean
-from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.compare import compare, pictures, settings, table
 from postprior.pipelines.storage import read_json, write_json
 

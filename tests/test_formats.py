@@ -28,7 +28,8 @@ from postprior.pipelines.data.formats.found import Roles
 from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Params, check_density, check_model, load_params
+from postprior.pipelines.settings.checks import check_density, check_model, load_params
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.generate import generate

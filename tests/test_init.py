@@ -21,7 +21,7 @@ from postprior.pipelines.data.formats.found import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import check_density, check_model, load_params
+from postprior.pipelines.settings.checks import check_density, check_model, load_params
 from postprior.stage1_vae import MODELS
 
 BINARIES = Path(sys.executable).parent

@@ -14,7 +14,8 @@ from postprior.pipelines.detection.detector import Detection, Detector
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.publishing import check_file, write_bytes
-from postprior.pipelines.settings.params import Params, pick
+from postprior.pipelines.settings.names import pick
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.tracking.runs import track
 

@@ -16,7 +16,7 @@ from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.exchange import as_npz
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.publishing import check_file, write_bytes
-from postprior.pipelines.settings.params import pick
+from postprior.pipelines.settings.names import pick
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.codes import Codes

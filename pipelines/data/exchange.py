@@ -24,7 +24,7 @@ import numpy as np
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
-from postprior.pipelines.settings.messages import hint, listed
+from postprior.pipelines.settings.names import hint, listed
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.codes import Codes

@@ -12,7 +12,7 @@ from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import write_table
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
-from postprior.pipelines.settings.params import pick
+from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import MANIFEST
 
 TABLES = {"csv": ".csv", "parquet": ".parquet"}

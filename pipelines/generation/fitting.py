@@ -14,7 +14,8 @@ from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
-from postprior.pipelines.settings.params import Fitting, Options, read_entry
+from postprior.pipelines.settings.checks import read_entry
+from postprior.pipelines.settings.params import Fitting, Options
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,8 @@ from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Generate, pick
+from postprior.pipelines.settings.names import pick
+from postprior.pipelines.settings.params import Generate
 from postprior.pipelines.storage import load_artefact
 from postprior.pipelines.texts import quoted
 

@@ -25,7 +25,8 @@ from postprior.pipelines.report.plots import groups, marks
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.report.rows import INTERVAL, Row
 from postprior.pipelines.report.table import FIT, known
-from postprior.pipelines.settings.params import REFERENCE_ROWS, Params, check_rows, leaves
+from postprior.pipelines.settings.checks import check_rows
+from postprior.pipelines.settings.params import REFERENCE_ROWS, Params, leaves
 from postprior.pipelines.storage import folder_hash, load_artefact
 from postprior.pipelines.tracking.runs import track
 

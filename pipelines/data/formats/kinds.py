@@ -15,7 +15,7 @@ from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import arrays, columns
 from postprior.pipelines.data.formats.found import ArrayView, Roles
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import pick
+from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import quoted
 
 LARGEST = 3_000_000  # beyond this mean a negative binomial likelihood has no parameters

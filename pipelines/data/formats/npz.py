@@ -28,7 +28,7 @@ from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import plain
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
-from postprior.pipelines.settings.messages import listed, twice
+from postprior.pipelines.settings.names import listed, twice
 
 ABOUT = "an .npz archive"
 FACTS: tuple[str, ...] = ("file",)

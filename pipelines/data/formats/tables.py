@@ -21,7 +21,7 @@ from postprior.pipelines.data.formats.found import Found, Roles, TableView
 from postprior.pipelines.data.formats.kinds import column_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
-from postprior.pipelines.settings.messages import hint, listed, twice
+from postprior.pipelines.settings.names import hint, listed, twice
 
 ABOUT = "a .csv, .tsv or .parquet table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)

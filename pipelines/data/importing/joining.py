@@ -16,7 +16,7 @@ from postprior.pipelines.data.formats.found import Found, Named, Roles, TableVie
 from postprior.pipelines.data.formats.kinds import check_type
 from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import hint, listed
+from postprior.pipelines.settings.names import hint, listed
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 

@@ -25,7 +25,7 @@ from postprior.pipelines.data.importing.summary import outliers, overview, patte
 from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
-from postprior.pipelines.settings.messages import listed
+from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import quoted
 
