@@ -20,9 +20,9 @@ from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.found import Roles
 from postprior.pipelines.data.importing.rows import import_rows

@@ -12,9 +12,9 @@ import pytest
 from latent import seeded
 from test_import_arrays import saved, views
 
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.conversion import ColumnConversion, from_description
 from postprior.pipelines.data.dataset import Dataset, writing
-from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.found import Roles
 from postprior.pipelines.data.importing.run import import_data

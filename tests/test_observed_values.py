@@ -16,8 +16,8 @@ import pyarrow.parquet as parquet
 import pytest
 from latent import seeded
 
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.found import Roles
 from postprior.pipelines.data.importing.rows import import_rows

@@ -12,8 +12,8 @@ import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.artefacts.exchange import as_npz
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.exchange import as_npz
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.publishing import check_file, write_bytes
 from postprior.pipelines.settings.names import pick
@@ -29,7 +29,7 @@ def represent(
 ) -> list[str]:
     """Encode the rows of a dataset folder and write their codes to `out`; returns lines that say what was written.
 
-    An .npz file holds whole posteriors, as `data.exchange` reads them; .parquet and .h5ad hold their means. A
+    An .npz file holds whole posteriors, as `artefacts.exchange` reads them; .parquet and .h5ad hold their means. A
     private block has no posterior in rows that lack its modality, and is NaN or null there.
 
     Args:

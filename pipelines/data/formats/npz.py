@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.exchange import read_arrays
+from postprior.pipelines.data.arrays import Values, read_arrays
 from postprior.pipelines.data.formats.files import ends_in
 from postprior.pipelines.data.formats.found import Found, Named, Roles
 from postprior.pipelines.data.formats.kinds import array_view
