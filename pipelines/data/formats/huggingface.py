@@ -22,7 +22,7 @@ from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.found import ArrayView, Found, Roles
-from postprior.pipelines.data.formats.images import AXES, pixels_of, same_size
+from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.kinds import array_view, pixel_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import found_in, made_plain
@@ -129,22 +129,17 @@ def _images(
         raise UserError(
             f"{path}: {name}: no image found, expected some; leave it out (--skip {quoted(name)})"
         )
-    first: tuple[np.ndarray, str, str] | None = None
-    pixels = np.empty(0)
-    for row in np.flatnonzero(~missing):
-        content, place = stored[row].as_py()["bytes"], f"{path}: {name} of row {row}"
+
+    def image(row: int) -> tuple[int, BytesIO, str, str]:
+        content, home = stored[row].as_py()["bytes"], f"{path}: {name} of "
         if content is None:
             raise UserError(
-                f"{place}: stored as the name of a file, expected the image itself; save it embedded"
+                f"{home}row {row}: stored as the name of a file, expected the image itself; save it embedded"
             )
-        image, mode = pixels_of(BytesIO(content), place)
-        if first is None:
-            first = image, mode, f"row {row}"
-            pixels = np.zeros((len(data), *image.shape), image.dtype)
-        same_size(place, image, mode, *first)
-        pixels[row] = image
-    assert first is not None
-    axes, safe = AXES[first[1]], safe_name(name)
+        return row, BytesIO(content), home, f"row {row}"
+
+    pixels, mode = stacked(map(image, np.flatnonzero(~missing).tolist()), len(data))
+    axes, safe = AXES[mode], safe_name(name)
     kind = pixel_kind(path.name, safe, pixels, axes, roles.kinds)
     facts = {**facts, "feature": name, "image": True}
     return ArrayView(safe, pixels, axes, kind, facts, missing)

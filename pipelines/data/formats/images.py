@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.conversion.columns import close
 from postprior.pipelines.data.dataset import Dataset
@@ -62,12 +63,8 @@ def read(path: Path, roles: Roles) -> list[Found]:
 def _folder(folder: Path, root: Path, roles: Roles) -> Found:
     files = files_in(folder, SUFFIXES, root=root)
     ids = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
-    first, mode = pixels_of(files[0], str(files[0]))
-    pixels = np.empty((len(files), *first.shape), first.dtype)
-    for row, file in enumerate(files):
-        image, found = pixels_of(file, str(file))
-        same_size(str(file), image, found, first, mode, files[0].name)
-        pixels[row] = image
+    images = [(row, file, f"{file.parent}/", file.name) for row, file in enumerate(files)]
+    pixels, mode = stacked(images, len(files))
     name = safe_name(folder.name)
     kind = pixel_kind(folder.name, name, pixels, AXES[mode], roles.kinds)
     suffixes = {file.suffix for file in files}
@@ -79,15 +76,21 @@ def _folder(folder: Path, root: Path, roles: Roles) -> Found:
     return Found(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
 
 
-def same_size(
-    place: str, image: np.ndarray, mode: str, first: np.ndarray, first_mode: str, other: str
-) -> None:
-    """Refuse an image of another size or mode than the first of its modality."""
-    if (image.shape, mode) != (first.shape, first_mode):
-        raise UserError(
-            f"{place}: {image.shape[1]} × {image.shape[0]} pixels of mode {mode} found, expected "
-            f"{first.shape[1]} × {first.shape[0]} of mode {first_mode} as in {other}; give all images one size"
-        )
+def stacked(images: Iterable[tuple[int, Path | BytesIO, str, str]], rows: int) -> tuple[Values, str]:
+    """The pixels (rows, …) of images of one size and mode, and the mode; each has its row, content, place and name."""
+    pixels, mode, first = np.empty((0, 0, 0)), "", ""
+    for row, content, home, name in images:
+        place = home + name
+        image, found = pixels_of(content, place)
+        if not first:
+            pixels, mode, first = np.zeros((rows, *image.shape), image.dtype), found, name
+        if (image.shape, found) != (pixels.shape[1:], mode):
+            raise UserError(
+                f"{place}: {image.shape[1]} × {image.shape[0]} pixels of mode {found} found, expected "
+                f"{pixels.shape[2]} × {pixels.shape[1]} of mode {mode} as in {first}; give all images one size"
+            )
+        pixels[row] = image
+    return pixels, mode
 
 
 def _check_depth(image: Image.Image, place: str) -> None:
