@@ -72,9 +72,7 @@ def contents(view: View, conversion: Conversion) -> list[str]:
         low, high = limits(view.content, there)
         still = _constant(view.content, there) if conversion.axes == "X" else 0
         note = f", {still} of {view.content.shape[1]} coordinates constant" if still else ""
-        told = [
-            f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}",
-        ]
+        told = [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}"]
     return told + outliers(view, conversion)
 
 
