@@ -38,14 +38,14 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn.base_architectures import BaseDecoder
 from pythae.models.normalizing_flows.maf import MAF, MAFConfig
 
-from postprior.stage1_vae import MODELS
+from postprior import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.networks.hierarchical import as_map, as_positions
 
 MODALITIES = tuple(Modality(f"m{index}", "image", (3, 28, 28), "laplace", (0, 1)) for index in range(5))
 NAMES = [modality.name for modality in MODALITIES]
-ROWS, SCALE = 128, 0.1
+ROWS, WIDTH, SCALE = 128, 32, 0.1
 SECONDS = 120.0  # for one comparison: slow models get fewer rounds, but three at least
 LATE = 1000  # an epoch after every warm-up of MultiVae: full divergences, the second of two phases
 FEATURES, RECONSTRUCTION, POSTERIOR = ("embedding",), ("reconstruction",), ("embedding", "log_covariance")
@@ -207,7 +207,7 @@ def in_turns(ours: Callable[[], None], theirs: Callable[[], None], rounds: int) 
 
 def compare(case: Case, batch: Batch, rounds: int) -> Iterator[tuple[str, ...]]:
     """A row of results for each phase of the model."""
-    model = MODELS[case.name](MODALITIES, likelihood_scale=SCALE, **case.ours)
+    model = MODELS[case.name](MODALITIES, width=WIDTH, likelihood_scale=SCALE, **case.ours)
     inputs, phases, other = MultimodalBaseDataset(batch.data), model.phases(), their_model(case, model)
     generator = torch.Generator().manual_seed(0)
     for number, phase in enumerate(phases, 1):

@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +28,14 @@ import numpy as np
 from density_page import FIELD, RESULTS, write_page
 from zoo import ROOT, prepare
 
+from postprior import DENSITIES, MODELS
 from postprior.pipelines.storage import read_json, write_json
-from postprior.stage1_vae import MODELS
-from postprior.stage2_latent import DENSITIES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from postprior.pipelines.artefacts.standard import Standard
-    from postprior.pipelines.metrics.scores import Scores
+    from postprior.pipelines.metrics.statistics.intervals import Scores
     from postprior.stage2_latent.codes import Codes
     from postprior.stage2_latent.density import Density
 
@@ -107,11 +107,11 @@ PARTS = {
 
 def run(part: str, model: str, seed: int) -> dict[str, Any]:
     """Train where that is not done, fit, draw and score; the rows and their differences."""
+    from postprior import Generator
     from postprior.pipelines.artefacts.autoencoder import load_autoencoder
     from postprior.pipelines.artefacts.codes import load_codes
     from postprior.pipelines.artefacts.evaluators import load_judges
     from postprior.pipelines.artefacts.standard import Standard
-    from postprior.pipelines.generation.generator import Generator
 
     plan = PARTS[part]
     params, folder = trained(part, model, seed)
@@ -197,7 +197,7 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
 
 def fitted(name: str, params: Any, folder: Path) -> Density:
     """The density that the stage `fit` leaves, or has left."""
-    from postprior.pipelines.artefacts.density import load_density
+    from postprior import load_density
     from postprior.pipelines.stages.fit import fit
 
     made = folder / "artefacts/densities" / name
@@ -214,8 +214,7 @@ def scored(generator: Any, judges: Any, standard: Standard) -> Scores:
     every = []
     for seed in range(SETS):
         samples = generator.sample(len(standard), seed=seed)
-        origin = "density" if samples.labels is not None else "judges"
-        readings = judges.read(scored_rows(samples, len(standard), origin))
+        readings = judges.read(scored_rows(samples, len(standard)))
         every.append(score(readings, standard.weights, standard.reference))
     return {name: np.mean([scores[name] for scores in every], axis=0) for name in every[0]}
 
@@ -239,8 +238,8 @@ def field_mixture() -> Density:
     class FieldMixture(Density):
         name, whitens, labelled = FIELD, False, False
 
-        def _fit(self, train: Any, validation: Any, generator: Any, encoder: Any, record: Any) -> None:
-            z = train.draw(generator)
+        def _fit(self, task: Any) -> None:
+            z = task.train.draw(task.generator)
             mixture = GaussianMixture(10, random_state=0).fit(z.double().numpy())
             factors = torch.from_numpy(mixture.precisions_cholesky_).mT
             parts = torch.from_numpy(mixture.weights_).log(), torch.from_numpy(mixture.means_), factors
@@ -301,7 +300,7 @@ def difference(
     artefacts: Path,
 ) -> dict[str, Any]:
     """Differences with 95 % intervals: of scores by half-sample, of log-likelihoods over half-samples of sources."""
-    from postprior.pipelines.data.dataset import Dataset
+    from postprior import Dataset
     from postprior.pipelines.metrics.statistics.intervals import estimate, half_samples, weighted_mean
 
     found = {name: estimate(scores[one][name] - scores[other][name]) for name in SCORES[:4]}
@@ -318,13 +317,15 @@ def speed() -> dict[str, Any]:
     import torch
 
     from postprior.pipelines.artefacts.codes import load_codes
+    from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.generation.fitting import FrozenEncoder
     from postprior.pipelines.settings.checks import load_params, read_entry
+    from postprior.pipelines.stages.fit import trained_on
 
     torch.set_num_threads(2)
     _, folder = trained("best", "mvtcae", 0)
     codes = {split: load_codes(folder / "artefacts/codes" / split) for split in ("train", "validation")}
-    encoder = FrozenEncoder(folder, codes_autoencoder(folder))
+    encoder = FrozenEncoder(partial(trained_on, Project(folder), codes_autoencoder(folder)))
     settings = load_params(ROOT / "params.yaml").density
     found = {}
     for name in (name for name in DENSITIES if name != "auto"):  # which is the sum of its candidates

@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae import MODELS
+from postprior import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE, Phase
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.phases import Phase
 from postprior.stage1_vae.training import alone
 
 MODALITIES = tuple(Modality(f"m{index}", "image", (3, 16, 16), "laplace", (0, 1)) for index in range(5))
-ROWS = 128
+ROWS, WIDTH = 128, 32
 
 
 def batch() -> Batch:
@@ -130,7 +131,7 @@ def main() -> None:
     print(f"{'model':10} {'phase':10} {'step ms':>9} {'bare ms':>9} {'ratio':>6} {'samples/s':>10}")
     for name in given.models:
         options = {"draws": given.draws} if name == "mmvae" else {}
-        model, data = MODELS[name](MODALITIES, **options).train(), batch()
+        model, data = MODELS[name](MODALITIES, width=WIDTH, **options).train(), batch()
         for phase in model.phases():
             with alone(model, phase):
                 ours, passes = (make(model, phase, data) for make in (step, bare))

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Phase, positive
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import generator_for
 
 
@@ -51,9 +53,9 @@ class Settings:
         ValueError: a setting is impossible.
     """
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 2e-3
     warmup: int = 0
     patience: int = 0
     seed: int = 0

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_group
 
+from postprior.pipelines.commands.app import app
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 
 REPOSITORY = Path(__file__).parents[1]
+COMMANDS = list(get_group(app).commands)
 collect_ignore = ["fixtures"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,9 @@ from postprior.pipelines.settings.checks import (
 )
 from postprior.pipelines.settings.params import Fitting, Params
 from postprior.pipelines.settings.yaml_text import parse_yaml
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.training import Settings
 from postprior.stage2_latent import DENSITIES
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
@@ -57,6 +60,49 @@ def test_the_defaults_of_the_repository_pass_every_check() -> None:
         check_density(params, name)
     assert params.data.options == {"train": 5000, "validation": 500, "test": 2000} | params.data.options
     assert params.vae.chosen == params.vae.options[params.vae.model]
+
+
+def defaults(of: Any) -> dict[str, Any]:
+    parameters = inspect.signature(of).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
+    """As YAML has them: a list is a tuple, {} is no options, and 0.833333333333 is 5/6."""
+    assert written.keys() == default.keys()
+    for name, value in written.items():
+        found = {list: tuple, dict: lambda options: options or None}.get(type(value), lambda same: same)(
+            value
+        )
+        expected = default[name]
+        assert found == (
+            pytest.approx(expected, rel=1e-9, abs=0) if isinstance(expected, float) else expected
+        ), name
+
+
+@pytest.mark.parametrize(
+    ("section", "table"), [("vae.options", MODELS), ("density", DENSITIES)], ids=["models", "densities"]
+)
+def test_options_are_written_as_their_class_has_them(
+    tree: dict[str, Any], section: str, table: Mapping[str, type[Any]]
+) -> None:
+    for key in section.split("."):
+        tree = tree[key]
+    assert tree.keys() == set(table)
+    for name, kind in table.items():
+        assert_equal(tree[name], defaults(kind))
+
+
+@pytest.mark.parametrize(
+    ("section", "of"), [("vae", MultimodalVAE), ("train", Settings), ("encode", MultimodalVAE.encode)]
+)
+def test_settings_are_written_as_what_takes_them_has_them(
+    tree: dict[str, Any], section: str, of: Any
+) -> None:
+    found = defaults(of)
+    written = {name: value for name, value in tree[section].items() if name not in ("model", "options")}
+    assert written.keys() <= found.keys()
+    assert_equal(written, {name: found[name] for name in written})
 
 
 MISTAKES = [
@@ -107,6 +153,12 @@ MISTAKES = [
         {"a/b": {}},
         "density.a/b: found the text 'a/b', expected names of letters, digits, - and _, each with its options",
     ),
+    (
+        "density.real",
+        {"kind": "gmm"},
+        "density: found 'real', the name of another file of results; expected another",
+    ),
+    ("density.baselines", {"kind": "gmm"}, "density: found 'baselines', the name of another file of results"),
     ("density.gmm", 3, "density.gmm: found 3, expected names of letters, digits, - and _, each with its"),
     (
         "data.source",

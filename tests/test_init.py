@@ -212,4 +212,4 @@ def test_the_commands_hand_over_their_options(tmp_path: Path, monkeypatch: pytes
         app, ["import", "people.csv", "other", "--kind", "y=log", "--kind", "y=count"]
     )
     assert answer.exit_code == 1
-    assert "--kind: found y twice, expected each name once" in answer.output
+    assert "--kind: found 'y' twice, expected each name once" in answer.output

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import COMMANDS
 from typer.testing import CliRunner, Result
 
 from postprior.pipelines.api.init import init
-from postprior.pipelines.commands.app import COMMANDS, app
+from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.found import Roles
 from postprior.pipelines.data.importing.run import import_data

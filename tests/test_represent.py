@@ -21,6 +21,7 @@ from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.layouts import apart
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
 OPTIONS = {"mvtcae": {}, "dmvae": {"private": {"a": 2, "b": 1}}, "mmvaeplus": {"private": 2}}
@@ -78,7 +79,7 @@ def test_a_density_of_the_file_is_that_of_the_codes(tmp_path: Path) -> None:
     model = saved(tmp_path, "dmvae")
     found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
     options = {"components": 2, "passes": 5, "covariance": "full"}
-    (_, one), (_, other) = (learn("gmm", options, {"train": each}, 0) for each in (found, codes))
+    one, other = (learn("gmm", options, {"train": each}, 0)[0].state()[0] for each in (found, codes))
     assert sorted(one) == sorted(other)
     assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -136,7 +137,7 @@ def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) 
     h5py = pytest.importorskip("h5py")
     model = saved(tmp_path, "dmvae")
     codes, path = codes_of(model, ROWS), written(tmp_path, ROWS, ".h5ad")
-    parts = codes.split(codes.mean)
+    parts = apart(codes.layout, codes.mean)
     with h5py.File(path) as file:
         assert file.attrs["encoding-type"] == "anndata"
         assert file["var/_index"].asstr()[:].tolist() == ["z_0", "z_1", "z_2", "z_3"]

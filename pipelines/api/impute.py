@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset, conformed, writing
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
-from postprior.pipelines.generation.calibration import Spread
 from postprior.pipelines.generation.completion import ROWS, as_filled
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.progress import progress
@@ -35,26 +35,27 @@ def impute(
     calibrated on validation rows. What is None is taken from `generate` in params.yaml.
     """
     check_folder(out, earlier, [folder])
-    generator = Generator.load(root / "artefacts/densities" / name)
+    project = Project(root)
+    generator = Generator.load(project.artefacts.densities / name)
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
     values = params.generate.values if values is None else values
     seed = params.generate.seed if seed is None else seed
     spread = None
     if values == "draws" and draws > 1:
-        held_out = Dataset.load(root / "artefacts/data/validation")
-        spread = Spread.fit(generator, conformed(held_out, data.modalities, generator.conversion), data, seed)
+        spread = generator.spread(project.dataset("validation"), data, seed)
     blocks = generator.completed(data, draws, seed, values, spread=spread)
     fields = as_filled(data)
     known = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     known |= {"filled": fields["filled"]}
     known |= {f"{name}.filled": cells for name, cells in fields["filled_cells"].items()}
-    told = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
-    names, conversion = data.label_names, data.conversion
-    manifests = [Manifest(generator.modalities, len(data), names, of, conversion) for of in told]
     with track("impute", params, root, density=name) as run, ExitStack() as stack:
         run.dataset(folder, data.hash)
         home = stack.enter_context(publish(out, earlier, [folder]))
         places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
+        told = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
+        manifests = [
+            Manifest(generator.modalities, len(data), data.label_names, of, data.conversion) for of in told
+        ]
         writers = [
             stack.enter_context(writing(place, manifest, False, known, source_values=data.source_values))
             for place, manifest in zip(places, manifests, strict=True)

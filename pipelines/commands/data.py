@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from postprior.pipelines.commands.running import imported, told_in_one_line
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.commands.options import pairs
 from postprior.pipelines.texts import tell
 
+app = typer.Typer()
 
+
+@app.command("import")
 def import_data(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders, together.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the three splits go.")],
@@ -43,33 +45,39 @@ def import_data(
     test_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
-    """The command of `import`, which reads no settings."""
-    with told_in_one_line():
-        roles = imported("data.formats.found", "Roles")(
-            *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
-            modalities={
-                name: tuple(columns.split(",")) for name, columns in _pairs("modality", modality).items()
-            },
-            kinds=_pairs("kind", kind),
-            nan_is_missing=nan_is_missing,
-            slices=slices,
-        )
-        if like is not None:
-            tell(*imported("data.importing.rows", "import_rows")(sources, folder, roles, like))
-            return
-        shares = (validation_share, test_share)
-        tell(*imported("data.importing.run", "import_data")(sources, folder, roles, shares, seed))
+    """Make dataset folders from your own files."""
+    from postprior.pipelines.data.formats.found import Roles
+
+    columns = pairs("--modality", modality, "NAME=VALUE", "age=numeric")
+    roles = Roles(
+        *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
+        modalities={name: tuple(text.split(",")) for name, text in columns.items()},
+        kinds=pairs("--kind", kind, "NAME=VALUE", "age=numeric"),
+        nan_is_missing=nan_is_missing,
+        slices=slices,
+    )
+    if like is not None:
+        from postprior.pipelines.data.importing.rows import import_rows
+
+        tell(*import_rows(sources, folder, roles, like))
+    else:
+        from postprior.pipelines.data.importing.run import import_data
+
+        tell(*import_data(sources, folder, roles, (validation_share, test_share), seed))
 
 
+@app.command()
 def init(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")],
     data: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="What postprior import made.")],
 ) -> None:
-    """The command of `init`, which reads no settings."""
-    with told_in_one_line():
-        tell(*imported("api.init", "init")(project, data))
+    """Make a project from imported data."""
+    from postprior.pipelines.api.init import init
+
+    tell(*init(project, data))
 
 
+@app.command()
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the files go.")],
@@ -84,21 +92,7 @@ def export(
         ),
     ] = False,
 ) -> None:
-    """The command of `export`, which reads no settings."""
-    with told_in_one_line():
-        tell(*imported("data.export", "export")(folder, out, format, excel_safe))
+    """Write a dataset folder back as files."""
+    from postprior.pipelines.data.export import export
 
-
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """Names and values from NAME=VALUE arguments."""
-    pairs: dict[str, str] = {}
-    for text in given or ():
-        name, _, value = text.rpartition("=")
-        if not name or not value:
-            raise UserError(
-                f"--{option}: found '{text}', expected NAME=VALUE, such as --{option} age=numeric"
-            )
-        if name in pairs:
-            raise UserError(f"--{option}: found {name} twice, expected each name once; put them together")
-        pairs[name] = value
-    return pairs
+    tell(*export(folder, out, format, excel_safe))

@@ -1,19 +1,25 @@
-"""Options that several commands share."""
+"""What several commands share: options, and how they are read."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from postprior.pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from postprior.pipelines.settings.params import Params
 
 DEFAULT = Path("params.yaml")
 ParamsFile = Annotated[
     Path, typer.Option("--params", help="The settings; their folder is the project's root.")
 ]
 DensityName = Annotated[str, typer.Argument(metavar="NAME", help="A density of params.yaml.")]
+NameOrNone = Annotated[str | None, typer.Argument(metavar="NAME", help="A density of params.yaml.")]
 LabelCounts = Annotated[
     list[str] | None,
     typer.Option(
@@ -32,16 +38,44 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a file that is the
 Values = Annotated[str | None, typer.Option(help="mean of the decoders, counts rounded, or draws.")]
 
 
+def load(path: Path) -> tuple[Params, Path]:
+    """The settings, and the root of their project."""
+    from postprior.pipelines.settings.checks import load_params
+
+    root = path.resolve().parent
+    sys.path.append(str(root))  # networks of the user's own, by import path, may lie in the project
+    return load_params(path), root
+
+
+def pairs(
+    option: str,
+    given: Iterable[str] | None,
+    form: str,
+    example: str,
+    cut: Callable[[str, str], tuple[str, str, str]] = str.rpartition,
+    valid: Callable[[str], bool] = bool,
+) -> dict[str, str]:
+    """Values by name from arguments that are written in a form such as NAME=VALUE."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, _, value = cut(text, "=")
+        if not name or not valid(value):
+            raise UserError(f"{option}: found '{text}', expected {form}, such as {option} {example}")
+        if name in found:
+            what = form.partition("=")[0].lower()
+            raise UserError(f"{option}: found '{name}' twice, expected each {what} once")
+        found[name] = value
+    return found
+
+
 def label_counts(given: list[str] | None) -> dict[str, int] | None:
-    """Counts by label from `LABEL=COUNT` arguments, if there are any."""
-    if not given:
-        return None
-    counts: dict[str, int] = {}
-    for text in given:
-        name, _, count = text.rpartition("=")
-        if not name or not count.isdecimal():
-            raise UserError(f"--label: found '{text}', expected LABEL=COUNT, such as --label 7=200")
-        if name in counts:
-            raise UserError(f"--label: found '{name}' twice, expected each label once")
-        counts[name] = int(count)
-    return counts
+    """Counts by label, if there are any."""
+    counts = pairs("--label", given, "LABEL=COUNT", "7=200", valid=str.isdecimal)
+    return {label: int(count) for label, count in counts.items()} or None
+
+
+def check_name(name: str | None, flag: bool, option: str) -> None:
+    """Refuse the name of a density beside the option that stands in its place, and neither of them."""
+    if (name is None) != flag:
+        found = "neither" if name is None else f"'{name}' beside it"
+        raise UserError(f"{option}: found {found}, expected the name of a density or {option}")

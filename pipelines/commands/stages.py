@@ -1,42 +1,90 @@
-"""The stages of the pipeline that take settings, names of densities and little else."""
+"""The stages of the pipeline, in its order. Each is imported by its command, after the settings were read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from postprior.pipelines.commands.options import DEFAULT, DensityName, ParamsFile
-from postprior.pipelines.commands.running import imported, load, told_in_one_line
+from postprior.pipelines.commands.options import (
+    DEFAULT,
+    DensityName,
+    LabelCounts,
+    NameOrNone,
+    ParamsFile,
+    Samples,
+    Seed,
+    Temperature,
+    Truncation,
+    Values,
+    check_name,
+    label_counts,
+    load,
+    pairs,
+)
 from postprior.pipelines.errors import UserError
 
-
-def of_settings(stage: str, check: str | None = None) -> Callable[..., None]:
-    """The command of a stage that takes nothing but the settings, after a check of params.yaml."""
-
-    def command(params: ParamsFile = DEFAULT) -> None:
-        with told_in_one_line():
-            settings, root = load(params)
-            if check:
-                imported("data.sources", check)(settings)
-            imported(f"{'api' if stage == 'track' else 'stages'}.{stage}", stage)(settings, root)
-
-    return command
+app = typer.Typer()
 
 
-def of_density(stage: str) -> Callable[..., None]:
-    """The command of a stage that takes the settings and the name of a density."""
+@app.command()
+def prepare(params: ParamsFile = DEFAULT) -> None:
+    """Make the dataset folders."""
+    settings, root = load(params)
+    from postprior.pipelines.data.sources import check_source
+    from postprior.pipelines.stages.prepare import prepare
 
-    def command(name: DensityName, params: ParamsFile = DEFAULT) -> None:
-        with told_in_one_line():
-            settings, root = load(params)
-            imported(f"stages.{stage}", stage)(name, settings, root)
-
-    return command
+    check_source(settings)
+    prepare(settings, root)
 
 
+@app.command()
+def judge(params: ParamsFile = DEFAULT) -> None:
+    """Train the classifiers that score."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.judge import judge
+
+    judge(settings, root)
+
+
+@app.command()
+def train(params: ParamsFile = DEFAULT) -> None:
+    """Train the autoencoder, or resume it."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.train import train
+
+    train(settings, root)
+
+
+@app.command()
+def encode(params: ParamsFile = DEFAULT) -> None:
+    """Encode every split into latent codes."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.encode import encode
+
+    encode(settings, root)
+
+
+@app.command()
+def inspect(params: ParamsFile = DEFAULT) -> None:
+    """Score the codes and the health of their space."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.inspect import inspect
+
+    inspect(settings, root)
+
+
+@app.command()
+def reference(params: ParamsFile = DEFAULT) -> None:
+    """Score what densities are set against."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.reference import reference
+
+    reference(settings, root)
+
+
+@app.command()
 def fit(
     name: DensityName,
     params: ParamsFile = DEFAULT,
@@ -46,32 +94,116 @@ def fit(
     validation: Annotated[Path | None, typer.Option(help="With --codes: other rows, to choose by.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --codes: the folder of the density.")] = None,
 ) -> None:
-    """The command of `fit`: the stage, or with --codes a fit that needs no project."""
-    with told_in_one_line():
-        if codes is not None:
-            alone = params == DEFAULT and not params.exists()
-            settings, root = (None, Path()) if alone else load(params)
-            imported("stages.fit", "fit_codes")(name, settings, root, codes, validation, out)
-            return
-        if validation or out:
-            raise UserError("--validation and --out: found without --codes, expected --codes with them")
-        settings, root = load(params)
-        imported("settings.params", "check_density")(settings, name)
-        imported("stages.fit", "fit")(name, settings, root)
+    """Fit a density to the codes, or to codes of one's own."""
+    if codes is not None:
+        alone = params == DEFAULT and not params.exists()  # such a fit needs no project
+        given, place = (None, Path()) if alone else load(params)
+        from postprior.pipelines.stages.fit import fit_codes
+
+        fit_codes(name, given, place, codes, validation, out)
+        return
+    if validation or out:
+        raise UserError("--validation and --out: found without --codes, expected --codes with them")
+    settings, root = load(params)
+    from postprior.pipelines.settings.checks import check_density
+    from postprior.pipelines.stages.fit import fit
+
+    check_density(settings, name)
+    fit(name, settings, root)
 
 
+@app.command()
+def generate(
+    name: DensityName,
+    params: ParamsFile = DEFAULT,
+    samples: Samples = None,
+    seed: Seed = None,
+    values: Values = None,
+    label: LabelCounts = None,
+    temperature: Temperature = None,
+    truncation: Truncation = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(metavar="DATASET", help="Rows that have some modalities: the samples have these, too."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")
+    ] = None,
+) -> None:
+    """Draw a synthetic dataset from a density."""  # what is not given is as params.yaml has it
+    settings, root = load(params)
+    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.stages.generate import generate
+
+    changes = {"seed": seed, "values": values, "temperature": temperature, "truncation": truncation}
+    request = Request.of(settings.generate, samples, label_counts(label), **changes)
+    generate(name, settings, root, request, out, given)
+
+
+@app.command()
+def evaluate(name: DensityName, params: ParamsFile = DEFAULT) -> None:
+    """Score a density's synthetic dataset."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.evaluate import evaluate
+
+    evaluate(name, settings, root)
+
+
+@app.command()
+def utility(
+    name: NameOrNone = None,
+    params: ParamsFile = DEFAULT,
+    real: Annotated[bool, typer.Option("--real", help="Train on real data, for comparison.")] = False,
+) -> None:
+    """Train on synthetic, test on real, and the reverse."""
+    check_name(name, real, "--real")
+    settings, root = load(params)
+    from postprior.pipelines.stages.utility import utility, utility_of_real
+
+    utility_of_real(settings, root) if name is None else utility(name, settings, root)
+
+
+@app.command()
 def augment(
     size: Annotated[str, typer.Argument(metavar="SIZE", help="So many training rows, or all.")],
     params: ParamsFile = DEFAULT,
     seed: Annotated[int, typer.Option(help="Another seed takes other rows.")] = 0,
 ) -> None:
-    """The command of `augment`."""
-    with told_in_one_line():
-        settings, root = load(params)
-        imported("settings.params", "check_density")(settings, settings.augment.density)
-        imported("stages.augment", "augment")(size, settings, root, seed)
+    """Add synthetic rows to few real ones."""
+    settings, root = load(params)
+    from postprior.pipelines.settings.checks import check_density
+    from postprior.pipelines.stages.augment import augment
+
+    check_density(settings, settings.augment.density)
+    augment(size, settings, root, seed)
 
 
+@app.command()
+def privacy(name: DensityName, params: ParamsFile = DEFAULT) -> None:
+    """Test whether a density's samples give training rows away."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.privacy import privacy
+
+    privacy(name, settings, root)
+
+
+@app.command()
+def recover(
+    name: NameOrNone = None,
+    params: ParamsFile = DEFAULT,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Impute by other methods, for comparison.")
+    ] = False,
+) -> None:
+    """Hide what rows have, impute it and score."""
+    check_name(name, baselines, "--baselines")
+    settings, root = load(params)
+    from postprior.pipelines.stages.recover import recover, recover_by_baselines
+
+    recover_by_baselines(settings, root) if name is None else recover(name, settings, root)
+
+
+@app.command()
 def compare(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Densities; those of params.yaml if none.")
@@ -86,20 +218,9 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """The command of `compare`."""
-    with told_in_one_line():
-        settings, root = load(params)
-        imported("stages.compare", "compare")(settings, root, names or (), _sources(others))
+    """Write the table, plots and report."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.compare import compare
 
-
-def _sources(given: list[str] | None) -> dict[str, str]:
-    """Sources by label from `LABEL=SOURCE` arguments."""
-    sources: dict[str, str] = {}
-    for text in given or ():
-        label, _, source = text.partition("=")
-        if not label or not source:
-            raise UserError(f"--with: found '{text}', expected LABEL=SOURCE, such as --with mopoe=../mopoe")
-        if label in sources:
-            raise UserError(f"--with: found the label '{label}' twice, expected each once; choose another")
-        sources[label] = source
-    return sources
+    sources = pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
+    compare(settings, root, names or (), sources)

@@ -1,9 +1,9 @@
-"""The uses of a trained generator: draw, fill in, score, represent, register."""
+"""Uses of what the pipeline made: draw, fill in, score, represent, register, track."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,12 +19,15 @@ from postprior.pipelines.commands.options import (
     Truncation,
     Values,
     label_counts,
+    load,
 )
-from postprior.pipelines.commands.running import imported, load, told_in_one_line
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import tell
 
+app = typer.Typer()
 
+
+@app.command()
 def draw(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fitted density.")],
     out: Annotated[Path, typer.Option(help="The .npz file.")],
@@ -35,51 +38,18 @@ def draw(
     truncation: Truncation = None,
     force: Force = False,
 ) -> None:
-    """The command of `draw`, which reads no settings."""
-    with told_in_one_line():
-        if samples is None and not label:
-            raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
-        given = {"seed": seed, "temperature": temperature, "truncation": truncation}
-        options = {name: value for name, value in given.items() if value is not None}
-        counts = label_counts(label)
-        imported("api.draw", "draw")(folder, out, samples=samples, labels=counts, force=force, **options)
+    """Draw codes from a fitted density alone."""
+    if samples is None and not label:
+        raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
+    from postprior.pipelines.api.draw import draw
+    from postprior.pipelines.generation.request import Request
+
+    given = {"seed": seed, "temperature": temperature, "truncation": truncation}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    draw(folder, out, Request(samples, labels=label_counts(label), **options), force)
 
 
-def generate(
-    name: DensityName,
-    params: ParamsFile = DEFAULT,
-    samples: Samples = None,
-    seed: Seed = None,
-    values: Values = None,
-    label: LabelCounts = None,
-    temperature: Temperature = None,
-    truncation: Truncation = None,
-    given: Annotated[
-        Path | None,
-        typer.Option(metavar="DATASET", help="Rows that have some modalities: the samples have these, too."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")
-    ] = None,
-) -> None:
-    """The command of `generate`: options that are not given are those of params.yaml."""
-    with told_in_one_line():
-        settings, root = load(params)
-        imported("stages.generate", "generate")(
-            name,
-            settings,
-            root,
-            samples=samples,
-            seed=seed,
-            values=values,
-            labels=label_counts(label),
-            temperature=temperature,
-            truncation=truncation,
-            out=out,
-            given=given,
-        )
-
-
+@app.command()
 def impute(
     name: DensityName,
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder with holes.")],
@@ -89,13 +59,14 @@ def impute(
     values: Values = None,
     seed: Seed = None,
 ) -> None:
-    """The command of `impute`: options that are not given are those of `generate` in params.yaml."""
-    with told_in_one_line():
-        settings, root = load(params)
-        told = imported("api.impute", "impute")(name, dataset, settings, root, out, draws, values, seed)
-        tell(*told)
+    """Fill in what the rows of a dataset lack."""  # what is not given is as `generate` in params.yaml
+    settings, root = load(params)
+    from postprior.pipelines.api.impute import impute
+
+    tell(*impute(name, dataset, settings, root, out, draws, values, seed))
 
 
+@app.command()
 def detect(
     name: DensityName,
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The rows to be scored.")],
@@ -108,13 +79,14 @@ def detect(
     alpha: Annotated[float, typer.Option(help="The share of normal rows that may be flagged.")] = 0.05,
     force: Force = False,
 ) -> None:
-    """The command of `detect`."""
-    with told_in_one_line():
-        settings, root = load(params)
-        told = imported("api.detect", "detect")(name, dataset, settings, root, out, calibration, alpha, force)
-        tell(*told)
+    """Score how strange rows are beside normal ones."""
+    settings, root = load(params)
+    from postprior.pipelines.api.detect import detect
+
+    tell(*detect(name, dataset, settings, root, out, calibration, alpha, force))
 
 
+@app.command()
 def represent(
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="Rows that have some or all modalities.")
@@ -124,14 +96,15 @@ def represent(
     seed: Annotated[int, typer.Option(help="Of draws that stand for large posteriors.")] = 0,
     force: Force = False,
 ) -> None:
-    """The command of `represent`."""
-    with told_in_one_line():
-        settings, root = load(params)
-        folder, components = root / "artefacts/autoencoder", settings.encode.components
-        told = imported("api.represent", "represent")(dataset, folder, out, seed, components, force)
-        tell(*told)
+    """Write the codes of any rows to a file."""
+    settings, root = load(params)
+    from postprior.pipelines.api.represent import represent
+
+    folder, components = root / "artefacts/autoencoder", settings.encode.components
+    tell(*represent(dataset, folder, out, seed, components, force))
 
 
+@app.command()
 def register(
     name: DensityName,
     params: ParamsFile = DEFAULT,
@@ -140,7 +113,17 @@ def register(
     ] = None,
     alias: Annotated[str, typer.Option(help="Of this version.")] = "champion",
 ) -> None:
-    """The command of `register`."""
-    with told_in_one_line():
-        settings, root = load(params)
-        tell(imported("api.register", "register")(name, settings, root, model, alias))
+    """Register a generator as a model in MLflow."""
+    settings, root = load(params)
+    from postprior.pipelines.api.register import register
+
+    tell(register(name, settings, root, model, alias))
+
+
+@app.command()
+def track(params: ParamsFile = DEFAULT) -> None:
+    """Log existing results to MLflow again."""
+    settings, root = load(params)
+    from postprior.pipelines.api.track import track
+
+    track(settings, root)

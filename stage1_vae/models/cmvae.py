@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from postprior.stage1_vae.bounds import masked_mean
 from postprior.stage1_vae.distributions import LOG_SCALE, Mixture
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Sizes, positive
+from postprior.stage1_vae.model import Sizes
 from postprior.stage1_vae.models.mmvaeplus import PrivateMixture
+from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.randomness import seeded
 
 
@@ -34,8 +35,8 @@ class CMVAE(PrivateMixture):
         estimator: `iwae` or `dreg`; see `MMVAE` for when DReG is unbiased.
         bound: `looser` (the paper's) or `tight`.
         family: `normal` or `laplace`, of posteriors, clusters and private priors.
-        beta: β; 1 and r_n = p(w_n) give a bound on the evidence.
-        private: dimension of the private codes, one for all modalities or by name.
+        beta: β; 1 and r_n = p(w_n) give a bound on the evidence, the paper has 2.5.
+        private: dimension of the private codes, one for all modalities or by name; the paper has 32.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class CMVAE(PrivateMixture):
         estimator: str = "iwae",
         bound: str = "looser",
         family: str = "normal",
-        beta: float = 2.5,
-        private: int | Mapping[str, int] = 32,
+        beta: float = 1.0,
+        private: int | Mapping[str, int] = 8,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(

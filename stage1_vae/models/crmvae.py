@@ -8,9 +8,12 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from postprior.stage1_vae.distributions import Normal, kl_divergence, product_of_experts
+from postprior.stage1_vae.distributions import Normal, kl_divergence
+from postprior.stage1_vae.experts import product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, positive
+from postprior.stage1_vae.model import MultimodalVAE, Sizes
+from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.phases import Loss
 
 
 class CRMVAE(MultimodalVAE):
@@ -25,10 +28,10 @@ class CRMVAE(MultimodalVAE):
     by β/(M + 1). Without the unimodal reconstructions this is MVTCAE at α = M/(M + 1).
 
     Args:
-        beta: β.
+        beta: β; the paper has 2.5, see `MVTCAE`.
     """
 
-    def __init__(self, modalities: Iterable[Modality], *, beta: float = 2.5, **sizes: Unpack[Sizes]) -> None:
+    def __init__(self, modalities: Iterable[Modality], *, beta: float = 1.0, **sizes: Unpack[Sizes]) -> None:
         super().__init__(modalities, **sizes)
         self.beta = positive("beta", beta)
 

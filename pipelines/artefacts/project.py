@@ -1,0 +1,133 @@
+"""The layout of a project: where every artefact and every result lies.
+
+Rows are loaded here, which every stage reads. All else is loaded by its own module, so that a stage imports no more
+than it reads: what a stage imports decides when DVC runs it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from postprior.pipelines.data.dataset import SPLITS, Dataset, check_labels
+from postprior.pipelines.errors import UserError
+
+
+class ArtefactFolders:
+    """The folders of artefacts in a folder; those that hold one folder a name are plural."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.data = home / "data"
+        """Real rows, by split."""
+        self.autoencoder = home / "autoencoder"
+        """The trained model of stage 1."""
+        self.codes = home / "codes"
+        """Posteriors of the rows, by split."""
+        self.densities = home / "densities"
+        """Fitted to the training codes."""
+        self.judges = home / "judges"
+        """What reads samples: an extractor of features, and judges where there are labels."""
+        self.reference = home / "reference"
+        """What samples are scored against."""
+        self.synthetic = home / "synthetic"
+        """Datasets, by density."""
+        self.evaluation = home / "evaluation"
+        """Half-samples of scores and rows generated from parts, by density."""
+        self.utility = home / "utility"
+        """Answers of the classifiers that a density taught, by density."""
+        self.real_utility = self.utility / "real"
+        """The classifiers that real rows taught."""
+        self.augmentation = home / "augmentation"
+        """Answers of the arms of each cell, <size>-<seed>."""
+        self.privacy = home / "privacy"
+        """Samples beside their closest training rows, by density."""
+        self.other_imputers = home / "recovery/baselines"
+        """Scores of the imputers that densities are set against."""
+
+    @classmethod
+    def around(cls, density: Path) -> ArtefactFolders:
+        """The artefacts of the project in which the folder of a density lies."""
+        return cls(density.resolve().parents[1])
+
+
+class ResultFiles:
+    """The files of results in a folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.training = home / "training.csv"
+        """The epochs of the autoencoder."""
+        self.comparison = home / "comparison.csv"
+        """The leaderboard."""
+        self.page = home / "report.html"
+        """The report."""
+        self.plots = home / "plots"
+        """A folder of plots as CSV and PNG."""
+        self.datasheets = home / "datasheets"
+        """A folder of Markdown, a file a synthetic dataset."""
+
+    def scores(self, part: str, name: str) -> Path:
+        """What was measured of a density, or under another name.
+
+        Args:
+            part: `metrics`, `utility`, `privacy`, `recovery` or `augmentation`.
+            name: of the density; in `metrics` also that of a row of the reference, `autoencoder`, `judges` or `latent`;
+                in `augmentation` that of a cell, <size>-<seed>; `real` in `utility`; `baselines` in `recovery`.
+        """
+        return self.home / part / f"{name}.json"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with params.yaml, artefacts and results.
+
+    With an empty path as root, all paths are relative to the root of whatever project is meant.
+
+    Example:
+        >>> Project(Path()).results.scores("metrics", "gmm").as_posix()
+        'results/metrics/gmm.json'
+    """
+
+    root: Path
+
+    @property
+    def artefacts(self) -> ArtefactFolders:
+        """Where artefacts lie."""
+        return ArtefactFolders(self.root / "artefacts")
+
+    @property
+    def results(self) -> ResultFiles:
+        """Where results lie."""
+        return ResultFiles(self.root / "results")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the files that training resumes from."""
+        return self.root / ".postprior/checkpoints"
+
+    def dataset(self, split: str) -> Dataset:
+        """The rows of a split."""
+        return Dataset.load(self.artefacts.data / split)
+
+    def splits(self) -> dict[str, Dataset]:
+        """The rows of every split."""
+        return {split: self.dataset(split) for split in SPLITS}
+
+    def train_and_test(self) -> tuple[Dataset, Dataset]:
+        """Training and test rows, whose labels mean the same."""
+        train, test = self.dataset("train"), self.dataset("test")
+        check_labels(train, test)
+        return train, test
+
+    def synthetic(self, name: str) -> Dataset:
+        """The synthetic dataset of a density."""
+        return Dataset.load(self.artefacts.synthetic / name)
+
+
+def check_origin(place: Path | None, what: str, found: str | None, expected: str | None, stage: str) -> None:
+    """Refuse what was made of something else than what stands in the project now; hashes say so."""
+    if found != expected:
+        raise UserError(
+            f"{place}: {what} {str(found)[:12]} found, expected {str(expected)[:12]}; run postprior {stage} again"
+        )
