@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from postprior.pipelines.generation.conditional import Candidates, conditional_draw, effective_share
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.layouts import join
 

@@ -17,15 +17,15 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.checks import (
     check_density,
     check_model,
-    check_options,
     check_rows,
     load_params,
     read_entry,
 )
+from postprior.pipelines.settings.options import check_options
 from postprior.pipelines.settings.params import Fitting, Params
 from postprior.pipelines.settings.yaml_text import parse_yaml
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.training import Settings
 from postprior.stage2_latent import DENSITIES
 

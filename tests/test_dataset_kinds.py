@@ -17,8 +17,8 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.parts import decoded
 from postprior.pipelines.metrics.features.judges import Judges, train_judges
 from postprior.pipelines.metrics.features.reader import Reader
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage1_vae.models import MODELS
 
 COLUMNS = (
     Column("age", "normal"),

@@ -18,8 +18,8 @@ from postprior.pipelines.detection.rarity import alarm_rate
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 Trained = tuple[Path, Params]

@@ -13,8 +13,8 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.detection.normative import DRAWS, Evidence
 from postprior.pipelines.detection.rarity import CodeDistance, generalised_pareto, surprises
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.density import Density
 

@@ -22,8 +22,8 @@ from postprior.pipelines.stages.evaluate import evaluate, facts
 from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.stages.reference import reference, split
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 Project = tuple[Path, Params]

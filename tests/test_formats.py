@@ -39,7 +39,7 @@ from postprior.pipelines.stages.recover import recover
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.utility import utility
 from postprior.pipelines.storage import FORMAT, read_json, write_json
-from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 HOMES = sorted(path.parent for path in formats.FOLDER.glob("*/expected.json"))

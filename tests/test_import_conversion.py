@@ -21,7 +21,7 @@ from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 VALUES = {

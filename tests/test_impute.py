@@ -21,8 +21,8 @@ from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import Request
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.generate import generate
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 Trained = tuple[Path, Params]

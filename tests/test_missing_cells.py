@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.likelihoods import LIKELIHOODS, likelihood, raw_shape, seen_log_prob
 from postprior.stage1_vae.modalities import Batch, Column, Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.networks.inputs import reader
 
 COLUMNS = (

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.experts import all_subsets
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.networks import CACHED, in_blocks
 from postprior.stage1_vae.training import alone
 

@@ -16,8 +16,8 @@ from postprior.pipelines.generation.parts import conditional_scores
 from postprior.pipelines.metrics.fidelity.reconstruction import evidence
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.params import Params
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.training import Settings, train
 from postprior.stage2_latent import DENSITIES
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.likelihoods import likelihood, raw_shape
 from postprior.stage1_vae.modalities import KINDS, Batch, Column, Modality
+from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.networks import FITTING, NETWORKS, decoder, encoder, pair
 from postprior.stage1_vae.networks.inputs import reader
 from postprior.stage1_vae.randomness import seeded

@@ -24,7 +24,7 @@ from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 ROWS = 60

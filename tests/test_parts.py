@@ -14,9 +14,9 @@ from postprior.pipelines.generation.parts import conditional_scores, decoded, ge
 from postprior.pipelines.metrics.coherence.agreement import subsets_by_size
 from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.statistics.intervals import half_samples
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.distributions import Block, Normal
 from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.density import Density
 

@@ -16,13 +16,17 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
+
+from postprior.pipelines.artefacts.code import SILENT, _imports, _tabled, closure
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.stages.code import code
 
 REPOSITORY = Path(__file__).parents[1]
-CODE = ("pipelines", "stage1_vae", "stage2_latent")
 BINARIES = Path(sys.executable).parent
 DENSITIES = ["gmm_free", "vamp"]  # an entry that names its kind, and one that is named after it
 OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "recover", "privacy")
-STAGES = ["prepare", "judge", "train", "encode", "inspect", "reference"]
+STAGES = ["code", "prepare", "judge", "train", "encode", "inspect", "reference"]
 STAGES += [f"{stage}@{name}" for stage in OF_A_DENSITY for name in DENSITIES]
 STAGES += ["utility-real", "recover-baselines", "augment@40-0", "augment@40-1", "compare"]
 
@@ -49,8 +53,24 @@ def settings() -> dict[str, Any]:
     return tree
 
 
+TOLD = """
+import atexit, os, sys
+from pathlib import Path
+
+def tell():
+    ours = sorted(name for name in sys.modules if name.startswith("postprior."))
+    if ours:
+        Path(os.environ["MODULES"], f"{sys.argv[1]} {os.getpid()}").write_text("\\n".join(ours))
+
+atexit.register(tell)
+"""
+"""Runs in every process, and leaves the names of our modules that it has imported."""
+
+
 def run(root: Path, *command: str) -> str:
     environment = os.environ | {
+        "PYTHONPATH": str(root.parent / "package"),  # a copy, which may be edited
+        "MODULES": str(root.parent / "modules"),
         "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_TRACKING_URI": "off",  # importing MLflow would double the time of every stage
@@ -71,8 +91,12 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A project of git and DVC in which `dvc repro` has run once, and what that run said."""
     root = tmp_path_factory.mktemp("pipeline") / "project"
     root.mkdir()
-    for name in CODE:
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    package = root.parent / "package"
+    shutil.copytree(
+        REPOSITORY / "postprior", package / "postprior", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (package / "sitecustomize.py").write_text(TOLD)
+    (root.parent / "modules").mkdir()
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(REPOSITORY / name, root)
     (root / "params.yaml").write_text(yaml.safe_dump(settings()))
@@ -111,15 +135,108 @@ def test_the_results_are_there_and_finite(first: tuple[Path, str]) -> None:
 
 
 def test_nothing_runs_twice(first: tuple[Path, str]) -> None:
-    """Neither as it is, nor after the code has been imported and tested in place."""
-    root = first[0]
-    for name in CODE:
-        cache = root / name / "__pycache__"
-        cache.mkdir(exist_ok=True)
-        (cache / "left_by_a_test.pyc").write_bytes(b"\0")
-    output = run(root, "dvc", "repro")
-    assert not stages_run(output)
-    assert "Data and pipelines are up to date." in output
+    """But for the stage that looks whether the code is what it was."""
+    assert stages_run(run(first[0], "dvc", "repro")) == ["code"]
+
+
+def test_a_stage_runs_no_code_that_its_hash_leaves_out(first: tuple[Path, str]) -> None:
+    told = list((first[0].parent / "modules").iterdir())
+    assert len(told) >= len(STAGES)
+    for path in told:
+        command = path.name.split()[0]
+        left_out = set(path.read_text().splitlines()) - closure(command).keys()
+        silent = tuple(f"postprior.pipelines.{room}" for room in (*SILENT, "commands", "settings", "texts"))
+        of_tracking = {
+            "postprior.pipelines",
+            "postprior.pipelines.metrics",
+            "postprior.pipelines.metrics.registry",
+        }
+        assert not {name for name in left_out - of_tracking if not name.startswith(silent)}, command
+
+
+def stale(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The stages that DVC would run, because their own code, settings or inputs are others now."""
+    monkeypatch.setattr("postprior.pipelines.artefacts.code.ROOT", root.parent / "package/postprior")
+    _imports.cache_clear()
+    _tabled.cache_clear()
+    code(load_params(root / "params.yaml"), root)
+    with Repo(str(root)) as repo:
+        return set(repo.status()) - {"code"}
+
+
+def of_all(*stages: str) -> set[str]:
+    """Stages, and those of a density for every density."""
+    return {f"{stage}@{name}" for stage in stages if stage in OF_A_DENSITY for name in DENSITIES} | {
+        stage for stage in stages if stage not in OF_A_DENSITY
+    }
+
+
+LOADS_A_PAIR = ("generate", "evaluate", "utility", "utility-real", "recover", "recover-baselines", "privacy")
+AUGMENT = ("augment@40-0", "augment@40-1")
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    {
+        "pipelines/report/page.py": ("compare",),
+        "pipelines/report/style.css": ("compare",),
+        "pipelines/metrics/fidelity/frechet.py": ("reference", "evaluate"),
+        "pipelines/metrics/privacy/membership.py": ("privacy",),
+        "pipelines/metrics/imputation/imputers.py": ("recover", "recover-baselines"),
+        "pipelines/metrics/latent/health.py": ("inspect", "reference"),
+        "pipelines/data/sources/digits.py": ("prepare",),
+        "pipelines/data/formats/npz.py": (),
+        "pipelines/tracking/runs.py": (),
+        "stage1_vae/training.py": ("train", *AUGMENT),
+        "stage1_vae/models/mvtcae.py": (
+            "train",
+            "encode",
+            "reference",
+            "fit",
+            *AUGMENT,
+            *LOADS_A_PAIR,
+            "compare",
+        ),
+        "stage2_latent/flow.py": ("fit", "reference", *AUGMENT, *LOADS_A_PAIR, "compare"),
+    }.items(),
+)
+def test_an_edit_of_code_reruns_what_runs_it(
+    first: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, file: str, stages: tuple[str, ...]
+) -> None:
+    path = first[0].parent / "package/postprior" / file
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n\n")
+    try:
+        assert stale(first[0], monkeypatch) == of_all(*stages)
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stages"),
+    [
+        ("judge.epochs", 2, ("judge", "compare")),
+        ("train.epochs", 3, ("train", *AUGMENT, "compare")),
+        ("evaluate.neighbours", 4, ("reference", "evaluate", "compare")),
+        ("generate.balance", {"0": 1.0}, ("generate", "utility", *AUGMENT, "compare")),
+        ("privacy.draws", 3, ("privacy", "compare")),
+        ("recovery.draws", 20, ("recover", "recover-baselines", "compare")),
+        ("compare.map", "umap", ("compare",)),
+        ("augment.steps", 5, (*AUGMENT, "compare")),
+    ],
+)
+def test_a_setting_reruns_what_reads_it(
+    first: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, key: str, value: Any, stages: tuple[str, ...]
+) -> None:
+    path, tree = first[0] / "params.yaml", settings()
+    section, name = key.split(".")
+    tree[section][name] = value
+    before = path.read_text()
+    path.write_text(yaml.safe_dump(tree))
+    try:
+        assert stale(first[0], monkeypatch) == of_all(*stages)
+    finally:
+        path.write_text(before)
 
 
 def test_the_results_are_for_git_and_the_artefacts_are_not(first: tuple[Path, str]) -> None:

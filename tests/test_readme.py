@@ -11,7 +11,7 @@ import pytest
 from conftest import COMMANDS
 
 from postprior.pipelines.settings.params import Params
-from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 ROOT = Path(__file__).parents[1]

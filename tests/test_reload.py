@@ -10,9 +10,9 @@ import torch
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.storage import save_artefact
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 
 MODALITIES = (
     Modality("a", "vector", (3,), "normal"),

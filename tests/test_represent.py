@@ -17,9 +17,9 @@ from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import learn
 from postprior.pipelines.storage import save_artefact
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.layouts import apart
 

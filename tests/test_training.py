@@ -23,9 +23,9 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.storage import folder_hash, load_artefact
-from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage1_vae.training import Epoch, Settings, Snapshot, epochs_of
 from postprior.stage1_vae.training import train as run

@@ -15,7 +15,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from postprior.pipelines.generation.transformer import MultimodalEncoder
-from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.models import MODELS
 
 COLUMNS = {"a": [0, 1, 2, 3, 4], "b": [5, 6, 7, 8], "c": [9, 10, 11]}
 NAMES = [f"{name}{place}" for name, places in COLUMNS.items() for place in range(len(places))]

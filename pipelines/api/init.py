@@ -59,8 +59,7 @@ def init(project: Path, data: Path) -> list[str]:
     params["data"] = {"source": "folder", "folder": {"path": path}}
     for key, value in chosen.items():
         _put(params, key, value)
-    _without_code(pipeline["stages"])
-    pipeline["stages"]["prepare"]["deps"] = ["${data.folder.path}"]
+    pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
     for name, tree in zip(TEMPLATES, (params, pipeline), strict=True):
         write_text(project / name, _yaml_text(tree))
     _ignore(project / ".gitignore", "/artefacts/\n" + LEFT)
@@ -161,12 +160,6 @@ def _put(tree: Any, key: str, value: Any) -> None:
         value = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
         value.fa.set_flow_style()
     branch[last] = value
-
-
-def _without_code(stages: Mapping[str, Any]) -> None:
-    """Stages that depend on artefacts and results alone: the code is installed, no part of the project."""
-    for stage in stages.values():
-        stage["deps"] = [path for path in stage["deps"] if path.startswith(("artefacts", "results"))]
 
 
 def _ignore(path: Path, lines: str) -> None:

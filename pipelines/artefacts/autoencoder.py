@@ -22,7 +22,7 @@ KIND = "autoencoder"
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
     """The untrained model of params.yaml for the modalities of a dataset, told which of them lack cells."""
-    from postprior.stage1_vae import MODELS
+    from postprior.stage1_vae.models import MODELS
 
     modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
     try:
@@ -33,7 +33,7 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
 
 def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
     """The trained model in a folder, and the artefact that it came from."""
-    from postprior.stage1_vae import MODELS
+    from postprior.stage1_vae.models import MODELS
 
     artefact = load_artefact(folder, KIND)
     name = artefact.manifest["model"]

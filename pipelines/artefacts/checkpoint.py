@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postprior.pipelines.artefacts.code import fingerprint, own_code
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import file_hash
 from postprior.pipelines.texts import tell
 
 if TYPE_CHECKING:
@@ -33,16 +32,10 @@ class Checkpoint:
 
     @classmethod
     def of(cls, folder: Path, params: Params, *data: Dataset) -> Checkpoint:
-        """The checkpoint in a folder of a run: its settings, its data and the code of stage 1."""
-        from postprior import stage1_vae
-
-        code = Path(stage1_vae.__file__).parent
-        parts = [
-            params.model_dump(include={"seed", "vae", "train"}),
-            [split.hash for split in data],
-            [(str(path.relative_to(code)), file_hash(path)) for path in sorted(code.rglob("*.py"))],
-            [file_hash(path) for path in own_code(params.vae.networks.values())],
-        ]
+        """The checkpoint in a folder of a run: its settings, its data and the code of the stage."""
+        code = fingerprint("train", own_code(params.vae.networks.values()))
+        settings = params.model_dump(include={"seed", "vae", "train"})
+        parts = [settings, [split.hash for split in data], code]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         return cls(folder / f"{key}.safetensors")
 
@@ -89,17 +82,3 @@ def metadata_of(content: bytes) -> dict[str, str]:
     end = 8 + int.from_bytes(content[:8], "little")
     metadata: dict[str, str] = json.loads(content[8:end])["__metadata__"]
     return metadata
-
-
-def own_code(networks: Iterable[str]) -> list[Path]:
-    """The files of the user's own networks, named by import paths, each package.module:Name."""
-    from importlib.util import find_spec
-
-    paths = [
-        path.partition(":")[0].strip()
-        for network in networks
-        if ":" in network
-        for path in network.split(",")
-    ]
-    specs = [find_spec(name) for name in sorted(set(paths))]
-    return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]

@@ -18,6 +18,8 @@ class ArtefactFolders:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.code = home / "code"
+        """Hashes of the code, by stage."""
         self.data = home / "data"
         """Real rows, by split."""
         self.autoencoder = home / "autoencoder"

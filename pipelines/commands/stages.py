@@ -29,6 +29,15 @@ app = typer.Typer()
 
 
 @app.command()
+def code(params: ParamsFile = DEFAULT) -> None:
+    """Hash the code of each stage, by which DVC knows what to run again."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.code import code
+
+    code(settings, root)
+
+
+@app.command()
 def prepare(params: ParamsFile = DEFAULT) -> None:
     """Make the dataset folders."""
     settings, root = load(params)

@@ -15,8 +15,8 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from postprior.pipelines.artefacts.codes import ROWS
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.checks import check_options
 from postprior.pipelines.settings.names import pick
+from postprior.pipelines.settings.options import check_options
 from postprior.stage1_vae.modalities import Modality, support
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
 
     def _build(self, data: Dataset) -> MultimodalVAE:
         """The untrained model, told which modalities lack single values."""
-        from postprior.stage1_vae import MODELS
+        from postprior.stage1_vae.models import MODELS
 
         options = dict(self.options or {})
         try:

@@ -7,27 +7,18 @@ constructor is the schema, so that an option is declared in one place only.
 
 from __future__ import annotations
 
-import inspect
 import json
-import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import ValidationError
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import sentence, words
+from postprior.pipelines.settings.messages import sentence
 from postprior.pipelines.settings.names import hint, listed, pick
-from postprior.pipelines.settings.params import (
-    OTHER_RESULTS,
-    REFERENCE_ROWS,
-    Fitting,
-    Options,
-    Params,
-    Section,
-    Vae,
-)
+from postprior.pipelines.settings.options import check_options
+from postprior.pipelines.settings.params import OTHER_RESULTS, REFERENCE_ROWS, Fitting, Options, Params, Vae
 from postprior.pipelines.settings.yaml_text import read_yaml
 
 
@@ -49,7 +40,7 @@ def load_params(path: Path | str) -> Params:
 
 def check_model(params: Params) -> None:
     """Refuse an unknown model and options that it does not take."""
-    from postprior.stage1_vae import MODELS
+    from postprior.stage1_vae.models import MODELS
 
     model = pick(MODELS, params.vae.model, "vae.model", "model")
     given = {"modalities", "seed", *Vae.model_fields}
@@ -89,40 +80,6 @@ def check_rows(params: Params, names: Sequence[str], key: str) -> None:
         _check_entry(key, name, "density", params.density)
     if len(set(names)) < len(names):
         raise UserError(f"{key}: found a name twice in {', '.join(names)}; expected each once")
-
-
-def check_options(
-    constructor: Callable[..., Any],
-    options: Options,
-    key: str,
-    given: Collection[str] = (),
-    base: type[Section] = Section,
-) -> None:
-    """Check `options` against the signature of a constructor.
-
-    Args:
-        constructor: a class or function; its annotated parameters are the schema.
-        options: what the user wrote under `key`.
-        key: the dotted key, for the messages.
-        given: parameters that the pipeline passes itself, no options.
-        base: settings that may stand beside them.
-
-    Raises:
-        UserError: an option is unknown, missing or of another type.
-    """
-    hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(constructor).parameters.items():
-        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        kind = hints.get(name, Any)
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (kind, Field(default, description=words(kind)))
-    schema = create_model("Options", __base__=base, **fields)
-    try:
-        schema.model_validate_json(json.dumps(options))
-    except ValidationError as error:
-        raise UserError(sentence(error, schema, options, prefix=key)) from None
 
 
 def _check_names(params: Params, file: str) -> None:
