@@ -11,7 +11,7 @@ import torch
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import conditional_draw
 from postprior.pipelines.generation.parts import decoded, in_parts
-from postprior.pipelines.metrics.coherence.conditional import nested_parts
+from postprior.pipelines.metrics.coherence.agreement import nested_parts
 from postprior.stage1_vae.randomness import generator_for
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def grid(model: MultimodalVAE, density: Density, real: Dataset, seed: int) -> di
     step = max(1, math.ceil(math.sqrt(size / BYTES)))
     observed = nested_parts(len(real), M, np.random.default_rng(seed))
     repeated = in_parts(real, observed)
-    noise = generator_for("cpu", seed, 3)
-    latents, _ = conditional_draw(model, density, repeated.batch(slice(None)), noise)
+    batch = repeated.batch(slice(None))
+    latents, _ = conditional_draw(model, density, batch, generator_for("cpu", seed, 3))
     arrays: dict[str, np.ndarray] = {"grid.observed": observed}
     for index, m in images:
         here = observed[:, :, index].reshape(-1, *[1] * len(m.shape))
