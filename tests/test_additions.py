@@ -80,16 +80,15 @@ assert encoder.loss_curve_[-1] < encoder.loss_curve_[0]
 
 
 def test_an_importer_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
-    imports = "from postprior.pipelines.data.importers."
     lines = [
-        (f"{imports}plain_text import is_plain_text, read_plain_text", f"{imports}tables import"),
         (
-            '    "plain text": Importer("a .txt file", is_plain_text, read_plain_text),',
-            '    "npz": Importer(',
+            "from postprior.pipelines.data.formats import plain_text",
+            "from postprior.pipelines.data.formats.found import",
         ),
+        ('    "plain text": plain_text,', '    "npz": npz,'),
     ]
-    place = "pipelines/data/importers/__init__.py"
-    assert add(ours, "pipelines/data/importers/plain_text.py", {place: lines}) == 2
+    place = "pipelines/data/formats/__init__.py"
+    assert add(ours, "pipelines/data/formats/plain_text.py", {place: lines}) == 2
     script = """
 from pathlib import Path
 import numpy as np
