@@ -52,8 +52,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
     with track("privacy", params, root, density=name) as run:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         rng = np.random.default_rng(settings.seed)
-        codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-        real = Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), settings.seed)
+        real = splits(project, settings.seed)
         train, test = real.splits["train"], real.splits["test"]
         found = compare(real, generator, synthetic, settings.seed)
         close = proximity_vectors(found, test.data.sources[real.fresh], settings.resamples, rng)
@@ -77,6 +76,12 @@ def privacy(name: str, params: Params, root: Path) -> None:
         origins = {**generator.provenance, "synthetic": synthetic.hash}
         pictures = real.gallery(found, synthetic)
         save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=pictures)
+
+
+def splits(project: Project, seed: int) -> Real:
+    """Rows and codes of every split."""
+    codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
+    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
