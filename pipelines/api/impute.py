@@ -48,13 +48,14 @@ def impute(
     known = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     known |= {"filled": fields["filled"]}
     known |= {f"{name}.filled": cells for name, cells in fields["filled_cells"].items()}
-    told = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
-    names, conversion = data.label_names, data.conversion
-    manifests = [Manifest(generator.modalities, len(data), names, of, conversion) for of in told]
     with track("impute", params, root, density=name) as run, ExitStack() as stack:
         run.dataset(folder, data.hash)
         home = stack.enter_context(publish(out, earlier, [folder]))
         places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
+        told = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
+        manifests = [
+            Manifest(generator.modalities, len(data), data.label_names, of, data.conversion) for of in told
+        ]
         writers = [
             stack.enter_context(writing(place, manifest, False, known, source_values=data.source_values))
             for place, manifest in zip(places, manifests, strict=True)

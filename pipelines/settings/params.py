@@ -12,7 +12,8 @@ STRICT = ConfigDict(
 )
 REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
 ALL = "all"  # in place of a number of rows
-OTHER_RESULTS = ("autoencoder", "baselines", "judges", "latent")  # what else stands beside those of densities
+OTHER_RESULTS = ("autoencoder", "baselines", "judges", "latent")
+"""What else stands beside results of densities."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
