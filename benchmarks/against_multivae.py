@@ -38,7 +38,7 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn.base_architectures import BaseDecoder
 from pythae.models.normalizing_flows.maf import MAF, MAFConfig
 
-from postprior.stage1_vae import MODELS
+from postprior import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.networks.hierarchical import as_map, as_positions

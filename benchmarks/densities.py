@@ -27,9 +27,8 @@ import numpy as np
 from density_page import FIELD, RESULTS, write_page
 from zoo import ROOT, prepare
 
+from postprior import DENSITIES, MODELS
 from postprior.pipelines.storage import read_json, write_json
-from postprior.stage1_vae import MODELS
-from postprior.stage2_latent import DENSITIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,11 +106,11 @@ PARTS = {
 
 def run(part: str, model: str, seed: int) -> dict[str, Any]:
     """Train where that is not done, fit, draw and score; the rows and their differences."""
+    from postprior import Generator
     from postprior.pipelines.artefacts.autoencoder import load_autoencoder
     from postprior.pipelines.artefacts.codes import load_codes
     from postprior.pipelines.artefacts.evaluators import load_judges
     from postprior.pipelines.artefacts.standard import Standard
-    from postprior.pipelines.generation.generator import Generator
 
     plan = PARTS[part]
     params, folder = trained(part, model, seed)
@@ -197,7 +196,7 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
 
 def fitted(name: str, params: Any, folder: Path) -> Density:
     """The density that the stage `fit` leaves, or has left."""
-    from postprior.pipelines.artefacts.density import load_density
+    from postprior import load_density
     from postprior.pipelines.stages.fit import fit
 
     made = folder / "artefacts/densities" / name
@@ -239,8 +238,8 @@ def field_mixture() -> Density:
     class FieldMixture(Density):
         name, whitens, labelled = FIELD, False, False
 
-        def _fit(self, train: Any, validation: Any, generator: Any, encoder: Any, record: Any) -> None:
-            z = train.draw(generator)
+        def _fit(self, task: Any) -> None:
+            z = task.train.draw(task.generator)
             mixture = GaussianMixture(10, random_state=0).fit(z.double().numpy())
             factors = torch.from_numpy(mixture.precisions_cholesky_).mT
             parts = torch.from_numpy(mixture.weights_).log(), torch.from_numpy(mixture.means_), factors
@@ -301,7 +300,7 @@ def difference(
     artefacts: Path,
 ) -> dict[str, Any]:
     """Differences with 95 % intervals: of scores by half-sample, of log-likelihoods over half-samples of sources."""
-    from postprior.pipelines.data.dataset import Dataset
+    from postprior import Dataset
     from postprior.pipelines.metrics.statistics.intervals import estimate, half_samples, weighted_mean
 
     found = {name: estimate(scores[one][name] - scores[other][name]) for name in SCORES[:4]}

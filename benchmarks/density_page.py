@@ -7,9 +7,9 @@ from typing import Any
 
 from zoo import ROOT, shown
 
+from postprior import MODELS
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.storage import read_json
-from postprior.stage1_vae import MODELS
 
 RESULTS = ROOT / "benchmarks/densities"
 PAGE = ROOT / "docs/densities.md"

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae import MODELS
+from postprior import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Phase
 from postprior.stage1_vae.training import alone

@@ -167,7 +167,7 @@ def line(results: list[dict[str, Any]]) -> str:
 
 def page(results: list[dict[str, Any]]) -> str:
     """docs/zoo.md."""
-    from postprior.stage1_vae import MODELS
+    from postprior import MODELS
 
     names = [name for name in MODELS if any(r["model"] == name for r in results)]
     heads = ["model", "seeds", "1", "2", "3", "4"]
@@ -199,7 +199,7 @@ beside it.
 
 
 def main() -> None:
-    from postprior.stage1_vae import MODELS
+    from postprior import MODELS
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

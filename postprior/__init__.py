@@ -1,6 +1,6 @@
 """postprior: multimodal synthetic data from a latent prior that is fitted after the autoencoder.
 
-The public names, imported on first use:
+The public names, imported on first use, so that the command line need not wait for torch:
 
     from postprior import Dataset, Generator
 """
@@ -11,30 +11,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from postprior.pipelines.artefacts.density import load_density
-    from postprior.pipelines.data.dataset import Dataset
-    from postprior.pipelines.detection.detector import Detector
-    from postprior.pipelines.generation.generator import Generator
-    from postprior.pipelines.generation.transformer import MultimodalEncoder
-    from postprior.stage1_vae.models import MODELS
-    from postprior.stage2_latent import DENSITIES
+    from postprior.pipelines.artefacts.density import load_density as load_density
+    from postprior.pipelines.data.dataset import Dataset as Dataset
+    from postprior.pipelines.data.importers.found import Roles as Roles
+    from postprior.pipelines.data.importers.run import import_data as import_data
+    from postprior.pipelines.detection.detector import Detector as Detector
+    from postprior.pipelines.generation.generator import Generator as Generator
+    from postprior.pipelines.generation.transformer import MultimodalEncoder as MultimodalEncoder
+    from postprior.pipelines.metrics.features.extractor import Extractor as Extractor
+    from postprior.stage1_vae.models import MODELS as MODELS
+    from postprior.stage2_latent import DENSITIES as DENSITIES
 
-__all__ = ["DENSITIES", "MODELS", "Dataset", "Detector", "Generator", "MultimodalEncoder", "load_density"]
+    __version__: str
 
 HOMES = {
     "DENSITIES": "stage2_latent",
     "MODELS": "stage1_vae.models",
     "Dataset": "pipelines.data.dataset",
     "Detector": "pipelines.detection.detector",
+    "Extractor": "pipelines.metrics.features.extractor",
     "Generator": "pipelines.generation.generator",
     "MultimodalEncoder": "pipelines.generation.transformer",
+    "Roles": "pipelines.data.importers.found",
+    "import_data": "pipelines.data.importers.run",
     "load_density": "pipelines.artefacts.density",
 }
 """Where each public name is defined."""
 
+__all__ = [*HOMES]
+
 
 def __getattr__(name: str) -> Any:
-    """A public name, or the version: imported on first use, so that the command line need not wait for torch."""
+    """A public name, or `__version__`."""
     if name == "__version__":
         from importlib.metadata import version
 
@@ -45,4 +53,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "__version__"])
+    return sorted([*globals(), *HOMES, "__version__"])

@@ -17,6 +17,7 @@ from conftest import REPOSITORY, write_params
 from report_project import make_project
 from typer.testing import CliRunner
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.findings import findings
@@ -145,7 +146,7 @@ def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
     (project / "results/metrics/latent.json").unlink()
     params = load_params(project / "params.yaml")
     compare(params, project)
-    shown = pictures(params, project)
+    shown = pictures(params, Project(project))
     assert read(project).imputers == ()
     assert (set(shown.samples), shown.parts, shown.neighbours) == (set(made_up.ROWS), {}, {})
     assert not {"utility_ratio", "membership_auc", "near_copies"} & set(lines(project)["gmm"])

@@ -47,6 +47,18 @@ def test_the_commands_are_there() -> None:
         assert re.search(rf"^{target}:", targets, re.MULTILINE), target
 
 
+def test_the_rooms_are_there() -> None:
+    """Every folder of pipelines/ has its line, and what pages name is where they say."""
+    told = set(re.findall(r"^\| `([\w/]+)/` \|", README, re.MULTILINE))
+    rooms = {f"pipelines/{path.parent.name}" for path in (ROOT / "pipelines").glob("*/__init__.py")}
+    assert told == rooms | {"postprior", "pipelines", "stage1_vae", "stage2_latent"}
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for place in re.findall(
+            r"`((?:postprior|pipelines|stage1_vae|stage2_latent|tests)/[\w/.]*)`", page.read_text()
+        ):
+            assert (ROOT / place).exists(), f"{page}: {place}"
+
+
 def test_every_model_and_density_is_described() -> None:
     for name in [*MODELS, *DENSITIES]:
         assert f"| `{name}` |" in README

@@ -19,18 +19,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
+from ruamel.yaml import YAML
 from steps import imputers, interval, parser, postprior, publish, trained
 
+from postprior import Dataset, Detector, Roles, import_data
 from postprior.pipelines.api.detect import top_features
-from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
 from postprior.pipelines.detection.conformal import alarm_rate, p_values
-from postprior.pipelines.detection.detector import Detection, Detector
+from postprior.pipelines.detection.detector import Detection
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
 from postprior.pipelines.metrics.utility.augmentation import Cell, curve
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.settings.yaml_text import parse_yaml
 from postprior.pipelines.stages.augment import ARMS, answers, pair
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +103,7 @@ class Patients:
 
 def settings(latent: int, width: int, steps: int) -> Params:
     """params.yaml with a small autoencoder, a mixture of few full Gaussians, and draws for samples."""
-    tree = parse_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"), "params.yaml")
+    tree = YAML(typ="safe").load(ROOT / "params.yaml")
     tree["vae"] |= {"latent": latent, "width": width}
     tree["train"] |= {"batch_size": 32, "device": "cpu"}
     tree["density"]["gmm"] |= {"components": [1, 2, 4], "covariance": ["full"]}

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import imputers, interval, parser, publish
+from steps import imputers, interval, parser, publish, results
 
-from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.storage import read_json
+from postprior import Dataset, Generator
 
 ROOT = Path(__file__).parents[2]
 SHOWN = 10
@@ -98,9 +96,7 @@ def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
         out / "samples.png",
         {"N(0, I)": shown(prior, rows), **{name: shown(data, rows) for name, data in drawn.items()}},
     )
-    scores = {
-        name: read_json(project / f"results/metrics/{name}.json") for name in ("autoencoder", *densities)
-    }
+    scores = {name: results(project / f"results/metrics/{name}.json") for name in ("autoencoder", *densities)}
     found = {"posterior alone": scores.pop("autoencoder")["conditional_coherence"]}
     found |= {f"through {name}": of["conditional_coherence"] for name, of in scores.items()}
     curves(out / "coherence.png", found)
@@ -110,7 +106,7 @@ def numbers(project: Path, densities: Sequence[str]) -> list[str]:
     """The tables of the page, from the files that the pipeline wrote."""
 
     def scores(name: str) -> dict[str, Any]:
-        return read_json(project / f"results/metrics/{name}.json")
+        return results(project / f"results/metrics/{name}.json")
 
     lines = ["| draws of | joint coherence | Frechet distance |", "|---|---|---|"]
     titles = {"normal": "N(0, I)", "reconstruction": "held-out codes"}

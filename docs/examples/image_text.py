@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from steps import parser, postprior, publish, trained
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior import Dataset
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LETTERS = " " + "".join(sorted(set("".join(NAMES))))

@@ -18,7 +18,7 @@ import numpy as np
 from cells import FEATURES, Cells, law, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior import Dataset
 from postprior.pipelines.metrics.imputation.imputers import (
     NEIGHBOURS,
     Filled,

@@ -14,9 +14,7 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
-from postprior.pipelines.publishing import write_text
-from postprior.pipelines.settings.yaml_text import parse_yaml
-from postprior.pipelines.storage import read_json
+from ruamel.yaml import YAML
 
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
 STAGES = ("prepare", "train", "encode")
@@ -43,7 +41,7 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
         changes: values by dotted key of params.yaml; None leaves what is there.
     """
     path = project / "params.yaml"
-    tree = parse_yaml(path.read_text(encoding="utf-8"), path)
+    tree = YAML(typ="safe").load(path)
     for key, value in changes.items():
         *names, last = key.split(".")
         branch = tree
@@ -51,12 +49,18 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
             branch = branch[name]
         if value is not None:
             branch[last] = value
-    write_text(path, json.dumps(tree, indent=2))  # which is YAML, too
+    path.write_text(json.dumps(tree, indent=2), encoding="utf-8")  # which is YAML, too
     params = "--params", path
     for stage in STAGES:
         postprior(stage, *params)
     postprior("fit", density, *params)
     return params
+
+
+def results(path: Path) -> dict[str, Any]:
+    """The content of a result file."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def interval(of: Mapping[str, Any] | None, sign: str = "") -> str:
@@ -68,13 +72,13 @@ def interval(of: Mapping[str, Any] | None, sign: str = "") -> str:
 
 def imputers(project: Path, densities: Sequence[str], task: str) -> list[str]:
     """The table of what the stage `recover` found in a task: densities, then other imputers, the best first."""
-    others = read_json(project / "results/recovery/baselines.json")[task]
+    others = results(project / "results/recovery/baselines.json")[task]
     ranked = sorted(others, key=lambda name: float(others[name]["energy_score"]["value"]))
     lines = [
         f"| imputer | energy score ↓ | minus that of {TITLES[ranked[0]]} | error ↓ | coverage of 90 % | right label |",
         "|---|---|---|---|---|---|",
     ]
-    found = {f"`{name}`": read_json(project / f"results/recovery/{name}.json")[task] for name in densities}
+    found = {f"`{name}`": results(project / f"results/recovery/{name}.json")[task] for name in densities}
     for title, of in (found | {TITLES[name]: others[name] for name in ranked}).items():
         paired = of["against"][ranked[0]]["energy_score"] if "against" in of else None
         scores = [of["energy_score"], of["rmse"], of["coverage"], of.get("label_agreement")]
@@ -103,7 +107,7 @@ def publish(script: Path, out: Path | None, run: Callable[[Path, Path], Sequence
             shutil.copytree(home / "figures", page.with_suffix(""), dirs_exist_ok=True)
             before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
             text = "\n".join(lines)
-            write_text(page, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+            page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from importlib.resources import files
 from io import StringIO
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -138,36 +140,27 @@ def _yaml() -> YAML:
 
 
 def _read(name: str) -> Any:
-    return _yaml().load(
-        (files("postprior.pipelines.settings") / "templates" / name).read_text(encoding="utf-8")
-    )
+    template = files("postprior.pipelines.settings") / "templates" / name
+    return _yaml().load(template.read_text(encoding="utf-8"))
 
 
 def _yaml_text(tree: Any) -> str:
     stream = StringIO()
     _yaml().dump(tree, stream)
-    return stream.getvalue().replace(
-        "\njudge:", "\n\njudge:"
-    )  # the empty line went with the data it followed
+    # the empty line went with the data that it followed
+    return stream.getvalue().replace("\njudge:", "\n\njudge:")
 
 
 def _put(tree: Any, key: str, value: Any) -> None:
     """Set a dotted key that is there."""
     *path, last = key.split(".")
-    for name in path:
-        tree = tree[name]
-    if last not in tree:
+    branch = reduce(getitem, path, tree)
+    if last not in branch:
         raise KeyError(f"{key} is no setting")
-    tree[last] = _on_one_line(value)
-
-
-def _on_one_line(value: Any) -> Any:
-    """A list or a group of keys as it is written in one line."""
-    if not isinstance(value, list | dict):
-        return value
-    written = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
-    written.fa.set_flow_style()
-    return written
+    if isinstance(value, list | dict):  # written in one line
+        value = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+        value.fa.set_flow_style()
+    branch[last] = value
 
 
 def _without_code(stages: Mapping[str, Any]) -> None:

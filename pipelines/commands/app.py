@@ -5,21 +5,38 @@ Nothing heavy is imported here: a command imports what it runs.
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from postprior.pipelines.commands import data, stages, uses
-from postprior.pipelines.commands.running import told_in_one_line
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import tell
 
 
 class Told(TyperGroup):
-    """The commands; whatever ends one of them is told in one line."""
+    """The commands: what ends one of them is told in one sentence on stderr, with exit code 1.
+
+    Mistakes, faults of the machine, and own code of the user that ends the program.
+    """
 
     def invoke(self, ctx: Any) -> Any:
-        with told_in_one_line():
+        try:
             return super().invoke(ctx)
+        except UserError as error:
+            told = str(error)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            told = f"{place}{error.strerror or error}"
+        except MemoryError:
+            told = "more than the memory holds; give fewer rows or draws"
+        except SystemExit as error:  # a network or an extractor of the user's own
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+            told = f"{frame.f_code.co_filename}, line {line}: the program was ended here; take that call out"
+        tell(f"postprior: error: {told}", err=True)
+        raise typer.Exit(1)
 
 
 app = typer.Typer(

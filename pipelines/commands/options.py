@@ -1,14 +1,18 @@
-"""Options that several commands share."""
+"""What several commands share: options, and how they are read."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from postprior.pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from postprior.pipelines.settings.params import Params
 
 DEFAULT = Path("params.yaml")
 ParamsFile = Annotated[
@@ -32,6 +36,15 @@ Truncation = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Values = Annotated[str | None, typer.Option(help="mean of the decoders, counts rounded, or draws.")]
+
+
+def load(path: Path) -> tuple[Params, Path]:
+    """The settings, and the root of their project."""
+    from postprior.pipelines.settings.params import load_params
+
+    root = path.resolve().parent
+    sys.path.append(str(root))  # networks of the user's own, by import path, may lie in the project
+    return load_params(path), root
 
 
 def pairs(

@@ -1,0 +1,138 @@
+"""What it takes to add a density, a model, an importer or a stage: how many files, in a copy that then runs it.
+
+The files that are added are those of fixtures/additions, at the places that they have there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import small
+from copied import ROOT, copy, python, run, touched
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    """A copy of the sources."""
+    return copy(tmp_path / "ours")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A folder of a user's own."""
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def add(ours: Path, name: str, lines: dict[str, list[tuple[str, str]]]) -> int:
+    """Add a file to the copy, and to others lines above such as they have once; the number of files touched."""
+    shutil.copy(ROOT / "tests/fixtures/additions" / name, ours / name)
+    for place, additions in lines.items():
+        text = (ours / place).read_text()
+        for line, above in additions:
+            assert text.count(above) == 1, (place, above)
+            text = text.replace(above, f"{line}\n{above}")
+        (ours / place).write_text(text)
+    return len(touched(ours))
+
+
+def test_a_density_is_a_file_and_a_line(ours: Path, work: Path) -> None:
+    entry = ('        "logistic": "logistic:Logistic",', '        "auto": "auto:Auto",')
+    assert add(ours, "stage2_latent/logistic.py", {"stage2_latent/__init__.py": [entry]}) == 2
+    script = """
+import numpy as np, torch
+from postprior import DENSITIES, load_density
+from postprior.pipelines.commands.app import app
+rng = np.random.default_rng(0)
+np.savez("codes.npz", loc=rng.logistic([0, 5], [1, 2], (2000, 2)), scale=np.full((2000, 2), 1e-3))
+app(["fit", "logistic", "--codes", "codes.npz", "--out", "mine"], standalone_mode=False)
+app(["draw", "mine", "--samples", "2000", "--out", "new.npz"], standalone_mode=False)
+drawn = np.load("new.npz")["loc"]
+assert abs(drawn.mean(0) - [0, 5]).max() < 0.3 and abs(drawn.std(0) / [1.81, 3.63] - 1).max() < 0.1, drawn
+z = torch.cartesian_prod(torch.linspace(-30, 30, 400), torch.linspace(-50, 60, 400))
+mass = load_density("mine").log_prob(z).exp().sum() * (60 / 399) * (110 / 399)
+assert "logistic" in DENSITIES and abs(mass - 1) < 1e-3, mass
+"""
+    python("-c", script, folder=work, path=ours)
+
+
+def test_a_model_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
+    imports = "from postprior.stage1_vae.models."
+    lines = [
+        (f"{imports}plain import Plain", f"{imports}telbo import"),
+        ('    "plain": Plain,', '    "telbo":'),
+    ]
+    assert add(ours, "stage1_vae/models/plain.py", {"stage1_vae/models/__init__.py": lines}) == 2
+    script = """
+import numpy as np
+from postprior import MODELS, MultimodalEncoder
+rows = np.random.default_rng(0).normal(size=(60, 5))
+rows[::3, 3:] = np.nan
+options = {"modalities": {"a": [0, 1, 2], "b": [3, 4]}, "options": {"beta": 0.5}, "latent": 2, "epochs": 3}
+encoder = MultimodalEncoder("plain", random_state=0, **options)
+assert "plain" in MODELS and encoder.fit_transform(rows).shape == (60, 2)
+assert encoder.loss_curve_[-1] < encoder.loss_curve_[0]
+"""
+    python("-c", script, folder=work, path=ours)
+
+
+def test_an_importer_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
+    imports = "from postprior.pipelines.data.importers."
+    lines = [
+        (f"{imports}plain_text import is_plain_text, read_plain_text", f"{imports}tables import"),
+        (
+            '    "plain text": Importer("a .txt file", is_plain_text, read_plain_text),',
+            '    "npz": Importer(',
+        ),
+    ]
+    place = "pipelines/data/importers/__init__.py"
+    assert add(ours, "pipelines/data/importers/plain_text.py", {place: lines}) == 2
+    script = """
+from pathlib import Path
+import numpy as np
+from postprior import Dataset
+from postprior.pipelines.commands.app import app
+rows = np.random.default_rng(0).normal(size=(50, 3)).round(2)
+np.savetxt("numbers.txt", rows)
+app(["import", "numbers.txt", "data"], standalone_mode=False)
+train = Dataset.load(Path("data/train"))
+assert train.data["numbers"].shape == (35, 3) and train.modalities[0].kind == "vector"
+"""
+    python("-c", script, folder=work, path=ours)
+
+
+def test_a_stage_is_a_file_a_command_an_entry_in_dvc_and_what_is_logged(ours: Path, work: Path) -> None:
+    command = '''@app.command()
+def count(params: ParamsFile = DEFAULT) -> None:
+    """Count the rows."""
+    settings, root = load(params)
+    from postprior.pipelines.stages.count import count
+
+    count(settings, root)
+
+
+@app.command()'''
+    entry = """  count:
+    cmd: postprior count
+    deps: [pipelines/stages/count.py, artefacts/data]
+    outs:
+      - results/metrics/count.json: {cache: false}
+"""
+    lines = {
+        "pipelines/commands/stages.py": [(command, "def judge(")],
+        "dvc.yaml": [(entry, "  judge:\n")],
+        "pipelines/tracking/runs.py": [
+            ('    "count": Results(metrics={"metrics/count": ""}),', '    "judge": ')
+        ],
+    }
+    assert add(ours, "pipelines/stages/count.py", lines) == 4
+    (work / "params.yaml").write_text(yaml.safe_dump(small()))
+    for name in ("prepare", "count"):
+        python("-m", "postprior", name, folder=work, path=ours)
+    assert '"train": 300' in (work / "results/metrics/count.json").read_text()
+    assert run("dvc", "init", "--no-scm", folder=ours).returncode == 0
+    listed = run("dvc", "stage", "list", "--name-only", folder=ours)
+    assert "count" in listed.stdout.splitlines(), listed.stderr

@@ -1,0 +1,128 @@
+"""One front door, one name: what `postprior` hands on, what it costs, and what an installation puts where."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tarfile
+import time
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from copied import PACKAGES, ROOT, copy, python, run
+
+import postprior
+
+
+def test_public_names_are_those_of_their_homes() -> None:
+    for name in postprior.__all__:
+        assert getattr(postprior, name) is getattr(import_module(f"postprior.{postprior.HOMES[name]}"), name)
+    assert set(postprior.__all__) | {"__version__"} <= set(dir(postprior))
+    assert postprior.__version__[0].isdigit()
+    with pytest.raises(AttributeError, match="module 'postprior' has no attribute 'Generators'"):
+        _ = postprior.Generators
+
+
+def test_types_are_read_where_names_are_imported_from() -> None:
+    """What mypy is told beside what runs."""
+    told = {
+        alias.name: f"{node.module}"
+        for node in ast.walk(ast.parse((ROOT / "postprior/__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("postprior.")
+        for alias in node.names
+    }
+    assert told == {name: f"postprior.{home}" for name, home in postprior.HOMES.items()}
+
+
+def seconds(*arguments: str) -> float:
+    start = time.perf_counter()
+    python(*arguments)
+    return time.perf_counter() - start
+
+
+def test_the_door_is_light() -> None:
+    """The fastest of several processes: what the machine does besides is no cost of ours."""
+    bare, door, shown = (
+        min(seconds(*command) for _ in range(7))
+        for command in (("-c", ""), ("-c", "import postprior"), ("-m", "postprior", "--help"))
+    )
+    assert door - bare < 0.1
+    assert shown < 0.5
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_module_has_two_names(name: str) -> None:
+    answer = run(sys.executable, "-c", f"import {name}", folder=ROOT)
+    assert answer.stderr.endswith(f"ImportError: {name} has one name: import postprior.{name}\n")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an installation is built from: the packages, the door with its links, and what describes them."""
+    return copy(tmp_path_factory.mktemp("sources"))
+
+
+def build(kind: str, sources: Path, out: Path) -> Path:
+    """The file of a wheel or source distribution."""
+    pytest.importorskip("setuptools", minversion="77")
+    script = f"from setuptools.build_meta import build_{kind}; build_{kind}({str(out)!r})"
+    python("-c", script, folder=sources)
+    (file,) = out.iterdir()
+    return file
+
+
+@pytest.fixture(scope="module")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", sources, tmp_path_factory.mktemp("wheel"))
+
+
+def listing(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        files = archive.infolist()
+    assert not [file.filename for file in files if file.external_attr >> 28 == 0o12]  # links
+    return {file.filename for file in files if ".dist-info/" not in file.filename}
+
+
+def test_a_wheel_holds_one_name_and_all_that_it_needs(wheel: Path) -> None:
+    kinds = (".py", ".yaml", ".html", ".css", ".js")
+    ours = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in kinds]
+    expected = {f"postprior/{path.relative_to(ROOT)}" for path in ours}
+    assert listing(wheel) == expected | {
+        f"postprior/{name}" for name in ("__init__.py", "__main__.py", "py.typed")
+    }
+
+
+def test_a_source_distribution_builds_the_same_wheel(sources: Path, wheel: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "again").mkdir()
+    with tarfile.open(build("sdist", sources, tmp_path / "out")) as archive:
+        assert all(file.isfile() or file.isdir() for file in archive)
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("postprior-*")
+    again = build("wheel", unpacked, tmp_path / "again")
+    assert again.name == wheel.name
+    assert listing(again) == listing(wheel)
+
+
+def test_it_is_installed_beside_packages_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
+    """A folder `pipelines/` of the user's own is theirs, and breaks nothing."""
+    site, project = tmp_path / "site", tmp_path / "project"
+    for name in PACKAGES:
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text("mine = True\n")
+    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target")
+    python(*pip, str(site), str(wheel), folder=tmp_path)
+    assert {path.name.partition("-")[0] for path in site.iterdir()} == {"postprior", "bin"}
+    assert "  generate  " in python("-m", "postprior", "--help", folder=project, path=site)
+    script = f"""
+import sys
+import {", ".join(PACKAGES)}
+from postprior import *
+assert all(module.mine for module in ({", ".join(PACKAGES)}))
+assert "gmm" in DENSITIES and DENSITIES["gmm"] and "mvtcae" in MODELS
+ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "postprior"]
+assert all(module.__file__.startswith({str(site)!r}) for module in ours), ours
+"""
+    python("-c", script, folder=project, path=site)
