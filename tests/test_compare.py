@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no figures and shows no samples."""
     monkeypatch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
-    monkeypatch.setattr("postprior.pipelines.stages.compare.groups", lambda *_: ())
+    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})
     monkeypatch.setattr("postprior.pipelines.stages.compare.pictures", lambda *_: Pictures({}, {}, {}))
     return Path(shutil.copytree(made, tmp_path / "project"))
 
