@@ -155,21 +155,24 @@ METRICS = (
         "Correlations kept",
         bounds=SIGNED,
     ),
-    Metric("coherence/conditional", "conditional_coherence", name="Share that shows the row's label"),
+    Metric("coherence/agreement", "conditional_coherence", name="Share that shows the row's label"),
     Metric(
-        "coherence/conditional", "conditional_gain", name="Difference to the plain posterior", bounds=SIGNED
+        "coherence/agreement",
+        "conditional_gain",
+        name="Difference to the plain posterior",
+        bounds=(-1.0, 1.0),
     ),
     Metric(
-        "coherence/conditional",
+        "coherence/agreement",
         "private_gain",
         name="What private codes drawn given the others add",
-        bounds=SIGNED,
+        bounds=(-1.0, 1.0),
     ),
-    Metric("coherence/reconstruction", "accuracy"),
-    Metric("coherence/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
-    Metric("coherence/reconstruction", "ssim", name="SSIM", bounds=(-1.0, 1.0)),
-    Metric("coherence/reconstruction", "psnr", name="PSNR", bounds=SIGNED),
-    Metric("coherence/reconstruction", "l1", name="L1", better="lower", bounds=POSITIVE),
+    Metric("fidelity/reconstruction", "accuracy"),
+    Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
+    Metric("fidelity/reconstruction", "ssim", name="SSIM", bounds=(-1.0, 1.0)),
+    Metric("fidelity/reconstruction", "psnr", name="PSNR", bounds=SIGNED),
+    Metric("fidelity/reconstruction", "l1", name="L1", better="lower", bounds=POSITIVE),
     Metric(
         "fidelity/frechet",
         "joint_frechet_distance",
@@ -276,3 +279,8 @@ HEADLINES = tuple(metric.key for metric in METRICS if metric.headline)
 def of_family(*families: str) -> dict[str, Metric]:
     """The metrics of families by key."""
     return {metric.key: metric for metric in METRICS if metric.family in families}
+
+
+def bounds_of(*families: str) -> dict[str, Bounds]:
+    """The bounds of the metrics of families by key."""
+    return {key: metric.bounds for key, metric in of_family(*families).items()}

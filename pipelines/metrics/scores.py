@@ -10,10 +10,8 @@ from postprior.pipelines.metrics.coherence.agreement import joint_agreement, lab
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.scores import JOINT, fidelity
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.registry import HEADLINES, of_family
+from postprior.pipelines.metrics.registry import HEADLINES, bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
-    FEWEST,
-    SCORED,
     Floats,
     Ints,
     Missing,
@@ -24,12 +22,13 @@ from postprior.pipelines.metrics.statistics.intervals import (
     gap_closed,
     mean_of,
     too_few,
+    unscored,
     weighted_mean,
 )
 
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
 OF_JUDGES = Missing("the judges gave these samples their labels")
-BOUNDS = {key: metric.bounds for key, metric in of_family("coherence", "fidelity").items()}
+BOUNDS = bounds_of("coherence", "fidelity")
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,14 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
 def _coherence(predictions: Ints, weights: Floats) -> Scores:
     """How often the modalities (N, M) of whole tuples show one label."""
     agreements = {"joint_coherence": joint_agreement, "pairwise_coherence": pairwise_agreement}
-    why = too_few(predictions.shape[1], 2, "modalities") or too_few(len(predictions), FEWEST, SCORED)
+    why = too_few(predictions.shape[1], 2, "modalities") or unscored(len(predictions))
     return {name: why or weighted_mean(of(predictions), weights) for name, of in agreements.items()}
 
 
 def _labels(readings: Readings, classes: int, weights: Floats) -> dict[str, list[Score]]:
     """How even the labels are that each modality shows, and how often it is the label that a row came with."""
     assert readings.predictions is not None
-    few = too_few(len(readings), FEWEST, SCORED)
+    few = unscored(len(readings))
     modalities = readings.predictions.shape[1]
 
     def each(why: Missing | None, values: Callable[[], Floats]) -> list[Score]:

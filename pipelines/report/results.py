@@ -182,12 +182,15 @@ def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
     """The curve over the sizes and seeds that are asked for, and what is known of each; nothing without labels."""
+    from postprior.pipelines.artefacts.cells import load_cells
     from postprior.pipelines.metrics.utility.augmentation import curve
 
     asked = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
     files = [content(Folder(root), FILES.scores("augmentation", name)) for name in asked]
     told = {(file["size"], file["seed"]): file for file in files if file}
-    cells = [cell for cell in Project(root).augmentation() if (cell.size, cell.seed) in told]
+    cells = [
+        cell for cell in load_cells(Project(root).artefacts.augmentation) if (cell.size, cell.seed) in told
+    ]
     return curve(cells), tuple(told[cell.size, cell.seed] for cell in cells)
 
 

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.registry import of_family
-from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Scores, too_few
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, Scores, unscored
 
 KNOWN = of_family("fidelity")
 JOINT = {key for key in KNOWN if f"joint_{key}" in KNOWN}
@@ -16,7 +16,7 @@ FILES = {key: metric.file for key, metric in KNOWN.items() if metric.about and n
 
 def fidelity(real: Space, fake: Space) -> Scores:
     """Scores of fake rows against real ones in one space, by name."""
-    if few := too_few(min(len(real), len(fake)), FEWEST, SCORED):
+    if few := unscored(min(len(real), len(fake))):
         return dict.fromkeys(FILES, few)
     found: Scores = {}
     for file in dict.fromkeys(FILES.values()):
