@@ -61,7 +61,7 @@ made = [score(readings(seed), weights, reference) for seed in (1, 2, 3)]
 root = report_project.make_project(Path(sys.argv[1]))
 path = root / "results/metrics/gmm.json"
 write_json(path, read_json(path) | {"spread_kept": row(*made)["spread_kept"]})
-compare.track, compare.groups = lambda *_: nullcontext(), lambda *_: ()
+compare.track, compare.figures = lambda *_: nullcontext(), lambda *_: {}
 compare.compare(load_params(root / "params.yaml"), root)
 """
 
