@@ -238,8 +238,8 @@ def field_mixture() -> Density:
     class FieldMixture(Density):
         name, whitens, labelled = FIELD, False, False
 
-        def _fit(self, train: Any, validation: Any, generator: Any, encoder: Any, record: Any) -> None:
-            z = train.draw(generator)
+        def _fit(self, task: Any) -> None:
+            z = task.train.draw(task.generator)
             mixture = GaussianMixture(10, random_state=0).fit(z.double().numpy())
             factors = torch.from_numpy(mixture.precisions_cholesky_).mT
             parts = torch.from_numpy(mixture.weights_).log(), torch.from_numpy(mixture.means_), factors

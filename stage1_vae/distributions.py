@@ -1,4 +1,4 @@
-"""The algebra of experts: diagonal distributions, their products and mixtures, sampled with a generator.
+"""Diagonal distributions and their mixtures, sampled with a generator.
 
 Everything here is a function of tensors: parameters live in modules, probability lives here. Torch's own
 distributions draw from the global generator and its mixtures have no `rsample`, hence these thin classes.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from postprior.stage1_vae.randomness import normal, uniform
 
 LOG_SCALE = (-7.0, 5.0)
 """Interval that a network's log-scale is clamped to: no posterior collapses to a point or overflows."""
@@ -32,6 +34,15 @@ class Block:
     def size(self) -> int:
         """Number of latent dimensions in the block."""
         return math.prod(self.shape)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description, the inverse of `from_description`."""
+        return {"name": self.name, "shape": list(self.shape), "owner": self.owner}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The block as `describe` gave it."""
+        return cls(description["name"], tuple(description["shape"]), description["owner"])
 
 
 class Diagonal(ABC):
@@ -103,6 +114,10 @@ class Diagonal(ABC):
         """The distributions at `index` of the batch dimensions; the scale must have the shape of `loc`."""
         return type(self)(self.loc[index], self.scale[index], self.event)  # type: ignore[index]
 
+    def marginal(self, kept: Tensor | slice) -> Self:
+        """The distribution of some coordinates (D,) bool of the last dimension."""
+        return type(self)(self.loc[..., kept], self.scale.expand_as(self.loc)[..., kept], self.event)
+
     def detach(self) -> Self:
         """The same distribution, its parameters cut from the graph."""
         return type(self)(self.loc.detach(), self.scale.detach(), self.event)
@@ -117,7 +132,7 @@ class Normal(Diagonal):
 
     @staticmethod
     def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
+        return normal(size, like, generator)
 
     @staticmethod
     def energy(residual: Tensor) -> Tensor:
@@ -133,8 +148,7 @@ class Laplace(Diagonal):
 
     @staticmethod
     def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        uniform = torch.rand(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
-        centred = (2 * uniform - 1).clamp_min(torch.finfo(like.dtype).eps - 1)
+        centred = (2 * uniform(size, like, generator) - 1).clamp_min(torch.finfo(like.dtype).eps - 1)
         return -centred.sign() * torch.log1p(-centred.abs())
 
     @staticmethod
@@ -200,6 +214,10 @@ class Mixture:
         """The mixtures at `index` of the batch dimensions."""
         return Mixture(self.weights[index], self.components[index])  # type: ignore[index]
 
+    def marginal(self, kept: Tensor | slice) -> Mixture:
+        """The mixture of some coordinates, (D,) bool."""
+        return Mixture(self.weights, self.components.marginal(kept))
+
     def detach(self) -> Mixture:
         """The same mixture, its parameters cut from the graph."""
         return Mixture(self.weights.detach(), self.components.detach())
@@ -238,9 +256,9 @@ class Mixture:
         """
         if self.weights.shape[-1] <= limit:
             return self
-        uniform = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
+        numbers = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
         # Weighted sampling without replacement (Efraimidis & Spirakis 2006): the largest log(u)/w.
-        keys = uniform.to(self.weights.device).log() / self.weights
+        keys = numbers.to(self.weights.device).log() / self.weights
         index = keys.topk(limit, dim=-1).indices  # (…, limit); weight 0 has key −∞
         kept = self.weights.gather(-1, index)
         crowded = (self.weights > 0).sum(-1, keepdim=True) > limit
@@ -252,8 +270,7 @@ class Mixture:
 
 def uniforms(weights: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     """Numbers from 0 to 1 to `choose` components by weights (…, C) with: (*shape, …, 1)."""
-    size = (*shape, *weights.shape[:-1], 1)
-    return torch.rand(size, generator=generator, dtype=weights.dtype, device=weights.device)
+    return uniform((*shape, *weights.shape[:-1], 1), weights, generator)
 
 
 def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
@@ -262,13 +279,13 @@ def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Te
     return (low + uniforms(weights, (draws,), generator)) / draws
 
 
-def choose(weights: Tensor, uniform: Tensor) -> Tensor:
+def choose(weights: Tensor, numbers: Tensor) -> Tensor:
     """Component of weights (…, C) in which each of the numbers (*shape, …, 1) falls: (*shape, …, 1).
 
     Never one of weight 0, though a number be rounded to 1.
     """
     cumulative = weights.cumsum(-1)
-    below = uniform.clamp_max(1 - torch.finfo(weights.dtype).eps)
+    below = numbers.clamp_max(1 - torch.finfo(weights.dtype).eps)
     return (cumulative <= below * cumulative[..., -1:]).sum(-1, keepdim=True)
 
 
@@ -299,54 +316,3 @@ def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
     ratio = (q.scale / p.scale).square()
     shift = ((q.loc - p.loc) / p.scale).square()
     return 0.5 * (ratio + shift - 1 - ratio.log()).flatten(-q.event).sum(-1)
-
-
-def all_subsets(count: int, device: torch.device | str = "cpu") -> Tensor:
-    """The 2^M − 1 non-empty subsets of M modalities, (2^M − 1, M) bool; row i holds the bits of i + 1."""
-    codes = torch.arange(1, 2**count, device=device)
-    return codes.unsqueeze(1).bitwise_right_shift(torch.arange(count, device=device)).bitwise_and(1).bool()
-
-
-def numbered_subsets(observed: Tensor, numbers: Tensor) -> Tensor:
-    """Subsets of what each row has, by number: (B, k, M) bool for numbers (B, k) from 1 to 2^|S| − 1.
-
-    The bits of a number choose among the modalities that are observed (B, M), in their order.
-    """
-    rank = (observed.cumsum(-1) - 1).clamp_min(0)  # position of a modality among those that the row has
-    bits = numbers.unsqueeze(-1).bitwise_right_shift(rank.unsqueeze(1)).bitwise_and(1).bool()
-    return bits & observed.unsqueeze(1)
-
-
-def product_of_experts(experts: Normal, subsets: Tensor, prior: Diagonal | None = None) -> Normal:
-    """Normalised products of normal experts over subsets, by precisions (Cao & Fleet 2014, arXiv 1410.7827).
-
-    Args:
-        experts: batch shape (B, M), event (D,).
-        subsets: (S, M) or (B, S, M) bool.
-        prior: a further normal expert of every product, (D,), or None.
-
-    Returns:
-        Batch shape (B, S). The product over no expert at all is the prior, N(0, I) when none is given.
-    """
-    precision = experts.scale.pow(-2)  # (B, M, D)
-    chosen = subsets.to(precision.dtype)
-    total = chosen @ precision  # (B, S, D)
-    moment = chosen @ (precision * experts.loc)
-    if prior is None:
-        total = total + (~subsets.any(-1, keepdim=True)).to(total.dtype)
-    else:
-        total = total + prior.scale.pow(-2)
-        moment = moment + prior.loc * prior.scale.pow(-2)
-    return Normal(moment / total, total.rsqrt())
-
-
-def mixture_of_experts(experts: Diagonal, subsets: Tensor) -> Mixture:
-    """Equal mixtures of experts over subsets, batch shape (B, S).
-
-    Args:
-        experts: batch shape (B, M), event (D,).
-        subsets: (B, S, M) bool, of which each holds one expert at least.
-    """
-    size = (*subsets.shape, experts.loc.shape[-1])  # (B, S, M, D)
-    loc, scale = (parameter.unsqueeze(1).expand(size) for parameter in (experts.loc, experts.scale))
-    return Mixture.uniform(type(experts)(loc, scale), subsets)

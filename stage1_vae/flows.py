@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import Diagonal, Normal, choose, strata, uniforms
+from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.hmc import hamiltonian_draws
-from postprior.stage1_vae.joint import divided_product
+from postprior.stage1_vae.randomness import normal, uniform
 
 
 class Coupling(nf.flows.Flow):
@@ -129,7 +130,7 @@ class FlowPosterior:
 
     def rsample(self, draws: int, generator: torch.Generator | None = None) -> Tensor:
         """Reparameterised draws, (K, B, D)."""
-        noise = Normal.noise((draws, *self.normal.loc.shape), self.normal.loc, generator)
+        noise = normal((draws, *self.normal.loc.shape), self.normal.loc, generator)
         rows = torch.arange(noise.shape[1], device=noise.device).repeat(draws)
         return self[rows].push(noise.flatten(0, 1)).reshape(noise.shape)
 
@@ -182,7 +183,7 @@ class FlowMixture:
     def _draw(self, uniform: Tensor, generator: torch.Generator | None) -> Tensor:
         index = choose(self.weights, uniform).squeeze(-1)  # (*shape, …)
         rows = self.rows.expand(index.shape)
-        noise = Normal.noise((*index.shape, self.joint.loc.shape[-1]), self.joint.loc, generator)
+        noise = normal((*index.shape, self.joint.loc.shape[-1]), self.joint.loc, generator)
         z = self.joint.loc[rows] + self.joint.scale[rows] * noise
         for number, q in enumerate(self.flows, 1):
             here = index == number
@@ -254,9 +255,10 @@ class FlowProduct:
     def start(self, metric: Normal, run: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draws of the metric, each one of several by the ratio of the densities (Rubin 1988): (chains, …, D)."""
         z = metric.rsample((self.CANDIDATES, len(run)), generator)
-        uniform = torch.rand(z.shape[:-1], generator=generator, dtype=z.dtype, device=z.device)
         every = run.expand(z.shape[:-1])
-        keys = -(-uniform.log()).log()  # Gumbel noise: the largest sum with log-weights is a draw by weight
+        keys = -(
+            -uniform(z.shape[:-1], z, generator).log()
+        ).log()  # Gumbel noise: the largest sum with log-weights is a draw by weight
         keys[every] += self.target(every)(z[every]) - metric.log_prob(z)[every]
         return z.take_along_dim(keys.argmax(0)[None, ..., None], 0)[0]
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from postprior.stage1_vae.randomness import normal, uniform
+
 
 def hamiltonian_draws(
     log_density: Callable[[Tensor], Tensor],
@@ -76,15 +78,14 @@ class Noise:
 
     def normal(self) -> Tensor:
         """(n, D)."""
-        return self._kept(torch.randn, self.like.shape)
+        return self._kept(normal, self.like.shape)
 
     def uniform(self) -> Tensor:
         """(n, 1)."""
-        return self._kept(torch.rand, (*self.like.shape[:-1], 1))
+        return self._kept(uniform, (*self.like.shape[:-1], 1))
 
     def _kept(self, draw: Callable[..., Tensor], size: Sequence[int]) -> Tensor:
-        drawn = draw(size, generator=self.generator, dtype=self.like.dtype, device=self.like.device)
-        return drawn[self.run]
+        return draw(size, self.like, self.generator)[self.run]
 
 
 def value_and_gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,14 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.distributions import Diagonal, Normal, kl_divergence
+from postprior.stage1_vae.distributions import Normal, kl_divergence
+from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict, scatter
-from postprior.stage1_vae.networks import encoder
+from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict
+from postprior.stage1_vae.networks import encoder, of_each
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.rows import scatter
 
 
 class JointEncoder(nn.Module):
@@ -34,9 +36,7 @@ class JointEncoder(nn.Module):
     ) -> None:
         super().__init__()
         hidden = DEPTH * width
-        self.trunks = nn.ModuleDict(
-            {m.name: encoder(m, hidden, width, networks.get(m.name)) for m in modalities}
-        )
+        self.trunks = of_each(encoder, modalities, hidden, width, networks)
         self.fusion = nn.Sequential(
             nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, features)
         )
@@ -113,32 +113,3 @@ class JointVAE(MultimodalVAE):
                 "batch: found a row that lacks a modality, expected rows with every modality: the joint encoder "
                 "reads them all"
             )
-
-
-def divided_product(experts: Normal, subsets: Tensor, prior: Diagonal) -> Normal:
-    """Π_{m∈S} q_m / p^(|S|−1) of normal experts, guarded against precisions that the division would take too low.
-
-    Where experts are hardly surer than the prior, the quotient's precision can fall to 0 or below. It is held at
-    that of the surest expert, which no modality beside it can make less sure; the location there is that of the
-    product without the division. One expert alone is itself.
-
-    Args:
-        experts: batch shape (B, M), event (D,).
-        subsets: (B, S, M) bool, none of them empty.
-        prior: normal, (D,).
-
-    Returns:
-        Batch shape (B, S).
-    """
-    precision = experts.scale.pow(-2)  # (B, M, D)
-    chosen = subsets.to(precision.dtype)
-    total = chosen @ precision  # (B, S, D)
-    moment = chosen @ (precision * experts.loc)
-    times = chosen.sum(-1, keepdim=True) - 1  # (B, S, 1): how often the prior is counted too much
-    divided = total - times * prior.scale.pow(-2)
-    surest = torch.where(subsets.unsqueeze(-1), precision.unsqueeze(1), 0).amax(-2)
-    exact = divided >= surest
-    loc = torch.where(
-        exact, (moment - times * prior.loc * prior.scale.pow(-2)) / divided.clamp_min(surest), moment / total
-    )
-    return Normal(loc, divided.clamp_min(surest).rsqrt())

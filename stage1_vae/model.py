@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
@@ -13,17 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.bounds import importance_bound
-from postprior.stage1_vae.distributions import LOG_SCALE, Block, Diagonal, Mixture, Normal, side_by_side
-from postprior.stage1_vae.likelihoods import LIKELIHOODS, SCALED, Likelihood, likelihood, seen_log_prob
+from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
+from postprior.stage1_vae.likelihoods import SCALED, Likelihood, likelihood, seen_log_prob
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.networks import decoder, encoder, of_each
+from postprior.stage1_vae.options import (
+    Scale,
+    Scales,
+    by_name,
+    check_modalities,
+    check_names,
+    positive,
+    rescaling_weights,
+)
 from postprior.stage1_vae.randomness import seeded
-
-CACHED = 1024
-"""Rows that a network is run on at once where memory is slow beside the caches."""
-LEARNED = "learned"
-Scale = float | str
-"""A positive number, or `learned`."""
+from postprior.stage1_vae.rows import in_blocks, scatter
 
 
 @dataclass(frozen=True)
@@ -138,17 +141,12 @@ class MultimodalVAE(nn.Module, ABC):
         self.register_buffer("owners", torch.tensor(owners, dtype=torch.int64), persistent=False)
         check_names("networks", self.networks, names)
         with seeded(seed):
-            self.encoders = nn.ModuleDict(
-                {
-                    m.name: encoder(m, 2 * (latent + sizes[m.name]), width, self.networks.get(m.name))
-                    for m in self.modalities
-                }
-            )
-            self.decoders = nn.ModuleDict(
-                {
-                    m.name: decoder(m, latent + sizes[m.name], width, self.networks.get(m.name))
-                    for m in self.modalities
-                }
+            self.encoders, self.decoders = (
+                of_each(build, self.modalities, features, width, self.networks)
+                for build, features in (
+                    (encoder, {name: 2 * (latent + size) for name, size in sizes.items()}),
+                    (decoder, {name: latent + size for name, size in sizes.items()}),
+                )
             )
 
     @property
@@ -350,80 +348,6 @@ class MultimodalVAE(nn.Module, ABC):
         return model.eval()
 
 
-class Scales(nn.Module):
-    """Scales of the likelihoods by modality: numbers as given, or parameters, e to the power of `log_scale`."""
-
-    START = 0.1
-    """A learned scale before training."""
-
-    def __init__(self, given: Mapping[str, Scale]) -> None:
-        super().__init__()
-        for name, value in given.items():
-            if isinstance(value, str) and value != LEARNED:
-                raise ValueError(
-                    f"likelihood_scale of {name}: found {value!r}, expected a number above 0 or {LEARNED}"
-                )
-        self.given = {
-            name: value if isinstance(value, str) else positive("likelihood_scale", value)
-            for name, value in given.items()
-        }
-        start = torch.tensor(math.log(self.START))
-        self.log_scale = nn.ParameterDict(
-            {name: nn.Parameter(start.clone()) for name, value in self.given.items() if value == LEARNED}
-        )
-
-    def __getitem__(self, name: str) -> Any:
-        """The scale of a modality; that of one whose likelihood has none is never read."""
-        if name in self.log_scale:
-            return self.log_scale[name].clamp(*LOG_SCALE).exp()
-        return self.given.get(name, self.START)
-
-
-def check_modalities(modalities: Sequence[Modality]) -> None:
-    """Refuse modalities that are none, share a name, or have an unknown likelihood."""
-    if not modalities or len({m.name for m in modalities}) < len(modalities):
-        names = ", ".join(m.name for m in modalities) or "none"
-        raise ValueError(f"modalities: found {names}, expected one or more with different names")
-    for modality in modalities:
-        if modality.likelihood not in LIKELIHOODS:
-            known = ", ".join(LIKELIHOODS)
-            raise ValueError(
-                f"likelihood of modality {modality.name}: found {modality.likelihood!r}, expected one of {known}"
-            )
-
-
-def check_names(option: str, given: Iterable[str], names: Sequence[str]) -> None:
-    """Refuse keys of an option that are no modalities."""
-    for name in given:
-        if name not in names:
-            raise ValueError(f"{option}: found {name!r}, expected modalities: {', '.join(names)}")
-
-
-def by_name(option: str, value: Any, names: Sequence[str], default: Any) -> dict[str, Any]:
-    """An option for each modality: one value for all, or a mapping whose gaps hold the default."""
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(names, value)
-    check_names(option, value, names)
-    return {name: value.get(name, default) for name in names}
-
-
-def rescaling_weights(
-    rescaling: Mapping[str, float] | str | None, modalities: Sequence[Modality]
-) -> list[float] | None:
-    """Weights of the log-likelihoods in the order of the modalities; None weighs them alike."""
-    if rescaling is None:
-        return None
-    if isinstance(rescaling, str):
-        if rescaling != "dimensions":
-            raise ValueError(
-                f"rescaling: found {rescaling!r}, expected none, dimensions, or weights by modality"
-            )
-        sizes = [math.prod(m.shape) for m in modalities]
-        return [max(sizes) / size for size in sizes]
-    names = [m.name for m in modalities]
-    return [positive("rescaling", weight) for weight in by_name("rescaling", rescaling, names, 1.0).values()]
-
-
 def restrict(batch: Batch, subsets: Tensor) -> Tensor:
     """What each row has of each subset (S, M): (B, S, M) bool.
 
@@ -436,34 +360,3 @@ def restrict(batch: Batch, subsets: Tensor) -> Tensor:
             "subsets: found a row that has nothing of a subset, expected one modality of it at least"
         )
     return chosen
-
-
-def positive(name: str, value: Any) -> Any:
-    """`value`, checked to be above 0."""
-    if not value > 0:
-        raise ValueError(f"{name}: found {value}, expected a number above 0")
-    return value
-
-
-def one_of(name: str, value: str, known: Iterable[str]) -> str:
-    """`value`, checked to be one of those known."""
-    if value not in known:
-        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
-    return value
-
-
-def in_blocks(network: nn.Module, rows: Tensor) -> Tensor:
-    """A network's output for (N, ·) rows; on a processor at most `CACHED` of them at a time.
-
-    Activations of more fall out of the caches: a step of MMVAE with ten draws, 6,400 rows a decoder of 3 × 28 × 28
-    images, took 12.8 s and in blocks 10.7 s. An accelerator takes them all.
-    """
-    if rows.device.type != "cpu" or len(rows) <= CACHED:
-        return network(rows)
-    return torch.cat([network(block) for block in rows.split(CACHED)])
-
-
-def scatter(values: Tensor, where: Tensor) -> Tensor:
-    """Zeros of shape (*where.shape, …) that hold `values` (n, …) at the n places marked in `where`."""
-    full = values.new_zeros(*where.shape, *values.shape[1:])
-    return full.masked_scatter(where.reshape(*where.shape, *[1] * (values.dim() - 1)).expand_as(full), values)

@@ -1,12 +1,13 @@
-"""Randomness that is handed in: generators from counters, and layers that take none."""
+"""Randomness that is handed in: noise, generators from counters, and layers that take none."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -24,3 +25,18 @@ def generator_for(device: torch.device | str, *counters: int) -> torch.Generator
     """A generator whose seed is a hash of the counters: neighbouring counters share nothing."""
     digest = hashlib.sha256(repr(counters).encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def seed_from(generator: torch.Generator) -> int:
+    """A seed below 2³¹ drawn from a generator, for what takes numbers."""
+    return int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+
+
+def normal(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal draws with the type and device of `like`."""
+    return torch.randn(tuple(size), generator=generator, dtype=like.dtype, device=like.device)
+
+
+def uniform(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform draws in [0, 1) with the type and device of `like`."""
+    return torch.rand(tuple(size), generator=generator, dtype=like.dtype, device=like.device)

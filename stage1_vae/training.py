@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Phase, positive
+from postprior.stage1_vae.model import Loss, MultimodalVAE, Phase
+from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.randomness import generator_for
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent import DENSITIES
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.nested import PartialEncoder, gather, rebuild
+from postprior.stage2_latent.nested import gather, rebuild
 from postprior.stage2_latent.options import whole
+from postprior.stage2_latent.task import PartialEncoder, Record, Task
 
 ROWS = 2000
 """Held-out rows, at most, that energy distances are taken between: the cost grows with their square."""
@@ -102,23 +103,17 @@ class Auto(Density):
         self.candidates = {name: DENSITIES[name](**given) for name, given in options.items()}
         self.draws = whole("draws", draws)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        held_out = HeldOut(validation, self.draws, generator)
+    def _fit(self, task: Task) -> None:
+        generator = task.generator
+        held_out = HeldOut(task.validation, self.draws, generator)
         seeds = torch.randint(2**31, (len(self.candidates),), generator=generator).tolist()
-        view = None if encoder is None else PartialEncoder(encoder, train.rows)
+        view = None if task.encoder is None else PartialEncoder(task.encoder, task.train.rows)
         trials, reasons = [], {}
         for place, (name, candidate) in enumerate(self.candidates.items()):
             own = torch.Generator(generator.device).manual_seed(seeds[place])
-            relay = self._relay(record, place)
+            relay = self._relay(task.record, place)
             try:
-                candidate.fit(train.table(), held_out.codes, own, view, relay)
+                candidate.fit(task.train.table(), held_out.codes, own, view, relay)
                 trials.append(held_out.trial(candidate, own))
             except ValueError as error:
                 reasons[name] = str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
+from postprior.stage2_latent.layouts import Layout, coordinates
 from postprior.stage2_latent.moments import moments
 from postprior.stage2_latent.picks import pick
 
-__all__ = ["Block", "Codes", "Whitening", "join"]
+__all__ = ["Block", "Codes", "Whitening"]
 
 EMPIRICAL = "empirical"
 
@@ -48,7 +49,7 @@ class Codes:
         torch.Size([3, 2])
     """
 
-    layout: tuple[Block, ...]
+    layout: Layout
     family: str
     loc: Tensor
     scale: Tensor | None
@@ -67,7 +68,7 @@ class Codes:
     @classmethod
     def empirical(
         cls,
-        layout: tuple[Block, ...],
+        layout: Layout,
         z: Tensor,
         labels: Tensor | None = None,
         label_names: tuple[str, ...] | None = None,
@@ -130,33 +131,18 @@ class Codes:
         rows = self.select(self.observed[:, place])
         start = sum(block.size for block in self.layout[:place])
         columns = slice(start, start + self.layout[place].size)
-        prior = self.prior
-        if prior is not None:
-            family, loc = type(prior.components), prior.components.loc
-            scale = prior.components.scale.expand_as(loc)
-            prior = Mixture(prior.weights, family(loc[..., columns], scale[..., columns]))
         return replace(
             rows,
             layout=(self.layout[place],),
             loc=rows.loc[..., columns],
             scale=None if rows.scale is None else rows.scale[..., columns],
             observed=rows.observed[:, place : place + 1],
-            prior=prior,
+            prior=None if self.prior is None else self.prior.marginal(columns),
         )
-
-    def split(self, z: Tensor) -> dict[str, Tensor]:
-        """The blocks of code vectors (…, D): name → (…, *shape)."""
-        parts = z.split([block.size for block in self.layout], dim=-1)
-        return {
-            block.name: part.reshape(*z.shape[:-1], *block.shape)
-            for block, part in zip(self.layout, parts, strict=True)
-        }
 
     def known(self, rows: Tensor | None = None) -> Tensor:
         """Coordinates of some rows (None: all) that have a posterior, (n, D) bool."""
-        sizes = torch.tensor([block.size for block in self.layout], device=self.observed.device)
-        observed = self.observed if rows is None else self.observed[rows]
-        return observed.repeat_interleave(sizes, dim=1)
+        return coordinates(self.layout, self.observed if rows is None else self.observed[rows])
 
     def _blank(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
         if bool(self.observed.all()):
@@ -213,24 +199,6 @@ class Codes:
         most = high if self.label_names is None else len(self.label_names) - 1
         if low < 0 or high > most:
             raise ValueError(f"codes: labels run from {low} to {high}, expected 0 to {most}")
-
-
-def join(layout: tuple[Block, ...], parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Code vectors (N, D) of some blocks {name: (N, *shape)}, 0 elsewhere, and the mask (D,) of their coordinates."""
-    unknown = [name for name in parts if name not in {block.name for block in layout}]
-    if unknown or not parts:
-        names = ", ".join(block.name for block in layout)
-        raise ValueError(f"blocks: found {unknown[0] if unknown else 'none'}, expected some of {names}")
-    some = next(iter(parts.values()))
-    vectors, known = [], []
-    for block in layout:
-        value = parts.get(block.name, some.new_zeros(len(some), *block.shape))
-        if tuple(value.shape) != (len(some), *block.shape):
-            expected = (len(some), *block.shape)
-            raise ValueError(f"block {block.name}: shape {tuple(value.shape)}, expected {expected}")
-        vectors.append(value.reshape(len(some), block.size))
-        known.append(torch.full((block.size,), block.name in parts))
-    return torch.cat(vectors, dim=1), torch.cat(known)
 
 
 @dataclass(frozen=True, eq=False)

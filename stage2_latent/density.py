@@ -5,33 +5,24 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from postprior.stage1_vae.distributions import Block, Mixture
-from postprior.stage2_latent.codes import Codes, Whitening, join
+from postprior.stage1_vae.distributions import Block
+from postprior.stage2_latent.codes import Codes, Whitening
 from postprior.stage2_latent.draws import Classes, Draws, split
+from postprior.stage2_latent.layouts import Layout, join
 from postprior.stage2_latent.picks import pick
+from postprior.stage2_latent.task import Encoder, Record, Task
 
 Progress = Callable[[dict[str, float]], None]
-Record = Callable[..., None]
 
 FLOATS = 2**24
 """Numbers that a temporary of `log_prob` may hold: rows beyond are evaluated in further chunks."""
 ROUNDS = 200
 """Times that draws are drawn again, at most, by truncation."""
-
-
-class Encoder(Protocol):
-    """A frozen autoencoder's encoder, as densities that learn pseudo-inputs see it."""
-
-    def inputs(self, rows: Tensor) -> dict[str, Tensor]:
-        """The data of some rows of the codes, one tensor (n, *shape) a modality."""
-
-    def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
-        """Their posteriors over the code vector, batch shape (n,), differentiable in the inputs."""
 
 
 class Density(ABC):
@@ -88,7 +79,7 @@ class Density(ABC):
     """The hooks see whitened codes; otherwise the codes as they are."""
 
     options: dict[str, Any]
-    layout: tuple[Block, ...]
+    layout: Layout
     whitening: Whitening
     classes: Classes
     levels: Tensor
@@ -142,7 +133,7 @@ class Density(ABC):
         like = codes.loc[0, 0]
         self.whitening = Whitening.fit(used) if self.whitens else Whitening.identity(like)
         train, held_out = split(codes, validation, self.classes, self.whitening, self._usable, generator)
-        self._fit(train, held_out, generator, encoder, self._recorder(progress))
+        self._fit(Task(train, held_out, generator, encoder, self._recorder(progress)))
         self.levels = self._levels(held_out, generator)
         self._load(*self.state())  # the same memory layout as when it is loaded, hence the same bits
         return self
@@ -236,10 +227,7 @@ class Density(ABC):
         meta = {
             "density": self.name,
             "options": self.options,
-            "layout": [
-                {"name": block.name, "shape": list(block.shape), "owner": block.owner}
-                for block in self.layout
-            ],
+            "layout": [block.describe() for block in self.layout],
             "label_names": None if self.classes.names is None else list(self.classes.names),
             "rows": self.rows,
             "learned": self._learned(),
@@ -268,15 +256,8 @@ class Density(ABC):
     # What a final class fills in. `x` are codes (n, D), whitened if `whitens`; classes are indices 0 … K − 1
 
     @abstractmethod
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        """Learns p(x | class) of each class; `record(train=…, validation=…)` notes mean log p(x | class) of a pass."""
+    def _fit(self, task: Task) -> None:
+        """Learns p(x | class) of each class."""
 
     @abstractmethod
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
@@ -316,7 +297,7 @@ class Density(ABC):
 
     def _load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         names = meta["label_names"]
-        self.layout = tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in meta["layout"])
+        self.layout = tuple(Block.from_description(each) for each in meta["layout"])
         self.rows = dict(meta["rows"])
         self.whitening = Whitening(tensors["whitening.loc"], tensors["whitening.root"])
         self.classes = Classes(
@@ -326,6 +307,13 @@ class Density(ABC):
         )
         self.levels = tensors["levels"]
         self._restore(tensors, meta["learned"])
+
+    def _note(self, task: Task) -> None:
+        """Records the score of one draw of every row, where nothing is learned in passes."""
+        train, validation = (
+            self.mean_log_prob(*draws.repeated(1, task.generator)) for draws in (task.train, task.validation)
+        )
+        task.record(train=train, validation=validation)
 
     def mean_log_prob(self, x: Tensor, classes: Tensor) -> float:
         """Mean of log p(x | class) over rows of whitened codes, as `record` wants it."""
@@ -390,7 +378,7 @@ class Density(ABC):
         self._check_fitted()
         z, known = join(self.layout, given)
         z = self._check_codes(z)
-        return z, known.to(z.device), None if labels is None else self.classes.resolve(labels, len(z))
+        return z, known, None if labels is None else self.classes.resolve(labels, len(z))
 
     def _recorder(self, progress: Progress | None) -> Record:
         def record(train: float, validation: float, **extra: float) -> None:

@@ -66,7 +66,7 @@ class DiagonalMixture(Density):
 
     def _seen(self, z: Tensor, known: Tensor) -> Tensor:
         """log p(class) w p(z[known] | class, component), (n, K, T)."""
-        seen = FAMILIES[self.family](self.loc[..., known], self.scale[..., known])
+        seen = self._components().marginal(known)
         prior = self.log_weights + self.classes.probabilities.log().unsqueeze(-1)
         return prior + seen.log_prob(z[:, None, None, known])
 

@@ -6,19 +6,22 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import normflows as nf
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.randomness import seeded
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage1_vae.randomness import normal, seed_from, seeded
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.descent import Cosine, descend
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, online_em, seed_moments
 from postprior.stage2_latent.options import choice, number, whole
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.splines import Splines
+from postprior.stage2_latent.task import Task
 
 Net = TypeVar("Net", nf.nets.ResidualNet, nf.nets.MADE)
 
@@ -274,49 +277,44 @@ class Flow(Density):
         self.average = number("average", average, high=1.0)
         self.patience = whole("patience", patience)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        self.transport = self._build(seed).to(train.codes.loc)
-        train = train.shuffled(generator)
+    def _fit(self, task: Task) -> None:
+        generator = task.generator
+        seed = seed_from(generator)
+        self.transport = self._build(seed).to(task.train.codes.loc)
+        train = task.train.shuffled(generator)
         learner = Conditional(self.transport, Base(self._fit_base(train, seed, generator)))
         learner.base.requires_grad_(self.components > 0)
         average = copy.deepcopy(learner)
-        held_out = validation.repeated(4, generator)
+        held_out = task.validation.repeated(4, generator)
         groups = [
             {"params": list(learner.transport.parameters()), "lr": self.learning_rate},
             {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        cosine = Cosine(optimiser, self.steps, learner.transport.parameters(), 5.0)
         size = max(2, self.batch // len(self.classes))
-        best, since = -torch.inf, 0
-        for step in range(self.steps + 1):
-            x = train.balanced(step, size, generator)  # (K, B, D)
-            if step % self.EVERY == 0 or step == self.steps:
-                self._take(average)
-                score, since = self.mean_log_prob(*held_out), since + 1
-                with torch.no_grad():
-                    record(train=float(average(x).mean(-1) @ self.classes.probabilities), validation=score)
-                if score > best:
-                    best, since, kept = score, 0, copy.deepcopy(average)
-                if since >= self.patience:
-                    break
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-            likelihood = learner(x + self.noise * noise).mean(-1) @ self.classes.probabilities
-            optimiser.zero_grad()
-            (-likelihood).backward()
-            nn.utils.clip_grad_norm_(learner.transport.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
+
+        @lru_cache(maxsize=1)
+        def batch(step: int) -> Tensor:
+            return train.balanced(step, size, generator)  # (K, B, D)
+
+        def look(step: int) -> float:
+            x = batch(step)
+            self._take(average)
+            score = self.mean_log_prob(*held_out)
+            with torch.no_grad():
+                task.record(train=float(average(x).mean(-1) @ self.classes.probabilities), validation=score)
+            return score
+
+        def take(step: int) -> None:
+            x = batch(step)
+            noise = self.noise * normal(x.shape, x, generator)
+            cosine.step(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
-        self._take(kept)
+
+        self._take(
+            descend(take, look, lambda: average, steps=self.steps, every=self.EVERY, patience=self.patience)
+        )
 
     def _take(self, learned: Conditional) -> None:
         self.transport, self.base = learned.transport.requires_grad_(False), learned.base().detach()
@@ -369,11 +367,8 @@ class Flow(Density):
         return max(spline, self.base.means[0].numel(), 4 * self.sizes.hidden)
 
     def _tensors(self) -> dict[str, Tensor]:
-        layers = {f"layers.{name}": value for name, value in self.transport.state_dict().items()}
-        return layers | {f"base.{name}": value for name, value in self.base.tensors().items()}
+        return over("layers.", self.transport.state_dict()) | over("base.", self.base.tensors())
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.base = Gaussians.of(under("base.", tensors))
-        self.transport = self._build(0).to(self.base.means)
-        self.transport.load_state_dict(under("layers.", tensors))
-        self.transport.requires_grad_(False)
+        self.transport = frozen(self._build(0).to(self.base.means), under("layers.", tensors))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.codes import Whitening
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.descent import Cosine, descend
 from postprior.stage2_latent.draws import Draws, fill
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
+from postprior.stage2_latent.layouts import coordinates, marked
 from postprior.stage2_latent.ode import integrate
 from postprior.stage2_latent.options import number, whole
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.parts import frozen, over, under
+from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.velocity import Velocity
 
 QUARTER = math.pi / 2
@@ -81,47 +83,36 @@ class FlowMatching(Density):
         self.weight_decay = number("weight_decay", weight_decay)
         self.ode_steps = whole("ode_steps", ode_steps)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
+    def _fit(self, task: Task) -> None:
+        train, generator = task.train, task.generator
         table = train.table()
         self.gaussians = fill(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
-        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+        seed = seed_from(generator)
         self.network = self._build(seed).to(table.loc)
         parameters = list(self.network.parameters())
         optimiser = torch.optim.AdamW(
             parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        seen, held_out = (self._look(draws, generator) for draws in (train, validation))
-        best, every = -torch.inf, max(1, self.steps // self.LOOKS)
-        for step in range(self.steps + 1):
-            if step % every == 0 or step == self.steps:
-                scores = [self.mean_log_prob(*look) for look in (seen, held_out)]
-                record(train=scores[0], validation=scores[1])
-                if scores[1] > best:
-                    best, kept = scores[1], copy.deepcopy(self.network.state_dict())
-            if step == self.steps:
-                break
-            loss = self._loss(train, generator)
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-        self.network.load_state_dict(kept)
-        self.network.requires_grad_(False)
+        cosine = Cosine(optimiser, self.steps, parameters, 1.0)
+        seen, held_out = (self._look(draws, generator) for draws in (train, task.validation))
+
+        def look(step: int) -> float:
+            scores = [self.mean_log_prob(*draws) for draws in (seen, held_out)]
+            task.record(train=scores[0], validation=scores[1])
+            return scores[1]
+
+        def take(step: int) -> None:
+            if step < self.steps:  # the last look is the end
+                cosine.step(self._loss(train, generator))
+
+        every = max(1, self.steps // self.LOOKS)
+        frozen(self.network, descend(take, look, self.network.state_dict, steps=self.steps, every=every))
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         classes = torch.tensor([index], device=x.device)
         known = self._none()
-        moving = ~self._coordinates(known)
+        moving = ~coordinates(self.layout, known)
         x1 = self._standard(x, classes)
 
         def field(t: float, state: Tensor) -> Tensor:
@@ -143,8 +134,7 @@ class FlowMatching(Density):
             _, classes = replace(self.gaussians, log_weights=weights).complete(z, known, None, generator)
         noise = standard(len(z), z, generator)
         start = torch.where(known, self._standard(z, classes), noise)
-        first = self._sizes().cumsum(0) - self._sizes()
-        return self._carried(start, classes, known[first]), classes
+        return self._carried(start, classes, marked(self.layout, known)), classes
 
     def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
         """Mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""
@@ -154,8 +144,8 @@ class FlowMatching(Density):
         x1 = self._standard(train.draw(generator, rows), classes)
         x0 = standard(len(x1), x1, generator)
         known = self._masks(len(x1), generator)
-        moving = ~self._coordinates(known)
-        shift = torch.rand(1, generator=generator, dtype=x1.dtype, device=device)
+        moving = ~coordinates(self.layout, known)
+        shift = uniform((1,), x1, generator)
         t = (shift + torch.arange(len(x1), device=device) / len(x1)) % 1  # stratified
         cos, sin = (QUARTER * t).cos().unsqueeze(-1), (QUARTER * t).sin().unsqueeze(-1)
         x = torch.where(moving, cos * x0 + sin * x1, x1)
@@ -176,7 +166,7 @@ class FlowMatching(Density):
 
     def _carried(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Codes (n, D), not whitened, to which points at t = 0 are carried while `known` blocks stand still."""
-        moving = ~self._coordinates(known)
+        moving = ~coordinates(self.layout, known)
         parts = []
         for x, of in zip(start.split(ROWS), classes.split(ROWS), strict=True):
 
@@ -202,7 +192,7 @@ class FlowMatching(Density):
         """L, from the mean covariance within labels, without what blocks share."""
         roots = inverse_factors(self.gaussians.factors[:, 0].double())
         covariance = torch.einsum("k,kij,klj->il", self.classes.probabilities.double(), roots, roots)
-        owner = torch.arange(len(self.layout), device=roots.device).repeat_interleave(self._sizes())
+        owner = coordinates(self.layout, torch.arange(len(self.layout), device=roots.device))
         root = torch.linalg.cholesky(covariance * (owner == owner.unsqueeze(-1)))
         mean = self.gaussians.means[0, 0]
         return Whitening(torch.zeros_like(mean), root.to(mean))
@@ -212,13 +202,6 @@ class FlowMatching(Density):
         order = torch.randperm(len(draws), generator=generator, device=draws.rows.device)
         index = order.repeat(-(-LOOK // len(draws)))[:LOOK]
         return draws.draw(generator, index), draws.classes[index]
-
-    def _sizes(self) -> Tensor:
-        return torch.tensor([block.size for block in self.layout], device=self.gaussians.means.device)
-
-    def _coordinates(self, blocks: Tensor) -> Tensor:
-        """Coordinates (…, D) of marked blocks (…, blocks)."""
-        return blocks.repeat_interleave(self._sizes(), dim=-1)
 
     def _none(self) -> Tensor:
         """No block marked."""
@@ -234,12 +217,9 @@ class FlowMatching(Density):
         return 12 * self.hidden * 4 * self.ode_steps  # kept for the gradient
 
     def _tensors(self) -> dict[str, Tensor]:
-        weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return weights | {f"gaussians.{name}": value for name, value in self.gaussians.tensors().items()}
+        return over("network.", self.network.state_dict()) | over("gaussians.", self.gaussians.tensors())
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.gaussians = Gaussians.of(under("gaussians.", tensors))
         self.shape = self._shape()
-        self.network = self._build(0).to(self.gaussians.means)
-        self.network.load_state_dict(under("network.", tensors))
-        self.network.requires_grad_(False)
+        self.network = frozen(self._build(0).to(self.gaussians.means), under("network.", tensors))

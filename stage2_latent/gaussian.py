@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.density import Density, Encoder, Record
-from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.gaussians import Gaussians, standard
+from postprior.stage2_latent.task import Task
 
 
 class Gaussian(Density):
@@ -25,16 +25,8 @@ class Gaussian(Density):
     conditional = True
     marginal = True
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        means = [self.mean_log_prob(*draws.repeated(1, generator)) for draws in (train, validation)]
-        record(train=means[0], validation=means[1])
+    def _fit(self, task: Task) -> None:
+        self._note(task)
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self._standard().log_prob(x.unsqueeze(0)).squeeze(0)

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.density import Density, Encoder, Record
-from postprior.stage2_latent.draws import Draws
+from postprior.stage1_vae.randomness import seed_from
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics, clusters, online_em
 from postprior.stage2_latent.options import choice, listed, number, whole
+from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
 
@@ -90,23 +91,17 @@ class GaussianMixture(Density):
         self.shrinkage = number("shrinkage", shrinkage)
         self.averaged = whole("averaged", averaged)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        train = train.shuffled(generator)
+    def _fit(self, task: Task) -> None:
+        generator = task.generator
+        train = task.train.shuffled(generator)
         size, guess = min(self.batch, int(train.counts.max())), train.filling
         strength = self.shrinkage / train.counts.to(train.codes.loc)
-        held_out = validation.repeated(4, generator)
+        held_out = task.validation.repeated(4, generator)
 
         def start(components: int) -> tuple[Tensor, Tensor]:
             """Points and their clusters."""
             train.filling = guess
-            seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+            seed = seed_from(generator)
             x = train.balanced(0, size, generator)
             return x, clusters(x, components, seed)
 
@@ -123,7 +118,7 @@ class GaussianMixture(Density):
                 if turn % self.EVERY == 0 and turn > self.passes // 2:
                     passed.append((self.mean_log_prob(*held_out), self.mixture))
                     expected = float(likelihood @ self.classes.probabilities)
-                    record(train=expected, validation=passed[-1][0], components=components)
+                    task.record(train=expected, validation=passed[-1][0], components=components)
             return max(passed, key=lambda each: each[0])
 
         self.scores, best = {}, -torch.inf

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from postprior.stage1_vae.randomness import normal
 from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.picks import pick, pick_given
 
@@ -171,7 +172,7 @@ def log_normal(distances: Tensor, constant: Tensor, dimensions: int) -> Tensor:
 
 def standard(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise, `rows` times the last dimension of `like`."""
-    return torch.randn((rows, like.shape[-1]), generator=generator, dtype=like.dtype, device=like.device)
+    return normal((rows, like.shape[-1]), like, generator)
 
 
 def inverse_factors(factors: Tensor) -> Tensor:

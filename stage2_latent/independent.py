@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent import DENSITIES
-from postprior.stage2_latent.density import Density, Encoder, Record
-from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.nested import PartialEncoder, gather, rebuild
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.layouts import apart, marked
+from postprior.stage2_latent.nested import gather, rebuild
 from postprior.stage2_latent.options import choice
 from postprior.stage2_latent.picks import pick_given
+from postprior.stage2_latent.task import PartialEncoder, Task
 
 
 class Independent(Density):
@@ -42,28 +43,20 @@ class Independent(Density):
         self.part_options = dict(options or {})
         self._take_capabilities(self.family(**self.part_options))
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        tables = train.table(), validation.table()
+    def _fit(self, task: Task) -> None:
+        tables = task.train.table(), task.validation.table()
         self.parts, start = {}, 0
         for place, block in enumerate(self.layout):
-            rows = train.rows[tables[0].observed[:, place]]
+            rows = task.train.rows[tables[0].observed[:, place]]
             columns = slice(start, start + block.size)
-            view = None if encoder is None else PartialEncoder(encoder, rows, columns)
+            view = None if task.encoder is None else PartialEncoder(task.encoder, rows, columns)
             own = [table.only(block.name) for table in tables]
             part = self.family(**self.part_options)
-            self.parts[block.name] = part.fit(own[0], own[1], generator, view)
+            self.parts[block.name] = part.fit(own[0], own[1], task.generator, view)
             start += block.size
         self._take_capabilities(next(iter(self.parts.values())))
         if self.exact_log_prob or self.bound:
-            means = [self.mean_log_prob(*draws.repeated(1, generator)) for draws in (train, validation)]
-            record(train=means[0], validation=means[1])
+            self._note(task)
 
     def _take_capabilities(self, part: Density) -> None:
         """What the whole can do is what its parts can."""
@@ -79,9 +72,8 @@ class Independent(Density):
         """log p of the blocks known, given the class: (n,)."""
         labels = self._labels(torch.full_like(z[:, 0], index, dtype=torch.int64))
         total = torch.zeros_like(z[:, 0])
-        for part, values, there in self._blocks(z, known):
-            if there:
-                total = total + part.log_prob(values, labels)
+        for name, values in apart(self.layout, z, marked(self.layout, known)).items():
+            total = total + self.parts[name].log_prob(values.flatten(1), labels)
         return total
 
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
@@ -102,12 +94,6 @@ class Independent(Density):
         joint = (scores + self.classes.probabilities.log()).unsqueeze(-1)  # (n, K, 1)
         chosen, _ = pick_given(joint, classes, generator)
         return self._sample(chosen, generator, 1.0), chosen
-
-    def _blocks(self, z: Tensor, known: Tensor) -> list[tuple[Density, Tensor, bool]]:
-        """Each block's density, its coordinates of z, and whether it is known."""
-        sizes = [block.size for block in self.layout]
-        parts = zip(self.parts.values(), z.split(sizes, dim=1), known.split(sizes), strict=True)
-        return [(part, values, bool(mask.any())) for part, values, mask in parts]
 
     def _labels(self, classes: Tensor) -> Tensor | None:
         return self.classes.labels[classes] if self.classes.labelled else None

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.density import Encoder, Record
 from postprior.stage2_latent.diagonal import DiagonalMixture
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.options import listed, number
+from postprior.stage2_latent.task import Task
 
 
 class KernelDensity(DiagonalMixture):
@@ -36,26 +36,20 @@ class KernelDensity(DiagonalMixture):
         super().__init__()
         self.candidates = [number("bandwidth", value, low=1e-6) for value in listed("bandwidth", bandwidth)]
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
+    def _fit(self, task: Task) -> None:
+        train, generator = task.train, task.generator
         weights, self.loc, scale = kernels(train)
         self.family = train.codes.posterior().components.name
         self.log_weights = weights.log()
-        held_out = validation.repeated(1, generator)
+        held_out = task.validation.repeated(1, generator)
         some = torch.randperm(len(train), generator=generator, device=train.rows.device)
-        some = some[: len(validation)].sort().values
+        some = some[: len(task.validation)].sort().values
         seen = train.draw(generator, some), train.classes[some]
         best, self.scores = -torch.inf, {}
         for bandwidth in self.candidates:
             self.scale = bandwidth * scale
             score = self.mean_log_prob(*held_out)
-            record(train=self.mean_log_prob(*seen), validation=score, bandwidth=bandwidth)
+            task.record(train=self.mean_log_prob(*seen), validation=score, bandwidth=bandwidth)
             self.scores[f"{bandwidth:g}"] = score
             if score > best:
                 best, self.bandwidth = score, bandwidth

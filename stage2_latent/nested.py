@@ -1,4 +1,4 @@
-"""Densities made of densities: how the inner ones see an encoder, and how their states are kept in one."""
+"""Densities made of densities: how their states are kept in one."""
 
 from __future__ import annotations
 
@@ -7,45 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
-from postprior.stage1_vae.distributions import Mixture
 from postprior.stage2_latent import DENSITIES
-from postprior.stage2_latent.density import Density, Encoder
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.parts import over, under
 
 SEPARATOR = "/"
-
-
-class PartialEncoder:
-    """An encoder as it is seen by a density of some rows of the table, and of some coordinates of its codes.
-
-    Args:
-        encoder: the one of the whole table.
-        rows: (n,) rows of that table.
-        columns: coordinates of the code vector.
-    """
-
-    def __init__(self, encoder: Encoder, rows: Tensor, columns: slice = slice(None)) -> None:
-        self.encoder, self.rows, self.columns = encoder, rows, columns
-
-    def inputs(self, rows: Tensor) -> dict[str, Tensor]:
-        """The data of some of the rows."""
-        return self.encoder.inputs(self.rows[rows])
-
-    def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
-        """Their posteriors over the coordinates."""
-        posterior = self.encoder(inputs)
-        parts = posterior.components
-        scale = parts.scale.expand_as(parts.loc)
-        chosen = type(parts)(parts.loc[..., self.columns], scale[..., self.columns])
-        return Mixture(posterior.weights, chosen)
 
 
 def gather(parts: Mapping[str, Density]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of some densities under `<name>/`, and their descriptions by name."""
     states = {name: density.state() for name, density in parts.items()}
-    tensors = {
-        f"{name}{SEPARATOR}{key}": value for name, (own, _) in states.items() for key, value in own.items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, (own, _) in states.items():
+        tensors |= over(name + SEPARATOR, own)
     return tensors, {name: meta for name, (_, meta) in states.items()}
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
-from postprior.stage2_latent.density import Encoder, Record
 from postprior.stage2_latent.diagonal import DiagonalMixture
-from postprior.stage2_latent.draws import Draws
+from postprior.stage2_latent.task import Task
 
 
 class Normal(DiagonalMixture):
@@ -15,23 +12,15 @@ class Normal(DiagonalMixture):
     name = "normal"
     labelled = False
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        prior = train.codes.prior
+    def _fit(self, task: Task) -> None:
+        prior = task.train.codes.prior
         if prior is None:
             raise ValueError(
                 "density normal: the codes carry no prior, expected the autoencoder's: encode again"
             )
-        like = train.codes.loc
+        like = task.train.codes.loc
         self.family = prior.components.name
         self.log_weights = prior.weights.detach().to(like).log().unsqueeze(0)
         self.loc = prior.components.loc.detach().to(like).unsqueeze(0)
         self.scale = prior.components.scale.detach().to(like).expand_as(self.loc[0]).unsqueeze(0)
-        means = [self.mean_log_prob(*draws.repeated(1, generator)) for draws in (train, validation)]
-        record(train=means[0], validation=means[1])
+        self._note(task)

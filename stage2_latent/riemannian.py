@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.density import Density, Encoder, Record
+from postprior.stage1_vae.randomness import normal, seed_from, uniform
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.kde import kernels
 from postprior.stage2_latent.options import listed, number, whole
 from postprior.stage2_latent.picks import pick
+from postprior.stage2_latent.task import Task
 
 FLOATS = 2**20
 """Numbers that a temporary of the sampler may hold."""
@@ -57,7 +59,7 @@ class Metric:
         place = torch.zeros(n, dtype=torch.int64, device=masses.device)
         term = pick(masses.unsqueeze(0), place, generator)
         shape, like = (n, self.centres.shape[-1]), self.centres
-        noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        noise = normal(shape, like, generator)
         return self.centres[term], noise * (shape[-1] * self.rates).rsqrt()[term]
 
     def sample(self, n: int, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -67,8 +69,7 @@ class Metric:
         for _ in range(steps):
             other, further = self.propose(n, generator)
             fresh = self.weights(other + further)
-            uniform = torch.rand(n, generator=generator, dtype=fresh.dtype, device=fresh.device)
-            accepted = uniform.log() < fresh - weights
+            accepted = uniform((n,), fresh, generator).log() < fresh - weights
             weights = torch.where(accepted, fresh, weights)
             moved = accepted.unsqueeze(-1)
             centre, offset = torch.where(moved, other, centre), torch.where(moved, further, offset)
@@ -148,18 +149,12 @@ class Riemannian(Density):
         self.regularisation = number("regularisation", regularisation)
         self.decay = number("decay", decay, low=1e-12)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        self._choose_centroids(train, generator)
+    def _fit(self, task: Task) -> None:
+        generator = task.generator
+        self._choose_centroids(task.train, generator)
         gaps = torch.stack([self._gap(index) for index in range(len(self.classes))])
-        held_out = validation.repeated(4, generator)
-        seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+        held_out = task.validation.repeated(4, generator)
+        seed = seed_from(generator)
         best, chosen, self.scores = torch.inf, None, {}
         for radius in self.candidates:
             self.radii = radius * gaps
@@ -183,8 +178,9 @@ class Riemannian(Density):
         weights, loc, scale = kernels(train)  # (K, T), (K, T, D)
         deviation = train.codes.posterior().components.deviation
         count = max(1, min(self.centroids // len(weights), int((weights > 0).sum(-1).max())))
-        uniform = torch.rand(weights.shape, generator=generator, dtype=weights.dtype, device=weights.device)
-        keys, places = (uniform.log() / weights).topk(count, dim=-1)  # Efraimidis & Spirakis (2006)
+        keys, places = (uniform(weights.shape, weights, generator).log() / weights).topk(
+            count, dim=-1
+        )  # Efraimidis & Spirakis (2006)
         places = places.unsqueeze(-1)
         self.centres = loc.take_along_dim(places, 1)
         self.precisions = (deviation * scale).take_along_dim(places, 1).pow(-2)

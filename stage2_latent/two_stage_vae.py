@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Mapping
@@ -12,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
-from postprior.stage1_vae.randomness import seeded
-from postprior.stage2_latent.density import Density, Encoder, Record
-from postprior.stage2_latent.draws import Draws
+from postprior.stage1_vae.randomness import normal, seed_from, seeded
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.descent import Cosine, descend
 from postprior.stage2_latent.options import number, whole
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.parts import frozen, over, under
+from postprior.stage2_latent.task import Task
 
 START = 0.5
 """Standard deviations of decoder and posterior before training."""
@@ -121,49 +121,39 @@ class TwoStageVae(Density):
         self.weight_decay = number("weight_decay", weight_decay)
         self.patience = whole("patience", patience)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
-        like = train.codes.loc
-        seed = int(torch.randint(2**31, (1,), generator=generator, device=like.device))
+    def _fit(self, task: Task) -> None:
+        generator, like = task.generator, task.train.codes.loc
+        seed = seed_from(generator)
         self.stage = self._build(seed).to(like)
         D, K = like.shape[-1], len(self.classes)
-        half = torch.randn(self.draws, 1, D, generator=generator, dtype=like.dtype, device=like.device)
+        half = normal((self.draws, 1, D), like, generator)
         self.noise = torch.cat([half, -half])
-        train, held_out = train.shuffled(generator), validation.repeated(1, generator)
+        train, held_out = task.train.shuffled(generator), task.validation.repeated(1, generator)
         optimiser = torch.optim.AdamW(
             self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        cosine = Cosine(optimiser, self.steps, self.stage.parameters(), 5.0)
         size = max(2, self.batch // K)
         classes = torch.arange(K, device=like.device).repeat_interleave(size)
-        best, since, total = -torch.inf, 0, 0.0
-        for step in range(self.steps + 1):
-            if step % self.EVERY == 0 or step == self.steps:
-                score, since = self.mean_log_prob(*held_out), since + 1
-                record(train=total / self.EVERY if step else score, validation=score)
-                total = 0.0
-                if score > best:
-                    best, since, kept = score, 0, copy.deepcopy(self.stage.state_dict())
-                if since >= self.patience:
-                    break
+        bounds: list[float] = []  # since the last look
+
+        def look(step: int) -> float:
+            score = self.mean_log_prob(*held_out)
+            task.record(train=sum(bounds) / self.EVERY if step else score, validation=score)
+            bounds.clear()
+            return score
+
+        def take(step: int) -> None:
             x = train.balanced(step, size, generator).flatten(0, 1)
-            noise = torch.randn(1, *x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = normal((1, *x.shape), x, generator)
             bound = self.stage.log_weights(x, classes, noise).unflatten(1, (K, size)).mean((0, 2))
             likelihood = bound @ self.classes.probabilities
-            optimiser.zero_grad()
-            (-likelihood).backward()
-            nn.utils.clip_grad_norm_(self.stage.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-            total += float(likelihood.detach())
-        self.stage.load_state_dict(kept)
-        self.stage.requires_grad_(False)
+            cosine.step(-likelihood)
+            bounds.append(float(likelihood.detach()))
+
+        keep = self.stage.state_dict
+        best = descend(take, look, keep, steps=self.steps, every=self.EVERY, patience=self.patience)
+        frozen(self.stage, best)
 
     def _build(self, seed: int) -> SecondStage:
         """Untrained networks, from their own seed: torch draws their weights from its global generator."""
@@ -177,7 +167,7 @@ class TwoStageVae(Density):
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
         like = self.stage.log_scale
         shape = (2, len(classes), len(like))
-        noise = temperature * torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        noise = temperature * normal(shape, like, generator)
         parts = [
             (p := self.stage.likelihood(u, of)).loc + p.scale * eps
             for u, eps, of in zip(
@@ -191,11 +181,8 @@ class TwoStageVae(Density):
         return len(self.noise) * widest
 
     def _tensors(self) -> dict[str, Tensor]:
-        stage = {f"stage.{name}": value for name, value in self.stage.state_dict().items()}
-        return stage | {"noise": self.noise}
+        return over("stage.", self.stage.state_dict()) | {"noise": self.noise}
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.noise = tensors["noise"]
-        self.stage = self._build(0).to(self.noise)
-        self.stage.load_state_dict(under("stage.", tensors))
-        self.stage.requires_grad_(False)
+        self.stage = frozen(self._build(0).to(self.noise), under("stage.", tensors))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES
-from postprior.stage2_latent.density import Encoder, Record
+from postprior.stage2_latent.descent import descend
 from postprior.stage2_latent.diagonal import DiagonalMixture
-from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.task import Encoder, Task
 
 FLOATS = 2**22
 """Numbers that a temporary of one optimisation step may hold."""
@@ -60,16 +62,10 @@ class Vamp(DiagonalMixture):
         self.annealing = number("annealing", annealing, high=1.0)
         self.batch = whole("batch", batch)
 
-    def _fit(
-        self,
-        train: Draws,
-        validation: Draws,
-        generator: torch.Generator,
-        encoder: Encoder | None,
-        record: Record,
-    ) -> None:
+    def _fit(self, task: Task) -> None:
+        encoder, generator = task.encoder, task.generator
         assert encoder is not None
-        train = train.shuffled(generator)
+        train = task.train.shuffled(generator)
         count = max(1, self.pseudo_inputs // len(self.classes))
         started = encoder.inputs(train.rows[train.places(0, count)].flatten())
         inputs = {name: value.detach().clone().requires_grad_() for name, value in started.items()}
@@ -79,25 +75,33 @@ class Vamp(DiagonalMixture):
             {"params": [logits], "lr": self.weight_learning_rate},
         ]
         optimiser = torch.optim.Adam(groups)
-        held_out = validation.repeated(4, generator)
-        best, chosen = -torch.inf, None
-        for step in range(self.steps):
+        held_out = task.validation.repeated(4, generator)
+
+        @lru_cache(maxsize=1)
+        def batch(step: int) -> Tensor:
+            """Points of the step, (K, B, D), the pseudo-inputs being encoded as they are then."""
             self._encode(encoder, inputs, logits)
             size = max(1, min(self.batch, FLOATS // self.loc.numel()))
-            x = train.balanced(step, size, generator)
-            if step == 0:
-                start = self._gap(x)
-            if step % self.EVERY == 0 or step == self.steps - 1:
-                score, likelihood = self.mean_log_prob(*held_out), self._likelihood(x).detach()
-                record(train=float(likelihood @ self.classes.probabilities), validation=score)
-                if score > best:
-                    best, chosen = score, {name: value.detach() for name, value in self._tensors().items()}
+            return train.balanced(step, size, generator)
+
+        def look(step: int) -> float:
+            likelihood = self._likelihood(batch(step)).detach()
+            score = self.mean_log_prob(*held_out)
+            task.record(train=float(likelihood @ self.classes.probabilities), validation=score)
+            return score
+
+        def take(step: int) -> None:
             temperature = max(1.0, start * (1 - step / (self.annealing * self.steps + 1)))
+            likelihood = self._likelihood(batch(step), temperature).sum()
             optimiser.zero_grad()
-            (-self._likelihood(x, temperature).sum()).backward()
+            (-likelihood).backward()
             optimiser.step()
-        assert chosen is not None
-        self._restore(chosen, self._learned())
+
+        def keep() -> dict[str, Tensor]:
+            return {name: value.detach() for name, value in self._tensors().items()}
+
+        start = self._gap(batch(0))
+        self._restore(descend(take, look, keep, steps=self.steps - 1, every=self.EVERY), self._learned())
 
     def _encode(self, encoder: Encoder, inputs: dict[str, Tensor], logits: Tensor) -> None:
         """Takes the posteriors of the pseudo-inputs, K·count of them with C components each, as (K, count·C)."""

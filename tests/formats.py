@@ -24,6 +24,7 @@ from postprior.pipelines.storage import MANIFEST, read_json
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.layouts import apart
 
 FOLDER = Path(__file__).parent / "fixtures/formats"
 SPLITS = ("train", "validation", "test")
@@ -159,7 +160,7 @@ def of_density(density: Density, codes: Codes) -> dict[str, Any]:
         measured["log_prob_of_label"] = numbers(density.log_prob(z, labels))
     if density.exact_log_prob:
         measured["truncated"] = numbers(density.sample(4, seeded(3), truncation=0.3).loc[:, 0])
-    shared = {"z": some.split(z)["z"]}
+    shared = {"z": apart(some.layout, z)["z"]}
     if density.conditional:
         measured["condition"] = numbers(density.condition(shared, seeded(4), labels).loc[:, 0])
     if density.marginal:

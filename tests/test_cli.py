@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.request import Request
 
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
 HEAVY = ("torch", "sklearn", "mlflow", "matplotlib", "numpy", "dvc", "PIL")
@@ -97,23 +98,28 @@ def test_a_stage_of_a_density_gets_its_name(
     assert stage.calls[0][0][2] == project
 
 
-@pytest.mark.parametrize(("name", "option"), [("utility", "--real"), ("recover", "--baselines")])
+@pytest.mark.parametrize(
+    ("name", "option", "other"),
+    [("utility", "--real", "utility_of_real"), ("recover", "--baselines", "recover_by_baselines")],
+)
 def test_what_densities_are_set_against_is_an_option(
-    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str, other: str
 ) -> None:
     """A name is a density's, whatever it is."""
-    stage = replace_stage(monkeypatch, name, Stage())
+    stage, beside = replace_stage(monkeypatch, name, Stage()), Stage()
+    monkeypatch.setattr(f"postprior.pipelines.stages.{name}.{other}", beside)
     for given in (["gmm"], [option]):
         answer = CliRunner().invoke(app, [name, *given])
         assert answer.exit_code == 0, answer.output
-    assert [given[0] for given, _ in stage.calls] == ["gmm", option.removeprefix("--")]
+    assert [given[0] for given, _ in stage.calls] == ["gmm"]
+    assert [given[1] for given, _ in beside.calls] == [project]
     for given, found in ((["gmm", option], "'gmm' beside it"), ([], "neither")):
         answer = CliRunner().invoke(app, [name, *given])
         assert answer.exit_code == 1
         assert answer.stderr == (
             f"postprior: error: {option}: found {found}, expected the name of a density or {option}\n"
         )
-    assert len(stage.calls) == 2
+    assert len(stage.calls) == len(beside.calls) == 1
 
 
 def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,17 +132,9 @@ def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.Monk
     )
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
-    assert given[0] == "gmm"
-    assert options == {
-        "samples": None,
-        "seed": 3,
-        "values": "draws",
-        "labels": {"7": 20, "a=b": 3},
-        "temperature": 0.5,
-        "truncation": 0.1,
-        "out": Path("new"),
-        "given": Path("data"),
-    }
+    asked = Request(23, 3, {"7": 20, "a=b": 3}, "draws", temperature=0.5, truncation=0.1)
+    assert (given[0], given[3:]) == ("gmm", (asked, Path("new"), Path("data")))
+    assert not options
 
 
 def test_impute_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +178,8 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
     answer = CliRunner().invoke(app, ["draw", "mine", "--samples", "5", "--seed", "0", "--out", "z.npz"])
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
-    assert given == (Path("mine"), Path("z.npz"))
-    assert options == {"samples": 5, "labels": None, "force": False, "seed": 0}
+    assert given == (Path("mine"), Path("z.npz"), Request(5), False)
+    assert not options
     answer = CliRunner().invoke(app, ["draw", "mine", "--out", "z.npz"])
     assert answer.exit_code == 1
     assert answer.stderr.startswith("postprior: error: --samples: found none, expected a number")

@@ -7,8 +7,9 @@ import torch
 from latent import LAYOUT, labelled, posteriors, seeded
 
 from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
-from postprior.stage2_latent.codes import Block, Codes, Whitening, join
+from postprior.stage2_latent.codes import Block, Codes, Whitening
 from postprior.stage2_latent.draws import Classes, Draws, split
+from postprior.stage2_latent.layouts import apart, coordinates, join, marked
 from postprior.stage2_latent.moments import moments
 from postprior.stage2_latent.picks import pick, pick_given
 
@@ -68,21 +69,33 @@ def test_blocks_without_posterior_are_not_filled() -> None:
     assert codes.complete.tolist() == [False] + [True] * 49
 
 
-def test_split_gives_the_blocks_their_shapes() -> None:
+def test_apart_gives_the_blocks_their_shapes() -> None:
     z = torch.arange(8.0).reshape(2, 4)
-    parts = CODES.split(z)
+    parts = apart(LAYOUT, z)
     assert {name: tuple(part.shape) for name, part in parts.items()} == {"z": (2, 2), "w": (2, 1, 2)}
     assert parts["w"][1, 0].tolist() == [6.0, 7.0]
 
 
-def test_join_undoes_split() -> None:
+def test_join_undoes_apart() -> None:
     z = torch.arange(8.0).reshape(2, 4)
-    joined, known = join(LAYOUT, CODES.split(z))
+    joined, known = join(LAYOUT, apart(LAYOUT, z))
     assert torch.equal(joined, z)
     assert known.all()
     alone, known = join(LAYOUT, {"w": z[:, 2:].reshape(2, 1, 2)})
     assert torch.equal(alone, z * torch.tensor([0.0, 0.0, 1.0, 1.0]))
     assert known.tolist() == [False, False, True, True]
+
+
+def test_coordinates_and_blocks() -> None:
+    layout = (Block("z", (2,)), Block("w", (1, 3)), Block("v", (1,)))
+    chosen = torch.tensor([[True, False, True], [False, True, False]])
+    known = coordinates(layout, chosen)
+    assert known.tolist() == [
+        [True, True, False, False, False, True],
+        [False, False, True, True, True, False],
+    ]
+    assert marked(layout, known[1]).tolist() == [False, True, False]
+    assert list(apart(layout, torch.zeros(4, 6), chosen[0])) == ["z", "v"]
 
 
 def test_select_keeps_labels_and_ids() -> None:

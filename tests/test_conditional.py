@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from postprior.pipelines.generation.conditional import Candidates, conditional_draw, effective_share, marginal
+from postprior.pipelines.generation.conditional import Candidates, conditional_draw, effective_share
 from postprior.stage1_vae import MODELS
-from postprior.stage1_vae.distributions import Laplace, Mixture, Normal
+from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage2_latent.codes import Codes, join
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.layouts import join
 
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal") for index in range(3))
 TIMES = 2000  # draws of one row
@@ -204,18 +205,3 @@ def test_choices_follow_the_weights() -> None:
     candidates = Candidates(None, torch.empty(1000, 4, 2), None, known, uniform)  # type: ignore[arg-type]
     counts = torch.bincount(candidates.choose(weights.log().expand(1000, 4)), minlength=4)
     assert counts.tolist() == [500, 0, 300, 200]
-
-
-def test_marginals_of_a_prior_are_those_of_its_coordinates() -> None:
-    kept = torch.tensor([True, False, True])
-    loc, scale = torch.randn(2, 4, 3, generator=seeded(), dtype=torch.float64)
-    weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-    mixture = marginal(Mixture(weights, Laplace(loc, scale.exp())), kept)
-    grid = torch.linspace(-60, 60, 120_001, dtype=torch.float64)
-    point = torch.tensor([0.3, 0.0, -0.7], dtype=torch.float64)
-    line = point.repeat(len(grid), 1)
-    line[:, 1] = grid
-    whole = Mixture(weights, Laplace(loc, scale.exp())).log_prob(line).exp()
-    torch.testing.assert_close(
-        torch.trapezoid(whole, grid), mixture.log_prob(point[kept]).exp(), rtol=1e-5, atol=0
-    )

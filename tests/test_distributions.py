@@ -6,15 +6,8 @@ import pytest
 import torch
 from torch import distributions as td
 
-from postprior.stage1_vae.distributions import (
-    FAMILIES,
-    Mixture,
-    Normal,
-    all_subsets,
-    choose,
-    kl_divergence,
-    product_of_experts,
-)
+from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture, Normal, choose, kl_divergence
+from postprior.stage1_vae.experts import all_subsets, product_of_experts
 
 ORACLES = {"normal": td.Normal, "laplace": td.Laplace}
 
@@ -153,3 +146,18 @@ def test_stratified_draws_have_the_mean_of_the_mixture_and_spread_over_component
     counts = torch.stack([(z - centre).abs().lt(5).sum(0) for centre in (-10.0, 0.0, 10.0)])
     assert (counts.squeeze(-1) == torch.tensor([1, 1, 2]).unsqueeze(-1)).all()
     assert abs(float(z.mean()) - 2.5) < 0.05
+
+
+def test_a_marginal_is_the_integral_over_the_other_coordinates() -> None:
+    kept = torch.tensor([True, False, True])
+    loc, scale = torch.randn(2, 4, 3, generator=generator(), dtype=torch.float64)
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    mixture = Mixture(weights, Laplace(loc, scale.exp())).marginal(kept)
+    grid = torch.linspace(-60, 60, 120_001, dtype=torch.float64)
+    point = torch.tensor([0.3, 0.0, -0.7], dtype=torch.float64)
+    line = point.repeat(len(grid), 1)
+    line[:, 1] = grid
+    whole = Mixture(weights, Laplace(loc, scale.exp())).log_prob(line).exp()
+    torch.testing.assert_close(
+        torch.trapezoid(whole, grid), mixture.log_prob(point[kept]).exp(), rtol=1e-5, atol=0
+    )

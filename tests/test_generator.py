@@ -21,7 +21,7 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.storage import folder_hash, load_artefact, save_artefact
 from postprior.stage1_vae import MODELS
-from postprior.stage2_latent.nested import PartialEncoder
+from postprior.stage2_latent.task import PartialEncoder
 
 Trained = tuple[Path, Params]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
 from postprior.stage1_vae.distributions import Normal as Diagonal
-from postprior.stage1_vae.distributions import all_subsets
+from postprior.stage1_vae.experts import all_subsets
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MHVAE, Nexus

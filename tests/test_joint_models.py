@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
 from postprior.stage1_vae import distributions
-from postprior.stage1_vae.distributions import LOG_SCALE, all_subsets
-from postprior.stage1_vae.joint import JointVAE, divided_product
+from postprior.stage1_vae.distributions import LOG_SCALE
+from postprior.stage1_vae.experts import all_subsets, divided_product
+from postprior.stage1_vae.joint import JointVAE
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS

@@ -7,7 +7,7 @@ import torch
 from linear_gaussian import LATENT, SCALE, agree, evidence, exact, modalities, posterior, repeat, sample
 
 from postprior.stage1_vae.bounds import importance_bound
-from postprior.stage1_vae.distributions import all_subsets
+from postprior.stage1_vae.experts import all_subsets
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import CRMVAE, MMVAE, MVAE, MVTCAE, MoPoE

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from postprior.stage1_vae import MODELS
-from postprior.stage1_vae.distributions import Mixture, all_subsets
+from postprior.stage1_vae.distributions import Mixture
+from postprior.stage1_vae.experts import all_subsets
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import CACHED, MultimodalVAE, in_blocks
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.rows import CACHED, in_blocks
 from postprior.stage1_vae.training import alone
 
 MODALITIES = (

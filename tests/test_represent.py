@@ -21,6 +21,7 @@ from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.layouts import apart
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
 OPTIONS = {"mvtcae": {}, "dmvae": {"private": {"a": 2, "b": 1}}, "mmvaeplus": {"private": 2}}
@@ -136,7 +137,7 @@ def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) 
     h5py = pytest.importorskip("h5py")
     model = saved(tmp_path, "dmvae")
     codes, path = codes_of(model, ROWS), written(tmp_path, ROWS, ".h5ad")
-    parts = codes.split(codes.mean)
+    parts = apart(codes.layout, codes.mean)
     with h5py.File(path) as file:
         assert file.attrs["encoding-type"] == "anndata"
         assert file["var/_index"].asstr()[:].tolist() == ["z_0", "z_1", "z_2", "z_3"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.detection.conformal import alarm_rate
 from postprior.pipelines.detection.detector import Detection, Detector
@@ -60,12 +61,13 @@ def detect(
     check_file(out, force)
     if not 0 < alpha < 1:
         raise UserError(f"alpha: found {alpha}, expected a number above 0 and below 1, such as 0.05")
-    place = root / "artefacts/densities" / name
+    project = Project(root)
+    place = project.artefacts.densities / name
     if not (place / MANIFEST).exists():
         fitted = {path.parent.name: path for path in place.parent.glob(f"*/{MANIFEST}")}
         pick(fitted, name, f"{place.parent}", "fitted density")
-    normal = Dataset.load(root / "artefacts/data/train")
-    held_out = Dataset.load(root / "artefacts/data/test" if calibration is None else calibration)
+    normal = project.dataset("train")
+    held_out = project.dataset("test") if calibration is None else Dataset.load(calibration)
     if not alarm_rate(alpha, len(held_out)):
         n, least = len(held_out), 1 / (len(held_out) + 1)
         raise UserError(

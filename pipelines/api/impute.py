@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import ROWWISE, Dataset, DatasetWriter, conformed, files_of
-from postprior.pipelines.generation.calibration import Spread
 from postprior.pipelines.generation.completion import ROWS, as_filled
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.progress import progress
@@ -34,14 +34,14 @@ def impute(
     calibrated on validation rows. What is None is taken from `generate` in params.yaml.
     """
     check_folder(out, earlier, [folder])
-    generator = Generator.load(root / "artefacts/densities" / name)
+    project = Project(root)
+    generator = Generator.load(project.artefacts.densities / name)
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
     values = params.generate.values if values is None else values
     seed = params.generate.seed if seed is None else seed
     spread = None
     if values == "draws" and draws > 1:
-        held_out = Dataset.load(root / "artefacts/data/validation")
-        spread = Spread.fit(generator, conformed(held_out, data.modalities, generator.conversion), data, seed)
+        spread = generator.spread(project.dataset("validation"), data, seed)
     blocks = generator.completed(data, draws, seed, values, spread=spread)
     fields = as_filled(data)
     known = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params, check_density
@@ -40,8 +41,8 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
             f"--alias: found '{alias}', expected letters, digits, - and _, and neither latest nor a version such as v1"
         )
     check_density(params, name)
-    folder = root / "artefacts/densities" / name
-    generator = Generator.load(folder)
+    folders = Project(root).artefacts
+    generator = Generator.load(folders.densities / name)
     uri = mlflow_client.address(root)
     if uri is None:
         raise UserError(
@@ -49,7 +50,7 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
         )
     title = model or f"postprior-{name}"
 
-    artifacts = {"density": folder, "autoencoder": root / "artefacts/autoencoder"}
+    artifacts = {"density": folders.densities / name, "autoencoder": folders.autoencoder}
     codes = str(generator.density.stores_training_codes).lower()
     tags = {"density": name, "stores_training_codes": codes}
 

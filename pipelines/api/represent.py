@@ -12,6 +12,7 @@ import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.artefacts.project import ArtefactFolders
 from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
 from postprior.pipelines.data.exchange import as_npz
 from postprior.pipelines.publishing import check_file, write_bytes
@@ -47,7 +48,7 @@ def represent(
     from postprior.stage1_vae.randomness import generator_for
 
     model, _ = load_autoencoder(autoencoder)
-    training = autoencoder.resolve().parent / "data/train"
+    training = ArtefactFolders(autoencoder.resolve().parent).data / "train"
     rows = conformed(Dataset.load(data), model.modalities, conversion_in(training))
     codes = posteriors(model, rows, components, generator_for("cpu", seed))
     write_bytes(out, written(rows, codes))
@@ -110,7 +111,9 @@ def _h5ad(rows: Dataset, codes: Codes) -> bytes:
 
 def _means(codes: Codes) -> dict[str, Values]:
     """Posterior means (N, size) by block, NaN where it has no posterior."""
-    return {name: part.flatten(1).numpy() for name, part in codes.split(codes.mean).items()}
+    from postprior.stage2_latent.layouts import apart
+
+    return {name: part.flatten(1).numpy() for name, part in apart(codes.layout, codes.mean).items()}
 
 
 WRITERS: dict[str, Callable[[Dataset, Codes], bytes]] = {

@@ -1,4 +1,4 @@
-"""Cells of the augmentation curve, loaded."""
+"""Cells of the augmentation curve: their arrays, and the cells loaded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from postprior.pipelines.storage import load_artefact
 if TYPE_CHECKING:
     from postprior.pipelines.metrics.utility.augmentation import Cell
 
-
 KIND = "augmentation"
+ARRAYS = ("hits", "groups", "labels", "mask")
+"""Of a cell, each a file; all but the first may be absent."""
+
+
+def arrays_of(cell: Cell) -> dict[str, np.ndarray]:
+    """The arrays of a cell, as they are saved."""
+    return {name: array for name in ARRAYS if (array := getattr(cell, name)) is not None}
 
 
 def load_cell(folder: Path) -> Cell:
@@ -21,12 +27,12 @@ def load_cell(folder: Path) -> Cell:
     from postprior.pipelines.metrics.utility.augmentation import Cell
 
     found = load_artefact(folder, KIND)
+    hits, *known = (found.arrays.get(name) for name in ARRAYS)
     size, seed, arms, modalities = (found.manifest[key] for key in ("size", "seed", "arms", "modalities"))
-    groups, labels, mask = (found.arrays.get(key) for key in ("groups", "labels", "mask"))
-    return Cell(size, seed, arms, modalities, np.array(found.arrays["hits"]), groups, labels, mask)
+    return Cell(size, seed, arms, modalities, np.array(hits), *known)
 
 
 def load_cells(folder: Path) -> list[Cell]:
-    """All cells in a folder such as artefacts/augmentation that have arms: where there are labels."""
+    """All cells in a folder that have arms: where there are labels."""
     places = sorted(path.parent for path in folder.glob("*/manifest.json"))
     return [load_cell(place) for place in places if load_artefact(place, KIND).manifest["arms"]]

@@ -78,7 +78,7 @@ def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
         arrays["ids"] = np.array(codes.ids)
     manifest = {
         **origin,
-        "layout": [{"name": b.name, "shape": list(b.shape), "owner": b.owner} for b in codes.layout],
+        "layout": [block.describe() for block in codes.layout],
         "family": codes.family,
         "label_names": None if codes.label_names is None else list(codes.label_names),
     }
@@ -107,7 +107,7 @@ def load_codes(folder: Path) -> Codes:
     with rebuilding(folder):
         names = manifest["label_names"]
         return Codes(
-            layout=tuple(Block(b["name"], tuple(b["shape"]), b["owner"]) for b in manifest["layout"]),
+            layout=tuple(Block.from_description(each) for each in manifest["layout"]),
             family=manifest["family"],
             **columns,
             prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
@@ -126,10 +126,14 @@ def whole_rows(codes: Codes) -> Tensor:
 
 @dataclass(frozen=True)
 class Complete:
-    """The rows (n,) of a table of codes that lack no block; there may be none."""
+    """The rows of a table of codes that lack no block; there may be none."""
 
     table: Codes
-    rows: Ints
+
+    @property
+    def rows(self) -> Ints:
+        """Their numbers (n,)."""
+        return np.flatnonzero(self.table.complete.numpy())
 
     @property
     def codes(self) -> Codes:
@@ -148,9 +152,3 @@ class Complete:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-def complete(folder: Path) -> Complete:
-    """The complete codes in a folder."""
-    codes = load_codes(folder)
-    return Complete(codes, np.flatnonzero(codes.complete.numpy()))

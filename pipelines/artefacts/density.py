@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.artefacts.codes import whole_rows
 from postprior.pipelines.settings.params import pick
-from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
+from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.codes import Codes
@@ -47,6 +48,12 @@ def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dic
             mean = float(density.log_prob(table.draw(generator, rows)).mean())
         means[split] = mean if math.isfinite(mean) else Missing("some rows have no finite likelihood").written
     return means
+
+
+def save_density(folder: Path, density: Density, known: dict[str, Any], inputs: Iterable[Path] = ()) -> None:
+    """Publish a fitted density with what is known of its fit and origins; `inputs` are what was read for it."""
+    tensors, description = density.state()
+    save_artefact(folder, KIND, {**description, **known}, tensors, inputs=inputs)
 
 
 def load_density(folder: Path | str) -> Density:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postprior.pipelines.data.checks import check_labels
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from postprior.pipelines.artefacts.standard import Standard
@@ -116,6 +117,10 @@ class Project:
         """The rows of a split."""
         return Dataset.load(self.artefacts.data / split)
 
+    def splits(self) -> dict[str, Dataset]:
+        """The rows of every split."""
+        return {split: self.dataset(split) for split in SPLITS}
+
     def train_and_test(self) -> tuple[Dataset, Dataset]:
         """Training and test rows, whose labels mean the same."""
         train, test = self.dataset("train"), self.dataset("test")
@@ -161,3 +166,11 @@ class Project:
         from postprior.pipelines.artefacts.cells import load_cells
 
         return load_cells(self.artefacts.augmentation)
+
+
+def check_origin(place: Path | None, what: str, found: str | None, expected: str | None, stage: str) -> None:
+    """Refuse what was made of something else than what stands in the project now; hashes say so."""
+    if found != expected:
+        raise UserError(
+            f"{place}: {what} {str(found)[:12]} found, expected {str(expected)[:12]}; run postprior {stage} again"
+        )

@@ -17,15 +17,13 @@ from postprior.pipelines.metrics.fidelity.scores import Scores
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing
-from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
+from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
 
 if TYPE_CHECKING:
-    pass
-
+    from postprior.pipelines.settings.params import Evaluate
 
 KIND = "reference"
-
-
+GALLERY = 8  # tuples of every row that are kept as images
 WEIGHTS = {"real": "real", "reconstruction": "real", "normal": "synthetic"}  # of each row that is scored
 
 
@@ -79,11 +77,76 @@ class Standard:
         rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
         return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
 
-    def score(self, readings: Readings, half: Dataset, synthetic: Dataset) -> Scores:
-        """Every score of as many synthetic rows, and of their readings; the reference half is for tables."""
-        own = self.alignment.score(readings, self.weights, self.scores["real"])
-        own |= table_scores(half, self.reference.joint.weights, synthetic, self.weights)
-        return score(readings, self.weights, self.reference) | own
+    @classmethod
+    def fit(
+        cls,
+        readings: Readings,
+        weights: dict[str, Floats],
+        rows: tuple[Ints, Ints],
+        settings: Evaluate,
+        manifest: dict[str, Any],
+    ) -> Standard:
+        """The standard of a reference half, with no scores yet.
+
+        Args:
+            readings: of the half.
+            weights: half-samples of `reference`, `real` and `synthetic` rows.
+            rows: of the test split: the half, and those scored as `real`.
+            settings: how rows are scored.
+            manifest: where all comes from, `modalities` and `classes`.
+        """
+        names = tuple(manifest["modalities"])
+        reference = Reference.fit(
+            readings, weights["reference"], settings.neighbours, names, manifest["classes"]
+        )
+        alignment = Alignment.fit(readings, settings.seed)
+        manifest = settings.model_dump() | manifest
+        return cls(
+            reference, alignment, rows[0], weights["synthetic"], rows[1], weights["real"], {}, manifest
+        )
+
+    def save(self, folder: Path, readings: dict[str, Readings], sets: dict[str, Dataset]) -> None:
+        """Publish the standard, with readings of the half and of every row scored, and some images of these."""
+        whole = [name for name in self.scores["real"] if "/" not in name and name in self.scores["normal"]]
+        kept, missing = _kept(self.scores, whole)
+        tensors, critic = self.alignment.state()
+        manifest = (
+            self.manifest | {"critic": critic, "scores": whole} | ({"missing": missing} if missing else {})
+        )
+        names = self.manifest["modalities"]
+        arrays = {
+            "rows.reference": self.rows,
+            "rows.real": self.real,
+            "weights.reference": self.reference.joint.weights,
+            "weights.real": self.real_weights,
+            "weights.synthetic": self.weights,
+            **kept,
+        }
+        for of, seen in readings.items():
+            features = zip(names, seen.features, strict=True)
+            arrays |= {f"features.{of}.{name}": array for name, array in features}
+            told = {field: getattr(seen, field) for field in ("predictions", "labels", "groups")}
+            arrays |= {f"{field}.{of}": array for field, array in told.items() if array is not None}
+        for of, dataset in sets.items():
+            images = [m.name for m in dataset.modalities if m.kind == "image" and len(dataset)]
+            arrays |= {f"gallery.{of}.{name}": np.asarray(dataset.data[name][:GALLERY]) for name in images}
+        save_artefact(folder, KIND, manifest, tensors, arrays)
+
+    def score(
+        self, readings: Readings, half: Dataset, rows: Dataset, weights: Floats | None = None
+    ) -> Scores:
+        """Every score of rows and of their readings; the reference half is for tables.
+
+        Args:
+            readings: of the rows.
+            half: the reference half.
+            rows: what is scored.
+            weights: (1 + B, N), those of synthetic rows if None.
+        """
+        weights = self.weights if weights is None else weights
+        own = self.alignment.score(readings, weights, self.scores.get("real"))
+        own |= table_scores(half, self.reference.joint.weights, rows, weights)
+        return score(readings, weights, self.reference) | own
 
     def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
         """Scores as written, beside those of the model's own prior and of reconstructions."""

@@ -132,21 +132,12 @@ def generate(
 ) -> None:
     """Draw a synthetic dataset from a density."""  # what is not given is as params.yaml has it
     settings, root = load(params)
+    from postprior.pipelines.generation.request import Request
     from postprior.pipelines.stages.generate import generate
 
-    generate(
-        name,
-        settings,
-        root,
-        samples=samples,
-        seed=seed,
-        values=values,
-        labels=label_counts(label),
-        temperature=temperature,
-        truncation=truncation,
-        out=out,
-        given=given,
-    )
+    changes = {"seed": seed, "values": values, "temperature": temperature, "truncation": truncation}
+    request = Request.of(settings.generate, samples, label_counts(label), **changes)
+    generate(name, settings, root, request, out, given)
 
 
 @app.command()
@@ -167,9 +158,9 @@ def utility(
     """Train on synthetic, test on real, and the reverse."""
     check_name(name, real, "--real")
     settings, root = load(params)
-    from postprior.pipelines.stages.utility import REAL, utility
+    from postprior.pipelines.stages.utility import utility, utility_of_real
 
-    utility(name or REAL, settings, root)
+    utility_of_real(settings, root) if name is None else utility(name, settings, root)
 
 
 @app.command()
@@ -207,9 +198,9 @@ def recover(
     """Hide what rows have, impute it and score."""
     check_name(name, baselines, "--baselines")
     settings, root = load(params)
-    from postprior.pipelines.stages.recover import BASELINES, recover
+    from postprior.pipelines.stages.recover import recover, recover_by_baselines
 
-    recover(name or BASELINES, settings, root)
+    recover_by_baselines(settings, root) if name is None else recover(name, settings, root)
 
 
 @app.command()

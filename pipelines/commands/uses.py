@@ -42,10 +42,11 @@ def draw(
     if samples is None and not label:
         raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
     from postprior.pipelines.api.draw import draw
+    from postprior.pipelines.generation.request import Request
 
     given = {"seed": seed, "temperature": temperature, "truncation": truncation}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    draw(folder, out, samples=samples, labels=label_counts(label), force=force, **options)
+    draw(folder, out, Request(samples, labels=label_counts(label), **options), force)
 
 
 @app.command()

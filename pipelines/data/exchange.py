@@ -93,13 +93,15 @@ def as_npz(codes: Codes) -> bytes:
 
     Blocks of several axes are flattened, and hold NaN in rows where they have no posterior.
     """
+    from postprior.stage2_latent.layouts import apart
+
     arrays: Arrays = {}
     unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
     for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
         if whole is not None:
             parts = {
                 name: part.flatten(2)
-                for name, part in codes.split(whole.masked_fill(unknown, np.nan)).items()
+                for name, part in apart(codes.layout, whole.masked_fill(unknown, np.nan)).items()
             }
             for name, part in parts.items():
                 key = f"{name}.{field}" if len(parts) > 1 else field

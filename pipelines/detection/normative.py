@@ -13,6 +13,7 @@ from torch import Tensor
 from postprior.pipelines.artefacts.codes import observed_blocks
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
+from postprior.stage2_latent.layouts import apart, coordinates
 
 if TYPE_CHECKING:
     from postprior.pipelines.data.dataset import Dataset
@@ -118,7 +119,7 @@ def _block(
         totals[0],
         totals[1] if len(totals) > 1 else totals[0][:, :0],
         -torch.stack(scores, 1),
-        [z[:, :, place].mean(0)[:, _coordinates(model, here)] for place, here in enumerate(known)],
+        [z[:, :, place].mean(0)[:, coordinates(model.layout, here)] for place, here in enumerate(known)],
         {m.name: torch.stack([part[m.name] for part in unlikely], 1) for m in there if m.kind in FEATURED},
     )
 
@@ -152,15 +153,6 @@ def _code_log_prob(model: MultimodalVAE, density: Density, z: Tensor, known: Ten
     if bool(known.all()) or not density.marginal:
         found = density.log_prob(flat)
     else:
-        parts = flat.split([block.size for block in model.layout], -1)
-        blocks = zip(model.layout, parts, known.tolist(), strict=True)
-        found = density.log_marginal(
-            {block.name: part.unflatten(-1, block.shape) for block, part, here in blocks if here}
-        )
+        found = density.log_marginal(apart(model.layout, flat, known))
     mean = found.double().unflatten(0, z.shape[:2]).mean(0)
     return mean.nan_to_num(-LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
-
-
-def _coordinates(model: MultimodalVAE, known: Tensor) -> Tensor:
-    """(D,) bool, the coordinates of the known blocks."""
-    return known.repeat_interleave(torch.tensor([block.size for block in model.layout]))

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from postprior.pipelines.data.dataset import Dataset
-    from postprior.pipelines.generation.generator import Generator
     from postprior.stage1_vae.modalities import Modality
+    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage2_latent.density import Density
 
 DRAWS = 39
 """Draws of a held-out row: their interval of 90 % leaves out the two least and the two greatest."""
@@ -46,23 +47,26 @@ class Spread:
     factors: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, generator: Generator, held_out: Dataset, like: Dataset, seed: int = 0) -> Self:
+    def fit(
+        cls, model: MultimodalVAE, density: Density, held_out: Dataset, like: Dataset, seed: int = 0
+    ) -> Self:
         """Learn the factors for imputing the rows of `like`, from held-out rows of the same modalities.
 
         Args:
-            generator: the trained pair.
+            model: the autoencoder.
+            density: stands in for its prior.
             held_out: rows that took no part in training.
             like: the rows to be imputed; each held-out row loses what one of them, drawn at random, lacks.
             seed: of the choice and of the draws.
         """
-        from postprior.pipelines.generation.completion import missing
+        from postprior.pipelines.generation.completion import completions, missing
 
         rng = np.random.default_rng(seed)
         held_out = held_out.select(np.arange(min(len(held_out), MOST)))
         hidden = hidden_as(held_out, like, rng)
         scored = {name: holes & ~missing(held_out)[name] for name, holes in missing(hidden).items()}
         needed: dict[str, list[NDArray[np.float64]]] = {m.name: [] for m in held_out.modalities}
-        for start, block in generator.completed(hidden, DRAWS, seed, "draws"):
+        for start, block in completions(model, density, hidden, DRAWS, seed, "draws"):
             for m in held_out.modalities:
                 rows = slice(start, start + block[m.name].shape[1])
                 where = scored[m.name][rows] & continuous(m)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.stage1_vae.randomness import generator_for
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from postprior.pipelines.data.dataset import Dataset
-    from postprior.pipelines.generation.calibration import Spread
+    from postprior.stage1_vae.modalities import Modality
     from postprior.stage1_vae.model import MultimodalVAE
     from postprior.stage2_latent.density import Density
 
@@ -33,7 +35,7 @@ def completions(
     seed: int,
     values: str,
     labels: np.ndarray | None = None,
-    spread: Spread | None = None,
+    spread: Callable[[Modality, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The rows of a dataset of the model's modalities, each completed `draws` times, block by block.
 
@@ -48,7 +50,7 @@ def completions(
         seed: of all that is drawn.
         values: `mean` of the decoders, or `draws` from their likelihoods.
         labels: (N,), that the density is conditioned on, or None.
-        spread: calibrates how far draws lie apart, or None.
+        spread: changes how far the draws (R, n, *shape) of a modality lie apart, or None.
 
     Yields:
         The number of a block's first row, and its n rows by modality, (R, n, *shape).

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import observed_blocks
-from postprior.stage1_vae.distributions import Diagonal, Mixture
+from postprior.stage2_latent.layouts import apart, coordinates
 
 if TYPE_CHECKING:
     from postprior.stage1_vae.modalities import Batch
@@ -79,9 +79,10 @@ class Candidates:
             ):
                 ratio = density.log_prob(z, asked) - self.model.prior().log_prob(z)
             elif density.marginal:
-                kept = self._coordinates(known)
-                prior = marginal(self.model.prior(), kept)
-                ratio = density.log_marginal(self._blocks(z, known), asked) - prior.log_prob(z[:, kept])
+                kept = coordinates(self.model.layout, known)
+                given = apart(self.model.layout, z, known)
+                prior = self.model.prior().marginal(kept)
+                ratio = density.log_marginal(given, asked) - prior.log_prob(z[:, kept])
             else:
                 continue
             found[rows] = ratio.unflatten(0, (-1, found.shape[1])).to(found)
@@ -107,7 +108,8 @@ class Candidates:
             if not bool(known.all()):
                 part = codes[..., rows, :]
                 asked = None if labels is None else labels[rows].expand(part.shape[:-1]).flatten()
-                drawn = density.condition(self._blocks(part.flatten(0, -2), known), generator, asked)
+                given = apart(self.model.layout, part.flatten(0, -2), known)
+                drawn = density.condition(given, generator, asked)
                 full[..., rows, :] = drawn.loc[:, 0].to(full).view_as(part)
         return full
 
@@ -121,16 +123,6 @@ class Candidates:
         """Rows (B,) bool that know the same blocks, and these, (blocks,) bool."""
         for known in self.known.unique(dim=0):
             yield (self.known == known).all(-1), known
-
-    def _coordinates(self, known: Tensor) -> Tensor:
-        sizes = torch.tensor([block.size for block in self.model.layout], device=known.device)
-        return known.repeat_interleave(sizes)
-
-    def _blocks(self, z: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """The known blocks of vectors (n, D): name → (n, *shape)."""
-        parts = z.split([block.size for block in self.model.layout], -1)
-        blocks = zip(self.model.layout, parts, known.tolist(), strict=True)
-        return {block.name: part.unflatten(-1, block.shape) for block, part, here in blocks if here}
 
 
 def conditional_draw(
@@ -169,12 +161,3 @@ def effective_share(log_weights: Tensor) -> Tensor:
     """Effective sample size 1 / Σ_k w_k² over K, of normalised weights (…, K), between 1/K and 1 (Kong 1992): (…)."""
     weights = log_weights.double().softmax(-1)
     return 1 / weights.square().sum(-1) / weights.shape[-1]
-
-
-def marginal(p: Diagonal | Mixture, kept: Tensor) -> Diagonal | Mixture:
-    """The distribution of the coordinates of p that are marked in `kept` (D,) bool."""
-    if isinstance(p, Mixture):
-        components = marginal(p.components, kept)
-        assert isinstance(components, Diagonal)
-        return Mixture(p.weights, components)
-    return type(p)(p.loc[..., kept], p.scale.expand_as(p.loc)[..., kept])

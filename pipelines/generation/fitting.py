@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import whole_rows
 from postprior.pipelines.artefacts.density import log_likelihoods
-from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Fitting, Options, read_entry
@@ -19,13 +16,11 @@ from postprior.pipelines.settings.params import Fitting, Options, read_entry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from postprior.pipelines.data.dataset import Dataset
     from postprior.stage1_vae.distributions import Mixture
     from postprior.stage1_vae.model import MultimodalVAE
     from postprior.stage2_latent.codes import Codes
     from postprior.stage2_latent.density import Density
-
-
-Learned = tuple[dict[str, Any], dict[str, "Tensor"]]
 
 
 def learn(
@@ -35,8 +30,8 @@ def learn(
     seed: int,
     encoder: FrozenEncoder | None = None,
     log: Callable[..., None] | None = None,
-) -> Learned:
-    """The density that an entry asks for, fitted: its manifest, with what is known of the fit, and its tensors.
+) -> tuple[Density, dict[str, Any]]:
+    """The density that an entry asks for, fitted, and what is known of the fit.
 
     Args:
         name: the entry.
@@ -48,7 +43,7 @@ def learn(
     """
     from postprior.pipelines.metrics.privacy.memorisation import memorisation
     from postprior.stage1_vae.randomness import generator_for
-    from postprior.stage2_latent.nested import PartialEncoder
+    from postprior.stage2_latent.task import PartialEncoder
 
     fitting, options = read_entry(name, written)
     chosen = {split: _rows(table, fitting, f"density.{name}.rows", split) for split, table in codes.items()}
@@ -72,8 +67,7 @@ def learn(
         except ValueError as error:
             told = str(error).removeprefix(f"density {fitting.kind}: ")
             raise UserError(f"density.{name}: {told}") from None
-    tensors, meta = density.state()
-    known = {
+    known: dict[str, Any] = {
         "fitting": fitting.model_dump(),
         "bound": density.bound,
         "log_likelihood": log_likelihoods(density, codes, seed),
@@ -83,7 +77,7 @@ def learn(
     if held_out is not None:
         generator = generator_for("cpu", seed, 2)
         known["memorisation"] = memorisation(density, tables["train"], held_out, generator)
-    return {**meta, **known}, tensors
+    return density, known
 
 
 def _build(fitting: Fitting, options: Options) -> Density:
@@ -116,35 +110,22 @@ def _table(codes: Codes, rows: Tensor, fitting: Fitting) -> Codes:
 class FrozenEncoder:
     """The trained encoder as a density sees it: training inputs by row, and posteriors of inputs.
 
-    Model and data are loaded when they are first asked for: few densities do.
-
     Args:
-        root: the project's root.
-        autoencoder: the hash of the autoencoder that the codes came from.
+        load: gives the autoencoder and its training rows; called when they are first asked for, which few densities do.
     """
 
-    def __init__(self, root: Path, autoencoder: str) -> None:
-        self.root, self.autoencoder = root, autoencoder
+    def __init__(self, load: Callable[[], tuple[MultimodalVAE, Dataset]]) -> None:
+        self._load = load
 
     @cached_property
-    def model(self) -> MultimodalVAE:
-        """The autoencoder, its parameters frozen."""
-        model, artefact = load_autoencoder(self.root / "artefacts/autoencoder")
-        if artefact.hash != self.autoencoder:
-            raise UserError(
-                f"artefacts/codes/train: codes of autoencoder {self.autoencoder[:12]}, found {artefact.hash[:12]} in "
-                "artefacts/autoencoder; run postprior encode"
-            )
-        return model.requires_grad_(False)
-
-    @cached_property
-    def data(self) -> Dataset:
-        """The training data."""
-        return Dataset.load(self.root / "artefacts/data/train")
+    def trained(self) -> tuple[MultimodalVAE, Dataset]:
+        """The autoencoder, its parameters frozen, and its training rows."""
+        model, data = self._load()
+        return model.requires_grad_(False), data
 
     def inputs(self, rows: Tensor) -> dict[str, Tensor]:
         """Data of some rows, one tensor (n, *shape) a modality; what one lacks is the mean of those that have it."""
-        batch = self.data.batch(rows.numpy())
+        batch = self.trained[1].batch(rows.numpy())
         for index, (name, values) in enumerate(batch.data.items()):
             observed = batch.observed[:, index]
             if not bool(observed.all()):
@@ -165,4 +146,4 @@ class FrozenEncoder:
 
         rows = len(next(iter(inputs.values())))
         complete = Batch(dict(inputs), torch.ones(rows, len(inputs), dtype=torch.bool))
-        return self.model.encode(complete, generator_for("cpu", 0))
+        return self.trained[0].encode(complete, generator_for("cpu", 0))

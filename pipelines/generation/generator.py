@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.density import KIND, density_of
+from postprior.pipelines.artefacts.project import ArtefactFolders
 from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Generate, pick
+from postprior.pipelines.generation.request import Labels, Request, check_values
 from postprior.pipelines.storage import load_artefact
 from postprior.pipelines.texts import quoted
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 ROWS = 256
 """Rows of a block. Each block is drawn whole, from a seed of its own, so that the bytes of a row depend on the seed and
 its number alone: a longer set begins with the shorter one."""
-VALUES = ("mean", "draws")
-Labels = Sequence[int] | np.ndarray | Mapping[str, int]
 Block = tuple[int, dict[str, np.ndarray], np.ndarray | None]
 Drawn = tuple[int, int, "Codes", "torch.Generator"]
 
@@ -76,7 +75,7 @@ class Generator:
                 f"{folder}: this density was fitted to codes of one's own, no autoencoder decodes its draws; draw the "
                 "codes themselves with postprior draw"
             )
-        home = folder.resolve().parents[1] / "autoencoder" if autoencoder is None else Path(autoencoder)
+        home = ArtefactFolders.around(folder).autoencoder if autoencoder is None else Path(autoencoder)
         model, trained = load_autoencoder(home)
         if artefact.manifest["autoencoder"] != trained.hash:
             raise UserError(
@@ -85,7 +84,7 @@ class Generator:
                 "autoencoder"
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
-        conversion = conversion_in(home.parent / "data/train")
+        conversion = conversion_in(ArtefactFolders(home.parent).data / "train")
         return cls(model, density_of(artefact, folder), hashes, conversion)
 
     @property
@@ -107,47 +106,49 @@ class Generator:
         temperature: float = 1.0,
         truncation: float = 0.0,
     ) -> Dataset:
-        """A synthetic dataset in memory; see `blocks` for the arguments."""
-        asked = (seed, labels, values, temperature, truncation)
-        blocks = list(self.blocks(n, *asked))
-        drawn = [block[2] for block in blocks if block[2] is not None]
-        return Dataset(
-            self.modalities,
-            {m.name: np.concatenate([data[m.name] for _, data, _ in blocks]) for m in self.modalities},
-            labels=np.concatenate(drawn) if drawn else None,
-            label_names=self.label_names,
-            provenance=self.describe(*asked),
-            conversion=self.conversion,
-        )
-
-    def blocks(
-        self,
-        n: int | None = None,
-        seed: int = 0,
-        labels: Labels | None = None,
-        values: str = "mean",
-        temperature: float = 1.0,
-        truncation: float = 0.0,
-    ) -> Iterator[Block]:
-        """The rows of a synthetic dataset, block by block: (number of the first row, data, labels).
-
-        Args:
-            n: number of rows; their sum when `labels` holds counts.
-            seed: the same seed gives the same bytes.
-            labels: None draws them as the density learned them; n labels ask for these, in their order; counts by label
-                name ask for so many of each, in an order drawn from the seed.
-            values: `mean` of the decoders, or `draws` from their likelihoods; both clipped to the modality's range,
-                counts rounded.
-            temperature: of the density's noise, above 0 and 1 at most; below 1 the codes are nearer to its modes.
-            truncation: codes less likely than all but this share of held-out ones are drawn again.
+        """A synthetic dataset in memory; see `Request` for the arguments.
 
         Raises:
             UserError: no rows, unknown labels, labels asked of a density that has none, or a truncation of one that
                 has no exact score.
         """
-        check_values(values)
-        drawn = draw_codes(self.density, n, seed, labels, temperature, truncation)
-        return self._decoded(drawn, values)
+        return self.draw(Request(n, seed, labels, values, temperature, truncation))
+
+    def draw(self, request: Request) -> Dataset:
+        """A synthetic dataset in memory."""
+        blocks = list(self.blocks(request))
+        drawn = [labels for _, _, labels in blocks if labels is not None]
+        return Dataset(
+            self.modalities,
+            {m.name: np.concatenate([data[m.name] for _, data, _ in blocks]) for m in self.modalities},
+            labels=np.concatenate(drawn) if drawn else None,
+            label_names=self.label_names,
+            provenance=self.describe(request),
+            conversion=self.conversion,
+        )
+
+    def blocks(self, request: Request) -> Iterator[Block]:
+        """The rows of a synthetic dataset, block by block: (number of the first row, data, labels).
+
+        The request is checked before this returns.
+        """
+        return self._decoded(draw_codes(self.density, request), request.values)
+
+    def blocks_given(self, data: Dataset, request: Request) -> Iterator[Block]:
+        """The same of samples that have what the rows of `data` have, as many as are asked for.
+
+        The rows are of the model's modalities (`conformed`).
+        """
+        if request.temperature != 1 or request.truncation:
+            raise UserError(
+                f"--given: found temperature {request.temperature} and truncation {request.truncation}, expected 1 and "
+                "0: what is given decides how likely a draw is; leave them out"
+            )
+        _, labels = request.of_rows(self.density)
+        for start, drawn in self.completed(data, 1, request.seed, request.values, labels):
+            values = {name: array[0] for name, array in drawn.items()}
+            rows = slice(start, start + len(next(iter(values.values()))))
+            yield start, values, None if labels is None else labels[rows]
 
     def represent(self, data: Dataset, components: int = 32, seed: int = 0) -> Codes:
         """The posterior of each row's code, as the stage `encode` gives it."""
@@ -178,12 +179,11 @@ class Generator:
         Raises:
             UserError: no draws, or modalities of other data.
         """
-        from postprior.pipelines.generation.calibration import Spread
         from postprior.pipelines.generation.completion import as_filled
 
         data, spread = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and values == "draws":
-            spread = Spread.fit(self, conformed(held_out, data.modalities, self.conversion), data, seed)
+            spread = self.spread(held_out, data, seed)
         blocks = [block for _, block in self.completed(data, draws, seed, values, spread=spread)]
         filled = as_filled(data)
         return [
@@ -197,6 +197,13 @@ class Generator:
             )
             for draw in range(draws)
         ]
+
+    def spread(self, held_out: Dataset, like: Dataset, seed: int) -> Spread:
+        """How far draws for the rows of `like` are to lie apart, learned from rows that took no part in training."""
+        from postprior.pipelines.generation.calibration import Spread
+
+        rows = conformed(held_out, like.modalities, self.conversion)
+        return Spread.fit(self.model, self.density, rows, like, seed)
 
     def completed(
         self,
@@ -230,27 +237,17 @@ class Generator:
             "stores_training_codes": self.density.stores_training_codes,
         }
 
-    def describe(
-        self,
-        seed: int,
-        labels: Labels | None = None,
-        values: str = "mean",
-        temperature: float = 1.0,
-        truncation: float = 0.0,
-    ) -> dict[str, Any]:
+    def describe(self, request: Request) -> dict[str, Any]:
         """The provenance of a dataset drawn so."""
-        condition = (
-            dict(labels) if isinstance(labels, Mapping) else None if labels is None else "a label a row"
-        )
         return {
             **self.provenance,
             "sampler": self.density.name,
-            "seed": seed,
-            "labels": condition,
+            "seed": request.seed,
+            "labels": request.condition,
             "labels_from": "density" if self.density.classes.labelled else None,
-            "values": values,
-            "temperature": temperature,
-            "truncation": truncation,
+            "values": request.values,
+            "temperature": request.temperature,
+            "truncation": request.truncation,
             "stores_training_codes": self.density.stores_training_codes,
         }
 
@@ -276,98 +273,38 @@ class Generator:
         return data
 
 
-def check_values(values: str) -> None:
-    """Refuse what decoders do not give."""
-    if values not in VALUES:
-        raise UserError(f"values: found {values!r}, expected one of {', '.join(VALUES)}")
-
-
-def draw_codes(
-    density: Density,
-    n: int | None,
-    seed: int,
-    labels: Labels | None = None,
-    temperature: float = 1.0,
-    truncation: float = 0.0,
-) -> Iterator[Drawn]:
+def draw_codes(density: Density, request: Request) -> Iterator[Drawn]:
     """Codes of a density, block by block: (number of the first row, rows that are kept, codes, their generator).
 
-    A block always has `ROWS` codes. The arguments are those of `Generator.blocks`, and all but the share of truncation
-    are checked before this returns.
+    A block always has `ROWS` codes. All but the ranges of temperature and truncation is checked before this returns.
     """
-    asked = resolve(density, n, seed, labels)
-    rows = n if asked is None else len(asked)
-    if rows is None or rows < 1:
-        raise UserError(
-            f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more"
-        )
-    if truncation and not density.exact_log_prob:
-        raise UserError(
-            f"truncation: found {truncation} for density {density.name}, which has no exact score, expected 0"
-        )
-    return _draw_blocks(density, rows, seed, asked, temperature, truncation)
+    return _draw_blocks(density, request, *request.of_rows(density))
 
 
-def _draw_blocks(
-    density: Density, rows: int, seed: int, asked: np.ndarray | None, temperature: float, truncation: float
-) -> Iterator[Drawn]:
+def drawn_codes(density: Density, request: Request) -> Codes:
+    """The codes of a density that a request asks for, in memory."""
+    import torch
+
+    from postprior.stage2_latent.codes import Codes
+
+    parts = [codes.select(torch.arange(kept)) for _, kept, codes, _ in draw_codes(density, request)]
+    labels = [part.labels for part in parts if part.labels is not None]
+    z = torch.cat([part.loc[:, 0] for part in parts])
+    return Codes.empirical(density.layout, z, torch.cat(labels) if labels else None, density.classes.names)
+
+
+def _draw_blocks(density: Density, request: Request, rows: int, labels: np.ndarray | None) -> Iterator[Drawn]:
     import torch
 
     from postprior.stage1_vae.randomness import generator_for
 
     for number, start in enumerate(range(0, rows, ROWS)):
-        generator = generator_for("cpu", seed, number)
+        generator = generator_for("cpu", request.seed, number)
         kept = min(ROWS, rows - start)
-        wanted = None if asked is None else torch.from_numpy(np.resize(asked[start : start + kept], ROWS))
+        wanted = None if labels is None else torch.from_numpy(np.resize(labels[start : start + kept], ROWS))
         try:
             with torch.no_grad():
-                codes = density.sample(ROWS, generator, wanted, temperature, truncation)
+                codes = density.sample(ROWS, generator, wanted, request.temperature, request.truncation)
         except ValueError as error:
             raise UserError(str(error)) from None
         yield start, kept, codes, generator
-
-
-def resolve(density: Density, n: int | None, seed: int, labels: Labels | None) -> np.ndarray | None:
-    """The label asked for each row, (n,) int64, or None where the density draws them."""
-    if labels is None:
-        return None
-    classes = density.classes
-    if not classes.labelled:
-        raise UserError(f"labels: density {density.name} has none, expected no labels; leave them out")
-    numbers = classes.labels.tolist()
-    known = {classes.names[number] if classes.names else str(number): number for number in numbers}
-    if isinstance(labels, Mapping):
-        counts = {
-            pick(known, label, "labels", "label of the codes"): count for label, count in labels.items()
-        }
-        if any(count < 0 for count in counts.values()):
-            raise UserError(
-                f"labels: found counts {list(labels.values())}, expected whole numbers of at least 0"
-            )
-        rows = np.repeat(np.array(list(counts), np.int64), list(counts.values()))
-        asked = np.random.default_rng(seed).permutation(rows)
-    else:
-        asked = np.asarray(labels, np.int64)
-    if n is not None and asked.shape != (n,):
-        raise UserError(f"labels: found {asked.size} for {n} samples, expected one for each sample")
-    if len(unknown := np.setdiff1d(asked, numbers)):
-        raise UserError(f"labels: found {unknown[0]}, expected some of {', '.join(map(str, numbers))}")
-    return asked
-
-
-def as_set(settings: Generate, rows: int) -> dict[str, Any]:
-    """How params.yaml asks for so many rows: arguments of `Generator.sample` beside their number and the seed."""
-    labels = None if settings.balance is None else apportion(settings.balance, rows)
-    return {"labels": labels, **settings.model_dump(include={"values", "temperature", "truncation"})}
-
-
-def apportion(shares: dict[str, float], rows: int) -> dict[str, int]:
-    """Counts that sum to `rows` in proportion to the shares, by largest remainders.
-
-    >>> apportion({"a": 1.0, "b": 2.0}, 10)
-    {'a': 3, 'b': 7}
-    """
-    exact = np.array(list(shares.values())) / sum(shares.values()) * rows
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: rows - counts.sum()]] += 1
-    return dict(zip(shares, counts.tolist(), strict=True))

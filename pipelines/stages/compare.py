@@ -131,25 +131,25 @@ def code_points(params: Params, root: Path) -> CodeMap | None:
     codes = root / "artefacts/codes"
     if not codes.exists():
         return None
-    from postprior.pipelines.artefacts.codes import complete
+    from postprior.pipelines.artefacts.codes import Complete, load_codes
     from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
 
-    train, held_out = (complete(codes / split).means for split in ("train", "test"))
+    train, held_out = (Complete(load_codes(codes / split)).means for split in ("train", "test"))
     if train.shape[1] < 2 or len(train) < 2:
         return None
     folders = {name: root / "artefacts/densities" / name for name in params.densities}
-    drawn = {name: drawn_codes(folder, MOST, params.seed) for name, folder in folders.items()}
+    drawn = {name: codes_drawn(folder, MOST, params.seed) for name, folder in folders.items()}
     train, held_out = (means[chosen(len(means), params.seed)] for means in (train, held_out))
     return code_map(train, held_out, drawn, params.compare.map, params.seed)
 
 
-def drawn_codes(folder: Path, number: int, seed: int) -> np.ndarray:
+def codes_drawn(folder: Path, number: int, seed: int) -> np.ndarray:
     """So many codes (n, D) of a fitted density."""
     from postprior.pipelines.artefacts.density import load_density
-    from postprior.pipelines.generation.generator import draw_codes
+    from postprior.pipelines.generation.generator import drawn_codes
+    from postprior.pipelines.generation.request import Request
 
-    blocks = draw_codes(load_density(folder), number, seed)
-    return np.concatenate([codes.loc[:kept, 0].numpy() for _, kept, codes, _ in blocks])
+    return drawn_codes(load_density(folder), Request(number, seed)).loc[:, 0].numpy()
 
 
 def pictures(params: Params, root: Path) -> Pictures:

@@ -7,32 +7,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postprior.pipelines.artefacts.codes import load_codes
-from postprior.pipelines.artefacts.density import KIND
-from postprior.pipelines.data.dataset import SPLITS
+from postprior.pipelines.artefacts.density import KIND, save_density
+from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, learn
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import file_hash, files_of, load_artefact, save_artefact
+from postprior.pipelines.storage import file_hash, files_of, load_artefact
 from postprior.pipelines.tracking.runs import track
 
 if TYPE_CHECKING:
+    from postprior.stage1_vae.model import MultimodalVAE
     from postprior.stage2_latent.codes import Codes
 
 
 def fit(name: str, params: Params, root: Path) -> None:
     """Fit the entry `name` of `density` to artefacts/codes/train; artefacts/densities/<name>."""
-    codes = {split: load_codes(root / "artefacts/codes" / split) for split in SPLITS}
-    origin = load_artefact(root / "artefacts/codes/train", "codes")
-    autoencoder = origin.manifest["autoencoder"]
-    encoder = FrozenEncoder(root, autoencoder)
+    project = Project(root)
+    codes = {split: project.codes(split) for split in SPLITS}
+    origins = origins_of(project.artefacts.codes / "train")
+    encoder = FrozenEncoder(partial(trained_on, project, origins["autoencoder"]))
     with track("fit", params, root, density=name) as run:
-        manifest, tensors = learn(name, params.density[name], codes, params.seed, encoder, run.metrics)
-        run.metrics({f"log_likelihood_{split}": value for split, value in manifest["log_likelihood"].items()})
-        run.metrics(manifest["memorisation"], prefix="memorisation.")
-        origins = {"autoencoder": autoencoder, "codes": origin.hash}
-        save_artefact(root / "artefacts/densities" / name, KIND, {**manifest, **origins}, tensors)
+        density, known = learn(name, params.density[name], codes, params.seed, encoder, run.metrics)
+        run.metrics({f"log_likelihood_{split}": value for split, value in known["log_likelihood"].items()})
+        run.metrics(known["memorisation"], prefix="memorisation.")
+        save_density(project.artefacts.densities / name, density, known | origins)
+
+
+def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Dataset]:
+    """The autoencoder of this hash, which codes came from, and its training rows."""
+    model, artefact = project.autoencoder()
+    if artefact.hash != autoencoder:
+        raise UserError(
+            f"{project.artefacts.codes / 'train'}: codes of autoencoder {autoencoder[:12]}, found {artefact.hash[:12]} "
+            f"in {project.artefacts.autoencoder}; run postprior encode"
+        )
+    return model, project.dataset("train")
 
 
 def fit_codes(
@@ -54,22 +66,27 @@ def fit_codes(
         out: the folder of the density.
     """
     paths = {"train": codes} if validation is None else {"train": codes, "validation": validation}
-    folder = out or root / "artefacts/densities" / name
+    folder = out or Project(root).artefacts.densities / name
     check_folder(folder, partial(files_of, kind=KIND), paths.values())
-    found = {split: _own(path) for split, path in paths.items()}
-    origins = found["train"][1]
-    for split, path in paths.items():
-        if found[split][1].get("autoencoder") != origins.get("autoencoder"):
-            raise UserError(f"{path}: codes of another autoencoder than those of {codes}; expected the same")
-    written = params.density.get(name, {}) if params else {}
-    seed = params.seed if params else 0
-    manifest, tensors = learn(name, written, {split: table for split, (table, _) in found.items()}, seed)
-    save_artefact(folder, KIND, {**manifest, **origins}, tensors, inputs=paths.values())
+    tables = {split: own_codes(path) for split, path in paths.items()}
+    origins = origins_of(codes)
+    if validation and origins_of(validation).get("autoencoder") != origins.get("autoencoder"):
+        raise UserError(
+            f"{validation}: codes of another autoencoder than those of {codes}; expected the same"
+        )
+    written, seed = (params.density.get(name, {}), params.seed) if params else ({}, 0)
+    density, known = learn(name, written, tables, seed)
+    save_density(folder, density, known | origins, inputs=paths.values())
 
 
-def _own(path: Path) -> tuple[Codes, dict[str, str]]:
-    """Codes in a code folder or an .npz file, and the hashes of what they come from."""
-    if path.is_dir():
-        artefact = load_artefact(path, "codes")
-        return load_codes(path), {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}
-    return read_codes(path), {"codes": file_hash(path)}
+def own_codes(path: Path) -> Codes:
+    """Codes in a code folder or an .npz file."""
+    return load_codes(path) if path.is_dir() else read_codes(path)
+
+
+def origins_of(path: Path) -> dict[str, str]:
+    """The hashes of codes in a code folder or an .npz file, and of their autoencoder, where it is known."""
+    if not path.is_dir():
+        return {"codes": file_hash(path)}
+    artefact = load_artefact(path, "codes")
+    return {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.artefacts.evaluators import KIND
-from postprior.pipelines.data.checks import check_labels
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
-    Missing,
-    Score,
-    estimate,
-    half_samples,
-    mean_of,
-    weighted_mean,
-)
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
@@ -30,9 +21,6 @@ from postprior.pipelines.tracking.runs import Run, track
 if TYPE_CHECKING:
     from postprior.pipelines.metrics.features.judges import Judges
     from postprior.pipelines.metrics.features.reader import Reader
-    from postprior.pipelines.metrics.features.readings import Readings
-
-RESAMPLES = 200  # behind the intervals of the judges' own accuracy
 
 
 def judge(params: Params, root: Path) -> None:
@@ -42,11 +30,10 @@ def judge(params: Params, root: Path) -> None:
     """
     from postprior.pipelines.metrics.features.reader import Reader, fit_extractor
 
-    settings, folder = params.judge, root / "artefacts/data/train"
-    train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
-    check_labels(train, test)
+    project, settings = Project(root), params.judge
+    train, test = project.train_and_test()
     with track("judge", params, root) as run:
-        run.dataset(folder, train.hash)
+        run.dataset(project.artefacts.data / "train", train.hash)
         judges = None if train.labels is None else trained(train, params, run)
         name = settings.extractor
         if name == "auto":
@@ -58,10 +45,9 @@ def judge(params: Params, root: Path) -> None:
             space = fit_extractor(name, train, settings.features, params.seed, weights)
             reader = Reader(name, space, judges)
         tensors, manifest = reader.state()
-        save_artefact(root / "artefacts/judges", KIND, {**manifest, "data": train.hash}, tensors)
-        write_json(
-            root / "results/metrics/judges.json", report(reader, test, np.random.default_rng(params.seed))
-        )
+        save_artefact(project.artefacts.judges, KIND, {**manifest, "data": train.hash}, tensors)
+        written = report(reader, test, np.random.default_rng(params.seed))
+        write_json(project.results.scores("metrics", "judges"), written)
 
 
 def trained(train: Dataset, params: Params, run: Run) -> Judges:
@@ -69,18 +55,11 @@ def trained(train: Dataset, params: Params, run: Run) -> Judges:
     from postprior.pipelines.metrics.features.judges import Judges, train_judges
     from postprior.stage1_vae.randomness import generator_for
 
-    settings = params.judge
+    settings, generator = params.judge, generator_for("cpu", params.seed, 1)
     judges = Judges(train.modalities, train.label_names or (), settings.features, params.seed)
-    epochs = train_judges(
-        judges,
-        train,
-        settings.epochs,
-        settings.batch_size,
-        settings.learning_rate,
-        generator_for("cpu", params.seed, 1),
-    )
+    how = (settings.epochs, settings.batch_size, settings.learning_rate)
     with progress("judge", settings.epochs) as step:
-        for epoch in epochs:
+        for epoch in train_judges(judges, train, *how, generator):
             run.metrics({"train_loss": epoch.loss, "train_accuracy": epoch.accuracy}, step=epoch.number)
             step(f"accuracy {epoch.accuracy:.3f}")
     return judges
@@ -88,26 +67,10 @@ def trained(train: Dataset, params: Params, run: Run) -> Judges:
 
 def report(reader: Reader, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     """The content of judges.json: the extractor and its numbers of features, and how well labels are read."""
+    from postprior.pipelines.metrics.features.accuracy import accuracy
+
     readings = reader.read(test)
     names = [m.name for m in test.modalities]
     widths = {name: features.shape[1] for name, features in zip(names, readings.features, strict=True)}
     about = {"extractor": reader.name, "features": widths, "samples": len(test)}
     return about if readings.predictions is None else about | accuracy(readings, names, rng)
-
-
-def accuracy(readings: Readings, modalities: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    """The share of labels read rightly, by modality over the rows that have it, and its mean; intervals by source."""
-    assert readings.labels is not None
-    assert readings.predictions is not None
-    weights = half_samples(readings.sources, RESAMPLES, rng, readings.labels)
-    observed, right = readings.predictions >= 0, readings.predictions == readings.labels[:, None]
-    shares: list[Score] = [
-        weighted_mean(hits[seen], weights[:, seen]) if seen.any() else Missing(f"no test row has {name}")
-        for name, hits, seen in zip(modalities, right.T, observed.T, strict=True)
-    ]
-    return {
-        "accuracy": estimate(mean_of(shares), SHARE),
-        "modalities": {
-            name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)
-        },
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.sources import SOURCES
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash
@@ -15,6 +16,6 @@ def prepare(params: Params, root: Path) -> None:
     with track("prepare", params, root) as run:
         splits = SOURCES[params.data.source](params.seed, root, **params.data.options)
         for split, dataset in splits.items():
-            folder = root / "artefacts/data" / split
+            folder = Project(root).artefacts.data / split
             dataset.save(folder)
             run.dataset(folder, folder_hash(folder))

@@ -20,6 +20,7 @@ from postprior.pipelines.artefacts.codes import load_codes, whole_rows
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
+from postprior.pipelines.generation.request import Request
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 KIND = "privacy"
 MOST = 5000  # samples, held-out rows and candidates of the attack, each at most
+ASKED = ("seed", "labels", "temperature", "truncation")  # what decides the codes of samples
 SHOWN = 12  # samples that are kept beside their closest training rows
 
 
@@ -190,8 +192,8 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
         return {}
     train, test, drawn = real.splits["train"], real.splits["test"], synthetic.provenance
     rows = np.arange(min(len(synthetic), MOST))
-    asked = [drawn[key] for key in ("seed", "labels", "temperature", "truncation")]
-    blocks = islice(draw_codes(generator.density, len(synthetic), *asked), -(-len(rows) // ROWS))
+    asked = Request(len(synthetic), **{key: drawn[key] for key in ASKED})
+    blocks = islice(draw_codes(generator.density, asked), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
     fresh = test.z[torch.from_numpy(np.searchsorted(test.places, real.fresh))]
     noise = generator_for("cpu", seed, 1)
@@ -229,12 +231,12 @@ def attack(
     sides = {split: side(rows, project, chosen[split]) for split, rows in splits.items()}
     game = Attack(sides["train"], sides["test"], sides["validation"])
     samples = settings.draws * len(splits["train"].data)
-    noise_settings = drawn["temperature"], drawn["truncation"]
-    blocks = draw_codes(generator.density, samples, params.evaluate.seed, None, *noise_settings)
+    noise = {key: drawn[key] for key in ("temperature", "truncation")}
+    blocks = draw_codes(generator.density, Request(samples, params.evaluate.seed, **noise))
     with progress(f"privacy {generator.density.name}", -(-samples // ROWS)) as step, torch.no_grad():
-        for _, kept, codes, noise in blocks:
+        for _, kept, codes, source in blocks:
             z, rows = codes.loc[:, 0], np.arange(kept)
-            data = Dataset(modalities, generator.decode(z, drawn["values"], noise))
+            data = Dataset(modalities, generator.decode(z, drawn["values"], source))
             parts = [part(rows) for part in Points.of_data(data, real.scales).parts]
             game.see({**project(parts), CODES: real.whiten(z[:kept])})
             step("")

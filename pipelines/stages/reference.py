@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.autoencoder import load_autoencoder
-from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import log_likelihoods
-from postprior.pipelines.artefacts.evaluators import load_judges
-from postprior.pipelines.artefacts.standard import KIND, WEIGHTS, _kept
+from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.standard import WEIGHTS, Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import ROWS, Generator
-from postprior.pipelines.metrics.coherence.alignment import Alignment
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import Scores, cautions
-from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
-from postprior.pipelines.metrics.scores import Reference, row, score
+from postprior.pipelines.metrics.fidelity.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
@@ -33,8 +28,8 @@ from postprior.pipelines.metrics.statistics.intervals import (
     halves,
     too_few,
 )
-from postprior.pipelines.settings.params import Evaluate, Params
-from postprior.pipelines.storage import folder_hash, save_artefact, write_json
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.storage import folder_hash, write_json
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
 
@@ -44,68 +39,43 @@ if TYPE_CHECKING:
 
 MOST = 5000  # rows of a half: the time of scores grows as their square
 CONDITIONED = 500  # rows whose modalities are generated from one another
-GALLERY = 8  # tuples of every row that are kept as images
 
 
 def reference(params: Params, root: Path) -> None:
     """Score `normal`, `reconstruction`, `real` and the autoencoder; artefacts/reference and results/metrics."""
     from postprior.stage2_latent import DENSITIES
 
-    folder, settings = root / "artefacts", params.evaluate
-    model, trained = load_autoencoder(folder / "autoencoder")
-    reader, codes = load_judges(folder / "judges"), load_codes(folder / "codes/test")
-    test = Dataset.load(folder / "data/test")
+    project, settings = Project(root), params.evaluate
+    model, trained = project.autoencoder()
+    reader, codes, test = project.evaluators(), project.codes("test"), project.dataset("test")
     rng = np.random.default_rng(settings.seed)
     with track("reference", params, root) as run:
-        run.dataset(folder / "data/test", test.hash)
+        run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split(test, rng)
-        floor = Generator(model, DENSITIES["normal"]().fit(codes), {})
-        half = test.select(first)
+        half, floor = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
         sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
         readings = {name: reader.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
         weights = draw_weights(readings, settings.resamples, rng)
-        names = tuple(m.name for m in test.modalities)
-        scores, alignment = score_rows(readings, weights, settings, names, reader.classes)
+        made_of = {
+            "autoencoder": trained.hash,
+            "judges": folder_hash(project.artefacts.judges),
+            "data": test.hash,
+            "modalities": [m.name for m in test.modalities],
+            "classes": reader.classes,
+            "cautions": cautions_of(readings["reference"], test, len(second)),
+        }
+        standard = Standard.fit(readings["reference"], weights, (first, second), settings, made_of)
         for name, dataset in sets.items():
-            scores[name] |= table_scores(half, weights["reference"], dataset, weights[WEIGHTS[name]])
-        widths = {name: of.shape[1] for name, of in zip(names, readings["reference"].features, strict=True)}
-        told = cautions(widths | {"whole tuples": sum(widths.values())}, len(second))
+            theirs = weights[WEIGHTS[name]]
+            standard.scores[name] = standard.score(readings[name], half, dataset, theirs)
         likelihood = log_likelihoods(floor.density, {"test": codes}, settings.seed)
         for name, dataset in sets.items():
-            facts = facts_of(name, likelihood, labelled=reader.judges is not None)
-            facts |= {"samples": len(second), "cautions": told}
-            written = row(scores[name], scores["normal"], scores["reconstruction"]) | facts
-            tell_columns(written, half, dataset)
-            write_json(root / f"results/metrics/{name}.json", written)
+            written = standard.row(standard.scores[name], half, dataset)
+            written |= facts_of(name, likelihood, labelled=reader.judges is not None)
+            write_json(project.results.scores("metrics", name), written | {"samples": len(second)})
         own = autoencoder_scores(floor, reader, codes, sets, readings["reconstruction"], weights["real"], rng)
-        write_json(root / "results/metrics/autoencoder.json", own)
-        tensors, critic = alignment.state()
-        whole = [name for name in scores["real"] if "/" not in name and name in scores["normal"]]
-        manifest = {
-            "autoencoder": trained.hash,
-            "judges": folder_hash(folder / "judges"),
-            "data": test.hash,
-            **settings.model_dump(),
-            "modalities": list(names),
-            "classes": reader.classes,
-            "cautions": told,
-            "critic": critic,
-            "scores": whole,
-        }
-        arrays = arrays_of(readings, weights, sets) | {"rows.reference": first, "rows.real": second}
-        kept, missing = _kept(scores, whole)
-        arrays |= kept
-        if missing:
-            manifest["missing"] = missing
-        save_artefact(folder / KIND, KIND, manifest, tensors, arrays)
-
-
-def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:
-    """What is known of a row beside its scores; `likelihood` is that of held-out codes under the model's own prior."""
-    known = {"labels_from": "data" if labelled else None, "stores_training_codes": False}
-    if name != "normal":
-        return known
-    return known | {"labels_from": "judges" if labelled else None, "log_likelihood": likelihood}
+        write_json(project.results.scores("metrics", "autoencoder"), own)
+        standard.save(project.artefacts.reference, readings, sets)
 
 
 def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
@@ -151,22 +121,18 @@ def draw_weights(
     return weights
 
 
-def score_rows(
-    readings: dict[str, Readings],
-    weights: dict[str, Floats],
-    settings: Evaluate,
-    names: tuple[str, ...],
-    classes: int | None,
-) -> tuple[dict[str, Scores], Alignment]:
-    """Scores of `real`, `reconstruction` and `normal` against the reference half, and its alignment."""
-    half = readings["reference"]
-    standard = Reference.fit(half, weights["reference"], settings.neighbours, names, classes)
-    scores = {name: score(readings[name], weights[of], standard) for name, of in WEIGHTS.items()}
-    alignment = Alignment.fit(half, settings.seed)
-    real = alignment.score(readings["real"], weights["real"])
-    for name, found in scores.items():
-        found |= alignment.score(readings[name], weights[WEIGHTS[name]], real)
-    return scores, alignment
+def cautions_of(readings: Readings, test: Dataset, rows: int) -> list[str]:
+    """What to mind in scores of so many rows, with as many features as a half has."""
+    widths = {m.name: of.shape[1] for m, of in zip(test.modalities, readings.features, strict=True)}
+    return cautions(widths | {"whole tuples": sum(widths.values())}, rows)
+
+
+def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:
+    """What is known of a row beside its scores; `likelihood` is that of held-out codes under the model's own prior."""
+    known = {"labels_from": "data" if labelled else None, "stores_training_codes": False}
+    if name != "normal":
+        return known
+    return known | {"labels_from": "judges" if labelled else None, "log_likelihood": likelihood}
 
 
 def autoencoder_scores(
@@ -203,30 +169,3 @@ def autoencoder_scores(
         own["conditional_samples"] = len(some)
     likelihood = evidence(floor.model, rows, share, seed=int(rng.integers(2**63)))
     return own if likelihood is None else own | {"log_evidence": likelihood}
-
-
-def arrays_of(
-    readings: dict[str, Readings],
-    weights: dict[str, Floats],
-    sets: dict[str, Dataset],
-) -> dict[str, np.ndarray]:
-    """The arrays features.<row>.<modality>, <field>.<row>, weights.<set> and gallery.<row>.<modality>."""
-    modalities = sets["real"].modalities
-    arrays = {
-        f"features.{name}.{m.name}": features
-        for name, seen in readings.items()
-        for m, features in zip(modalities, seen.features, strict=True)
-    }
-    arrays |= {
-        f"{field}.{name}": array
-        for name, seen in readings.items()
-        for field in ("predictions", "labels", "groups")
-        if (array := getattr(seen, field)) is not None
-    }
-    arrays |= {f"weights.{name}": array for name, array in weights.items()}
-    return arrays | {
-        f"gallery.{name}.{m.name}": np.asarray(dataset.data[m.name][:GALLERY])
-        for name, dataset in sets.items()
-        for m in dataset.modalities
-        if m.kind == "image" and len(dataset)
-    }

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from postprior.stage1_vae.bounds import masked_mean
 from postprior.stage1_vae.distributions import LOG_SCALE, Mixture
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Sizes, positive
+from postprior.stage1_vae.model import Sizes
 from postprior.stage1_vae.models.mmvaeplus import PrivateMixture
+from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.randomness import seeded
 
 

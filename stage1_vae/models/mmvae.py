@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from postprior.stage1_vae.bounds import BOUNDS, ESTIMATORS, masked_mean, mixture_bound
-from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Mixture, mixture_of_experts
+from postprior.stage1_vae.distributions import Diagonal
+from postprior.stage1_vae.mixture import MixtureVAE
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, one_of, positive
+from postprior.stage1_vae.model import Loss, Sizes
 
 
-class MMVAE(MultimodalVAE):
+class MMVAE(MixtureVAE):
     """Mixture-of-experts multimodal VAE (Shi et al. 2019, arXiv 1911.03393).
 
     q(z | x_S) = 1/|S| Σ_{m∈S} q_m(z). K draws z_m^k ~ q_m of every expert, each decoded into every modality, give
@@ -48,40 +48,18 @@ class MMVAE(MultimodalVAE):
         beta: float = 1.0,
         **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(modalities, **sizes)
-        self.estimator = one_of("estimator", estimator, ESTIMATORS)
-        self.bound, self.family = one_of("bound", bound, BOUNDS), one_of("family", family, FAMILIES)
-        self.draws, self.beta = positive("draws", draws), positive("beta", beta)
+        super().__init__(
+            modalities, draws=draws, estimator=estimator, bound=bound, family=family, beta=beta, **sizes
+        )
         self.prior_logits = nn.Parameter(torch.zeros(self.latent))
-
-    @property
-    def experts_family(self) -> type[Diagonal]:  # type: ignore[override]
-        """Family of the unimodal posteriors."""
-        return FAMILIES[self.family]
 
     def shared_prior(self) -> Diagonal:
         """p(z), event (D,): location 0 and learned scales of mean 1."""
         scale = self.prior_logits.softmax(0) * self.latent
         return self.experts_family(torch.zeros_like(scale), scale)
 
-    def aggregate(self, experts: Diagonal, subsets: Tensor) -> Mixture:
-        return mixture_of_experts(experts, subsets)
-
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         experts = self.unimodal(batch).shared
         z = experts.rsample((self.draws,), generator).permute(1, 2, 0, 3).contiguous()  # (B, M, K, D)
-        present = batch.observed.unsqueeze(-1).expand(z.shape[:-1])  # (B, M, K): experts that exist
-        wanted = present.unsqueeze(-1) & batch.observed[:, None, None, :]
-        likelihood = self.log_likelihood(z.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1)
-        likelihood = likelihood.reshape(present.shape)
-        q = self.aggregate(
-            experts.detach() if self.estimator == "dreg" else experts, batch.observed.unsqueeze(1)
-        )
-        divergence = q[:, :, None].log_prob(z) - self.shared_prior().log_prob(z)  # (B, M, K)
-        log_weights = likelihood - warmth * self.beta * divergence
-        bound = mixture_bound(log_weights, z, batch.observed, self.bound, self.estimator)
-        terms = {
-            "reconstruction": -masked_mean(likelihood.mean(-1), batch.observed),
-            "kl": masked_mean(divergence.mean(-1), batch.observed),
-        }
-        return Loss(-bound, terms)
+        likelihood = self.explained(z, batch)
+        return self.bounded(likelihood, self.divergence(experts, z, batch), z, batch, warmth)

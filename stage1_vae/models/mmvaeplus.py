@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from postprior.stage1_vae.bounds import BOUNDS, ESTIMATORS, masked_mean, mixture_bound
-from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Mixture, mixture_of_experts
+from postprior.stage1_vae.distributions import Diagonal
+from postprior.stage1_vae.mixture import MixtureVAE
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, one_of, positive
+from postprior.stage1_vae.model import Loss, Sizes
+from postprior.stage1_vae.options import positive
 
 
-class PrivateMixture(MultimodalVAE):
+class PrivateMixture(MixtureVAE):
     """Mixture of experts over shared codes beside private ones: all of MMVAE+ and CMVAE but the prior p(z).
 
     q(z | x_S) = 1/|S| Σ_{m∈S} q_m(z). K draws z ~ q_m and w_m ~ q(w_m | x_m) of every expert, and w̃_n ~ r_n of the
@@ -39,27 +40,25 @@ class PrivateMixture(MultimodalVAE):
         private: int | Mapping[str, int] = 8,
         **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(modalities, private=private, **sizes)
+        super().__init__(
+            modalities,
+            draws=draws,
+            estimator=estimator,
+            bound=bound,
+            family=family,
+            beta=beta,
+            private=private,
+            **sizes,
+        )
         positive("private", len(self.owners))
-        self.estimator = one_of("estimator", estimator, ESTIMATORS)
-        self.bound, self.family = one_of("bound", bound, BOUNDS), one_of("family", family, FAMILIES)
-        self.draws, self.beta = positive("draws", draws), positive("beta", beta)
         self.auxiliary = nn.ParameterDict(
             {str(block.owner): nn.Parameter(torch.zeros(block.size)) for block in self.blocks}
         )
-
-    @property
-    def experts_family(self) -> type[Diagonal]:  # type: ignore[override]
-        """Family of posteriors and priors."""
-        return FAMILIES[self.family]
 
     def auxiliary_prior(self) -> Diagonal:
         """r(w) of all private codes side by side, event (P,)."""
         scale = torch.cat([logits.softmax(0) * len(logits) for logits in self.auxiliary.values()])
         return self.experts_family(torch.zeros_like(scale), scale)
-
-    def aggregate(self, experts: Diagonal, subsets: Tensor) -> Mixture:
-        return mixture_of_experts(experts, subsets)
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         unimodal, count = self.unimodal(batch), len(self.modalities)
@@ -72,29 +71,12 @@ class PrivateMixture(MultimodalVAE):
         other = self.auxiliary_prior().rsample(w.shape[:-1], generator)
         codes = torch.cat([z, torch.where(own, w, other)], -1)
 
-        present = batch.observed.unsqueeze(-1).expand(z.shape[:-1])  # (B, M, K): experts that exist
-        wanted = present.unsqueeze(-1) & batch.observed[:, None, None, :]
-        likelihood = self.log_likelihood(codes.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1)
-        likelihood = likelihood.reshape(present.shape)
-        shared, private = unimodal.shared, unimodal.private
-        if self.estimator == "dreg":
-            shared, private = shared.detach(), private.detach()
-        q = self.aggregate(shared, batch.observed.unsqueeze(1))  # (B, 1)
-        divergence = q[:, :, None].log_prob(z) - self.shared_prior().log_prob(z)  # (B, M, K)
-        ratio = by_coordinate(private[:, None, None], w) - by_coordinate(self.private_prior(), w)
+        likelihood = self.explained(codes, batch)
+        divergence = self.divergence(unimodal.shared, z, batch)
+        private = self.scored(unimodal.private)[:, None, None]
+        ratio = private.each(w) - self.private_prior().each(w)
         divergence = divergence + torch.where(own, ratio, 0).sum(-1)
-        log_weights = likelihood - warmth * self.beta * divergence
-        bound = mixture_bound(log_weights, drawn, batch.observed, self.bound, self.estimator)
-        terms = {
-            "reconstruction": -masked_mean(likelihood.mean(-1), batch.observed),
-            "kl": masked_mean(divergence.mean(-1), batch.observed),
-        }
-        return Loss(-bound, terms)
-
-
-def by_coordinate(q: Diagonal, value: Tensor) -> Tensor:
-    """Log-density of every coordinate of (…, P) values by itself, (…, P)."""
-    return type(q)(q.loc.unsqueeze(-1), q.scale.unsqueeze(-1)).log_prob(value.unsqueeze(-1))
+        return self.bounded(likelihood, divergence, drawn, batch, warmth)
 
 
 class MMVAEPlus(PrivateMixture):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, Unimodal, by_name, positive
-from postprior.stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, Unimodal
+from postprior.stage1_vae.networks import decoder, encoder, of_each
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
+from postprior.stage1_vae.options import positive, weights_of
 from postprior.stage1_vae.randomness import seeded
 
 
@@ -49,8 +50,8 @@ class Nexus(MultimodalVAE):
 
     tractable: ClassVar[bool] = False
 
-    BOTTOM_BETA, GAMMA = 1.0, 50.0
-    """Weights of the modalities that are given none."""
+    GAMMA = 50.0
+    """γ of all modalities, or of those that a mapping gives none."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Nexus(MultimodalVAE):
         bottom: int = 32,
         dropout: float = 0.2,
         beta: float = 1.0,
-        bottom_beta: float | Mapping[str, float] = BOTTOM_BETA,
+        bottom_beta: float | Mapping[str, float] = 1.0,
         gamma: float | Mapping[str, float] = GAMMA,
         **sizes: Unpack[Sizes],
     ) -> None:
@@ -69,18 +70,11 @@ class Nexus(MultimodalVAE):
         self.bottom, self.beta, self.dropout = positive("bottom", bottom), positive("beta", beta), dropout
         self.bottom_beta, self.gamma = bottom_beta, gamma
         names, hidden = [m.name for m in self.modalities], DEPTH * self.width
-        self.bottom_betas, self.gammas = (
-            [positive(option, value) for value in by_name(option, given, names, default).values()]
-            for option, given, default in (
-                ("bottom_beta", bottom_beta, self.BOTTOM_BETA),
-                ("gamma", gamma, self.GAMMA),
-            )
-        )
+        self.bottom_betas = weights_of("bottom_beta", bottom_beta, self.modalities)
+        self.gammas = weights_of("gamma", gamma, self.modalities, self.GAMMA)
         with seeded(self.seed):
             self.encoders, self.decoders = (
-                nn.ModuleDict(
-                    {m.name: build(m, size, self.width, self.networks.get(m.name)) for m in self.modalities}
-                )
+                of_each(build, self.modalities, size, self.width, self.networks)
                 for build, size in ((encoder, 2 * bottom), (decoder, bottom))
             )
             self.messages = nn.ModuleDict({name: nn.Linear(bottom, hidden) for name in names})

@@ -10,7 +10,8 @@ import torch
 from postprior.stage1_vae.distributions import kl_divergence
 from postprior.stage1_vae.joint import JointVAE
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, Phase, Sizes, by_name, positive
+from postprior.stage1_vae.model import Loss, Phase, Sizes
+from postprior.stage1_vae.options import weights_of
 
 
 class TELBO(JointVAE):
@@ -40,11 +41,8 @@ class TELBO(JointVAE):
     ) -> None:
         super().__init__(modalities, **sizes)
         self.joint_weights, self.unimodal_weights = joint_weights, unimodal_weights
-        names = [m.name for m in self.modalities]
-        self.lambdas, self.gammas = (
-            [positive(option, weight) for weight in by_name(option, value, names, 1.0).values()]
-            for option, value in (("joint_weights", joint_weights), ("unimodal_weights", unimodal_weights))
-        )
+        self.lambdas = weights_of("joint_weights", joint_weights, self.modalities)
+        self.gammas = weights_of("unimodal_weights", unimodal_weights, self.modalities)
 
     def phases(self) -> list[Phase]:
         unimodal = list(self.encoders.parameters())

@@ -10,6 +10,8 @@ subclasses of torch.nn.Module: `package.module:Encoder,package.module:Decoder`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+
 from torch import nn
 
 from postprior.stage1_vae.imports import class_at
@@ -55,6 +57,24 @@ def encoder(modality: Modality, features: int, width: int, network: str | None =
 def decoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
     """Network (B, features) → (B, *raw_shape(modality)), unconstrained; `network` as for the encoder."""
     return pair(modality, network)[1](raw_shape(modality), features, width)
+
+
+def of_each(
+    build: Callable[[Modality, int, int, str | None], nn.Module],
+    modalities: Iterable[Modality],
+    features: int | Mapping[str, int],
+    width: int,
+    named: Mapping[str, str],
+) -> nn.ModuleDict:
+    """A network of every modality by name, built by `encoder` or `decoder`; the features are one number or by name."""
+    return nn.ModuleDict(
+        {
+            m.name: build(
+                m, features if isinstance(features, int) else features[m.name], width, named.get(m.name)
+            )
+            for m in modalities
+        }
+    )
 
 
 def pair(modality: Modality, network: str | None) -> Pair:

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, relu
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.likelihoods import raw_shape
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.networks import decoder, encoder
+from postprior.stage1_vae.networks import decoder, encoder, of_each
 from postprior.stage1_vae.networks.convolutional import pyramid
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.networks.inputs import reader
@@ -103,11 +103,9 @@ def hierarchy(
         return of_maps(modalities, latent, width, levels, channels)
     hidden, below = DEPTH * width, levels - 1
     return Hierarchy(
-        nn.ModuleDict(
-            {m.name: encoder(m, 2 * latent + below * hidden, width, networks.get(m.name)) for m in modalities}
-        ),
+        of_each(encoder, modalities, 2 * latent + below * hidden, width, networks),
         [Step(dense_trunk(hidden if level else latent, hidden), 1, hidden, latent) for level in range(below)],
-        nn.ModuleDict({m.name: decoder(m, hidden, width, networks.get(m.name)) for m in modalities}),
+        of_each(decoder, modalities, hidden, width, networks),
     )
 
 

@@ -13,11 +13,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from postprior.pipelines.metrics.statistics.intervals import (
+    SHARE,
+    Missing,
+    Written,
+    combined,
+    estimate,
+    weighted_mean,
+)
+
 Floats = NDArray[np.floating[Any]]
+Found = dict[str, NDArray[np.float64]] | Missing
+"""Scores by name, (N, M) each: of what N rows lost of M modalities, NaN where they lost nothing."""
+SCORES = ("energy_score", "rmse", "coverage")
 LEVEL = 0.9
 """Of the intervals."""
 ROWS = 128
 """Rows whose pairs of draws are measured at a time."""
+NOTHING = {  # why no row has a score
+    "energy_score": Missing("nothing was hidden"),
+    "rmse": Missing("nothing was hidden"),
+    "coverage": Missing("no number was hidden, only counts and classes"),
+    "label_agreement": Missing("no modality was hidden"),
+}
 
 
 def energy_score(draws: Floats, truth: Floats) -> NDArray[np.float64]:
@@ -73,3 +91,40 @@ def covered(draws: Floats, truth: Floats, level: float = LEVEL) -> NDArray[np.bo
     low, high = interval(draws, level)
     found: NDArray[np.bool_] = (truth >= low) & (truth <= high)
     return found
+
+
+def compared(found: Found, theirs: Found, weights: Floats) -> dict[str, Written]:
+    """The paired difference of energy scores, below 0 where ours is better, and the ratio of errors."""
+    if isinstance(found, Missing) or isinstance(theirs, Missing):
+        why = found if isinstance(found, Missing) else theirs
+        assert isinstance(why, Missing)
+        return dict.fromkeys(("energy_score", "rmse_ratio"), why.written)
+    rows = np.flatnonzero(np.isfinite(by_row(found["energy_score"])))
+    ours, other = (
+        {key: weighted_mean(by_row(of[key])[rows], weights[:, rows]) for key in ("energy_score", "rmse")}
+        for of in (found, theirs)
+    )
+    ratio = combined(lambda x, y: np.sqrt(x / y), ours["rmse"], other["rmse"])
+    exact = Missing("the other imputer makes no error")
+    return {
+        "energy_score": estimate(ours["energy_score"] - other["energy_score"]),
+        "rmse_ratio": estimate(ratio if other["rmse"][0] > 0 else exact, (0, np.inf)),
+    }
+
+
+def by_row(values: Floats) -> Floats:
+    """The mean over the modalities of which a row lost something, (N,); NaN where it lost none."""
+    there = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, values, 0).sum(1) / there.sum(1)
+
+
+def estimated(values: Floats, weights: Floats, key: str) -> Written:
+    """The mean (N,) over rows that have one; the root of it for errors; missing where no row has."""
+    rows = np.flatnonzero(np.isfinite(values))
+    if not len(rows):
+        return NOTHING[key].written
+    means = weighted_mean(values[rows], weights[:, rows])
+    return estimate(
+        np.sqrt(means) if key == "rmse" else means, SHARE if key == "coverage" else (-np.inf, np.inf)
+    )

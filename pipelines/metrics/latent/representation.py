@@ -24,6 +24,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     too_few,
     weighted_mean,
 )
+from postprior.stage2_latent.codes import Codes
 
 NEIGHBOURS = 10  # that vote
 MOST = 20_000  # training rows that are learned from
@@ -71,6 +72,21 @@ def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) 
     tables = contingency(test_clusters, test.labels, weights)
     scores |= {"nmi": normalised_mutual_information(tables), "ari": adjusted_rand_index(tables)}
     return {name: estimate(values, BOUNDS.get(name, SHARE)) for name, values in scores.items()}
+
+
+def by_part(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:
+    """The scores of whole codes; where some blocks are private to a modality, also `shared`, of the others alone."""
+
+    def score(columns: Any) -> dict[str, Any]:
+        learned, scored = (
+            Labelled(codes.mean[:, columns].numpy(), np.asarray(codes.labels)) for codes in (train, test)
+        )
+        return representation(learned, scored, weights, seed)
+
+    sizes = [block.size for block in test.layout]
+    shared = np.repeat([block.owner is None for block in test.layout], sizes)
+    scores = score(slice(None))
+    return scores if shared.all() or not shared.any() else scores | {"shared": score(shared)}
 
 
 def best_assignment(clusters: Ints, labels: Ints) -> Ints:

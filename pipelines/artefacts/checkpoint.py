@@ -1,0 +1,105 @@
+"""What a training run resumes from: all its epochs so far, and the state at the end of the last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.publishing import write_bytes
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.storage import file_hash
+from postprior.pipelines.texts import tell
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from postprior.stage1_vae.training import Snapshot
+
+HASH = "sha256"
+History = list[dict[str, Any]]
+"""What is told of each epoch, in all phases."""
+
+
+class Checkpoint:
+    """The file that a training run resumes from, outside of DVC's outputs, named by all that decides its bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, folder: Path, params: Params, *data: Dataset) -> Checkpoint:
+        """The checkpoint in a folder of a run: its settings, its data and the code of stage 1."""
+        from postprior import stage1_vae
+
+        code = Path(stage1_vae.__file__).parent
+        parts = [
+            params.model_dump(include={"seed", "vae", "train"}),
+            [split.hash for split in data],
+            [(str(path.relative_to(code)), file_hash(path)) for path in sorted(code.rglob("*.py"))],
+            [file_hash(path) for path in own_code(params.vae.networks.values())],
+        ]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return cls(folder / f"{key}.safetensors")
+
+    def load(self) -> tuple[History, Snapshot | None]:
+        """The epochs done so far, and where to resume; nothing and None at a first start, or from a damaged file."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from postprior.stage1_vae.training import Snapshot
+
+        try:
+            content = self.path.read_bytes()  # once: another process may replace the file
+        except FileNotFoundError:
+            return [], None
+        with suppress(SafetensorError, ValueError, KeyError, TypeError):
+            tensors, metadata = load(content), metadata_of(content)
+            where = json.loads(metadata["run"])
+            # older versions wrote no hash
+            if metadata.get(HASH) in (None, self._hash(metadata["run"], tensors)):
+                return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
+        tell(f"train: {self.path}: no whole checkpoint of this run; training starts anew", err=True)
+        return [], None
+
+    def save(self, history: History, snapshot: Snapshot) -> None:
+        """Replace the file by the run as it stands."""
+        from safetensors.torch import save
+
+        run = json.dumps({"history": history, "phase": snapshot.phase, "epoch": snapshot.epoch})
+        write_bytes(self.path, save(snapshot.tensors, {"run": run, HASH: self._hash(run, snapshot.tensors)}))
+
+    def _hash(self, run: str, tensors: dict[str, Tensor]) -> str:
+        """The hash of all that the file says, and of its name, which says for what run."""
+        import torch
+
+        known = hashlib.sha256(json.dumps([self.path.name, run]).encode())
+        for name, tensor in sorted(tensors.items()):
+            known.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())
+            known.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return known.hexdigest()
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """The metadata in the bytes of a safetensors file: the length of a header, 8 bytes, and the header in JSON."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8:end])["__metadata__"]
+    return metadata
+
+
+def own_code(networks: Iterable[str]) -> list[Path]:
+    """The files of the user's own networks, named by import paths, each package.module:Name."""
+    from importlib.util import find_spec
+
+    paths = [
+        path.partition(":")[0].strip()
+        for network in networks
+        if ":" in network
+        for path in network.split(",")
+    ]
+    specs = [find_spec(name) for name in sorted(set(paths))]
+    return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]

@@ -1,0 +1,109 @@
+"""A cell of the augmentation curve: whether synthetic rows help a classifier that has few real ones.
+
+The autoencoder, the density and every classifier of a cell see the same few training rows and no other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from postprior.pipelines.artefacts.autoencoder import build, mendable
+from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.fitting import FrozenEncoder, learn
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.request import Request, apportion
+from postprior.pipelines.progress import progress
+from postprior.pipelines.settings.params import ALL, Params
+
+if TYPE_CHECKING:
+    from postprior.pipelines.metrics.statistics.intervals import Ints
+
+ARMS = {  # synthetic rows for each real one, and whether rows are augmented classically as they are learned from
+    "real": (0, False),
+    "classical": (0, True),
+    "synthetic_1x": (1, False),
+    "synthetic_5x": (5, False),
+    "both_1x": (1, True),
+    "both_5x": (5, True),
+}
+MOST = max(copies for copies, _ in ARMS.values())
+
+
+def few(train: Dataset, size: str, seed: int) -> Dataset:
+    """So many training rows, each label in its share, or all of them."""
+    if size == ALL:
+        return train
+    if not size.isdecimal() or not 1 <= int(size) <= len(train):
+        raise UserError(
+            f"size: found {size}, expected a whole number from 1 to {len(train)}, the number of training rows, or {ALL}"
+        )
+    labels = np.zeros(len(train), int) if train.labels is None else train.labels
+    return train.select(stratified(labels, int(size), np.random.default_rng(seed)))
+
+
+def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:
+    """Random rows (size,), in order, with each label as often as in `labels` (N,).
+
+    >>> np.bincount(np.repeat([0, 1], [60, 40])[stratified(np.repeat([0, 1], [60, 40]), 10, np.random.default_rng(0))])
+    array([6, 4])
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    wanted = apportion(dict(zip(names.tolist(), counts.tolist(), strict=True)), size)
+    order = rng.permutation(len(labels))
+    return np.sort(np.concatenate([order[labels[order] == name][:n] for name, n in wanted.items()]))
+
+
+def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
+    """Where the classifiers of each arm read the test rows rightly: (arms, 1 + M, N) bool."""
+    from postprior.pipelines.metrics.utility.classical import Classical
+    from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
+
+    request = Request.of(params.generate, MOST * len(rows), seed=seed)
+    samples = pair(rows, params, seed).draw(request)
+    classical, hits = Classical(rows), []
+    with progress(f"augment {len(rows)}", len(ARMS)) as step:
+        for copies, changed in ARMS.values():
+            parts = [rows, samples.select(np.arange(copies * len(rows)))] if copies else [rows]
+            learned = train_classifiers(parts, recipe(params), seed, classical if changed else None)
+            if samples.labels is None:  # the first arm has learned from the real rows alone
+                samples = replace(samples, labels=learned.predict(samples)[0], label_names=rows.label_names)
+            hits.append(learned.hits(test))
+            step(f"accuracy {hits[-1][0].mean():.3f}")
+    return np.stack(hits)
+
+
+def pair(rows: Dataset, params: Params, seed: int) -> Generator:
+    """The autoencoder of these rows, and the density of its codes of these rows."""
+    from postprior.stage1_vae import training
+    from postprior.stage1_vae.randomness import generator_for
+
+    name = params.augment.density
+    vae = params.vae.model_copy(update={"model": params.augment.model})
+    model = build(params.model_copy(update={"vae": vae, "seed": seed}), rows)
+    epochs = epochs_of(params.augment.steps, len(rows), params.train.batch_size)
+    options = params.train.model_dump() | {"epochs": epochs, "patience": 0, "seed": seed}
+    settings = training.Settings(**options)
+    total = sum(training.epochs_of(phase, settings) for phase in model.phases())
+    with progress(f"train {params.augment.model}", total) as step:
+        for epoch in mendable(training.train(model, rows, settings)):
+            step(f"loss {epoch.metrics['train_loss']:.1f}")
+    model.to("cpu")
+    codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))
+    encoder = FrozenEncoder(lambda: (model, rows))
+    density, _ = learn(name, params.density[name], {"train": codes}, seed, encoder)
+    return Generator(model, density, {})
+
+
+def epochs_of(steps: int, rows: int, batch_size: int) -> int:
+    """Passes over the rows that come to about so many steps.
+
+    >>> epochs_of(800, 100, 64), epochs_of(800, 5000, 64)
+    (400, 10)
+    """
+    return max(1, round(steps / math.ceil(rows / batch_size)))

@@ -1,0 +1,288 @@
+"""What rows are known to have is hidden, imputed, and set against what stood there.
+
+Two tasks. `modalities`: each row loses one of the modalities that it has. `cells`: rows lose single cells of tables and
+vectors. Scores are taken in the features that encoders read, scaled on training rows (`metrics.privacy.records`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.calibration import continuous
+from postprior.pipelines.generation.completion import missing
+from postprior.pipelines.metrics.imputation.scores import (
+    SCORES,
+    Found,
+    by_row,
+    compared,
+    covered,
+    energy_score,
+    estimated,
+)
+from postprior.pipelines.metrics.privacy.records import Scale
+from postprior.pipelines.metrics.statistics.intervals import Floats, Missing, Written, half_samples
+from postprior.pipelines.settings.params import Params
+
+if TYPE_CHECKING:
+    from postprior.pipelines.generation.calibration import Spread
+    from postprior.pipelines.generation.generator import Generator
+    from postprior.pipelines.metrics.features.judges import Judges
+    from postprior.pipelines.metrics.imputation.imputers import Filled
+
+MOST = 1000
+"""Test rows that are scored, at most."""
+CHOOSING = 200
+"""Validation rows by which the number of neighbours is chosen, at most."""
+CELLS = ("table", "vector")
+"""Kinds of modalities of which single cells are hidden."""
+T = TypeVar("T")
+Trial = Callable[[], "dict[str, Found] | Missing"]
+"""Gives the scores of an imputer by task; missing where it fails."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows that have been made to lack something.
+
+    Args:
+        whole: the rows as they are.
+        hidden: the same rows, lacking more.
+        scales: how features are made, a modality each.
+        lost: features (N, F_m) of each modality that were there and are hidden, bool.
+        rows: the rows (n,) that lost anything.
+    """
+
+    whole: Dataset
+    hidden: Dataset
+    scales: tuple[Scale, ...]
+    lost: tuple[NDArray[np.bool_], ...]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def hide(
+        cls, of: str, data: Dataset, scales: tuple[Scale, ...], share: float, rng: np.random.Generator
+    ) -> Self:
+        """Hide one modality of each row that has two, or a share of the cells of tables and vectors."""
+        mask, cells = data.observed.copy(), dict(data.cells)
+        if of == "modalities":
+            keys = np.where(mask, rng.random(mask.shape), -1)
+            mask[np.arange(len(data)), keys.argmax(1)] &= mask.sum(1) < 2
+        else:
+            for m in data.modalities:
+                if m.kind in CELLS and m.shape[0] > 1:
+                    seen = np.array(cells.get(m.name, np.ones((len(data), *m.shape), bool)))
+                    gone = rng.random(seen.shape) < share
+                    gone[np.arange(len(data)), np.where(seen, rng.random(seen.shape), -1).argmax(1)] = False
+                    cells[m.name] = seen & ~gone  # one cell at least stays
+        hidden = replace(data, mask=mask, cells=cells, folder=None)
+        before, after = missing(data), missing(hidden)
+        lost = tuple(
+            (after[s.modality.name] & ~before[s.modality.name]).reshape(len(data), -1)[:, s.source.numpy()]
+            for s in scales
+        )
+        return cls(data, hidden, scales, lost, np.flatnonzero(np.any([part.any(1) for part in lost], 0)))
+
+    def features(self, data: Dataset, known: bool = False) -> list[Floats]:
+        """Scaled features (N, F_m) of each modality; with `known`, NaN where a value is missing."""
+        found = []
+        for scale in self.scales:
+            x = scale(data, np.arange(len(data))).numpy()
+            if known:
+                x[missing(data)[scale.modality.name].reshape(len(data), -1)[:, scale.source.numpy()]] = np.nan
+            found.append(x)
+        return found
+
+    def scores(self, filled: Filled) -> Found:
+        """Energy score, squared error and coverage of each row's lost features, (N, M); NaN where it lost none.
+
+        Missing where what was filled in is not finite.
+        """
+        truth = self.features(self.whole)
+        found = {key: np.full((len(self.whole), len(self.scales)), np.nan) for key in SCORES}
+        for m, (scale, lost) in enumerate(zip(self.scales, self.lost, strict=True)):
+            if not len(rows := np.flatnonzero(lost.any(1))):
+                continue
+            drawn, guess = filled(m, rows)
+            if not (np.isfinite(drawn).all() and np.isfinite(guess).all()):
+                return Missing(f"what it fills into {scale.modality.name} is not finite")
+            y, gone = truth[m][rows], lost[rows]
+            x = np.where(gone, drawn, y)  # what was not hidden is the truth in all of them
+            found["energy_score"][rows, m] = energy_score(x, y)
+            found["rmse"][rows, m] = np.square(np.where(gone, guess - y, 0), dtype=np.float64).sum(1)
+            flat = np.broadcast_to(continuous(scale.modality), scale.modality.shape).reshape(-1)
+            asked = gone & flat[scale.source.numpy()]
+            with np.errstate(invalid="ignore"):
+                found["coverage"][rows, m] = (covered(x, y) & asked).sum(1) / asked.sum(1)
+        return found
+
+    def told(self, found: Found, weights: Floats) -> dict[str, Any]:
+        """Scores with their intervals: of all rows that lost something, and by modality."""
+        if isinstance(found, Missing):
+            return dict.fromkeys(SCORES, found.written) | {"rows": len(self.rows), "modalities": {}}
+        result: dict[str, Any] = {
+            key: estimated(by_row(values), weights, key) for key, values in found.items()
+        }
+        result["rows"] = len(self.rows)
+        result["modalities"] = {
+            scale.modality.name: {key: estimated(values[:, m], weights, key) for key, values in found.items()}
+            for m, scale in enumerate(self.scales)
+            if self.lost[m].any()
+        }
+        return result
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every imputer is asked, and how its answers are scored: the same for all.
+
+    Args:
+        train: rows to learn from.
+        validation: rows to choose and to calibrate by.
+        scales: how features are made, a modality each.
+        tasks: by name, those in which some row lost something.
+        weights: (1 + B, N), half-samples of the test rows.
+        about: the data and settings that all this follows from.
+    """
+
+    train: Dataset
+    validation: Dataset
+    scales: tuple[Scale, ...]
+    tasks: dict[str, Task]
+    weights: Floats
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, splits: dict[str, Dataset], params: Params) -> Self:
+        """The questions of the three splits; what is hidden is of test rows."""
+        settings, rng = params.recovery, np.random.default_rng(params.evaluate.seed)
+        train, validation, test = splits.values()
+        test = test.select(np.arange(min(len(test), MOST)))
+        scales = tuple(Scale.fit(train, m) for m in train.modalities)
+        tasks = {of: Task.hide(of, test, scales, settings.cells, rng) for of in ("modalities", "cells")}
+        weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
+        about = {
+            "data": [split.hash for split in splits.values()],
+            **settings.model_dump(),
+            "seed": params.evaluate.seed,
+        }
+        asked = {of: task for of, task in tasks.items() if len(task.rows)}
+        return cls(train, validation, scales, asked, weights, about)
+
+    def written(self, scores: dict[str, Any]) -> dict[str, Any]:
+        """The content of a file of results."""
+        none = Missing("no test row has two modalities, of which one can be hidden")
+        lacking = {} if "modalities" in self.tasks else {"modalities": none.written}
+        return {"draws": self.about["draws"], **scores, **lacking}
+
+
+def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
+    """Scikit-learn's imputers by name, each to be tried, and the number of `neighbours` where one could be chosen."""
+    from postprior.pipelines.metrics.imputation.imputers import (
+        NEIGHBOURS,
+        Imputer,
+        Iterative,
+        Mean,
+        Neighbours,
+    )
+
+    rng, train, scales = np.random.default_rng(seed), asked.train, asked.scales
+    held_out = asked.validation.select(np.arange(min(len(asked.validation), CHOOSING)))
+    choice = Task.hide("modalities", held_out, scales, asked.about["cells"], rng)
+    rows = train.select(np.arange(len(train)))
+    features = np.concatenate(replace(choice, whole=rows).features(rows, known=True), 1)
+    widths = [len(scale.source) for scale in scales]
+
+    def scored(task: Task, imputer: Imputer) -> Found:
+        known = np.concatenate(task.features(task.hidden, known=True), 1)
+        return task.scores(imputer.filled(known, asked.about["draws"], rng))
+
+    def nearest() -> Neighbours:
+        """Those of the number of neighbours that is best, or the least one where no held-out row can tell."""
+        numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
+        near = [Neighbours(widths, k).fit(features, rng) for k in numbers]
+        if not len(choice.rows):
+            return near[0]
+        return min(near, key=lambda each: loss(scored(choice, each)))
+
+    def loss(found: Found) -> float:
+        return np.inf if isinstance(found, Missing) else float(np.nanmean(found["energy_score"]))
+
+    def every_task(imputer: Imputer) -> dict[str, Found]:
+        imputer.fit(features, rng)
+        return {of: scored(task, imputer) for of, task in asked.tasks.items()}
+
+    best = attempted(nearest)
+    reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
+    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
+
+    def trial(imputer: Imputer | Missing) -> dict[str, Found] | Missing:
+        return imputer if isinstance(imputer, Missing) else attempted(partial(every_task, imputer))
+
+    trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
+    return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
+
+
+def attempted(function: Callable[[], T]) -> T | Missing:
+    """What an imputer's function gives; missing, with the first clause of the error, where it fails on the data."""
+    try:
+        with np.errstate(all="ignore"):
+            return function()
+    except (ArithmeticError, ValueError) as error:
+        clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        # scikit-learn's words for what it finds between its rounds
+        diverged = "NaN" in clause or "infinity" in clause
+        return Missing(f"it failed on these data: {'its values grew without bound' if diverged else clause}")
+
+
+def through(
+    generator: Generator,
+    judges: Judges | None,
+    of: str,
+    asked: Questions,
+    others: dict[str, Found],
+    seed: int,
+) -> dict[str, Any]:
+    """Scores of a density in one of the tasks, and its paired differences to every other imputer."""
+    task, R = asked.tasks[of], asked.about["draws"]
+    spread = generator.spread(asked.validation, task.hidden, seed)
+    found = task.scores(imputed(generator, task, R, seed, spread))
+    result = task.told(found, asked.weights) | {"spread": dict(spread.factors)}
+    if of == "modalities" and judges is not None:
+        result["label_agreement"] = agreement(generator, judges, task, seed, asked.weights)
+    result["against"] = {other: compared(found, theirs, asked.weights) for other, theirs in others.items()}
+    return result
+
+
+def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread) -> Filled:
+    """Features of the generator's draws and their means, from one pass over the rows."""
+    values = list(generator.completed(task.hidden, R, seed, "draws", spread=spread))
+
+    def filled(m: int, some: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
+        scale = task.scales[m]
+        x = np.concatenate([block[scale.modality.name] for _, block in values], 1)[:, some]  # (R, n, *shape)
+        rows = Dataset((scale.modality,), {scale.modality.name: x.reshape(-1, *scale.modality.shape)})
+        features = scale(rows, np.arange(len(rows))).numpy().reshape(R, len(some), -1)
+        return features, features.mean(0)
+
+    return filled
+
+
+def agreement(generator: Generator, judges: Judges, task: Task, seed: int, weights: Floats) -> Written:
+    """The share of imputed modalities, decoders' means, in which judges read the label of the row."""
+    import torch
+
+    labels = np.asarray(task.whole.labels)
+    values = [block for _, block in generator.completed(task.hidden, 1, seed, "mean")]
+    right = np.full((len(task.whole), len(task.scales)), np.nan)
+    for m, scale in enumerate(task.scales):
+        name, rows = scale.modality.name, np.flatnonzero(task.lost[m].any(1))
+        shown = np.concatenate([block[name][0] for block in values])[rows]
+        right[rows, m] = judges.labels(name, torch.from_numpy(shown)).numpy() == labels[rows]
+    return estimated(by_row(right), weights, "label_agreement")

@@ -1,0 +1,111 @@
+"""Options of models, checked and told apart by modality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from postprior.stage1_vae.distributions import LOG_SCALE
+from postprior.stage1_vae.likelihoods import LIKELIHOODS
+from postprior.stage1_vae.modalities import Modality
+
+LEARNED = "learned"
+Scale = float | str
+"""A positive number, or `learned`."""
+
+
+class Scales(nn.Module):
+    """Scales of the likelihoods by modality: numbers as given, or parameters, e to the power of `log_scale`."""
+
+    START = 0.1
+    """A learned scale before training."""
+
+    def __init__(self, given: Mapping[str, Scale]) -> None:
+        super().__init__()
+        for name, value in given.items():
+            if isinstance(value, str) and value != LEARNED:
+                raise ValueError(
+                    f"likelihood_scale of {name}: found {value!r}, expected a number above 0 or {LEARNED}"
+                )
+        self.given = {
+            name: value if isinstance(value, str) else positive("likelihood_scale", value)
+            for name, value in given.items()
+        }
+        start = torch.tensor(math.log(self.START))
+        self.log_scale = nn.ParameterDict(
+            {name: nn.Parameter(start.clone()) for name, value in self.given.items() if value == LEARNED}
+        )
+
+    def __getitem__(self, name: str) -> Any:
+        """The scale of a modality; that of one whose likelihood has none is never read."""
+        if name in self.log_scale:
+            return self.log_scale[name].clamp(*LOG_SCALE).exp()
+        return self.given.get(name, self.START)
+
+
+def check_modalities(modalities: Sequence[Modality]) -> None:
+    """Refuse modalities that are none, share a name, or have an unknown likelihood."""
+    if not modalities or len({m.name for m in modalities}) < len(modalities):
+        names = ", ".join(m.name for m in modalities) or "none"
+        raise ValueError(f"modalities: found {names}, expected one or more with different names")
+    for modality in modalities:
+        if modality.likelihood not in LIKELIHOODS:
+            known = ", ".join(LIKELIHOODS)
+            raise ValueError(
+                f"likelihood of modality {modality.name}: found {modality.likelihood!r}, expected one of {known}"
+            )
+
+
+def check_names(option: str, given: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse keys of an option that are no modalities."""
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{option}: found {name!r}, expected modalities: {', '.join(names)}")
+
+
+def by_name(option: str, value: Any, names: Sequence[str], default: Any) -> dict[str, Any]:
+    """An option for each modality: one value for all, or a mapping whose gaps hold the default."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, value)
+    check_names(option, value, names)
+    return {name: value.get(name, default) for name in names}
+
+
+def rescaling_weights(
+    rescaling: Mapping[str, float] | str | None, modalities: Sequence[Modality]
+) -> list[float] | None:
+    """Weights of the log-likelihoods in the order of the modalities; None weighs them alike."""
+    if rescaling is None:
+        return None
+    if isinstance(rescaling, str):
+        if rescaling != "dimensions":
+            raise ValueError(
+                f"rescaling: found {rescaling!r}, expected none, dimensions, or weights by modality"
+            )
+        sizes = [math.prod(m.shape) for m in modalities]
+        return [max(sizes) / size for size in sizes]
+    return weights_of("rescaling", rescaling, modalities)
+
+
+def weights_of(option: str, value: Any, modalities: Sequence[Modality], default: float = 1.0) -> list[float]:
+    """Weights above 0 in the order of the modalities: one for all, or a mapping whose gaps hold the default."""
+    named = by_name(option, value, [m.name for m in modalities], default)
+    return [positive(option, weight) for weight in named.values()]
+
+
+def positive(name: str, value: Any) -> Any:
+    """`value`, checked to be above 0."""
+    if not value > 0:
+        raise ValueError(f"{name}: found {value}, expected a number above 0")
+    return value
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> str:
+    """`value`, checked to be one of those known."""
+    if value not in known:
+        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
+    return value
