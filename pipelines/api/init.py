@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from importlib.resources import files
 from io import StringIO
@@ -59,7 +59,8 @@ def init(project: Path, data: Path) -> list[str]:
     params["data"] = {"source": "folder", "folder": {"path": path}}
     for key, value in chosen.items():
         _put(params, key, value)
-    _without_code(pipeline["stages"])
+    for stage in pipeline["stages"].values():  # the code is installed, no part of the project
+        stage["deps"] = [path for path in stage["deps"] if path.startswith(("artefacts", "results"))]
     pipeline["stages"]["prepare"]["deps"] = ["${data.folder.path}"]
     for name, tree in zip(TEMPLATES, (params, pipeline), strict=True):
         write_text(project / name, _yaml_text(tree))
@@ -163,12 +164,6 @@ def _put(tree: Any, key: str, value: Any) -> None:
     branch[last] = value
 
 
-def _without_code(stages: Mapping[str, Any]) -> None:
-    """Stages that depend on artefacts and results alone: the code is installed, no part of the project."""
-    for stage in stages.values():
-        stage["deps"] = [path for path in stage["deps"] if path.startswith(("artefacts", "results"))]
-
-
 def _ignore(path: Path, lines: str) -> None:
     """Add lines to an ignore file that has not got them."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -188,6 +183,6 @@ def _start_dvc(project: Path) -> None:
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {one}" for key, one in value.items())
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, list):
         return ", ".join(map(str, value))
     return "null" if value is None else str(value)
