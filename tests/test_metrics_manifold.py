@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from postprior.pipelines.metrics.fidelity.manifold import Balls, manifold
+from postprior.pipelines.metrics.fidelity import balls
+from postprior.pipelines.metrics.fidelity.balls import Balls
+from postprior.pipelines.metrics.fidelity.manifold import manifold
 from postprior.pipelines.metrics.statistics import neighbours
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
@@ -96,8 +98,9 @@ HARD = {
 @pytest.mark.parametrize("name", list(HARD))
 @pytest.mark.parametrize("width", [2, 12])
 def test_half_samples_equal_brute_force_on_the_rows_they_keep(name, width, monkeypatch):
-    monkeypatch.setattr(neighbours, "FLOATS", 2000)
-    monkeypatch.setattr(neighbours, "SPARE", 1)
+    for module in (balls, neighbours):
+        monkeypatch.setattr(module, "FLOATS", 2000)
+    monkeypatch.setattr(balls, "SPARE", 1)
     rng = np.random.default_rng(0)
     real, fake = (rng.normal(size=(rows, width)) for rows in (140, 110))
     if name in ("far from the origin", "few distinct rows"):

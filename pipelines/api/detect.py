@@ -10,8 +10,8 @@ import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.detection.conformal import alarm_rate
 from postprior.pipelines.detection.detector import Detection, Detector
+from postprior.pipelines.detection.rarity import alarm_rate
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.publishing import check_file, write_bytes

@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.detection.conformal import alarm_rate, p_values
-from postprior.pipelines.detection.surprise import CodeDistance, surprises
+from postprior.pipelines.detection.rarity import CodeDistance, Floats, alarm_rate, p_values, surprises
 from postprior.pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from postprior.pipelines.detection.normative import Evidence
     from postprior.pipelines.generation.generator import Generator
-
-Floats = NDArray[np.float64]
 
 MOST = 2000
 """Training rows that say what is normal, at most."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.metrics.statistics.intervals import Floats, estimate
-from postprior.pipelines.report.metrics import HEADLINES
 from postprior.pipelines.report.rows import Estimate
 from postprior.pipelines.storage import load_artefact
 

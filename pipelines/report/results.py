@@ -12,7 +12,7 @@ from typing import Any
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.pairs import Pair, read_pairs
-from postprior.pipelines.report.rows import Row, ranked
+from postprior.pipelines.report.rows import Estimate, Row, ranked
 from postprior.pipelines.report.seeds import over_seeds
 from postprior.pipelines.report.sources import Folder, Source, content, find_source, settings
 from postprior.pipelines.settings.params import Params, leaves
@@ -73,6 +73,10 @@ class Results:
     def row(self, name: str) -> Row:
         """The row of that name."""
         return next(row for row in self.rows if row.name == name)
+
+    def estimates(self, *keys: str) -> dict[str, Estimate]:
+        """The estimates of all rows that have one under nested keys, by the row's title."""
+        return {row.title: found for row in self.rows if (found := row.estimate(*keys))}
 
     def beside(self, row: Row, name: str) -> Row:
         """The row that stands under a name in another row's source, such as its floor; that of here if it has none."""

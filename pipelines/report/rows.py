@@ -59,6 +59,11 @@ class Row:
         """The row's name for readers."""
         return self.name.removesuffix(self.own_name) + TITLES.get(self.own_name, self.own_name)
 
+    @property
+    def short(self) -> str:
+        """The title without the label of the source."""
+        return self.title.removeprefix(f"{self.source}: ") if self.source else self.title
+
     def estimate(self, *keys: str) -> Estimate | None:
         """The estimate under nested keys, None where there is none."""
         found: Any = self.scores

@@ -5,8 +5,6 @@ A sampler that repeats one tuple always agrees, so coherence is read beside the 
 beside coverage, in `manifold`).
 """
 
-from itertools import combinations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,49 +39,6 @@ def label_entropy(predictions: Ints, classes: int, weights: Floats) -> NDArray[n
     share = weighted_mean(one_hot, weights)
     logarithm = np.log(share, where=share > 0, out=np.zeros_like(share))
     return -(share * logarithm).sum(-1) / np.log(classes)
-
-
-def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Subsets (S, M) of 1 … M − 1 observed modalities by size: all, or some `limit`, as many of every size.
-
-    >>> subsets_by_size(3, 60, np.random.default_rng(0)).astype(int).tolist()
-    [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
-    """
-    sizes = range(1, modalities)
-    by_size = [list(combinations(range(modalities), size)) for size in sizes]
-    if sum(map(len, by_size)) > limit:
-        share = max(1, limit // len(by_size))
-        by_size = [_some(subsets, share, rng) for subsets in by_size]
-    members = [subset for subsets in by_size for subset in subsets]
-    return np.array([[m in subset for m in range(modalities)] for subset in members])
-
-
-def conditional_coherence(
-    predictions: Ints, labels: Ints, subsets: NDArray[np.bool_]
-) -> dict[int, NDArray[np.float64]]:
-    """The share of generated modalities that carry the row's label, by number of observed ones: {size: (N,)}.
-
-    Shapes: predictions (N, S, M) of what each subset generates; labels (N,); subsets (S, M), True where observed.
-    """
-    scored = share_right(predictions, labels, subsets)  # (N, S)
-    sizes = subsets.sum(1)
-    return {int(size): scored[:, sizes == size].mean(1) for size in np.unique(sizes)}
-
-
-def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The share of the modalities that a part of a row lacks which carry the row's label: (N, S).
-
-    Shapes: predictions (N, S, M) of what each part generates; labels (N,); observed (S, M), or (N, S, M) where parts
-    differ by row.
-    """
-    right = predictions == labels[:, None, None]
-    return np.where(observed, 0, right).sum(-1) / (~observed).sum(-1)
-
-
-def _some(subsets: list[tuple[int, ...]], count: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """At most `count` of the subsets, in their order."""
-    chosen = rng.choice(len(subsets), min(count, len(subsets)), replace=False)
-    return [subsets[index] for index in sorted(chosen)]
 
 
 def _check(predictions: Ints) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 from postprior.pipelines.metrics.coherence.canonical import Directions
 from postprior.pipelines.metrics.coherence.pairing import Critic, fit_critic, pairing_auc
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.scores import Scores
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
     Floats,
     Missing,
+    Scores,
     combined,
     estimate,
     too_few,

@@ -1,89 +1,34 @@
-"""Conditional generation through a density, beside the autoencoder's own posterior on the same draws."""
+"""Conditional coherence: how often modalities that are generated from others carry the row's label.
 
-from __future__ import annotations
+Labels are those that judges read; how the modalities were generated is not known here.
+"""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable
+from itertools import combinations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.conditional import DRAWS, Candidates, effective_share
-from postprior.pipelines.metrics.coherence.agreement import share_right
-from postprior.pipelines.metrics.coherence.reconstruction import judged
-from postprior.pipelines.metrics.features.judges import Judges
-from postprior.pipelines.metrics.statistics.intervals import (
-    FEWEST,
-    SCORED,
-    SHARE,
-    Floats,
-    estimate,
-    too_few,
-    weighted_mean,
-)
-from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage2_latent.density import Density
+from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, Ints, Written, estimate
 
-ROWS = 100  # rows of one block, each with every number of observed modalities
+GAIN = (-1.0, 1.0)  # bounds of a difference of shares
 
 
-@torch.no_grad()
-def scores_through(
-    model: MultimodalVAE,
-    density: Density,
-    judges: Judges,
-    data: Dataset,
-    weights: Floats,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """Conditional coherence through a density, by number of observed modalities, and what it gains.
+def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Subsets (S, M) of 1 … M − 1 observed modalities by size: all, or some `limit`, as many of every size.
 
-    Each row's modalities are put into a random order, and the first 1, 2, … M − 1 of them are observed. From each
-    such part the others are generated, once through the density and once from the plain posterior, with the same
-    posterior draws and the same choice among them, which are also those of every other density. Data are complete
-    rows with labels; weights (1 + B, N) theirs.
-
-    Returns:
-        `conditional_coherence` and `conditional_gain`, its paired difference to the plain posterior's;
-        `private_gain`, that to the same codes with the private ones of missing modalities from the prior, for models
-        that have such and densities that draw them; `effective_sample_share`, and the number of posterior draws.
+    >>> subsets_by_size(3, 60, np.random.default_rng(0)).astype(int).tolist()
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
     """
-    if few := too_few(len(model.modalities), 2, "modalities") or too_few(len(data), FEWEST, SCORED):
-        missing = {str(size): few.written for size in range(1, len(model.modalities))}
-        return {
-            "conditional_coherence": missing,
-            "conditional_gain": missing,
-            "effective_sample_share": few.written,
-            "posterior_draws": DRAWS,
-        }
-    labels = np.asarray(data.labels)
-    observed = nested_parts(len(data), len(model.modalities), rng)  # (N, M−1, M)
-    posterior, own = (torch.Generator().manual_seed(int(seed)) for seed in rng.integers(2**63, size=2))
-    blocks = [
-        _generate(model, density, judges, data.select(rows), observed[rows], posterior, own)
-        for rows in np.array_split(np.arange(len(data)), -(-len(data) // ROWS))
-    ]
-    ways = {
-        way: share_right(np.concatenate([block.labels[way] for block in blocks]), labels, observed)
-        for way in blocks[0].labels
-    }  # each (N, M−1)
-    effective = np.concatenate([block.effective for block in blocks]).mean(1)
-
-    def by_size(values: NDArray[np.float64], bounds: tuple[float, float]) -> dict[str, dict[str, float]]:
-        means = weighted_mean(values, weights)  # (1 + B, M−1)
-        return {str(size): estimate(column, bounds) for size, column in enumerate(means.T, 1)}
-
-    scores: dict[str, Any] = {
-        "conditional_coherence": by_size(ways["density"], SHARE),
-        "conditional_gain": by_size(ways["density"] - ways["plain"], (-1.0, 1.0)),
-        "effective_sample_share": estimate(weighted_mean(effective, weights), SHARE),
-        "posterior_draws": DRAWS,
-    }
-    if "prior" in ways:
-        scores["private_gain"] = by_size(ways["density"] - ways["prior"], (-1.0, 1.0))
-    return scores
+    by_size = [list(combinations(range(modalities), size)) for size in range(1, modalities)]
+    if sum(map(len, by_size)) > limit:
+        share = max(1, limit // len(by_size))
+        chosen = [rng.choice(len(some), min(share, len(some)), replace=False) for some in by_size]
+        by_size = [
+            [some[place] for place in sorted(places)] for some, places in zip(by_size, chosen, strict=True)
+        ]
+    members = [subset for subsets in by_size for subset in subsets]
+    return np.array([[m in subset for m in range(modalities)] for subset in members])
 
 
 def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -93,35 +38,16 @@ def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArra
     return observed
 
 
-@dataclass(frozen=True)
-class _Generated:
-    """Labels (N, S, M) that judges read, by the way in which they were generated, and effective shares (N, S)."""
+def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The share of the modalities that a part of a row lacks which carry the row's label: (N, S).
 
-    labels: dict[str, NDArray[np.int64]]
-    effective: NDArray[np.float64]
+    Shapes: predictions (N, S, M) of what each part generates; labels (N,); observed (S, M), or (N, S, M) where parts
+    differ by row.
+    """
+    right = predictions == labels[:, None, None]
+    return np.where(observed, 0, right).sum(-1) / (~observed).sum(-1)
 
 
-def _generate(
-    model: MultimodalVAE,
-    density: Density,
-    judges: Judges,
-    data: Dataset,
-    observed: NDArray[np.bool_],
-    posterior: torch.Generator,
-    own: torch.Generator,
-) -> _Generated:
-    """What is generated of each row from each of its parts (N, S, M); `own` is the source of what the density draws."""
-    parts, seen = observed.shape[:2], observed.reshape(-1, observed.shape[-1])
-    repeated = replace(data.select(np.repeat(np.arange(len(data)), parts[1])), mask=seen)
-    candidates = Candidates.draw(model, repeated.batch(slice(None)), posterior)
-    log_weights = candidates.log_weights(density)
-    plain, index = candidates.choose(torch.zeros_like(log_weights)), candidates.choose(log_weights)
-    codes = candidates.chosen(index)
-    ways = {"plain": (plain, candidates.chosen(plain)), "density": (index, codes)}
-    if density.conditional and not bool(candidates.known.all()):
-        ways |= {"prior": (index, codes), "density": (index, candidates.completed(codes, density, own))}
-    labels = {
-        way: judged(model, judges, candidates.latents(*chosen, own), ~seen).reshape(observed.shape)
-        for way, chosen in ways.items()
-    }
-    return _Generated(labels, effective_share(log_weights).reshape(parts).numpy())
+def by_size(means: Iterable[Floats], bounds: tuple[float, float] = SHARE) -> dict[str, Written]:
+    """Estimates of means (1 + B,), by the number 1, 2, … of observed modalities that each is of."""
+    return {str(size): estimate(mean, bounds) for size, mean in enumerate(means, 1)}

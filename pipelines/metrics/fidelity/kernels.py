@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from postprior.pipelines.metrics.statistics.intervals import Floats
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
 
 FLOATS = (
     2**20
@@ -42,6 +43,13 @@ class Kernels:
         return cls(features, weights, h, _within(features, weights, h))
 
 
+def scores(real: Space, fake: Space) -> Scores:
+    """Both distances in one space."""
+    ours = real.known(_kernels_of)
+    theirs = Kernels.fit(fake.features, fake.weights, ours.bandwidth)
+    return dict(zip(("kernel_distance", "mmd"), kernel_distances(ours, theirs), strict=True))
+
+
 def kernel_distances(real: Kernels, fake: Kernels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The kernel distance and the MMD² of each half-sample: both (B,)."""
     polynomial, gaussian = real.within + fake.within - 2 * _between(real, fake)
@@ -54,6 +62,10 @@ def median_distance(features: Floats) -> float:
     distances = torch.pdist(torch.from_numpy(features[some].astype(np.float64)))
     apart = distances[distances > 0]
     return float(apart.median()) if len(apart) else 1.0
+
+
+def _kernels_of(reference: Space) -> Kernels:
+    return Kernels.fit(reference.features, reference.weights)
 
 
 def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.float64]:

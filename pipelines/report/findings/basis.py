@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.findings.words import MANY, Finding, count, listed, number_with, percent
-from postprior.pipelines.report.metrics import METRICS
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate
 
@@ -71,7 +71,7 @@ def _missing(results: Results) -> Iterator[Finding]:
     """Scores of this project's rows that could not be computed, or have no interval, by reason."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for row in results.rows:
-        for metric in METRICS:
+        for metric in LEADERBOARD:
             if not row.source and metric.question != "leaks" and (why := row.why(*metric.keys)):
                 lacks = "an interval" if row.estimate(*metric.keys) else "a value"
                 found.setdefault((lacks, why), {})[metric.title] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from postprior.pipelines.metrics.registry import JOINT
 from postprior.pipelines.report.findings.words import (
     Finding,
     above,
@@ -13,7 +14,6 @@ from postprior.pipelines.report.findings.words import (
     percent,
     percent_with,
 )
-from postprior.pipelines.report.metrics import JOINT
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
 

@@ -1,4 +1,4 @@
-"""Scores of conditional generation through a density, beside the plain posterior on the same draws."""
+"""Modalities generated from others: by the autoencoder alone, and through a density beside the plain posterior."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from copier import MODALITIES, Copier, data
 from latent import posteriors
 
 from postprior.pipelines.artefacts.codes import posteriors as encoded
-from postprior.pipelines.metrics.coherence.conditional import scores_through
+from postprior.pipelines.generation.parts import conditional_scores, decoded, generated_labels, scores_through
+from postprior.pipelines.metrics.coherence.conditional import subsets_by_size
 from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.stage1_vae import MODELS
@@ -80,3 +81,32 @@ def test_the_prior_itself_gains_nothing(name: str, judges: Judges) -> None:
         assert abs(gain["value"]) <= (0.15 if model.blocks else 0)  # private codes are drawn anew
     assert found["effective_sample_share"]["value"] == pytest.approx(1)
     assert ("private_gain" in found) == bool(model.blocks)
+
+
+def scores_alone(model: Any, judges: Judges) -> dict[str, Any]:
+    weights = half_samples(np.arange(90), 20, np.random.default_rng(0))
+    return conditional_scores(model, judges, data(), weights, np.random.default_rng(0))
+
+
+def test_a_perfect_translator_is_coherent_from_any_subset(judges: Judges) -> None:
+    assert scores_alone(Copier(), judges) == {size: {"value": 1, "low": 1, "high": 1} for size in ("1", "2")}
+
+
+def test_numbers_of_observed_modalities_are_told_apart(judges: Judges) -> None:
+    by_size = scores_alone(Copier(observed_needed=2), judges)
+    assert by_size["1"]["value"] == 0  # its codes point to the next label
+    assert by_size["2"]["value"] == 1
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_every_model_generates_exactly_what_each_subset_lacks(name: str, judges: Judges) -> None:
+    model = MODELS[name](MODALITIES, latent=3, width=4, likelihood_scale=1.0, seed=0)
+    subsets = subsets_by_size(3, 60, np.random.default_rng(0))
+    with torch.no_grad():
+        labels = generated_labels(model, judges, data(), subsets, torch.Generator().manual_seed(0))
+    assert labels.shape == (90, 6, 3)
+    assert ((labels == -1) == subsets).all()
+
+
+def test_decoded_values_stay_within_their_range() -> None:
+    assert decoded(Copier(), MODALITIES[1], torch.full((2, 3), 9.0)).eq(4).all()  # type: ignore[arg-type]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.privacy import records as module
-from postprior.pipelines.metrics.privacy.records import Points, Scale, closest
+from postprior.pipelines.metrics.features.scale import Scale, points_of
+from postprior.pipelines.metrics.statistics import neighbours as module
+from postprior.pipelines.metrics.statistics.neighbours import Points, closest
 from postprior.stage1_vae.modalities import Column, Modality
 
 WIDTHS = (3, 5)
@@ -57,7 +58,7 @@ def people(n: int, seed: int = 0) -> Dataset:
 
 
 def scaled(data: Dataset, by: Dataset) -> Points:
-    return Points.of_data(data, tuple(Scale.fit(by, m) for m in by.modalities))
+    return points_of(data, tuple(Scale.fit(by, m) for m in by.modalities))
 
 
 @pytest.mark.parametrize("rows", [7, 1024])

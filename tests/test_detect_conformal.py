@@ -6,7 +6,7 @@ from math import floor
 import numpy as np
 import pytest
 
-from postprior.pipelines.detection.conformal import alarm_rate, p_values
+from postprior.pipelines.detection.rarity import alarm_rate, p_values
 
 ALPHAS = (0.01, 0.05, 0.1, 0.29, 0.5)
 
