@@ -1,4 +1,4 @@
-"""How many files it takes to add a density, a model, an importer, a metric or a stage. A copy then runs what was added.
+"""How many files it takes to add a density, a model, a format, a metric or a stage. A copy then runs what was added.
 
 The files that are added are those of fixtures/additions, at the places that they have there.
 """
@@ -80,17 +80,14 @@ assert encoder.loss_curve_[-1] < encoder.loss_curve_[0]
     python("-c", script, folder=work, path=ours)
 
 
-def test_an_importer_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
-    imports = "from postprior.pipelines.data.importers."
+def test_a_format_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
+    imports = "from postprior.pipelines.data.formats"
     lines = [
-        (f"{imports}plain_text import is_plain_text, read_plain_text", f"{imports}tables import"),
-        (
-            '    "plain text": Importer("a .txt file", is_plain_text, read_plain_text),',
-            '    "npz": Importer(',
-        ),
+        (f"{imports} import plain_text", f"{imports}.found import"),
+        ('    "plain text": plain_text,', '    "npz": npz,'),
     ]
-    place = "pipelines/data/importers/__init__.py"
-    assert add(ours, "pipelines/data/importers/plain_text.py", {place: lines}) == 2
+    place = "pipelines/data/formats/__init__.py"
+    assert add(ours, "pipelines/data/formats/plain_text.py", {place: lines}) == 2
     script = """
 from pathlib import Path
 import numpy as np
@@ -101,6 +98,8 @@ np.savetxt("numbers.txt", rows)
 app(["import", "numbers.txt", "data"], standalone_mode=False)
 train = Dataset.load(Path("data/train"))
 assert train.data["numbers"].shape == (35, 3) and train.modalities[0].kind == "vector"
+app(["export", "data/train", "back"], standalone_mode=False)
+assert set(map(tuple, np.loadtxt("back/numbers.txt"))) < set(map(tuple, rows))
 """
     python("-c", script, folder=work, path=ours)
 
@@ -117,7 +116,7 @@ import report_project
 from test_metrics_scores import CLASSES, NAMES, ROWS, readings
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
-from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages import compare
 from postprior.pipelines.storage import read_json, write_json
 import numpy as np
