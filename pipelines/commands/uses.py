@@ -99,9 +99,10 @@ def represent(
     """Write the codes of any rows to a file."""
     settings, root = load(params)
     from postprior.pipelines.api.represent import represent
+    from postprior.pipelines.artefacts.project import Project
 
-    folder, components = root / "artefacts/autoencoder", settings.encode.components
-    tell(*represent(dataset, folder, out, seed, components, force))
+    autoencoder = Project(root).artefacts.autoencoder
+    tell(*represent(dataset, autoencoder, out, seed, settings.encode.components, force))
 
 
 @app.command()
