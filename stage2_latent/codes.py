@@ -1,4 +1,4 @@
-"""The table of latent codes that densities are fitted to, and its whitening."""
+"""The table of latent codes that densities are fitted to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
 from postprior.stage2_latent.layouts import Layout, coordinates
-from postprior.stage2_latent.moments import moments
 from postprior.stage2_latent.picks import pick
 
-__all__ = ["Block", "Codes", "Whitening"]
+__all__ = ["Block", "Codes"]
 
 EMPIRICAL = "empirical"
 
@@ -199,45 +198,3 @@ class Codes:
         most = high if self.label_names is None else len(self.label_names) - 1
         if low < 0 or high > most:
             raise ValueError(f"codes: labels run from {low} to {high}, expected 0 to {most}")
-
-
-@dataclass(frozen=True, eq=False)
-class Whitening:
-    """The affine map x = L⁻¹(z − m) under which codes have mean 0 and covariance I.
-
-    Args:
-        loc: m, (D,).
-        root: L, (D, D), lower triangular with a positive diagonal: the Cholesky factor of the covariance.
-    """
-
-    loc: Tensor
-    root: Tensor
-
-    JITTER = 1e-6
-    """Added to the covariance's diagonal, times its mean: a constant coordinate stays invertible."""
-
-    @classmethod
-    def identity(cls, loc: Tensor) -> Self:
-        """The map that changes nothing, with the size and type of `loc` (D,)."""
-        return cls(torch.zeros_like(loc), torch.eye(len(loc), dtype=loc.dtype, device=loc.device))
-
-    @classmethod
-    def fit(cls, codes: Codes) -> Self:
-        """Whitening of the aggregated posterior, Cov z = Cov E[z | x] + E Cov[z | x]; see `moments`."""
-        (mean,), (covariance,) = moments(codes)
-        jitter = cls.JITTER * covariance.diagonal().mean().clamp_min(1e-12)
-        root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean)).to(mean))
-        return cls(mean.to(codes.loc.dtype), root.to(codes.loc.dtype))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Whitened codes of z (n, D)."""
-        return torch.linalg.solve_triangular(self.root, (z - self.loc).T, upper=False).T
-
-    def inverse(self, x: Tensor) -> Tensor:
-        """Codes of whitened x (n, D)."""
-        return self.loc + x @ self.root.T
-
-    @property
-    def log_det(self) -> Tensor:
-        """log |dx/dz|, a number."""
-        return -self.root.diagonal().log().sum()

@@ -9,12 +9,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.codes import Codes, Whitening
+from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import join
 from postprior.stage2_latent.picks import pick
 from postprior.stage2_latent.stored import Stored
 from postprior.stage2_latent.task import Encoder, Record, Task
+from postprior.stage2_latent.whitening import Whitening
 
 Progress = Callable[[dict[str, float]], None]
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
-from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.draws import Draws, fill
@@ -22,6 +21,7 @@ from postprior.stage2_latent.options import number, whole
 from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.velocity import Velocity
+from postprior.stage2_latent.whitening import Whitening
 
 QUARTER = math.pi / 2
 ROWS = 1024

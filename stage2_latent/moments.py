@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.codes import Codes
 
 FLOATS = 2**24
 """Numbers that a temporary may hold: rows beyond are added up in further chunks."""

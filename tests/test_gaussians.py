@@ -10,12 +10,12 @@ from sklearn.mixture import GaussianMixture as Oracle
 from torch import Tensor
 
 from postprior.stage2_latent import gaussians
-from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussian_mixture import COVARIANCES
 from postprior.stage2_latent.gaussians import Components, Moments, linear
 from postprior.stage2_latent.online_em import clusters, expectation, online_em
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
+from postprior.stage2_latent.whitening import Whitening
 
 K, T, D = 2, 3, 4
 NONE = torch.zeros(K, dtype=torch.float64)

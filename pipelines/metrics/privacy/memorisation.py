@@ -21,8 +21,9 @@ from postprior.pipelines.metrics.statistics.intervals import (
     half_samples,
     too_few,
 )
-from postprior.stage2_latent.codes import Codes, Whitening
+from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.whitening import Whitening
 
 NEAR = 0.01  # of held-out codes lie nearer to a training code than a near copy must
 MOST = 2000  # held-out codes, and draws of the density, that are compared
