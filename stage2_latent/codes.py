@@ -16,6 +16,8 @@ from postprior.stage2_latent.picks import pick
 __all__ = ["Block", "Codes"]
 
 EMPIRICAL = "empirical"
+COLUMNS = ("loc", "scale", "weights", "observed", "labels", "whole")
+"""Fields that hold a tensor with a row for each of the N, if anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,16 +115,9 @@ class Codes:
     def select(self, rows: Tensor) -> Codes:
         """The codes of some rows, given by int64 indices or a bool mask."""
         index = rows.nonzero().squeeze(-1) if rows.dtype == torch.bool else rows
-        return replace(
-            self,
-            loc=self.loc[index],
-            scale=None if self.scale is None else self.scale[index],
-            weights=self.weights[index],
-            observed=self.observed[index],
-            labels=None if self.labels is None else self.labels[index],
-            ids=None if self.ids is None else [self.ids[row] for row in index.tolist()],
-            whole=None if self.whole is None else self.whole[index],
-        )
+        columns = {name: value for name in COLUMNS if (value := getattr(self, name)) is not None}
+        ids = None if self.ids is None else [self.ids[row] for row in index.tolist()]
+        return replace(self, ids=ids, **{name: value[index] for name, value in columns.items()})
 
     def only(self, name: str) -> Codes:
         """The codes of one block alone, of the rows that have it."""

@@ -12,10 +12,10 @@ from torch import Tensor
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import join
+from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.picks import pick
 from postprior.stage2_latent.stored import Stored
 from postprior.stage2_latent.task import Encoder, Record, Task
-from postprior.stage2_latent.whitening import Whitening
 
 Progress = Callable[[dict[str, float]], None]
 

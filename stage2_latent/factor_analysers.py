@@ -20,7 +20,7 @@ from postprior.stage2_latent.gaussians import (
     pooled,
     standard,
 )
-from postprior.stage2_latent.whitening import Whitening
+from postprior.stage2_latent.moments import Whitening
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,8 @@ from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import apart, coordinates, join, marked
-from postprior.stage2_latent.moments import moments
+from postprior.stage2_latent.moments import Whitening, moments
 from postprior.stage2_latent.picks import pick, pick_given
-from postprior.stage2_latent.whitening import Whitening
 
 CODES, _ = labelled(50, seed=1)
 

@@ -123,7 +123,7 @@ class Real:
         """The splits in artefacts/data and artefacts/codes."""
         from postprior.pipelines.metrics.privacy.records import Points, Scale, evenly
         from postprior.stage1_vae.randomness import generator_for
-        from postprior.stage2_latent.whitening import Whitening
+        from postprior.stage2_latent.moments import Whitening
 
         data = {split: Dataset.load(folder / "data" / split) for split in SPLITS}
         codes = {split: load_codes(folder / "codes" / split) for split in SPLITS}

@@ -23,7 +23,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 )
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.whitening import Whitening
+from postprior.stage2_latent.moments import Whitening
 
 NEAR = 0.01  # of held-out codes lie nearer to a training code than a near copy must
 MOST = 2000  # held-out codes, and draws of the density, that are compared
