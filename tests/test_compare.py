@@ -20,12 +20,14 @@ from typer.testing import CliRunner
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.findings import findings
-from postprior.pipelines.report.page import Pictures
+from postprior.pipelines.report.gallery import Pictures, pictures
+from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.plots.space import foundations, space
+from postprior.pipelines.report.provenance import settings
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.report.seeds import mean
-from postprior.pipelines.settings.params import load_params
-from postprior.pipelines.stages.compare import compare, pictures, settings, table
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.storage import read_json, write_json
 
 DVC = Path(sys.executable).parent / "dvc"
@@ -379,7 +381,7 @@ def test_dvc_shows_the_numbers_of_the_comparison(project: Path) -> None:
     compare(load_params(project / "params.yaml"), project)
     results = read(project)
     for figure in (*space(results, None, {}), *foundations(results)):
-        (project / f"results/plots/{figure.name}.csv").write_text(table(figure.header, figure.table))
+        (project / f"results/plots/{figure.name}.csv").write_text(as_csv(figure.header, figure.table))
     blocks = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
     shown = {key: blocks[key] for key in ("metrics", "plots")}
     (project / "dvc.yaml").write_text(yaml.safe_dump(shown))

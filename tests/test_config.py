@@ -14,9 +14,7 @@ import yaml
 
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import (
-    Fitting,
-    Params,
+from postprior.pipelines.settings.checks import (
     check_density,
     check_model,
     check_options,
@@ -24,6 +22,7 @@ from postprior.pipelines.settings.params import (
     load_params,
     read_entry,
 )
+from postprior.pipelines.settings.params import Fitting, Params
 from postprior.pipelines.settings.yaml_text import parse_yaml
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.model import MultimodalVAE
@@ -154,6 +153,12 @@ MISTAKES = [
         {"a/b": {}},
         "density.a/b: found the text 'a/b', expected names of letters, digits, - and _, each with its options",
     ),
+    (
+        "density.real",
+        {"kind": "gmm"},
+        "density: found 'real', the name of another file of results; expected another",
+    ),
+    ("density.baselines", {"kind": "gmm"}, "density: found 'baselines', the name of another file of results"),
     ("density.gmm", 3, "density.gmm: found 3, expected names of letters, digits, - and _, each with its"),
     (
         "data.source",

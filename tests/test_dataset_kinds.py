@@ -14,7 +14,7 @@ import torch
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.pictures import sheet_of
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.coherence.reconstruction import decoded
+from postprior.pipelines.generation.parts import decoded
 from postprior.pipelines.metrics.features.judges import Judges, train_judges
 from postprior.pipelines.metrics.features.reader import Reader
 from postprior.stage1_vae import MODELS

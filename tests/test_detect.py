@@ -13,8 +13,8 @@ import torch
 from postprior.pipelines.api.detect import detect
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.detection.conformal import alarm_rate
 from postprior.pipelines.detection.detector import MOST, Detection, Detector
+from postprior.pipelines.detection.rarity import alarm_rate
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
@@ -111,7 +111,7 @@ def test_normal_rows_alarm_as_promised_under_every_pattern(
     detector, rows = known
     score = detector.score(lacking(rows, *names)).score
     rng, n, shares = np.random.default_rng(0), 120, {alpha: [] for alpha in (0.05, 0.1)}
-    from postprior.pipelines.detection.conformal import p_values
+    from postprior.pipelines.detection.rarity import p_values
 
     for _ in range(200):
         order = rng.permutation(score)

@@ -12,7 +12,7 @@ import torch
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.detection.normative import DRAWS, Evidence
-from postprior.pipelines.detection.surprise import CodeDistance, generalised_pareto, surprises
+from postprior.pipelines.detection.rarity import CodeDistance, generalised_pareto, surprises
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage2_latent import DENSITIES

@@ -11,7 +11,7 @@ import report_results as made_up
 from report_project import make_project, results_of, without
 
 from postprior.pipelines.metrics.latent import health
-from postprior.pipelines.metrics.privacy.memorisation import NEAR
+from postprior.pipelines.metrics.privacy.proximity import NEAR
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.findings.leaks import COPIES
 from postprior.pipelines.report.findings.words import count, listed, number_with, percent, points

@@ -17,23 +17,26 @@ import torch
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.track import track
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.exchange import read_codes
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exchange import read_codes
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Params, check_density, check_model, load_params
+from postprior.pipelines.settings.checks import check_density, check_model, load_params
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.stages.recover import recover
-from postprior.pipelines.stages.train import Checkpoint, train
+from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.utility import utility
 from postprior.pipelines.storage import FORMAT, read_json, write_json
 from postprior.stage1_vae import MODELS
@@ -254,7 +257,9 @@ def test_a_run_resumes(home: Path, project: tuple[Path, Params], capsys: pytest.
     model = saved.stem
     params = params.model_copy(update={"vae": params.vae.model_copy(update={"model": model})})
     data = [Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation")]
-    checkpoint = Checkpoint.of(root, params, *data)  # another name than of the time: code is part of it
+    checkpoint = Checkpoint.of(
+        Project(root).checkpoints, params, *data
+    )  # another name than of the time: code is part of it
     checkpoint.path.parent.mkdir(parents=True)
     shutil.copy(saved, checkpoint.path)
     train(params, root)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment
-from postprior.pipelines.metrics.coherence.canonical import Directions, correlation
+from postprior.pipelines.metrics.coherence.canonical import Directions
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
+from postprior.pipelines.metrics.statistics.intervals import Missing, correlation, half_samples
 
 KNOWN = np.array([0.9, 0.6, 0.3])
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.metrics.coherence.agreement import (
-    conditional_coherence,
     joint_agreement,
     label_entropy,
+    nested_parts,
     pairwise_agreement,
+    share_right,
     subsets_by_size,
 )
 
@@ -75,6 +76,11 @@ def test_conditional_coherence_judges_missing_modalities_only():
     subsets = np.array([[True, False, False], [False, True, False], [True, True, False]])
     # one row of label 4; 9 stands where nothing is judged
     predictions = np.array([[[9, 4, 5], [4, 9, 4], [9, 9, 4]]])
-    by_size = conditional_coherence(predictions, np.array([4]), subsets)
-    assert by_size[1] == pytest.approx([(1 / 2 + 1) / 2])
-    assert by_size[2] == pytest.approx([1])
+    assert share_right(predictions, np.array([4]), subsets).tolist() == [[1 / 2, 1, 1]]
+
+
+def test_parts_of_a_row_are_nested_and_each_row_has_its_own():
+    parts = nested_parts(50, 4, np.random.default_rng(0))
+    assert parts.sum(2).tolist() == [[1, 2, 3]] * 50
+    assert (parts[:, 1:] >= parts[:, :-1]).all()
+    assert len(np.unique(parts[:, 0], axis=0)) == 4

@@ -11,6 +11,7 @@ from latent import posteriors, seeded
 from postprior.pipelines.metrics.latent import health as module
 from postprior.pipelines.metrics.latent.health import (
     clusters,
+    dead_dimensions,
     divergence_to_prior,
     health,
     mutual_information,
@@ -248,3 +249,8 @@ def test_the_same_generator_gives_the_same_numbers() -> None:
     codes = linear([0.5, 0.2], rows=300)
     codes = replace(codes, prior=single(0.0, 1.0, Laplace, D=2))
     assert health(codes, seeded(1)) == health(codes, seeded(1))
+
+
+def test_dead_dimensions_are_those_whose_means_do_not_move() -> None:
+    means = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.05, 0.0])
+    assert dead_dimensions(means) == 2

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from postprior.pipelines.metrics.privacy import membership as module
-from postprior.pipelines.metrics.privacy.membership import NEIGHBOURS, Attack, Projection, Side, kth_distance
-from postprior.pipelines.metrics.privacy.records import Points
+from postprior.pipelines.metrics.privacy.membership import NEIGHBOURS, Attack, Projection, Side
+from postprior.pipelines.metrics.statistics import neighbours as module
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
+from postprior.pipelines.metrics.statistics.neighbours import Points, kth_distance
 
 DIMENSIONS = 8
 

@@ -9,7 +9,9 @@ from latent import posteriors, seeded
 from torch import Tensor
 
 from postprior.pipelines.metrics.privacy import memorisation as module
-from postprior.pipelines.metrics.privacy.memorisation import NEAR, compared, memorisation, nearest
+from postprior.pipelines.metrics.privacy.memorisation import _distance, memorisation, scored
+from postprior.pipelines.metrics.privacy.proximity import NEAR
+from postprior.pipelines.metrics.statistics import neighbours
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Block, Codes
 
@@ -36,13 +38,13 @@ def codes(n: int, seed: int) -> Codes:
 
 @pytest.mark.parametrize("floats", [1, 2**24])
 def test_nearest_is_the_least_of_all_distances(monkeypatch: pytest.MonkeyPatch, floats: int) -> None:
-    monkeypatch.setattr(module, "FLOATS", floats)
+    monkeypatch.setattr(neighbours, "FLOATS", floats)
     targets, queries = points(300, 0), points(50, 1)
     exact = (queries.double().unsqueeze(1) - targets.double()).norm(dim=-1).amin(1)
-    torch.testing.assert_close(nearest(queries, targets).double(), exact)
-    assert torch.equal(nearest(targets[:20], targets), torch.zeros(20))
+    np.testing.assert_allclose(_distance(queries, targets), exact, rtol=1e-6)
+    assert not _distance(targets[:20], targets).any()
     near = targets[:20] + 1e-4 / 8**0.5  # lost in the difference of squares, in single precision
-    torch.testing.assert_close(nearest(near, targets), torch.full((20,), 1e-4), rtol=0.01, atol=0)
+    np.testing.assert_allclose(_distance(near, targets), 1e-4, rtol=0.01)
 
 
 def test_no_affine_change_of_the_latent_space_alters_it() -> None:
@@ -84,7 +86,7 @@ def test_intervals_cover_what_is_true_where_nothing_is_memorised() -> None:
     covered = {"ratio": 0, "near_copies": 0}
     for _ in range(30):
         held_out, drawn = rng.gamma(9.0, size=(2, 500))
-        found = compared(held_out, drawn, rng)
+        found = scored(held_out, drawn, rng)
         covered["ratio"] += found["ratio"]["low"] <= 1 <= found["ratio"]["high"]
         covered["near_copies"] += found["near_copies"]["low"] <= NEAR <= found["near_copies"]["high"]
     assert covered["ratio"] >= 25
@@ -95,12 +97,12 @@ def test_near_copies_is_the_share_of_copies() -> None:
     rng = np.random.default_rng(0)
     held_out, drawn = rng.gamma(9.0, size=(2, 2000))
     drawn[: len(drawn) // 2] = 0.0
-    found = compared(held_out, drawn, rng)
+    found = scored(held_out, drawn, rng)
     assert found["near_copies"]["value"] == pytest.approx(0.5, abs=0.02)
-    assert compared(held_out, held_out * 0.7, rng)["ratio"]["value"] == pytest.approx(0.7)
-    repeated = compared(np.zeros(50), drawn[:50], rng)["ratio"]
+    assert scored(held_out, held_out * 0.7, rng)["ratio"]["value"] == pytest.approx(0.7)
+    repeated = scored(np.zeros(50), drawn[:50], rng)["ratio"]
     assert repeated["value"] is None
-    assert repeated["why"].startswith("held-out rows repeat training rows")
+    assert repeated["why"].startswith("half of the held-out rows lie on training rows")
 
 
 def test_a_mixture_of_training_posteriors_is_told_from_a_fitted_mixture() -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.scale import Scale, points_of
 from postprior.pipelines.metrics.privacy.membership import Attack, Projection
-from postprior.pipelines.metrics.privacy.memorisation import NEAR
 from postprior.pipelines.metrics.privacy.proximity import (
     LISTED,
     MARGINS,
+    NEAR,
     TESTS,
     Proximity,
     Vectors,
@@ -22,8 +23,8 @@ from postprior.pipelines.metrics.privacy.proximity import (
     proximity_vectors,
     written,
 )
-from postprior.pipelines.metrics.privacy.records import Closest, Points, Scale
 from postprior.pipelines.metrics.statistics.intervals import Ints, half_samples
+from postprior.pipelines.metrics.statistics.neighbours import Closest, Points
 from postprior.pipelines.settings.params import Params
 
 WIDTHS = {"a": 4, "b": 6}
@@ -188,7 +189,7 @@ def test_digits_with_a_little_noise_are_flagged_by_all_tests_and_held_out_digits
         for name, x in train.data.items()
     }
     sets = (train, validation, Dataset(train.modalities, noisy), test)
-    records, reference, copies, held_out = (Points.of_data(data, scales) for data in sets)
+    records, reference, copies, held_out = (points_of(data, scales) for data in sets)
     real, fresh = held_out.select(np.flatnonzero(first)), held_out.select(np.flatnonzero(~first))
     for samples, told in ((copies, list(TESTS)), (real, [])):
         some = samples.select(rng.permutation(len(samples))[: len(real)])

@@ -5,17 +5,16 @@ from itertools import permutations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from postprior.pipelines.metrics.latent.representation import (
+    STARTS,
     Labelled,
-    adjusted_rand_index,
     best_assignment,
-    contingency,
-    normalised_mutual_information,
     representation,
 )
-from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples
 
 
 def blobs(rows: int, seed: int, distance: float, labels: int = 4) -> Labelled:
@@ -43,24 +42,15 @@ def test_the_best_of_all_assignments() -> None:
     assert np.mean(found[clusters] == labels) == best
 
 
-def test_agreement_of_partitions_is_that_of_each_half_sample() -> None:
-    rng = np.random.default_rng(1)
-    labels = rng.integers(3, size=90)
-    clusters = np.where(rng.random(90) < 0.7, labels, rng.integers(5, size=90)) + 4
-    weights = half_samples(np.arange(90) // 2, 20, rng, labels)
-    tables = contingency(clusters, labels, weights)
-    assert tables.sum((1, 2)).tolist() == (weights > 0).sum(1).tolist()
-    for index, kept in enumerate(weights > 0):
-        pair = labels[kept], clusters[kept]
-        assert normalised_mutual_information(tables)[index] == pytest.approx(
-            normalized_mutual_info_score(*pair)
-        )
-        assert adjusted_rand_index(tables)[index] == pytest.approx(adjusted_rand_score(*pair))
-
-
-def test_one_cluster_of_one_label_agrees_with_itself() -> None:
-    table = np.array([[[7.0]]])
-    assert normalised_mutual_information(table).tolist() == adjusted_rand_index(table).tolist() == [1.0]
+def test_agreement_of_clusters_and_labels_is_that_of_each_half_sample() -> None:
+    train, test = blobs(300, 0, 4.0), blobs(200, 1, 4.0)
+    weights = weights_of(test, 100)
+    found = representation(train, test, weights, seed=0)
+    clusters = KMeans(4, n_init=STARTS, random_state=0).fit(train.codes).predict(test.codes)
+    for name, agreement in {"nmi": normalized_mutual_info_score, "ari": adjusted_rand_score}.items():
+        halves = np.array([agreement(test.labels[kept], clusters[kept]) for kept in weights > 0])
+        assert 0.1 < found[name]["value"] < 0.99
+        assert found[name] == pytest.approx(estimate(halves, SHARE))
 
 
 def test_codes_that_hold_the_labels() -> None:

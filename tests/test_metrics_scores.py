@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import cautions
+from postprior.pipelines.metrics.fidelity.scores import cautions, fidelity
+from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.scores import OF_JUDGES, Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
 
@@ -106,7 +107,7 @@ def test_distances_are_means_of_modalities_and_shares_are_of_whole_tuples(scored
     scores = scored["density"]
     for name in ("frechet_distance", "kernel_distance"):
         assert scores[name] == pytest.approx(np.mean([scores[f"{name}/{m}"] for m in NAMES], axis=0))
-    whole = reference.joint.fidelity(readings(3, 0.7).joined, weights[1])
+    whole = fidelity(reference.joint, Space(readings(3, 0.7).joined, weights[1], 3))
     for name in (*SHARES, "mmd"):
         assert (scores[name] == whole[name]).all()
 

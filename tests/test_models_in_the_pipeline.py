@@ -12,7 +12,8 @@ from postprior.pipelines.artefacts.codes import load_codes, posteriors, save_cod
 from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.metrics.coherence.reconstruction import conditional_scores, evidence
+from postprior.pipelines.generation.parts import conditional_scores
+from postprior.pipelines.metrics.fidelity.reconstruction import evidence
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae import MODELS

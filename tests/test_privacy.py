@@ -11,16 +11,19 @@ import pytest
 import torch
 
 from postprior.pipelines.artefacts.codes import load_codes, save_codes
+from postprior.pipelines.artefacts.project import Project as Layout
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
+from postprior.pipelines.generation.request import Request
+from postprior.pipelines.metrics.features.scale import Scale, points_of
 from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
-from postprior.pipelines.metrics.privacy.records import Points, Scale
+from postprior.pipelines.metrics.privacy.splits import SHOWN
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.privacy import SHOWN, Real, compare, privacy
+from postprior.pipelines.stages.privacy import compare, privacy, splits
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
@@ -98,7 +101,7 @@ def test_samples_stand_beside_their_closest_training_rows(project: Project) -> N
 
     def values(data: Dataset) -> np.ndarray:
         rows = np.arange(len(data))
-        return np.concatenate([part(rows).double() for part in Points.of_data(data, scales).parts], 1)
+        return np.concatenate([part(rows).double() for part in points_of(data, scales).parts], 1)
 
     known, drawn = values(train), values(samples)
     distances = np.stack([np.linalg.norm(known - row, axis=1) for row in drawn])
@@ -121,9 +124,9 @@ def test_near_copies_of_codes_are_the_published_rows(project: Project) -> None:
     root, _ = project
     generator = Generator.load(root / "artefacts/densities/kde")
     synthetic = Dataset.load(root / "artefacts/synthetic/kde")
-    real = Real.load(root / "artefacts", 0)
+    real = splits(Layout(root), 0)
     found = compare(real, generator, synthetic, 0)["codes"].samples
-    ((_, kept, codes, noise),) = draw_codes(generator.density, len(synthetic), 0)
+    ((_, kept, codes, noise),) = draw_codes(generator.density, Request(len(synthetic)))
     with torch.no_grad():
         decoded = generator.decode(codes.loc[:, 0], "mean", noise)
     for name, values in decoded.items():

@@ -21,11 +21,12 @@ from report_project import make_project, pictures, results_of, without
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.figures import Figure, Theme
-from postprior.pipelines.report.page import Pictures, render
+from postprior.pipelines.report.gallery import Pictures
+from postprior.pipelines.report.page import render
 from postprior.pipelines.report.plots import marks
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.compare import compare
 
 NONE = Pictures({}, {}, {})

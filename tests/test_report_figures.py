@@ -17,18 +17,19 @@ from report_project import LABELS, MODALITIES, make_project, pictures, results_o
 
 from postprior.pipelines.data.pictures import GAP, SAMPLES, SPACE, Sheet, sheet
 from postprior.pipelines.metrics.latent.code_map import code_map
+from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report import figures
 from postprior.pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
 from postprior.pipelines.report.gallery import PAIRS, grid, neighbours
+from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.numbers import readable
 from postprior.pipelines.report.page import GLYPHS
 from postprior.pipelines.report.plots import groups, marks
-from postprior.pipelines.report.plots.drawing import dots
-from postprior.pipelines.report.plots.faithful import COHERENCE, by_modality
+from postprior.pipelines.report.plots.drawing import Part, dots
+from postprior.pipelines.report.plots.faithful import by_modality
 from postprior.pipelines.report.plots.useful import augmentation, imputation
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate
-from postprior.pipelines.stages.compare import table
 from postprior.stage1_vae.modalities import Modality
 
 NAMES = ("gmm", "flow", "vamp")
@@ -94,7 +95,7 @@ def test_every_figure_is_drawn_and_told_in_words(
         assert image.convert("RGB").getpixel((1, image.height - 1)) == (255, 255, 255)
         assert len(figure.alt) > 40
         assert "nan" not in figure.alt
-        assert len(list(csv.reader(io.StringIO(table(figure.header, figure.table))))) > 1
+        assert len(list(csv.reader(io.StringIO(as_csv(figure.header, figure.table))))) > 1
         assert all(len(line) == len(figure.header) for line in figure.table)
 
 
@@ -112,7 +113,8 @@ def test_figures_have_a_dark_and_a_narrow_side(
 
 
 def test_what_no_row_has_is_not_drawn(results: Results) -> None:
-    lacking = (*COHERENCE, "utility", "privacy", "recovery", "conditional_coherence", "conditional_gain")
+    coherence = (metric.key for metric in LEADERBOARD if metric.group == "Coherence")
+    lacking = (*coherence, "utility", "privacy", "recovery", "conditional_coherence", "conditional_gain")
     less = replace(without(results, *lacking), judges={}, autoencoder={}, latent={}, augmentation={})
     found = list(groups(less, marks([row.name for row in less.rows])))
     assert [group.name for group in found] == ["faithful", "basis"]
@@ -298,7 +300,7 @@ def test_estimates_in_files(written: Any, estimate: Estimate | None) -> None:
 def test_a_dollar_in_a_name_is_a_dollar() -> None:
     """Names come from the results of other projects, too; what is no formula would stop the comparison."""
     estimates = {r"$\frac{$": Estimate(0.5), "a $ and a $": Estimate(0.7)}
-    panel = dots("$x", estimates, [Mark("#123456", "o")] * 2)
+    panel = dots(Part((), "$x", estimates), dict.fromkeys(estimates, Mark("#123456", "o")))
     assert opened(replace(TITLED, panels=[panel]).png(LIGHT)).width > 0
 
 
@@ -313,7 +315,7 @@ def test_what_is_missing_has_an_empty_cell_in_tables(results: Results) -> None:
     (figure,) = by_modality(replace(results, rows=tuple(changed)), marks([row.name for row in results.rows]))
     cells = [line[2:] for line in figure.table if line[:2] == ("gmm", "m0")]
     assert cells == [(None, None, None)]
-    assert "nan" not in table(figure.header, figure.table)
+    assert "nan" not in as_csv(figure.header, figure.table)
     opened(figure.png(LIGHT))
 
 

@@ -19,6 +19,8 @@ from cells import FEATURES, Cells, law, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
 from postprior import Dataset
+from postprior.pipelines.generation.recovery import Task
+from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.imputers import (
     NEIGHBOURS,
     Filled,
@@ -27,10 +29,8 @@ from postprior.pipelines.metrics.imputation.imputers import (
     Mean,
     Neighbours,
 )
-from postprior.pipelines.metrics.imputation.scores import covered
-from postprior.pipelines.metrics.privacy.records import Scale
+from postprior.pipelines.metrics.imputation.scores import by_row, compared, covered, estimated
 from postprior.pipelines.metrics.statistics.intervals import half_samples
-from postprior.pipelines.stages.recover import Task, by_row, compared, estimated
 
 DENSITY = "gmm"
 DRAWS = 39

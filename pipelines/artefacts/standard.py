@@ -13,10 +13,9 @@ from postprior.pipelines.metrics.coherence.alignment import Alignment
 from postprior.pipelines.metrics.coherence.canonical import Directions
 from postprior.pipelines.metrics.coherence.pairing import Critic
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import Scores
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
 from postprior.pipelines.metrics.scores import Reference, row, score
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, Scores
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
 
 if TYPE_CHECKING:

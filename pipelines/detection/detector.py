@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.detection.conformal import alarm_rate, p_values
-from postprior.pipelines.detection.surprise import CodeDistance, surprises
+from postprior.pipelines.detection.rarity import CodeDistance, Floats, alarm_rate, p_values, surprises
 from postprior.pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from postprior.pipelines.detection.normative import Evidence
     from postprior.pipelines.generation.generator import Generator
-
-Floats = NDArray[np.float64]
 
 MOST = 2000
 """Training rows that say what is normal, at most."""
@@ -205,13 +202,10 @@ class Detector:
             found.calibrated_on[rows] = len(calibration)
             here = np.ix_(rows, np.flatnonzero(pattern))
             found.contributions[here] = judged["contributions"]
-            for name, values in judged["statistics"].items():
-                if values.size:
-                    found.statistics[name][here] = values
-            for name, values in judged["whole"].items():
-                found.whole[name][rows] = values
-            for name, values in judged["features"].items():
-                found.features[name][rows] = values
+            for kind, place in {"statistics": here, "whole": rows, "features": rows}.items():
+                for name, values in judged[kind].items():
+                    if values.size:
+                        getattr(found, kind)[name][place] = values
         return found
 
     def _norm(self, pattern: NDArray[np.bool_]) -> tuple[Norm, Floats]:

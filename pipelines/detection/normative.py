@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import observed_blocks
+from postprior.pipelines.detection.rarity import Floats
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.layouts import apart, coordinates
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from postprior.pipelines.data.dataset import Dataset
     from postprior.stage1_vae.model import MultimodalVAE
     from postprior.stage2_latent.density import Density
-
-Floats = NDArray[np.float64]
 
 ROWS = 64
 """Rows of a block, each with a seed of its own."""
@@ -72,34 +70,19 @@ class Evidence:
             batch = data.batch(slice(start, start + ROWS))
             batch = Batch(batch.data, pattern.expand(len(batch), -1), batch.cells)
             blocks.append(_block(model, density, batch, pattern, generator_for("cpu", *seed, number)))
-
-        def joined(parts: list[Tensor]) -> Floats:
-            return np.asarray(torch.cat(parts).double().numpy())
-
         return cls(
-            joined([block.reconstruction for block in blocks]),
-            joined([block.inconsistency for block in blocks]),
-            joined([block.code for block in blocks]),
-            tuple(joined(list(parts)) for parts in zip(*(block.codes for block in blocks), strict=True)),
-            {name: joined([block.cells[name] for block in blocks]) for name in blocks[0].cells},
+            np.concatenate([block.reconstruction for block in blocks]),
+            np.concatenate([block.inconsistency for block in blocks]),
+            np.concatenate([block.code for block in blocks]),
+            tuple(np.concatenate(parts) for parts in zip(*(block.codes for block in blocks), strict=True)),
+            {name: np.concatenate([block.cells[name] for block in blocks]) for name in blocks[0].cells},
         )
-
-
-@dataclass(frozen=True)
-class Block:
-    """The fields of `Evidence` of a block of rows, as tensors."""
-
-    reconstruction: Tensor
-    inconsistency: Tensor
-    code: Tensor
-    codes: list[Tensor]
-    cells: dict[str, Tensor]
 
 
 @torch.no_grad()
 def _block(
     model: MultimodalVAE, density: Density, batch: Batch, pattern: Tensor, generator: torch.Generator
-) -> Block:
+) -> Evidence:
     own = torch.eye(len(pattern), dtype=torch.bool)[pattern]  # (P, M)
     there = [m for m, here in zip(model.modalities, pattern.tolist(), strict=True) if here]
     codes, states = model.candidates(batch, DRAWS, generator)  # (B, K, D)
@@ -115,13 +98,19 @@ def _block(
     totals = [torch.stack([_total(part[m.name]) for m in there], 1) for part in unlikely]
     known = [observed_blocks(model, each.unsqueeze(0))[0] for each in (pattern, *own)]
     scores = [_code_log_prob(model, density, z[:, :, place], here) for place, here in enumerate(known)]
-    return Block(
-        totals[0],
-        totals[1] if len(totals) > 1 else totals[0][:, :0],
-        -torch.stack(scores, 1),
-        [z[:, :, place].mean(0)[:, coordinates(model.layout, here)] for place, here in enumerate(known)],
-        {m.name: torch.stack([part[m.name] for part in unlikely], 1) for m in there if m.kind in FEATURED},
+    means = [z[:, :, place].mean(0)[:, coordinates(model.layout, here)] for place, here in enumerate(known)]
+    featured = [m.name for m in there if m.kind in FEATURED]
+    return Evidence(
+        _array(totals[0]),
+        _array(totals[1] if len(totals) > 1 else totals[0][:, :0]),
+        _array(-torch.stack(scores, 1)),
+        tuple(map(_array, means)),
+        {name: _array(torch.stack([part[name] for part in unlikely], 1)) for name in featured},
     )
+
+
+def _array(values: Tensor) -> Floats:
+    return values.double().numpy()
 
 
 def _unlikely(

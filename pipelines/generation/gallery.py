@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import conditional_draw
-from postprior.pipelines.metrics.coherence.conditional import nested_parts
-from postprior.pipelines.metrics.coherence.reconstruction import decoded
+from postprior.pipelines.generation.parts import decoded, in_parts
+from postprior.pipelines.metrics.coherence.agreement import nested_parts
 from postprior.stage1_vae.randomness import generator_for
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ def grid(model: MultimodalVAE, density: Density, real: Dataset, seed: int) -> di
     real = real.select(np.arange(max(1, min(len(real), BYTES // size))))
     step = max(1, math.ceil(math.sqrt(size / BYTES)))
     observed = nested_parts(len(real), M, np.random.default_rng(seed))
-    repeated = real.select(np.repeat(np.arange(len(real)), observed.shape[1]))
-    batch = replace(repeated, mask=observed.reshape(-1, M)).batch(slice(None))
-    latents, _ = conditional_draw(model, density, batch, generator_for("cpu", seed, 3))
+    repeated = in_parts(real, observed)
+    noise = generator_for("cpu", seed, 3)
+    latents, _ = conditional_draw(model, density, repeated.batch(slice(None)), noise)
     arrays: dict[str, np.ndarray] = {"grid.observed": observed}
     for index, m in images:
         here = observed[:, :, index].reshape(-1, *[1] * len(m.shape))

@@ -1,7 +1,7 @@
 """What rows are known to have is hidden, imputed, and set against what stood there.
 
 Two tasks. `modalities`: each row loses one of the modalities that it has. `cells`: rows lose single cells of tables and
-vectors. Scores are taken in the features that encoders read, scaled on training rows (`metrics.privacy.records`).
+vectors. Scores are taken in the features that encoders read, scaled on training rows (`metrics.features.scale`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.calibration import continuous
 from postprior.pipelines.generation.completion import missing
+from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
     Found,
@@ -26,7 +27,6 @@ from postprior.pipelines.metrics.imputation.scores import (
     energy_score,
     estimated,
 )
-from postprior.pipelines.metrics.privacy.records import Scale
 from postprior.pipelines.metrics.statistics.intervals import Floats, Missing, Written, half_samples
 from postprior.pipelines.settings.params import Params
 

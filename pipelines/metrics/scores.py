@@ -8,38 +8,27 @@ import numpy as np
 
 from postprior.pipelines.metrics.coherence.agreement import joint_agreement, label_entropy, pairwise_agreement
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import Scores, Space
+from postprior.pipelines.metrics.fidelity.scores import JOINT, fidelity
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.registry import HEADLINES, bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
-    FEWEST,
-    SCORED,
-    SHARE,
     Floats,
     Ints,
     Missing,
     Score,
+    Scores,
     combined,
     estimate,
     gap_closed,
     mean_of,
     too_few,
+    unscored,
     weighted_mean,
 )
 
-HEADLINES = ("joint_coherence", "frechet_distance")
-DISTANCES = ("frechet_distance", "kernel_distance")  # of modalities; of tuples they are "joint_…"
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
 OF_JUDGES = Missing("the judges gave these samples their labels")
-BOUNDS = {  # every other score is a share
-    "frechet_distance": (0.0, np.inf),
-    "joint_frechet_distance": (0.0, np.inf),
-    "kernel_distance": (-np.inf, np.inf),
-    "joint_kernel_distance": (-np.inf, np.inf),
-    "mmd": (-np.inf, np.inf),
-    "density": (0.0, np.inf),
-    "incoherence": (-1.0, 1.0),
-    "canonical_correlation": (-1.0, 1.0),
-    "canonical_preservation": (-np.inf, np.inf),
-}
+BOUNDS = bounds_of("coherence", "fidelity")
 
 
 @dataclass(frozen=True)
@@ -69,21 +58,21 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     """Every score of the readings under weights (1 + B, N), those of a modality as "<score>/<modality>".
 
     Labels that came with the readings are compared with what the judges read; without predictions there are no scores
-    of labels. Without a modality's name, distances of `DISTANCES` are means over modalities and all other fidelity is
+    of labels. Without a modality's name, distances of `JOINT` are means over modalities and all other fidelity is
     that of whole tuples, the features of all modalities side by side.
     """
-    fidelity = [
-        space.fidelity(features, weights)
+    own = [
+        fidelity(space, Space(features, weights, space.neighbours))
         for space, features in zip(reference.spaces, readings.features, strict=True)
     ]
-    joint = reference.joint.fidelity(readings.joined, weights)
-    by_modality = {name: [scores[name] for scores in fidelity] for name in joint}
+    joint = fidelity(reference.joint, Space(readings.joined, weights, reference.joint.neighbours))
+    by_modality = {name: [scores[name] for scores in own] for name in joint}
     scores: Scores = {}
     if readings.predictions is not None and reference.classes is not None:
         scores |= _coherence(readings.predictions, weights)
         by_modality |= _labels(readings, reference.classes, weights)
     scores |= {name: mean_of(values) for name, values in by_modality.items()}
-    scores |= {f"joint_{name}" if name in DISTANCES else name: value for name, value in joint.items()}
+    scores |= {f"joint_{name}" if name in JOINT else name: value for name, value in joint.items()}
     return scores | {
         f"{name}/{modality}": value
         for name, values in by_modality.items()
@@ -94,14 +83,14 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
 def _coherence(predictions: Ints, weights: Floats) -> Scores:
     """How often the modalities (N, M) of whole tuples show one label."""
     agreements = {"joint_coherence": joint_agreement, "pairwise_coherence": pairwise_agreement}
-    why = too_few(predictions.shape[1], 2, "modalities") or too_few(len(predictions), FEWEST, SCORED)
+    why = too_few(predictions.shape[1], 2, "modalities") or unscored(len(predictions))
     return {name: why or weighted_mean(of(predictions), weights) for name, of in agreements.items()}
 
 
 def _labels(readings: Readings, classes: int, weights: Floats) -> dict[str, list[Score]]:
     """How even the labels are that each modality shows, and how often it is the label that a row came with."""
     assert readings.predictions is not None
-    few = too_few(len(readings), FEWEST, SCORED)
+    few = unscored(len(readings))
     modalities = readings.predictions.shape[1]
 
     def each(why: Missing | None, values: Callable[[], Floats]) -> list[Score]:
@@ -130,7 +119,7 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
     for name, values in scores.items():
         kind, _, modality = name.partition("/")
         place = written["modalities"].setdefault(modality, {}) if modality else written
-        place[kind] = estimate(values, BOUNDS.get(kind, SHARE))
+        place[kind] = estimate(values, BOUNDS[kind])
         if kind in WITH_ERROR and not isinstance(values, Missing) and np.isfinite(values).all():
             place[kind]["standard_error"] = float(values[1:].std())  # of half-samples: the full sample's
     compared = [name for name in HEADLINES if name in scores]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.findings import QUESTIONS, findings
 from postprior.pipelines.report.findings.words import number_with, percent
-from postprior.pipelines.report.metrics import METRICS
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
 from postprior.pipelines.settings.params import Params
@@ -162,11 +162,11 @@ def _scores(row: Row, results: Results, question: str) -> Iterator[str]:
     """The scores that answer a question, beside those of real rows."""
     real = results.beside(row, "real")
     lines = []
-    for metric in METRICS:
+    for metric in LEADERBOARD:
         found, theirs = row.estimate(*metric.keys), real.estimate(*metric.keys)
         if metric.question == question and found:
             shown = [number_with(e, metric.decimals) if e else "–" for e in (found, theirs)]
-            lines.append((f"{metric.title} {metric.arrow}".strip(), *shown, metric.about))
+            lines.append((metric.heading, *shown, metric.about))
     if lines:
         yield from _table(("score", "these data", "real, held out", "what it is"), lines)
         yield ""

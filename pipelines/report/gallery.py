@@ -1,23 +1,51 @@
-"""Samples as pictures: sheets of cells, of which the page cuts what a reader asks for.
-
-A cell is one modality of one line of one sample. A synthetic sample has one line; beside its nearest training row it
-has two; a row whose modalities are generated from parts of it has one for every part.
-"""
+"""What the page shows of artefacts: sheets of samples, and the map of codes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from postprior.pipelines.data.pictures import Sheet, _sheet
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.pictures import Sheet, _sheet, sheet, sheet_of
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.params import REFERENCE_ROWS, Params
 from postprior.pipelines.storage import load_artefact
 from postprior.stage1_vae.modalities import Modality
 
+if TYPE_CHECKING:
+    from postprior.pipelines.metrics.latent.code_map import CodeMap
+
 PAIRS = 16  # of samples and training rows
 ROWS = 4  # whose modalities are generated from parts
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Sheets by row: samples, samples beside their nearest training rows, and modalities from parts."""
+
+    samples: Mapping[str, Sheet]
+    neighbours: Mapping[str, Sheet]
+    parts: Mapping[str, Sheet]
+
+
+def pictures(params: Params, root: Path) -> Pictures:
+    """Samples of every row, samples beside their neighbours, and modalities generated from parts."""
+    folder = root / "artefacts"
+    sets = {name: Dataset.load(folder / "synthetic" / name) for name in params.densities}
+    first = next(iter(sets.values()))
+    samples = {name: sheet_of(dataset) for name, dataset in sets.items()}
+    arrays = load_artefact(folder / "reference", "reference").arrays
+    for row in REFERENCE_ROWS:
+        data = {m.name: arrays[key] for m in first.modalities if (key := f"gallery.{row}.{m.name}") in arrays}
+        samples[row] = sheet(first.modalities, data, arrays.get(f"labels.{row}"), first.label_names)
+    near = {name: neighbours(folder / "privacy" / name, first.modalities) for name in sets}
+    parts = {name: grid(folder / "evaluation" / name, first.modalities) for name in sets}
+    drawn = ({name: one for name, one in sheets.items() if one} for sheets in (samples, near, parts))
+    return Pictures(*drawn)
 
 
 def neighbours(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
@@ -58,3 +86,25 @@ def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
         return load_artefact(folder, kind).arrays
     except UserError:
         return {}
+
+
+def code_points(params: Params, root: Path) -> CodeMap | None:
+    """The map of training, held-out and drawn codes; None without codes of two rows, or of a single dimension."""
+    codes = root / "artefacts/codes"
+    if not codes.exists():
+        return None
+    from postprior.pipelines.artefacts.codes import Complete, load_codes
+    from postprior.pipelines.artefacts.density import load_density
+    from postprior.pipelines.generation.generator import drawn_codes
+    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
+
+    train, held_out = (Complete(load_codes(codes / split)).means for split in ("train", "test"))
+    if train.shape[1] < 2 or len(train) < 2:
+        return None
+    asked, folder = Request(MOST, params.seed), root / "artefacts/densities"
+    drawn = {
+        name: drawn_codes(load_density(folder / name), asked).loc[:, 0].numpy() for name in params.densities
+    }
+    train, held_out = (means[chosen(len(means), params.seed)] for means in (train, held_out))
+    return code_map(train, held_out, drawn, params.compare.map, params.seed)

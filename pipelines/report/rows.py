@@ -59,6 +59,11 @@ class Row:
         """The row's name for readers."""
         return self.name.removesuffix(self.own_name) + TITLES.get(self.own_name, self.own_name)
 
+    @property
+    def short(self) -> str:
+        """The title without the label of the source."""
+        return self.title.removeprefix(f"{self.source}: ") if self.source else self.title
+
     def estimate(self, *keys: str) -> Estimate | None:
         """The estimate under nested keys, None where there is none."""
         found: Any = self.scores
@@ -86,6 +91,11 @@ class Row:
         """The estimates under a key, by number of observed modalities."""
         found = {int(size): Estimate.of(written) for size, written in self.scores.get(key, {}).items()}
         return {size: estimate for size, estimate in sorted(found.items()) if estimate}
+
+
+def estimates(rows: Iterable[Row], *keys: str) -> dict[Row, Estimate]:
+    """The estimates under nested keys, of the rows that have one."""
+    return {row: found for row in rows if (found := row.estimate(*keys))}
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from postprior.pipelines.report.metrics import METRICS
+from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.rows import Row
 
 LEVEL = 0.95
-SHARES = {metric.keys[-1] for metric in METRICS if metric.share}
+SHARES = {metric.keys[-1] for metric in LEADERBOARD if metric.share}
 Tree = Mapping[str, Any]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.settings.params import REFERENCE_ROWS, Params, leaves
 from postprior.pipelines.signals import held_back
 from postprior.pipelines.storage import folder_hash, read_json
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SCORES = "metrics/"  # what the files of rows of the leaderboard begin with
-HEADLINES = ("joint_coherence", "frechet_distance")  # scores of every sampler that a parent run holds
 
 
 @dataclass(frozen=True)

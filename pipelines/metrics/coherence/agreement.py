@@ -3,14 +3,21 @@
 Independent modalities of C equal classes agree by chance: all M with probability C^-(M − 1), a pair with 1/C.
 A sampler that repeats one tuple always agrees, so coherence is read beside the entropy of the labels (and
 beside coverage, in `manifold`).
+
+Conditional coherence is the agreement of modalities that are generated from others with the row's label. How they were
+generated is not known here.
 """
 
+from collections.abc import Iterable
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, weighted_mean
+from postprior.pipelines.metrics.registry import bounds_of
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Written, estimate, weighted_mean
+
+BOUNDS = bounds_of("coherence")
 
 
 def joint_agreement(predictions: Ints) -> NDArray[np.bool_]:
@@ -49,25 +56,22 @@ def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> ND
     >>> subsets_by_size(3, 60, np.random.default_rng(0)).astype(int).tolist()
     [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
     """
-    sizes = range(1, modalities)
-    by_size = [list(combinations(range(modalities), size)) for size in sizes]
+    by_size = [list(combinations(range(modalities), size)) for size in range(1, modalities)]
     if sum(map(len, by_size)) > limit:
         share = max(1, limit // len(by_size))
-        by_size = [_some(subsets, share, rng) for subsets in by_size]
+        chosen = [rng.choice(len(some), min(share, len(some)), replace=False) for some in by_size]
+        by_size = [
+            [some[place] for place in sorted(places)] for some, places in zip(by_size, chosen, strict=True)
+        ]
     members = [subset for subsets in by_size for subset in subsets]
     return np.array([[m in subset for m in range(modalities)] for subset in members])
 
 
-def conditional_coherence(
-    predictions: Ints, labels: Ints, subsets: NDArray[np.bool_]
-) -> dict[int, NDArray[np.float64]]:
-    """The share of generated modalities that carry the row's label, by number of observed ones: {size: (N,)}.
-
-    Shapes: predictions (N, S, M) of what each subset generates; labels (N,); subsets (S, M), True where observed.
-    """
-    scored = share_right(predictions, labels, subsets)  # (N, S)
-    sizes = subsets.sum(1)
-    return {int(size): scored[:, sizes == size].mean(1) for size in np.unique(sizes)}
+def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The first 1, 2, … M − 1 modalities in a random order of each row, (N, M − 1, M)."""
+    places = rng.random((rows, modalities)).argsort(1).argsort(1)
+    observed: NDArray[np.bool_] = places[:, None] < np.arange(1, modalities)[:, None]
+    return observed
 
 
 def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -80,10 +84,9 @@ def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) ->
     return np.where(observed, 0, right).sum(-1) / (~observed).sum(-1)
 
 
-def _some(subsets: list[tuple[int, ...]], count: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """At most `count` of the subsets, in their order."""
-    chosen = rng.choice(len(subsets), min(count, len(subsets)), replace=False)
-    return [subsets[index] for index in sorted(chosen)]
+def by_size(key: str, means: Iterable[Floats]) -> dict[str, Written]:
+    """Estimates of a metric's means (1 + B,), by the number 1, 2, … of observed modalities that each is of."""
+    return {str(size): estimate(mean, BOUNDS[key]) for size, mean in enumerate(means, 1)}
 
 
 def _check(predictions: Ints) -> None:

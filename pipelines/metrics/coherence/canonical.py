@@ -17,7 +17,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import Floats, weighted_mean
+from postprior.pipelines.metrics.statistics.intervals import Floats, correlation
 
 DIRECTIONS = 5  # of every pair of modalities, at most: the strongest ones
 
@@ -64,17 +64,6 @@ class Directions:
     def mean(self, features: tuple[Floats, ...], weights: Floats) -> NDArray[np.float64]:
         """Their mean over the directions of a pair and over pairs, (1 + B,)."""
         return np.mean([pair.mean(1) for pair in self.correlations(features, weights)], axis=0)
-
-
-def correlation(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
-    """Weighted correlations (B, K) of columns; 0 where one is constant. Shapes: x and y (N, K), weights (B, N)."""
-    mean_x, mean_y = weighted_mean(x, weights), weighted_mean(y, weights)
-    covariance = weighted_mean(x * y, weights) - mean_x * mean_y
-    square_x = weighted_mean(x**2, weights)
-    square_y = weighted_mean(y**2, weights)
-    variance = (square_x - mean_x**2).clip(0) * (square_y - mean_y**2).clip(0)
-    varies = variance > 1e-20 * square_x * square_y  # less is rounding
-    return np.divide(covariance, np.sqrt(variance), where=varies, out=np.zeros_like(covariance)).clip(-1, 1)
 
 
 def _whiten(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, weighted_auc
 from postprior.stage1_vae.randomness import seeded
 
@@ -91,18 +92,14 @@ def fit_critic(features: tuple[Floats, ...], seed: int) -> Critic:
     critic.get_buffer("deviation").copy_(raw.std(0).clamp_min(1e-6))
     x, rng = critic.standardise(features), np.random.default_rng(seed)
     noise = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(critic.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, foreach=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
+    descent = Descent(critic, LEARNING_RATE, STEPS, WEIGHT_DECAY)
     for _ in range(STEPS):
         rows = torch.from_numpy(rng.choice(len(x), min(BATCH, len(x)), replace=False))
         seen = x[rows]
         shared = critic(seen + NOISE * torch.randn(seen.shape, generator=noise))
         others = shuffled(shared, shuffle(len(shared), len(features), rng))
         loss = F.softplus(-critic.score(shared)).mean() + F.softplus(critic.score(others)).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        descent.step(loss)
     return critic.eval()
 
 

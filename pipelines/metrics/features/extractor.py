@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.networks.inputs import Table, Values, reader
 
@@ -67,18 +68,11 @@ class FeatureSpace(nn.Module, ABC):
     def standardise(self, dataset: Dataset) -> None:
         """Take the moments of each modality from the rows where it is observed."""
         for m in self.modalities:
-            moments = self.get_buffer(f"{m.name}_mean")
-            axes = (0, *range(2, 1 + moments.dim()))
-            count, total, square = 1e-12, 0.0, 0.0
-            for chosen in observed_blocks(dataset, m, dtype=np.float64):
-                values = self.inputs[m.name](chosen).numpy()
-                count += values.size / len(moments)
-                total, square = total + values.sum(axes), square + (values**2).sum(axes)
-            mean = torch.as_tensor(total / count)
-            deviation = (torch.as_tensor(square / count) - mean**2).clamp_min(1e-12).sqrt()
-            for name, moment in (("mean", mean), ("deviation", deviation)):
-                buffer = self.get_buffer(f"{m.name}_{name}")
-                buffer.copy_(moment.reshape(buffer.shape))
+            found, deviation = (self.get_buffer(f"{m.name}_{moment}") for moment in ("mean", "deviation"))
+            blocks = (self.inputs[m.name](x).numpy() for x in observed_values(dataset, m, dtype=np.float64))
+            mean, variance = moments(blocks, (0, *range(2, 1 + deviation.dim())))
+            found.copy_(torch.as_tensor(mean).view_as(found))
+            deviation.copy_(torch.as_tensor(variance).clamp_min(1e-12).sqrt().view_as(deviation))
 
 
 class Extractor(FeatureSpace):
@@ -117,7 +111,7 @@ def described(description: dict[str, Any]) -> tuple[Modality, ...]:
     return tuple(Modality.from_description(entry["name"], entry) for entry in description["modalities"])
 
 
-def observed_blocks(
+def observed_values(
     dataset: Dataset, modality: Modality, size: int = BLOCK, dtype: Any = np.float32
 ) -> Iterator[Tensor]:
     """The observed values (≤ size, *shape) of a modality, block by block."""
@@ -125,3 +119,13 @@ def observed_blocks(
     for start in range(0, len(dataset), size):
         block = slice(start, start + size)
         yield torch.from_numpy(np.asarray(dataset.data[modality.name][block][rows[block]], dtype))
+
+
+def moments(blocks: Iterable[Floats], axes: tuple[int, ...] = (0,)) -> tuple[Any, Any]:
+    """Mean and variance over some axes of values that come block by block."""
+    count, total, square = 1e-12, np.zeros(()), np.zeros(())
+    for values in blocks:
+        total, square = total + values.sum(axes), square + (values**2).sum(axes)
+        count += values.size / total.size
+    mean = total / count
+    return mean, square / count - mean**2

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, described
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
@@ -104,18 +105,12 @@ def train_judges(
         raise ValueError("judges learn from labels, the dataset has none")
     labels = torch.from_numpy(np.array(dataset.labels))
     judges.standardise(dataset)
-    judges.train()
-    steps = epochs * math.ceil(len(dataset) / batch_size)
-    optimiser = torch.optim.Adam(judges.parameters(), learning_rate, foreach=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    descent = Descent(judges, learning_rate, epochs * math.ceil(len(dataset) / batch_size))
     for epoch in range(epochs):
         seen = torch.zeros(3, dtype=torch.float64)  # cross-entropy, hits, values
         for rows in torch.randperm(len(dataset), generator=generator).split(batch_size):
             loss, counts = _cross_entropy(judges, dataset.batch(rows.numpy()), labels[rows], generator)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            descent.step(loss)
             seen += counts
         yield Epoch(epoch + 1, *(seen[:2] / seen[2]).tolist())
     judges.eval()

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.features.extractor import observed_blocks
+from postprior.pipelines.metrics.features.extractor import observed_values
 from postprior.pipelines.metrics.features.projections import Projected
 from postprior.pipelines.metrics.features.vision_transformer import VisionTransformer
 from postprior.stage1_vae.modalities import Modality
@@ -215,6 +215,6 @@ def _torch_fidelity(name: str) -> Any:
 
 def _range(dataset: Dataset, modality: Modality) -> tuple[float, float]:
     """The least and the greatest value of a modality that is observed."""
-    blocks = [block for block in observed_blocks(dataset, modality) if len(block)]
+    blocks = [block for block in observed_values(dataset, modality) if len(block)]
     low, high = (float(min(b.min() for b in blocks)), float(max(b.max() for b in blocks)))
     return low, max(high, low + 1e-6)

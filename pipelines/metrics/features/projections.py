@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.features.extractor import Extractor, observed_blocks
+from postprior.pipelines.metrics.features.extractor import Extractor, observed_values
 from postprior.pipelines.metrics.features.judges import body
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import seeded
@@ -68,7 +68,7 @@ class Projected(Extractor):
         some = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
         chosen = Dataset((modality,), {modality.name: dataset.data[modality.name][some]})
         vectors = torch.cat(
-            [self.vectors(modality.name, block) for block in observed_blocks(chosen, modality, self.block)]
+            [self.vectors(modality.name, block) for block in observed_values(chosen, modality, self.block)]
         )
         found = PCA(
             min(self.width, *vectors.shape),

@@ -19,7 +19,7 @@ from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
 from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.settings.messages import hint, listed
+from postprior.pipelines.settings.names import hint, listed
 from postprior.stage1_vae.imports import class_at
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.parts import under
@@ -108,11 +108,10 @@ class Reader:
         """The reader that gave this state."""
         name = description["extractor"]
         space = resolve(name).from_state(under("space.", tensors), description["space"])
-        if isinstance(space, Judges):
-            return cls(name, space, space)
-        if "judges" not in description:
-            return cls(name, space, None)
-        return cls(name, space, Judges.from_state(under("judges.", tensors), description["judges"]))
+        judges = space if isinstance(space, Judges) else None
+        if "judges" in description:
+            judges = Judges.from_state(under("judges.", tensors), description["judges"])
+        return cls(name, space, judges)
 
     @torch.inference_mode()
     def _look(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dpstrf
 from threadpoolctl import threadpool_limits
 
-from postprior.pipelines.metrics.statistics.intervals import Floats
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Gaussian:
         mean = share @ x
         x = (x - mean) * np.sqrt(share / (1 - share @ share))[:, None]  # n equal weights: 1/√(n − 1)
         return cls(mean, x if len(x) <= x.shape[1] else root(x.T @ x))
+
+
+def scores(real: Space, fake: Space) -> Scores:
+    """The Frechet distance in one space."""
+    return {"frechet_distance": frechet_distance(real.features, real.weights, fake.features, fake.weights)}
 
 
 def frechet_distance(

@@ -6,64 +6,31 @@ https://arxiv.org/abs/2002.09797): how many real balls hold a fake, over k; the 
 Balls are closed, and no row is its own neighbour.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import Floats
-from postprior.pipelines.metrics.statistics.neighbours import Points, kept_neighbours, within_reach
+from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls, within_reach
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
+
+NAMES = ("precision", "recall", "density", "coverage")
 
 
-@dataclass(frozen=True)
-class Balls:
-    """Points, and in each half-sample the radii (B, U) of their balls; −1 if left out.
-
-    `nearest` (B, U) is the distance to the nearest other row, `neighbours` the k of the balls.
-    """
-
-    points: Points
-    radii: NDArray[np.float64]
-    nearest: NDArray[np.float64]
-    neighbours: int
-
-    @classmethod
-    def fit(cls, features: Floats, weights: Floats, neighbours: int) -> "Balls":
-        """Balls of features (N, D) to the k-th neighbour among the rows that each half-sample of weights (B, N) keeps.
-
-        Raises ValueError where a half-sample has no k-th neighbour.
-        """
-        fewest = int((weights > 0).sum(1).min())
-        if fewest <= neighbours:
-            need = f"{neighbours} neighbours need more than {neighbours} rows"
-            raise ValueError(f"{need} in every half-sample, found {fewest}")
-        points = Points.fit(features, weights)
-        (nearest, radii), _ = kept_neighbours(points, points, (1, neighbours))  # rank 0 is the row itself
-        return cls(points, np.where(points.rows > 0, radii, -1), nearest, neighbours)
+def scores(real: Space, fake: Space) -> Scores:
+    """The four scores in one space."""
+    return by_balls(NAMES, manifold, real, fake)
 
 
-@dataclass(frozen=True)
-class Manifold:
-    """Precision, recall, density and coverage, one value a half-sample: each (B,)."""
-
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    density: NDArray[np.float64]
-    coverage: NDArray[np.float64]
-
-
-def manifold(real: Balls, fake: Balls) -> Manifold:
-    """The four scores of the fake points against the real ones, half-sample by half-sample."""
+def manifold(real: Balls, fake: Balls) -> tuple[Floats, ...]:
+    """The four scores of the fake points against the real ones, one value a half-sample: each (B,)."""
     precise, holding, held = _held(real, fake.points)
     recalled, _, _ = _held(fake, real.points)
     density = held / (fake.points.weights.sum(1) * real.neighbours)
-    return Manifold(
-        fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
-    )
+    return fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
 
 
-def _held(balls: Balls, points: Points) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
     """Whether a ball holds each point (B, P), whether each holds a kept one (B, U), and how many hold points (B,).
 
     In a half-sample balls only grow. What is in the least ball of a point is in all that are kept, and counted by

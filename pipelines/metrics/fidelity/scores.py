@@ -1,65 +1,35 @@
-"""Every distance and share between two sets of features, in one space: a modality's, or that of whole tuples."""
+"""Every distance and share between two sets of features, in one space: those of the registry."""
 
-from dataclasses import dataclass, fields
-from functools import cached_property
+from collections.abc import Callable
+from importlib import import_module
 
-import numpy as np
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.registry import of_family
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, Scores, unscored
 
-from postprior.pipelines.metrics.fidelity.frechet import frechet_distance
-from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances
-from postprior.pipelines.metrics.fidelity.manifold import Balls, Manifold, manifold
-from postprior.pipelines.metrics.fidelity.supports import Supports, supports
-from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Missing, Score, too_few
-
-Scores = dict[str, Score]
-DISTANCES = ("frechet_distance", "kernel_distance", "mmd")
-SHARES = tuple(field.name for kind in (Manifold, Supports) for field in fields(kind))
+KNOWN = of_family("fidelity")
+JOINT = {key for key in KNOWN if f"joint_{key}" in KNOWN}
+"""Scores whose value is the mean of the modalities; that of whole tuples is "joint_<score>"."""
+FILES = {key: metric.file for key, metric in KNOWN.items() if metric.about and not key.startswith("joint_")}
+"""The file of each score."""
 
 
-@dataclass(frozen=True)
-class Space:
-    """Reference features (N, D) under weights (1 + B, N), and what is computed of them once for all rows.
+def fidelity(real: Space, fake: Space) -> Scores:
+    """Scores of fake rows against real ones in one space, by name."""
+    if few := unscored(min(len(real), len(fake))):
+        return dict.fromkeys(FILES, few)
+    found: Scores = {}
+    for file in dict.fromkeys(FILES.values()):
+        found |= _scorer(file)(real, fake)
+    return found
 
-    They are a modality's, or all of them side by side.
-    """
 
-    features: Floats
-    weights: Floats
-    neighbours: int
-
-    @cached_property
-    def kernels(self) -> Kernels:
-        """Their kernels."""
-        return Kernels.fit(self.features, self.weights)
-
-    @cached_property
-    def balls(self) -> Balls:
-        """Their balls."""
-        return Balls.fit(self.features, self.weights, self.neighbours)
-
-    def fidelity(self, features: Floats, weights: Floats) -> Scores:
-        """Scores of features (N', D) under weights (1 + B, N') against the reference, by name."""
-        rows = min(len(self.features), len(features))
-        if few := too_few(rows, FEWEST, SCORED):
-            return dict.fromkeys((*DISTANCES, *SHARES), few)
-        fake = Kernels.fit(features, weights, self.kernels.bandwidth)
-        frechet = frechet_distance(self.features, self.weights, features, weights)
-        distances = (frechet, *kernel_distances(self.kernels, fake))
-        return {**dict(zip(DISTANCES, distances, strict=True)), **self._shares(features, weights)}
-
-    def _shares(self, features: Floats, weights: Floats) -> Scores:
-        """Scores by nearest neighbours: of the full sample alone where some half-sample has no k-th neighbour."""
-        k = self.neighbours
-        rows = min(len(self.features), len(features))
-        if rows <= k:
-            return dict.fromkeys(SHARES, Missing(f"{k} neighbours need more than {k} rows, {rows} are there"))
-        whole = all(int((of > 0).sum(1).min()) > k for of in (self.weights, weights))
-        lines = len(weights) if whole else 1
-        real = self.balls if whole else Balls.fit(self.features, self.weights[:1], k)
-        fake = Balls.fit(features, weights[:lines], k)
-        found = {**vars(manifold(real, fake)), **vars(supports(real, fake))}
-        left = (0, len(weights) - lines)
-        return {name: np.pad(values, left, constant_values=np.nan) for name, values in found.items()}
+def _scorer(file: str) -> Callable[[Space, Space], Scores]:
+    """What computes the scores of a file of `metrics`."""
+    scores: Callable[[Space, Space], Scores] = import_module(
+        f"postprior.pipelines.metrics.{file.replace('/', '.')}"
+    ).scores
+    return scores
 
 
 def cautions(spaces: dict[str, int], rows: int) -> list[str]:

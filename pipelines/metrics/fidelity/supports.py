@@ -13,33 +13,29 @@ near the centre, too. The integrals are exact, as P and R are steps: that of |P_
 the α at which fakes enter to the uniform law.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.fidelity.manifold import Balls
-from postprior.pipelines.metrics.statistics.intervals import Floats, weighted_mean
-from postprior.pipelines.metrics.statistics.neighbours import Points, kept_neighbours
+from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls, kept_neighbours
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.statistics.intervals import Floats, Scores, weighted_mean
+
+NAMES = ("alpha_precision", "beta_recall", "authenticity")
 
 
-@dataclass(frozen=True)
-class Supports:
-    """Integrated α-precision and β-recall, and authenticity, one value a half-sample: each (B,)."""
-
-    alpha_precision: NDArray[np.float64]
-    beta_recall: NDArray[np.float64]
-    authenticity: NDArray[np.float64]
+def scores(real: Space, fake: Space) -> Scores:
+    """The three scores in one space."""
+    return by_balls(NAMES, supports, real, fake)
 
 
-def supports(real: Balls, fake: Balls) -> Supports:
-    """The three scores of the fake points against the real ones, half-sample by half-sample."""
+def supports(real: Balls, fake: Balls) -> tuple[Floats, ...]:
+    """The three scores of the fake points against the real ones, one value a half-sample: each (B,)."""
     precision = calibration(typicality(fake.points, real.points), fake.points.weights)
     recall = calibration(_support_needed(real, fake.points), real.points.weights)
-    return Supports(precision, recall, authenticity(real, fake.points))
+    return precision, recall, authenticity(real, fake.points)
 
 
-def typicality(points: Points, of: Points) -> NDArray[np.float64]:
+def typicality(points: Distinct, of: Distinct) -> NDArray[np.float64]:
     """The share of the set `of` that lies nearer to its own mean than each of the points: (B, U)."""
     origin = of.values.mean(0, dtype=np.float64)
     centre = weighted_mean(of.values - origin, of.weights)  # (B, D)
@@ -68,13 +64,13 @@ def calibration(entries: Floats, weights: Floats) -> NDArray[np.float64]:
     return 1 - (above * np.abs(above) - below * np.abs(below)).sum(1)
 
 
-def authenticity(real: Balls, points: Points) -> NDArray[np.float64]:
+def authenticity(real: Balls, points: Distinct) -> NDArray[np.float64]:
     """The share (B,) of points farther from the nearest real row than that row from its nearest other one."""
     (distance,), (place,) = kept_neighbours(points, real.points, (0,))
     return points.share(distance > np.take_along_axis(real.nearest, place, 1))
 
 
-def _support_needed(real: Balls, fakes: Points) -> NDArray[np.float64]:
+def _support_needed(real: Balls, fakes: Distinct) -> NDArray[np.float64]:
     """The least β (B, U) whose support has each real point; 1 where no fake is in its ball."""
     (distance,), _ = kept_neighbours(real.points, fakes, (0,))
     return np.where(distance <= real.radii, typicality(real.points, fakes), 1)

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.coherence.canonical import correlation
-from postprior.pipelines.metrics.fidelity.scores import Scores
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     Floats,
     Missing,
+    Scores,
+    correlation,
     mean_of,
     too_few,
     weighted_mean,

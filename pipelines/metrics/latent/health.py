@@ -21,12 +21,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from postprior.pipelines.metrics.coherence.reconstruction import dead_dimensions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, Ints, Missing, too_few
 from postprior.stage1_vae.distributions import Mixture, Normal
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.moments import moments
 
+DEAD = 0.01  # variance of its posterior means under which a latent dimension says nothing about a sample
 COLLAPSED = 0.01  # nats of a dimension's KL under which its posterior is the prior
 DRAWS = 64  # a row, where a divergence has no closed form
 FLOATS = 2**22  # numbers of double precision held at once
@@ -77,6 +77,11 @@ def health(codes: Codes, generator: torch.Generator) -> dict[str, Any]:
         "aggregated_to_prior": aggregated_to_prior(codes, divergence.total, generator),
     }
     return found | {"advice": advice(found)}
+
+
+def dead_dimensions(means: Tensor) -> int:
+    """Number of latent dimensions whose posterior means (N, D), N ≥ 2, vary by less than `DEAD`."""
+    return int((means.var(0) < DEAD).sum())
 
 
 def advice(found: dict[str, Any]) -> list[str]:

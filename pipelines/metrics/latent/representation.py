@@ -7,30 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
-    Floats,
-    Ints,
-    estimate,
-    too_few,
-    weighted_mean,
-)
+from postprior.pipelines.metrics.registry import bounds_of
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, estimate, too_few, weighted_mean
 from postprior.stage2_latent.codes import Codes
 
 NEIGHBOURS = 10  # that vote
 MOST = 20_000  # training rows that are learned from
 STARTS = 10  # of k-means, of which the tightest clusters are taken
 SCORES = ("kmeans_accuracy", "linear_probe", "knn", "nmi", "ari")
-BOUNDS = {"ari": (-0.5, 1.0)}  # every other score is a share
+BOUNDS = bounds_of("latent")
 
 
 @dataclass(frozen=True)
@@ -69,9 +63,9 @@ def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) 
             "knn": voters.predict(test.codes),
         }
     scores = {name: weighted_mean(found == test.labels, weights) for name, found in read.items()}
-    tables = contingency(test_clusters, test.labels, weights)
-    scores |= {"nmi": normalised_mutual_information(tables), "ari": adjusted_rand_index(tables)}
-    return {name: estimate(values, BOUNDS.get(name, SHARE)) for name, values in scores.items()}
+    for name, agreement in {"nmi": normalized_mutual_info_score, "ari": adjusted_rand_score}.items():
+        scores[name] = np.array([agreement(test.labels[kept], test_clusters[kept]) for kept in weights > 0])
+    return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}
 
 
 def by_part(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:
@@ -98,42 +92,3 @@ def best_assignment(clusters: Ints, labels: Ints) -> Ints:
     np.add.at(counts, (clusters, places), 1)
     answer: Ints = names[linear_sum_assignment(counts, maximize=True)[1]]
     return answer
-
-
-def contingency(clusters: Ints, labels: Ints, weights: Floats) -> NDArray[np.float64]:
-    """Numbers of rows (B, K, C) by cluster and label, among the rows that each line of weights (B, N) keeps."""
-    sets = [np.unique(values, return_inverse=True) for values in (clusters, labels)]
-    (K, C), (rows, columns) = (len(names) for names, _ in sets), (places for _, places in sets)
-    cells = np.eye(K * C)[rows * C + columns]  # (N, K·C)
-    return ((weights > 0) @ cells).reshape(-1, K, C)
-
-
-def normalised_mutual_information(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    """2 I(cluster; label) / (H(cluster) + H(label)) of tables (B, K, C): (B,)."""
-    joint = tables / tables.sum((1, 2), keepdims=True)
-    rows, columns, both = (
-        -_plogp(p).sum(1) for p in (joint.sum(2), joint.sum(1), joint.reshape(len(joint), -1))
-    )
-    total = rows + columns
-    return np.divide(2 * (total - both), total, out=np.ones(len(total)), where=total > 0)
-
-
-def adjusted_rand_index(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of pairs of rows on which clusters and labels agree, 0 by chance and 1 at best (Hubert & Arabie 1985,
-    https://doi.org/10.1007/BF01908075), of tables (B, K, C): (B,).
-    """
-    rows, columns, both = (
-        _pairs(counts).sum(1) for counts in (tables.sum(2), tables.sum(1), tables.reshape(len(tables), -1))
-    )
-    chance = rows * columns / _pairs(tables.sum((1, 2)))
-    most = (rows + columns) / 2
-    return np.divide(both - chance, most - chance, out=np.ones(len(both)), where=most > chance)
-
-
-def _pairs(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Numbers of pairs among so many rows."""
-    return counts * (counts - 1) / 2
-
-
-def _plogp(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return p * np.log(np.where(p > 0, p, 1.0))

@@ -18,16 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from postprior.pipelines.metrics.privacy.records import Points, evenly, total
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, weighted_auc
+from postprior.pipelines.metrics.statistics.neighbours import TINY, Points, gaps, kth_distance, precise, total
 
 REFERENCES = 2  # rows that a space needs, for components to say anything
 NEIGHBOURS = 10  # of the density of reference rows
 FLOATS = 2**25  # numbers that the reference rows may hold
 MOST = 2000  # reference rows, at most: as many dimensions has the matrix that is decomposed
 RANK = 1e-9  # of the largest variance: less is rounding
-NARROW = 8  # dimensions in which thousands of points lie close to one another
-TINY = 1e-12  # squared distance that is told from 0
+NARROW = 8  # dimensions up to which all is in double precision
 Seen = dict[str, Tensor]  # by space, (n, d_s)
 
 
@@ -118,10 +117,10 @@ class Attack:
             if all(len(sides[space].rows) for sides in (members, others, reference))
         ]
         self._seen = {
-            space: precise(torch.cat([members[space].seen, others[space].seen])) for space in spaces
+            space: precise(torch.cat([members[space].seen, others[space].seen]), NARROW) for space in spaces
         }
         self._known = {
-            space: kth_distance(x, precise(reference[space].seen), NEIGHBOURS)
+            space: kth_distance(x, precise(reference[space].seen, NARROW), NEIGHBOURS)
             for space, x in self._seen.items()
         }
         self._least = {space: x.new_full((len(x),), torch.inf) for space, x in self._seen.items()}
@@ -129,8 +128,8 @@ class Attack:
     def see(self, samples: Seen) -> None:
         """Look at further samples (B, d)."""
         for space, x in self._seen.items():
-            y, least = precise(samples[space]), self._least[space]
-            torch.minimum(least, torch.addmm(y.square().sum(1), x, y.T, alpha=-2).amin(1), out=least)
+            least = self._least[space]
+            torch.minimum(least, gaps(x, precise(samples[space], NARROW)).amin(1), out=least)
 
     def aucs(self, member_weights: Floats, other_weights: Floats) -> dict[str, NDArray[np.float64]]:
         """The AUC (1 + B,) in each space, under weights of the members (1 + B, n) and of the others (1 + B, m)."""
@@ -148,16 +147,6 @@ class Attack:
         return found
 
 
-def precise(x: Tensor) -> Tensor:
-    """Points (n, d), in double precision where they lie so close to one another that products lose the distances."""
-    return x.double() if x.shape[1] <= NARROW else x
-
-
-def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
-    """The distance (n,) of each row (n, d) to its k-th nearest target (N, d), or to the farthest of fewer."""
-    k = min(k, len(targets))
-    blocks = x.split(max(1, FLOATS // 4 // len(targets)))
-    squares = [
-        torch.addmm(targets.square().sum(1), some, targets.T, alpha=-2).kthvalue(k).values for some in blocks
-    ]
-    return (torch.cat(squares) + x.square().sum(1)).clamp_min(TINY).sqrt()
+def evenly(rows: int, most: int) -> Ints:
+    """All rows, or so many of them at even steps: the order of rows may mean something."""
+    return np.arange(rows) if rows <= most else np.arange(most) * rows // most

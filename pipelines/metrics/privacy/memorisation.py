@@ -12,23 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postprior.pipelines.metrics.statistics.intervals import (
-    FEWEST,
-    SHARE,
-    Floats,
-    Missing,
-    estimate,
-    half_samples,
-    too_few,
-)
+from postprior.pipelines.metrics.privacy.proximity import compared, written
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, half_samples, too_few
+from postprior.pipelines.metrics.statistics.neighbours import nearest
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.moments import Whitening
 
-NEAR = 0.01  # of held-out codes lie nearer to a training code than a near copy must
 MOST = 2000  # held-out codes, and draws of the density, that are compared
-FLOATS = 2**24  # distances held at once
-REPEATED = Missing("held-out rows repeat training rows, which leaves no distance to compare with")
 RESAMPLES = 200  # half-samples behind the intervals
 
 
@@ -57,32 +48,24 @@ def memorisation(
     whitening = Whitening.fit(train)
     targets = whitening.forward(train.draw(generator, known))
     sets = held_out.draw(generator, rows), density.sample(len(rows), generator).loc[:, 0]
-    real, drawn = (nearest(whitening.forward(z), targets).double().numpy() for z in sets)
+    real, new = (_distance(whitening.forward(z), targets) for z in sets)
     rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-    return compared(real, drawn, rng)
+    return scored(real, new, rng)
 
 
-def nearest(points: Tensor, targets: Tensor) -> Tensor:
-    """Euclidean distance of each of the points (n, D) to the nearest target (N, D): (n,)."""
-    rows = max(1, FLOATS // len(targets))
-    # ‖x − t‖² = ‖x‖² − 2 xᵀt + ‖t‖² finds the nearest by one matrix product, and loses digits where two points
-    # almost coincide: the distance itself is taken from the difference
-    half = targets.square().sum(1) / 2
-    places = [(half - part @ targets.T).argmin(1) for part in points.split(rows)]
-    return (points - targets[torch.cat(places)]).norm(dim=1)
-
-
-def compared(held_out: Floats, drawn: Floats, rng: np.random.Generator) -> dict[str, Any]:
+def scored(held_out: Floats, drawn: Floats, rng: np.random.Generator) -> dict[str, Any]:
     """Distances of n held-out codes and of n draws (both (n,)), in numbers with 95 % intervals from half-samples."""
-    samples = len(held_out)
-    kept = [half_samples(np.arange(samples), RESAMPLES, rng) > 0 for _ in range(2)]
-    pairs = [(held_out[one], drawn[other]) for one, other in zip(*kept, strict=True)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.array([np.median(ours) / np.median(theirs) for theirs, ours in pairs])
-    shares = [float(np.mean(ours < np.quantile(theirs, NEAR))) for theirs, ours in pairs]
+    rows = np.arange(len(held_out))
+    fresh, samples = (half_samples(rows, RESAMPLES, rng) for _ in range(2))
+    found = written(compared(drawn, held_out, (samples, fresh)))
     return {
-        "ratio": estimate(ratios if np.isfinite(ratios[0]) else REPEATED, (0.0, np.inf)),
-        "near_copies": estimate(np.array(shares), SHARE),
+        "ratio": found["distance_ratio"],
+        "near_copies": found["near_copies"],
         "medians": {"held_out": float(np.median(held_out)), "drawn": float(np.median(drawn))},
-        "samples": samples,
+        "samples": len(held_out),
     }
+
+
+def _distance(points: Tensor, targets: Tensor) -> Floats:
+    """Euclidean distance of each of the points (n, D) to the nearest target (N, D): (n,)."""
+    return (points - targets[nearest(points, targets)[:, 0]]).norm(dim=1).double().numpy()

@@ -19,12 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.privacy.memorisation import NEAR
-from postprior.pipelines.metrics.privacy.records import CODES, JOINT, Closest, Points, closest
+from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     LEVEL,
-    SHARE,
     Floats,
     Ints,
     Missing,
@@ -35,7 +33,9 @@ from postprior.pipelines.metrics.statistics.intervals import (
     too_few,
     weighted_mean,
 )
+from postprior.pipelines.metrics.statistics.neighbours import CODES, JOINT, Closest, Points, closest
 
+NEAR = 0.01  # of fresh rows lie nearer to a record than a near copy must
 LISTED = 50  # near copies, at most
 MARGINS = {"distance_ratio": 0.05, "near_copies": NEAR, "authenticity": 0.05, "membership_auc": 0.05}
 """How far beyond fresh rows a leak is flagged: more samples tell ever smaller ones from chance."""
@@ -48,7 +48,7 @@ REPEATED = Missing("half of the held-out rows lie on training rows, which leaves
 WHOLE = "every modality"
 PROXIMITY = ("distance_ratio", "near_copies", "authenticity", "authenticity_fresh")
 
-BOUNDS = {"distance_ratio": (0.0, np.inf)}  # every other number is a share
+BOUNDS = bounds_of("privacy")
 TESTS = {  # name → what it is beyond what fresh rows give: positive where samples leak
     "distance_ratio": lambda found: 1 - found["distance_ratio"],
     "near_copies": lambda found: found["near_copies"] - NEAR,
@@ -83,20 +83,16 @@ class Proximity:
         """Which samples are near copies, (n,)."""
         return self.samples.distance < np.quantile(self.fresh.distance, NEAR)
 
-    def vectors(self, weights: Floats, samples: Floats) -> Vectors:
-        """Three tests under weights of fresh rows (1 + B, m) and of samples (1 + B, n)."""
-        pairs = [
-            (self.samples.distance[ours > 0], self.fresh.distance[theirs > 0])
-            for ours, theirs in zip(samples, weights, strict=True)
-        ]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = [np.median(ours) / np.median(theirs) for ours, theirs in pairs]
-        return {
-            "distance_ratio": np.array(ratios) if np.isfinite(ratios[0]) else REPEATED,
-            "near_copies": np.array([np.mean(ours < np.quantile(theirs, NEAR)) for ours, theirs in pairs]),
-            "authenticity": weighted_mean(self.samples_authentic, samples),
-            "authenticity_fresh": weighted_mean(self.fresh_authentic, weights),
-        }
+
+def compared(samples: Floats, fresh: Floats, weights: tuple[Floats, Floats]) -> Vectors:
+    """Distances of samples (n,) beside those of fresh rows (m,): two tests under weights (1 + B, n) and (1 + B, m)."""
+    pairs = [(samples[ours > 0], fresh[theirs > 0]) for ours, theirs in zip(*weights, strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.array([np.median(ours) / np.median(theirs) for ours, theirs in pairs])
+    return {
+        "distance_ratio": ratios if np.isfinite(ratios[0]) else REPEATED,
+        "near_copies": np.array([np.mean(ours < np.quantile(theirs, NEAR)) for ours, theirs in pairs]),
+    }
 
 
 def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Proximity]:
@@ -140,7 +136,14 @@ def proximity_vectors(
     samples = len(next(iter(found.values())).samples.distance)
     fresh = half_samples(sources, resamples, rng)
     drawn = half_samples(np.arange(samples), resamples, rng)
-    return {space: each.vectors(fresh, drawn) for space, each in found.items()}
+    return {
+        space: {
+            **compared(each.samples.distance, each.fresh.distance, (drawn, fresh)),
+            "authenticity": weighted_mean(each.samples_authentic, drawn),
+            "authenticity_fresh": weighted_mean(each.fresh_authentic, fresh),
+        }
+        for space, each in found.items()
+    }
 
 
 def near_copies(found: Mapping[str, Proximity], ids: Ints | NDArray[np.str_]) -> list[dict[str, Any]]:
@@ -162,7 +165,7 @@ def near_copies(found: Mapping[str, Proximity], ids: Ints | NDArray[np.str_]) ->
 
 def written(found: Vectors) -> dict[str, Any]:
     """The numbers of one space with their intervals."""
-    return {name: estimate(values, BOUNDS.get(name, SHARE)) for name, values in found.items()}
+    return {name: estimate(values, BOUNDS[name]) for name, values in found.items()}
 
 
 def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[str]:

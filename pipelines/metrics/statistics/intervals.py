@@ -41,6 +41,7 @@ class Missing:
 
 
 Score = Floats | Missing  # (1 + B,): the full sample, then its half-samples
+Scores = dict[str, Score]  # by name
 
 
 def combined(function: Callable[..., Floats], *scores: Score) -> Score:
@@ -69,6 +70,11 @@ def too_few(rows: int, needed: int, of: str) -> Missing | None:
         return None
     there = "1 is" if rows == 1 else f"{rows} are"
     return Missing(f"{needed} {of} are needed, {there} there" if rows else f"there are no {of}")
+
+
+def unscored(rows: int) -> Missing | None:
+    """Missing where so few test rows are complete that nothing is scored."""
+    return too_few(rows, FEWEST, SCORED)
 
 
 def half_samples(
@@ -163,6 +169,17 @@ def weighted_mean(values: NDArray[Any], weights: Floats) -> NDArray[np.float64]:
     total = np.tensordot(weights, values.astype(np.float64), axes=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return total / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
+
+
+def correlation(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
+    """Weighted correlations (B, K) of columns; 0 where one is constant. Shapes: x and y (N, K), weights (B, N)."""
+    mean_x, mean_y = weighted_mean(x, weights), weighted_mean(y, weights)
+    covariance = weighted_mean(x * y, weights) - mean_x * mean_y
+    square_x = weighted_mean(x**2, weights)
+    square_y = weighted_mean(y**2, weights)
+    variance = (square_x - mean_x**2).clip(0) * (square_y - mean_y**2).clip(0)
+    varies = variance > 1e-20 * square_x * square_y  # less is rounding
+    return np.divide(covariance, np.sqrt(variance), where=varies, out=np.zeros_like(covariance)).clip(-1, 1)
 
 
 def weighted_auc(

@@ -1,157 +1,164 @@
-"""Nearest neighbours among the rows that a half-sample keeps, and pairs of points within reach: both exact.
+"""Nearest neighbours, all of them by one product of matrices, and rows in several spaces side by side.
 
-One matrix product in float64 names the candidates, differences give their distances, so that a copy is at distance 0.
-Rows that coincide are one point that counts more than once: columns of few categories would else be all pairs.
+    ‖x − t‖² = ‖x‖² − 2 xᵀt + ‖t‖²
+
+orders the targets t of a point x, and loses digits where two almost coincide: distances that may be small are taken
+from differences. In few dimensions thousands of points lie so close that the product needs double precision.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial, reduce
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+from postprior.pipelines.metrics.statistics.intervals import Ints
 
-FLOATS = 2**22  # numbers held at once, a few times over
-SPARE = 16  # neighbours looked at beside four times as many as are asked for
-SLACK = 1e-10  # of squared norms, more than a product in float64 loses: what is so near a reach is measured
+JOINT, CODES = "joint", "codes"
+ROWS = 1024  # rows of a block, at most
+READ = 2**24  # numbers that a block of rows may hold
+FLOATS = 2**23  # distances held at once
+NARROW = 256  # dimensions of a part up to which records are compared in double precision
+TINY = 1e-12  # squared distance that is told from 0
+
+
+def gaps(x: Tensor, targets: Tensor, norms: Tensor | None = None) -> Tensor:
+    """‖t‖² − 2 xᵀt (n, N) of points (n, D) and targets (N, D): squared distances less ‖x‖²; `norms` stand for ‖t‖²."""
+    return torch.addmm(targets.square().sum(1) if norms is None else norms, x, targets.T, alpha=-2)
+
+
+def precise(x: Tensor, narrow: int) -> Tensor:
+    """Points (n, D), in double precision where they have so few dimensions."""
+    return x.double() if x.shape[1] <= narrow else x
+
+
+def nearest(x: Tensor, targets: Tensor, count: int = 1) -> Tensor:
+    """The places (n, count) of the nearest targets (N, D) of each point (n, D), in no order."""
+    blocks = x.split(max(1, FLOATS // len(targets)))
+    found = [gaps(some, targets).topk(count, largest=False, sorted=False).indices for some in blocks]
+    return torch.cat(found)
+
+
+def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
+    """The distance (n,) of each point (n, D) to its k-th nearest target (N, D), or to the farthest of fewer."""
+    blocks, k = x.split(max(1, FLOATS // len(targets))), min(k, len(targets))
+    squares = torch.cat([gaps(some, targets).kthvalue(k).values for some in blocks])
+    return (squares + x.square().sum(1)).clamp_min(TINY).sqrt()
 
 
 @dataclass(frozen=True)
 class Points:
-    """The U distinct rows of some features, and what each stands for in every half-sample.
+    """N rows in M spaces side by side, read when they are asked for; the joint space is that of all M, where M > 1.
 
     Args:
-        values: (U, D).
-        weights: (B, U), the summed weights of the rows that lie there.
-        rows: (B, U), how many of these rows are kept.
+        names: of the spaces.
+        parts: (n,) numbers of rows → (n, F_m), one function a space.
+        observed: (N, M) bool; what a part gives where it is False means nothing.
+        width: Σ_m F_m.
     """
 
-    values: Floats
-    weights: NDArray[np.float64]
-    rows: NDArray[np.int32]
+    names: tuple[str, ...]
+    parts: tuple[Callable[[Ints], Tensor], ...]
+    observed: NDArray[np.bool_]
+    width: int
 
     @classmethod
-    def fit(cls, features: Floats, weights: Floats) -> "Points":
-        """The points of features (N, D) under weights (B, N)."""
-        values = np.ascontiguousarray(features + np.zeros((), features.dtype))  # −0 is 0
-        coded = values.view(np.dtype((np.void, values.itemsize * values.shape[1]))).ravel()
-        _, first, inverse = np.unique(coded, return_index=True, return_inverse=True)
-        order = np.argsort(inverse, kind="stable")
-        starts = np.searchsorted(inverse[order], np.arange(len(first)))
-        weighed, kept = (
-            np.add.reduceat(lines[:, order], starts, axis=1, dtype=dtype)
-            for lines, dtype in ((weights, np.float64), (weights > 0, np.int32))
-        )
-        return cls(values[first], weighed, kept)
+    def of_codes(cls, z: Tensor) -> Points:
+        """Codes (N, D), in a space of their own."""
+        everywhere = np.ones((len(z), 1), bool)
+        return cls((CODES,), (lambda rows: z[torch.from_numpy(rows)],), everywhere, z.shape[1])
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.observed)
 
-    def share(self, of: NDArray[Any]) -> NDArray[np.float64]:
-        """The weighted mean (B,) of what holds for a point in each half-sample, `of` (B, U)."""
-        return (self.weights * of).sum(1) / self.weights.sum(1)
+    @property
+    def spaces(self) -> dict[str, list[int]]:
+        """Name → the parts that make the space."""
+        spaces = {name: [m] for m, name in enumerate(self.names)}
+        return spaces | ({JOINT: list(range(len(self.names)))} if len(self.names) > 1 else {})
+
+    def having(self, space: str) -> Ints:
+        """The rows (n,) that have every part of a space."""
+        return np.flatnonzero(self.observed[:, self.spaces[space]].all(1))
+
+    def select(self, rows: Ints) -> Points:
+        """Some of the rows."""
+
+        def at(part: Callable[[Ints], Tensor], some: Ints) -> Tensor:
+            return part(rows[some])
+
+        return Points(
+            self.names, tuple(partial(at, part) for part in self.parts), self.observed[rows], self.width
+        )
+
+    def blocks(self) -> Iterator[tuple[Ints, list[Tensor]]]:
+        """All rows, block by block: their numbers (n,) and parts (n, F_m)."""
+        for rows in blocks(len(self), self.width):
+            yield rows, [part(rows) for part in self.parts]
 
 
-def kept_neighbours(
-    points: Points, targets: Points, ranks: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distance and place of the nearest kept row of the targets, of the next one …, by rank, which starts at 0.
+@dataclass(frozen=True)
+class Closest:
+    """The distance (n,) of each row to its closest record, and which that is (n,).
 
-    Distances and places are (R, B, U) for R ranks; of a point that a half-sample leaves out they mean nothing. Every
-    half-sample needs more target rows than the greatest rank. Neighbours beyond a first list are rarely needed, where
-    a half-sample leaves out most of it: such points get a longer one.
+    NaN for rows that lack a part of the space, infinite where every record does.
     """
-    shape = (len(ranks), *points.rows.shape)
-    distances, places = np.zeros(shape), np.zeros(shape, np.int64)
-    missing, length = np.arange(len(points)), 4 * max(ranks) + SPARE
-    while len(missing):
-        length = min(length, len(targets))
-        short = []
-        for some in np.array_split(missing, -(-len(missing) * length // FLOATS)):
-            near, where = _nearest(points.values[some], targets.values, length)
-            steps = _steps(targets.rows, where, ranks)  # (R, B, n)
-            within = ((steps < length) | (points.rows[:, some] == 0)).all((0, 1))
-            steps, rows = steps[:, :, within], np.flatnonzero(within)
-            steps = steps.clip(max=length - 1)
-            distances[:, :, some[within]], places[:, :, some[within]] = near[rows, steps], where[rows, steps]
-            short.append(some[~within])
-        missing, length = np.concatenate(short), 4 * length
-    return distances, places
+
+    distance: NDArray[np.float64]
+    record: Ints
 
 
-def within_reach(
-    points: Points, near: Floats, far: Floats, others: Points
-) -> Iterator[tuple[slice, torch.Tensor, tuple[Ints, Ints, Floats]]]:
-    """Which others (P,) lie within two reaches (U,) of each point, in blocks of points.
-
-    A block has its places, whether each of the others is surely within the near reach (n, P), and the rest of those
-    within the far one: their places among all points (K,) and among the others (K,), and distances (K,).
-    """
-    x, y = _centred(points.values, others.values)
-    squares, half = x.square().sum(1), y.square().sum(1) / 2
-    sure, possible = (
-        (torch.from_numpy(reach**2) * (1 + slack) - squares * (1 - slack)) / 2
-        for reach, slack in ((near, -SLACK), (far, SLACK))
-    )
-    step = max(1, FLOATS // len(y))
-    for start in range(0, len(x), step):
-        rows = slice(start, min(start + step, len(x)))
-        product = x[rows] @ y.T  # ‖x − y‖² ≤ r² where ‖y‖²/2 − xᵀy ≤ (r² − ‖x‖²)/2
-        within = half * (1 + SLACK) - product <= sure[rows, None]
-        perhaps = (half * (1 - SLACK) - product <= possible[rows, None]) & ~within
-        left, right = perhaps.nonzero().numpy().T
-        left += start
-        distances = _distances(points.values, others.values, left, right)
-        inside = distances <= far[left]
-        yield rows, within, (left[inside], right[inside], distances[inside])
+def closest(rows: Points, records: Points, itself: Ints | None = None) -> dict[str, Closest]:
+    """The closest record of every row, by space; `itself` (n,) is a record that the row must not be matched with."""
+    spaces = rows.spaces.values()
+    found = [_closest(x, records, None if itself is None else itself[some]) for some, x in rows.blocks()]
+    distance, record = (torch.cat(parts, 1).numpy() for parts in zip(*found, strict=True))  # (S, N)
+    lacking = np.stack([~rows.observed[:, parts].all(1) for parts in spaces])
+    distance[lacking] = np.nan
+    return {name: Closest(*pair) for name, *pair in zip(rows.spaces, distance, record, strict=True)}
 
 
-def _nearest(points: Floats, targets: Floats, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Ascending distances (n, count) and places (n, count) of the nearest targets, of two as near the first."""
-    x, y = _centred(points, targets)
-    half = y.square().sum(1) / 2
-    blocks = x.split(max(1, FLOATS // len(y)))
-    found = [
-        torch.topk(torch.addmm(half, block, y.T, alpha=-1), count, largest=False, sorted=False).indices
-        for block in blocks
+def _closest(x: list[Tensor], records: Points, itself: Ints | None) -> tuple[Tensor, Tensor]:
+    """Distances and records, both (S, n), of a block of rows, whose parts are (n, F_m)."""
+    spaces = list(records.spaces.values())
+    least = torch.full((len(spaces), len(x[0])), torch.inf).double()
+    record = torch.zeros(least.shape, dtype=torch.long)
+    for others, t in records.blocks():
+        squares = []
+        for m, pair in enumerate(zip(x, t, strict=True)):
+            ours, theirs = (precise(part, NARROW) for part in pair)
+            lacking = ~torch.from_numpy(records.observed[others, m])
+            beyond = gaps(ours, theirs, theirs.square().sum(1).masked_fill(lacking, torch.inf))
+            squares.append(beyond + ours.square().sum(1, keepdim=True))
+        if itself is not None:
+            row, other = np.nonzero(itself[:, None] == others)
+            for squared in squares:
+                squared[row, other] = torch.inf
+        for s, parts in enumerate(spaces):
+            value, place = total([squares[m] for m in parts]).min(1)
+            nearer = value < least[s]
+            least[s, nearer], record[s, nearer] = (
+                value[nearer].double(),
+                torch.from_numpy(others)[place[nearer]],
+            )
+    distances = [
+        total([(x[m] - records.parts[m](record[s].numpy())).double().square().sum(1) for m in parts]).sqrt()
+        for s, parts in enumerate(spaces)
     ]
-    places = torch.cat(found).numpy()
-    left = np.repeat(np.arange(len(points)), count)
-    distances = _distances(points, targets, left, places.ravel()).reshape(places.shape)
-    order = np.lexsort((places, distances))
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(places, order, 1)
+    return torch.stack(distances).where(least.isfinite(), torch.inf), record
 
 
-def _steps(rows: NDArray[np.int32], lists: Ints, ranks: tuple[int, ...]) -> NDArray[np.int64]:
-    """How far down its list of places (n, L) each point finds the kept row of each rank: (R, B, n), L if nowhere.
-
-    `rows` (B, U) says how many rows are kept at each place.
-    """
-    passed = np.zeros((len(rows), len(lists)), np.int32)
-    steps = np.zeros((len(ranks), *passed.shape), np.int64)
-    for places in lists.T:
-        passed += rows[:, places]
-        for step, rank in zip(steps, ranks, strict=True):
-            step += passed <= rank
-        if passed.min() > max(ranks):
-            break
-    return steps
+def total(parts: list[Tensor]) -> Tensor:
+    """The sum of tensors of one shape."""
+    return reduce(torch.add, parts)
 
 
-def _centred(points: Floats, targets: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both sets in float64 about the mean of the targets: products of large numbers would lose small distances."""
-    mean = targets.mean(0, dtype=np.float64)
-    return torch.from_numpy(points - mean), torch.from_numpy(targets - mean)
-
-
-def _distances(points: Floats, targets: Floats, left: Ints, right: Ints) -> NDArray[np.float64]:
-    """Euclidean distances (P,) of the pairs points[left], targets[right]."""
-    found, step = np.empty(len(left)), max(1, FLOATS // points.shape[1])
-    for start in range(0, len(left), step):
-        some = slice(start, start + step)
-        difference = points[left[some]].astype(np.float64) - targets[right[some]]
-        found[some] = np.einsum("pd,pd->p", difference, difference)
-    return np.sqrt(found)
+def blocks(rows: int, width: int) -> list[Ints]:
+    """Numbers of rows in blocks that hold `READ` numbers at the most."""
+    step = max(1, min(ROWS, READ // width))
+    return [np.arange(start, min(start + step, rows)) for start in range(0, rows, step)]

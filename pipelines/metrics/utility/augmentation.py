@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Missing
+from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Missing, Score
+from postprior.pipelines.metrics.utility.classifiers import Replicates, by_classifier, told
 
 RESAMPLES = 400
 BASELINES = {"over_real": "real", "over_classical": "classical"}
@@ -49,21 +50,15 @@ class Cell:
     @property
     def accuracy(self) -> dict[str, Any]:
         """Accuracies by arm: joint, mean over modalities, each modality; missing of one that no test row has."""
-        from postprior.pipelines.metrics.utility.classifiers import unread
 
-        shares = self.hits.sum(2) / np.maximum(self.seen.sum(1), 1)  # (arms, 1 + M)
-        unseen = {
-            name: Missing(unread(name)).written
-            for name, seen in zip(self.modalities, self.seen[1:], strict=True)
-            if not seen.any()
-        }
+        def tell(score: Score) -> Any:
+            return score.written if isinstance(score, Missing) else float(score[0])
+
+        rows = self.seen.sum(1)
+        shares = np.where(rows > 0, self.hits.sum(2) / np.maximum(rows, 1), np.nan)  # (arms, 1 + M)
         return {
-            arm: {
-                "joint": float(joint),
-                "mean": next(iter(unseen.values()), None) or float(np.mean(own)),
-                "modalities": dict(zip(self.modalities, map(float, own), strict=True)) | unseen,
-            }
-            for arm, (joint, *own) in zip(self.arms, shares, strict=True)
+            arm: by_classifier(own[None], self.modalities, tell)
+            for arm, own in zip(self.arms, shares, strict=True)
         }
 
 
@@ -80,8 +75,6 @@ def curve(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _of_size(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     """Accuracy and gains by arm, of the cells of one size."""
-    from postprior.pipelines.metrics.utility.classifiers import Replicates, told
-
     first = cells[0]
     for cell in cells[1:]:
         if cell.hits.shape != first.hits.shape or list(cell.arms) != list(first.arms):

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.extractor import observed_blocks
+from postprior.pipelines.metrics.features.extractor import moments, observed_values
 from postprior.stage1_vae.modalities import Modality, support
 
 SHIFT = 0.1  # of the height, width or depth, at most
@@ -82,14 +82,11 @@ def continuous(modality: Modality) -> Tensor:
 
 def deviation(dataset: Dataset, modality: Modality) -> Tensor:
     """Standard deviations of a modality's observed values: one of an image, else one a column."""
-    image = modality.kind in ("image", "volume")
-    count, total, square = 1e-12, np.zeros(()), np.zeros(())
-    for block in observed_blocks(dataset, modality, dtype=np.float64):
-        values = block.reshape(-1, 1).numpy() if image else block.numpy()
-        count += len(values)
-        total, square = total + values.sum(0), square + (values**2).sum(0)
-    spread = np.sqrt(np.maximum(square / count - (total / count) ** 2, 0))
-    return torch.as_tensor(spread, dtype=torch.float32)
+    blocks = (block.numpy() for block in observed_values(dataset, modality, dtype=np.float64))
+    if modality.kind in ("image", "volume"):
+        blocks = (block.reshape(-1, 1) for block in blocks)
+    _, variance = moments(blocks)
+    return torch.as_tensor(np.sqrt(np.maximum(variance, 0)), dtype=torch.float32)
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -17,11 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, estimate, half_samples
+from postprior.pipelines.metrics.statistics.intervals import (
+    Floats,
+    Ints,
+    Missing,
+    Score,
+    estimate,
+    half_samples,
+    mean_of,
+)
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.randomness import generator_for
 
 Distortion = Callable[[Modality, Tensor, torch.Generator], Tensor]
 """What becomes of values (B, *shape) of a modality each time that they are learned from."""
@@ -103,26 +113,18 @@ def train_classifiers(
         seed: of the initial weights, of the order of the rows and of the distortion.
         distortion: what becomes of values each time that they are learned from.
     """
-    from postprior.stage1_vae.randomness import generator_for
-
     first = parts[0]
     classifiers = Classifiers(first.modalities, first.label_names or (), recipe.features, seed)
     classifiers.alone.standardise(first)
     generator = generator_for("cpu", seed, 1)
-    optimiser = torch.optim.Adam(classifiers.parameters(), recipe.learning_rate, foreach=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=max(2, recipe.steps)
-    )
+    descent = Descent(classifiers, recipe.learning_rate, recipe.steps)
     for rows in _orders(sum(map(len, parts)), recipe, generator):
         batch, labels = _together(parts, rows)
         if distortion is not None:
             values = {m.name: distortion(m, batch.data[m.name], generator) for m in first.modalities}
             batch = Batch(values, batch.observed)
         loss = _cross_entropies(classifiers(batch), batch.observed, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        descent.step(loss)
     return classifiers.eval()
 
 
@@ -207,25 +209,26 @@ def told(
 
     A modality that no row has is missing, and the mean with it.
     """
-    columns = zip(modalities, values[:, 1:].T, strict=True)
-    own = {name: Missing(unread(name)) if np.isnan(column[0]) else column for name, column in columns}
-    missing = next((score for score in own.values() if isinstance(score, Missing)), None)
-    return {
-        "joint": estimate(values[:, 0], bounds),
-        "mean": estimate(missing or values[:, 1:].mean(1), bounds),
-        "modalities": {name: estimate(score, bounds) for name, score in own.items()},
+    return by_classifier(values, modalities, lambda score: estimate(score, bounds))
+
+
+def by_classifier(values: Floats, modalities: Sequence[str], tell: Callable[[Score], Any]) -> dict[str, Any]:
+    """What is told of scores by classifier; `joint`, `mean` and `modalities`, of values (1 + B, 1 + M)."""
+    joint, *columns = values.T
+    own: dict[str, Score] = {
+        name: Missing(f"no tested row has {name}") if np.isnan(column[0]) else column
+        for name, column in zip(modalities, columns, strict=True)
     }
-
-
-def unread(modality: str) -> str:
-    """Why a modality's classifier has no accuracy."""
-    return f"no tested row has {modality}"
+    mean = mean_of(list(own.values()))
+    return {
+        "joint": tell(joint),
+        "mean": tell(mean),
+        "modalities": {name: tell(score) for name, score in own.items()},
+    }
 
 
 def recipe(params: Params) -> Recipe:
     """How all classifiers are trained."""
-    from postprior.pipelines.metrics.utility.classifiers import Recipe
-
     settings = params.utility
     return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.judge.features)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from postprior.pipelines.report.figures import Mark, Panel, Theme
-from postprior.pipelines.report.metrics import Metric
+from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme
 from postprior.pipelines.report.numbers import number
-from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.rows import INTERVAL, Estimate, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,33 +20,72 @@ HEAD = 0.62  # inches of a panel beside its lines
 MISSING = Estimate(float("nan"))
 
 
-def dots(
-    title: str,
-    estimates: Mapping[str, Estimate],
-    looks: Sequence[Mark],
-    decimals: int = 3,
-    limits: tuple[float, float] | None = None,
-    reference: float | None = None,
-) -> Panel:
-    """One line for each estimate: its interval, its mark, and its value at the right margin.
+@dataclass(frozen=True)
+class Part:
+    """A panel of dots, one line of a figure's rows each.
 
     Args:
-        title: above the panel.
-        estimates: by the name that stands before the line.
-        looks: the mark of every line.
+        cells: what its lines in the figure's table begin with.
+        title: above it.
+        estimates: by line; a line without one has no dot.
+        said: what its numbers are, for those who cannot see them.
         decimals: of the values.
         limits: of the horizontal axis; None: as the values need it.
         reference: where a line stands for comparison.
     """
 
+    cells: tuple[str, ...]
+    title: str
+    estimates: Mapping[str, Estimate]
+    said: str = ""
+    decimals: int = 3
+    limits: tuple[float, float] | None = None
+    reference: float | None = None
+
+
+def dotted(
+    name: str,
+    title: str,
+    header: Sequence[str],
+    parts: Sequence[Part],
+    lines: Mapping[str, Mark],
+    **layout: Any,
+) -> Figure:
+    """A figure of panels whose lines are the same; `header` names the cells of a part and the line."""
+    return Figure(
+        name,
+        title,
+        "; ".join(f"{part.said}: {said(part.estimates, part.decimals)}" for part in parts),
+        *tabled(header, {(*part.cells, line): e for part in parts for line, e in part.estimates.items()}),
+        [dots(part, lines) for part in parts],
+        **{"height": height_of(len(lines)), **layout},
+    )
+
+
+def tabled(
+    header: Sequence[str], estimates: Mapping[tuple[Any, ...], Estimate]
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Header and lines of a figure's table, of estimates by the cells before them."""
+    return (*header, *INTERVAL), [(*cells, *written(estimate)) for cells, estimate in estimates.items()]
+
+
+def marked(rows: Iterable[Row], look: Mapping[str, Mark]) -> dict[str, Mark]:
+    """The marks of rows by their titles."""
+    return {row.title: look[row.name] for row in rows}
+
+
+def dots(part: Part, lines: Mapping[str, Mark]) -> Panel:
+    """A line each: its interval, its mark, and its value at the right margin."""
+    estimates = {line: part.estimates.get(line, MISSING) for line in lines}
+
     def draw(axes: Axes, theme: Theme) -> None:
-        _frame(axes, theme, title, list(estimates), list(estimates.values()), limits, reference)
-        for height, (estimate, mark) in enumerate(zip(estimates.values(), looks, strict=True)):
-            if estimate is MISSING:
+        _frame(axes, theme, part.title, list(lines), list(estimates.values()), part.limits, part.reference)
+        for height, (line, mark) in enumerate(lines.items()):
+            if (estimate := estimates[line]) is MISSING:
                 continue
             point(axes, estimate, height, mark, theme, size=5)
             axes.annotate(
-                number(estimate.value, decimals),
+                number(estimate.value, part.decimals),
                 (1.0, height),
                 (3, 0),
                 xycoords=("axes fraction", "data"),
@@ -55,20 +94,9 @@ def dots(
                 fontsize=7.5,
                 color=theme.muted,
             )
-        axes.set_ylim(len(estimates) - 0.4, -0.6)
+        axes.set_ylim(len(lines) - 0.4, -0.6)
 
     return draw
-
-
-def score(metric: Metric, rows: Sequence[Row], look: Mapping[str, Mark]) -> Panel:
-    """A score of the leaderboard, of every row."""
-    return dots(
-        f"{metric.title} {metric.arrow}".strip(),
-        {row.title: row.estimate(*metric.keys) or MISSING for row in rows},
-        [look[row.name] for row in rows],
-        metric.decimals,
-        (-0.03, 1.03) if metric.share else None,
-    )
 
 
 def _frame(
@@ -101,7 +129,7 @@ def height_of(lines: int) -> float:
 def grouped(
     title: str,
     names: Sequence[str],
-    values: Mapping[Row, Sequence[Estimate]],
+    values: Mapping[Row, Mapping[str, Estimate]],
     look: Mapping[str, Mark],
     reference: float | None = None,
     limits: tuple[float, float] | None = None,
@@ -111,18 +139,18 @@ def grouped(
     Args:
         title: above the panel.
         names: of the groups.
-        values: an estimate a group, of every row.
+        values: the estimate of every group, by row.
         look: the mark of every row.
         reference: where a line stands for comparison.
         limits: of the horizontal axis; None: as the values need it.
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        every = [estimate for estimates in values.values() for estimate in estimates]
+        every = [estimate for estimates in values.values() for estimate in estimates.values()]
         _frame(axes, theme, title, names, every, limits, reference)
         for place, (row, estimates) in enumerate(values.items()):
             shift = 0.62 * (place / (len(values) - 1) - 0.5) if len(values) > 1 else 0.0
-            for height, estimate in enumerate(estimates):
+            for height, estimate in enumerate(estimates.values()):
                 point(axes, estimate, height + shift, look[row.name], theme, size=4)
         axes.set_ylim(len(names) - 0.5, -0.5)
         for border in range(1, len(names)):
@@ -140,7 +168,7 @@ def lines(
     title: str,
     places: Sequence[float],
     values: Mapping[str, Sequence[Estimate]],
-    looks: Sequence[Mark],
+    looks: Mapping[str, Mark],
     label: str,
     reference: float | None = None,
 ) -> Panel:
@@ -158,14 +186,14 @@ def lines(
     def draw(axes: Axes, theme: Theme) -> None:
         if reference is not None:
             axes.axhline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        for line, (estimates, mark) in enumerate(zip(values.values(), looks, strict=True)):
+        for line, (name, estimates) in enumerate(values.items()):
             shift = 0.3 * ((line + 0.5) / len(values) - 0.5)
             axes.errorbar(
                 [place + shift for place in range(len(places))],
                 [estimate.value for estimate in estimates],
                 reach(estimates),
-                fmt=mark.shape + "-",
-                color=mark.colour_in(theme),
+                fmt=looks[name].shape + "-",
+                color=looks[name].colour_in(theme),
                 ms=4.5,
                 linewidth=1,
                 elinewidth=1,
@@ -234,11 +262,8 @@ def scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
 
 def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
     """How far intervals reach to either side of their values, never a negative way."""
-    sides: list[Callable[[Estimate], float]] = [
-        lambda e: 0.0 if e.low is None else max(e.value - e.low, 0.0),
-        lambda e: 0.0 if e.high is None else max(e.high - e.value, 0.0),
-    ]
-    return [[side(estimate) for estimate in estimates] for side in sides]
+    low = [0.0 if e.low is None else max(e.value - e.low, 0.0) for e in estimates]
+    return [low, [0.0 if e.high is None else max(e.high - e.value, 0.0) for e in estimates]]
 
 
 def said(estimates: Mapping[str, Estimate], decimals: int = 3) -> str:

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, of_family
 from postprior.pipelines.report.figures import Figure, Mark, Theme
-from postprior.pipelines.report.metrics import HEADLINES, METRICS, Metric
 from postprior.pipelines.report.numbers import number
 from postprior.pipelines.report.plots.drawing import (
     MISSING,
+    Part,
+    dotted,
     grouped,
-    height_of,
     height_of_groups,
     lines,
+    marked,
     point,
     reach,
     said,
     scale,
-    score,
+    tabled,
     with_legend,
-    written,
 )
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import INTERVAL
+from postprior.pipelines.report.rows import estimates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Looks = Mapping[str, Mark]
 
-COHERENCE = ("joint_coherence", "pairwise_coherence", "label_entropy", "label_agreement")
-PAIRINGS = ("pairing_auc", "incoherence", "canonical_preservation")
-CONDITIONAL = {  # the title of a panel, by key in a row's scores
-    "conditional_coherence": "Share that shows the row's label",
-    "conditional_gain": "Difference to the plain posterior",
-    "private_gain": "What private codes drawn given the others add",
+SCORES = {  # the title of a figure and the groups of columns that it shows, by its name
+    "fidelity": ("Likeness to real rows, in the judges' features", ("Distance", "Overlap")),
+    "coherence": ("Do the modalities of a sample belong together? By their labels", ("Coherence",)),
+    "pairings": ("Do they belong together? Without any label", ("Pairing",)),
+}
+CONDITIONAL = {
+    key: of_family("coherence")[key] for key in ("conditional_coherence", "conditional_gain", "private_gain")
 }
 
 
@@ -43,36 +45,15 @@ def faithful(results: Results, look: Looks) -> Iterator[Figure]:
     """The figures, the most telling first."""
     yield from trade_off(results, look)
     yield from by_modality(results, look)
-    yield from scores(
-        "fidelity",
-        "Likeness to real rows, in the judges' features",
-        [m for m in METRICS if m.question == "faithful" and m.key not in COHERENCE + PAIRINGS],
-        results,
-        look,
-    )
-    yield from scores(
-        "coherence",
-        "Do the modalities of a sample belong together? By their labels",
-        _named(COHERENCE),
-        results,
-        look,
-    )
-    yield from scores(
-        "pairings", "Do they belong together? Without any label", _named(PAIRINGS), results, look
-    )
+    for name in SCORES:
+        yield from scores(name, results, look)
     yield from conditional(results, look)
-
-
-def _named(keys: Sequence[str]) -> list[Metric]:
-    return [metric for metric in METRICS if metric.key in keys]
 
 
 def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
     """Joint coherence against Frechet distance: the two headline scores at once."""
-    points = [
-        (row, row.estimate("frechet_distance"), row.estimate("joint_coherence")) for row in results.rows
-    ]
-    complete = [(row, x, y) for row, x, y in points if x and y]
+    points = {row: [row.estimate(key) for key in reversed(HEADLINES)] for row in results.rows}
+    complete = [(row, x, y) for row, (x, y) in points.items() if x and y]
     if not complete:
         return
 
@@ -91,13 +72,15 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         "Coherent and real at once: up and left is better",
         "Joint coherence against Frechet distance: "
         + "; ".join(f"{row.title} {y.value:.3f} at {x.value:.2f}" for row, x, y in complete),
-        ("score", "row", *INTERVAL),
-        [
-            (key, row.title, *written(e))
-            for row, *both in complete
-            for key, e in zip(HEADLINES[::-1], both, strict=True)
-        ],
-        with_legend([draw], {row.title: look[row.name] for row, _, _ in complete}),
+        *tabled(
+            ("score", "row"),
+            {
+                (key, row.title): e
+                for row, *both in complete
+                for key, e in zip(reversed(HEADLINES), both, strict=True)
+            },
+        ),
+        with_legend([draw], marked((row for row, _, _ in complete), look)),
         height=3.1 + 0.08 * len(complete),
         across=("score",),
     )
@@ -107,58 +90,52 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
     """The Frechet distance of every row in every modality."""
     names = list(dict.fromkeys(name for row in results.rows for name in row.scores.get("modalities", {})))
     values = {
-        row: [row.estimate("modalities", name, "frechet_distance") or MISSING for name in names]
+        row: {name: row.estimate("modalities", name, "frechet_distance") or MISSING for name in names}
         for row in results.rows
     }
-    if all(estimate is MISSING for estimates in values.values() for estimate in estimates):
+    if all(estimate is MISSING for found in values.values() for estimate in found.values()):
         return
     best = results.densities[0]
     yield Figure(
         "frechet_by_modality",
         "Frechet distance in each modality",
-        f"Frechet distance by modality; {best.title}: {said(dict(zip(names, values[best], strict=True)), 2)}",
-        ("row", "modality", *INTERVAL),
-        [
-            (row.title, name, *written(estimate))
-            for row, estimates in values.items()
-            for name, estimate in zip(names, estimates, strict=True)
-        ],
-        with_legend([grouped("", names, values, look)], {row.title: look[row.name] for row in values}),
+        f"Frechet distance by modality; {best.title}: {said(values[best], 2)}",
+        *tabled(
+            ("row", "modality"),
+            {(row.title, name): e for row, found in values.items() for name, e in found.items()},
+        ),
+        with_legend([grouped("", names, values, look)], marked(values, look)),
         height=max(3.6, height_of_groups(names, len(values))),
         across=("modality",),
     )
 
 
-def scores(
-    name: str, title: str, metrics: Sequence[Metric], results: Results, look: Looks
-) -> Iterator[Figure]:
+def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
     """Scores of every row, a panel each; those that no row has are left out."""
-    found = {
-        metric: {row: estimate for row in results.rows if (estimate := row.estimate(*metric.keys))}
-        for metric in metrics
-    }
-    shown = {metric: estimates for metric, estimates in found.items() if estimates}
-    if not shown:
-        return
-    yield Figure(
-        name,
-        title,
-        "; ".join(
-            f"{metric.title}: " + said({row.title: e for row, e in estimates.items()}, metric.decimals)
-            for metric, estimates in shown.items()
-        ),
-        ("score", "row", *INTERVAL),
-        [
-            (metric.key, row.title, *written(estimate))
-            for metric, estimates in shown.items()
-            for row, estimate in estimates.items()
-        ],
-        [score(metric, results.rows, look) for metric in shown],
-        height=height_of(len(results.rows)),
-        columns=side_by_side(len(shown)),
-        across=("score",),
-        aligned=True,
-    )
+    title, groups = SCORES[name]
+    parts = [
+        Part(
+            (metric.key,),
+            metric.heading,
+            {row.title: estimate for row, estimate in found.items()},
+            metric.title,
+            metric.decimals,
+            (-0.03, 1.03) if metric.share else None,
+        )
+        for metric in LEADERBOARD
+        if metric.group in groups and (found := estimates(results.rows, *metric.keys))
+    ]
+    if parts:
+        yield dotted(
+            name,
+            title,
+            ("score", "row"),
+            parts,
+            marked(results.rows, look),
+            columns=side_by_side(len(parts)),
+            across=("score",),
+            aligned=True,
+        )
 
 
 def side_by_side(panels: int) -> int:
@@ -168,23 +145,27 @@ def side_by_side(panels: int) -> int:
 
 def conditional(results: Results, look: Looks) -> Iterator[Figure]:
     """Modalities generated from others, by how many are observed: by the plain posterior, and through each density."""
-    found = {
-        key: {row: some for row in (*results.densities, results.posterior) if (some := row.by_size(key))}
-        for key in CONDITIONAL
-    }
+    rows = (*results.densities, results.posterior)
+    found = {key: {row: some for row in rows if (some := row.by_size(key))} for key in CONDITIONAL}
     shown = {key: values for key, values in found.items() if values}
     if not shown:
         return
-    sizes = sorted({size for values in shown.values() for found in values.values() for size in found})
-    rows = list(dict.fromkeys(row for values in shown.values() for row in values))
+    every = {
+        (key, row.title, size): e
+        for key, values in shown.items()
+        for row, some in values.items()
+        for size, e in some.items()
+    }
+    sizes = sorted({size for _, _, size in every})
+    looks = marked(dict.fromkeys(row for values in shown.values() for row in values), look)
     panels = [
         lines(
-            CONDITIONAL[key],
+            CONDITIONAL[key].title,
             sizes,
-            {row.title: [found.get(size, MISSING) for size in sizes] for row, found in values.items()},
-            [look[row.name] for row in values],
+            {row.title: [some.get(size, MISSING) for size in sizes] for row, some in values.items()},
+            looks,
             "observed modalities",
-            None if key == "conditional_coherence" else 0.0,
+            None if CONDITIONAL[key].share else 0.0,
         )
         for key, values in shown.items()
     ]
@@ -192,19 +173,13 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
         "conditional",
         "Modalities generated from those observed",
         "; ".join(
-            f"{CONDITIONAL[key]}, from {sizes[0]} to {sizes[-1]} observed modalities: {row.title} "
-            + ", ".join(number(estimate.value, 3) for estimate in found.values())
+            f"{CONDITIONAL[key].title}, from {sizes[0]} to {sizes[-1]} observed modalities: {row.title} "
+            + ", ".join(number(estimate.value, 3) for estimate in some.values())
             for key, values in shown.items()
-            for row, found in values.items()
+            for row, some in values.items()
         ),
-        ("score", "row", "observed", *INTERVAL),
-        [
-            (key, row.title, size, *written(estimate))
-            for key, values in shown.items()
-            for row, found in values.items()
-            for size, estimate in found.items()
-        ],
-        with_legend(panels, {row.title: look[row.name] for row in rows}),
+        *tabled(("score", "row", "observed"), every),
+        with_legend(panels, looks),
         height=3.0,
         columns=max(len(panels), 2),
         across=("observed",),

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
+from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.report.figures import Figure, Mark
 from postprior.pipelines.report.plots.drawing import (
     MISSING,
     grouped,
     height_of_groups,
+    marked,
     said,
+    tabled,
     with_legend,
-    written,
 )
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import INTERVAL, Estimate, Row
-
-TESTS = {  # the title of a panel, where its dashed line stands, and its limits, by key in a space
-    "membership_auc": ("Attack AUC ↓", 0.5, (0.3, 1.02)),
-    "near_copies": ("Share of near copies ↓", None, None),
-    "distance_ratio": ("Distance ratio", 1.0, None),
-    "authenticity": ("Authenticity ↑", None, (-0.03, 1.03)),
-}
+from postprior.pipelines.report.rows import Estimate, Row
 
 FRESH = {"authenticity": "authenticity_fresh"}  # the same of held-out rows
+TESTS = {key: metric for key, metric in of_family("privacy").items() if key not in FRESH.values()}
+LIMITS = {"membership_auc": (0.3, 1.02), "authenticity": (-0.03, 1.03)}
 NAMES = {"joint": "all together", "codes": "codes"}  # of spaces, beside the modalities
 
 
@@ -32,44 +29,48 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
     rows = [row for row in results.rows if row.scores.get("privacy", {}).get("spaces")]
     compared = {space for row in rows for space in row.scores["privacy"]["spaces"]}
     spaces = [*(name for name in NAMES if name in compared), *sorted(compared - NAMES.keys())]
-    values = {test: {row: _by_space(row, spaces, test) for row in rows} for test in TESTS}
+
+    def by_space(row: Row, test: str) -> dict[str, Estimate]:
+        return {space: row.estimate("privacy", "spaces", space, test) or MISSING for space in spaces}
+
+    found = {test: {row: by_space(row, test) for row in rows} for test in TESTS}
     for test, key in FRESH.items():
-        fresh = _by_space(rows[0], spaces, key) if rows else []
-        if any(estimate is not MISSING for estimate in fresh):
-            values[test] = {results.row("real"): fresh} | values[test]
-    known = [
-        test for test in TESTS if any(e is not MISSING for found in values[test].values() for e in found)
-    ]
-    if not known:
+        fresh = by_space(rows[0], key) if rows else {}
+        if any(estimate is not MISSING for estimate in fresh.values()):
+            found[test] = {results.row("real"): fresh} | found[test]
+    known = {
+        (test, row, space): estimate
+        for test, values in found.items()
+        for row, estimates in values.items()
+        for space, estimate in estimates.items()
+        if estimate is not MISSING
+    }
+    shown = {test: found[test] for test in dict.fromkeys(test for test, _, _ in known)}
+    if not shown:
         return
     panels = [
         grouped(
-            TESTS[test][0],
+            TESTS[test].heading,
             [NAMES.get(space, space) for space in spaces],
-            values[test],
+            values,
             look,
-            *TESTS[test][1:],
+            TESTS[test].expected,
+            LIMITS.get(test),
         )
-        for test in known
+        for test, values in shown.items()
     ]
-    shown = {row: None for test in known for row in values[test]}
     yield Figure(
         "privacy",
         "Tests for leaks, by the space in which rows are compared",
         "; ".join(
-            f"{test.replace('_', ' ')} of {row.title}: {said(dict(zip(spaces, values[test][row], strict=True)))}"
-            for test in known
-            for row in values[test]
+            f"{test.replace('_', ' ')} of {row.title}: {said(estimates)}"
+            for test, values in shown.items()
+            for row, estimates in values.items()
         ),
-        ("test", "row", "space", *INTERVAL),
-        [
-            (test, row.title, space, *written(estimate))
-            for test in known
-            for row in values[test]
-            for space, estimate in zip(spaces, values[test][row], strict=True)
-            if estimate is not MISSING
-        ],
-        with_legend(panels, {row.title: look[row.name] for row in shown}),
+        *tabled(
+            ("test", "row", "space"), {(test, row.title, space): e for (test, row, space), e in known.items()}
+        ),
+        with_legend(panels, marked((row for values in shown.values() for row in values), look)),
         height=height_of_groups(spaces, len(rows)),
         columns=max(len(panels), 2),
         aligned=True,
@@ -80,7 +81,3 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
             "authentic as they should be where held-out rows are no more so."
         ),
     )
-
-
-def _by_space(row: Row, spaces: Sequence[str], key: str) -> list[Estimate]:
-    return [row.estimate("privacy", "spaces", space, key) or MISSING for space in spaces]

@@ -7,23 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark
-from postprior.pipelines.report.plots.drawing import dots, height_of, said, written
+from postprior.pipelines.report.plots.drawing import Part, dotted, height_of
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import INTERVAL, Estimate
+from postprior.pipelines.report.rows import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from postprior.pipelines.metrics.latent.code_map import CodeMap
 
-REPRESENTATION = {
-    "linear_probe": "Linear probe",
-    "knn": "Nearest neighbours",
-    "kmeans_accuracy": "k-means accuracy",
-    "nmi": "Mutual information",
-    "ari": "Adjusted Rand index",
-}
 COLLAPSED = 0.01  # nats of KL under which a dimension carries nothing
 
 
@@ -103,21 +97,16 @@ def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
 
 def representation(known: Mapping[str, Any]) -> Iterator[Figure]:
     """What codes know of the labels, by classifiers and by clusters; nothing where no score could be computed."""
-    found = {
-        title: estimate for key, title in REPRESENTATION.items() if (estimate := Estimate.of(known.get(key)))
-    }
-    if not found:
-        return
-    yield _dotted(
-        "representation",
-        "What the codes know of the labels",
-        "Scores of the joint codes",
-        "score",
-        found,
-        (-0.02, 1.02),
-        "A linear probe and nearest neighbours read held-out codes; k-means, mutual information and Rand index "
-        "say how far clusters of codes are the labels.",
-    )
+    scores = {metric.title: Estimate.of(known.get(key)) for key, metric in of_family("latent").items()}
+    if found := {title: estimate for title, estimate in scores.items() if estimate}:
+        yield _one(
+            "representation",
+            "What the codes know of the labels",
+            "score",
+            Part((), "", found, "Scores of the joint codes", limits=(-0.02, 1.02)),
+            "A linear probe and nearest neighbours read held-out codes; k-means, mutual information and Rand index "
+            "say how far clusters of codes are the labels.",
+        )
 
 
 def divergence(divergences: Sequence[float]) -> Figure:
@@ -147,36 +136,16 @@ def divergence(divergences: Sequence[float]) -> Figure:
 def judges(accuracies: Mapping[str, Estimate]) -> Figure:
     """How well the classifiers that score read real, held-out data."""
     lowest = min(e.value if e.low is None else e.low for e in accuracies.values())
-    return _dotted(
-        "judges",
-        "Accuracy of the judges on held-out real data",
-        "Accuracy of the judges",
-        "modality",
-        accuracies,
-        (min(0.9, lowest - 0.02), 1.002),
-    )
+    limits = (min(0.9, lowest - 0.02), 1.002)
+    part = Part((), "", accuracies, "Accuracy of the judges", limits=limits)
+    return _one("judges", "Accuracy of the judges on held-out real data", "modality", part)
 
 
-def _dotted(
-    name: str,
-    title: str,
-    alt: str,
-    key: str,
-    estimates: Mapping[str, Estimate],
-    limits: tuple[float, float],
-    about: str = "",
-) -> Figure:
+def _one(name: str, title: str, key: str, part: Part, about: str = "") -> Figure:
     """A figure of one panel, whose lines of dots are of no row of the leaderboard."""
-    return Figure(
-        name,
-        title,
-        f"{alt}: {said(estimates)}",
-        (key, *INTERVAL),
-        [(line, *written(estimate)) for line, estimate in estimates.items()],
-        [dots("", estimates, [density_mark(0)] * len(estimates), limits=limits)],
-        height=max(height_of(len(estimates)), 2.4),
-        about=about,
-    )
+    height = max(height_of(len(part.estimates)), 2.4)
+    marks = dict.fromkeys(part.estimates, density_mark(0))
+    return dotted(name, title, (key,), [part], marks, height=height, about=about)
 
 
 def training(epochs: Sequence[Mapping[str, str]]) -> Figure:

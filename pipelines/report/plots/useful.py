@@ -6,18 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
+from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.report.figures import Figure, Mark, Panel, density_mark
 from postprior.pipelines.report.plots.drawing import (
     MISSING,
+    Part,
     dots,
+    dotted,
     height_of,
     lines,
+    marked,
     said,
+    tabled,
     with_legend,
     written,
 )
 from postprior.pipelines.report.results import IMPUTERS, Results
-from postprior.pipelines.report.rows import INTERVAL, Estimate, Row
+from postprior.pipelines.report.rows import Estimate, Row
 
 Looks = Mapping[str, Mark]
 
@@ -28,7 +33,6 @@ TRAINED = {  # the title of a panel, by keys in a row's `utility`
     ("ratio_to_real", "mean"): "Ratio to real, mean",
     ("train_real_test_synthetic", "joint"): "Reverse, joint",
 }
-OF_REAL = "train_real_test_real"
 REFERENCE = {"ratio_to_real": 1.0}  # where a dashed line stands
 ARMS = {  # names for readers
     "real": "Real alone",
@@ -40,14 +44,7 @@ ARMS = {  # names for readers
 }
 PARTS = {"joint": "all modalities together", "mean": "mean of the modalities"}
 GAINS = {"over_real": "Joint gain over real", "over_classical": "Joint gain over classical"}
-FILLED = {  # the title of a panel, by key in a task of a row's `recovery`
-    "energy_score": "Energy score ↓",
-    "rmse": "Error ↓",
-    "coverage": "In 90 % intervals",
-    "label_agreement": "Right label ↑",
-}
-HELD = {"coverage": 0.9}  # where a dashed line stands
-UNBOUNDED = ("energy_score", "rmse")
+FILLED = of_family("imputation")
 TASKS = {
     "modalities": "One modality of each held-out row, hidden and imputed",
     "cells": "Cells of tables and vectors in held-out rows, hidden and imputed",
@@ -67,43 +64,34 @@ def useful(results: Results, look: Looks) -> Iterator[Figure]:
 def utility(results: Results, look: Looks) -> Iterator[Figure]:
     """Accuracy of classifiers that saw synthetic rows only, and of classifiers of real rows on synthetic ones."""
     rows = [row for row in results.rows if "utility" in row.scores]
-    found = {keys: {row: e for row in rows if (e := _trained(row, *keys))} for keys in TRAINED}
-    shown = {keys: estimates for keys, estimates in found.items() if estimates}
-    if not shown:
-        return
-    yield Figure(
-        "utility",
-        "Classifiers trained on synthetic rows, tested on real ones",
-        "; ".join(
-            f"{keys[0].replace('_', ' ')}, {PARTS[keys[1]]}: "
-            + said({row.title: e for row, e in estimates.items()})
-            for keys, estimates in shown.items()
-        ),
-        ("score", "part", "row", *INTERVAL),
-        [
-            (*keys, row.title, *written(estimate))
-            for keys, estimates in shown.items()
-            for row, estimate in estimates.items()
-        ],
-        [
-            dots(
-                TRAINED[keys],
-                {row.title: estimates.get(row, MISSING) for row in rows},
-                [look[row.name] for row in rows],
-                limits=_around(estimates.values(), REFERENCE.get(keys[0])),
-                reference=REFERENCE.get(keys[0]),
-            )
-            for keys, estimates in shown.items()
-        ],
-        height=height_of(len(rows)),
-        columns=max(len(shown), 2),
-        aligned=True,
-        across=("score", "part"),
-        about=(
-            "Real, held out: what training on as many real rows reaches; ratios to it are paired by test row. Reverse: "
-            "trained on real rows, tested on synthetic ones."
-        ),
-    )
+    found = {keys: {row.title: e for row in rows if (e := _trained(row, *keys))} for keys in TRAINED}
+    parts = [
+        Part(
+            keys,
+            TRAINED[keys],
+            estimates,
+            f"{keys[0].replace('_', ' ')}, {PARTS[keys[1]]}",
+            limits=_around(estimates.values(), REFERENCE.get(keys[0])),
+            reference=REFERENCE.get(keys[0]),
+        )
+        for keys, estimates in found.items()
+        if estimates
+    ]
+    if parts:
+        yield dotted(
+            "utility",
+            "Classifiers trained on synthetic rows, tested on real ones",
+            ("score", "part", "row"),
+            parts,
+            marked(rows, look),
+            columns=max(len(parts), 2),
+            aligned=True,
+            across=("score", "part"),
+            about=(
+                "Real, held out: what training on as many real rows reaches; ratios to it are paired by test row. "
+                "Reverse: trained on real rows, tested on synthetic ones."
+            ),
+        )
 
 
 def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
@@ -112,45 +100,54 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
     arms = [arm for arm in ARMS if any(arm in curve[size] for size in sizes)]
     if not arms:
         return
-    marks = {arm: density_mark(i) for i, arm in enumerate(ARMS)}
-    accuracy = {
-        part: {arm: [_of(curve, size, arm, "accuracy", part) for size in sizes] for arm in arms}
+    marks = {title: density_mark(i) for i, title in enumerate(ARMS.values())}
+    every = {
+        (size, arm, part, score): estimate
+        for size in sizes
+        for arm in arms
         for part in PARTS
+        for score in ("accuracy", *GAINS)
+        if (estimate := Row("", "", curve[size].get(arm, {})).estimate(score, part))
     }
+
+    def by_arm(size: str, part: str, score: str = "accuracy") -> dict[str, Estimate]:
+        return {ARMS[arm]: every.get((size, arm, part, score), MISSING) for arm in arms}
+
+    shown = {title: mark for title, mark in marks.items() if title in by_arm(sizes[0], "joint")}
     panels: list[Panel]
     if len(sizes) > 1:
+        accuracy = {part: [by_arm(size, part) for size in sizes] for part in PARTS}
         curves = [
             lines(
                 f"Accuracy, {words}",
                 [int(size) for size in sizes],
-                {ARMS[arm]: accuracy[part][arm] for arm in arms},
-                [marks[arm] for arm in arms],
+                {title: [found[title] for found in accuracy[part]] for title in shown},
+                shown,
                 "real rows that everything was trained on, n",
             )
             for part, words in PARTS.items()
         ]
-        panels = with_legend(curves, {ARMS[arm]: marks[arm] for arm in arms})
+        panels = with_legend(curves, shown)
     else:
-        panels = [*_accuracies(accuracy, arms, marks), *_gains(curve, sizes[0], arms, marks)]
+        means = {part: by_arm(sizes[0], part) for part in PARTS}
+        gains = {title: by_arm(sizes[0], "joint", score) for score, title in GAINS.items()}
+        parts = [
+            Part((), f"Accuracy, {part}", found, limits=_around(found.values()))
+            for part, found in means.items()
+        ]
+        parts += [Part((), title, found, reference=0.0) for title, found in gains.items()]
+        known = [part for part in parts if any(e is not MISSING for e in part.estimates.values())]
+        panels = [dots(part, shown) for part in known]
     yield Figure(
         "augmentation",
         "Accuracy on real rows when synthetic rows are added to n real ones"
         + (f", n = {sizes[0]}" if len(sizes) == 1 else ""),
         "; ".join(
-            f"with {size} real rows, {PARTS[part]}: "
-            + said({ARMS[arm]: accuracy[part][arm][i] for arm in arms})
-            for part in PARTS
-            for i, size in enumerate(sizes)
-        ),
-        ("size", "arm", "part", "score", *INTERVAL),
-        [
-            (size, arm, part, score, *written(_of(curve, size, arm, score, part)))
+            f"with {size} real rows, {words}: {said(by_arm(size, part))}"
+            for part, words in PARTS.items()
             for size in sizes
-            for arm in arms
-            for part in PARTS
-            for score in ("accuracy", *GAINS)
-            if _of(curve, size, arm, score, part) is not MISSING
-        ],
+        ),
+        *tabled(("size", "arm", "part", "score"), every),
         panels,
         height=3.2 if len(sizes) > 1 else height_of(len(arms)),
         columns=max(len(panels), 2),
@@ -171,41 +168,30 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
         if not rows:
             continue
         rows += [row for row in results.imputers if task in row.scores["recovery"]]
-        found = {key: {row: e for row in rows if (e := _filled(row, task, key))} for key in FILLED}
-        shown = {
-            key: estimates
-            for key, estimates in found.items()
-            if any(e is not MISSING for e in estimates.values())
-        }
-        yield Figure(
+        found = {key: {row.title: e for row in rows if (e := _filled(row, task, key))} for key in FILLED}
+        parts = [
+            Part(
+                (key,),
+                metric.heading,
+                found[key],
+                key.replace("_", " "),
+                limits=_around(
+                    [e for title, e in found[key].items() if (title, key) != BEYOND],
+                    metric.expected,
+                    metric.share,
+                ),
+                reference=metric.expected,
+            )
+            for key, metric in FILLED.items()
+            if any(e is not MISSING for e in found[key].values())
+        ]
+        yield dotted(
             f"imputed_{task}",
             title,
-            "; ".join(
-                f"{key.replace('_', ' ')}: {said({row.title: e for row, e in estimates.items()})}"
-                for key, estimates in shown.items()
-            ),
-            ("score", "row", *INTERVAL),
-            [
-                (key, row.title, *written(estimate))
-                for key, estimates in shown.items()
-                for row, estimate in estimates.items()
-            ],
-            [
-                dots(
-                    FILLED[key],
-                    {row.title: estimates.get(row, MISSING) for row in rows},
-                    [looks[row.name] for row in rows],
-                    limits=_around(
-                        [e for row, e in estimates.items() if (row.name, key) != BEYOND],
-                        HELD.get(key),
-                        share=key not in UNBOUNDED,
-                    ),
-                    reference=HELD.get(key),
-                )
-                for key, estimates in shown.items()
-            ],
-            height=height_of(len(rows)),
-            columns=len(shown),
+            ("score", "row"),
+            parts,
+            marked(rows, looks),
+            columns=len(parts),
             aligned=True,
             across=("score",),
             about=(
@@ -224,33 +210,9 @@ def _filled(row: Row, task: str, score: str) -> Estimate | None:
     return row.estimate(*keys) or (MISSING if row.why(*keys) else None)
 
 
-def _accuracies(
-    accuracy: Mapping[str, Mapping[str, list[Estimate]]], arms: list[str], marks: Looks
-) -> Iterator[Panel]:
-    """The accuracies of every arm at the only size."""
-    for part in PARTS:
-        found = {ARMS[arm]: accuracy[part][arm][0] for arm in arms}
-        if all(estimate is MISSING for estimate in found.values()):
-            continue
-        yield dots(f"Accuracy, {part}", found, [marks[arm] for arm in arms], limits=_around(found.values()))
-
-
-def _gains(curve: Mapping[str, Any], size: str, arms: list[str], marks: Looks) -> Iterator[Panel]:
-    """What arms gain over others at the only size, all modalities together."""
-    for score, title in GAINS.items():
-        found = {ARMS[arm]: _of(curve, size, arm, score, "joint") for arm in arms}
-        if any(estimate is not MISSING for estimate in found.values()):
-            yield dots(title, found, [marks[arm] for arm in arms], reference=0.0)
-
-
-def _of(curve: Mapping[str, Any], size: str, arm: str, score: str, part: str) -> Estimate:
-    """An estimate of the curve, or a missing one."""
-    return Row("", "", curve[size].get(arm, {})).estimate(score, part) or MISSING
-
-
 def _trained(row: Row, score: str, part: str) -> Estimate | None:
     """A score of a row; what real rows train is set beside what synthetic rows train."""
-    own = OF_REAL if row.kind == "data" and score == "train_synthetic_test_real" else score
+    own = "train_real_test_real" if row.kind == "data" and score == "train_synthetic_test_real" else score
     return row.estimate("utility", own, part)
 
 

@@ -1,0 +1,184 @@
+"""`postprior import`: foreign data as dataset folders, with all that is needed to write them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion import ColumnConversion, Conversion
+from postprior.pipelines.data.conversion.texts import comes_back
+from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.formats import read_source
+from postprior.pipelines.data.formats.found import Named, Roles
+from postprior.pipelines.data.importing.joining import Joined, join
+from postprior.pipelines.data.importing.splitting import check_splits, named_split, split_rows
+from postprior.pipelines.data.importing.summary import summary
+from postprior.pipelines.data.manifest import files_of
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.publishing import check_folder, publish
+from postprior.pipelines.storage import manifest_in
+from postprior.pipelines.texts import quoted
+
+MOST_LABELS = 1000
+
+
+def import_data(
+    sources: Sequence[Path],
+    folder: Path,
+    roles: Roles,
+    shares: tuple[float, float] = (0.1, 0.2),
+    seed: int = 0,
+) -> list[str]:
+    """Make the dataset folders train, validation and test in `folder`; returns lines that say what was understood.
+
+    Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
+    bytes.
+    """
+    check_folder(folder, earlier, sources)
+    if seed < 0:
+        raise UserError(f"--seed: {seed} found, expected a whole number of at least 0")
+    joined = join([found for source in sources for found in read_source(source, roles)], roles)
+    labels, names = _labels(joined.label)
+    groups = None if joined.group is None else codes_of(joined.group[1])
+    rng = np.random.default_rng(seed)
+    if joined.split is not None:
+        splits = named_split(joined.split[1], joined.split[0] or "")
+    else:
+        splits = split_rows(labels, groups, len(joined), shares, rng)
+    check_splits(splits, labels, names, groups)
+    learned = _learn(joined, splits["train"])
+    targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
+    conversion = _describe(joined, learned, targets)
+    origin = {"source": "import", "sources": [source.name for source in sources]}
+    provenance = {**origin, "shares": list(shares), "seed": seed}
+    with publish(folder, earlier, sources) as temporary:
+        for split, rows in splits.items():
+            dataset = converted(joined, rows, learned, targets, labels, names)
+            replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
+    sizes = {split: len(rows) for split, rows in splits.items()}
+    return summary(joined, learned, labels, names, sizes, folder)
+
+
+def earlier(folder: Path) -> set[Path]:
+    """The files, relative to a folder, of the splits that an import made there before."""
+    return {
+        Path(split) / file
+        for split in SPLITS
+        if manifest_in(folder / split).get("provenance", {}).get("source") == "import"
+        for file in files_of(folder / split, "real")
+    }
+
+
+def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
+    """Labels (N,) as places of their names."""
+    if named is None:
+        return None, None
+    name, column = named
+    values = sorted(column.unique().to_pylist())
+    broken = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
+    if broken or len(values) > MOST_LABELS:
+        found = f"values such as {broken[0]:g}" if broken else f"{len(values)} different values"
+        raise UserError(
+            f"label {name}: {found} found, expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
+        )
+    if len(values) < 2:
+        raise UserError(
+            f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out"
+        )
+    codes = pc.index_in(column, value_set=pa.array(values, column.type))
+    return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)
+
+
+def codes_of(column: pa.ChunkedArray) -> Values:
+    """Whole numbers or texts (N,) as NumPy has them."""
+    if pa.types.is_integer(column.type):
+        return column.to_numpy() if pa.types.is_uint64(column.type) else column.cast(pa.int64()).to_numpy()
+    return np.array(column.cast(pa.string()).to_pylist())
+
+
+def _learn(joined: Joined, train: Values) -> list[Conversion]:
+    """The conversion of every modality, from the training rows that have it."""
+    learned = []
+    for view, places in zip(joined.views, joined.places[train].T, strict=True):
+        rows = places[places >= 0]
+        if not len(rows):
+            raise UserError(
+                f"{view.name}: no training row has it, expected some; leave it out or give more rows"
+            )
+        learned.append(view.learn(rows))
+    return learned
+
+
+def converted(
+    joined: Joined,
+    rows: Values,
+    learned: Sequence[Conversion],
+    targets: Sequence[ColumnConversion],
+    labels: Values | None,
+    names: tuple[str, ...] | None,
+) -> Dataset:
+    """The samples at `rows`, every view by the conversion in its place; labels (N,) are places of their names."""
+    observed, taken = joined.observed[rows], pa.array(rows)
+    data, cells, sources = {}, {}, {}
+    for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
+        values, seen = conversion.encode(view.content, joined.places[rows, m])
+        if not seen[observed[:, m]].all():
+            cells[view.name] = seen
+        data[view.name] = values
+        sources[view.name] = view.lost(conversion, joined.rows[rows, m], values, seen, joined.mark(view))
+    columns, lost = [], {}
+    for target in targets:
+        column = joined.targets[target.name].take(taken)
+        numbers, seen = target.encode(column)
+        columns.append(numbers)
+        original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
+        if not comes_back(pa.chunked_array([target.decode(numbers, seen)]), original):
+            lost[target.name] = original
+    sources["targets"] = pa.table(lost) if lost else None
+    if joined.label is not None and labels is not None:
+        name, column = joined.label
+        original = joined.originals.get(name or "", column).take(taken)
+        if not comes_back(column.take(taken), original):
+            sources["labels"] = pa.table({"label": original})
+    return Dataset(
+        tuple(conversion.modality for conversion in learned),
+        data,
+        mask=None if joined.observed.all() else observed,
+        cells=cells,
+        labels=None if labels is None else labels[rows],
+        targets=np.stack(columns, 1) if columns else None,
+        groups=None if joined.group is None else codes_of(joined.group[1].take(taken)),
+        ids=codes_of(joined.ids[1].take(taken)),
+        label_names=names,
+        source_values={name: values for name, values in sources.items() if values is not None},
+    )
+
+
+def _describe(
+    joined: Joined, learned: Sequence[Conversion], targets: Sequence[ColumnConversion]
+) -> dict[str, Any]:
+    """The entry `conversion` of the manifests."""
+
+    def named(of: Named | None) -> dict[str, Any] | None:
+        return None if of is None else {"name": of[0], "type": str(of[1].type)}
+
+    return {
+        "modalities": {conversion.name: conversion.describe() for conversion in learned},
+        "tables": {
+            file: [name for name in headers if joined.split is None or name != joined.split[0]]
+            for file, headers in joined.headers.items()
+        },
+        "types": {file: dict(types) for file, types in joined.types.items()},
+        **({"dialects": {file: dict(of) for file, of in joined.dialects.items()}} if joined.dialects else {}),
+        "ids": named(joined.ids),
+        "labels": named(joined.label),
+        "groups": named(joined.group),
+        "targets": [target.describe() for target in targets],
+    }

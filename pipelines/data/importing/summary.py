@@ -1,0 +1,184 @@
+"""What an import understood, as text: kinds, shapes, ranges and which modalities are missing together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from postprior.pipelines.data.arrays import Values, chunks
+from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
+from postprior.pipelines.data.conversion.arrays import limits
+from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
+from postprior.pipelines.data.formats.found import ArrayView, TableView, View
+from postprior.pipelines.data.importing.joining import Joined
+from postprior.pipelines.texts import quoted
+
+PATTERNS = 8  # that are shown one by one
+COLUMNS = 6  # of a kind that are shown by name
+
+
+def summary(
+    joined: Joined,
+    learned: Sequence[Conversion],
+    labels: Values | None,
+    names: tuple[str, ...] | None,
+    splits: Mapping[str, int],
+    folder: Path,
+) -> list[str]:
+    """Lines for the user."""
+    observed = joined.observed
+    lines = overview(learned, observed)
+    for view, conversion in zip(joined.views, learned, strict=True):
+        lines += ["", f"{view.name}:", *("  " + line for line in contents(view, conversion))]
+    lines += ["", *patterns(observed, [view.name for view in joined.views])]
+    if labels is not None and names is not None:
+        counts = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
+        lines.append(f"labels: {shortened([f'{name} ({count})' for name, count in counts])}")
+    if joined.group is not None:
+        lines.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
+    if joined.targets:
+        lines.append(f"targets: {shortened(list(joined.targets))}")
+    if joined.dropped:
+        lines.append(f"left out: {joined.dropped} rows that no modality has")
+    lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))
+    return [*lines, f"Go on with: postprior init PROJECT --from {quoted(folder)}"]
+
+
+def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
+    """A line a modality: its kind, shape, likelihood and the rows that have it; observed (N, M)."""
+    rows = [("modality", "kind", "shape", "likelihood", "rows")]
+    for conversion, count in zip(learned, observed.sum(0), strict=True):
+        m = conversion.modality
+        rows.append(
+            (m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}")
+        )
+    return aligned(rows)
+
+
+def contents(view: View, conversion: Conversion) -> list[str]:
+    """The columns of a table by kind, or the values of an array, with their ranges."""
+    if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+        kinds = [f"{kind}: {shortened(found)}" for kind, found in _by_kind(view.content, conversion).items()]
+        new = _unseen(view.content, conversion)
+        told = [*kinds, *([f"in no training row, so missing: {shortened(new)}"] if new else [])]
+    else:
+        assert isinstance(view, ArrayView)
+        assert isinstance(conversion, ArrayConversion)
+        there = np.flatnonzero(view.present)
+        low, high = limits(view.content, there)
+        still = _constant(view.content, there) if conversion.axes == "X" else 0
+        note = f", {still} of {view.content.shape[1]} coordinates constant" if still else ""
+        told = [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}"]
+    return told + outliers(view, conversion)
+
+
+def outliers(view: View, conversion: Conversion) -> list[str]:
+    """A line on far outliers, if there are such, and what to do about them."""
+    if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+        far = {
+            column.name: _far(to_numpy(view.content[column.name].drop_null()), column)
+            for column in conversion.columns
+            if column.kind in SCALED and column.name in view.content.column_names
+        }
+        found = [f"{name} ({_counted(values)})" for name, values in far.items() if len(values)]
+        remedy = "leave such cells empty"
+    else:
+        assert isinstance(view, ArrayView)
+        assert isinstance(conversion, ArrayConversion)
+        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind == "numeric" else ()
+        values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
+        found = [_counted(values)] if len(values) else []
+        remedy = "make it NaN and add --nan-is-missing"
+    if not found:
+        return []
+    return [
+        f"far from all others: {shortened(found)}; models are shown nearer ones. "
+        f"If this stands for missing values, {remedy} and import again"
+    ]
+
+
+def _far(raw: Values, conversion: ArrayConversion | ColumnConversion) -> Values:
+    """The values that are not shown as they are."""
+    return raw[np.abs(conversion.standardised(raw)) > conversion.bound * (1 + 1e-6)]
+
+
+def _counted(values: Values) -> str:
+    """How often the most frequent of some values is found, and how many others are."""
+    found, counts = np.unique(values, return_counts=True)
+    return f"{found[counts.argmax()]:g}, {len(values)} value{'s' * (len(values) > 1)}"
+
+
+def _constant(array: Values, rows: Values) -> int:
+    """How many coordinates of an array (n, X) have one value in all of these rows."""
+    low, high = np.full(array.shape[1], np.inf), np.full(array.shape[1], -np.inf)
+    for chunk in chunks(array, rows):
+        low, high = np.fmin(low, np.fmin.reduce(chunk)), np.fmax(high, np.fmax.reduce(chunk))
+    return int((low == high).sum())
+
+
+def _unseen(table: pa.Table, conversion: TableConversion) -> list[str]:
+    """Categories that no training row has, with their columns."""
+    found = {
+        column.name: set(table[column.name].unique().to_pylist()) - {None, *column.values}
+        for column in conversion.columns
+        if column.kind == "categorical"
+    }
+    return [f"{name} ({shortened(sorted(map(str, new)), 4)})" for name, new in found.items() if new]
+
+
+def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str]]:
+    """Columns with their ranges or categories by kind."""
+    found: dict[str, list[str]] = {}
+    for column in conversion.columns:
+        values, notes = table[column.name], []
+        if column.kind == "categorical":
+            notes.append(shortened([str(value) for value in column.values], 4))
+        elif column.kind != "boolean":
+            ends = pc.min_max(values).as_py()
+            notes.append(f"{ends['min']:g} to {ends['max']:g}")
+        if values.null_count:
+            notes.append(f"{values.null_count / len(values):.0%} missing")
+        told = f"{column.name} ({', '.join(notes)})" if notes else column.name
+        found.setdefault(column.kind, []).append(told)
+    return found
+
+
+def _scaling(conversion: ArrayConversion) -> str:
+    """The offset and scale of an array in words."""
+    offset, scale = conversion.offset, conversion.scale
+    if conversion.kind == "numeric" and conversion.modality.kind == "vector":
+        return "each coordinate standardised"
+    if (offset, scale) == (0, 1) or isinstance(offset, tuple) or isinstance(scale, tuple):
+        return "as they are"
+    return f"{offset:g} to {offset + scale:g} scaled to 0 to 1"
+
+
+def patterns(observed: Values, names: Sequence[str]) -> list[str]:
+    """How many rows have which modalities, the most frequent patterns first."""
+    if observed.all():
+        return ["every row has every modality"]
+    found, counts = np.unique(observed, axis=0, return_counts=True)
+    order = (-counts).argsort(kind="stable")
+    shown = order[:PATTERNS]
+    rows = [(*names, "rows")]
+    rows += [(*("x" if there else "." for there in found[i]), str(counts[i])) for i in shown]
+    rest = [f"and {len(order) - len(shown)} other patterns"] if len(order) > len(shown) else []
+    return [*aligned(rows), *rest]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of texts in columns of even width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def shortened(names: Sequence[str], most: int = COLUMNS) -> str:
+    """Names separated by commas, the first of them where there are many."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f", … and {rest} more" if rest > 0 else "")

@@ -1,0 +1,43 @@
+"""Scores of reconstructions: what is compared by what each modality is."""
+
+import numpy as np
+import pytest
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.fidelity.reconstruction import reconstruction_scores
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.stage1_vae.modalities import Modality
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_reconstructions_are_compared_by_what_each_modality_is(labelled: bool) -> None:
+    modalities = (
+        Modality("x", "vector", (2,), "normal"),
+        Modality("y", "image", (1, 8, 8), "normal", (0, 1)),
+        Modality("z", "image", (1, 8, 8), "normal"),
+    )
+    rng, labels = np.random.default_rng(0), np.arange(20) % 2
+    values = {m.name: rng.random((20, *m.shape)).astype(np.float32) for m in modalities}
+    real = Dataset(modalities, values, labels=labels if labelled else None)
+    made = Dataset(modalities, {name: np.minimum(of, 0.5) for name, of in values.items()})
+    shown = np.stack([labels, 1 - labels, labels], 1) if labelled else None
+    readings = Readings(tuple(np.zeros((20, 1), np.float32) for _ in modalities), shown, real.labels)
+    weights = half_samples(np.arange(20), 5, rng)
+    found = reconstruction_scores(real, made, readings, weights)
+    likeness = {"ssim", "psnr", "l1"}
+    kinds = {"reconstruction_error", "accuracy"} if labelled else {"reconstruction_error"}
+    assert set(found) == kinds | likeness | {"modalities"}
+    assert {name: set(of) for name, of in found["modalities"].items()} == {
+        "x": kinds,
+        "y": kinds | likeness,
+        "z": kinds | likeness,
+    }
+    cut = values["y"] - np.minimum(values["y"], 0.5)
+    assert found["modalities"]["y"]["l1"]["value"] == pytest.approx(cut.mean())
+    pairs = 10 * np.log10(1 / (cut**2).mean((1, 2, 3)))
+    assert found["modalities"]["y"]["psnr"]["value"] == pytest.approx(pairs.mean())
+    both = [found["modalities"][name]["ssim"]["value"] for name in "yz"]
+    assert found["ssim"]["value"] == pytest.approx(np.mean(both))
+    if labelled:
+        assert found["accuracy"]["value"] == pytest.approx(2 / 3)
