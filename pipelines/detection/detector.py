@@ -202,10 +202,11 @@ class Detector:
             found.calibrated_on[rows] = len(calibration)
             here = np.ix_(rows, np.flatnonzero(pattern))
             found.contributions[here] = judged["contributions"]
-            for kind, place in {"statistics": here, "whole": rows, "features": rows}.items():
+            kinds = (("statistics", found.statistics, here), ("whole", found.whole, rows))
+            for kind, into, place in (*kinds, ("features", found.features, rows)):
                 for name, values in judged[kind].items():
                     if values.size:
-                        getattr(found, kind)[name][place] = values
+                        into[name][place] = values
         return found
 
     def _norm(self, pattern: NDArray[np.bool_]) -> tuple[Norm, Floats]:
