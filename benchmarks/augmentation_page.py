@@ -7,8 +7,8 @@ from typing import Any
 from density_page import table
 from zoo import ROOT
 
+from postprior.pipelines.generation.augmentation import ARMS
 from postprior.pipelines.publishing import write_text
-from postprior.pipelines.stages.augment import ARMS
 from postprior.pipelines.storage import read_json
 
 RESULTS = ROOT / "benchmarks/augmentation"

@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,8 +214,7 @@ def scored(generator: Any, judges: Any, standard: Standard) -> Scores:
     every = []
     for seed in range(SETS):
         samples = generator.sample(len(standard), seed=seed)
-        origin = "density" if samples.labels is not None else "judges"
-        readings = judges.read(scored_rows(samples, len(standard), origin))
+        readings = judges.read(scored_rows(samples, len(standard)))
         every.append(score(readings, standard.weights, standard.reference))
     return {name: np.mean([scores[name] for scores in every], axis=0) for name in every[0]}
 
@@ -317,13 +317,15 @@ def speed() -> dict[str, Any]:
     import torch
 
     from postprior.pipelines.artefacts.codes import load_codes
+    from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.generation.fitting import FrozenEncoder
     from postprior.pipelines.settings.params import load_params, read_entry
+    from postprior.pipelines.stages.fit import trained_on
 
     torch.set_num_threads(2)
     _, folder = trained("best", "mvtcae", 0)
     codes = {split: load_codes(folder / "artefacts/codes" / split) for split in ("train", "validation")}
-    encoder = FrozenEncoder(folder, codes_autoencoder(folder))
+    encoder = FrozenEncoder(partial(trained_on, Project(folder), codes_autoencoder(folder)))
     settings = load_params(ROOT / "params.yaml").density
     found = {}
     for name in (name for name in DENSITIES if name != "auto"):  # which is the sum of its candidates

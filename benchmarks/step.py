@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from postprior import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE, Phase
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.phases import Phase
 from postprior.stage1_vae.training import alone
 
 MODALITIES = tuple(Modality(f"m{index}", "image", (3, 16, 16), "laplace", (0, 1)) for index in range(5))

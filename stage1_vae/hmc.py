@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -44,13 +44,14 @@ def hamiltonian_draws(
         (draws, n, D), chains in the order of `run`.
     """
     run = start.new_ones(start.shape[:-1], dtype=torch.bool) if run is None else run
-    noise = Noise(run, start, generator)
     z = start[run].detach()
     value, slope = value_and_gradient(log_density, z)
     log_step = torch.full_like(z[:, :1], step).log()
     kept = []
     for turn in range(warmup + draws):
-        momentum, jitter, uniform = noise.normal(), noise.uniform(), noise.uniform()
+        # Drawn for all chains, whichever run.
+        momentum = normal(start.shape, start, generator)[run]
+        jitter, chosen = (uniform((*start.shape[:-1], 1), start, generator)[run] for _ in range(2))  # (n, 1)
         size = log_step.exp() * (0.5 + 0.7 * jitter)  # (n, 1)
         there, push, end, end_slope = z, momentum + 0.5 * size * slope, value, slope
         for leap in range(leapfrogs):
@@ -60,7 +61,7 @@ def hamiltonian_draws(
         gain = end - value + 0.5 * (momentum.square().sum(-1) - push.square().sum(-1))
         # A trajectory that diverges to where the density is no number is refused.
         chance = gain.nan_to_num(nan=-torch.inf, posinf=-torch.inf).clamp_max(0).exp().unsqueeze(-1)
-        moved = uniform < chance
+        moved = chosen < chance
         z, slope = torch.where(moved, there, z), torch.where(moved, end_slope, slope)
         value = torch.where(moved[:, 0], end, value)
         if turn < warmup // 2:
@@ -68,24 +69,6 @@ def hamiltonian_draws(
         if turn >= warmup:
             kept.append(z)
     return torch.stack(kept)
-
-
-class Noise:
-    """Noise of the chains marked in `run`, drawn for all of them."""
-
-    def __init__(self, run: Tensor, like: Tensor, generator: torch.Generator | None) -> None:
-        self.run, self.like, self.generator = run, like, generator
-
-    def normal(self) -> Tensor:
-        """(n, D)."""
-        return self._kept(normal, self.like.shape)
-
-    def uniform(self) -> Tensor:
-        """(n, 1)."""
-        return self._kept(uniform, (*self.like.shape[:-1], 1))
-
-    def _kept(self, draw: Callable[..., Tensor], size: Sequence[int]) -> Tensor:
-        return draw(size, self.like, self.generator)[self.run]
 
 
 def value_and_gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:

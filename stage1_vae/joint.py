@@ -12,10 +12,9 @@ from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict
-from postprior.stage1_vae.networks import encoder, of_each
+from postprior.stage1_vae.networks import encoder, of_each, scatter
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.randomness import seeded
-from postprior.stage1_vae.rows import scatter
 
 
 class JointEncoder(nn.Module):

@@ -11,8 +11,9 @@ from postprior.stage1_vae.bounds import BOUNDS, ESTIMATORS, masked_mean, mixture
 from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Mixture
 from postprior.stage1_vae.experts import mixture_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes
+from postprior.stage1_vae.model import MultimodalVAE, Sizes
 from postprior.stage1_vae.options import one_of, positive
+from postprior.stage1_vae.phases import Loss
 
 
 class MixtureVAE(MultimodalVAE):

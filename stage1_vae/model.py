@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
@@ -15,7 +15,7 @@ from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
 from postprior.stage1_vae.likelihoods import SCALED, Likelihood, likelihood, seen_log_prob
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.networks import decoder, encoder, of_each
+from postprior.stage1_vae.networks import decoder, encoder, in_blocks, of_each, scatter
 from postprior.stage1_vae.options import (
     Scale,
     Scales,
@@ -25,37 +25,8 @@ from postprior.stage1_vae.options import (
     positive,
     rescaling_weights,
 )
+from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import seeded
-from postprior.stage1_vae.rows import in_blocks, scatter
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The quantity to minimise, per sample (B,), and its named terms, each (B,)."""
-
-    per_sample: Tensor
-    terms: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase of training.
-
-    Args:
-        name: what the phase is called in the history.
-        parameters: what is trained; the trainer freezes all else meanwhile.
-        objective: (batch, generator, warmth) → Loss.
-        complete: trained on rows that have every modality; the others wait for a later phase.
-        scope: `sample`, or `batch` where the objective is a statistic of the whole batch.
-        share: part of the settings' epochs that the phase takes.
-    """
-
-    name: str
-    parameters: list[nn.Parameter]
-    objective: Callable[[Batch, torch.Generator, float], Loss]
-    complete: bool = False
-    scope: str = "sample"
-    share: float = 1.0
 
 
 @dataclass(frozen=True)

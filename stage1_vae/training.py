@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Phase
+from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import generator_for
 
 

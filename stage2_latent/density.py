@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from postprior.stage1_vae.distributions import Block
 from postprior.stage2_latent.codes import Codes, Whitening
 from postprior.stage2_latent.draws import Classes, Draws, split
-from postprior.stage2_latent.layouts import Layout, join
+from postprior.stage2_latent.layouts import join
 from postprior.stage2_latent.picks import pick
+from postprior.stage2_latent.stored import Stored
 from postprior.stage2_latent.task import Encoder, Record, Task
 
 Progress = Callable[[dict[str, float]], None]
@@ -25,7 +24,7 @@ ROUNDS = 200
 """Times that draws are drawn again, at most, by truncation."""
 
 
-class Density(ABC):
+class Density(Stored):
     """p(z), or p(z | label), over the code vector of all blocks at once: what replaces the autoencoder's prior.
 
     A final class names itself, declares what it can do, and fills in the hooks at the end; checks, labels,
@@ -47,15 +46,11 @@ class Density(ABC):
     Constructor keywords are the options: unknown ones and impossible values raise a ValueError of one sentence, as does
     every other misuse.
 
-    Attributes:
-        layout: the blocks of the code vector.
-        classes: the labels it knows and their probabilities.
+    Attributes, beside those of `Stored`:
         history: one row a pass, {"step", "train_log_likelihood", "validation_log_likelihood", …}: means of
             log p(z | y) in nats.
-        rows: numbers of training rows {"used": n, "left_out": n, "incomplete": n}; the last are used and lack blocks.
     """
 
-    name: ClassVar[str]
     # Capabilities: of a class, or of an object whose parts decide.
     exact_log_prob: bool = True
     """`log_prob` is a normalised density."""
@@ -78,30 +73,7 @@ class Density(ABC):
     whitens: bool = True
     """The hooks see whitened codes; otherwise the codes as they are."""
 
-    options: dict[str, Any]
-    layout: Layout
-    whitening: Whitening
-    classes: Classes
-    levels: Tensor
-    rows: dict[str, int]
     history: list[dict[str, float]]
-
-    def __init_subclass__(cls) -> None:
-        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-
-    def __new__(cls, **options: Any) -> Self:
-        """A density that keeps its options, checked against the constructor's signature."""
-        density = super().__new__(cls)
-        parameters = inspect.signature(cls).parameters
-        for name in options.keys() - parameters.keys():
-            known = ", ".join(parameters) or "none"
-            raise ValueError(f"density {cls.name}: unknown option {name!r}, expected one of: {known}")
-        values = {name: parameter.default for name, parameter in parameters.items()} | options
-        density.options = {
-            k: list(v) if isinstance(v, tuple) else v for k, v in values.items()
-        }  # as JSON has it
-        return density
 
     def __init__(self) -> None:
         self.history = []
@@ -213,46 +185,6 @@ class Density(ABC):
         drawn, chosen = self._condition(z, known, asked, generator)
         return self._as_codes(torch.where(known, z, drawn), chosen)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Named tensors and a JSON-able dictionary that hold all that was learned."""
-        self._check_fitted()
-        tensors = {
-            "whitening.loc": self.whitening.loc,
-            "whitening.root": self.whitening.root,
-            "classes.labels": self.classes.labels,
-            "classes.probabilities": self.classes.probabilities,
-            "levels": self.levels,
-            **self._tensors(),
-        }
-        meta = {
-            "density": self.name,
-            "options": self.options,
-            "layout": [block.describe() for block in self.layout],
-            "label_names": None if self.classes.names is None else list(self.classes.names),
-            "rows": self.rows,
-            "learned": self._learned(),
-        }
-        return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, meta
-
-    @classmethod
-    def from_state(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
-        """The density that `state` described."""
-        if meta.get("density") != cls.name:
-            raise ValueError(
-                f"density {cls.name}: the state is of {meta.get('density')!r}, expected {cls.name!r}"
-            )
-        density = cls(**meta["options"])
-        density._load(tensors, meta)
-        return density
-
-    def to(self, dtype: torch.dtype) -> Self:
-        """The same density in another floating type; it is fitted in that of the codes."""
-        tensors, meta = self.state()
-        cast = {
-            name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()
-        }
-        return self.from_state(cast, meta)
-
     # What a final class fills in. `x` are codes (n, D), whitened if `whitens`; classes are indices 0 … K − 1
 
     @abstractmethod
@@ -266,18 +198,6 @@ class Density(ABC):
     @abstractmethod
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
         """A draw x for each of the classes (n,), its noise times the temperature: (n, D)."""
-
-    @abstractmethod
-    def _tensors(self) -> dict[str, Tensor]:
-        """Learned tensors."""
-
-    @abstractmethod
-    def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        """Takes learned values back from `_tensors` and `_learned`."""
-
-    def _learned(self) -> dict[str, Any]:
-        """Learned values that are not tensors, JSON-able."""
-        return {}
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
@@ -294,19 +214,6 @@ class Density(ABC):
         return len(self.whitening.loc)
 
     # Shared parts
-
-    def _load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        names = meta["label_names"]
-        self.layout = tuple(Block.from_description(each) for each in meta["layout"])
-        self.rows = dict(meta["rows"])
-        self.whitening = Whitening(tensors["whitening.loc"], tensors["whitening.root"])
-        self.classes = Classes(
-            tensors["classes.labels"],
-            tensors["classes.probabilities"],
-            None if names is None else tuple(names),
-        )
-        self.levels = tensors["levels"]
-        self._restore(tensors, meta["learned"])
 
     def _note(self, task: Task) -> None:
         """Records the score of one draw of every row, where nothing is learned in passes."""
@@ -413,10 +320,6 @@ class Density(ABC):
                 f"density {self.name}: validation codes have the blocks {validation.layout}, "
                 f"expected those of the training codes, {codes.layout}"
             )
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "whitening"):
-            raise ValueError(f"density {self.name}: not fitted yet, call fit(codes) first")
 
     def _check_codes(self, z: Tensor) -> Tensor:
         self._check_fitted()

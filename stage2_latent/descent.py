@@ -51,26 +51,20 @@ def descend(
     return kept
 
 
-class Cosine:
-    """An optimiser whose learning rates fall to 0 along half a cosine, and whose gradients are clipped.
+def cosine(
+    optimiser: torch.optim.Optimizer, steps: int, parameters: Iterable[nn.Parameter], limit: float
+) -> Callable[[Tensor], None]:
+    """loss → one step down its gradient: rates fall to 0 along half a cosine over `steps` of them.
 
-    Args:
-        optimiser: of any parameters.
-        steps: number of steps.
-        parameters: those whose gradient's norm is clipped.
-        limit: the norm at most.
+    The norm of the gradient of some parameters is clipped at a limit.
     """
+    schedule, clipped = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps), list(parameters)
 
-    def __init__(
-        self, optimiser: torch.optim.Optimizer, steps: int, parameters: Iterable[nn.Parameter], limit: float
-    ) -> None:
-        self.optimiser, self.parameters, self.limit = optimiser, list(parameters), limit
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-
-    def step(self, loss: Tensor) -> None:
-        """One step down the gradient of a loss."""
-        self.optimiser.zero_grad()
+    def down(loss: Tensor) -> None:
+        optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.limit)
-        self.optimiser.step()
-        self.schedule.step()
+        nn.utils.clip_grad_norm_(clipped, limit)
+        optimiser.step()
+        schedule.step()
+
+    return down

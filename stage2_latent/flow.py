@@ -1,173 +1,25 @@
-"""Normalizing flow over a mixture of Gaussians a label: the one file of this stage that knows normflows."""
+"""Normalizing flow over a mixture of Gaussians a label."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
-import normflows as nf
 import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import Cosine, descend
+from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.gaussians import Gaussians, online_em, seed_moments
+from postprior.stage2_latent.gaussians import Gaussians, Moments
+from postprior.stage2_latent.online_em import clusters, online_em
 from postprior.stage2_latent.options import choice, number, whole
 from postprior.stage2_latent.parts import frozen, over, under
-from postprior.stage2_latent.splines import Splines
 from postprior.stage2_latent.task import Task
-
-Net = TypeVar("Net", nf.nets.ResidualNet, nf.nets.MADE)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of the layers; see `Flow`."""
-
-    blocks: int
-    hidden: int
-    bins: int
-    bound: float
-
-
-class AffineCoupling(nf.flows.Flow):
-    """z₂ ← z₂ · exp(s) + t with (s, t) a network of z₁ and the label (Dinh et al. 2017, arXiv 1605.08803)."""
-
-    def __init__(self, features: int, context: int, sizes: Sizes) -> None:
-        super().__init__()
-        self.kept = features // 2
-        outputs = 2 * (features - self.kept)
-        self.net = still(nf.nets.ResidualNet(self.kept, outputs, sizes.hidden, context))
-
-    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Base to codes."""
-        log_scale, shift = self._affine(z, context)
-        moved = z[:, self.kept :] * log_scale.exp() + shift
-        return torch.cat([z[:, : self.kept], moved], dim=1), log_scale.sum(-1)
-
-    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes to base."""
-        log_scale, shift = self._affine(z, context)
-        moved = (z[:, self.kept :] - shift) * (-log_scale).exp()
-        return torch.cat([z[:, : self.kept], moved], dim=1), -log_scale.sum(-1)
-
-    def _affine(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = self.net(z[:, : self.kept], context).chunk(2, dim=-1)
-        return bounded(raw), shift
-
-
-class SplineCoupling(nf.flows.Flow):
-    """z₂ ← splines of z₂ whose knots are a network of z₁ and the label (Durkan et al. 2019, arXiv 1906.04032)."""
-
-    def __init__(self, features: int, context: int, sizes: Sizes) -> None:
-        super().__init__()
-        self.kept, self.sizes = features // 2, sizes
-        outputs = (features - self.kept) * (3 * sizes.bins - 1)
-        self.net = still(nf.nets.ResidualNet(self.kept, outputs, sizes.hidden, context))
-
-    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Base to codes."""
-        moved, log_slope = self._splines(z, context).inverse(z[:, self.kept :])
-        return torch.cat([z[:, : self.kept], moved], dim=1), log_slope.sum(-1)
-
-    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes to base."""
-        moved, log_slope = self._splines(z, context).forward(z[:, self.kept :])
-        return torch.cat([z[:, : self.kept], moved], dim=1), log_slope.sum(-1)
-
-    def _splines(self, z: Tensor, context: Tensor) -> Splines:
-        raw = self.net(z[:, : self.kept], context) / math.sqrt(self.sizes.hidden)
-        return Splines.of(raw.unflatten(1, (3 * self.sizes.bins - 1, -1)), self.sizes.bins, self.sizes.bound)
-
-
-class MaskedAutoregression(nf.flows.Flow):
-    """uᵢ = zᵢ · exp(sᵢ) + tᵢ with (sᵢ, tᵢ) a masked network of z₁ … zᵢ₋₁ and the label (Papamakarios et al. 2017,
-    arXiv 1705.07057), reversed: codes to base, which fits and scores, is the direction that takes one evaluation.
-
-    Base to codes is solved by Jacobi iteration, all coordinates at once (Song et al. 2021, arXiv 2002.03629): i
-    evaluations settle the first i coordinates at least, and it ends when none moves any more.
-    """
-
-    def __init__(self, features: int, context: int, sizes: Sizes) -> None:
-        super().__init__()
-        self.net = still(nf.nets.MADE(features, sizes.hidden, context, output_multiplier=2))
-
-    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Base to codes."""
-        x, rounding = z, 8 * torch.finfo(z.dtype).eps
-        for _ in range(z.shape[1]):
-            log_scale, shift = self._affine(x, context)
-            last, x = x, (z - shift) * (-log_scale).exp()
-            if bool(((x - last).abs() <= rounding * (1 + x.abs())).all()):
-                break
-        return x, -log_scale.sum(-1)
-
-    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes to base."""
-        log_scale, shift = self._affine(z, context)
-        return z * log_scale.exp() + shift, log_scale.sum(-1)
-
-    def _affine(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = self.net(z, context).unflatten(1, (-1, 2)).unbind(-1)
-        return bounded(raw), shift
-
-
-def still(net: Net) -> Net:
-    """The network with outputs of 0 at first, at which couplings are the identity."""
-    nn.init.zeros_(net.final_layer.weight)
-    nn.init.zeros_(net.final_layer.bias)
-    return net
-
-
-def bounded(raw: Tensor) -> Tensor:
-    """Log-scales of one layer: within ±2."""
-    return 2 * torch.tanh(raw / 2)
-
-
-COUPLINGS: dict[str, Callable[[int, int, Sizes], nf.flows.Flow]] = {
-    "spline": SplineCoupling,
-    "affine": AffineCoupling,
-    "masked": MaskedAutoregression,
-}
-
-
-class Transport(nn.Module):
-    """The invertible map between codes and base, conditioned on the class.
-
-    Layers alternate a linear map (a fixed permutation and a learned LU factorisation) and a coupling. At first they
-    only permute, so that the base can be fitted to codes that went through them.
-    """
-
-    def __init__(self, features: int, classes: int, coupling: str, sizes: Sizes) -> None:
-        super().__init__()
-        self.classes = classes
-        make = COUPLINGS[coupling]
-        pairs = [
-            (nf.flows.LULinearPermute(features), make(features, classes, sizes)) for _ in range(sizes.blocks)
-        ]
-        self.layers = nn.ModuleList([layer for pair in pairs for layer in pair])
-
-    def to_base(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Base points u of codes x (n, D), and log |du/dx| (n,)."""
-        return self._through(x, classes, [layer.inverse for layer in reversed(self.layers)])
-
-    def to_codes(self, u: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of base points u (n, D), and log |dx/du| (n,)."""
-        return self._through(u, classes, [layer.forward for layer in self.layers])
-
-    def _through(self, x: Tensor, classes: Tensor, steps: list[Any]) -> tuple[Tensor, Tensor]:
-        context = nn.functional.one_hot(classes, self.classes).to(x.dtype)
-        total = x.new_zeros(len(x))
-        for step in steps:
-            x, log_det = step(x, context=context)
-            total = total + log_det
-        return x, total
+from postprior.stage2_latent.transport import COUPLINGS, Sizes, Transport
 
 
 class Base(nn.Module):
@@ -291,7 +143,7 @@ class Flow(Density):
             {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        cosine = Cosine(optimiser, self.steps, learner.transport.parameters(), 5.0)
+        down = cosine(optimiser, self.steps, learner.transport.parameters(), 5.0)
         size = max(2, self.batch // len(self.classes))
 
         @lru_cache(maxsize=1)
@@ -309,7 +161,7 @@ class Flow(Density):
         def take(step: int) -> None:
             x = batch(step)
             noise = self.noise * normal(x.shape, x, generator)
-            cosine.step(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
+            down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
         self._take(
@@ -345,7 +197,8 @@ class Flow(Density):
 
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         components = max(1, self.components // len(self.classes))
-        *_, (mixture, _) = online_em(seed_moments(draw(0), components, seed), draw, 40, strength)
+        x = draw(0)
+        *_, (mixture, _) = online_em(Moments.of(x, clusters(x, components, seed)), draw, 40, strength)
         return mixture
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:

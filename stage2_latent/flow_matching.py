@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import Cosine, descend
+from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.draws import Draws, fill
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
 from postprior.stage2_latent.layouts import coordinates, marked
@@ -94,7 +94,7 @@ class FlowMatching(Density):
         optimiser = torch.optim.AdamW(
             parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay
         )
-        cosine = Cosine(optimiser, self.steps, parameters, 1.0)
+        down = cosine(optimiser, self.steps, parameters, 1.0)
         seen, held_out = (self._look(draws, generator) for draws in (train, task.validation))
 
         def look(step: int) -> float:
@@ -104,7 +104,7 @@ class FlowMatching(Density):
 
         def take(step: int) -> None:
             if step < self.steps:  # the last look is the end
-                cosine.step(self._loss(train, generator))
+                down(self._loss(train, generator))
 
         every = max(1, self.steps // self.LOOKS)
         frozen(self.network, descend(take, look, self.network.state_dict, steps=self.steps, every=every))

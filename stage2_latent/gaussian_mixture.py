@@ -12,7 +12,8 @@ from torch import Tensor
 from postprior.stage1_vae.randomness import seed_from
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
-from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics, clusters, online_em
+from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics
+from postprior.stage2_latent.online_em import clusters, online_em
 from postprior.stage2_latent.options import choice, listed, number, whole
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import Cosine, descend
+from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.options import number, whole
 from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.task import Task
@@ -132,7 +132,7 @@ class TwoStageVae(Density):
         optimiser = torch.optim.AdamW(
             self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
-        cosine = Cosine(optimiser, self.steps, self.stage.parameters(), 5.0)
+        down = cosine(optimiser, self.steps, self.stage.parameters(), 5.0)
         size = max(2, self.batch // K)
         classes = torch.arange(K, device=like.device).repeat_interleave(size)
         bounds: list[float] = []  # since the last look
@@ -148,7 +148,7 @@ class TwoStageVae(Density):
             noise = normal((1, *x.shape), x, generator)
             bound = self.stage.log_weights(x, classes, noise).unflatten(1, (K, size)).mean((0, 2))
             likelihood = bound @ self.classes.probabilities
-            cosine.step(-likelihood)
+            down(-likelihood)
             bounds.append(float(likelihood.detach()))
 
         keep = self.stage.state_dict

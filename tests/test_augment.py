@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from postprior.pipelines.artefacts.cells import load_cells
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import FrozenEncoder
+from postprior.pipelines.generation.augmentation import ARMS, epochs_of, few, stratified
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.augment import ARMS, EncoderOfRows, augment, epochs_of, few, stratified
+from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
@@ -116,17 +115,6 @@ def test_a_size_that_cannot_be_taken_is_refused(size: str, cell: Project) -> Non
 def test_steps_are_about_the_same_for_any_number_of_rows(rows: int) -> None:
     steps = epochs_of(800, rows, 64) * -(-rows // 64)
     assert steps == pytest.approx(800, rel=0.05)
-
-
-def test_an_encoder_in_memory_is_that_of_the_pipeline(trained: Project) -> None:
-    root, _ = trained
-    train = splits_of(root)["train"]
-    hash_of = load_artefact(root / "artefacts/autoencoder", "autoencoder").hash
-    stored = FrozenEncoder(root, hash_of)
-    here = EncoderOfRows(stored.model, train)
-    rows = torch.arange(5)
-    ours, theirs = (each(each.inputs(rows)).components.loc for each in (here, stored))
-    assert torch.equal(ours, theirs)
 
 
 def test_without_labels_there_is_nothing_to_learn(cell: Project, tmp_path: Path) -> None:

@@ -154,6 +154,12 @@ MISTAKES = [
         {"a/b": {}},
         "density.a/b: found the text 'a/b', expected names of letters, digits, - and _, each with its options",
     ),
+    (
+        "density.real",
+        {"kind": "gmm"},
+        "density: found 'real', the name of another file of results; expected another",
+    ),
+    ("density.baselines", {"kind": "gmm"}, "density: found 'baselines', the name of another file of results"),
     ("density.gmm", 3, "density.gmm: found 3, expected names of letters, digits, - and _, each with its"),
     (
         "data.source",

@@ -14,10 +14,11 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.gallery import grid
+from postprior.pipelines.generation.request import Request
 from postprior.pipelines.metrics.statistics.intervals import Missing, estimate
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.evaluate import evaluate, facts, grid
+from postprior.pipelines.stages.evaluate import evaluate, facts
 from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.stages.reference import reference, split
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
@@ -246,7 +247,7 @@ def test_too_few_rows_for_neighbours_are_told(copy: Project) -> None:
 
 def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
     root, params = copy
-    generate("gmm", params, root, samples=7)
+    generate("gmm", params, root, Request(7))
     with pytest.raises(UserError, match="7 samples found"):
         evaluate("gmm", params, root)
 
@@ -281,7 +282,7 @@ def test_the_grid_of_large_images_stays_small(project: Project, side: int, rows:
     values = {m.name: np.random.default_rng(0).normal(size=(3, *m.shape)).astype(np.float32) for m in large}
     dataset = Dataset(large, values)
     codes = posteriors(model, dataset, 1, torch.Generator().manual_seed(0))
-    arrays = grid(Generator(model, DENSITIES["normal"]().fit(codes), {}), dataset, 0)
+    arrays = grid(model, DENSITIES["normal"]().fit(codes), dataset, 0)
     assert arrays["grid.a"].shape == (rows, 1, 3, shown, shown)
     assert arrays["grid.observed"].shape == (rows, 1, 2)
     assert set(arrays) == {"grid.observed", "grid.a", "grid.real.a"}

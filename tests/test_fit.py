@@ -30,10 +30,11 @@ TRAIN, VALIDATION, TEST = (labelled(rows, seed)[0] for rows, seed in ((300, 1), 
 
 
 def fitted(written: dict[str, Any], **changes: Codes) -> tuple[Any, dict[str, Any]]:
-    """The density of an entry and its manifest, of known codes."""
+    """The density of an entry as it is loaded, and its manifest, of known codes."""
     tables = {"train": TRAIN, "validation": VALIDATION, "test": TEST} | changes
-    manifest, tensors = learn("mine", written, tables, seed=0)
-    return DENSITIES[manifest["density"]].from_state(tensors, manifest), manifest
+    density, known = learn("mine", written, tables, seed=0)
+    tensors, description = density.state()
+    return DENSITIES[description["density"]].from_state(tensors, description), description | known
 
 
 def some_whole(codes: Codes) -> Codes:
@@ -186,8 +187,9 @@ def test_what_a_density_refuses_is_told(written: dict[str, Any], sentence: str) 
 
 
 def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
-    manifest, tensors = learn("mine", {"kind": "gmm", **GMM}, {"train": TRAIN}, seed=0)
-    assert manifest["memorisation"] == {}
+    density, known = learn("mine", {"kind": "gmm", **GMM}, {"train": TRAIN}, seed=0)
+    assert known["memorisation"] == {}
+    tensors, manifest = density.state()
     lacking = {name: value for name, value in tensors.items() if name != "levels"}
     save_artefact(tmp_path / "old", "density", manifest, lacking)
     with pytest.raises(

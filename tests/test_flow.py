@@ -5,16 +5,9 @@ import torch
 from latent import labelled, random_mixture, seeded
 
 from postprior.stage2_latent.codes import Block, Codes
-from postprior.stage2_latent.flow import (
-    COUPLINGS,
-    Base,
-    Conditional,
-    Flow,
-    MaskedAutoregression,
-    Sizes,
-    Transport,
-)
+from postprior.stage2_latent.flow import Base, Conditional, Flow
 from postprior.stage2_latent.gaussian_mixture import GaussianMixture
+from postprior.stage2_latent.transport import COUPLINGS, MaskedAutoregression, Sizes, Transport
 
 CODES, _ = labelled(400, seed=1)
 SIZES = Sizes(blocks=3, hidden=16, bins=6, bound=4.0)
@@ -172,8 +165,8 @@ def test_masked_coordinates_see_those_before_them_alone() -> None:
     u, _ = layer.inverse(x, context)
     solved = torch.zeros_like(x)
     for coordinate in range(6):
-        log_scale, shift = layer._affine(solved, context)
-        solved[:, coordinate] = ((u - shift) * (-log_scale).exp())[:, coordinate]
+        maps = layer._maps(solved, context)
+        solved[:, coordinate] = ((u - maps.shift) * (-maps.log_scale).exp())[:, coordinate]
     torch.testing.assert_close(layer.forward(u, context)[0], solved, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(solved, x, rtol=1e-12, atol=1e-12)
 

@@ -17,9 +17,11 @@ import torch
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.track import track
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.exchange import read_codes
@@ -33,7 +35,7 @@ from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.stages.recover import recover
-from postprior.pipelines.stages.train import Checkpoint, train
+from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.utility import utility
 from postprior.pipelines.storage import FORMAT, read_json, write_json
 from postprior.stage1_vae import MODELS
@@ -254,7 +256,9 @@ def test_a_run_resumes(home: Path, project: tuple[Path, Params], capsys: pytest.
     model = saved.stem
     params = params.model_copy(update={"vae": params.vae.model_copy(update={"model": model})})
     data = [Dataset.load(root / "artefacts/data" / split) for split in ("train", "validation")]
-    checkpoint = Checkpoint.of(root, params, *data)  # another name than of the time: code is part of it
+    checkpoint = Checkpoint.of(
+        Project(root).checkpoints, params, *data
+    )  # another name than of the time: code is part of it
     checkpoint.path.parent.mkdir(parents=True)
     shutil.copy(saved, checkpoint.path)
     train(params, root)

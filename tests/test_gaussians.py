@@ -13,7 +13,8 @@ from postprior.stage2_latent import gaussians
 from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussian_mixture import COVARIANCES
-from postprior.stage2_latent.gaussians import Components, Moments, expectation, linear, online_em
+from postprior.stage2_latent.gaussians import Components, Moments, linear
+from postprior.stage2_latent.online_em import clusters, expectation, online_em
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
 K, T, D = 2, 3, 4
@@ -304,7 +305,7 @@ def test_one_factor_analyser_with_enough_factors_has_the_covariance_of_the_point
 def test_chunks_of_the_e_step_add_up(covariance: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mixture, x = mixture_of(covariance), points()
     whole = expectation(mixture, x)
-    monkeypatch.setattr(gaussians, "ROWS", 37)
+    monkeypatch.setattr("postprior.stage2_latent.online_em.ROWS", 37)
     parts = expectation(mixture, x)
     torch.testing.assert_close(vars(parts[0]), vars(whole[0]))
     torch.testing.assert_close(parts[1], whole[1])
@@ -327,7 +328,7 @@ def test_shrinkage_pulls_covariances_to_their_mean_in_the_class_and_that_to_all_
 
 def test_strong_shrinkage_makes_factor_analysers_alike() -> None:
     x = points()
-    hard = COVARIANCES["low_rank"].start(x, gaussians.clusters(x, T, 0), 2)
+    hard = COVARIANCES["low_rank"].start(x, clusters(x, T, 0), 2)
     *_, (free, _) = online_em(hard, lambda turn: x, 30, NONE)
     *_, (pulled, _) = online_em(hard, lambda turn: x, 30, NONE + 100)
     spread = [float(covariances(each).std((0, 1)).mean()) for each in (free, pulled)]

@@ -3,6 +3,7 @@
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from conftest import small, write_params
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes, posteriors, save_codes
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder
-from postprior.pipelines.generation.generator import ROWS, Generator, apportion, draw_codes
+from postprior.pipelines.generation.generator import ROWS, Generator, drawn_codes
+from postprior.pipelines.generation.request import Request, apportion
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.fit import trained_on
 from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.storage import folder_hash, load_artefact, save_artefact
 from postprior.stage1_vae import MODELS
@@ -120,7 +124,7 @@ def test_a_missing_density_is_told(trained: Trained) -> None:
 def test_the_stage_writes_a_dataset_that_is_a_valid_input(trained: Trained, tmp_path: Path) -> None:
     root, params = trained
     for folder, seed in (("one", 1), ("again", 1), ("other", 2)):
-        generate("gmm", params, root, samples=ROWS + 5, seed=seed, out=tmp_path / folder)
+        generate("gmm", params, root, Request(ROWS + 5, seed), out=tmp_path / folder)
     one = Dataset.load(tmp_path / "one")
     assert len(one) == ROWS + 5
     assert one.modalities == Dataset.load(root / "artefacts/data/train").modalities
@@ -134,7 +138,7 @@ def test_the_stage_writes_a_dataset_that_is_a_valid_input(trained: Trained, tmp_
 
 def test_the_judges_label_what_a_density_cannot(trained: Trained, tmp_path: Path) -> None:
     root, params = trained
-    generate("normal", params, root, samples=40, out=tmp_path / "normal")
+    generate("normal", params, root, Request(40), out=tmp_path / "normal")
     drawn = Dataset.load(tmp_path / "normal")
     assert drawn.provenance["labels_from"] == "judges"
     assert drawn.label_names == Dataset.load(root / "artefacts/data/train").label_names
@@ -153,8 +157,7 @@ def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
     asked = {"plain": {}, "cold": {"temperature": 0.5}, "truncated": {"truncation": 0.5}}
     score = {}
     for name, options in asked.items():
-        blocks = list(draw_codes(generator.density, 2 * ROWS, 0, **options))
-        z = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])
+        z = drawn_codes(generator.density, Request(2 * ROWS, **options)).loc[:, 0]
         score[name] = float(generator.density.log_prob(z).mean())
         told = generator.sample(3, **options).provenance
         assert (told["temperature"], told["truncation"]) == (
@@ -166,7 +169,8 @@ def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
     root, _ = trained
     params = write_params(tmp_path, small(generate__temperature=0.5, generate__samples=20))
     generate("gmm", params, root, out=tmp_path / "cold")
-    generate("gmm", params, root, temperature=1.0, truncation=0.5, out=tmp_path / "truncated")
+    warmer = Request.of(params.generate, temperature=1.0, truncation=0.5)
+    generate("gmm", params, root, warmer, out=tmp_path / "truncated")
     cold, truncated = (Dataset.load(tmp_path / name) for name in ("cold", "truncated"))
     assert (cold.provenance["temperature"], cold.provenance["truncation"]) == (0.5, 0.0)
     assert (truncated.provenance["temperature"], truncated.provenance["truncation"]) == (1.0, 0.5)
@@ -186,7 +190,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(trained: Trained, tmp_path
 
     def peak(samples: int) -> int:
         tracemalloc.start()
-        generate("gmm", params, root, samples=samples, out=tmp_path / "large")
+        generate("gmm", params, root, Request(samples), out=tmp_path / "large")
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -222,7 +226,7 @@ def test_codes_are_the_posteriors_and_survive_the_disk(name: str, trained: Train
 def test_the_frozen_encoder_gives_inputs_and_gradients_to_them_alone(trained: Trained) -> None:
     root, _ = trained
     model, artefact = load_autoencoder(root / "artefacts/autoencoder")
-    encoder = FrozenEncoder(root, artefact.hash)
+    encoder = FrozenEncoder(partial(trained_on, Project(root), artefact.hash))
     data = Dataset.load(root / "artefacts/data/train")
     rows = torch.tensor([5, 0, 7])
     inputs = encoder.inputs(rows)
@@ -235,7 +239,7 @@ def test_the_frozen_encoder_gives_inputs_and_gradients_to_them_alone(trained: Tr
     inputs["m0"].requires_grad_()
     encoder(inputs).mean.sum().backward()
     assert inputs["m0"].grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in encoder.model.parameters())
+    assert all(parameter.grad is None for parameter in encoder.trained[0].parameters())
 
 
 def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
@@ -245,9 +249,8 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
     holes = np.ones((6, 5), bool)
     holes[[1, 4], 1] = False
     masked = Dataset(data.modalities, data.data, mask=holes)
-    encoder = FrozenEncoder(root, "")
-    encoder.data = masked
-    inputs = encoder.inputs(torch.arange(6))
+    model, _ = load_autoencoder(root / "artefacts/autoencoder")
+    inputs = FrozenEncoder(lambda: (model, masked)).inputs(torch.arange(6))
     mean = torch.from_numpy(data.data["m1"][[0, 2, 3, 5]]).mean(0)
     torch.testing.assert_close(inputs["m1"][1], mean)
     torch.testing.assert_close(inputs["m1"][0], torch.from_numpy(data.data["m1"][0]))
@@ -255,7 +258,7 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
 
 def test_codes_of_another_autoencoder_are_refused(trained: Trained) -> None:
     with pytest.raises(UserError, match=r"codes of autoencoder other, found .* run postprior encode"):
-        FrozenEncoder(trained[0], "other").model.eval()
+        trained_on(Project(trained[0]), "other")
 
 
 Edit = Callable[[Path], None]

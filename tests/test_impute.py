@@ -18,6 +18,7 @@ from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import missing
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.request import Request
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.generate import generate
 from postprior.stage1_vae import MODELS
@@ -215,8 +216,8 @@ def test_samples_from_given_rows_have_what_these_have(
     source = np.random.default_rng(0).normal(size=(20, 4))  # as a file may have had what float32 has not
     given = {m.name: whole.data[m.name] for m in kept}
     Dataset(kept, given, source_values={"m0": source}).save(tmp_path / "given")
-    options: dict[str, Any] = {"given": tmp_path / "given", "values": "mean"}
-    generate("gmm", params, root, samples=50, out=tmp_path / "plain", **options)
+    given_rows = tmp_path / "given"
+    generate("gmm", params, root, Request(50), tmp_path / "plain", given_rows)
     drawn = Dataset.load(tmp_path / "plain")
     assert len(drawn) == 50
     for m in kept:
@@ -225,13 +226,13 @@ def test_samples_from_given_rows_have_what_these_have(
     first, again = drawn.data["m4"][0], drawn.data["m4"][len(whole)]
     assert not np.array_equal(first, again)
     assert drawn.provenance["labels_from"] == "judges"
-    generate("gmm", params, root, labels={"3": 8, "5": 4}, out=tmp_path / "asked", **options)
+    generate("gmm", params, root, Request(labels={"3": 8, "5": 4}), tmp_path / "asked", given_rows)
     asked = Dataset.load(tmp_path / "asked")
     assert asked.labels is not None
     assert np.bincount(asked.labels, minlength=10).tolist() == [0, 0, 0, 8, 0, 4, 0, 0, 0, 0]
     assert asked.provenance["labels_from"] == "density"
     with pytest.raises(UserError, match=r"--given: found temperature 0\.5"):
-        generate("gmm", params, root, temperature=0.5, out=tmp_path / "cold", **options)
+        generate("gmm", params, root, Request(50, temperature=0.5), tmp_path / "cold", given_rows)
     assert not (tmp_path / "cold").exists()
 
 

@@ -11,12 +11,13 @@ import torch
 from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.accuracy import accuracy
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges, train_judges
 from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.stages.augment import augment
-from postprior.pipelines.stages.judge import accuracy, judge
-from postprior.pipelines.stages.utility import utility
+from postprior.pipelines.stages.judge import judge
+from postprior.pipelines.stages.utility import utility_of_real
 from postprior.pipelines.storage import read_json, save_artefact
 from postprior.stage1_vae.modalities import Modality
 
@@ -152,7 +153,7 @@ def test_labels_of_other_names_are_refused(trained: tuple[Path, Any], tmp_path: 
     replace(rows, label_names=names[::-1]).save(tmp_path / "artefacts/data/test")
     run = {
         "judge": lambda: judge(params, tmp_path),
-        "utility": lambda: utility("real", params, tmp_path),
+        "utility": lambda: utility_of_real(params, tmp_path),
         "augment": lambda: augment("10", params, tmp_path, 0),
     }[stage]
     with pytest.raises(UserError, match="the same names in one order"):

@@ -23,10 +23,10 @@ from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.stages.inspect import inspect
 from postprior.pipelines.stages.judge import judge
 from postprior.pipelines.stages.privacy import privacy
-from postprior.pipelines.stages.recover import BASELINES, recover
+from postprior.pipelines.stages.recover import recover, recover_by_baselines
 from postprior.pipelines.stages.reference import reference
 from postprior.pipelines.stages.train import train
-from postprior.pipelines.stages.utility import REAL, utility
+from postprior.pipelines.stages.utility import utility, utility_of_real
 from postprior.pipelines.storage import read_json
 from postprior.pipelines.tracking.runs import numbers
 from postprior.stage1_vae.modalities import Column, Modality
@@ -98,8 +98,8 @@ def run(params: Params, root: Path) -> None:
     """Every stage, in the order of the pipeline."""
     for stage in (judge, train, encode, inspect, reference):
         stage(params, root)
-    utility(REAL, params, root)
-    recover(BASELINES, params, root)
+    utility_of_real(params, root)
+    recover_by_baselines(params, root)
     for of_density in (fit, generate, evaluate, utility, privacy, recover):
         of_density("gmm", params, root)
     augment("12", params, root, 0)

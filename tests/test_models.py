@@ -11,7 +11,7 @@ from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.experts import all_subsets
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.rows import CACHED, in_blocks
+from postprior.stage1_vae.networks import CACHED, in_blocks
 from postprior.stage1_vae.training import alone
 
 MODALITIES = (

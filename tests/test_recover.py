@@ -10,11 +10,13 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.recovery import Task, attempted
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
+from postprior.pipelines.metrics.imputation.scores import by_row, compared, estimated
 from postprior.pipelines.metrics.statistics.intervals import Missing
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.recover import Task, attempted, by_row, compared, estimated, recover
+from postprior.pipelines.stages.recover import recover, recover_by_baselines
 from postprior.pipelines.storage import read_json
 from postprior.stage1_vae.modalities import Column, Modality
 
@@ -96,8 +98,8 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
     small = replace_draws(params, 19)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(imputers, "ROUNDS", 1)
-        for name in ("baselines", "gmm"):
-            recover(name, small, folder)
+        recover_by_baselines(small, folder)
+        recover("gmm", small, folder)
     return folder, small
 
 
@@ -138,7 +140,7 @@ def test_the_same_settings_give_the_same_bytes(project: Project, tmp_path: Path)
 def test_baselines_of_other_settings_are_refused(project: Project) -> None:
     root, params = project
     other = replace_draws(params, 21)
-    with pytest.raises(UserError, match="run postprior recover baselines"):
+    with pytest.raises(UserError, match="run postprior recover --baselines"):
         recover("gmm", other, root)
 
 
@@ -168,8 +170,8 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
 
     monkeypatch.setattr(imputers.Iterative, "fit", diverge)
     monkeypatch.setattr(imputers.Mean, "filled", infinite)
-    for name in ("baselines", "gmm"):
-        recover(name, params, copy)
+    recover_by_baselines(params, copy)
+    recover("gmm", params, copy)
     theirs, ours = read(copy, "baselines")["modalities"], read(copy, "gmm")["modalities"]
     diverged = {"value": None, "why": "it failed on these data: its values grew without bound"}
     assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == diverged

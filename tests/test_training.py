@@ -18,9 +18,10 @@ from conftest import small, write_params
 from safetensors.torch import save_file
 
 from postprior.pipelines.artefacts.autoencoder import build, load_autoencoder
+from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.train import Checkpoint, train
+from postprior.pipelines.stages.train import train
 from postprior.pipelines.storage import folder_hash, load_artefact
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.modalities import Batch, Modality

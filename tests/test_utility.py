@@ -12,7 +12,13 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.utility import classifiers_of, drawn, learned_from_real, utility
+from postprior.pipelines.stages.utility import (
+    classifiers_of,
+    drawn,
+    learned_from_real,
+    utility,
+    utility_of_real,
+)
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
@@ -24,8 +30,8 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
     """A copy of the trained project with the utility of real data and of a density."""
     root = tmp_path_factory.mktemp("useful") / "project"
     shutil.copytree(trained[0], root)
-    for name in ("real", "gmm"):
-        utility(name, trained[1], root)
+    utility_of_real(trained[1], root)
+    utility("gmm", trained[1], root)
     return root, trained[1]
 
 
@@ -60,7 +66,7 @@ def test_the_ratio_is_that_of_the_hits_of_all_seeds(project: Project) -> None:
 def test_the_classifiers_of_real_rows_are_kept(project: Project) -> None:
     root, params = project
     train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
-    known = learned_from_real(root, {"data": train.hash})
+    known = learned_from_real(root / "artefacts/utility/real", {"data": train.hash})
     for index, seed in enumerate(params.utility.seeds):
         again = classifiers_of(known, seed, train, params).hits(test)
         assert (again == known.arrays["hits"][index]).all()
@@ -97,7 +103,8 @@ def test_without_labels_there_is_nothing_to_learn(project: Project, tmp_path: Pa
     for split in ("train", "test"):
         rows = Dataset.load(project[0] / "artefacts/data" / split).select(np.arange(20))
         replace(rows, labels=None, label_names=None).save(tmp_path / "artefacts/data" / split)
+    utility_of_real(project[1], tmp_path)
+    utility("gmm", project[1], tmp_path)
     for name in ("real", "gmm"):
-        utility(name, project[1], tmp_path)
         assert read_json(tmp_path / f"results/utility/{name}.json") == {"samples": {"train": 20, "test": 20}}
         assert load_artefact(tmp_path / f"artefacts/utility/{name}", "utility").arrays == {}

@@ -26,10 +26,10 @@ from postprior import Dataset, Detector, Roles, import_data
 from postprior.pipelines.api.detect import top_features
 from postprior.pipelines.detection.detector import Detection
 from postprior.pipelines.detection.rarity import alarm_rate, p_values
+from postprior.pipelines.generation.augmentation import ARMS, answers, pair
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
 from postprior.pipelines.metrics.utility.augmentation import Cell, curve
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.augment import ARMS, answers, pair
 
 ROOT = Path(__file__).parents[2]
 BENIGN = 250

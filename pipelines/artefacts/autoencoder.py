@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
+from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
 
 if TYPE_CHECKING:
     from postprior.stage1_vae.model import MultimodalVAE
@@ -29,12 +29,6 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
         return MODELS[params.vae.model](modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen)
     except ValueError as error:
         raise UserError(f"vae: {error}") from None
-
-
-def save_autoencoder(folder: Path, model: MultimodalVAE, known: dict[str, Any]) -> None:
-    """Publish a trained model with what is known of it: the name of its class as `model`, its data, its training."""
-    tensors, description = model.state()
-    save_artefact(folder, KIND, {**description, **known}, tensors)
 
 
 def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:

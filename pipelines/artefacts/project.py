@@ -1,23 +1,17 @@
-"""The layout of a project: where every artefact and every result lies, and what is loaded from there."""
+"""The layout of a project: where every artefact and every result lies.
+
+Rows are loaded here, which every stage reads. All else is loaded by its own module, so that a stage imports no more
+than it reads: what a stage imports decides when DVC runs it again.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from postprior.pipelines.data.checks import check_labels
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
-
-if TYPE_CHECKING:
-    from postprior.pipelines.artefacts.standard import Standard
-    from postprior.pipelines.metrics.features.reader import Reader
-    from postprior.pipelines.metrics.utility.augmentation import Cell
-    from postprior.pipelines.storage import Artefact
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.codes import Codes
-    from postprior.stage2_latent.density import Density
 
 
 class ArtefactFolders:
@@ -130,42 +124,6 @@ class Project:
     def synthetic(self, name: str) -> Dataset:
         """The synthetic dataset of a density."""
         return Dataset.load(self.artefacts.synthetic / name)
-
-    def autoencoder(self) -> tuple[MultimodalVAE, Artefact]:
-        """The trained autoencoder, and the artefact that it came from."""
-        from postprior.pipelines.artefacts.autoencoder import load_autoencoder
-
-        return load_autoencoder(self.artefacts.autoencoder)
-
-    def codes(self, split: str) -> Codes:
-        """Posteriors of the rows of a split."""
-        from postprior.pipelines.artefacts.codes import load_codes
-
-        return load_codes(self.artefacts.codes / split)
-
-    def density(self, name: str) -> Density:
-        """A fitted density."""
-        from postprior.pipelines.artefacts.density import load_density
-
-        return load_density(self.artefacts.densities / name)
-
-    def evaluators(self) -> Reader:
-        """What reads samples for every score."""
-        from postprior.pipelines.artefacts.evaluators import load_judges
-
-        return load_judges(self.artefacts.judges)
-
-    def standard(self) -> Standard:
-        """What samples are scored against."""
-        from postprior.pipelines.artefacts.standard import Standard
-
-        return Standard.load(self.artefacts.reference)
-
-    def augmentation(self) -> list[Cell]:
-        """The cells of the augmentation curve that have arms: where there are labels."""
-        from postprior.pipelines.artefacts.cells import load_cells
-
-        return load_cells(self.artefacts.augmentation)
 
 
 def check_origin(place: Path | None, what: str, found: str | None, expected: str | None, stage: str) -> None:

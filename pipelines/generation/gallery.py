@@ -41,8 +41,8 @@ def grid(model: MultimodalVAE, density: Density, real: Dataset, seed: int) -> di
     step = max(1, math.ceil(math.sqrt(size / BYTES)))
     observed = nested_parts(len(real), M, np.random.default_rng(seed))
     repeated = in_parts(real, observed)
-    batch = repeated.batch(slice(None))
-    latents, _ = conditional_draw(model, density, batch, generator_for("cpu", seed, 3))
+    noise = generator_for("cpu", seed, 3)
+    latents, _ = conditional_draw(model, density, repeated.batch(slice(None)), noise)
     arrays: dict[str, np.ndarray] = {"grid.observed": observed}
     for index, m in images:
         here = observed[:, :, index].reshape(-1, *[1] * len(m.shape))

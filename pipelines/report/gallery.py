@@ -94,21 +94,17 @@ def code_points(params: Params, root: Path) -> CodeMap | None:
     if not codes.exists():
         return None
     from postprior.pipelines.artefacts.codes import Complete, load_codes
+    from postprior.pipelines.artefacts.density import load_density
+    from postprior.pipelines.generation.generator import drawn_codes
+    from postprior.pipelines.generation.request import Request
     from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
 
     train, held_out = (Complete(load_codes(codes / split)).means for split in ("train", "test"))
     if train.shape[1] < 2 or len(train) < 2:
         return None
-    folders = {name: root / "artefacts/densities" / name for name in params.densities}
-    drawn = {name: drawn_codes(folder, MOST, params.seed) for name, folder in folders.items()}
+    asked, folder = Request(MOST, params.seed), root / "artefacts/densities"
+    drawn = {
+        name: drawn_codes(load_density(folder / name), asked).loc[:, 0].numpy() for name in params.densities
+    }
     train, held_out = (means[chosen(len(means), params.seed)] for means in (train, held_out))
     return code_map(train, held_out, drawn, params.compare.map, params.seed)
-
-
-def drawn_codes(folder: Path, number: int, seed: int) -> np.ndarray:
-    """So many codes (n, D) of a fitted density."""
-    from postprior.pipelines.artefacts.density import load_density
-    from postprior.pipelines.generation import generator
-    from postprior.pipelines.generation.request import Request
-
-    return generator.drawn_codes(load_density(folder), Request(number, seed)).loc[:, 0].numpy()

@@ -27,7 +27,12 @@ STRICT = ConfigDict(
 )
 REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
 ALL = "all"  # in place of a number of rows
-OTHER_RESULTS = ("autoencoder", "judges", "latent")  # what else stands in results/metrics
+OTHER_RESULTS = (
+    "autoencoder",
+    "baselines",
+    "judges",
+    "latent",
+)  # what else stands beside results of densities
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -314,10 +319,7 @@ def check_rows(params: Params, names: Sequence[str], key: str) -> None:
     for name in names:
         if name in REFERENCE_ROWS:
             raise UserError(f"{key}: found '{name}', which is always scored; leave it out")
-        if name in OTHER_RESULTS:
-            raise UserError(
-                f"{key}: found '{name}', the name of another file of results; expected another name"
-            )
+        _check_free(key, name)
         _check_entry(key, name, "density", params.density)
     if len(set(names)) < len(names):
         raise UserError(f"{key}: found a name twice in {', '.join(names)}; expected each once")
@@ -378,8 +380,17 @@ def _check_names(params: Params, file: str) -> None:
     for key, name, section, sections in wanted:
         _check_entry(f"{file}: {key}", name, section, sections)
     check_rows(params, params.densities, f"{file}: densities")
+    for name in params.density:
+        if name != "normal":  # which may be fitted, to be looked at
+            _check_free(f"{file}: density", name, REFERENCE_ROWS)
     if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
         raise UserError(f"{file}: generate.balance: found no share above 0; expected at least one, or null")
+
+
+def _check_free(key: str, name: str, others: Sequence[str] = ()) -> None:
+    """Refuse a density with the name of other results, which its own would replace."""
+    if name in (*OTHER_RESULTS, *others):
+        raise UserError(f"{key}: found '{name}', the name of another file of results; expected another name")
 
 
 def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:

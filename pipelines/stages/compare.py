@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
@@ -34,14 +34,15 @@ def compare(
     if names:
         check_rows(params, names, "NAME")
         params = params.model_copy(update={"densities": tuple(names)})
+    files = Project(root).results
     results = read_results(params, root, others, names)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root):
         shown = list(groups(results, looks, code_points(params, root)))
         plots = {figure.name: Plot.of(figure) for group in shown for figure in group.figures}
-        write_plots(root / "results/plots", plots.values(), results)
-        write_text(root / "results/comparison.csv", as_csv(*leaderboard(results)))
-        write_datasheets(root, params, results)
+        write_plots(files.plots, plots.values(), results)
+        write_text(files.comparison, as_csv(*leaderboard(results)))
+        write_datasheets(Project(root), params, results)
         told = {"Settings": settings(params), "Hashes": hashes(params, root)}
         page = render(
             results,
@@ -53,7 +54,7 @@ def compare(
             told,
             params.densities,
         )
-        write_text(root / "results/report.html", page)
+        write_text(files.page, page)
 
 
 def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
@@ -65,9 +66,8 @@ def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
         write_text(folder / "paired.csv", as_csv(pairs.COLUMNS, map(astuple, results.pairs)))
 
 
-def write_datasheets(root: Path, params: Params, results: Results) -> None:
+def write_datasheets(project: Project, params: Params, results: Results) -> None:
     """A datasheet beside the synthetic set of every density of this project."""
     for name in params.densities:
-        dataset = Dataset.load(root / "artefacts/synthetic" / name)
-        text = datasheet(results.row(name), results, params, dataset)
-        write_text(root / f"results/datasheets/{name}.md", text)
+        text = datasheet(results.row(name), results, params, project.synthetic(name))
+        write_text(project.results.datasheets / f"{name}.md", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors, save_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.settings.params import Params
@@ -15,7 +16,7 @@ def encode(params: Params, root: Path) -> None:
     from postprior.stage1_vae.randomness import generator_for
 
     project = Project(root)
-    model, artefact = project.autoencoder()
+    model, artefact = load_autoencoder(project.artefacts.autoencoder)
     with track("encode", params, root) as run:
         for index, (split, data) in enumerate(project.splits().items()):
             generator = generator_for("cpu", params.seed, index)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
@@ -42,7 +43,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     project = Project(root)
     synthetic, test = project.synthetic(name), project.dataset("test")
     generator = Generator.load(project.artefacts.densities / name)
-    standard, reader = project.standard(), project.evaluators()
+    standard, reader = Standard.load(project.artefacts.reference), load_judges(project.artefacts.judges)
     check_origins(project, synthetic, generator, standard, test)
     if len(synthetic) < len(standard):
         raise UserError(

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import KIND, save_density
 from postprior.pipelines.artefacts.project import Project
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def fit(name: str, params: Params, root: Path) -> None:
     """Fit the entry `name` of `density` to artefacts/codes/train; artefacts/densities/<name>."""
     project = Project(root)
-    codes = {split: project.codes(split) for split in SPLITS}
+    codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
     origins = origins_of(project.artefacts.codes / "train")
     encoder = FrozenEncoder(partial(trained_on, project, origins["autoencoder"]))
     with track("fit", params, root, density=name) as run:
@@ -38,7 +39,7 @@ def fit(name: str, params: Params, root: Path) -> None:
 
 def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Dataset]:
     """The autoencoder of this hash, which codes came from, and its training rows."""
-    model, artefact = project.autoencoder()
+    model, artefact = load_autoencoder(project.artefacts.autoencoder)
     if artefact.hash != autoencoder:
         raise UserError(
             f"{project.artefacts.codes / 'train'}: codes of autoencoder {autoencoder[:12]}, found {artefact.hash[:12]} "

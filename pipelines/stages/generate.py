@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset, DatasetWriter, conformed, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
@@ -48,7 +49,7 @@ def generate(
         source_values = {name: found for name, found in origin.source_values.items() if name in origin.data}
         names = None if labels is None else names
     if names is None and labelled_in(project.artefacts.data / "train"):
-        judges = project.evaluators()
+        judges = load_judges(project.artefacts.judges)
         names = judges.label_names
         provenance["labels_from"] = None if names is None else "judges"
     folder = project.artefacts.synthetic / name if out is None else out

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.codes import Complete
+from postprior.pipelines.artefacts.codes import Complete, load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, half_samples, too_few
 from postprior.pipelines.settings.params import Params
@@ -25,7 +25,7 @@ def inspect(params: Params, root: Path) -> None:
 
     project, settings = Project(root), params.evaluate
     data = project.dataset("test")
-    train, test = (Complete(project.codes(split)) for split in ("train", "test"))
+    train, test = (Complete(load_codes(project.artefacts.codes / split)) for split in ("train", "test"))
     encoded = project.artefacts.codes / "test"
     origin = read_json(encoded / MANIFEST).get("data")
     check_origin(encoded, "codes of data", origin, data.hash, "encode")

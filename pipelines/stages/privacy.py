@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.codes import load_codes, whole_rows
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
@@ -74,15 +74,14 @@ def privacy(name: str, params: Params, root: Path) -> None:
         }
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
-        pictures = real.gallery(found, synthetic)
-        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=pictures)
+        arrays = real.gallery(found, synthetic)
+        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=arrays)
 
 
 def splits(project: Project, seed: int) -> Real:
     """Rows and codes of every split."""
-    data = {split: project.dataset(split) for split in SPLITS}
-    codes = {split: project.codes(split) for split in SPLITS}
-    return Real.fit(data, codes, whole_rows(codes["test"]).numpy(), seed)
+    codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
+    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
@@ -124,11 +123,10 @@ def samples(
 
     But for their labels, which come as often as in the data.
     """
-    noise = {key: drawn[key] for key in ("temperature", "truncation")}
-    blocks = draw_codes(generator.density, Request(rows, seed, **noise))
+    asked = Request(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
-        for _, kept, codes, source in blocks:
+        for _, kept, codes, noise in draw_codes(generator.density, asked):
             z = codes.loc[:, 0]
-            values = generator.decode(z, drawn["values"], source)
+            values = generator.decode(z, drawn["values"], noise)
             yield z[:kept], Dataset(generator.modalities, {name: x[:kept] for name, x in values.items()})
             step("")

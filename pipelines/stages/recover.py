@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.imputation.scores import SCORES, Found
@@ -65,7 +66,7 @@ def recover(name: str, params: Params, root: Path) -> None:
                 "of this project's; run postprior recover --baselines"
             )
         generator = Generator.load(project.artefacts.densities / name)
-        judges = project.evaluators().judges
+        judges = load_judges(project.artefacts.judges).judges
         scores = {
             of: through(generator, judges, of, asked, others(known, of), params.seed) for of in asked.tasks
         }

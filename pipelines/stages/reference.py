@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import log_likelihoods
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.artefacts.standard import WEIGHTS, Standard
 from postprior.pipelines.data.dataset import Dataset
@@ -46,8 +49,12 @@ def reference(params: Params, root: Path) -> None:
     from postprior.stage2_latent import DENSITIES
 
     project, settings = Project(root), params.evaluate
-    model, trained = project.autoencoder()
-    reader, codes, test = project.evaluators(), project.codes("test"), project.dataset("test")
+    model, trained = load_autoencoder(project.artefacts.autoencoder)
+    reader, codes, test = (
+        load_judges(project.artefacts.judges),
+        load_codes(project.artefacts.codes / "test"),
+        project.dataset("test"),
+    )
     rng = np.random.default_rng(settings.seed)
     with track("reference", params, root) as run:
         run.dataset(project.artefacts.data / "test", test.hash)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postprior.pipelines.artefacts.autoencoder import KIND, build, mendable, save_autoencoder
+from postprior.pipelines.artefacts.autoencoder import KIND, build, mendable
 from postprior.pipelines.artefacts.checkpoint import Checkpoint, History
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
@@ -18,7 +18,7 @@ from postprior.pipelines.locks import sole_trainer
 from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, write_text
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import files_of
+from postprior.pipelines.storage import files_of, save_artefact
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
 
@@ -53,9 +53,10 @@ def train(params: Params, root: Path) -> None:
                 checkpoint.save(history, epoch.snapshot)
                 run.metrics(epoch.metrics, step=len(history))
                 step(f"loss {epoch.metrics['train_loss']:.1f}")
+            tensors, description = model.state()
             known = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
             confirm()
-            save_autoencoder(folder, model, known)
+            save_artefact(folder, KIND, {**description, **known}, tensors)
             write_text(project.results.training, table(history))
         checkpoint.path.unlink(missing_ok=True)
 

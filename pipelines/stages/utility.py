@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
@@ -82,7 +83,7 @@ def utility(name: str, params: Params, root: Path) -> None:
         if train.labels is not None:
             known = learned_from_real(project.artefacts.real_utility, about(params, train, test))
             generator = Generator.load(project.artefacts.densities / name)
-            judges = project.evaluators() if generator.label_names is None else None
+            judges = load_judges(project.artefacts.judges) if generator.label_names is None else None
             arrays["hits"], scores = exchanged(name, generator, judges, known, train, test, params)
             written |= scores
         save_artefact(project.artefacts.utility / name, KIND, about(params, train, test), arrays=arrays)

@@ -11,8 +11,9 @@ from torch import Tensor
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes
+from postprior.stage1_vae.model import MultimodalVAE, Sizes
 from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.phases import Loss
 
 
 class DMVAE(MultimodalVAE):

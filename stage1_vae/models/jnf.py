@@ -13,10 +13,11 @@ from postprior.stage1_vae.distributions import LOG_SCALE, Mixture, Normal
 from postprior.stage1_vae.flows import ConditionalFlow, FlowMixture, FlowPosterior, FlowProduct
 from postprior.stage1_vae.joint import JointVAE
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, Phase, Sizes
+from postprior.stage1_vae.model import Sizes
 from postprior.stage1_vae.networks import encoder
 from postprior.stage1_vae.networks.dense import DenseEncoder
 from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import seeded
 
 

@@ -13,11 +13,12 @@ from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import numbered_subsets, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, Unimodal, restrict
+from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal, restrict
+from postprior.stage1_vae.networks import scatter
 from postprior.stage1_vae.networks.hierarchical import Step, hierarchy
 from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.phases import Loss
 from postprior.stage1_vae.randomness import seeded
-from postprior.stage1_vae.rows import scatter
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import nn
 from postprior.stage1_vae.distributions import Diagonal
 from postprior.stage1_vae.mixture import MixtureVAE
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, Sizes
+from postprior.stage1_vae.model import Sizes
+from postprior.stage1_vae.phases import Loss
 
 
 class MMVAE(MixtureVAE):

@@ -12,8 +12,9 @@ from postprior.stage1_vae.bounds import masked_mean
 from postprior.stage1_vae.distributions import Mixture, Normal, kl_divergence, side_by_side
 from postprior.stage1_vae.experts import all_subsets, mixture_of_experts, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes
+from postprior.stage1_vae.model import MultimodalVAE, Sizes
 from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.phases import Loss
 
 
 class MoPoE(MultimodalVAE):

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, MultimodalVAE, Sizes, Unimodal
+from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
 from postprior.stage1_vae.networks import decoder, encoder, of_each
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
 from postprior.stage1_vae.options import positive, weights_of
+from postprior.stage1_vae.phases import Loss
 from postprior.stage1_vae.randomness import seeded
 
 

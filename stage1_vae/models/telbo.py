@@ -10,8 +10,9 @@ import torch
 from postprior.stage1_vae.distributions import kl_divergence
 from postprior.stage1_vae.joint import JointVAE
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import Loss, Phase, Sizes
+from postprior.stage1_vae.model import Sizes
 from postprior.stage1_vae.options import weights_of
+from postprior.stage1_vae.phases import Loss, Phase
 
 
 class TELBO(JointVAE):
