@@ -319,7 +319,7 @@ def speed() -> dict[str, Any]:
     from postprior.pipelines.artefacts.codes import load_codes
     from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.generation.fitting import FrozenEncoder
-    from postprior.pipelines.settings.params import load_params, read_entry
+    from postprior.pipelines.settings.checks import load_params, read_entry
     from postprior.pipelines.stages.fit import trained_on
 
     torch.set_num_threads(2)

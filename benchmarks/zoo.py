@@ -23,7 +23,8 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 from ruamel.yaml import YAML
 
 from postprior.pipelines.publishing import write_text
-from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import read_json, write_json
 
 ROOT = Path(__file__).parents[1]

@@ -1,5 +1,10 @@
 """The one error that is shown to a user."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """A mistake that the user can mend, told in one sentence.
@@ -7,3 +12,13 @@ class UserError(Exception):
     The sentence names the field or file, what was found, what was expected and how to mend it; the command
     line prints it without a traceback.
     """
+
+
+@contextmanager
+def refused(kinds: type[Exception] | tuple[type[Exception], ...], found: str, remedy: str) -> Iterator[None]:
+    """A UserError in place of an error of these kinds: what was found, in brackets what the error says, a remedy."""
+    try:
+        yield
+    except kinds as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{found} ({told}); {remedy}") from None

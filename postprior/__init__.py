@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from postprior.pipelines.artefacts.density import load_density as load_density
     from postprior.pipelines.data.dataset import Dataset as Dataset
-    from postprior.pipelines.data.importers.found import Roles as Roles
-    from postprior.pipelines.data.importers.run import import_data as import_data
+    from postprior.pipelines.data.formats.found import Roles as Roles
+    from postprior.pipelines.data.importing.run import import_data as import_data
     from postprior.pipelines.detection.detector import Detector as Detector
     from postprior.pipelines.generation.generator import Generator as Generator
     from postprior.pipelines.generation.transformer import MultimodalEncoder as MultimodalEncoder
@@ -32,8 +32,8 @@ HOMES = {
     "Extractor": "pipelines.metrics.features.extractor",
     "Generator": "pipelines.generation.generator",
     "MultimodalEncoder": "pipelines.generation.transformer",
-    "Roles": "pipelines.data.importers.found",
-    "import_data": "pipelines.data.importers.run",
+    "Roles": "pipelines.data.formats.found",
+    "import_data": "pipelines.data.importing.run",
     "load_density": "pipelines.artefacts.density",
 }
 """Where each public name is defined."""

@@ -9,7 +9,8 @@ import yaml
 from typer.main import get_group
 
 from postprior.pipelines.commands.app import app
-from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.params import Params
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = list(get_group(app).commands)

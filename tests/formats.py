@@ -15,9 +15,9 @@ from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.storage import MANIFEST, read_json

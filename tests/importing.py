@@ -10,8 +10,8 @@ import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
 
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 N = 120

@@ -14,7 +14,7 @@ from report_results import ARMS, FITS, NAMES, ROWS
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.report.results import Results, read_results
-from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.stage1_vae.modalities import Modality
 

@@ -1,4 +1,4 @@
-"""What it takes to add a density, a model, an importer or a stage: how many files, in a copy that then runs it.
+"""What it takes to add a density, a model, a format or a stage: how many files, in a copy that then runs it.
 
 The files that are added are those of fixtures/additions, at the places that they have there.
 """
@@ -79,17 +79,14 @@ assert encoder.loss_curve_[-1] < encoder.loss_curve_[0]
     python("-c", script, folder=work, path=ours)
 
 
-def test_an_importer_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
-    imports = "from postprior.pipelines.data.importers."
+def test_a_format_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
+    imports = "from postprior.pipelines.data.formats"
     lines = [
-        (f"{imports}plain_text import is_plain_text, read_plain_text", f"{imports}tables import"),
-        (
-            '    "plain text": Importer("a .txt file", is_plain_text, read_plain_text),',
-            '    "npz": Importer(',
-        ),
+        (f"{imports} import plain_text", f"{imports}.found import"),
+        ('    "plain text": plain_text,', '    "npz": npz,'),
     ]
-    place = "pipelines/data/importers/__init__.py"
-    assert add(ours, "pipelines/data/importers/plain_text.py", {place: lines}) == 2
+    place = "pipelines/data/formats/__init__.py"
+    assert add(ours, "pipelines/data/formats/plain_text.py", {place: lines}) == 2
     script = """
 from pathlib import Path
 import numpy as np
@@ -100,6 +97,8 @@ np.savetxt("numbers.txt", rows)
 app(["import", "numbers.txt", "data"], standalone_mode=False)
 train = Dataset.load(Path("data/train"))
 assert train.data["numbers"].shape == (35, 3) and train.modalities[0].kind == "vector"
+app(["export", "data/train", "back"], standalone_mode=False)
+assert set(map(tuple, np.loadtxt("back/numbers.txt"))) < set(map(tuple, rows))
 """
     python("-c", script, folder=work, path=ours)
 

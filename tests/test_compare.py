@@ -26,7 +26,7 @@ from postprior.pipelines.report.plots.space import foundations, space
 from postprior.pipelines.report.provenance import settings
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.report.seeds import mean
-from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.storage import read_json, write_json
 

@@ -14,9 +14,7 @@ import yaml
 
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import (
-    Fitting,
-    Params,
+from postprior.pipelines.settings.checks import (
     check_density,
     check_model,
     check_options,
@@ -24,6 +22,7 @@ from postprior.pipelines.settings.params import (
     load_params,
     read_entry,
 )
+from postprior.pipelines.settings.params import Fitting, Params
 from postprior.pipelines.settings.yaml_text import parse_yaml
 from postprior.stage1_vae import MODELS
 from postprior.stage1_vae.model import MultimodalVAE

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from postprior.pipelines.data import checks as dataset_checks
-from postprior.pipelines.data.dataset import Dataset, DatasetWriter
+from postprior.pipelines.data import arrays
+from postprior.pipelines.data.dataset import Dataset, writing
+from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
 
@@ -262,7 +263,7 @@ def test_missing_entries_may_lie_outside_of_the_range(tmp_path: Path) -> None:
 
 
 def test_chunks_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_checks, "CHUNK", 130)  # two rows of photos
+    monkeypatch.setattr(arrays, "CHUNK", 130)  # two rows of photos
     Dataset.load(folder)
     for row in (0, 5, 8):
         rewrite("photo", put((row, 0, 0, 0), 2))(folder)
@@ -297,10 +298,10 @@ def test_a_writer_gives_the_bytes_of_a_saved_dataset(tmp_path: Path, size: int, 
         made = replace(made, labels=example().labels, label_names=example().label_names)
     made.save(tmp_path / "saved")
     names = ("cat", "dog", "owl")
-    with DatasetWriter(tmp_path / "written", MODALITIES, 9, names, {"seed": 3}, labels=labels) as writer:
+    with writing(tmp_path / "written", Manifest(MODALITIES, 9, names, {"seed": 3}), labels=labels) as write:
         for rows in reversed(blocks(made, size)):
             block = {name: array[rows] for name, array in made.data.items()}
-            writer.write(rows.start, block, None if made.labels is None else made.labels[rows])
+            write(rows.start, block, None if made.labels is None else made.labels[rows])
     assert Dataset.load(tmp_path / "written").hash == Dataset.load(tmp_path / "saved").hash
 
 
@@ -310,15 +311,15 @@ def test_a_writer_checks_every_block_and_leaves_nothing_half(folder: Path) -> No
     spoiled = {**data, "photo": data["photo"] + 1}
     with (
         pytest.raises(UserError, match=r"photo\.npy: value"),
-        DatasetWriter(folder, MODALITIES, 18, None, {}, labels=False) as writer,
+        writing(folder, Manifest(MODALITIES, 18, None, {}), labels=False) as write,
     ):
-        writer.write(0, data)
-        writer.write(9, spoiled)
+        write(0, data)
+        write(9, spoiled)
     with (
         pytest.raises(ValueError, match="9 of 18 rows were never written"),
-        DatasetWriter(folder, MODALITIES, 18, None, {}, labels=False) as writer,
+        writing(folder, Manifest(MODALITIES, 18, None, {}), labels=False) as write,
     ):
-        writer.write(0, data)
+        write(0, data)
     assert Dataset.load(folder).hash == before
     assert [path.name for path in folder.parent.iterdir()] == ["data"]
 
@@ -326,21 +327,21 @@ def test_a_writer_checks_every_block_and_leaves_nothing_half(folder: Path) -> No
 @pytest.mark.parametrize("samples", [0, -3])
 def test_a_writer_wants_samples(tmp_path: Path, samples: int) -> None:
     with pytest.raises(UserError, match=f"{samples} samples asked for"):
-        DatasetWriter(tmp_path / "data", MODALITIES, samples, None, {}, labels=False)
+        writing(tmp_path / "data", Manifest(MODALITIES, samples, None, {}), labels=False)
 
 
 def test_a_writer_of_labels_wants_their_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="label_names"):
-        DatasetWriter(tmp_path / "data", MODALITIES, 3, None, {}, labels=True)
+        writing(tmp_path / "data", Manifest(MODALITIES, 3, None, {}), labels=True)
 
 
 def test_a_writer_needs_the_memory_of_a_block(tmp_path: Path) -> None:
     modality = Modality("photo", "image", (3, 32, 32), "laplace", (0, 1))
     block = np.zeros((256, 3, 32, 32), np.float32)  # 3 MB
     tracemalloc.start()
-    with DatasetWriter(tmp_path / "data", (modality,), 256 * 12, None, {}, labels=False) as writer:
+    with writing(tmp_path / "data", Manifest((modality,), 256 * 12, None, {}), labels=False) as write:
         for start in range(0, 256 * 12, 256):
-            writer.write(start, {"photo": block})
+            write(start, {"photo": block})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * block.nbytes

@@ -72,7 +72,7 @@ def test_splits_share_no_source_image(monkeypatch: pytest.MonkeyPatch) -> None:
         pools.append(pool)
         return compose(pool, *arguments)
 
-    monkeypatch.setattr("postprior.pipelines.data.sources.digits.compose", keep)
+    monkeypatch.setattr("postprior.pipelines.data.sources.compose.compose", keep)
     make_digits(seed=0, root=Path(), **SAMPLES)
     assert [len(pool.labels) for pool in pools] == [1168, 179, 450]
     assert len(np.unique(np.concatenate([pool.images for pool in pools]).reshape(1797, -1), axis=0)) == 1797

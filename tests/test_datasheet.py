@@ -16,7 +16,8 @@ from report_project import make_project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.results import Results, read_results
-from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash
 from postprior.stage1_vae.modalities import Column, Modality
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 
 pytest.importorskip("h5py")
 pytestmark = pytest.mark.usefixtures("examples")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from latent import labelled, seeded
 
-from postprior.pipelines.data.exchange import read_codes, write_codes
+from postprior.pipelines.artefacts.exchange import read_codes, write_codes
 from postprior.pipelines.errors import UserError
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Block

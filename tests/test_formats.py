@@ -21,16 +21,17 @@ from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exchange import read_codes
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.rows import import_rows
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Params, check_density, check_model, load_params
+from postprior.pipelines.settings.checks import check_density, check_model, load_params
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.generate import generate

@@ -14,8 +14,8 @@ from importing import refused
 from test_import_arrays import N, an_archive, exported, load, saved, views
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 
 X = np.random.default_rng(0).normal(size=(N, 3))
 CODES = np.arange(N) % 3
@@ -77,7 +77,7 @@ def test_arrays_get_roles_by_name(tmp_path: Path) -> None:
 
 def exported_by(root: Path, name: str) -> dict[str, Any]:
     """The archives of all splits, rows in the order of the ids under a name."""
-    from postprior.pipelines.data.exporters.run import export
+    from postprior.pipelines.data.export import export
 
     parts = []
     for split in ("train", "validation", "test"):

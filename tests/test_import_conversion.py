@@ -12,12 +12,13 @@ import pytest
 from latent import seeded
 from test_import_arrays import saved, views
 
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.conversion import ColumnConversion, from_description
-from postprior.pipelines.data.dataset import Dataset, DatasetWriter
-from postprior.pipelines.data.exchange import read_codes
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.dataset import Dataset, writing
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
+from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.stage1_vae import MODELS
@@ -131,7 +132,7 @@ def test_synthetic_data_carry_the_conversion(tmp_path: Path) -> None:
             assert archive[name].dtype == array.dtype
             assert archive[name].shape == (7, *array.shape[1:])
         assert abs(archive["vector"].mean() - 5) < 3
-    sizes = (train.modalities, 7, None, {}, False, train.conversion)
-    with DatasetWriter(tmp_path / "written", *sizes) as writer:
-        writer.write(0, pair.sample(7).data)
+    manifest = Manifest(train.modalities, 7, conversion=train.conversion)
+    with writing(tmp_path / "written", manifest, labels=False) as write:
+        write(0, pair.sample(7).data)
     assert Dataset.load(tmp_path / "written").conversion == train.conversion

@@ -13,9 +13,9 @@ from importing import refused
 from PIL import Image
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 datasets = pytest.importorskip("datasets")

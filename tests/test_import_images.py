@@ -17,9 +17,9 @@ from PIL import Image
 from test_import_arrays import SPLITS, N, load, saved, views
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 

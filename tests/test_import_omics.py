@@ -15,9 +15,9 @@ from importing import refused
 from scipy.sparse import csc_array, csr_array
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 h5py = pytest.importorskip("h5py")

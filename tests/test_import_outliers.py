@@ -12,9 +12,9 @@ import pytest
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion
 from postprior.pipelines.data.conversion.outliers import BOUND, usual
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 
 ROWS = 400
 FACTS = {"source": "npz", "file": "x.npz"}

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from importing import ROLES, N, clinic, refused, write
 
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 

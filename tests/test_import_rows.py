@@ -16,10 +16,10 @@ from importing import ROLES, clinic, write
 from test_import_arrays import saved, views
 
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.exporters.run import FILLED, export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.rows import import_rows
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import FILLED, export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.rows import import_rows
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 

@@ -16,12 +16,12 @@ from test_dataset_kinds import example
 from postprior.pipelines.api.init import init, settings
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import check_density, check_model, load_params
+from postprior.pipelines.settings.checks import check_density, check_model, load_params
 from postprior.stage1_vae import MODELS
 
 BINARIES = Path(sys.executable).parent

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from postprior.pipelines.api.init import init
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.settings.params import Params
 
 FOLDERS: dict[str, Callable[[str], list[str]]] = {

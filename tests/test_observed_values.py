@@ -16,12 +16,12 @@ import pyarrow.parquet as parquet
 import pytest
 from latent import seeded
 
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.exchange import read_codes
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.rows import import_rows
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.rows import import_rows
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.stage1_vae import MODELS

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.exporters.run import export
-from postprior.pipelines.data.importers.found import Roles
-from postprior.pipelines.data.importers.rows import import_rows
-from postprior.pipelines.data.importers.run import import_data
+from postprior.pipelines.data.export import export
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.rows import import_rows
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 SHAPE = (5, 6, 4)

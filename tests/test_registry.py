@@ -50,7 +50,7 @@ import report_project
 from test_metrics_scores import CLASSES, NAMES, ROWS, readings
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
-from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages import compare
 from postprior.pipelines.storage import read_json, write_json
 import numpy as np

@@ -26,7 +26,7 @@ from postprior.pipelines.report.page import render
 from postprior.pipelines.report.plots import marks
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.settings.params import load_params
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.compare import compare
 
 NONE = Pictures({}, {}, {})

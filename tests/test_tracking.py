@@ -15,7 +15,8 @@ from report_project import ROWS, make_project
 
 from postprior.pipelines.api.track import track as log_again
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Params, load_params
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking import client as mlflow_client
 from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT
 from postprior.pipelines.tracking.groups import PARENT

@@ -17,6 +17,11 @@ ROOMS = [
     *("locks", "storage", "publishing", "progress", "signals", "texts", "errors"),
 ]
 """Folders and files of pipelines/: each imports those behind it alone."""
+DATA = [
+    *("export", "importing", "formats", "sources", "pictures", "conversion"),
+    *("dataset", "checks", "manifest", "source_values", "arrays"),
+]
+"""The same of pipelines/data/."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -108,6 +113,13 @@ def test_every_room_has_its_place() -> None:
 def test_imports_run_down() -> None:
     place = ROOMS.index
     assert not [(one, other) for one, other in within_pipelines() if place(room(other)) < place(room(one))]
+
+
+def test_imports_within_data_run_down() -> None:
+    place = {f"data.{name}": number for number, name in enumerate(DATA)}
+    inside = [[".".join(name.split(".")[:2]) for name in pair] for pair in within_pipelines()]
+    assert {one for one, _ in inside if one.startswith("data.")} == set(place)
+    assert not [(one, other) for one, other in inside if place.get(other, 99) < place.get(one, -1)]
 
 
 def test_no_stage_imports_a_stage() -> None:

@@ -15,7 +15,8 @@ from postprior.pipelines.detection.rarity import alarm_rate
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.publishing import check_file, write_bytes
-from postprior.pipelines.settings.params import Params, pick
+from postprior.pipelines.settings.names import pick
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.tracking.runs import track
 
@@ -131,7 +132,7 @@ def summary(found: Detection, flagged: np.ndarray, alpha: float, out: Path) -> l
 
 
 def _write(table: pa.Table, out: Path) -> None:
-    from postprior.pipelines.data.exporters.tables import write_table
+    from postprior.pipelines.data.formats.tables import write_table
 
     with TemporaryDirectory() as folder:
         path = Path(folder, f"scores{out.suffix}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from postprior.pipelines.artefacts.density import load_density
-from postprior.pipelines.data.exchange import write_codes
+from postprior.pipelines.artefacts.exchange import write_codes
 from postprior.pipelines.generation.generator import drawn_codes
 from postprior.pipelines.generation.request import Request
 from postprior.pipelines.publishing import check_file

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import ROWWISE, Dataset, DatasetWriter, conformed, files_of
+from postprior.pipelines.data.dataset import Dataset, conformed, writing
+from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.generation.completion import ROWS, as_filled
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.progress import progress
@@ -51,26 +52,18 @@ def impute(
         run.dataset(folder, data.hash)
         home = stack.enter_context(publish(out, earlier, [folder]))
         places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
+        told = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
+        manifests = [
+            Manifest(generator.modalities, len(data), data.label_names, of, data.conversion) for of in told
+        ]
         writers = [
-            stack.enter_context(
-                DatasetWriter(
-                    place,
-                    generator.modalities,
-                    len(data),
-                    data.label_names,
-                    generator.describe_imputed(data, seed, values, draw),
-                    labels=False,
-                    conversion=data.conversion,
-                    known=known,
-                    source_values=data.source_values,
-                )
-            )
-            for draw, place in enumerate(places)
+            stack.enter_context(writing(place, manifest, False, known, source_values=data.source_values))
+            for place, manifest in zip(places, manifests, strict=True)
         ]
         with progress(f"impute {name}", -(-len(data) // ROWS)) as step:
             for start, block in blocks:
-                for draw, writer in enumerate(writers):
-                    writer.write(start, {of: array[draw] for of, array in block.items()})
+                for draw, write in enumerate(writers):
+                    write(start, {of: array[draw] for of, array in block.items()})
                 step("")
     return summary(fields["filled"], generator, out, draws)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.settings.params import Params, check_density
+from postprior.pipelines.settings.checks import check_density
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking import client as mlflow_client
 from postprior.pipelines.tracking.runs import Run, track
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.artefacts.exchange import as_npz
 from postprior.pipelines.artefacts.project import ArtefactFolders
-from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
-from postprior.pipelines.data.exchange import as_npz
+from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.publishing import check_file, write_bytes
-from postprior.pipelines.settings.params import pick
+from postprior.pipelines.settings.names import pick
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.codes import Codes
@@ -29,7 +30,7 @@ def represent(
 ) -> list[str]:
     """Encode the rows of a dataset folder and write their codes to `out`; returns lines that say what was written.
 
-    An .npz file holds whole posteriors, as `data.exchange` reads them; .parquet and .h5ad hold their means. A
+    An .npz file holds whole posteriors, as `artefacts.exchange` reads them; .parquet and .h5ad hold their means. A
     private block has no posterior in rows that lack its modality, and is NaN or null there.
 
     Args:
@@ -78,9 +79,9 @@ def _parquet(rows: Dataset, codes: Codes) -> bytes:
 def _h5ad(rows: Dataset, codes: Codes) -> bytes:
     """AnnData: the shared code as X, ids and labels as obs, private codes in obsm."""
     from postprior.pipelines.data.conversion import ArrayConversion
-    from postprior.pipelines.data.exporters.omics import write_omics
-    from postprior.pipelines.data.exporters.samples import Samples
-    from postprior.pipelines.data.importers.extras import optional
+    from postprior.pipelines.data.formats import omics
+    from postprior.pipelines.data.formats.files import optional
+    from postprior.pipelines.data.formats.samples import Samples
     from postprior.stage1_vae.modalities import Modality
 
     h5py = optional("h5py", "omics", ".h5ad")
@@ -99,7 +100,7 @@ def _h5ad(rows: Dataset, codes: Codes) -> bytes:
     )
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
-        write_omics(Samples(table, (conversion,), {}), [conversion], path.parent)
+        omics.write(Samples(table, (conversion,), {}), [conversion], path)
         with h5py.File(path, "a") as file:
             group = file.create_group("obsm")
             group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})

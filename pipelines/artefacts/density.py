@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.artefacts.codes import whole_rows
-from postprior.pipelines.settings.params import pick
+from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
 
 if TYPE_CHECKING:

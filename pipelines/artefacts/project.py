@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from postprior.pipelines.data.checks import check_labels
-from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.dataset import SPLITS, Dataset, check_labels
 from postprior.pipelines.errors import UserError
 
 

@@ -46,7 +46,7 @@ def import_data(
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
     """Make dataset folders from your own files."""
-    from postprior.pipelines.data.importers.found import Roles
+    from postprior.pipelines.data.formats.found import Roles
 
     columns = pairs("--modality", modality, "NAME=VALUE", "age=numeric")
     roles = Roles(
@@ -57,11 +57,11 @@ def import_data(
         slices=slices,
     )
     if like is not None:
-        from postprior.pipelines.data.importers.rows import import_rows
+        from postprior.pipelines.data.importing.rows import import_rows
 
         tell(*import_rows(sources, folder, roles, like))
     else:
-        from postprior.pipelines.data.importers.run import import_data
+        from postprior.pipelines.data.importing.run import import_data
 
         tell(*import_data(sources, folder, roles, (validation_share, test_share), seed))
 
@@ -93,6 +93,6 @@ def export(
     ] = False,
 ) -> None:
     """Write a dataset folder back as files."""
-    from postprior.pipelines.data.exporters.run import export
+    from postprior.pipelines.data.export import export
 
     tell(*export(folder, out, format, excel_safe))

@@ -40,7 +40,7 @@ Values = Annotated[str | None, typer.Option(help="mean of the decoders, counts r
 
 def load(path: Path) -> tuple[Params, Path]:
     """The settings, and the root of their project."""
-    from postprior.pipelines.settings.params import load_params
+    from postprior.pipelines.settings.checks import load_params
 
     root = path.resolve().parent
     sys.path.append(str(root))  # networks of the user's own, by import path, may lie in the project

@@ -105,7 +105,7 @@ def fit(
     if validation or out:
         raise UserError("--validation and --out: found without --codes, expected --codes with them")
     settings, root = load(params)
-    from postprior.pipelines.settings.params import check_density
+    from postprior.pipelines.settings.checks import check_density
     from postprior.pipelines.stages.fit import fit
 
     check_density(settings, name)
@@ -171,7 +171,7 @@ def augment(
 ) -> None:
     """Add synthetic rows to few real ones."""
     settings, root = load(params)
-    from postprior.pipelines.settings.params import check_density
+    from postprior.pipelines.settings.checks import check_density
     from postprior.pipelines.stages.augment import augment
 
     check_density(settings, settings.augment.density)

@@ -2,160 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Values, beside, blocks
+from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import MANIFEST
-from postprior.stage1_vae.modalities import support
+from postprior.stage1_vae.modalities import Modality, support
 
-if TYPE_CHECKING:
-    from postprior.pipelines.data.dataset import Dataset
-    from postprior.stage1_vae.modalities import Modality
-
-CHUNK = 1 << 22  # values looked at together: 16 MB of float32
-RESERVED = {"mask", "filled", "labels", "targets", "groups", "ids"}
-"""Arrays of the folder that are no modality, so no modality may have such a name."""
-ROLES = ("labels", "targets")
-"""What may have source values beside the modalities."""
+TYPES = {"f": "float", "i": "int", "u": "unsigned", "b": "bool", "U": "text", "S": "bytes"}
+Arrays = Mapping[str, Values]
 
 
-def check(dataset: Dataset, folder: Path, samples: int | None = None) -> None:
-    """Raise a UserError that names the file of `folder` at fault, unless the dataset is sound.
+def check(
+    folder: Path,
+    modalities: Sequence[Modality],
+    arrays: Arrays,
+    label_names: Sequence[str] | None,
+    sources: Collection[str] = (),
+    samples: int | None = None,
+) -> None:
+    """Raise a UserError that names the file of `folder` at fault, unless a dataset is sound.
 
-    `samples` is the number that the manifest declares; without it the first modality gives the number.
+    Args:
+        folder: where it stands or is to stand.
+        modalities: in the order of the mask's columns.
+        arrays: all arrays of the folder by name.
+        label_names: what labels are called.
+        sources: names of what has values as its file had them.
+        samples: the number that the manifest declares; without it the first modality gives the number.
     """
-    _check_names(dataset, folder)
-    samples = len(dataset) if samples is None else samples
+    names = [modality.name for modality in modalities]
+    _check_names(folder, names, arrays)
+    samples = len(arrays[names[0]]) if samples is None else samples
     if samples < 1:
-        raise UserError(
-            f"{folder / MANIFEST}: samples: {samples} found, expected at least one; write some rows."
-        )
-    for modality in dataset.modalities:
-        _check_shape(
-            folder / f"{modality.name}.npy", dataset.data[modality.name], (samples, *modality.shape), "fiub"
-        )
-    for of, arrays in (("observed", dataset.cells), ("filled", dataset.filled_cells)):
-        for name, cells in arrays.items():
-            _check_shape(folder / f"{name}.{of}.npy", cells, dataset.data[name].shape, "b")
-    if dataset.filled is not None:
-        _check_shape(folder / "filled.npy", dataset.filled, (samples, len(dataset.modalities)), "b")
-    _check_mask(dataset, folder / "mask.npy", samples)
-    _check_labels(dataset, folder, samples)
-    _check_covariates(dataset, folder, samples)
-    there = {*dataset.data, *(role for role in ROLES if getattr(dataset, role) is not None)}
-    for name in dataset.source_values.keys() - there:
+        _fail(folder / MANIFEST, f"samples: {samples} found, expected at least one", "write some rows")
+    shapes: dict[str, tuple[tuple[int | None, ...], str]] = {
+        **{m.name: ((samples, *m.shape), "fiub") for m in modalities},
+        **{f"{m.name}.{of}": ((samples, *m.shape), "b") for m in modalities for of in ("observed", "filled")},
+        **dict.fromkeys(("filled", "mask"), ((samples, len(names)), "b")),
+        "labels": ((samples,), "iu"),
+        "targets": ((samples, None), "fiub"),
+        **dict.fromkeys(("groups", "ids"), ((samples,), "iuUS")),
+    }
+    for name, (shape, kinds) in shapes.items():
+        if name in arrays:
+            _check_shape(folder / f"{name}.npy", arrays[name], shape, kinds)
+    _check_labels(folder, arrays.get("labels"), label_names)
+    if "mask" in arrays and len(empty := np.flatnonzero(~arrays["mask"].any(1))):
+        found = f"row {empty[0]} has no observed modality, expected at least one a row"
+        _fail(folder / "mask.npy", found, "drop such rows")
+    if "targets" in arrays and not np.isfinite(arrays["targets"]).all():
+        found = "NaN or infinity found, expected finite numbers"
+        _fail(folder / "targets.npy", found, "fill or drop such rows")
+    for name in sorted({*sources} - {*names, *(arrays.keys() & {"labels", "targets"})}):
         _fail(folder / f"{name}.source.*", "values of a file, but no others of that name found", "remove it")
-    for column, modality in enumerate(dataset.modalities):
-        _check_values(dataset, modality, column, folder / f"{modality.name}.npy")
-
-
-def check_labels(train: Dataset, test: Dataset) -> None:
-    """Refuse labels that one of two splits has alone, and other names or another order of them."""
-    if (train.labels is None) != (test.labels is None):
-        without, other = (train, test) if train.labels is None else (test, train)
-        raise UserError(
-            f"{without.folder}: no labels found, {other.folder} has them; "
-            "add labels.npy and the labels' names, or take them from every split."
-        )
-    if train.label_names != test.label_names:
-        found, expected = (", ".join(of.label_names or ()) for of in (test, train))
-        raise UserError(
-            f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; give every split "
-            "the same names in one order."
-        )
+    for column, modality in enumerate(modalities):
+        _check_values(folder / f"{modality.name}.npy", modality, column, arrays)
 
 
 def _fail(path: Path, found: str, remedy: str) -> NoReturn:
     raise UserError(f"{path}: {found}; {remedy}.")
 
 
-def _check_names(dataset: Dataset, folder: Path) -> None:
-    names = [modality.name for modality in dataset.modalities]
+def _check_names(folder: Path, names: Sequence[str], arrays: Arrays) -> None:
     if not names:
         _fail(folder / MANIFEST, "modalities: none found, expected at least one", "declare the modalities")
-    if taken := sorted(RESERVED.intersection(names)):
+    if taken := sorted({*OPTIONAL}.intersection(names)):
         _fail(folder / MANIFEST, f"modalities: the name {taken[0]!r} is an array of the format", "rename it")
     for name in names:
-        if name not in dataset.data:
+        if name not in arrays:
             _fail(folder / f"{name}.npy", "this modality's array is missing", "give one array a modality")
-    for name in (*dataset.data, *dataset.cells, *dataset.filled_cells):
-        if name not in names:
-            _fail(
-                folder / f"{name}.npy", f"no such modality, expected one of {', '.join(names)}", "declare it"
-            )
+    known = {*OPTIONAL, *(name + of for name in names for of in ("", ".observed", ".filled"))}
+    for name in sorted(arrays.keys() - known):
+        _fail(folder / f"{name}.npy", f"no such modality, expected one of {', '.join(names)}", "declare it")
 
 
-def _check_shape(path: Path, array: np.ndarray, shape: tuple[int | None, ...], kinds: str) -> None:
+def _check_shape(path: Path, array: Values, shape: tuple[int | None, ...], kinds: str) -> None:
     """`None` in a shape stands for any length; `kinds` are the allowed characters of `dtype.kind`."""
-    expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
-    same = array.ndim == len(shape) and all(
+    same = len(array.shape) == len(shape) and all(
         size in (None, n) for size, n in zip(shape, array.shape, strict=True)
     )
     if not same:
+        expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
         _fail(path, f"shape {array.shape} found, expected {expected}", "give every array one row a sample")
     if array.dtype.kind not in kinds:
-        names = {"f": "float", "i": "int", "u": "unsigned", "b": "bool", "U": "text", "S": "bytes"}
-        allowed = " or ".join(names[kind] for kind in kinds)
+        allowed = " or ".join(TYPES[kind] for kind in kinds)
         _fail(path, f"type {array.dtype} found, expected {allowed}", "convert the array before it is saved")
 
 
-def _check_mask(dataset: Dataset, path: Path, samples: int) -> None:
-    if dataset.mask is None:
-        return
-    _check_shape(path, dataset.mask, (samples, len(dataset.modalities)), "b")
-    empty = np.flatnonzero(~dataset.mask.any(1))
-    if len(empty):
-        _fail(path, f"row {empty[0]} has no observed modality, expected at least one a row", "drop such rows")
-
-
-def _check_labels(dataset: Dataset, folder: Path, samples: int) -> None:
-    labels, names, path = dataset.labels, dataset.label_names, folder / "labels.npy"
-    if labels is None and names is None:
-        return
+def _check_labels(folder: Path, labels: Values | None, names: Sequence[str] | None) -> None:
+    path = folder / "labels.npy"
     if labels is None:
-        _fail(path, "missing, though the manifest names labels", "write the labels or declare labels null")
+        if names is not None:
+            _fail(
+                path, "missing, though the manifest names labels", "write the labels or declare labels null"
+            )
+        return
     if names is None:
-        _fail(
-            folder / MANIFEST, "labels: null found beside labels.npy, expected their names", "name the labels"
-        )
-    _check_shape(path, labels, (samples,), "iu")
+        found = "labels: null found beside labels.npy, expected their names"
+        _fail(folder / MANIFEST, found, "name the labels")
     wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(wrong):
         found = f"label {labels[wrong[0]]} in row {wrong[0]} is out of range, expected 0 to {len(names) - 1}"
         _fail(path, found, "correct the labels or name them all in the manifest")
 
 
-def _check_covariates(dataset: Dataset, folder: Path, samples: int) -> None:
-    if dataset.targets is not None:
-        _check_shape(folder / "targets.npy", dataset.targets, (samples, None), "fiub")
-        if not np.isfinite(dataset.targets).all():
-            _fail(
-                folder / "targets.npy",
-                "NaN or infinity found, expected finite numbers",
-                "fill or drop such rows",
-            )
-    for name, array in (("groups", dataset.groups), ("ids", dataset.ids)):
-        if array is not None:
-            _check_shape(folder / f"{name}.npy", array, (samples,), "iuUS")
-
-
-def _chunks(array: np.ndarray) -> Iterator[slice]:
-    step = max(1, CHUNK // max(1, int(np.prod(array.shape[1:]))))
-    for start in range(0, len(array), step):
-        yield slice(start, start + step)
-
-
-def _check_values(dataset: Dataset, modality: Modality, column: int, path: Path) -> None:
+def _check_values(path: Path, modality: Modality, column: int, arrays: Arrays) -> None:
     """Finite everywhere; inside the declared range and possible under the likelihood wherever observed."""
-    array, cells = dataset.data[modality.name], dataset.cells.get(modality.name)
+    array, cells = arrays[modality.name], arrays.get(f"{modality.name}.observed")
     of = modality.columns or (modality,)
     supports = [support(each.likelihood, each.classes) for each in of]
     low, high, whole = (np.array(limits) for limits in zip(*supports, strict=True))  # (J,) columns, or (1,)
-    for rows in _chunks(array):
+    for rows in blocks(array):
         values = array[rows]
         finite = np.isfinite(values)
         if not finite.all():
@@ -163,8 +126,8 @@ def _check_values(dataset: Dataset, modality: Modality, column: int, path: Path)
             remedy = "mark what is missing in mask.npy and fill it with any finite number"
             _fail(path, f"NaN or infinity in row {row}, expected finite numbers", remedy)
         seen = np.ones(1, bool) if cells is None else cells[rows]
-        if dataset.mask is not None:
-            seen = seen & dataset.mask[rows, column].reshape(-1, *[1] * len(modality.shape))
+        if "mask" in arrays:
+            seen = seen & beside(arrays["mask"][rows, column], values)
         if modality.range is not None:
             least, most = modality.range
             for where in np.argwhere(((values < least) | (values > most)) & seen)[:1]:

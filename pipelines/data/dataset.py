@@ -15,8 +15,8 @@ labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,42 +24,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import beside
 from postprior.pipelines.data.checks import check
-from postprior.pipelines.data.source_values import (
-    ARRAY,
-    TABLE,
-    SourceValues,
-    StoredValues,
-    save_source_values,
-    selected,
-)
+from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, origin_of
+from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish
-from postprior.pipelines.storage import (
-    FORMAT,
-    MANIFEST,
-    ArrayWriter,
-    check_format,
-    folder_hash,
-    load_array,
-    manifest_in,
-    read_json,
-    save_array,
-    undisturbed,
-    write_json,
-)
+from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, save_array, undisturbed
 from postprior.stage1_vae.modalities import Modality
 
 if TYPE_CHECKING:
     from postprior.stage1_vae.modalities import Batch
 
 SPLITS = ("train", "validation", "test")
-ROWWISE = ("labels", "targets", "groups", "ids")
-"""What may be known of a row beside its values."""
+OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
+"""As others call them."""
+Write = Callable[..., None]
 PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
 """What an import knows of the space around its volumes: a matter of the rows, not of the model that they go to."""
-OPTIONAL = ("mask", "filled", *ROWWISE)
-"""Arrays of the folder that may be absent, each a field of a dataset."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +89,39 @@ class Dataset:
         """The hash of the folder that this dataset was loaded from; None when it was made in memory."""
         return None if self.folder is None else folder_hash(self.folder)
 
+    @property
+    def whole(self) -> np.ndarray:
+        """(N, M) bool: modalities that are observed in all their cells."""
+        found = self.observed.copy()
+        for m, modality in enumerate(self.modalities):
+            if modality.name in self.cells:
+                found[:, m] &= self.cells[modality.name].reshape(len(self), -1).all(1)
+        return found
+
+    def missing(self, name: str) -> np.ndarray:
+        """(N, *shape) bool: the values of a modality that are not there."""
+        values, (observed,) = self.data[name], self.observed.T[[m.name == name for m in self.modalities]]
+        lacks = np.broadcast_to(beside(~observed, values), values.shape)
+        return lacks | ~np.asarray(self.cells[name]) if name in self.cells else lacks
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of the folder by name, those that are there."""
+        optional = {name: getattr(self, name) for name in OPTIONAL}
+        return {
+            **self.data,
+            **{f"{name}.observed": cells for name, cells in self.cells.items()},
+            **{f"{name}.filled": cells for name, cells in self.filled_cells.items()},
+            **{name: array for name, array in optional.items() if array is not None},
+        }
+
     def select(self, rows: np.ndarray) -> Dataset:
         """The samples at `rows`, copied into memory."""
-
-        def at_rows(array: np.ndarray | None) -> Any:
-            return None if array is None else array[rows]
-
-        def each_at_rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {name: array[rows] for name, array in arrays.items()}
-
-        known: dict[str, Any] = {name: at_rows(getattr(self, name)) for name in OPTIONAL}
+        known: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array[rows] for name in OPTIONAL
+        }
         for arrays in ("data", "cells", "filled_cells"):
-            known[arrays] = each_at_rows(getattr(self, arrays))
+            known[arrays] = {name: array[rows] for name, array in getattr(self, arrays).items()}
         return replace(self, **known, source_values=selected(self.source_values, rows), folder=None)
 
     def batch(self, rows: slice | np.ndarray) -> Batch:
@@ -138,21 +141,11 @@ class Dataset:
 
         `inputs` are the files and folders that they come from.
         """
-        check(self, folder)
-        with publish(folder, partial(files_of, origin=origin_of(self.provenance)), inputs) as temporary:
-            for name, array in self.data.items():
-                save_array(temporary / f"{name}.npy", array)
-            for name, array in self.cells.items():
-                save_array(temporary / f"{name}.observed.npy", array)
-            for name, array in self.filled_cells.items():
-                save_array(temporary / f"{name}.filled.npy", array)
-            for name in OPTIONAL:
-                if (array := getattr(self, name)) is not None:
-                    save_array(temporary / f"{name}.npy", array)
-            save_source_values(temporary, self.source_values, len(self))
-            _write_manifest(
-                temporary, self.modalities, len(self), self.label_names, self.provenance, self.conversion
-            )
+        names = self.label_names
+        check(folder, self.modalities, self.arrays, names, self.source_values.keys())
+        manifest = Manifest(self.modalities, len(self), names, self.provenance, self.conversion)
+        with _published(folder, manifest, self.arrays, self.source_values, inputs):
+            pass
 
     @classmethod
     def load(cls, folder: Path) -> Dataset:
@@ -161,8 +154,8 @@ class Dataset:
 
     @classmethod
     def _load(cls, folder: Path) -> Dataset:
-        manifest = _read_manifest(folder)
-        modalities = _read_modalities(folder / MANIFEST, manifest["modalities"])
+        manifest = Manifest.read(folder)
+        modalities = manifest.modalities
         optional = {
             name: load_array(path, mmap=False) if (path := folder / f"{name}.npy").exists() else None
             for name in OPTIONAL
@@ -176,95 +169,96 @@ class Dataset:
             data={m.name: load_array(folder / f"{m.name}.npy") for m in modalities},
             cells=cells,
             filled_cells=filled,
-            label_names=_read_label_names(folder / MANIFEST, manifest.get("labels")),
-            provenance=manifest["provenance"],
+            label_names=manifest.label_names,
+            provenance=manifest.provenance,
             folder=folder,
-            conversion=manifest.get("conversion"),
-            source_values=StoredValues(folder, manifest["samples"]),
+            conversion=manifest.conversion,
+            source_values=StoredValues(folder, manifest.samples),
             **optional,
         )
-        check(dataset, folder, manifest["samples"])
+        sources = dataset.source_values.keys()
+        check(folder, modalities, dataset.arrays, manifest.label_names, sources, manifest.samples)
         return dataset
 
 
-class DatasetWriter:
+@contextmanager
+def _published(
+    folder: Path,
+    manifest: Manifest,
+    arrays: Mapping[str, np.ndarray],
+    source_values: SourceValues,
+    inputs: Iterable[Path],
+) -> Iterator[Path]:
+    """A folder with these parts of a dataset, which is published when the block has added the others."""
+    ours = partial(files_of, origin=origin_of(manifest.provenance))
+    with publish(folder, ours, inputs) as temporary:
+        manifest.write(temporary)
+        for name, array in arrays.items():
+            save_array(temporary / f"{name}.npy", array)
+        save_source_values(temporary, source_values, manifest.samples)
+        yield temporary
+
+
+def writing(
+    folder: Path,
+    manifest: Manifest,
+    labels: bool,
+    known: Mapping[str, np.ndarray] | None = None,
+    inputs: Iterable[Path] = (),
+    source_values: SourceValues | None = None,
+) -> AbstractContextManager[Write]:
     """A dataset folder that is written in pieces, in bounded memory, and published when all rows are there.
 
-    with DatasetWriter(folder, modalities, samples, label_names, provenance, labels=True) as writer:
+    with writing(folder, manifest, labels=True) as write:
         for start, data, labels in blocks:
-            writer.write(start, data, labels)
+            write(start, data, labels)
 
-    `known` are arrays of the folder, by name, that are there before the rows; so are `source_values`. `inputs` are what
-    the rows are made from.
+    puts rows start … start + n: data[m] (n, *shape), labels (n,) when the dataset has them. `known` are arrays of the
+    folder, by name, that are there before the rows; so are `source_values`. `inputs` are what the rows are made from.
     """
+    if manifest.samples < 1:
+        raise UserError(
+            f"{folder}: {manifest.samples} samples asked for, expected at least one; ask for a positive number."
+        )
+    if labels and manifest.label_names is None:
+        raise ValueError("label_names: None found, expected the names of the labels that are written")
+    known = known or {}
+    if not labels and "labels" not in known:
+        manifest = replace(manifest, label_names=None)
+    return _writing(folder, manifest, labels, known, inputs, source_values or {})
 
-    def __init__(
-        self,
-        folder: Path,
-        modalities: tuple[Modality, ...],
-        samples: int,
-        label_names: tuple[str, ...] | None,
-        provenance: dict[str, Any],
-        labels: bool,
-        conversion: dict[str, Any] | None = None,
-        known: Mapping[str, np.ndarray] | None = None,
-        inputs: Iterable[Path] = (),
-        source_values: SourceValues | None = None,
-    ) -> None:
-        if samples < 1:
-            raise UserError(
-                f"{folder}: {samples} samples asked for, expected at least one; ask for a positive number."
-            )
-        if labels and label_names is None:
-            raise ValueError("label_names: None found, expected the names of the labels that are written")
-        self.folder, self.modalities, self.samples = Path(folder), modalities, samples
-        self.provenance, self.conversion, self.known = provenance, conversion, dict(known or {})
-        self.source_values = source_values or {}
-        self.label_names, self.labelled = label_names if labels or "labels" in self.known else None, labels
-        self._inputs = tuple(inputs)
-        self._written = np.zeros(samples, bool)
 
-    def __enter__(self) -> DatasetWriter:
-        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-            m.name: (m.shape, np.float32) for m in self.modalities
+@contextmanager
+def _writing(
+    folder: Path,
+    manifest: Manifest,
+    labels: bool,
+    known: Mapping[str, np.ndarray],
+    inputs: Iterable[Path],
+    source_values: SourceValues,
+) -> Iterator[Write]:
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        **{m.name: ((manifest.samples, *m.shape), np.float32) for m in manifest.modalities},
+        **({"labels": ((manifest.samples,), np.int64)} if labels else {}),
+    }
+    written = np.zeros(manifest.samples, bool)
+    with ExitStack() as stack:
+        temporary = stack.enter_context(_published(folder, manifest, known, source_values, inputs))
+        writers = {
+            name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", shape, dtype))
+            for name, (shape, dtype) in shapes.items()
         }
-        if self.labelled:
-            shapes["labels"] = ((), np.int64)
-        with ExitStack() as stack:  # undoes what was opened if the rest cannot be
-            ours = partial(files_of, origin=origin_of(self.provenance))
-            temporary = stack.enter_context(publish(self.folder, ours, self._inputs))
-            _write_manifest(
-                temporary, self.modalities, self.samples, self.label_names, self.provenance, self.conversion
-            )
-            for name, array in self.known.items():
-                save_array(temporary / f"{name}.npy", array)
-            save_source_values(temporary, self.source_values, self.samples)
-            self._arrays = {
-                name: stack.enter_context(
-                    ArrayWriter(temporary / f"{name}.npy", (self.samples, *shape), dtype)
-                )
-                for name, (shape, dtype) in shapes.items()
-            }
-            self._stack = stack.pop_all()
-        return self
 
-    def write(self, start: int, data: dict[str, np.ndarray], labels: np.ndarray | None = None) -> None:
-        """Put rows start … start + n: data[m] (n, *shape), labels (n,) when the dataset has them."""
-        names = self.label_names if self.labelled else None
-        block = Dataset(self.modalities, data, labels=labels, label_names=names)
-        check(block, self.folder)
-        for name, writer in self._arrays.items():
-            writer.write(start, labels if name == "labels" and labels is not None else data[name])
-        self._written[start : start + len(block)] = True
+        def write(start: int, data: dict[str, np.ndarray], drawn: np.ndarray | None = None) -> None:
+            arrays = data | ({} if drawn is None else {"labels": drawn})
+            check(folder, manifest.modalities, arrays, manifest.label_names if labels else None)
+            for name, writer in writers.items():
+                writer.write(start, arrays[name])
+            written[start : start + len(arrays[manifest.modalities[0].name])] = True
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is None and not self._written.all():
-            error = ValueError(
-                f"{self.folder}: {np.sum(~self._written)} of {self.samples} rows were never written"
-            )
-            self._stack.__exit__(ValueError, error, None)
-            raise error
-        self._stack.__exit__(kind, error, traceback)
+        yield write
+        if not written.all():
+            raise ValueError(f"{folder}: {np.sum(~written)} of {len(written)} rows were never written")
 
 
 def conformed(
@@ -282,12 +276,14 @@ def conformed(
             another way.
     """
     place = "data" if dataset.folder is None else str(dataset.folder)
+    remedy = "import these rows with --like"
     ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
     for name in sorted(ours.keys() & theirs.keys()):
-        if _unplaced(ours[name]) != _unplaced(theirs[name]):
+        entries = [{key: of[name][key] for key in of[name] if key not in PLACES} for of in (ours, theirs)]
+        if entries[0] != entries[1]:
             raise UserError(
                 f"{place}: modality {name} has scales or categories of its own, expected those of the training data; "
-                "import these rows with --like"
+                f"{remedy}"
             )
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
@@ -295,12 +291,13 @@ def conformed(
             raise UserError(
                 f"{place}: modality {m.name} found, expected some of {', '.join(wanted)}; leave it out or rename it"
             )
-        if (expected := wanted[m.name].describe()) != (found := replace(m, partial=False).describe()):
-            key = next(key for key in {**expected, **found} if expected.get(key) != found.get(key))
-            raise UserError(
-                f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in the "
-                "training data; import these rows with --like"
-            )
+        expected, found = wanted[m.name].describe(), replace(m, partial=False).describe()
+        for key in {**expected, **found}:
+            if expected.get(key) != found.get(key):
+                raise UserError(
+                    f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in "
+                    f"the training data; {remedy}"
+                )
     if conversion is not None:
         whole = {**(dataset.conversion or {}), **conversion, "modalities": {**ours, **theirs}}
         dataset = replace(dataset, conversion=whole)
@@ -321,94 +318,17 @@ def conformed(
     )
 
 
-def _unplaced(entry: dict[str, Any]) -> dict[str, Any]:
-    """A modality's conversion without what may differ from import to import."""
-    return {key: value for key, value in entry.items() if key not in PLACES}
-
-
-def _write_manifest(
-    folder: Path,
-    modalities: tuple[Modality, ...],
-    samples: int,
-    label_names: tuple[str, ...] | None,
-    provenance: dict[str, Any],
-    conversion: dict[str, Any] | None,
-) -> None:
-    manifest = {
-        "format": FORMAT,
-        "samples": samples,
-        "modalities": {modality.name: modality.describe() for modality in modalities},
-        "labels": None if label_names is None else {"names": list(label_names)},
-        "provenance": provenance,
-        **({} if conversion is None else {"conversion": conversion}),
-    }
-    write_json(
-        folder / MANIFEST, manifest, sort_keys=False
-    )  # the mask's columns follow the modalities' order
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    manifest = read_json(path)
-    check_format(path, manifest)
-    for key, kind in (("modalities", dict), ("samples", int), ("provenance", dict)):
-        if not isinstance(manifest.get(key), kind):
-            found = type(manifest.get(key)).__name__ if key in manifest else "nothing"
-            raise UserError(f"{path}: {key}: {found} found, expected {kind.__name__}; correct the manifest.")
-    if not isinstance(manifest.get("conversion", {}), dict):
-        raise UserError(f"{path}: conversion: expected an object of JSON or none; import the data again.")
-    return manifest
-
-
-def origin_of(provenance: Mapping[str, Any]) -> str:
-    """What a dataset is, by its provenance: synthetic, imputed, rows for a model (`import --like`) or real data."""
-    marks = {"imputed": "imputed", "sampler": "synthetic", "like": "rows"}
-    return next((kind for mark, kind in marks.items() if mark in provenance), "real")
-
-
-def files_of(folder: Path, origin: str) -> Collection[Path]:
-    """The files, relative to their folder, of a dataset of this origin; none where there is no such dataset."""
-    manifest = manifest_in(folder)
-    modalities, provenance = manifest.get("modalities"), manifest.get("provenance")
-    if (
-        not isinstance(modalities, dict)
-        or not isinstance(provenance, dict)
-        or origin_of(provenance) != origin
-    ):
-        return ()
-    arrays = {*OPTIONAL, *(name + of for name in modalities for of in ("", ".observed", ".filled"))}
-    sources = {name + of for name in (*modalities, *OPTIONAL) for of in (ARRAY, TABLE)}
-    return {Path(name) for name in (MANIFEST, *(f"{name}.npy" for name in arrays), *sources)}
-
-
-def conversion_in(folder: Path) -> dict[str, Any] | None:
-    """The conversion of the dataset in a folder; None where it has none or there is no such folder."""
-    return _read_manifest(folder).get("conversion") if (folder / MANIFEST).exists() else None
-
-
-def labelled_in(folder: Path) -> bool:
-    """Whether the dataset in a folder may have labels: its manifest says no, or there is no such folder to ask."""
-    return not (folder / MANIFEST).exists() or _read_manifest(folder).get("labels") is not None
-
-
-def _read_modalities(path: Path, entries: dict[str, Any]) -> tuple[Modality, ...]:
-    modalities = []
-    for name, entry in entries.items():
-        try:
-            modalities.append(Modality.from_description(name, entry))
-        except KeyError as error:
-            raise UserError(f"{path}: modalities: {name}: the key {error} is missing; declare it.") from None
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
-            raise UserError(f"{path}: modalities: {name}: {error}; correct the manifest.") from None
-    return tuple(modalities)
-
-
-def _read_label_names(path: Path, labels: Any) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    names = labels.get("names") if isinstance(labels, dict) else None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+def check_labels(train: Dataset, test: Dataset) -> None:
+    """Refuse labels that one of two splits has alone, and other names or another order of them."""
+    if (train.labels is None) != (test.labels is None):
+        without, other = (train, test) if train.labels is None else (test, train)
         raise UserError(
-            f'{path}: labels: {labels!r} found, expected {{"names": ["…", …]}} or null; correct it.'
+            f"{without.folder}: no labels found, {other.folder} has them; "
+            "add labels.npy and the labels' names, or take them from every split."
         )
-    return tuple(names)
+    if train.label_names != test.label_names:
+        found, expected = (", ".join(of.label_names or ()) for of in (test, train))
+        raise UserError(
+            f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; give every split "
+            "the same names in one order."
+        )

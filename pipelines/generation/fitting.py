@@ -11,7 +11,8 @@ from postprior.pipelines.artefacts.codes import whole_rows
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
-from postprior.pipelines.settings.params import Fitting, Options, read_entry
+from postprior.pipelines.settings.checks import read_entry
+from postprior.pipelines.settings.params import Fitting, Options
 
 if TYPE_CHECKING:
     from torch import Tensor

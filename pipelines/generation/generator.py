@@ -12,7 +12,8 @@ import numpy as np
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.artefacts.project import ArtefactFolders
-from postprior.pipelines.data.dataset import Dataset, conformed, conversion_in
+from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.request import Labels, Request, check_values
 from postprior.pipelines.storage import load_artefact

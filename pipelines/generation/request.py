@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Generate, pick
+from postprior.pipelines.settings.names import pick
+from postprior.pipelines.settings.params import Generate
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.density import Density

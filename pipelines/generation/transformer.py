@@ -15,7 +15,8 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from postprior.pipelines.artefacts.codes import ROWS
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import check_options, pick
+from postprior.pipelines.settings.checks import check_options
+from postprior.pipelines.settings.names import pick
 from postprior.stage1_vae.modalities import Modality, support
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import typing
@@ -11,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from postprior.pipelines.settings.names import hint, listed
 
 KINDS: dict[Any, str] = {
     int: "a whole number",
@@ -57,17 +58,6 @@ def words(kind: Any) -> str:
     if issubclass(origin if isinstance(origin, type) else object, Sequence):
         return f"a list ({words(parts[0])} each)"
     return " or ".join(words(part) for part in parts)
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """A question for the reader when `name` is close to a known one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names in alphabetical order, separated by commas."""
-    return ", ".join(sorted(names)) or "none"
 
 
 def _keys(fault: ErrorDetails, content: Any) -> list[str]:

@@ -1,38 +1,19 @@
-"""The one schema of params.yaml: every stage reads its settings through `load_params`.
-
-Whatever is wrong with the file becomes one sentence that names the dotted key, what was found there and what
-was expected. The options of a model, a density or a data source have no schema of their own: the signature of
-its constructor is the schema, so that an option is declared in one place only.
-"""
+"""The one schema of params.yaml."""
 
 from __future__ import annotations
 
-import inspect
-import json
-import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-
-from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import hint, listed, sentence, words
-from postprior.pipelines.settings.yaml_text import read_yaml
-
-T = TypeVar("T")
+from pydantic import BaseModel, ConfigDict, Field
 
 STRICT = ConfigDict(
     frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
 )
 REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
 ALL = "all"  # in place of a number of rows
-OTHER_RESULTS = (
-    "autoencoder",
-    "baselines",
-    "judges",
-    "latent",
-)  # what else stands beside results of densities
+OTHER_RESULTS = ("autoencoder", "baselines", "judges", "latent")
+"""What else stands beside results of densities."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -126,7 +107,7 @@ class Train(Section):
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")
     ]
-    precision: Annotated[Literal["no", "bf16"], Field(description="no or bf16")]
+    precision: Literal["no", "bf16"]
 
 
 class Encode(Section):
@@ -144,7 +125,7 @@ class Generate(Section):
 
     samples: Count
     seed: Seed
-    values: Annotated[Literal["mean", "draws"], Field(description="mean or draws")]
+    values: Literal["mean", "draws"]
     temperature: Temperature
     truncation: Quantile
     balance: Annotated[
@@ -203,7 +184,7 @@ class Augment(Section):
 class Compare(Section):
     """The page that compares; `map` is the projection of the latent space that it shows."""
 
-    map: Annotated[Literal["pca", "umap"], Field(description="pca or umap")]
+    map: Literal["pca", "umap"]
 
 
 class Fitting(Section):
@@ -255,22 +236,6 @@ class Params(Section):
         return tree
 
 
-def load_params(path: Path | str) -> Params:
-    """The validated settings of a params.yaml.
-
-    Raises:
-        UserError: the file is missing, is not YAML, or a value is not what the schema expects.
-    """
-    path = Path(path)
-    content = read_yaml(path)
-    try:
-        params = Params.model_validate_json(json.dumps(content))
-    except ValidationError as error:
-        raise UserError(f"{path.name}: {sentence(error, Params, content)}") from None
-    _check_names(params, path.name)
-    return params
-
-
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The values of a tree by their dotted keys."""
     for key, value in tree.items():
@@ -278,124 +243,3 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def check_model(params: Params) -> None:
-    """Refuse an unknown model and options that it does not take."""
-    from postprior.stage1_vae import MODELS
-
-    model = pick(MODELS, params.vae.model, "vae.model", "model")
-    given = {"modalities", "seed", *Vae.model_fields}
-    check_options(model, params.vae.chosen, f"vae.options.{params.vae.model}", given)
-
-
-def check_density(params: Params, name: str) -> None:
-    """Refuse an entry of `density` that is missing, of no known kind, or with options that its kind does not take."""
-    from postprior.stage2_latent import DENSITIES
-
-    if name in params.density:
-        read_entry(name, params.density[name])
-        return
-    pick({**DENSITIES, **params.density}, name, "density", "density")
-    raise UserError(f"density.{name} is missing: add `{name}: {{}}` under `density`, or its options")
-
-
-def read_entry(name: str, written: Options) -> tuple[Fitting, Options]:
-    """How the entry `name` of `density` is fitted, and the options of its kind, both checked."""
-    from postprior.stage2_latent import DENSITIES
-
-    settings = {"kind": name, **written}
-    key = f"density.{name}"
-    place = f"{key}.kind" if "kind" in written else "density"
-    density = pick(DENSITIES, str(settings["kind"]), place, "density")
-    check_options(density, settings, key, base=Fitting)
-    common = {option: value for option, value in settings.items() if option in Fitting.model_fields}
-    options = {option: value for option, value in written.items() if option not in Fitting.model_fields}
-    return Fitting(**common), options
-
-
-def check_rows(params: Params, names: Sequence[str], key: str) -> None:
-    """Refuse densities that cannot be rows of one leaderboard: no entry, twice there, or a name that is taken."""
-    for name in names:
-        if name in REFERENCE_ROWS:
-            raise UserError(f"{key}: found '{name}', which is always scored; leave it out")
-        _check_free(key, name)
-        _check_entry(key, name, "density", params.density)
-    if len(set(names)) < len(names):
-        raise UserError(f"{key}: found a name twice in {', '.join(names)}; expected each once")
-
-
-def pick(table: Mapping[str, T], name: str, key: str, what: str) -> T:
-    """The entry `name` of a table; a UserError lists the names that it has."""
-    if name not in table:
-        raise UserError(
-            f"{key}: found '{name}', which is no {what}{hint(name, table)}; known: {listed(table)}"
-        )
-    return table[name]
-
-
-def check_options(
-    constructor: Callable[..., Any],
-    options: Options,
-    key: str,
-    given: Collection[str] = (),
-    base: type[Section] = Section,
-) -> None:
-    """Check `options` against the signature of a constructor.
-
-    Args:
-        constructor: a class or function; its annotated parameters are the schema.
-        options: what the user wrote under `key`.
-        key: the dotted key, for the messages.
-        given: parameters that the pipeline passes itself, no options.
-        base: settings that may stand beside them.
-
-    Raises:
-        UserError: an option is unknown, missing or of another type.
-    """
-    hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(constructor).parameters.items():
-        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        kind = hints.get(name, Any)
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (kind, Field(default, description=words(kind)))
-    schema = create_model("Options", __base__=base, **fields)
-    try:
-        schema.model_validate_json(json.dumps(options))
-    except ValidationError as error:
-        raise UserError(sentence(error, schema, options, prefix=key)) from None
-
-
-def _check_names(params: Params, file: str) -> None:
-    """Refuse names without a section of options: DVC tracks it, and a misspelt name shows at once."""
-    extra = params.data.__pydantic_extra__ or {}
-    wanted = [
-        ("data.source", params.data.source, "data", extra),
-        ("vae.model", params.vae.model, "vae.options", params.vae.options),
-        ("augment.model", params.augment.model, "vae.options", params.vae.options),
-        ("augment.density", params.augment.density, "density", params.density),
-    ]
-    for key, name, section, sections in wanted:
-        _check_entry(f"{file}: {key}", name, section, sections)
-    check_rows(params, params.densities, f"{file}: densities")
-    for name in params.density:
-        if name != "normal":  # which may be fitted, to be looked at
-            _check_free(f"{file}: density", name, REFERENCE_ROWS)
-    if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
-        raise UserError(f"{file}: generate.balance: found no share above 0; expected at least one, or null")
-
-
-def _check_free(key: str, name: str, others: Sequence[str] = ()) -> None:
-    """Refuse a density with the name of other results, which its own would replace."""
-    if name in (*OTHER_RESULTS, *others):
-        raise UserError(f"{key}: found '{name}', the name of another file of results; expected another name")
-
-
-def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:
-    if name not in sections:
-        raise UserError(
-            f"{key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
-            f"expected one of {listed(sections)}"
-        )

@@ -16,7 +16,8 @@ from postprior.pipelines.report.page import Plot, render
 from postprior.pipelines.report.plots import groups, marks
 from postprior.pipelines.report.provenance import facts, hashes, settings
 from postprior.pipelines.report.results import Results, read_results
-from postprior.pipelines.settings.params import Params, check_rows
+from postprior.pipelines.settings.checks import check_rows
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
 
 

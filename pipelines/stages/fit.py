@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import KIND, save_density
+from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import SPLITS, Dataset
-from postprior.pipelines.data.exchange import read_codes
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, learn
 from postprior.pipelines.publishing import check_folder

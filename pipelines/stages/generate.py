@@ -6,7 +6,8 @@ from pathlib import Path
 
 from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import Dataset, DatasetWriter, conformed, labelled_in
+from postprior.pipelines.data.dataset import Dataset, conformed, writing
+from postprior.pipelines.data.manifest import Manifest, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.generation.request import Request
@@ -53,20 +54,12 @@ def generate(
         names = judges.label_names
         provenance["labels_from"] = None if names is None else "judges"
     folder = project.artefacts.synthetic / name if out is None else out
-    writer = DatasetWriter(
-        folder,
-        generator.modalities,
-        rows,
-        names,
-        provenance,
-        labels=names is not None,
-        conversion=generator.conversion,
-        inputs=() if given is None else [given],
-        source_values=source_values,
-    )
+    manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion)
+    inputs = () if given is None else [given]
+    writer = writing(folder, manifest, names is not None, inputs=inputs, source_values=source_values)
     with track("generate", params, root, density=name) as run:
-        with writer, progress(f"generate {name}", -(-rows // ROWS)) as step:
+        with writer as write, progress(f"generate {name}", -(-rows // ROWS)) as step:
             for start, data, drawn in blocks:
-                writer.write(start, data, judges.label(data) if judges else drawn)
+                write(start, data, judges.label(data) if judges else drawn)
                 step("")
         run.dataset(folder, folder_hash(folder))

@@ -9,24 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.data.conversion.columns import Values, as_dtype, close
+from postprior.pipelines.data.arrays import CHUNK, Values, blocks, chunks
+from postprior.pipelines.data.conversion.columns import as_dtype, close
 from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, Usual, usual
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
 from postprior.stage1_vae.modalities import Modality
 
 AXES = {
-    "": "vector",
-    "X": "vector",
-    "HW": "image",
-    "HWC": "image",
-    "CHW": "image",
-    "DHW": "volume",
-    "CDHW": "volume",
+    **dict.fromkeys(("", "X"), "vector"),
+    **dict.fromkeys(("HW", "HWC", "CHW"), "image"),
+    **dict.fromkeys(("DHW", "CDHW"), "volume"),
 }
 """Axes of one value as the source has them, and the kind of modality that they make."""
+OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
+"""What manifests say of a conversion, beside its bound and facts."""
 KINDS = ("numeric", "count", "boolean", "tokens")
-CHUNK = 1 << 22  # values looked at together
 SAMPLE = 1 << 18  # values of images that tell what is usual
 Number = float | tuple[float, ...]
 
@@ -121,8 +119,7 @@ class ArrayConversion:
         found = places >= 0
         shape = self.modality.shape
         values, seen = np.zeros((len(places), *shape), np.float32), np.zeros((len(places), *shape), bool)
-        for start in range(0, len(places), step := rows_of(array)):
-            block = slice(start, start + step)
+        for block in blocks(array, len(places)):
             raw = array[places[block][found[block]]].astype(np.float64)
             if self.classes is not None and raw.size and raw.max() >= self.classes:
                 raise UserError(
@@ -144,10 +141,9 @@ class ArrayConversion:
     def lost(self, array: Values, places: Values, values: Values, seen: Values) -> Values | None:
         """The rows of an array at `places` as it has them, 0 for none, where `values` cannot give them back."""
         found = np.flatnonzero(places >= 0)
-        for start in range(0, len(found), step := rows_of(array)):
-            block = found[start : start + step]
-            back, original = self.decode(values[block], seen[block]), array[places[block]]
-            if not _alike(back, original):
+        for block in blocks(array, len(found)):
+            some = found[block]
+            if not _alike(self.decode(values[some], seen[some]), array[places[some]]):
                 kept = np.zeros((len(places), *array.shape[1:]), array.dtype)
                 kept[found] = array[places[found]]
                 return kept
@@ -158,8 +154,7 @@ class ArrayConversion:
         raw = self.decode(values, seen)
         if source.dtype != raw.dtype:
             raw = as_dtype(raw.astype(np.float64), source.dtype)
-        for start in range(0, len(source), step := rows_of(source)):
-            block = slice(start, start + step)
+        for block in blocks(source):
             x, there = self.encode(source[block], np.arange(len(source[block])))
             same = (there == seen[block]) & (close(x, values[block]) | ~there)
             raw[block] = np.where(channels_back(same, self.axes), source[block], raw[block])
@@ -177,21 +172,15 @@ class ArrayConversion:
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
-        known = {key: getattr(self, key) for key in ("kind", "axes", "dtype", "offset", "scale", "classes")}
-        return {
-            **self.facts,
-            **{key: list(value) if isinstance(value, tuple) else value for key, value in known.items()},
-            "shape": list(self.shape),
-            "range": None if self.range is None else list(self.range),
-            **({} if self.bound == BOUND else {"bound": self.bound}),
-        }
+        known = {key: getattr(self, key) for key in OWN}
+        kept = {key: list(value) if isinstance(value, tuple) else value for key, value in known.items()}
+        return {**self.facts, **kept, **({} if self.bound == BOUND else {"bound": self.bound})}
 
     @classmethod
     def from_description(cls, name: str, entry: dict[str, Any]) -> ArrayConversion:
         """The conversion that gave this description."""
-        own = ("kind", "axes", "dtype", "shape", "offset", "scale", "range", "classes")
-        known: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in own}
-        facts = {key: value for key, value in entry.items() if key not in (*own, "bound")}
+        known: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in OWN}
+        facts = {key: value for key, value in entry.items() if key not in (*OWN, "bound")}
         return cls(name, **known, bound=entry.get("bound", BOUND), facts=facts)
 
 
@@ -209,23 +198,11 @@ def channels_back(array: Values, axes: str) -> Values:
     return array[:, 0] if axes in ("", "HW", "DHW") else array
 
 
-def rows_of(array: Values) -> int:
-    """Rows that are looked at together."""
-    return max(1, CHUNK // max(1, int(np.prod(array.shape[1:]))))
-
-
-def chunks(array: Values, rows: Values) -> Iterator[Values]:
-    """The chosen rows of an array, some at a time."""
-    for start in range(0, len(rows), step := rows_of(array)):
-        yield array[rows[start : start + step]]
-
-
-def limits(array: Values, rows: Values) -> tuple[float, float]:
+def limits(array: Values, rows: Values | None = None) -> tuple[float, float]:
     """Least and greatest of the values that are not NaN; 0 and 0 where there are none."""
     found = [(np.nanmin(c), np.nanmax(c)) for c in chunks(array, rows) if not np.isnan(c).all()]
-    return (
-        (float(min(low for low, _ in found)), float(max(high for _, high in found))) if found else (0.0, 0.0)
-    )
+    low, high = zip(*found, strict=True) if found else ((0,), (0,))
+    return float(min(low)), float(max(high))
 
 
 def _check_scale(name: str, scale: Number, low: float, high: float) -> None:

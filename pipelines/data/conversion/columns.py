@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
@@ -30,7 +31,6 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 """A text that is a number."""
 MOST = 100
 """Categories that a column may have, and half as many as rows at most: more are names or free text."""
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Values = np.ndarray[Any, np.dtype[Any]]
+from postprior.pipelines.data.arrays import Values
+
 FAR, GAP = 100, 10
 """How many times farther than the others outliers lie from the median, and than the farthest of the others."""
 FEW = 100

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from postprior.pipelines.data.conversion.columns import ColumnConversion, Values, varies
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion.columns import ColumnConversion, varies
 from postprior.pipelines.data.conversion.texts import CELL, agrees, as_cells, comes_back, formatted, restored
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted

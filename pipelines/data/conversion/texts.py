@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.conversion.columns import ColumnConversion, Values, close, plainer
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion.columns import ColumnConversion, close, plainer
 
 CELL = pa.binary()
 """The type of a column of texts of cells."""

@@ -11,7 +11,9 @@ from postprior.pipelines.data.sources.digits import make_digits
 from postprior.pipelines.data.sources.folder import read_folders
 from postprior.pipelines.data.sources.mnist import make_mnist
 from postprior.pipelines.data.sources.polymnist import read_polymnist
-from postprior.pipelines.settings.params import Params, check_options, pick
+from postprior.pipelines.settings.checks import check_options
+from postprior.pipelines.settings.names import pick
+from postprior.pipelines.settings.params import Params
 
 SOURCES: dict[str, Callable[..., dict[str, Dataset]]] = {
     "digits": make_digits,

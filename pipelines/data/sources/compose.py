@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,21 +16,32 @@ Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Background (n, 3, H, W) and digit (n, 1, H, W), both in [0, 1] → image (n, 3, H, W)."""
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Grey images (n, H, W) in [0, 1] with their labels (n,), and whether a split of them is held out."""
+class Pool(NamedTuple):
+    """Grey images (n, H, W) in [0, 1] with their labels (n,)."""
 
     images: np.ndarray
     labels: np.ndarray
-    held_out: bool
 
 
 def crops(picture: np.ndarray, samples: int, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Random windows (samples, 3, *shape) of a picture (H, W, 3)."""
-    windows = np.lib.stride_tricks.sliding_window_view(
-        picture, shape, axis=(0, 1)
-    )  # (rows, columns, 3, *shape)
+    # (rows, columns, 3, *shape)
+    windows = np.lib.stride_tricks.sliding_window_view(picture, shape, axis=(0, 1))
     return windows[tuple(rng.integers(size, size=samples) for size in windows.shape[:2])]
+
+
+def composed(
+    pools: Mapping[str, Pool],
+    samples: Sequence[int],
+    layers: Sequence[tuple[np.ndarray, Blend]],
+    rng: np.random.Generator,
+    provenance: dict[str, Any],
+) -> dict[str, Dataset]:
+    """A dataset of so many samples from the pool of each split."""
+    return {
+        split: compose(pool, count, layers, rng, split, provenance)
+        for (split, pool), count in zip(pools.items(), samples, strict=True)
+    }
 
 
 def compose(
@@ -44,15 +54,15 @@ def compose(
 ) -> Dataset:
     """`samples` tuples: for each layer (picture, blend) another image of the label over a random crop.
 
-    A held-out pool is dealt into groups of source images, which the dataset keeps; see `data.sources.tuples`.
+    The pool of a split that is held out is dealt into groups of source images, which the dataset keeps; see
+    `data.sources.tuples`.
     """
+    held_out = split != "train"
     if samples < 1:
         raise UserError(
             f"{provenance['source']}: {split}: {samples} samples asked for, expected at least one."
         )
-    groups = (
-        deal(pool.labels, GROUP, rng) if pool.held_out else np.unique(pool.labels, return_inverse=True)[1]
-    )
+    groups = deal(pool.labels, GROUP, rng) if held_out else np.unique(pool.labels, return_inverse=True)[1]
     rows = draw_tuples(groups, samples, len(layers), rng)  # (N, M)
     shape = pool.images.shape[1:]
     modalities = tuple(
@@ -66,7 +76,7 @@ def compose(
         modalities,
         data,
         labels=pool.labels[rows[:, 0]],
-        groups=groups[rows[:, 0]] if pool.held_out else None,
+        groups=groups[rows[:, 0]] if held_out else None,
         ids=np.char.add(f"{split}-", np.arange(samples).astype(str)),
         label_names=tuple(str(label) for label in range(10)),
         provenance={**provenance, "split": split, "source_images": len(pool.labels)},

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.sources.compose import Pool, compose
+from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.sources.compose import Pool, composed
 from postprior.pipelines.data.sources.tuples import split_by_label
 
 SIZE = 16
@@ -73,12 +73,9 @@ def make_digits(
     rng = np.random.default_rng(seed)
     shares = (1 - validation_share - test_share, validation_share, test_share)
     layers = [(picture(layer), partial(paint, ink=layer.ink)) for layer in LAYERS]
-    samples = {"train": train, "validation": validation, "test": test}
-    splits = {}
-    for split, rows in zip(samples, split_by_label(labels, shares, rng), strict=True):
-        pool = Pool(images[rows], labels[rows], held_out=split != "train")
-        splits[split] = compose(pool, samples[split], layers, rng, split, {"source": "digits", "seed": seed})
-    return splits
+    parts = zip(SPLITS, split_by_label(labels, shares, rng), strict=True)
+    pools = {split: Pool(images[rows], labels[rows]) for split, rows in parts}
+    return composed(pools, (train, validation, test), layers, rng, {"source": "digits", "seed": seed})
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:

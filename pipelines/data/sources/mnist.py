@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.sources.compose import Pool, compose
+from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.sources.compose import Pool, composed
 from postprior.pipelines.data.sources.tuples import split_by_label
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, refused
 
 PICTURES = {".jpg", ".jpeg", ".png"}
 
@@ -46,11 +46,7 @@ def make_mnist(
     pools = _pools(root / digits, validation_share, test_share, rng)
     height, width = pools["train"].images.shape[1:]
     layers = [(picture, invert) for picture in _pictures(root / backgrounds, height, width)]
-    samples = {"train": train, "validation": validation, "test": test}
-    return {
-        split: compose(pool, samples[split], layers, rng, split, {"source": "mnist", "seed": seed})
-        for split, pool in pools.items()
-    }
+    return composed(pools, (train, validation, test), layers, rng, {"source": "mnist", "seed": seed})
 
 
 def invert(background: np.ndarray, digit: np.ndarray) -> np.ndarray:
@@ -64,13 +60,12 @@ def read_idx(path: Path) -> np.ndarray:
     The format: two zero bytes, a type (8: unsigned byte), the number of dimensions, their sizes as big-endian
     32-bit integers, then the values (http://yann.lecun.com/exdb/mnist).
     """
-    try:
-        content = path.read_bytes()
+    with refused((OSError, EOFError), f"{path}: not a whole gzip file", "fetch it again"):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; give the folder of the IDX files.") from None
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the folder of the IDX files.") from None
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path}: not a whole gzip file ({error}); fetch it again.") from None
     if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise UserError(f"{path}: not an IDX file of unsigned bytes; give MNIST's own files.")
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", content[3], 4))
@@ -101,8 +96,8 @@ def _pools(
     sources = [(images[rows], labels[rows]) for rows in split_by_label(labels, shares, rng)]
     sources += [parts["t10k"]] if len(parts) == 2 else []
     return {
-        split: Pool(images.astype(np.float32) / 255, labels, held_out=split != "train")
-        for split, (images, labels) in zip(("train", "validation", "test"), sources, strict=True)
+        split: Pool(images.astype(np.float32) / 255, labels)
+        for split, (images, labels) in zip(SPLITS, sources, strict=True)
     }
 
 
@@ -134,10 +129,8 @@ def _pictures(folder: Path, height: int, width: int) -> list[np.ndarray]:
         raise UserError(f"{folder}: {len(files)} pictures found, expected two or more, one a modality.")
     pictures = []
     for path in files:
-        try:
+        with refused(OSError, f"{path}: not a picture", "give JPEG or PNG files"):
             picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
-        except OSError as error:
-            raise UserError(f"{path}: not a picture ({error}); give JPEG or PNG files.") from None
         if picture.shape[0] < height or picture.shape[1] < width:
             raise UserError(
                 f"{path}: {picture.shape[1]} × {picture.shape[0]} pixels are less than {width} × {height}."

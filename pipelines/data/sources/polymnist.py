@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.sources.tuples import split_by_label
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, refused
 from postprior.stage1_vae.modalities import Modality
 
 NAME = re.compile(r"(\d+)\.(\d)\.png")
@@ -31,7 +31,7 @@ def read_polymnist(
     """
     found = {
         split: _names(root / path / split, samples)
-        for split in ("train", "validation", "test")
+        for split in SPLITS
         if split != "validation" or (root / path / split).is_dir()
     }
     places = {split: (root / path / split, names) for split, names in found.items()}
@@ -41,7 +41,7 @@ def read_polymnist(
         train, validation = split_by_label(_labels(names), shares, np.random.default_rng(seed))
         for split, rows in (("train", train), ("validation", validation)):
             places[split] = (root / path / "train", [names[row] for row in np.sort(rows)])
-    return {split: _read(split, *places[split]) for split in ("train", "validation", "test")}
+    return {split: _read(split, *places[split]) for split in SPLITS}
 
 
 def _names(folder: Path, samples: int | None) -> list[str]:
@@ -96,9 +96,7 @@ def _read_modality(paths: list[Path], threads: ThreadPoolExecutor) -> np.ndarray
 def _read_image(path: Path) -> np.ndarray:
     from PIL import Image
 
-    try:
+    if not path.exists():
+        raise UserError(f"{path}: this image is missing; every modality needs one a sample.")
+    with refused(OSError, f"{path}: not a PNG image", "fetch it again"):
         return np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
-    except FileNotFoundError:
-        raise UserError(f"{path}: this image is missing; every modality needs one a sample.") from None
-    except OSError as error:
-        raise UserError(f"{path}: not a PNG image ({error}); fetch it again.") from None

@@ -19,7 +19,7 @@ from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
 from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.settings.messages import hint, listed
+from postprior.pipelines.settings.names import hint, listed
 from postprior.stage1_vae.imports import class_at
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.parts import under

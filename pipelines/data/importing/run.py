@@ -11,20 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.texts import comes_back
-from postprior.pipelines.data.dataset import SPLITS, Dataset, files_of
-from postprior.pipelines.data.importers import read_source
-from postprior.pipelines.data.importers.found import Named, Roles
-from postprior.pipelines.data.importers.joining import Joined, join
-from postprior.pipelines.data.importers.splitting import check_splits, named_split, split_rows
-from postprior.pipelines.data.importers.summary import summary
+from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.formats import read_source
+from postprior.pipelines.data.formats.found import Named, Roles
+from postprior.pipelines.data.importing.joining import Joined, join
+from postprior.pipelines.data.importing.splitting import check_splits, named_split, split_rows
+from postprior.pipelines.data.importing.summary import summary
+from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import quoted
 
-Values = np.ndarray[Any, np.dtype[Any]]
 MOST_LABELS = 1000
 
 
@@ -59,7 +60,7 @@ def import_data(
     provenance = {**origin, "shares": list(shares), "seed": seed}
     with publish(folder, earlier, sources) as temporary:
         for split, rows in splits.items():
-            dataset = _dataset(joined, rows, learned, targets, labels, names)
+            dataset = converted(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
     sizes = {split: len(rows) for split, rows in splits.items()}
     return summary(joined, learned, labels, names, sizes, folder)
@@ -67,12 +68,12 @@ def import_data(
 
 def earlier(folder: Path) -> set[Path]:
     """The files, relative to a folder, of the splits that an import made there before."""
-    splits = (split for split in SPLITS if made_by_import(folder / split))
-    return {Path(split) / file for split in splits for file in files_of(folder / split, "real")}
-
-
-def made_by_import(folder: Path) -> bool:
-    return manifest_in(folder).get("provenance", {}).get("source") == "import"
+    return {
+        Path(split) / file
+        for split in SPLITS
+        if manifest_in(folder / split).get("provenance", {}).get("source") == "import"
+        for file in files_of(folder / split, "real")
+    }
 
 
 def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
@@ -115,7 +116,7 @@ def _learn(joined: Joined, train: Values) -> list[Conversion]:
     return learned
 
 
-def _dataset(
+def converted(
     joined: Joined,
     rows: Values,
     learned: Sequence[Conversion],
@@ -123,19 +124,29 @@ def _dataset(
     labels: Values | None,
     names: tuple[str, ...] | None,
 ) -> Dataset:
-    """The samples at `rows`, converted."""
-    observed = joined.observed[rows]
-    data, cells = {}, {}
-    sources = sources_of_roles(joined, rows, targets)
+    """The samples at `rows`, every view by the conversion in its place; labels (N,) are places of their names."""
+    observed, taken = joined.observed[rows], pa.array(rows)
+    data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
-        places = joined.places[rows, m]
-        data[view.name], seen = view.encode(conversion, places)
+        values, seen = conversion.encode(view.content, joined.places[rows, m])
         if not seen[observed[:, m]].all():
             cells[view.name] = seen
-        there = joined.rows[rows, m]
-        sources[view.name] = view.lost(conversion, there, data[view.name], seen, joined.mark(view))
-    taken = pa.array(rows)
-    columns = [target.encode(joined.targets[target.name].take(taken))[0] for target in targets]
+        data[view.name] = values
+        sources[view.name] = view.lost(conversion, joined.rows[rows, m], values, seen, joined.mark(view))
+    columns, lost = [], {}
+    for target in targets:
+        column = joined.targets[target.name].take(taken)
+        numbers, seen = target.encode(column)
+        columns.append(numbers)
+        original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
+        if not comes_back(pa.chunked_array([target.decode(numbers, seen)]), original):
+            lost[target.name] = original
+    sources["targets"] = pa.table(lost) if lost else None
+    if joined.label is not None and labels is not None:
+        name, column = joined.label
+        original = joined.originals.get(name or "", column).take(taken)
+        if not comes_back(column.take(taken), original):
+            sources["labels"] = pa.table({"label": original})
     return Dataset(
         tuple(conversion.modality for conversion in learned),
         data,
@@ -148,26 +159,6 @@ def _dataset(
         label_names=names,
         source_values={name: values for name, values in sources.items() if values is not None},
     )
-
-
-def sources_of_roles(joined: Joined, rows: Values, targets: Sequence[ColumnConversion]) -> dict[str, Any]:
-    """Labels and targets of the samples at `rows` as their file has them, where stored ones cannot give them back."""
-    taken, found = pa.array(rows), {}
-
-    def original(name: str | None, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        return joined.originals.get(name or "", column).take(taken)
-
-    for target in targets:
-        made = target.decode(*target.encode(joined.targets[target.name].take(taken)))
-        column = original(target.name, joined.targets[target.name])
-        if not comes_back(pa.chunked_array([made]), column):
-            found[target.name] = column
-    labels = {}
-    if joined.label is not None:
-        name, column = joined.label
-        if not comes_back(column.take(taken), original(name, column)):
-            labels["label"] = original(name, column)
-    return {role: pa.table(of) for role, of in (("labels", labels), ("targets", found)) if of}
 
 
 def _describe(

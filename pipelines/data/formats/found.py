@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.arrays import chunks
 from postprior.pipelines.data.conversion.columns import check_categories
 
-Values = np.ndarray[Any, np.dtype[Any]]
 Named = tuple[str | None, pa.ChunkedArray]
 
 
@@ -54,37 +53,28 @@ class TableView:
     """A modality that is a table: its columns (n rows) with their kinds; `originals` are as for `Found`."""
 
     name: str
-    table: pa.Table
+    content: pa.Table
     kinds: Mapping[str, str]
     facts: dict[str, Any]
     originals: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
     @cached_property
     def present(self) -> Values:
         """(n,) bool: rows with one cell at least."""
-        found = np.zeros(len(self), bool)
-        for column in self.table.columns:
-            found |= column.is_valid().to_numpy()
-        return found
+        seen = [column.is_valid().to_numpy() for column in self.content.columns]
+        return np.asarray(np.any(seen, 0))
 
     def learn(self, rows: Values) -> Conversion:
         """The conversion, learned from the rows at these places."""
         for name, kind in self.kinds.items():
             if kind == "categorical":  # what is wrong with a column may stand in another row
-                check_categories(f"{self.facts['file']}: column {name}", name, self.table[name].drop_null())
-        return TableConversion.fit(self.name, self.kinds, self.table.take(pa.array(rows)), self.facts)
-
-    def encode(self, conversion: Any, places: Values) -> tuple[Values, Values]:
-        """Values and seen cells of the rows at `places`, −1 for none."""
-        values, seen = conversion.encode(self.table, places)
-        return values, seen
+                known = self.content[name].drop_null()
+                check_categories(f"{self.facts['file']}: column {name}", name, known)
+        return TableConversion.fit(self.name, self.kinds, self.content.take(pa.array(rows)), self.facts)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """What the file has in these rows that encoded values cannot give back; None where that is nothing."""
-        columns = {name: self.originals.get(name, self.table[name]) for name in self.table.column_names}
+        columns = {name: self.originals.get(name, self.content[name]) for name in self.content.column_names}
         return conversion.lost(columns, places, values, seen, mark)
 
 
@@ -97,39 +87,30 @@ class ArrayView:
     """
 
     name: str
-    array: Values
+    content: Values
     axes: str
     kind: str
     facts: dict[str, Any]
     missing: Values | None = None
     files: pa.Array | None = None
 
-    def __len__(self) -> int:
-        return len(self.array)
-
     @cached_property
     def present(self) -> Values:
         """(n,) bool: rows that are not NaN throughout, unless the source says that they are missing."""
-        rows = np.arange(len(self))
-        empty = [np.isnan(chunk.reshape(len(chunk), -1)).all(1) for chunk in chunks(self.array, rows)]
+        empty = [np.isnan(chunk.reshape(len(chunk), -1)).all(1) for chunk in chunks(self.content)]
         found = ~np.concatenate(empty)
         return found if self.missing is None else found & ~self.missing
 
     def learn(self, rows: Values) -> Conversion:
         """The conversion, learned from the rows at these places."""
         there = np.flatnonzero(self.present)
-        return ArrayConversion.fit(self.name, self.kind, self.axes, self.array, rows, there, self.facts)
-
-    def encode(self, conversion: Any, places: Values) -> tuple[Values, Values]:
-        """Values and seen cells of the rows at `places`, −1 for none."""
-        values, seen = conversion.encode(self.array, places)
-        return values, seen
+        return ArrayConversion.fit(self.name, self.kind, self.axes, self.content, rows, there, self.facts)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
-        """What the file has in these rows that encoded values cannot give back; None where that is nothing."""
+        """As for a table, or the files."""
         if self.files is not None:
             return pa.table({"file": self.files.take(pa.array(places, mask=places < 0))})
-        return conversion.lost(self.array, places, values, seen)
+        return conversion.lost(self.content, places, values, seen)
 
 
 View = TableView | ArrayView

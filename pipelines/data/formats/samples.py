@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values, beside
 from postprior.pipelines.data.conversion import (
     ArrayConversion,
     ColumnConversion,
@@ -19,26 +19,15 @@ from postprior.pipelines.data.conversion import (
     TableConversion,
     from_description,
 )
-from postprior.pipelines.data.conversion.columns import close, named_type
+from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.conversion.texts import CELL, formatted, restored, stated
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.importers.images import pixels_of
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 
-FACTS = {
-    "tables": ("file",),
-    "npz": ("file",),
-    "images": ("folder", "mode", "suffix"),
-    "nifti": ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis"),
-    "omics": ("file", "modality", "features", "sparse"),
-    "datasets": ("file",),
-}
-"""What the writer of every source needs to know of a modality."""
 DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
 """Marks that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -82,34 +71,18 @@ class Samples:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def seen(self, name: str) -> Values:
-        """(N, *shape) bool: the values of a modality that are there."""
-        m = [modality.name for modality in self.dataset.modalities].index(name)
-        there = self.dataset.observed[:, m].reshape(-1, *[1] * len(self.dataset.modalities[m].shape))
-        return np.asarray(self.dataset.cells.get(name, np.ones(self.dataset.data[name].shape, bool)) & there)
-
     def array(self, conversion: ArrayConversion) -> Values:
         """The values of a modality as its source has them, (N, …)."""
-        values, seen = self.dataset.data[conversion.name], self.seen(conversion.name)
+        values, seen = self.dataset.data[conversion.name], ~self.dataset.missing(conversion.name)
         source = self.dataset.source_values.get(conversion.name)
         if isinstance(source, np.ndarray):
             return conversion.restored(values, seen, source)
         return conversion.decode(values, seen)
 
-    def file(self, conversion: ArrayConversion, row: int) -> bytes | None:
-        """The file that a sample's image came from, if it has the same pixels still and could not be written again."""
-        source = self.dataset.source_values.get(conversion.name)
-        content = None if source is None or isinstance(source, np.ndarray) else source["file"][row].as_py()
-        if content is None:
-            return None
-        pixels, _ = pixels_of(BytesIO(content), f"{conversion.name}: row {row}")
-        x, _ = conversion.encode(pixels[None], np.zeros(1, int))
-        return content if close(x[0], self.dataset.data[conversion.name][row]).all() else None
-
     def table(self, conversion: TableConversion, mark: str | None = None) -> pa.Table:
         """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
         values, source = self.dataset.data[conversion.name], self.dataset.source_values.get(conversion.name)
-        return conversion.decode(np.asarray(values), self.seen(conversion.name), source, mark)
+        return conversion.decode(np.asarray(values), ~self.dataset.missing(conversion.name), source, mark)
 
     def in_file(self, conversion: TableConversion) -> Values:
         """(N,) bool: rows of which the texts say that their file had them, with values or without any."""
@@ -121,13 +94,13 @@ class Samples:
 
     def made(self, name: str) -> Values:
         """(N, *shape) bool: the values of a modality that were filled in or generated."""
-        shape = self.dataset.data[name].shape
+        values = self.dataset.data[name]
         if name in self.dataset.filled_cells:
             return np.asarray(self.dataset.filled_cells[name])
         if self.dataset.filled is None:
-            return np.full(shape, self.synthetic)
+            return np.full(values.shape, self.synthetic)
         m = [modality.name for modality in self.dataset.modalities].index(name)
-        return np.broadcast_to(self.dataset.filled[:, m].reshape(-1, *[1] * (len(shape) - 1)), shape)
+        return np.broadcast_to(beside(self.dataset.filled[:, m], values), values.shape)
 
     @property
     def synthetic(self) -> bool:
@@ -165,22 +138,20 @@ class Samples:
         ids = np.arange(len(self)) if self.dataset.ids is None else self.dataset.ids
         return _typed(pa.array(ids), self._known("ids").get("type"))
 
-    @cached_property
-    def labels(self) -> pa.Array | None:
-        """Labels in the type that they had, None without any."""
-        return self._labels(None)
-
     @property
-    def id_name(self) -> str | None:
-        """The header of the ids, None where the source had none."""
-        return self._known("ids").get("name") or (None if self.dataset.conversion else "id")
+    def groups(self) -> pa.Array:
+        """Subjects in the type that they had, null where the samples have none."""
+        groups = self.dataset.groups
+        column = pa.nulls(len(self)) if groups is None else pa.array(groups)
+        return _typed(column, self._known("groups").get("type"))
 
     @property
     def label_name(self) -> str | None:
         """The header of the labels, None without any."""
-        return None if self.labels is None else self._known("labels").get("name") or "label"
+        return None if self.dataset.labels is None else self._known("labels").get("name") or "label"
 
-    def _labels(self, mark: str | None) -> pa.Array | None:
+    def labels(self, mark: str | None = None) -> pa.Array | None:
+        """Labels in the type that they had, or as texts with a `mark` before decimals; None without any."""
         if self.dataset.labels is None or self.dataset.label_names is None:
             return None
         names = _typed(pa.array(self.dataset.label_names), self._known("labels").get("type"))
@@ -190,19 +161,8 @@ class Samples:
             return restored(labels, column, stated(column, labels), mark)
         return labels if mark is None else formatted(labels, mark)
 
-    @cached_property
-    def groups(self) -> pa.Array | None:
-        """Subjects in the type that they had, None without any."""
-        if self.dataset.groups is None:
-            return None
-        return _typed(pa.array(self.dataset.groups), self._known("groups").get("type"))
-
-    @cached_property
-    def targets(self) -> dict[str, pa.Array]:
-        """Targets by name; null where the samples have none."""
-        return self._targets(None)
-
-    def _targets(self, mark: str | None) -> dict[str, pa.Array]:
+    def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
+        """Targets by name, with a `mark` as texts; null where the samples have none."""
         entries = (self.dataset.conversion or {}).get("targets", ())
         columns = TableConversion("targets", tuple(map(ColumnConversion.from_description, entries)))
         values = np.zeros((len(self), len(entries))) if self.dataset.targets is None else self.dataset.targets
@@ -216,18 +176,16 @@ class Samples:
         Without ids or labels of a known name, `id` and `label` are the headers. With a `mark` before decimals all are
         texts.
         """
-        groups = self._known("groups").get("name")
         found: dict[str, pa.Array] = {}
-        if self.id_name:
-            found[self.id_name] = self.ids
-        if groups:
-            nobody = _typed(pa.nulls(len(self)), self._known("groups").get("type"))
-            found[groups] = nobody if self.groups is None else self.groups
+        if name := self._known("ids").get("name") or (None if self.dataset.conversion else "id"):
+            found[name] = self.ids
+        if name := self._known("groups").get("name"):
+            found[name] = self.groups
         if mark is not None:
             found = {name: formatted(column, mark) for name, column in found.items()}
-        if self.label_name and (column := self._labels(mark)) is not None:
-            found[self.label_name] = column
-        return found | self._targets(mark)
+        if (column := self.labels(mark)) is not None:
+            found[self.label_name or ""] = column
+        return found | self.targets(mark)
 
     def _known(self, role: str) -> dict[str, Any]:
         """Name and type of a role in the source, none where nothing is known."""
@@ -243,14 +201,11 @@ def _conversion(modality: Modality, entries: Any) -> Conversion:
         fits = conversion.modality == modality
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
             named_type(column.type)
-        source = conversion.facts["source"]
-        lacking = [fact for fact in FACTS[source] if fact not in conversion.facts]
+        conversion.facts["source"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"conversion of {modality.name}: {error} found; import the data again") from None
     if not fits:
         raise UserError(f"conversion of {modality.name}: that of other data found; import the data again")
-    if lacking:
-        raise UserError(f"conversion of {modality.name}: no {lacking[0]} found; import the data again")
     return conversion
 
 

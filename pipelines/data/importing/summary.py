@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.arrays import chunks, limits
+from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
-from postprior.pipelines.data.importers.found import TableView, View
-from postprior.pipelines.data.importers.joining import Joined
+from postprior.pipelines.data.formats.found import ArrayView, TableView, View
+from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.texts import quoted
 
 PATTERNS = 8  # that are shown one by one
 COLUMNS = 6  # of a kind that are shown by name
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 def summary(
@@ -60,36 +61,36 @@ def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
 
 def contents(view: View, conversion: Conversion) -> list[str]:
     """The columns of a table by kind, or the values of an array, with their ranges."""
-    if isinstance(view, TableView):
-        assert isinstance(conversion, TableConversion)
-        kinds = [f"{kind}: {shortened(found)}" for kind, found in by_kind(view, conversion).items()]
-        new = unseen(view, conversion)
-        kinds += [f"in no training row, so missing: {shortened(new)}"] if new else []
-        return kinds + outliers(view, conversion)
-    assert isinstance(conversion, ArrayConversion)
-    low, high = limits(view.array, np.flatnonzero(view.present))
-    still = constant(view.array, np.flatnonzero(view.present)) if conversion.axes == "X" else 0
-    notes = [f", {still} of {view.array.shape[1]} coordinates constant"] if still else []
-    told = "".join(
-        [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {scaling(conversion)}", *notes]
-    )
-    return [told, *outliers(view, conversion)]
+    if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+        kinds = [f"{kind}: {shortened(found)}" for kind, found in _by_kind(view.content, conversion).items()]
+        new = _unseen(view.content, conversion)
+        told = [*kinds, *([f"in no training row, so missing: {shortened(new)}"] if new else [])]
+    else:
+        assert isinstance(view, ArrayView)
+        assert isinstance(conversion, ArrayConversion)
+        there = np.flatnonzero(view.present)
+        low, high = limits(view.content, there)
+        still = _constant(view.content, there) if conversion.axes == "X" else 0
+        note = f", {still} of {view.content.shape[1]} coordinates constant" if still else ""
+        told = [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}"]
+    return told + outliers(view, conversion)
 
 
 def outliers(view: View, conversion: Conversion) -> list[str]:
     """A line on far outliers, if there are such, and what to do about them."""
-    if isinstance(view, TableView):
-        assert isinstance(conversion, TableConversion)
-        found = [told for column in conversion.columns if (told := _far(view, column))]
+    if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+        far = {
+            column.name: _far(to_numpy(view.content[column.name].drop_null()), column)
+            for column in conversion.columns
+            if column.kind in SCALED and column.name in view.content.column_names
+        }
+        found = [f"{name} ({_counted(values)})" for name, values in far.items() if len(values)]
         remedy = "leave such cells empty"
     else:
+        assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
-        far = [
-            raw[np.abs(conversion.standardised(raw)) > conversion.bound * (1 + 1e-6)]
-            for raw in chunks(view.array, np.flatnonzero(view.present))
-            if conversion.kind == "numeric"
-        ]
-        values = np.concatenate(far) if far else np.empty(0)
+        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind == "numeric" else ()
+        values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
         found = [_counted(values)] if len(values) else []
         remedy = "make it NaN and add --nan-is-missing"
     if not found:
@@ -100,13 +101,9 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
     ]
 
 
-def _far(view: TableView, column: ColumnConversion) -> str | None:
-    """The values of a column that are not shown as they are."""
-    if column.kind not in SCALED or column.name not in view.table.column_names:
-        return None
-    values = to_numpy(view.table[column.name].drop_null())
-    values = values[np.abs(column.standardised(values)) > column.bound * (1 + 1e-6)]
-    return f"{column.name} ({_counted(values)})" if len(values) else None
+def _far(raw: Values, conversion: ArrayConversion | ColumnConversion) -> Values:
+    """The values that are not shown as they are."""
+    return raw[np.abs(conversion.standardised(raw)) > conversion.bound * (1 + 1e-6)]
 
 
 def _counted(values: Values) -> str:
@@ -115,7 +112,7 @@ def _counted(values: Values) -> str:
     return f"{found[counts.argmax()]:g}, {len(values)} value{'s' * (len(values) > 1)}"
 
 
-def constant(array: Values, rows: Values) -> int:
+def _constant(array: Values, rows: Values) -> int:
     """How many coordinates of an array (n, X) have one value in all of these rows."""
     low, high = np.full(array.shape[1], np.inf), np.full(array.shape[1], -np.inf)
     for chunk in chunks(array, rows):
@@ -123,47 +120,41 @@ def constant(array: Values, rows: Values) -> int:
     return int((low == high).sum())
 
 
-def unseen(view: TableView, conversion: TableConversion) -> list[str]:
+def _unseen(table: pa.Table, conversion: TableConversion) -> list[str]:
     """Categories that no training row has, with their columns."""
     found = {
-        column.name: set(view.table[column.name].unique().to_pylist()) - {None, *column.values}
+        column.name: set(table[column.name].unique().to_pylist()) - {None, *column.values}
         for column in conversion.columns
         if column.kind == "categorical"
     }
     return [f"{name} ({shortened(sorted(map(str, new)), 4)})" for name, new in found.items() if new]
 
 
-def by_kind(view: TableView, conversion: TableConversion) -> dict[str, list[str]]:
+def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str]]:
     """Columns with their ranges or categories by kind."""
-    import pyarrow.compute as pc
-
     found: dict[str, list[str]] = {}
     for column in conversion.columns:
-        values = view.table[column.name]
+        values, notes = table[column.name], []
         if column.kind == "categorical":
-            told = shortened([str(value) for value in column.values], 4)
-        elif column.kind == "boolean":
-            told = ""
-        else:
-            limits = pc.min_max(values).as_py()
-            told = f"{limits['min']:g} to {limits['max']:g}"
-        missing = f"{values.null_count / len(values):.0%} missing" if values.null_count else ""
-        notes = ", ".join(note for note in (told, missing) if note)
-        found.setdefault(column.kind, []).append(f"{column.name} ({notes})" if notes else column.name)
+            notes.append(shortened([str(value) for value in column.values], 4))
+        elif column.kind != "boolean":
+            ends = pc.min_max(values).as_py()
+            notes.append(f"{ends['min']:g} to {ends['max']:g}")
+        if values.null_count:
+            notes.append(f"{values.null_count / len(values):.0%} missing")
+        told = f"{column.name} ({', '.join(notes)})" if notes else column.name
+        found.setdefault(column.kind, []).append(told)
     return found
 
 
-def scaling(conversion: ArrayConversion) -> str:
+def _scaling(conversion: ArrayConversion) -> str:
     """The offset and scale of an array in words."""
-    if conversion.kind != "numeric":
-        return "as they are"
-    if conversion.modality.kind == "vector":
+    offset, scale = conversion.offset, conversion.scale
+    if conversion.kind == "numeric" and conversion.modality.kind == "vector":
         return "each coordinate standardised"
-    assert not isinstance(conversion.offset, tuple)
-    assert not isinstance(conversion.scale, tuple)
-    if (conversion.offset, conversion.scale) == (0, 1):
+    if (offset, scale) == (0, 1) or isinstance(offset, tuple) or isinstance(scale, tuple):
         return "as they are"
-    return f"{conversion.offset:g} to {conversion.offset + conversion.scale:g} scaled to 0 to 1"
+    return f"{offset:g} to {offset + scale:g} scaled to 0 to 1"
 
 
 def patterns(observed: Values, names: Sequence[str]) -> list[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,43 +13,46 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.conversion.columns import plainer
+from postprior.pipelines.data.conversion import TableConversion
+from postprior.pipelines.data.conversion.columns import NUMBER, named_type, plainer
 from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
-from postprior.pipelines.data.importers.files import ends_in, files_in, visible
-from postprior.pipelines.data.importers.found import Found, Roles, TableView
-from postprior.pipelines.data.importers.kinds import column_kind, safe_name
-from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import hint, listed
+from postprior.pipelines.data.formats.files import ends_in, files_in, holds
+from postprior.pipelines.data.formats.found import Found, Roles, TableView
+from postprior.pipelines.data.formats.kinds import column_kind, safe_name
+from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.settings.names import hint, listed, twice
 
+ABOUT = "a .csv, .tsv or .parquet table or a folder of them"
+FACTS: tuple[str, ...] = ("file",)
 TEXT = (".csv", ".tsv")
 SUFFIXES = (*TEXT, ".parquet")
+ROWS = 1 << 14
+"""Rows of a CSV that are written together."""
+FORMULA = r"^[=+\-@\t\r]"
 IDS = ("id", "Id", "ID")
 """Headers of columns that are taken for ids where none is named."""
 BLOCK = 1 << 26
 """Bytes of a text file that are read together; a row is no longer."""
 
 
-def is_table(path: Path) -> bool:
+def recognises(path: Path) -> bool:
     """Whether a path is a table, or a folder that holds some, by their names."""
-    return any(visible(path, SUFFIXES, deep=False)) if path.is_dir() else ends_in(path, SUFFIXES)
+    return holds(path, SUFFIXES, deep=False) if path.is_dir() else ends_in(path, SUFFIXES)
 
 
-def read_tables(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[Found]:
     """Each table with its columns in their roles; those that have none make modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
     return [_read_text(file, roles) if ends_in(file, TEXT) else _read_parquet(file, roles) for file in files]
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> AbstractContextManager[None]:
     """A UserError for whatever is wrong with a file that is read inside."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
-        words = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: this is no table in UTF-8 with one header a column ({words}); save it again as such"
-        ) from None
+    broken = pa.ArrowException, OSError, UnicodeDecodeError, csv.Error
+    return refused(
+        broken, f"{path}: this is no table in UTF-8 with one header a column", "save it again as such"
+    )
 
 
 def _read_parquet(path: Path, roles: Roles) -> Found:
@@ -149,9 +151,9 @@ def _check_headers(path: Path, names: Sequence[str]) -> None:
         raise UserError(
             f"{path}: an empty header found above column {empty[0] + 1}, expected a name; give it one"
         )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    if (name := twice(names)) is not None:
         raise UserError(
-            f"{path}: header {twice[0]!r} found twice, expected a name of its own a column; rename one"
+            f"{path}: header {name!r} found twice, expected a name of its own a column; rename one"
         )
 
 
@@ -235,10 +237,10 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
                     f"found there: {listed(names)}"
                 )
             groups[modality] = list(columns)
-    grouped = Counter(column for columns in groups.values() for column in columns)
-    if twice := [column for column, count in grouped.items() if count > 1]:
+    grouped = [column for columns in groups.values() for column in columns]
+    if (column := twice(grouped)) is not None:
         raise UserError(
-            f"--modality: found column {twice[0]!r} twice, expected it in one modality; take one out"
+            f"--modality: found column {column!r} twice, expected it in one modality; take one out"
         )
     if rest := [name for name in names if name not in grouped]:
         groups[safe_name(Path(place).stem)] = rest
@@ -261,3 +263,91 @@ def _delimiter(path: Path) -> str:
         header = file.readline(1 << 20)
     counts: Any = np.array([header.count(mark) for mark in (b",", b";", b"\t")])
     return ",;\t"[int(counts.argmax())]
+
+
+def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) -> None:
+    """Every table of the samples; a row is left out that lacks all of its modalities, unless its file had it so."""
+    known = samples.dataset.conversion or {}
+    for file, headers in samples.tables.items():
+        text = not ends_in(Path(file), (".parquet",))
+        dialect = usual_dialect(file) | known.get("dialects", {}).get(file, {})
+        mark = dialect["decimal"] if text else None
+        within = [conversion for conversion in conversions if conversion.facts["file"] == file]
+        columns = samples.roles(mark)
+        for conversion in within:
+            made = samples.table(conversion, mark)
+            columns |= dict(zip(made.column_names, made.columns, strict=True))
+        if text and samples.excel_safe:
+            columns |= {
+                name: _harmless(columns[name], made) for name, made in _generated(samples, within).items()
+            }
+        kept = [header for header in headers or columns if header in columns]
+        table = pa.table([columns[header] for header in kept], names=kept)
+        if within:
+            there = samples.observed({conversion.name for conversion in within})
+            table = table.filter(pa.array(np.any([there, *map(samples.in_file, within)], 0)))
+        types = {} if text else known.get("types", {}).get(file, {})
+        write_table(_as_they_were(table, types), path / file, dialect["delimiter"])
+
+
+def write_table(table: pa.Table, path: Path, delimiter: str | None = None) -> None:
+    """One table in the format of its name; texts of a CSV or TSV are quoted where they must be."""
+    import pyarrow.parquet as parquet
+
+    if ends_in(path, (".parquet",)):
+        parquet.write_table(table, path)
+        return
+    delimiter = delimiter or usual_dialect(path.name)["delimiter"]
+    alone = table.num_columns == 1  # an empty line is no row
+    with open(path, "wb") as file:
+        for block in (pa.table([[name] for name in table.column_names], table.column_names), *_blocks(table)):
+            cells = [
+                _quoted(column.cast(pa.string()).fill_null(""), delimiter, alone) for column in block.columns
+            ]
+            lines = cells[0] if alone else pc.binary_join_element_wise(*cells, delimiter)
+            file.write(("\n".join(lines.to_pylist()) + "\n").encode())
+
+
+def _blocks(table: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, table.num_rows, ROWS):
+        yield table.slice(start, ROWS)
+
+
+def _quoted(texts: pa.ChunkedArray, delimiter: str, alone: bool) -> pa.ChunkedArray:
+    """Texts of cells as a line of a CSV has them; those of a column that is `alone` are never nothing."""
+    needed = pc.match_substring_regex(texts, f'["\r\n{delimiter}]')
+    if alone:
+        needed = pc.or_(needed, pc.equal(texts, ""))
+    if not pc.any(needed).as_py():
+        return texts
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
+    return pc.if_else(needed, quoted, texts)
+
+
+def _as_they_were(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
+    """Columns in the types of their file, but for those whose values do not fit there."""
+    for place, name in enumerate(table.column_names):
+        if name in types:
+            with suppress(pa.ArrowException):  # a drawn number with more digits than a decimal has
+                table = table.set_column(place, name, table.column(place).cast(named_type(types[name])))
+    return table
+
+
+def _generated(samples: Samples, conversions: Sequence[TableConversion]) -> dict[str, pa.Array]:
+    """Which cells of columns of texts were filled in or generated, by header; ids never were."""
+    found = {
+        column.name: pa.array(samples.made(conversion.name)[:, j])
+        for conversion in conversions
+        for j, column in enumerate(conversion.columns)
+        if column.type == "string"
+    }
+    if samples.synthetic and (label := samples.label_name):
+        found[label] = pa.array(np.ones(len(samples), bool))
+    return found
+
+
+def _harmless(texts: pa.ChunkedArray, made: pa.Array) -> pa.ChunkedArray:
+    """Texts, of those `made` with an apostrophe before what a spreadsheet would take for a formula."""
+    formula, number = (pc.match_substring_regex(texts, pattern) for pattern in (FORMULA, NUMBER))
+    guarded = pc.and_(pc.and_not(formula, number), made).fill_null(False)
+    return pc.if_else(guarded, pc.binary_join_element_wise("'", texts, ""), texts)

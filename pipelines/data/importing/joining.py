@@ -6,20 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.checks import RESERVED
-from postprior.pipelines.data.importers.found import Found, Named, Roles, TableView, View
-from postprior.pipelines.data.importers.kinds import check_type
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.formats.found import Found, Named, Roles, TableView, View
+from postprior.pipelines.data.formats.kinds import check_type
+from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import hint, listed
+from postprior.pipelines.settings.names import hint, listed
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -140,10 +139,10 @@ def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
         )
     for source in found:
         for view in source.views:
-            if view.name.lower() in RESERVED or not NAME.fullmatch(view.name):
+            if view.name.lower() in OPTIONAL or not NAME.fullmatch(view.name):
                 raise UserError(
                     f"{source.place}: {view.name!r} is no name for a modality, expected up to 100 letters, digits, _ "
-                    f"and - and none of {listed(RESERVED)}; rename the file, folder or key"
+                    f"and - and none of {listed(OPTIONAL)}; rename the file, folder or key"
                 )
     counts = Counter(name.lower() for name in names)
     if twice := [name for name in names if counts[name.lower()] > 1]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from postprior.pipelines.data.importers.extras import optional
-from postprior.pipelines.data.importers.files import files_in, visible
-from postprior.pipelines.data.importers.found import ArrayView, Found, Named, Roles
-from postprior.pipelines.data.importers.kinds import pixel_kind, safe_name
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.data.conversion import ArrayConversion
+from postprior.pipelines.data.formats.files import files_in, holds, inside, optional
+from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles
+from postprior.pipelines.data.formats.kinds import pixel_kind, safe_name
+from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.errors import UserError, refused
 
+ABOUT = "a folder of .nii or .nii.gz volumes"
+FACTS: tuple[str, ...] = ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis")
 SUFFIXES = (".nii", ".nii.gz")
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Planes and the axis of a volume, turned to right, anterior, superior, that their slices are numbered along."""
+SLICE = re.compile(r"(?P<sample>.+)_slice-(?P<number>\d+)")
 BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?P<session>_ses-[A-Za-z0-9]+)?_(?P<modality>.+)")
 
 
@@ -41,12 +45,12 @@ class Volume:
     folder: str | None
 
 
-def is_nifti(path: Path) -> bool:
+def recognises(path: Path) -> bool:
     """Whether a path is a folder that holds NIfTI files, at any depth."""
-    return path.is_dir() and any(visible(path, SUFFIXES))
+    return holds(path, SUFFIXES)
 
 
-def read_nifti(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[Found]:
     """One modality a source, its rows volumes, or with `roles.slices` all slices of them that are not constant."""
     volumes: dict[str, list[Volume]] = {}
     for volume in map(_named, files_in(path, SUFFIXES)):
@@ -129,17 +133,13 @@ def _open(path: Path) -> Any:
     return image
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> AbstractContextManager[None]:
     """A UserError for whatever is wrong with a file that is read inside."""
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    try:
-        yield
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MemoryError) as error:
-        told = " ".join(str(error).split()) or "it is larger than the memory"
-        raise UserError(f"{path}: this volume cannot be read ({told}); replace it or leave it out") from None
+    broken = OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MemoryError
+    return refused(broken, f"{path}: this volume cannot be read", "replace it or leave it out")
 
 
 def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
@@ -203,3 +203,67 @@ def _constant(array: np.ndarray) -> np.ndarray:
     """Which slices (n, H, W) show nothing."""
     flat = array.reshape(len(array), -1)
     return np.asarray(flat.min(1) == flat.max(1))
+
+
+def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) -> None:
+    """A file for each sample that has the modality; slices of one volume go into one file, beside those left out."""
+    nibabel = optional("nibabel", "nifti", path)
+    for conversion in conversions:
+        facts = conversion.facts
+        for sample, voxels in _volumes(samples, conversion):
+            affine = _affine(sample, facts, conversions)
+            image = nibabel.Nifti1Image(voxels, affine, dtype=voxels.dtype)
+            for form, code in zip((image.set_qform, image.set_sform), facts["codes"], strict=True):
+                form(affine, code)
+            image.header.set_xyzt_units(*facts["units"])
+            stored = np.dtype(facts.get("stored", voxels.dtype))
+            if stored.kind == "f" and np.can_cast(voxels.dtype, stored):
+                image.set_data_dtype(stored)
+            file = _path(path, sample, facts)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(image, file)
+
+
+def _volumes(samples: Samples, conversion: ArrayConversion) -> Iterator[tuple[str, Any]]:
+    """The samples of a modality with their voxels (X, Y, Z)."""
+    values, axis = samples.array(conversion), conversion.facts["axis"]
+    rows = np.flatnonzero(samples.observed({conversion.name}))
+    names = [str(samples.ids[row].as_py()) for row in rows]
+    if axis is None:
+        yield from ((name, values[row]) for name, row in zip(names, rows, strict=True))
+        return
+    parts: dict[str, list[tuple[int, int]]] = {}
+    for name, row in zip(names, rows, strict=True):
+        match = SLICE.fullmatch(name)
+        if match is None:  # a slice that was never part of a volume
+            yield name, np.expand_dims(values[row], axis)
+        else:
+            parts.setdefault(match["sample"], []).append((int(match["number"]), int(row)))
+    for sample, slices in parts.items():
+        volume = np.full(conversion.facts["volume"], conversion.facts.get("background", 0), values.dtype)
+        along = np.moveaxis(volume, axis, 0)
+        for name, value in conversion.facts.get("backgrounds", {}).items():
+            if (match := SLICE.fullmatch(name)) and match["sample"] == sample:
+                along[int(match["number"])] = value
+        numbers, places = np.array(slices).T
+        along[numbers] = values[places]
+        yield sample, volume
+
+
+def _affine(sample: str, facts: dict[str, Any], conversions: Sequence[ArrayConversion]) -> Any:
+    """Where a sample lies: as its own file says, or as its other contrasts of this shape do."""
+    for of in (facts, *(conversion.facts for conversion in conversions)):
+        if sample in of["affines"] and of["volume"] == facts["volume"]:
+            return np.array(of["affines"][sample])
+    return np.array(facts["affine"])
+
+
+def _path(folder: Path, sample: str, facts: dict[str, Any]) -> Path:
+    """The file of a sample, named as those that were imported."""
+    suffix = facts.get("suffix", ".nii.gz")
+    if facts["folder"] is None:
+        return inside(folder / facts["modality"], f"{sample}{suffix}")
+    name = sample if sample.startswith("sub-") else f"sub-{sample}"
+    parts = [part for part in re.split("_(?=ses-)", name) if part]
+    home = folder.joinpath(*(inside(folder, part).name for part in parts), facts["folder"])
+    return inside(home, f"{name}_{facts['modality']}{suffix}")

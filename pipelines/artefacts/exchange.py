@@ -14,17 +14,15 @@ A code vector of several blocks has `<block>.loc` and `<block>.scale` of each, o
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import read_arrays
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
-from postprior.pipelines.settings.messages import hint, listed
+from postprior.pipelines.settings.names import hint, listed
 
 if TYPE_CHECKING:
     from postprior.stage2_latent.codes import Codes
@@ -120,32 +118,6 @@ def as_npz(codes: Codes) -> bytes:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     return content.getvalue()
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays in an .npz file, none of them a pickle."""
-    if not zipfile.is_zipfile(path):
-        raise UserError(
-            f"{path}: expected an .npz file, as numpy.savez writes it, found another or a part of one"
-        )
-    arrays: dict[str, np.ndarray] = {}
-    name = "its table of contents"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if twice := [name for name, count in Counter(file.files).items() if count > 1]:
-                raise UserError(
-                    f"{path}: {twice[0]} found twice, expected a different name for every array; write the file again"
-                )
-            for name in file.files:
-                arrays[name] = file[name]
-                if not isinstance(arrays[name], np.ndarray):
-                    raise ValueError("another kind of file")
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"{path}: {name}: no array of plain numbers or texts was found ({error}); "
-            "write it again, without objects"
-        ) from None
-    return arrays
 
 
 def _sorted(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, Arrays], Arrays]:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.exporters import EXPORTERS
-from postprior.pipelines.data.exporters.samples import Samples
-from postprior.pipelines.data.exporters.tables import write_table
+from postprior.pipelines.data.formats import FORMATS, samples_of
+from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.tables import write_table
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
-from postprior.pipelines.settings.params import pick
+from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import MANIFEST
 
 TABLES = {"csv": ".csv", "parquet": ".parquet"}
-FORMATS = (*TABLES, "npz", "images")
+CHOICES = (*TABLES, "npz", "images")
 MODES = {1: ("HW", "L"), 3: ("HWC", "RGB"), 4: ("HWC", "RGBA")}
 """Channels of an image, and the axes and mode of the file that holds them."""
 FILLED = "postprior-filled.csv"
@@ -35,17 +35,20 @@ def export(folder: Path, out: Path, format: str | None = None, excel_safe: bool 
         raise UserError(
             f"{folder}: a folder of splits found, expected one dataset; give {folder / 'train'} or another of them"
         )
-    samples = replace(Samples.of(Dataset.load(folder)), excel_safe=excel_safe)
+    samples = replace(samples_of(Dataset.load(folder)), excel_safe=excel_safe)
     if format is not None:
-        pick(dict.fromkeys(FORMATS), format, "--format", "format")
+        pick(dict.fromkeys(CHOICES), format, "--format", "format")
         samples = _in_format(samples, format)
+    files: dict[tuple[str, str], list[Conversion]] = {
+        ("tables", ""): []
+    }  # of labels and covariates alone, too
+    for conversion in samples.conversions:
+        source = conversion.facts["source"]
+        file = "" if source == "tables" else conversion.facts.get("file", "")
+        files.setdefault((source, file), []).append(conversion)
     with publish(out, inputs=[folder]) as temporary:
-        sources = [conversion.facts["source"] for conversion in samples.conversions]
-        for source in dict.fromkeys([*sources, "tables"]):  # tables of labels and covariates alone, too
-            chosen = [
-                conversion for conversion in samples.conversions if conversion.facts["source"] == source
-            ]
-            EXPORTERS[source](samples, chosen, temporary)
+        for (source, file), chosen in files.items():
+            FORMATS[source].write(samples, chosen, temporary / file)
         if samples.dataset.filled is not None:
             write_table(samples.filled, temporary / FILLED)
         return sorted({path.relative_to(temporary).parts[0] for path in temporary.rglob("*")})

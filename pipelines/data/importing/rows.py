@@ -12,23 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.columns import named_type
-from postprior.pipelines.data.dataset import PLACES, Dataset, files_of
-from postprior.pipelines.data.exporters.samples import Samples
-from postprior.pipelines.data.importers import read_source
-from postprior.pipelines.data.importers.found import ArrayView, Found, Named, Roles, TableView, View
-from postprior.pipelines.data.importers.joining import Joined, join
-from postprior.pipelines.data.importers.nifti import check_orientation
-from postprior.pipelines.data.importers.run import codes_of, sources_of_roles
-from postprior.pipelines.data.importers.summary import outliers, overview, patterns, shortened
+from postprior.pipelines.data.dataset import PLACES, Dataset
+from postprior.pipelines.data.formats import read_source, samples_of
+from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles, TableView, View
+from postprior.pipelines.data.formats.nifti import check_orientation
+from postprior.pipelines.data.importing.joining import Joined, join
+from postprior.pipelines.data.importing.run import converted
+from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
+from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
-from postprior.pipelines.settings.messages import listed
+from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import quoted
-
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> list[str]:
@@ -48,40 +47,44 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
     if trained.conversion is None:
         raise UserError(f"{like}: found no conversion in it, expected data that postprior import made")
-    known = {conversion.name: conversion for conversion in Samples.of(trained).conversions}
+    known = {conversion.name: conversion for conversion in samples_of(trained).conversions}
     wanted = _roles(trained.conversion, known, roles)
     found = [one for source in sources for one in read_source(source, wanted)]
     joined = join(found, _that_are_there(wanted, roles, found))
-    dataset = _dataset(joined, trained, known)
+    chosen = _as_trained(joined, known)
+    learned = [known[view.name] for view in chosen.views]
+    targets = [ColumnConversion.from_description(entry) for entry in trained.conversion.get("targets", ())]
+    targets = targets if all(target.name in joined.targets for target in targets) else []
+    table = pa.table(dict(joined.targets))
+    chosen = replace(chosen, targets={t.name: _column_as_trained("target", table, t) for t in targets})
+    names = None if joined.label is None else trained.label_names
+    labels = _labels(joined.label, trained)
+    dataset = converted(chosen, np.arange(len(joined)), learned, targets, labels, names)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
     conversion = _placed(trained.conversion, joined.views)
     replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
-    return [*_understood(joined, dataset, known), f"Go on with: postprior impute NAME {quoted(folder)} OUT"]
+    lines = _understood(joined, chosen, dataset.observed, known)
+    return [*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {quoted(folder)} OUT"]
 
 
-def _understood(joined: Joined, dataset: Dataset, known: dict[str, Conversion]) -> list[str]:
+def _understood(joined: Joined, chosen: Joined, observed: Values, known: dict[str, Conversion]) -> list[str]:
     """Lines for the user: what the rows have, what they lack, and what of the sources the training data have not."""
-    chosen = [known[m.name] for m in dataset.modalities]
-    lines = [*overview(chosen, dataset.observed), "", *patterns(dataset.observed, [c.name for c in chosen])]
-    columns = {c for view in joined.views if isinstance(view, TableView) for c in view.table.column_names}
-    absent = [name for name in known if name not in dataset.data]
-    tables = [conversion for conversion in chosen if isinstance(conversion, TableConversion)]
+    learned = [known[view.name] for view in chosen.views]
+    lines = [*overview(learned, observed), "", *patterns(observed, [view.name for view in chosen.views])]
+    columns = {c for view in joined.views if isinstance(view, TableView) for c in view.content.column_names}
+    absent = [name for name in known if name not in {view.name for view in chosen.views}]
+    tables = [conversion for conversion in learned if isinstance(conversion, TableConversion)]
     absent += [column.name for table in tables for column in table.columns if column.name not in columns]
     if absent:
         lines.append(f"missing in every row: {shortened(absent)}")
-    taken = {
-        *columns,
-        *joined.targets,
-        *(named[0] for named in (joined.ids, joined.label, joined.group) if named),
-    }
+    named = {of[0] for of in (joined.ids, joined.label, joined.group) if of}
+    taken = columns | joined.targets.keys() | named
     others = [name for headers in joined.headers.values() for name in headers if name not in taken]
     if others:
         lines.append(f"not in the training data, left out: {shortened(others)}")
-    for view in joined.views:
-        lines += outliers(_as_trained(view, known[view.name]), known[view.name])
-    if joined.dropped:
-        lines.append(f"left out: {joined.dropped} rows that no modality has")
-    return [*lines, f"rows: {len(dataset)}"]
+    for view, conversion in zip(chosen.views, learned, strict=True):
+        lines += outliers(view, conversion)
+    return [*lines, *([f"left out: {joined.dropped} rows that no modality has"] if joined.dropped else [])]
 
 
 def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Roles) -> Roles:
@@ -110,7 +113,11 @@ def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Role
     }
     views = {view.name for source in found for view in source.views}
     columns = {
-        c for source in found for v in source.views if isinstance(v, TableView) for c in v.table.column_names
+        c
+        for source in found
+        for v in source.views
+        if isinstance(v, TableView)
+        for c in v.content.column_names
     }
 
     def kept(name: str | None, asked: str | None) -> str | None:
@@ -127,46 +134,21 @@ def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Role
     )
 
 
-def _dataset(joined: Joined, trained: Dataset, known: dict[str, Conversion]) -> Dataset:
-    """All samples, converted; modalities in the order of the training data."""
-    views = {view.name: (place, view) for place, view in enumerate(joined.views)}
-    if others := views.keys() - known.keys():
+def _as_trained(joined: Joined, known: dict[str, Conversion]) -> Joined:
+    """The modalities of the samples in the order, kinds, shapes and types of the training data."""
+    place = {view.name: m for m, view in enumerate(joined.views)}
+    if others := place.keys() - known.keys():
         raise UserError(
             f"modality {min(others)}: not in the training data, expected some of {listed(known)}; name files and keys "
             "as they were, or leave it out (--skip)"
         )
-    order = [name for name in known if name in views]
-    observed = joined.observed[:, [views[name][0] for name in order]]
-    data, cells = {}, {}
-    targets = [
-        ColumnConversion.from_description(entry) for entry in (trained.conversion or {}).get("targets", ())
-    ]
-    targets = targets if all(target.name in joined.targets for target in targets) else []
-    read = {t.name: _column_as_trained("target", pa.table(dict(joined.targets)), t) for t in targets}
-    labels = _labels(joined.label, trained)
-    sources = sources_of_roles(
-        replace(joined, targets=read, label=None if labels is None else joined.label),
-        np.arange(len(joined)),
-        targets,
-    )
-    for m, name in enumerate(order):
-        place, view = views[name]
-        view, places = _as_trained(view, known[name]), joined.places[:, place]
-        data[name], seen = view.encode(known[name], places)
-        if not seen[observed[:, m]].all():
-            cells[name] = seen
-        sources[name] = view.lost(known[name], joined.rows[:, place], data[name], seen, joined.mark(view))
-    return Dataset(
-        tuple(m for m in trained.modalities if m.name in views),
-        data,
-        mask=None if observed.all() else observed,
-        cells=cells,
-        labels=labels,
-        targets=np.stack([target.encode(read[target.name])[0] for target in targets], 1) if targets else None,
-        groups=None if joined.group is None else codes_of(joined.group[1]),
-        ids=codes_of(joined.ids[1]),
-        label_names=None if joined.label is None else trained.label_names,
-        source_values={name: values for name, values in sources.items() if values is not None},
+    order = [place[name] for name in known if name in place]
+    views = [joined.views[m] for m in order]
+    return replace(
+        joined,
+        views=tuple(_view_as_trained(view, known[view.name]) for view in views),
+        places=joined.places[:, order],
+        rows=joined.rows[:, order],
     )
 
 
@@ -185,11 +167,13 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
     return description | {"modalities": placed}
 
 
-def _as_trained(view: View, conversion: Conversion) -> View:
+def _view_as_trained(view: View, conversion: Conversion) -> View:
     """A view of the kind, shape and types of the training data, which others than these are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = {c.name: _column_as_trained(view.facts["file"], view.table, c) for c in conversion.columns}
-        return replace(view, table=pa.table(columns))
+        columns = {
+            c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns
+        }
+        return replace(view, content=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
         kinds = [
             "a table" if isinstance(of, TableView | TableConversion) else "an array"
@@ -198,11 +182,15 @@ def _as_trained(view: View, conversion: Conversion) -> View:
         raise UserError(
             f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert it"
         )
-    bytes_of = [np.dtype(of) == np.uint8 for of in (view.array.dtype, conversion.dtype)]
-    if view.axes != conversion.axes or view.array.shape[1:] != conversion.shape or bytes_of[0] != bytes_of[1]:
-        shape = view.array.shape[1:]
+    bytes_of = [np.dtype(of) == np.uint8 for of in (view.content.dtype, conversion.dtype)]
+    if (
+        view.axes != conversion.axes
+        or view.content.shape[1:] != conversion.shape
+        or bytes_of[0] != bytes_of[1]
+    ):
+        shape = view.content.shape[1:]
         raise UserError(
-            f"{view.name}: {view.array.dtype} of shape {shape} found, expected {conversion.dtype} of shape "
+            f"{view.name}: {view.content.dtype} of shape {shape} found, expected {conversion.dtype} of shape "
             f"{conversion.shape} as in the training data; convert it"
         )
     if conversion.facts["source"] == view.facts["source"] == "nifti":

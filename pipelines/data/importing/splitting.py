@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from postprior.pipelines.data.dataset import SPLITS
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.errors import UserError
 
-OTHER_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
-"""Of splits, as others call them."""
 FEWEST = {"train": 10, "validation": 4, "test": 4}
 """Rows that a split must have: fewer teach and show nothing."""
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-Values = np.ndarray[Any, np.dtype[Any]]
 
 
 def split_rows(
@@ -51,7 +49,7 @@ def split_rows(
 
 def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
     """Rows of every split as a column says."""
-    texts = np.array([OTHER_NAMES.get(text, text) for text in values.cast(pa.string()).to_pylist()])
+    texts = np.array([OTHER_SPLITS.get(text, text) for text in values.cast(pa.string()).to_pylist()])
     if wrong := set(texts) - set(SPLITS):
         raise UserError(
             f"--split {name}: found '{min(wrong)}', expected one of {', '.join(SPLITS)} in every row"

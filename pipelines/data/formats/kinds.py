@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import arrays, columns
-from postprior.pipelines.data.conversion.arrays import chunks
-from postprior.pipelines.data.importers.found import Roles
+from postprior.pipelines.data.formats.found import ArrayView, Roles
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import pick
+from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import quoted
 
 LARGEST = 3_000_000  # beyond this mean a negative binomial likelihood has no parameters
-Values = np.ndarray[Any, np.dtype[Any]]
+EXPECTED = {
+    "log": "numbers of at least 0",
+    "count": f"whole numbers from 0 to {LARGEST}",
+    "tokens": "rows of whole numbers of at least 0",
+    "boolean": "zeros and ones",
+}
+"""Values of a kind, in words."""
 
 
 def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[str, str]) -> str:
@@ -29,20 +36,40 @@ def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[s
     """
     check_type(place, name, column)
     text, boolean = pa.types.is_string(column.type), pa.types.is_boolean(column.type)
+    limits = (0, 0) if text else pc.min_max(column).as_py().values()
+    low, high = (float(limit or 0) for limit in limits)
+    same = pc.equal(column, pc.round(column)) if pa.types.is_floating(column.type) else None
+    whole = same is None or pc.all(same, min_count=0).as_py()
     if name in asked:
-        pick(columns.LIKELIHOODS, asked[name], f"--kind {name}", "kind of column")
-        _check_kind(place, name, column, asked[name])
-        return asked[name]
+        kind = asked[name]
+        pick(columns.LIKELIHOODS, kind, f"--kind {name}", "kind of column")
+        if text and kind != "categorical":
+            raise UserError(f"{place}: column {name}: found texts, expected numbers for --kind {name}={kind}")
+        if not _fits(kind, low, high, whole):
+            raise UserError(
+                f"{place}: column {name}: found values from {low:g} to {high:g}, expected {EXPECTED[kind]} for "
+                f"--kind {name}={kind}"
+            )
+        return kind
     if text or boolean:
         return "categorical" if text else "boolean"
-    if not _whole(column):
+    if not whole:
         return "numeric"
-    low, high = (limit or 0 for limit in pc.min_max(column).as_py().values())
     if (low, high) == (0, 1):
         return "boolean"
     if pc.count_distinct(column).as_py() == 2:
         return "categorical"
     return "count" if low == 0 and high <= LARGEST else "numeric"
+
+
+def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
+    """Whether values from `low` to `high` can be of a kind."""
+    return {
+        "log": low >= 0,
+        "count": whole and low >= 0 and high <= LARGEST,
+        "tokens": whole and low >= 0 and high <= LARGEST,
+        "boolean": whole and low >= 0 and high <= 1,
+    }.get(kind, True)
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
@@ -53,32 +80,6 @@ def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
             f"{place}: column {name}: found {column.type}, expected numbers, texts or true and false; "
             f"convert it or leave it out (--skip {quoted(name)})"
         )
-
-
-def _check_kind(place: str, name: str, column: pa.ChunkedArray, kind: str) -> None:
-    """Refuse a kind that the values of a column do not have."""
-    if kind == "categorical":
-        return
-    if pa.types.is_string(column.type):
-        raise UserError(f"{place}: column {name}: found texts, expected numbers for --kind {name}={kind}")
-    limits = pc.min_max(column).as_py()
-    low, high = (float(limits[key] or 0) for key in ("min", "max"))
-    expected = {
-        "log": (low >= 0, "numbers of at least 0"),
-        "count": (low >= 0 and high <= LARGEST and _whole(column), f"whole numbers from 0 to {LARGEST}"),
-        "boolean": ((low, high) in ((0, 1), (0, 0), (1, 1)) and _whole(column), "zeros and ones"),
-    }
-    right, words = expected.get(kind, (True, ""))
-    if not right:
-        raise UserError(
-            f"{place}: column {name}: found values from {low:g} to {high:g}, expected {words} for --kind {name}={kind}"
-        )
-
-
-def _whole(column: pa.ChunkedArray) -> bool:
-    if not pa.types.is_floating(column.type):
-        return True
-    return bool(pc.all(pc.equal(column, pc.round(column)), min_count=0).as_py())
 
 
 def safe_name(name: str) -> str:
@@ -103,6 +104,16 @@ def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
     return guesses[len(shape)]
 
 
+def array_view(
+    path: Path, name: str, array: Values, missing: Values, roles: Roles, facts: dict[str, Any]
+) -> ArrayView:
+    """A modality of one array (n, …), recognised by the rows that are not `missing` (n,)."""
+    check_finite(f"{path}: {name}", array, missing, roles)
+    axes = array_axes(path.name, name, array.shape[1:])
+    there = array[~missing] if missing.any() else array
+    return ArrayView(name, array, axes, array_kind(path.name, name, there, axes, roles.kinds), facts, missing)
+
+
 def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> None:
     """Refuse infinities, and NaN unless it stands for a missing value, in rows (n, …) that are not `missing` (n,)."""
     if array.dtype.kind != "f":
@@ -124,27 +135,22 @@ def array_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[s
     Zeros and ones of a vector, or of any array that is no float, are boolean; whole numbers from 0 upwards in a vector
     counts; all others numeric.
     """
-    rows = np.arange(len(array))
     vector = arrays.AXES[axes] == "vector"
-    low, high = arrays.limits(array, rows)
+    low, high = arrays.limits(array)
     whole = array.dtype.kind in "biu" or (
-        all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array, rows))
+        all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array))
     )
-    counts = whole and low >= 0 and high <= LARGEST
-    binary = whole and low >= 0 and high <= 1
     if name not in asked:
-        if binary and low < high and (vector or array.dtype.kind != "f"):
+        if low < high and _fits("boolean", low, high, whole) and (vector or array.dtype.kind != "f"):
             return "boolean"
-        return "count" if counts and vector and array.dtype != np.uint8 else "numeric"
+        counts = _fits("count", low, high, whole) and vector and array.dtype != np.uint8
+        return "count" if counts else "numeric"
     kind = asked[name]
     if kind not in arrays.KINDS:
         raise UserError(f"--kind {name}: found '{kind}', expected one of {', '.join(arrays.KINDS)}")
-    right = {"count": counts, "boolean": binary, "tokens": counts and axes == "X"}.get(kind, True)
-    if not right:
-        expected = {"boolean": "zeros and ones", "tokens": "rows of whole numbers of at least 0"}
-        words = expected.get(kind, f"whole numbers from 0 to {LARGEST}")
+    if not _fits(kind, low, high, whole) or (kind == "tokens" and axes != "X"):
         raise UserError(
-            f"{place}: {name}: found {array.dtype} values from {low:g} to {high:g}, expected {words} for "
+            f"{place}: {name}: found {array.dtype} values from {low:g} to {high:g}, expected {EXPECTED[kind]} for "
             f"--kind {name}={kind}"
         )
     return kind

@@ -1,0 +1,217 @@
+"""Datasets of Hugging Face: a folder of `save_to_disk`, or hf:owner/name of the hub.
+
+Images and arrays of one shape are modalities; numbers, texts and classes are columns of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion import TableConversion
+from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
+from postprior.pipelines.data.formats.files import check_inside, optional
+from postprior.pipelines.data.formats.found import ArrayView, Found, Roles
+from postprior.pipelines.data.formats.images import AXES, stacked
+from postprior.pipelines.data.formats.kinds import array_view, pixel_kind, safe_name
+from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.tables import found_in, made_plain
+from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.texts import quoted
+
+ABOUT = "a data set of Hugging Face"
+FACTS: tuple[str, ...] = ("file",)
+HUB = "hf:"
+STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+"""How the format stores an image."""
+
+
+def recognises(path: Path) -> bool:
+    """Whether a path is a data set that was saved to disk, or names one of the hub."""
+    saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
+    return saved or str(path).startswith(HUB)
+
+
+def read(path: Path, roles: Roles) -> list[Found]:
+    """All rows as one source; splits are kept where they are train, validation and test."""
+    datasets = optional("datasets", "datasets", path)
+    loaded = _load(datasets, path)
+    if not str(path).startswith(HUB):
+        for part in loaded.values() if isinstance(loaded, dict) else [loaded]:
+            for stored in part.cache_files:
+                check_inside(Path(stored["filename"]), path)
+    data, split = _rows(datasets, path, loaded)
+    if not len(data):
+        raise UserError(f"{path}: found no rows, expected one a sample")
+    facts = {"source": "datasets", "file": path.name, "features": data.features.to_dict()}
+    views: list[ArrayView] = []
+    scalars = []
+    for name, feature in data.features.items():
+        if name in roles.skip:
+            continue
+        if isinstance(feature, datasets.Image):
+            views.append(_images(datasets, path, data, name, roles, facts))
+        elif isinstance(feature, datasets.Value | datasets.ClassLabel):
+            scalars.append(name)
+        else:
+            views.append(_array(path, data, name, roles, facts))
+    columns, originals = _table(datasets, path, data, scalars)
+    found = found_in(columns, path.name, roles, facts, originals)
+    skipped = tuple(name for name in data.features if name in roles.skip)
+    found = replace(found, rows=len(data), views=(*views, *found.views), headers=(), names=found.headers)
+    return [replace(found, skipped=skipped, split=found.split or split)]
+
+
+def _load(datasets: Any, path: Path) -> Any:
+    # errors of the network, the hub and the disk have no common ancestor
+    with refused(Exception, f"{path}: this data set cannot be read", "save or name it again"):
+        try:
+            if str(path).startswith(HUB):
+                return datasets.load_dataset(str(path).removeprefix(HUB))
+            return datasets.load_from_disk(str(path))
+        except IndexError:  # of a list of tables without one
+            return datasets.Dataset.from_dict({})
+
+
+def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
+    """All rows of a data set and the column of its splits, if they are ours."""
+    if not isinstance(loaded, dict):
+        return loaded, None
+    with refused(ValueError, f"{path}: splits with different columns found", "give all the same"):
+        data = datasets.concatenate_datasets(list(loaded.values()))
+    names = [OTHER_SPLITS.get(name, name) for name in loaded]
+    if set(names) != set(SPLITS):
+        return data, None
+    return data, (
+        "split",
+        pa.chunked_array([np.repeat(np.array(names), [len(part) for part in loaded.values()])]),
+    )
+
+
+def _table(
+    datasets: Any, path: Path, data: Any, names: list[str]
+) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """The columns of numbers and texts, classes by their names, and originals as for `Found`."""
+    if not names:
+        return pa.table({}), {}
+    columns, originals = made_plain(path, data.select_columns(names).with_format("arrow")[:])
+    for place, name in enumerate(names):
+        if isinstance(feature := data.features[name], datasets.ClassLabel):
+            column = columns[name]
+            places = pc.if_else(pc.less(column, 0), None, column).combine_chunks()  # −1 where it is not known
+            columns = columns.set_column(
+                place, name, pa.chunked_array([pa.array(feature.names).take(places)])
+            )
+    return columns, originals
+
+
+def _images(
+    datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
+) -> ArrayView:
+    """The images of a column, which are stored in it; files beside it are not followed."""
+    stored = (
+        data.select_columns([name])
+        .cast_column(name, datasets.Image(decode=False))
+        .with_format("arrow")[:][name]
+    )
+    missing = stored.is_null().to_numpy()
+    if missing.all():
+        raise UserError(
+            f"{path}: {name}: no image found, expected some; leave it out (--skip {quoted(name)})"
+        )
+
+    def image(row: int) -> tuple[int, BytesIO, str, str]:
+        content, home = stored[row].as_py()["bytes"], f"{path}: {name} of "
+        if content is None:
+            raise UserError(
+                f"{home}row {row}: stored as the name of a file, expected the image itself; save it embedded"
+            )
+        return row, BytesIO(content), home, f"row {row}"
+
+    pixels, mode = stacked(map(image, np.flatnonzero(~missing).tolist()), len(data))
+    axes, safe = AXES[mode], safe_name(name)
+    kind = pixel_kind(path.name, safe, pixels, axes, roles.kinds)
+    facts = {**facts, "feature": name, "image": True}
+    return ArrayView(safe, pixels, axes, kind, facts, missing)
+
+
+def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
+    """A column of lists or arrays of one shape."""
+    missing = data.select_columns([name]).with_format("arrow")[:][name].is_null().to_numpy()
+    rows = np.flatnonzero(~missing)
+    inner = data.features[name]
+    while hasattr(inner, "feature"):
+        inner = inner.feature
+    # a double is cut to 32 bits unless it is asked for
+    double = {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}
+    values = data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name]
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise UserError(
+            f"{path}: {name}: {data.features[name]} found, expected images, numbers, texts, or arrays of one shape; "
+            f"leave it out (--skip {quoted(name)})"
+        )
+    whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
+    whole[rows] = array
+    facts = {**facts, "feature": name, "image": False}
+    return array_view(path, safe_name(name), whole, missing, roles, facts)
+
+
+def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
+    """The data set of these modalities, null where a sample lacks one."""
+    datasets = optional("datasets", "datasets", path.parent)
+    datasets.disable_progress_bars()
+    columns, images = samples.roles(), []
+    for conversion in conversions:
+        if isinstance(conversion, TableConversion):
+            table = samples.table(conversion)
+            columns |= dict(zip(table.column_names, table.columns, strict=True))
+            continue
+        name, there = conversion.facts["feature"], samples.observed({conversion.name})
+        stored = _pictures if conversion.facts["image"] else _lists
+        columns[name] = stored(samples.array(conversion), there)
+        images += [name] if conversion.facts["image"] else []
+    data = datasets.Dataset(pa.table(columns))
+    for name in images:
+        data = data.cast_column(name, datasets.Image())
+    _as_they_were(datasets, data, conversions[-1].facts.get("features", {})).save_to_disk(str(path))
+
+
+def _as_they_were(datasets: Any, data: Any, described: dict[str, Any]) -> Any:
+    """Columns in their order and with their features, but for those whose values do not fit there."""
+    features = datasets.Features.from_dict(described)
+    order = [name for name in features if name in data.column_names]
+    data = data.select_columns([*order, *(name for name in data.column_names if name not in features)])
+    for name in order:
+        with suppress(ValueError, TypeError, pa.ArrowException):
+            data = data.cast_column(name, features[name])
+    return data
+
+
+def _pictures(pixels: Values, there: Values) -> pa.Array:
+    """Images (n, …) as PNG."""
+
+    def png(image: Values) -> dict[str, Any]:
+        content = BytesIO()
+        Image.fromarray(image).save(content, format="PNG")
+        return {"bytes": content.getvalue(), "path": None}
+
+    return pa.array([png(image) if seen else None for image, seen in zip(pixels, there, strict=True)], STORED)
+
+
+def _lists(array: Values, there: Values) -> pa.Array:
+    """Values (n, …) as lists of lists, single numbers as such; null where nothing is there."""
+    nested = pa.array(array.reshape(-1))
+    for size in reversed(array.shape[1:]):
+        nested = pa.FixedSizeListArray.from_arrays(nested, int(size))
+    return nested.take(pa.array(np.arange(len(array)), mask=~there))

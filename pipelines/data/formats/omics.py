@@ -1,0 +1,251 @@
+"""AnnData and MuData files (.h5ad, .h5mu): matrices of features by cell, by their published layout of HDF5.
+
+Rows are matched by the names of the cells. obsm/<modality> of a MuData file is true where a cell has the modality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion import ArrayConversion
+from postprior.pipelines.data.formats.files import ends_in, optional
+from postprior.pipelines.data.formats.found import Found, Named, Roles
+from postprior.pipelines.data.formats.kinds import array_view, safe_name
+from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.tables import plain
+from postprior.pipelines.errors import UserError, refused
+
+ABOUT = "an .h5ad or .h5mu file"
+FACTS: tuple[str, ...] = ("file", "modality", "features", "sparse")
+SUFFIXES = (".h5ad", ".h5mu")
+
+
+def recognises(path: Path) -> bool:
+    """Whether a path is an AnnData or MuData file by its name."""
+    return ends_in(path, SUFFIXES)
+
+
+def read(path: Path, roles: Roles) -> list[Found]:
+    """What the file says of all cells, and one source a modality."""
+    h5py = optional("h5py", "omics", path)
+    broken = OSError, KeyError, ValueError, IndexError
+    words = f"this is no {path.suffix} file as anndata 0.8 or later writes it"
+    with refused(broken, f"{path}: {words}", "write it again"), h5py.File(path) as file:
+        _check_inside(h5py, path, file)
+        if path.suffix.lower() == ".h5ad":
+            return [_modality(path, file, path.stem, None, roles)]
+        return _modalities(path, file, roles)
+
+
+def _check_inside(h5py: Any, path: Path, file: Any) -> None:
+    """Refuse parts of the file that lie in other files."""
+
+    def leads_out(name: str, link: Any) -> str | None:
+        return (
+            f"{name} leads to another file, {link.filename}" if isinstance(link, h5py.ExternalLink) else None
+        )
+
+    def stored_outside(name: str, part: Any) -> str | None:
+        outside = isinstance(part, h5py.Dataset) and (part.is_virtual or part.external)
+        return f"{name} is stored in another file" if outside else None
+
+    if found := file.visititems_links(leads_out) or file.visititems(stored_outside):
+        raise UserError(f"{path}: {found}; expected all data in one file, write it again")
+
+
+def _modalities(path: Path, file: Any, roles: Roles) -> list[Found]:
+    """What a MuData file says of all cells, and its modalities."""
+    order = file["mod"].attrs.get("mod-order", sorted(file["mod"]))
+    skipped = tuple(name for name in map(safe_name, order) if name in roles.skip)
+    cells = _index(file["obs"])
+    there = {}
+    for name in order:
+        mask = file["obsm"][name][()] if name in file.get("obsm", ()) else np.ones(0)
+        if mask.dtype == bool:
+            if mask.size != len(cells):
+                raise UserError(
+                    f"{path}: obsm/{name}: {mask.shape} found, expected one value for each of {len(cells)} cells; "
+                    "write it again"
+                )
+            there[name] = cells[mask.ravel()]
+    kept = [name for name in order if safe_name(name) not in skipped]
+    found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in kept]
+    return [replace(_about(path, file["obs"], path.name, roles), skipped=skipped), *found]
+
+
+def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Roles) -> Found:
+    """One matrix with its cells and features; cells that are not `there` are missing."""
+    cells, array = _index(group["obs"]), _matrix(group["X"])
+    missing = np.zeros(len(cells), bool) if there is None else ~np.isin(cells, there)
+    features = _index(group["var"])
+    if array.dtype.kind not in "fiu" or array.shape != (len(cells), len(features)):
+        raise UserError(
+            f"{path}: {name}: X of {array.dtype} {array.shape} found, expected numbers for {len(cells)} cells and "
+            f"{len(features)} features; write it again"
+        )
+    facts = {
+        "source": "omics",
+        "file": path.name,
+        "modality": name,
+        "features": features.tolist(),
+        "sparse": hasattr(group["X"], "keys"),
+    }
+    view = array_view(path, safe_name(name), array, missing, roles, facts)
+    return replace(_about(path, group["obs"], f"{path.name}/{name}", roles), views=(view,))
+
+
+def _about(path: Path, group: Any, place: str, roles: Roles) -> Found:
+    """What a file says of its cells in the roles that the user names."""
+    names = [str(name) for name in group.attrs["column-order"]]
+
+    def column(name: str | None) -> Named | None:
+        return (name, plain(path, name, _column(path, group[name]))) if name in names else None
+
+    cells = _index(group)
+    targets = {name: named[1] for name in roles.targets if (named := column(name))}
+    return Found(
+        place,
+        len(cells),
+        ids=(None, pa.chunked_array([cells.tolist()], pa.string())),
+        label=column(roles.label),
+        group=column(roles.group),
+        split=column(roles.split),
+        targets=targets,
+        names=tuple(names),
+    )
+
+
+def _index(group: Any) -> Values:
+    """The names of the rows of a data frame."""
+    stored = group[group.attrs["_index"]]
+    values = stored["values"] if hasattr(stored, "keys") else stored  # nullable strings, or plain ones
+    return np.asarray(values.asstr()[()] if values.dtype.kind == "O" else values[()].astype(str))
+
+
+def _matrix(stored: Any) -> Values:
+    """A matrix (n, X), dense; sparse ones are rows or columns compressed."""
+    if not hasattr(stored, "keys"):
+        return np.asarray(stored[()])
+    from scipy.sparse import csc_array, csr_array
+
+    of = {"csr_matrix": csr_array, "csc_matrix": csc_array}[stored.attrs["encoding-type"]]
+    parts = tuple(stored[name][()] for name in ("data", "indices", "indptr"))
+    matrix = of(parts, shape=tuple(stored.attrs["shape"]))
+    matrix.check_format(
+        full_check=True
+    )  # a place outside of the matrix would be written to, outside of the array
+    return np.asarray(matrix.toarray())
+
+
+def _column(path: Path, stored: Any) -> pa.ChunkedArray:
+    """A column of a data frame: numbers, texts, categories, or values with a mask of what is missing."""
+    encoding = stored.attrs.get("encoding-type", "array")
+    if encoding == "categorical":
+        codes = np.asarray(stored["codes"][()])
+        categories = _column(path, stored["categories"])
+        return categories.take(pa.array(codes, mask=codes < 0))
+    if hasattr(stored, "keys"):
+        values = _column(path, stored["values"]).combine_chunks()
+        return pa.chunked_array([pa.array(values.to_pylist(), values.type, mask=stored["mask"][()])])
+    values = stored.asstr()[()].tolist() if stored.dtype.kind == "O" else stored[()]
+    return pa.chunked_array([pa.array(values)])
+
+
+def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) -> None:
+    """The file of these modalities."""
+    h5py = optional("h5py", "omics", path.parent)
+    with h5py.File(path, "w") as file:
+        if path.name.endswith(".h5ad"):
+            rows = np.flatnonzero(samples.observed({conversions[0].name}))
+            _write_modality(h5py, file, samples, conversions[0], _roles(samples, rows))
+        else:
+            _write_all(h5py, file, samples, conversions)
+
+
+def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[ArrayConversion]) -> None:
+    """The modalities of a MuData file, and which cells and features each of them has."""
+    names = [conversion.facts["modality"] for conversion in conversions]
+    file.attrs.update({"encoding-type": "MuData", "encoding-version": "0.1.0", "axis": 0})
+    modalities = file.create_group("mod")
+    modalities.attrs["mod-order"] = names
+    features = [conversion.facts["features"] for conversion in conversions]
+    owners = np.repeat(np.arange(len(names)), [len(each) for each in features])
+    _write_frame(h5py, file, "obs", _texts(samples.ids), _roles(samples, np.arange(len(samples))))
+    _write_frame(h5py, file, "var", [name for each in features for name in each], {})
+    for m, conversion in enumerate(conversions):
+        _write_modality(h5py, modalities.create_group(names[m]), samples, conversion, {})
+        for axis, mask in (("obs", samples.observed({conversion.name})), ("var", owners == m)):
+            place = np.where(mask, np.cumsum(mask), 0).astype(np.uint32)
+            _write_array(file, f"{axis}m/{names[m]}", mask)
+            _write_array(file, f"{axis}map/{names[m]}", place)
+    for name in ("obsm", "obsmap", "varm", "varmap"):
+        file[name].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+
+
+def _write_modality(
+    h5py: Any, group: Any, samples: Samples, conversion: ArrayConversion, columns: dict[str, pa.Array]
+) -> None:
+    """The cells that have a modality, with what is said of them, as AnnData."""
+    group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    rows = np.flatnonzero(samples.observed({conversion.name}))
+    _write_frame(h5py, group, "obs", _texts(samples.ids.take(pa.array(rows))), columns)
+    _write_frame(h5py, group, "var", conversion.facts["features"], {})
+    array = samples.array(conversion)[rows]
+    if not conversion.facts["sparse"]:
+        _write_array(group, "X", array)
+        return
+    from scipy.sparse import csr_array
+
+    matrix, stored = csr_array(array), group.create_group("X")
+    stored.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": matrix.shape})
+    for name in ("data", "indices", "indptr"):
+        stored.create_dataset(name, data=getattr(matrix, name))
+
+
+def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
+    """Labels, subjects and targets of some cells; those that no cell has are left out."""
+    columns = {name: column.take(pa.array(rows)) for name, column in samples.roles().items()}
+    return {name: column for name, column in columns.items() if not column.null_count}
+
+
+def _write_frame(
+    h5py: Any, group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]
+) -> None:
+    """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
+    frame = group.create_group(name)
+    frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
+    frame.attrs.create("column-order", list(columns), dtype=h5py.string_dtype())
+    _write_texts(h5py, frame, "_index", list(index))
+    for header, column in columns.items():
+        if pa.types.is_string(column.type):
+            _write_categories(h5py, frame, header, column.dictionary_encode())
+        else:
+            _write_array(frame, header, column.to_numpy(zero_copy_only=False))
+
+
+def _write_categories(h5py: Any, frame: Any, name: str, column: pa.DictionaryArray) -> None:
+    group = frame.create_group(name)
+    group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
+    _write_texts(h5py, group, "categories", column.dictionary.to_pylist())
+    _write_array(group, "codes", column.indices.to_numpy())
+
+
+def _write_texts(h5py: Any, group: Any, name: str, texts: list[str]) -> None:
+    stored = group.create_dataset(name, data=np.array(texts, object), dtype=h5py.string_dtype())
+    stored.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+
+
+def _write_array(group: Any, name: str, array: Values) -> None:
+    stored = group.create_dataset(name, data=array)
+    stored.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+
+
+def _texts(ids: pa.Array) -> list[str]:
+    return [str(value) for value in ids.to_pylist()]

@@ -1,0 +1,158 @@
+"""Settings read and checked: every stage reads its own through `load_params`.
+
+Whatever is wrong with params.yaml becomes one sentence that names the dotted key, what was found there and what was
+expected. The options of a model, a density or a data source have no schema of their own: the signature of its
+constructor is the schema, so that an option is declared in one place only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, create_model
+
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.messages import sentence, words
+from postprior.pipelines.settings.names import hint, listed, pick
+from postprior.pipelines.settings.params import (
+    OTHER_RESULTS,
+    REFERENCE_ROWS,
+    Fitting,
+    Options,
+    Params,
+    Section,
+    Vae,
+)
+from postprior.pipelines.settings.yaml_text import read_yaml
+
+
+def load_params(path: Path | str) -> Params:
+    """The validated settings of a params.yaml.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or a value is not what the schema expects.
+    """
+    path = Path(path)
+    content = read_yaml(path)
+    try:
+        params = Params.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise UserError(f"{path.name}: {sentence(error, Params, content)}") from None
+    _check_names(params, path.name)
+    return params
+
+
+def check_model(params: Params) -> None:
+    """Refuse an unknown model and options that it does not take."""
+    from postprior.stage1_vae import MODELS
+
+    model = pick(MODELS, params.vae.model, "vae.model", "model")
+    given = {"modalities", "seed", *Vae.model_fields}
+    check_options(model, params.vae.chosen, f"vae.options.{params.vae.model}", given)
+
+
+def check_density(params: Params, name: str) -> None:
+    """Refuse an entry of `density` that is missing, of no known kind, or with options that its kind does not take."""
+    from postprior.stage2_latent import DENSITIES
+
+    if name in params.density:
+        read_entry(name, params.density[name])
+        return
+    pick({**DENSITIES, **params.density}, name, "density", "density")
+    raise UserError(f"density.{name} is missing: add `{name}: {{}}` under `density`, or its options")
+
+
+def read_entry(name: str, written: Options) -> tuple[Fitting, Options]:
+    """How the entry `name` of `density` is fitted, and the options of its kind, both checked."""
+    from postprior.stage2_latent import DENSITIES
+
+    settings = {"kind": name, **written}
+    key = f"density.{name}"
+    place = f"{key}.kind" if "kind" in written else "density"
+    density = pick(DENSITIES, str(settings["kind"]), place, "density")
+    check_options(density, settings, key, base=Fitting)
+    common = {option: settings.pop(option) for option in Fitting.model_fields if option in settings}
+    return Fitting(**common), settings
+
+
+def check_rows(params: Params, names: Sequence[str], key: str) -> None:
+    """Refuse densities that cannot be rows of one leaderboard: no entry, twice there, or a name that is taken."""
+    for name in names:
+        if name in REFERENCE_ROWS:
+            raise UserError(f"{key}: found '{name}', which is always scored; leave it out")
+        _check_free(key, name)
+        _check_entry(key, name, "density", params.density)
+    if len(set(names)) < len(names):
+        raise UserError(f"{key}: found a name twice in {', '.join(names)}; expected each once")
+
+
+def check_options(
+    constructor: Callable[..., Any],
+    options: Options,
+    key: str,
+    given: Collection[str] = (),
+    base: type[Section] = Section,
+) -> None:
+    """Check `options` against the signature of a constructor.
+
+    Args:
+        constructor: a class or function; its annotated parameters are the schema.
+        options: what the user wrote under `key`.
+        key: the dotted key, for the messages.
+        given: parameters that the pipeline passes itself, no options.
+        base: settings that may stand beside them.
+
+    Raises:
+        UserError: an option is unknown, missing or of another type.
+    """
+    hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        kind = hints.get(name, Any)
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (kind, Field(default, description=words(kind)))
+    schema = create_model("Options", __base__=base, **fields)
+    try:
+        schema.model_validate_json(json.dumps(options))
+    except ValidationError as error:
+        raise UserError(sentence(error, schema, options, prefix=key)) from None
+
+
+def _check_names(params: Params, file: str) -> None:
+    """Refuse names without a section of options: DVC tracks it, and a misspelt name shows at once."""
+    extra = params.data.__pydantic_extra__ or {}
+    wanted = [
+        ("data.source", params.data.source, "data", extra),
+        ("vae.model", params.vae.model, "vae.options", params.vae.options),
+        ("augment.model", params.augment.model, "vae.options", params.vae.options),
+        ("augment.density", params.augment.density, "density", params.density),
+    ]
+    for key, name, section, sections in wanted:
+        _check_entry(f"{file}: {key}", name, section, sections)
+    check_rows(params, params.densities, f"{file}: densities")
+    for name in params.density:
+        if name != "normal":  # which may be fitted, to be looked at
+            _check_free(f"{file}: density", name, REFERENCE_ROWS)
+    if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
+        raise UserError(f"{file}: generate.balance: found no share above 0; expected at least one, or null")
+
+
+def _check_free(key: str, name: str, others: Sequence[str] = ()) -> None:
+    """Refuse a density with the name of other results, which its own would replace."""
+    if name in (*OTHER_RESULTS, *others):
+        raise UserError(f"{key}: found '{name}', the name of another file of results; expected another name")
+
+
+def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:
+    if name not in sections:
+        raise UserError(
+            f"{key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
+            f"expected one of {listed(sections)}"
+        )
