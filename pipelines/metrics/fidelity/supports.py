@@ -16,7 +16,7 @@ the α at which fakes enter to the uniform law.
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls, kept_neighbours
+from postprior.pipelines.metrics.fidelity.manifold import Balls, Distinct, by_balls, kept_neighbours
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics.intervals import Floats, Scores, weighted_mean
 
