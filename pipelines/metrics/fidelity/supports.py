@@ -31,7 +31,11 @@ def scores(real: Space, fake: Space) -> Scores:
 def supports(real: Balls, fake: Balls) -> tuple[Floats, ...]:
     """The three scores of the fake points against the real ones, one value a half-sample: each (B,)."""
     precision = calibration(typicality(fake.points, real.points), fake.points.weights)
-    recall = calibration(_support_needed(real, fake.points), real.points.weights)
+    (distance,), _ = kept_neighbours(real.points, fake.points, (0,))
+    needed = np.where(
+        distance <= real.radii, typicality(real.points, fake.points), 1
+    )  # the least β that has each real
+    recall = calibration(needed, real.points.weights)
     return precision, recall, authenticity(real, fake.points)
 
 
@@ -68,12 +72,6 @@ def authenticity(real: Balls, points: Distinct) -> NDArray[np.float64]:
     """The share (B,) of points farther from the nearest real row than that row from its nearest other one."""
     (distance,), (place,) = kept_neighbours(points, real.points, (0,))
     return points.share(distance > np.take_along_axis(real.nearest, place, 1))
-
-
-def _support_needed(real: Balls, fakes: Distinct) -> NDArray[np.float64]:
-    """The least β (B, U) whose support has each real point; 1 where no fake is in its ball."""
-    (distance,), _ = kept_neighbours(real.points, fakes, (0,))
-    return np.where(distance <= real.radii, typicality(real.points, fakes), 1)
 
 
 def _from_centre(x: Floats, centre: Floats) -> NDArray[np.float64]:
