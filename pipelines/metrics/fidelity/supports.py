@@ -32,9 +32,8 @@ def supports(real: Balls, fake: Balls) -> tuple[Floats, ...]:
     """The three scores of the fake points against the real ones, one value a half-sample: each (B,)."""
     precision = calibration(typicality(fake.points, real.points), fake.points.weights)
     (distance,), _ = kept_neighbours(real.points, fake.points, (0,))
-    needed = np.where(
-        distance <= real.radii, typicality(real.points, fake.points), 1
-    )  # the least β that has each real
+    # the least β whose support has each real point
+    needed = np.where(distance <= real.radii, typicality(real.points, fake.points), 1)
     recall = calibration(needed, real.points.weights)
     return precision, recall, authenticity(real, fake.points)
 
