@@ -90,7 +90,7 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
 
     A row that would have no modality left keeps what it has.
     """
-    lacking = np.flatnonzero(~like.observed.all(1) | _any_cell(like))
+    lacking = np.flatnonzero(~like.whole.all(1))
     if not len(lacking):
         return held_out
     donors = rng.choice(lacking, len(held_out))
@@ -101,15 +101,6 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
     for name, seen in like.cells.items():
         cells[name] = np.array(held_out.cells.get(name, True) & seen[donors])
     return replace(held_out, mask=mask, cells=cells, folder=None)
-
-
-def _any_cell(data: Dataset) -> NDArray[np.bool_]:
-    """(N,) bool: rows that lack a cell of a modality that they have."""
-    found = np.zeros(len(data), bool)
-    for m, observed in zip(data.modalities, data.observed.T, strict=True):
-        if m.name in data.cells:
-            found |= observed & ~data.cells[m.name].reshape(len(data), -1).all(1)
-    return found
 
 
 def continuous(modality: Modality) -> NDArray[np.bool_]:

@@ -81,20 +81,13 @@ def completions(
 
 def missing(data: Dataset) -> dict[str, np.ndarray]:
     """The cells of each modality that a row lacks, (N, *shape) bool."""
-    found = {}
-    for modality, observed in zip(data.modalities, data.observed.T, strict=True):
-        name, shape = modality.name, (len(data), *modality.shape)
-        lacks = np.broadcast_to(~observed.reshape(-1, *[1] * len(modality.shape)), shape)
-        found[name] = lacks | ~np.asarray(data.cells[name]) if name in data.cells else lacks
-    return found
+    return {m.name: data.missing(m.name) for m in data.modalities}
 
 
 def as_filled(data: Dataset) -> dict[str, Any]:
     """Fields of a dataset whose holes have been filled: it lacks nothing, and says where it did."""
-    lacking = missing(data)
-    filled = np.stack([holes.reshape(len(data), -1).any(1) for holes in lacking.values()], 1)
-    inside = {name: np.array(lacking[name]) for name in data.cells}
-    return {"mask": None, "cells": {}, "filled": filled, "filled_cells": inside}
+    inside = {name: np.array(data.missing(name)) for name in data.cells}
+    return {"mask": None, "cells": {}, "filled": ~data.whole, "filled_cells": inside}
 
 
 def tiled(data: Dataset, rows: int) -> Dataset:
