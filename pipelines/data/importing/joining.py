@@ -69,7 +69,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     views = [(view, number) for number, source in enumerate(found) for view in source.views]
     _check_names(found, [view.name for view, _ in views])
     ids, rows = _match(found)
-    places = np.stack([np.where(_present(view, rows[n]), rows[n], -1) for view, n in views], 1)
+    places = np.stack([np.where((rows[n] >= 0) & view.present[rows[n]], rows[n], -1) for view, n in views], 1)
     tables = np.array([isinstance(view, TableView) for view, _ in views])
     kept = np.flatnonzero((places >= 0).any(1))
     if not len(kept):
@@ -145,16 +145,11 @@ def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
                     f"and - and none of {listed(OPTIONAL)}; rename the file, folder or key"
                 )
     counts = Counter(name.lower() for name in names)
-    if twice := [name for name in names if counts[name.lower()] > 1]:
-        found_twice = "found in two sources" if twice[0] in twice[1:] else f"found beside {twice[1]}"
+    if same := [name for name in names if counts[name.lower()] > 1]:
+        place = "in two sources" if same[0] in same[1:] else f"beside {same[1]}"
         raise UserError(
-            f"modality {twice[0]}: {found_twice}, expected different names; rename a file, folder or key"
+            f"modality {same[0]}: found {place}, expected different names; rename a file, folder or key"
         )
-
-
-def _present(view: View, rows: Values) -> Values:
-    """Whether each sample (N,) is there in a view, whose rows it has at `rows`."""
-    return (rows >= 0) & view.present[rows]
 
 
 def _check_roles(found: Sequence[Found], roles: Roles) -> None:
