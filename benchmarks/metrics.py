@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from postprior.pipelines.metrics.fidelity.balls import Balls
 from postprior.pipelines.metrics.fidelity.frechet import frechet_distance
-from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances
-from postprior.pipelines.metrics.fidelity.manifold import Balls, manifold
+from postprior.pipelines.metrics.fidelity.kernels import Kernels, scores
+from postprior.pipelines.metrics.fidelity.manifold import manifold
+from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.fidelity.supports import supports
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
@@ -48,11 +50,11 @@ def peak() -> float:
 def fidelity(real: np.ndarray, w: np.ndarray, fake: np.ndarray, v: np.ndarray, neighbours: int) -> None:
     """Every fidelity metric of features (N, D) under weights (1 + B, N), in turn."""
     timed("Frechet distance", lambda: frechet_distance(real, w, fake, v))
-    reference = timed("kernels of the reference", lambda: Kernels.fit(real, w))
-    ours = timed("kernels of the samples", lambda: Kernels.fit(fake, v, reference.bandwidth))
-    timed("kernel distance, MMD", lambda: kernel_distances(reference, ours))
-    theirs = timed("balls of the reference", lambda: Balls.fit(real, w, neighbours))
-    balls = timed("balls of the samples", lambda: Balls.fit(fake, v, neighbours))
+    reference, samples = Space(real, w, neighbours), Space(fake, v, neighbours)
+    timed("kernels of the reference", lambda: reference.known(Kernels.fit))
+    timed("kernel distance, MMD", lambda: scores(reference, samples))
+    theirs = timed("balls of the reference", lambda: Balls.fit(reference))
+    balls = timed("balls of the samples", lambda: Balls.fit(samples))
     timed("precision, recall, density, coverage", lambda: manifold(theirs, balls))
     timed("α-precision, β-recall, authenticity", lambda: supports(theirs, balls))
 

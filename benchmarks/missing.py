@@ -73,10 +73,10 @@ def trained(model: str, way: str) -> Path:
 
 def scores(folder: Path, entry: str) -> dict[str, Any]:
     """Conditional coherence, plain and through the density, and log p(z) of test codes."""
+
+    from postprior import Generator
     from postprior.pipelines.artefacts.evaluators import load_judges
-    from postprior.pipelines.generation.generator import Generator
-    from postprior.pipelines.generation.parts import conditional_scores
-    from postprior.pipelines.metrics.coherence.conditional import scores_through
+    from postprior.pipelines.generation.parts import conditional_scores, scores_through
     from postprior.pipelines.metrics.statistics.intervals import half_samples
 
     generator = Generator.load(folder / "artefacts/densities" / entry)

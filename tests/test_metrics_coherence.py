@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from postprior.pipelines.metrics.coherence.agreement import joint_agreement, label_entropy, pairwise_agreement
-from postprior.pipelines.metrics.coherence.conditional import nested_parts, share_right, subsets_by_size
+from postprior.pipelines.metrics.coherence.agreement import (
+    joint_agreement,
+    label_entropy,
+    nested_parts,
+    pairwise_agreement,
+    share_right,
+    subsets_by_size,
+)
 
 
 def ones(rows):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from postprior.pipelines.metrics.fidelity import kernels
-from postprior.pipelines.metrics.fidelity.kernels import Kernels, kernel_distances, median_distance
+from postprior.pipelines.metrics.fidelity.kernels import Kernels, median_distance, scores
+from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 
@@ -17,8 +18,7 @@ def compared(real, fake, real_weights=None, fake_weights=None):
     weights = [
         np.ones((1, len(x))) if w is None else w for x, w in ((real, real_weights), (fake, fake_weights))
     ]
-    reference = Kernels.fit(real, weights[0])
-    return kernel_distances(reference, Kernels.fit(fake, weights[1], reference.bandwidth))
+    return tuple(scores(Space(real, weights[0], 1), Space(fake, weights[1], 1)).values())
 
 
 def brute(real, fake, bandwidth):
@@ -73,7 +73,7 @@ def test_weights_are_those_of_means():
     x, w = features(0, rows=4).astype(float), np.array([[1.0, 2.0, 1.0, 3.0]])
     kernel = (x @ x.T / 6 + 1) ** 3
     pairs = w.T * w * ~np.eye(4, dtype=bool)
-    assert Kernels.fit(x, w, 1.0).within[0] == pytest.approx((pairs * kernel).sum() / pairs.sum())
+    assert Kernels.fit(Space(x, w, 1), 1.0).within[0] == pytest.approx((pairs * kernel).sum() / pairs.sum())
 
 
 def test_is_unbiased_and_its_error_covers_chance():

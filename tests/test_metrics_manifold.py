@@ -6,7 +6,8 @@ from scipy.spatial.distance import cdist
 
 from postprior.pipelines.metrics.fidelity import balls
 from postprior.pipelines.metrics.fidelity.balls import Balls
-from postprior.pipelines.metrics.fidelity.manifold import manifold
+from postprior.pipelines.metrics.fidelity.manifold import NAMES, manifold
+from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics import neighbours
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
@@ -14,8 +15,10 @@ from postprior.pipelines.metrics.statistics.intervals import half_samples
 def scores(real, fake, neighbours=1):
     real, fake = (np.asarray(points, np.float32) for points in (real, fake))
     real, fake = (points.reshape(len(points), -1) for points in (real, fake))
-    result = manifold(*(Balls.fit(points, np.ones((1, len(points))), neighbours) for points in (real, fake)))
-    return {name: value[0] for name, value in vars(result).items()}
+    result = manifold(
+        *(Balls.fit(Space(points, np.ones((1, len(points))), neighbours)) for points in (real, fake))
+    )
+    return {name: value[0] for name, value in zip(NAMES, result, strict=True)}
 
 
 def brute(real, fake, k):
@@ -110,10 +113,10 @@ def test_half_samples_equal_brute_force_on_the_rows_they_keep(name, width, monke
     # whole groups of four rows side by side are left out: neighbours further down the lists are needed
     order = [np.lexsort(x.T) for x in (real, fake)]
     weights = [half_samples(rank.argsort() // 4, 4, rng) for rank in order]
-    found = manifold(*(Balls.fit(x, w, 3) for x, w in zip((real, fake), weights, strict=True)))
+    found = manifold(*(Balls.fit(Space(x, w, 3)) for x, w in zip((real, fake), weights, strict=True)))
     for line, (w, v) in enumerate(zip(*weights, strict=True)):
         expected = brute(real[w > 0], fake[v > 0], 3)
-        assert {key: value[line] for key, value in vars(found).items()} == pytest.approx(expected)
+        assert {key: value[line] for key, value in zip(NAMES, found, strict=True)} == pytest.approx(expected)
 
 
 def test_weights_are_those_of_rows():
@@ -121,11 +124,11 @@ def test_weights_are_those_of_rows():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 2)), rng.normal(size=(40, 2)) + 0.5
     w, v = rng.integers(1, 4, (1, 30)).astype(float), rng.integers(1, 4, (1, 40)).astype(float)
-    found = manifold(Balls.fit(x, w, 3), Balls.fit(y, v, 3))
+    found = dict(zip(NAMES, manifold(Balls.fit(Space(x, w, 3)), Balls.fit(Space(y, v, 3))), strict=True))
     between = cdist(x, y)
     in_real = between <= np.sort(cdist(x, x), 1)[:, 3, None]
     in_fake = between <= np.sort(cdist(y, y), 1)[:, 3]
-    assert found.precision == pytest.approx((in_real.any(0) @ v[0]) / v.sum())
-    assert found.density == pytest.approx(in_real.sum(0) @ v[0] / (3 * v.sum()))
-    assert found.recall == pytest.approx((in_fake.any(1) @ w[0]) / w.sum())
-    assert found.coverage == pytest.approx((in_real.any(1) @ w[0]) / w.sum())
+    assert found["precision"] == pytest.approx((in_real.any(0) @ v[0]) / v.sum())
+    assert found["density"] == pytest.approx(in_real.sum(0) @ v[0] / (3 * v.sum()))
+    assert found["recall"] == pytest.approx((in_fake.any(1) @ w[0]) / w.sum())
+    assert found["coverage"] == pytest.approx((in_real.any(1) @ w[0]) / w.sum())

@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from postprior.pipelines.metrics.fidelity.balls import Balls
-from postprior.pipelines.metrics.fidelity.supports import calibration, supports
+from postprior.pipelines.metrics.fidelity.space import Space
+from postprior.pipelines.metrics.fidelity.supports import NAMES, calibration, supports
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
 GRID = (np.arange(500) + 0.5) / 500
@@ -13,7 +14,8 @@ GRID = (np.arange(500) + 0.5) / 500
 
 def scores(real, fake, weights=None, neighbours=3):
     weights = [np.ones((1, len(x))) for x in (real, fake)] if weights is None else weights
-    return vars(supports(*(Balls.fit(x, w, neighbours) for x, w in zip((real, fake), weights, strict=True))))
+    sets = (Balls.fit(Space(x, w, neighbours)) for x, w in zip((real, fake), weights, strict=True))
+    return dict(zip(NAMES, supports(*sets), strict=True))
 
 
 def points(*places):

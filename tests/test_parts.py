@@ -11,7 +11,7 @@ from latent import posteriors
 
 from postprior.pipelines.artefacts.codes import posteriors as encoded
 from postprior.pipelines.generation.parts import conditional_scores, decoded, generated_labels, scores_through
-from postprior.pipelines.metrics.coherence.conditional import subsets_by_size
+from postprior.pipelines.metrics.coherence.agreement import subsets_by_size
 from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.stage1_vae import MODELS

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from postprior.pipelines.artefacts.codes import load_codes, save_codes
+from postprior.pipelines.artefacts.project import Project as Layout
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
@@ -22,7 +23,7 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.privacy import compare, load, privacy
+from postprior.pipelines.stages.privacy import compare, privacy, splits
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
@@ -123,7 +124,7 @@ def test_near_copies_of_codes_are_the_published_rows(project: Project) -> None:
     root, _ = project
     generator = Generator.load(root / "artefacts/densities/kde")
     synthetic = Dataset.load(root / "artefacts/synthetic/kde")
-    real = load(root / "artefacts", 0)
+    real = splits(Layout(root), 0)
     found = compare(real, generator, synthetic, 0)["codes"].samples
     ((_, kept, codes, noise),) = draw_codes(generator.density, Request(len(synthetic)))
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """The registry of metrics: one entry a metric, which code and docs agree with and which all results follow.
 
 A new metric of fidelity is `scores(real, fake)` in pipelines/metrics/fidelity/<file>.py, which returns values (1 + B,)
-by key, and an entry in pipelines/metrics/registry.py: Metric("fidelity/<file>", "<key>", "Overlap", "<what it is>").
+by key, and an entry in pipelines/metrics/registry.py: Metric("fidelity/<file>", "<key>", "<what it is>").
 The last test adds one.
 """
 
@@ -39,7 +39,7 @@ def scores(real: Space, fake: Space) -> Scores:
     return {"spread_kept": 1 / (1 + np.abs(np.log(ours / theirs)))}
 '''
 ADDED = """
-    Metric("fidelity/spread", "spread_kept", "Overlap", "how far samples vary as real rows do"),
+    Metric("fidelity/spread", "spread_kept", "how far samples vary as real rows do"),
 )
 \"\"\"All metrics;"""
 RUN = """
@@ -76,8 +76,7 @@ def test_an_entry_is_complete(metric: Metric) -> None:
     assert (REPOSITORY / f"pipelines/metrics/{metric.file}.py").is_file()
     assert metric.better in ("higher", "lower", "")
     assert metric.bounds[0] < metric.bounds[1]
-    assert bool(metric.group) == bool(metric.about)
-    assert metric.group or not (metric.headline or metric.overview)
+    assert metric.about or not (metric.headline or metric.overview)
 
 
 def test_a_key_stands_once_in_its_family_and_on_the_leaderboard() -> None:

@@ -202,13 +202,10 @@ class Detector:
             found.calibrated_on[rows] = len(calibration)
             here = np.ix_(rows, np.flatnonzero(pattern))
             found.contributions[here] = judged["contributions"]
-            for name, values in judged["statistics"].items():
-                if values.size:
-                    found.statistics[name][here] = values
-            for name, values in judged["whole"].items():
-                found.whole[name][rows] = values
-            for name, values in judged["features"].items():
-                found.features[name][rows] = values
+            for kind, place in {"statistics": here, "whole": rows, "features": rows}.items():
+                for name, values in judged[kind].items():
+                    if values.size:
+                        getattr(found, kind)[name][place] = values
         return found
 
     def _norm(self, pattern: NDArray[np.bool_]) -> tuple[Norm, Floats]:

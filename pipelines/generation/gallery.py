@@ -11,7 +11,7 @@ import torch
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import conditional_draw
 from postprior.pipelines.generation.parts import decoded, in_parts
-from postprior.pipelines.metrics.coherence.conditional import nested_parts
+from postprior.pipelines.metrics.coherence.agreement import nested_parts
 from postprior.stage1_vae.randomness import generator_for
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """Modalities generated from others, once by the autoencoder alone and once through a density, and how well they agree.
 
-What is generated of a row from some of its modalities is read by judges: see `metrics/coherence/conditional.py`.
+What is generated of a row from some of its modalities is read by judges: see `metrics/coherence/agreement.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, Candidates, effective_share
-from postprior.pipelines.metrics.coherence.conditional import (
-    GAIN,
+from postprior.pipelines.metrics.coherence.agreement import (
     by_size,
     nested_parts,
     share_right,
@@ -27,7 +26,6 @@ from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.statistics.intervals import (
     SHARE,
     Floats,
-    Written,
     estimate,
     too_few,
     unscored,
@@ -61,7 +59,8 @@ def conditional_scores(
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     labels = generated_labels(model, judges, data, subsets, generator)
     right, observed = share_right(labels, np.asarray(data.labels), subsets), subsets.sum(1)
-    return by_size(weighted_mean(right[:, observed == size].mean(1), weights) for size in sizes)
+    shares = (right[:, observed == size].mean(1) for size in sizes)
+    return by_size("conditional_coherence", (weighted_mean(share, weights) for share in shares))
 
 
 def generated_labels(
@@ -114,48 +113,43 @@ def scores_through(
     labels = np.asarray(data.labels)
     observed = nested_parts(len(data), M, rng)  # (N, M−1, M)
     posterior, own = (torch.Generator().manual_seed(int(seed)) for seed in rng.integers(2**63, size=2))
-    blocks = [
-        _generated(model, density, judges, data.select(rows), observed[rows], posterior, own)
-        for rows in np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
-    ]
+    blocks = np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
+    found, effective = zip(
+        *(
+            _read(model, density, judges, in_parts(data.select(rows), observed[rows]), posterior, own)
+            for rows in blocks
+        ),
+        strict=True,
+    )
     ways = {
-        way: share_right(np.concatenate([block.labels[way] for block in blocks]), labels, observed)
-        for way in blocks[0].labels
+        way: share_right(
+            np.concatenate([read[way] for read in found]).reshape(observed.shape), labels, observed
+        )
+        for way in found[0]
     }  # each (N, M−1)
-    effective = np.concatenate([block.effective for block in blocks]).mean(1)
+    shares = np.concatenate(effective).reshape(len(data), -1).mean(1)
 
-    def gain(way: str) -> dict[str, Written]:
-        return by_size(weighted_mean(ways["density"] - ways[way], weights).T, GAIN)
-
-    scores = {
-        "conditional_coherence": by_size(weighted_mean(ways["density"], weights).T),
-        "conditional_gain": gain("plain"),
-        "effective_sample_share": estimate(weighted_mean(effective, weights), SHARE),
-        "posterior_draws": DRAWS,
-    }
-    return scores | {"private_gain": gain("prior")} if "prior" in ways else scores
+    values = {"conditional_coherence": ways["density"], "conditional_gain": ways["density"] - ways["plain"]}
+    if "prior" in ways:
+        values["private_gain"] = ways["density"] - ways["prior"]
+    scores = {key: by_size(key, weighted_mean(each, weights).T) for key, each in values.items()}
+    told = estimate(weighted_mean(shares, weights), SHARE)
+    return {**scores, "effective_sample_share": told, "posterior_draws": DRAWS}
 
 
-@dataclass(frozen=True)
-class _Generated:
-    """Labels (N, S, M) that judges read, by the way in which they were generated, and effective shares (N, S)."""
-
-    labels: dict[str, NDArray[np.int64]]
-    effective: NDArray[np.float64]
-
-
-def _generated(
+def _read(
     model: MultimodalVAE,
     density: Density,
     judges: Judges,
-    data: Dataset,
-    observed: NDArray[np.bool_],
+    parts: Dataset,
     posterior: torch.Generator,
     own: torch.Generator,
-) -> _Generated:
-    """What is generated of each row from each of its parts (N, S, M); `own` is the source of what the density draws."""
-    repeated = in_parts(data, observed)
-    candidates = Candidates.draw(model, repeated.batch(slice(None)), posterior)
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.floating[Any]]]:
+    """Labels (n, M) that judges read in what rows lack, by the way of generating it, and effective shares (n,).
+
+    `own` is the source of what the density draws.
+    """
+    candidates = Candidates.draw(model, parts.batch(slice(None)), posterior)
     log_weights = candidates.log_weights(density)
     plain, index = candidates.choose(torch.zeros_like(log_weights)), candidates.choose(log_weights)
     codes = candidates.chosen(index)
@@ -163,12 +157,10 @@ def _generated(
     if density.conditional and not bool(candidates.known.all()):
         ways |= {"prior": (index, codes), "density": (index, candidates.completed(codes, density, own))}
     labels = {
-        way: judged(model, judges, candidates.latents(*chosen, own), ~repeated.observed).reshape(
-            observed.shape
-        )
+        way: judged(model, judges, candidates.latents(*chosen, own), ~parts.observed)
         for way, chosen in ways.items()
     }
-    return _Generated(labels, effective_share(log_weights).reshape(observed.shape[:2]).numpy())
+    return labels, effective_share(log_weights).numpy()
 
 
 def in_parts(data: Dataset, observed: NDArray[np.bool_]) -> Dataset:

@@ -13,6 +13,15 @@ from math import inf
 Bounds = tuple[float, float]
 SIGNED: Bounds = (-inf, inf)
 POSITIVE: Bounds = (0.0, inf)
+GROUPS = {  # of columns in their order, and the files whose metrics they hold
+    "Coherence": ("coherence/agreement",),
+    "Pairing": ("coherence/pairing", "coherence/canonical"),
+    "Distance": ("fidelity/frechet", "fidelity/kernels"),
+    "Overlap": ("fidelity/manifold", "fidelity/supports"),
+    "Use": ("utility/classifiers",),
+    "Leaks": ("privacy/membership", "privacy/proximity"),
+    "Other": (),
+}
 QUESTIONS = {  # that a metric helps to answer, by its family
     "coherence": "faithful",
     "fidelity": "faithful",
@@ -29,8 +38,7 @@ class Metric:
     Args:
         file: of `metrics` that computes it, as "folder/module".
         key: its name in files.
-        group: the columns of the leaderboard that it stands with; "" for one that is no column.
-        about: what it measures, in a phrase.
+        about: what it measures, in a phrase; "" for one that is no column of the leaderboard.
         name: for readers; the key in words if none.
         better: what a reader should prefer, "higher" or "lower"; "" where neither is better by itself.
         bounds: of its values and intervals.
@@ -44,7 +52,6 @@ class Metric:
 
     file: str
     key: str
-    group: str = ""
     about: str = ""
     name: str = ""
     better: str = "higher"
@@ -60,6 +67,11 @@ class Metric:
     def family(self) -> str:
         """The folder of `metrics` that computes it."""
         return self.file.split("/")[0]
+
+    @property
+    def group(self) -> str:
+        """The columns of the leaderboard that it stands with."""
+        return next((group for group, files in GROUPS.items() if self.file in files), "Other")
 
     @property
     def title(self) -> str:
@@ -98,18 +110,14 @@ METRICS = (
     Metric(
         "coherence/agreement",
         "joint_coherence",
-        "Coherence",
         "share of tuples whose modalities all show one label",
         headline=True,
         overview=True,
     ),
-    Metric(
-        "coherence/agreement", "pairwise_coherence", "Coherence", "share of pairs of modalities that agree"
-    ),
+    Metric("coherence/agreement", "pairwise_coherence", "share of pairs of modalities that agree"),
     Metric(
         "fidelity/frechet",
         "frechet_distance",
-        "Distance",
         "distance to real features, mean of the modalities",
         better="lower",
         bounds=POSITIVE,
@@ -120,17 +128,13 @@ METRICS = (
     Metric(
         "coherence/agreement",
         "label_entropy",
-        "Coherence",
         "evenness of the labels shown, 1 when all are equally frequent",
         overview=True,
     ),
-    Metric(
-        "coherence/agreement", "label_agreement", "Coherence", "share of modalities that show the label drawn"
-    ),
+    Metric("coherence/agreement", "label_agreement", "share of modalities that show the label drawn"),
     Metric(
         "coherence/pairing",
         "pairing_auc",
-        "Pairing",
         "how well a classifier tells true pairings from shuffled ones",
         "Pairing AUC",
         "",
@@ -138,7 +142,6 @@ METRICS = (
     Metric(
         "coherence/pairing",
         "incoherence",
-        "Pairing",
         "what the pairing AUC lacks to that of real rows",
         better="lower",
         bounds=(-1.0, 1.0),
@@ -148,20 +151,22 @@ METRICS = (
     Metric(
         "coherence/canonical",
         "canonical_preservation",
-        "Pairing",
         "canonical correlations between modalities, over those of real rows",
         "Correlations kept",
         bounds=SIGNED,
     ),
-    Metric("coherence/conditional", "conditional_coherence", name="Share that shows the row's label"),
+    Metric("coherence/agreement", "conditional_coherence", name="Share that shows the row's label"),
     Metric(
-        "coherence/conditional", "conditional_gain", name="Difference to the plain posterior", bounds=SIGNED
+        "coherence/agreement",
+        "conditional_gain",
+        name="Difference to the plain posterior",
+        bounds=(-1.0, 1.0),
     ),
     Metric(
-        "coherence/conditional",
+        "coherence/agreement",
         "private_gain",
         name="What private codes drawn given the others add",
-        bounds=SIGNED,
+        bounds=(-1.0, 1.0),
     ),
     Metric("fidelity/reconstruction", "accuracy"),
     Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
@@ -171,7 +176,6 @@ METRICS = (
     Metric(
         "fidelity/frechet",
         "joint_frechet_distance",
-        "Distance",
         "distance to real features of all modalities together",
         "Joint Frechet distance",
         better="lower",
@@ -181,7 +185,6 @@ METRICS = (
     Metric(
         "fidelity/kernels",
         "kernel_distance",
-        "Distance",
         "squared distance of means under a cubic kernel, unbiased, mean of the modalities",
         better="lower",
         bounds=SIGNED,
@@ -191,47 +194,36 @@ METRICS = (
     Metric(
         "fidelity/kernels",
         "mmd",
-        "Distance",
         "squared distance of means under a Gaussian kernel, all modalities",
         "MMD",
         "lower",
         bounds=SIGNED,
         decimals=4,
     ),
-    Metric("fidelity/manifold", "precision", "Overlap", "share of samples that lie among the real ones"),
-    Metric("fidelity/manifold", "recall", "Overlap", "share of real rows that lie among the samples"),
+    Metric("fidelity/manifold", "precision", "share of samples that lie among the real ones"),
+    Metric("fidelity/manifold", "recall", "share of real rows that lie among the samples"),
     Metric(
         "fidelity/manifold",
         "density",
-        "Overlap",
         "how many real neighbourhoods hold a sample, on average",
         bounds=POSITIVE,
     ),
-    Metric(
-        "fidelity/manifold",
-        "coverage",
-        "Overlap",
-        "share of real neighbourhoods that hold a sample",
-        overview=True,
-    ),
+    Metric("fidelity/manifold", "coverage", "share of real neighbourhoods that hold a sample", overview=True),
     Metric(
         "fidelity/supports",
         "alpha_precision",
-        "Overlap",
         "how well samples fall into the typical regions of real rows, of every size",
         "α-precision",
     ),
     Metric(
         "fidelity/supports",
         "beta_recall",
-        "Overlap",
         "how well real rows are covered by the typical regions of the samples, of every size",
         "β-recall",
     ),
     Metric(
         "fidelity/supports",
         "authenticity",
-        "Overlap",
         "share of samples farther from their nearest reference row than that row from its own nearest",
     ),
     Metric("fidelity/tables", "marginal_similarity"),
@@ -239,7 +231,6 @@ METRICS = (
     Metric(
         "utility/classifiers",
         "utility_ratio",
-        "Use",
         "accuracy on real rows after training on synthetic ones, over that after training on real ones",
         "Utility",
         bounds=POSITIVE,
@@ -255,7 +246,6 @@ METRICS = (
     Metric(
         "privacy/membership",
         "membership_auc",
-        "Leaks",
         "how well an attacker tells training rows from held-out ones; 0.5 is a coin",
         "Attack AUC",
         "lower",
@@ -267,7 +257,6 @@ METRICS = (
     Metric(
         "privacy/proximity",
         "near_copies",
-        "Leaks",
         "share of samples nearer to a training row than 99 % of held-out rows are; 0.01 of fresh ones",
         better="lower",
         place=(*JOINT, "near_copies"),
@@ -283,10 +272,15 @@ METRICS = (
     Metric("latent/representation", "ari", name="Adjusted Rand index", bounds=(-0.5, 1.0)),
 )
 """All metrics; columns of comparison.csv stand in this order."""
-LEADERBOARD = tuple(metric for metric in METRICS if metric.group)
+LEADERBOARD = tuple(metric for metric in METRICS if metric.about)
 HEADLINES = tuple(metric.key for metric in METRICS if metric.headline)
 
 
 def of_family(*families: str) -> dict[str, Metric]:
     """The metrics of families by key."""
     return {metric.key: metric for metric in METRICS if metric.family in families}
+
+
+def bounds_of(*families: str) -> dict[str, Bounds]:
+    """The bounds of the metrics of families by key."""
+    return {key: metric.bounds for key, metric in of_family(*families).items()}

@@ -10,7 +10,7 @@ from postprior.pipelines.metrics.coherence.agreement import joint_agreement, lab
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.scores import JOINT, fidelity
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.registry import HEADLINES, of_family
+from postprior.pipelines.metrics.registry import HEADLINES, bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
     Floats,
     Ints,
@@ -28,7 +28,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
 OF_JUDGES = Missing("the judges gave these samples their labels")
-BOUNDS = {key: metric.bounds for key, metric in of_family("coherence", "fidelity").items()}
+BOUNDS = bounds_of("coherence", "fidelity")
 
 
 @dataclass(frozen=True)

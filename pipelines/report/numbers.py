@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from postprior.pipelines.report.figures import Figure
@@ -30,6 +30,12 @@ def text(value: Any) -> str:
     return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
 
 
+def with_interval(spell: Callable[[Any], str], value: Any, low: Any, high: Any, unit: str = "") -> str:
+    """A value and, where there is one, its interval in brackets."""
+    told = f"{spell(value)}{unit}"
+    return told if low is None or high is None else f"{told} ({spell(low)} to {spell(high)})"
+
+
 def number(value: float, decimals: int) -> str:
     """A number with so many decimals and a minus sign, never a negative zero."""
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
@@ -45,12 +51,7 @@ def _across(figure: Figure, keys: Sequence[str]) -> tuple[list[str], list[list[s
     for told in figure.table:
         title = ", ".join(text(told[place]) for place in turned) or INTERVAL[0]
         titles[title] = None
-        cells.setdefault(tuple(text(told[place]) for place in places), {})[title] = _with_interval(
-            *told[value : value + len(INTERVAL)]
-        )
+        written = with_interval(text, *told[value : value + len(INTERVAL)])
+        cells.setdefault(tuple(text(told[place]) for place in places), {})[title] = written
     lines = [[*line, *(found.get(title, "–") for title in titles)] for line, found in cells.items()]
     return [*(figure.header[place] for place in places), *titles], lines
-
-
-def _with_interval(value: Any, low: Any, high: Any) -> str:
-    return text(value) if low is None or high is None else f"{text(value)} ({text(low)} to {text(high)})"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,6 @@ from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.metrics.statistics.intervals import Floats, estimate
 from postprior.pipelines.report.rows import Estimate
 from postprior.pipelines.storage import load_artefact
-
-COLUMNS = ("metric", "first", "second", "difference", "low", "high", "p_value", "p_holm")
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,9 @@ class Pair:
         if name == self.first:
             return Estimate(self.difference, self.low, self.high)
         return Estimate(-self.difference, -self.high, -self.low)
+
+
+COLUMNS = tuple(field.name for field in fields(Pair))  # of paired.csv
 
 
 def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:
@@ -100,12 +100,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min((len(p_values) - place) * p_values[k], 1.0))
         corrected[k] = least
     return corrected
-
-
-def lines(pairs: Sequence[Pair]) -> Iterator[tuple[Any, ...]]:
-    """The lines of paired.csv, under `COLUMNS`."""
-    for pair in pairs:
-        yield tuple(vars(pair).values())
 
 
 def _test(metric: str, first: str, second: str, ours: Floats, theirs: Floats) -> Pair:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.pairs import Pair, read_pairs
-from postprior.pipelines.report.rows import Estimate, Row, ranked
+from postprior.pipelines.report.rows import Row, ranked
 from postprior.pipelines.report.seeds import over_seeds
 from postprior.pipelines.report.sources import Folder, Source, content, find_source, settings
 from postprior.pipelines.settings.params import Params, leaves
+
+T = TypeVar("T")
 
 REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
 YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
@@ -74,10 +76,6 @@ class Results:
         """The row of that name."""
         return next(row for row in self.rows if row.name == name)
 
-    def estimates(self, *keys: str) -> dict[str, Estimate]:
-        """The estimates of all rows that have one under nested keys, by the row's title."""
-        return {row.title: found for row in self.rows if (found := row.estimate(*keys))}
-
     def beside(self, row: Row, name: str) -> Row:
         """The row that stands under a name in another row's source, such as its floor; that of here if it has none."""
         return next((r for r in self.rows if (r.source, r.own_name) == (row.source, name)), self.row(name))
@@ -108,9 +106,9 @@ def read_results(
         rows += _rows_of(label, source, [name for name in known if name in names] or known, real=rows[0])
     return Results(
         _in_order([*rows, *over_seeds(rows, trees)]),
-        _needed(own, f"{metrics}/judges.json", "judge"),
-        _needed(own, f"{metrics}/autoencoder.json", "reference"),
-        list(csv.DictReader(io.StringIO(_needed_text(own, "results/training.csv", "train")))),
+        _needed(content, own, f"{metrics}/judges.json", "judge"),
+        _needed(content, own, f"{metrics}/autoencoder.json", "reference"),
+        list(csv.DictReader(io.StringIO(_needed(Folder.text, own, "results/training.csv", "train")))),
         content(own, f"{metrics}/latent.json") or {},
         *_augmentation(params, root),
         imputers=tuple(_imputers(own)),
@@ -119,12 +117,12 @@ def read_results(
     )
 
 
-def _own_rows(source: Source, densities: tuple[str, ...]) -> list[Row]:
+def _own_rows(source: Folder, densities: tuple[str, ...]) -> list[Row]:
     """The rows of this project, all of which must be there."""
     commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in densities}
     rows = []
     for name, command in commands.items():
-        scores = _needed(source, f"results/metrics/{name}.json", command)
+        scores = _needed(content, source, f"results/metrics/{name}.json", command)
         rows.append(_row(source, "", name, scores))
     return rows
 
@@ -198,21 +196,10 @@ def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
 
 
-def _needed(source: Source, path: str, command: str) -> dict[str, Any]:
-    found = content(source, path)
-    if found is None:
-        raise _missing(source, path, command)
+def _needed(read: Callable[[Folder, str], T | None], source: Folder, path: str, command: str) -> T:
+    """What is read of a file that a command writes."""
+    if (found := read(source, path)) is None:
+        raise UserError(
+            f"{source.place(path)}: there are no such results yet; run `postprior {command}` first, or `dvc repro`"
+        )
     return found
-
-
-def _needed_text(source: Source, path: str, command: str) -> str:
-    found = source.text(path)
-    if found is None:
-        raise _missing(source, path, command)
-    return found
-
-
-def _missing(source: Source, path: str, command: str) -> UserError:
-    return UserError(
-        f"{source.place(path)}: there are no such results yet; run `postprior {command}` first, or `dvc repro`"
-    )

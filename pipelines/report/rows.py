@@ -93,6 +93,11 @@ class Row:
         return {size: estimate for size, estimate in sorted(found.items()) if estimate}
 
 
+def estimates(rows: Iterable[Row], *keys: str) -> dict[Row, Estimate]:
+    """The estimates under nested keys, of the rows that have one."""
+    return {row: found for row in rows if (found := row.estimate(*keys))}
+
+
 def ranked(rows: Iterable[Row]) -> list[Row]:
     """The rows from best to worst: by joint coherence, or by Frechet distance where labels are not known in all."""
     rows = sorted(rows, key=lambda row: row.name)

@@ -7,22 +7,12 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
 EXPERIMENTS = "refs/exps"  # where DVC keeps its experiments
-
-
-class Source(Protocol):
-    """Files of a project, by their paths from its root."""
-
-    def text(self, path: str) -> str | None:
-        """The content of a file, None where there is none."""
-
-    def place(self, path: str) -> str:
-        """The file's name for messages."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,10 @@ class Revision:
     def place(self, path: str) -> str:
         """The file's name for messages."""
         return f"{self.commit[:12]}:{path}"
+
+
+Source = Folder | Revision
+"""Files of a project, by their paths from its root."""
 
 
 def find_source(label: str, named: str, root: Path) -> Source:

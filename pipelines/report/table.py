@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from postprior.pipelines.metrics.registry import LEADERBOARD, SIGNED, Metric
+from postprior.pipelines.metrics.registry import GROUPS, LEADERBOARD, SIGNED, Metric
 from postprior.pipelines.report.numbers import number
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
@@ -26,11 +26,9 @@ class Cell:
 def _fit(*keys: str, about: str, name: str, better: str = "", decimals: int = 2) -> Metric:
     """A fact of a fit under nested keys."""
     key = "_".join(keys)
-    return Metric("", key, "", about, name, better, SIGNED, decimals, keys)
+    return Metric("", key, about, name, better, SIGNED, decimals, keys)
 
 
-GROUPS = ("Coherence", "Pairing", "Distance", "Overlap", "Use", "Leaks")
-"""Groups of columns in their order; others follow."""
 FIT = (
     _fit("log_likelihood", "train", about="nats a row, of training codes", name="Log-likelihood, train"),
     _fit("log_likelihood", "validation", about="nats a row, of validation codes", name="Validation"),
@@ -70,8 +68,7 @@ def columns(results: Results) -> list[Metric]:
             place = ("gap_closed", metric.key)
             gap = replace(metric, place=place, name="Gap closed", about=about, better="higher", decimals=2)
             listed.append(gap)
-    order = {group: place for place, group in enumerate(GROUPS)}
-    listed.sort(key=lambda metric: order.get(metric.group, len(order)))
+    listed.sort(key=lambda metric: list(GROUPS).index(metric.group))
     return [metric for metric in listed if known(results.rows, metric.keys)]
 
 

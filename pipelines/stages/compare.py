@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from postprior.pipelines.artefacts.project import Project
@@ -63,7 +64,7 @@ def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
         write_bytes(folder / f"{plot.figure.name}.png", plot.light)
         write_text(folder / f"{plot.figure.name}.csv", as_csv(plot.figure.header, plot.figure.table))
     if results.pairs:
-        write_text(folder / "paired.csv", as_csv(pairs.COLUMNS, pairs.lines(results.pairs)))
+        write_text(folder / "paired.csv", as_csv(pairs.COLUMNS, map(astuple, results.pairs)))
 
 
 def write_datasheets(project: Project, params: Params, results: Results) -> None:

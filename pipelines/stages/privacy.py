@@ -48,12 +48,11 @@ def privacy(name: str, params: Params, root: Path) -> None:
     """Test artefacts/synthetic/<name> and further draws; results/privacy/<name>.json, artefacts/privacy/<name>."""
     project, settings = Project(root), params.evaluate
     generator, synthetic = Generator.load(project.artefacts.densities / name), project.synthetic(name)
-    check_origins(synthetic, generator)
+    check_density(synthetic, generator)
     with track("privacy", params, root, density=name) as run:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         rng = np.random.default_rng(settings.seed)
-        codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-        real = Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), settings.seed)
+        real = splits(project, settings.seed)
         train, test = real.splits["train"], real.splits["test"]
         found = compare(real, generator, synthetic, settings.seed)
         close = proximity_vectors(found, test.data.sources[real.fresh], settings.resamples, rng)
@@ -75,11 +74,17 @@ def privacy(name: str, params: Params, root: Path) -> None:
         }
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
-        arrays = real.gallery(found, synthetic)
-        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=arrays)
+        pictures = real.gallery(found, synthetic)
+        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=pictures)
 
 
-def check_origins(synthetic: Dataset, generator: Generator) -> None:
+def splits(project: Project, seed: int) -> Real:
+    """Rows and codes of every split."""
+    codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
+    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
+
+
+def check_density(synthetic: Dataset, generator: Generator) -> None:
     """Refuse samples of another density, and those whose codes cannot be drawn again."""
     found, expected = synthetic.provenance.get("density"), generator.provenance["density"]
     check_origin(synthetic.folder, "density", found, expected, "generate")
@@ -118,10 +123,11 @@ def samples(
 
     But for their labels, which come as often as in the data.
     """
-    asked = Request(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
+    noise = {key: drawn[key] for key in ("temperature", "truncation")}
+    blocks = draw_codes(generator.density, Request(rows, seed, **noise))
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
-        for _, kept, codes, noise in draw_codes(generator.density, asked):
+        for _, kept, codes, source in blocks:
             z = codes.loc[:, 0]
-            values = generator.decode(z, drawn["values"], noise)
+            values = generator.decode(z, drawn["values"], source)
             yield z[:kept], Dataset(generator.modalities, {name: x[:kept] for name, x in values.items()})
             step("")

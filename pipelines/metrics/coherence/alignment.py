@@ -66,21 +66,17 @@ class Alignment:
         assert self.critic is not None
         assert self.directions is not None
         auc = pairing_auc(self.critic, readings.features, weights, np.random.default_rng(self.seed))
-        found: Scores = {
-            "pairing_auc": auc,
-            "canonical_correlation": self.directions.mean(readings.features, weights),
-        }
-        real = found if real is None else real
-        found["incoherence"] = combined(np.subtract, real["pairing_auc"], found["pairing_auc"])
-        theirs = real["canonical_correlation"]
-        told = estimate(theirs)
+        correlation = self.directions.mean(readings.features, weights)
+        own: Scores = {"pairing_auc": auc, "canonical_correlation": correlation}
+        of_real = own if real is None else real
+        theirs = of_real["canonical_correlation"]
+        told, preserved = estimate(theirs), combined(np.divide, correlation, theirs)
         if told.get("low") is None:
-            found["canonical_preservation"] = Missing(told["why"])
-        elif told["low"] > 0:
-            found["canonical_preservation"] = combined(np.divide, found["canonical_correlation"], theirs)
-        else:
-            found["canonical_preservation"] = UNCORRELATED
-        return found
+            preserved = Missing(told["why"])
+        elif told["low"] <= 0:
+            preserved = UNCORRELATED
+        incoherence = combined(np.subtract, of_real["pairing_auc"], auc)
+        return {**own, "incoherence": incoherence, "canonical_preservation": preserved}
 
 
 def unpaired(readings: Readings) -> Missing | None:

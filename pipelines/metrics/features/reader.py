@@ -108,11 +108,10 @@ class Reader:
         """The reader that gave this state."""
         name = description["extractor"]
         space = resolve(name).from_state(under("space.", tensors), description["space"])
-        if isinstance(space, Judges):
-            return cls(name, space, space)
-        if "judges" not in description:
-            return cls(name, space, None)
-        return cls(name, space, Judges.from_state(under("judges.", tensors), description["judges"]))
+        judges = space if isinstance(space, Judges) else None
+        if "judges" in description:
+            judges = Judges.from_state(under("judges.", tensors), description["judges"])
+        return cls(name, space, judges)
 
     @torch.inference_mode()
     def _look(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -5,7 +5,7 @@ Rows that coincide are one point that counts more than once: columns of few cate
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,38 +69,35 @@ class Balls:
     neighbours: int
 
     @classmethod
-    def of(cls, space: Space) -> "Balls":
-        """The balls of a space."""
-        return cls.fit(space.features, space.weights, space.neighbours)
-
-    @classmethod
-    def fit(cls, features: Floats, weights: Floats, neighbours: int) -> "Balls":
-        """Balls of features (N, D) to the k-th neighbour among the rows that each half-sample of weights (B, N) keeps.
+    def fit(cls, space: Space) -> "Balls":
+        """Balls of the rows of a space to the k-th neighbour among those that each half-sample keeps.
 
         Raises ValueError where a half-sample has no k-th neighbour.
         """
-        fewest = int((weights > 0).sum(1).min())
+        neighbours, fewest = space.neighbours, int((space.weights > 0).sum(1).min())
         if fewest <= neighbours:
             need = f"{neighbours} neighbours need more than {neighbours} rows"
             raise ValueError(f"{need} in every half-sample, found {fewest}")
-        points = Distinct.fit(features, weights)
+        points = Distinct.fit(space.features, space.weights)
         (nearest, radii), _ = kept_neighbours(points, points, (1, neighbours))  # rank 0 is the row itself
         return cls(points, np.where(points.rows > 0, radii, -1), nearest, neighbours)
 
 
-def by_balls(kind: type[Any], of: Callable[[Balls, Balls], Any], real: Space, fake: Space) -> Scores:
-    """The fields of a kind of scores, which a function makes of real and fake balls.
+def by_balls(
+    names: tuple[str, ...], of: Callable[[Balls, Balls], tuple[Floats, ...]], real: Space, fake: Space
+) -> Scores:
+    """Scores by name, which a function makes of real and fake balls.
 
     They are of the full sample alone where some half-sample has no k-th neighbour, and missing where that has none.
     """
     k, rows = real.neighbours, min(len(real), len(fake))
     if rows <= k:
         why = Missing(f"{k} neighbours need more than {k} rows, {rows} are there")
-        return dict.fromkeys((field.name for field in fields(kind)), why)
+        return dict.fromkeys(names, why)
     whole = all(int((space.weights > 0).sum(1).min()) > k for space in (real, fake))
-    found = of(*((space if whole else space.known(full)).known(Balls.of) for space in (real, fake)))
+    found = of(*((space if whole else space.known(full)).known(Balls.fit) for space in (real, fake)))
     left = (0, 0 if whole else len(fake.weights) - 1)
-    return {name: np.pad(values, left, constant_values=np.nan) for name, values in vars(found).items()}
+    return {name: np.pad(x, left, constant_values=np.nan) for name, x in zip(names, found, strict=True)}
 
 
 def kept_neighbours(

@@ -21,9 +21,7 @@ from torch import Tensor
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
 
-FLOATS = (
-    2**20
-)  # values of a kernel held at once: of few megabytes, memory is used again and not asked for anew
+FLOATS = 2**20  # values of a kernel held at once: memory of few megabytes is used again, not asked for anew
 MEDIAN_ROWS = 2000  # whose distances give the bandwidth
 
 
@@ -37,23 +35,18 @@ class Kernels:
     within: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, features: Floats, weights: Floats, bandwidth: float | None = None) -> "Kernels":
+    def fit(cls, space: Space, bandwidth: float | None = None) -> "Kernels":
         """Kernels of a set; a reference finds the bandwidth itself, others take the reference's."""
-        h = median_distance(features) if bandwidth is None else bandwidth
-        return cls(features, weights, h, _within(features, weights, h))
+        h = median_distance(space.features) if bandwidth is None else bandwidth
+        return cls(space.features, space.weights, h, _within(space.features, space.weights, h))
 
 
 def scores(real: Space, fake: Space) -> Scores:
     """Both distances in one space."""
-    ours = real.known(_kernels_of)
-    theirs = Kernels.fit(fake.features, fake.weights, ours.bandwidth)
-    return dict(zip(("kernel_distance", "mmd"), kernel_distances(ours, theirs), strict=True))
-
-
-def kernel_distances(real: Kernels, fake: Kernels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The kernel distance and the MMD² of each half-sample: both (B,)."""
-    polynomial, gaussian = real.within + fake.within - 2 * _between(real, fake)
-    return polynomial, gaussian
+    ours = real.known(Kernels.fit)
+    theirs = Kernels.fit(fake, ours.bandwidth)
+    polynomial, gaussian = ours.within + theirs.within - 2 * _between(ours, theirs)  # (1 + B,)
+    return {"kernel_distance": polynomial, "mmd": gaussian}
 
 
 def median_distance(features: Floats) -> float:
@@ -62,10 +55,6 @@ def median_distance(features: Floats) -> float:
     distances = torch.pdist(torch.from_numpy(features[some].astype(np.float64)))
     apart = distances[distances > 0]
     return float(apart.median()) if len(apart) else 1.0
-
-
-def _kernels_of(reference: Space) -> Kernels:
-    return Kernels.fit(reference.features, reference.weights)
 
 
 def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.float64]:

@@ -6,40 +6,28 @@ https://arxiv.org/abs/2002.09797): how many real balls hold a fake, over k; the 
 Balls are closed, and no row is its own neighbour.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls, within_reach
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.statistics.intervals import Scores
+from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
 
-
-@dataclass(frozen=True)
-class Manifold:
-    """Precision, recall, density and coverage, one value a half-sample: each (B,)."""
-
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    density: NDArray[np.float64]
-    coverage: NDArray[np.float64]
+NAMES = ("precision", "recall", "density", "coverage")
 
 
 def scores(real: Space, fake: Space) -> Scores:
     """The four scores in one space."""
-    return by_balls(Manifold, manifold, real, fake)
+    return by_balls(NAMES, manifold, real, fake)
 
 
-def manifold(real: Balls, fake: Balls) -> Manifold:
-    """The four scores of the fake points against the real ones, half-sample by half-sample."""
+def manifold(real: Balls, fake: Balls) -> tuple[Floats, ...]:
+    """The four scores of the fake points against the real ones, one value a half-sample: each (B,)."""
     precise, holding, held = _held(real, fake.points)
     recalled, _, _ = _held(fake, real.points)
     density = held / (fake.points.weights.sum(1) * real.neighbours)
-    return Manifold(
-        fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
-    )
+    return fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
 
 
 def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.images import likeness
-from postprior.pipelines.metrics.registry import of_family
+from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
     Floats,
     Written,
@@ -24,7 +24,7 @@ from postprior.stage1_vae.model import MultimodalVAE
 
 DRAWS = 64  # importance draws a row
 IMPORTANCE_ROWS = 16  # rows whose draws are decoded at once
-BOUNDS = {key: metric.bounds for key, metric in of_family("fidelity").items()}
+BOUNDS = bounds_of("fidelity")
 
 
 def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) -> Written | None:

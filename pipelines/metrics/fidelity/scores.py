@@ -10,7 +10,7 @@ from postprior.pipelines.metrics.statistics.intervals import FEWEST, Scores, uns
 KNOWN = of_family("fidelity")
 JOINT = {key for key in KNOWN if f"joint_{key}" in KNOWN}
 """Scores whose value is the mean of the modalities; that of whole tuples is "joint_<score>"."""
-FILES = {key: metric.file for key, metric in KNOWN.items() if metric.group and not key.startswith("joint_")}
+FILES = {key: metric.file for key, metric in KNOWN.items() if metric.about and not key.startswith("joint_")}
 """The file of each score."""
 
 

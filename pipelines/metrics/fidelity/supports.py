@@ -13,8 +13,6 @@ near the centre, too. The integrals are exact, as P and R are steps: that of |P_
 the α at which fakes enter to the uniform law.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,26 +20,19 @@ from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics.intervals import Floats, Scores, weighted_mean
 
-
-@dataclass(frozen=True)
-class Supports:
-    """Integrated α-precision and β-recall, and authenticity, one value a half-sample: each (B,)."""
-
-    alpha_precision: NDArray[np.float64]
-    beta_recall: NDArray[np.float64]
-    authenticity: NDArray[np.float64]
+NAMES = ("alpha_precision", "beta_recall", "authenticity")
 
 
 def scores(real: Space, fake: Space) -> Scores:
     """The three scores in one space."""
-    return by_balls(Supports, supports, real, fake)
+    return by_balls(NAMES, supports, real, fake)
 
 
-def supports(real: Balls, fake: Balls) -> Supports:
-    """The three scores of the fake points against the real ones, half-sample by half-sample."""
+def supports(real: Balls, fake: Balls) -> tuple[Floats, ...]:
+    """The three scores of the fake points against the real ones, one value a half-sample: each (B,)."""
     precision = calibration(typicality(fake.points, real.points), fake.points.weights)
     recall = calibration(_support_needed(real, fake.points), real.points.weights)
-    return Supports(precision, recall, authenticity(real, fake.points))
+    return precision, recall, authenticity(real, fake.points)
 
 
 def typicality(points: Distinct, of: Distinct) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from postprior.pipelines.metrics.registry import of_family
+from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, estimate, too_few, weighted_mean
 from postprior.stage2_latent.codes import Codes
 
@@ -24,7 +24,7 @@ NEIGHBOURS = 10  # that vote
 MOST = 20_000  # training rows that are learned from
 STARTS = 10  # of k-means, of which the tightest clusters are taken
 SCORES = ("kmeans_accuracy", "linear_probe", "knn", "nmi", "ari")
-BOUNDS = {key: metric.bounds for key, metric in of_family("latent").items()}
+BOUNDS = bounds_of("latent")
 
 
 @dataclass(frozen=True)

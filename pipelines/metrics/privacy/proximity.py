@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.registry import of_family
+from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     LEVEL,
@@ -48,7 +48,7 @@ REPEATED = Missing("half of the held-out rows lie on training rows, which leaves
 WHOLE = "every modality"
 PROXIMITY = ("distance_ratio", "near_copies", "authenticity", "authenticity_fresh")
 
-BOUNDS = {key: metric.bounds for key, metric in of_family("privacy").items()}
+BOUNDS = bounds_of("privacy")
 TESTS = {  # name → what it is beyond what fresh rows give: positive where samples leak
     "distance_ratio": lambda found: 1 - found["distance_ratio"],
     "near_copies": lambda found: found["near_copies"] - NEAR,

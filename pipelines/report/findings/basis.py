@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from postprior.pipelines.metrics.registry import LEADERBOARD
-from postprior.pipelines.report.findings.words import MANY, Finding, count, listed, number_with, percent
+from postprior.pipelines.report.findings.words import (
+    MANY,
+    Finding,
+    count,
+    listed,
+    number_with,
+    percent,
+    titles,
+)
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import Estimate
+from postprior.pipelines.report.rows import Estimate, Row, estimates
 
 
 def basis(results: Results) -> Iterator[Finding]:
@@ -19,8 +27,8 @@ def basis(results: Results) -> Iterator[Finding]:
             "what they misread counts against every row.",
         )
     yield from _autoencoder(results)
-    if judged := [row.title for row in results.densities if row.scores.get("labels_from") == "judges"]:
-        yield Finding("Labels", f"{listed(judged)}: the labels of the samples were given by the judges.")
+    if judged := [row for row in results.densities if row.scores.get("labels_from") == "judges"]:
+        yield Finding("Labels", f"{titles(judged)}: the labels of the samples were given by the judges.")
     yield from _fits(results)
     yield from _missing(results)
     for advice in results.latent.get("health", {}).get("advice", []):
@@ -51,7 +59,7 @@ def _autoencoder(results: Results) -> Iterator[Finding]:
 
 def _fits(results: Results) -> Iterator[Finding]:
     """Overfitting, and the choice of `auto`."""
-    gaps = {row: gap for row in results.densities if (gap := row.estimate("overfitting"))}
+    gaps = estimates(results.densities, "overfitting")
     if gaps and max(gap.value for gap in gaps.values()) <= 0:
         yield Finding("Overfitting", "No density scores training codes above validation codes.")
     elif gaps:
@@ -75,20 +83,20 @@ def _missing(results: Results) -> Iterator[Finding]:
             if not row.source and metric.question != "leaks" and (why := row.why(*metric.keys)):
                 lacks = "an interval" if row.estimate(*metric.keys) else "a value"
                 found.setdefault((lacks, why), {})[metric.title] = None
-    for (lacks, why), titles in found.items():
-        shown = [*titles][:MANY]
-        some = f"{', '.join(shown)} and {len(titles) - MANY} more" if len(titles) > MANY else listed(shown)
+    for (lacks, why), metrics in found.items():
+        shown = [*metrics][:MANY]
+        some = f"{', '.join(shown)} and {len(metrics) - MANY} more" if len(metrics) > MANY else listed(shown)
         yield Finding("Missing scores", f"Without {lacks} in some rows: {some}. The reason: {why}.")
 
 
 def _cautions(results: Results) -> Iterator[Finding]:
     """Cautions of the metrics, each once with the rows that it is about, and those of other sources."""
-    rows: dict[str, list[str]] = {}
+    found: dict[str, list[Row]] = {}
     for row in results.rows:
         for caution in row.scores.get("cautions", []):
-            rows.setdefault(str(caution), []).append(row.title)
-    for caution, titles in rows.items():
-        of = listed(titles) if len(titles) < 4 else f"{count(len(titles))} rows"
-        yield Finding("Caution", caution if len(titles) == len(results.rows) else f"{of}: {caution}")
+            found.setdefault(str(caution), []).append(row)
+    for caution, rows in found.items():
+        of = titles(rows) if len(rows) < 4 else f"{count(len(rows))} rows"
+        yield Finding("Caution", caution if len(rows) == len(results.rows) else f"{of}: {caution}")
     for caution in results.cautions:
         yield Finding("Other sources", caution)

@@ -57,13 +57,11 @@ def _floor(results: Results, best: Row) -> Iterator[Finding]:
     floor = results.beside(best, "normal").estimate("joint_coherence")
     difference = best.estimate("difference_to_normal", "joint_coherence")
     if floor and difference:
-        verdict = (
-            "which lies above 0" if above_floor(best, "joint_coherence") else "which does not lie above 0"
-        )
+        lies = "lies" if above_floor(best, "joint_coherence") else "does not lie"
         yield Finding(
             "Floor",
             f"Draws from the autoencoder's own prior, the row Normal prior, agree in {percent(floor.value)}. The "
-            f"paired difference of {best.title} to them is {_spelt(difference)}, {verdict}.",
+            f"paired difference of {best.title} to them is {_spelt(difference)}, which {lies} above 0.",
         )
 
 
@@ -71,24 +69,18 @@ def _gap(results: Results, best: Row) -> Iterator[Finding]:
     """The share of the way from the floor to reconstructions."""
     ceiling = results.beside(best, "reconstruction").estimate("joint_coherence")
     metric = "joint_coherence" if ceiling else "frechet_distance"
-    closed = best.estimate("gap_closed", metric)
-    why = best.why("gap_closed", metric) or "it lies inside the noise"
-    if ceiling:
-        reached = f"Held-out rows, encoded and decoded again, agree in {percent(ceiling.value)}"
-        share = (
-            f": {best.title} closes {percent(closed.value, 0)} of the gap from the floor to them"
-            if closed
-            else f"; no share of the gap from the floor to them is given: {why}"
-        )
-        yield Finding("Gap closed", f"{reached}{share}.")
-    elif "gap_closed" in best.scores:
-        gap = "of the gap from the floor to held-out rows, encoded and decoded again"
-        share = (
-            f"{best.title} closes {percent(closed.value, 0)} {gap}"
-            if closed
-            else f"no share {gap}, is given: {why}"
-        )
-        yield Finding("Gap closed", f"By Frechet distance, {share}.")
+    if not ceiling and "gap_closed" not in best.scores:
+        return
+    decoded = "held-out rows, encoded and decoded again"
+    gap = f"of the gap from the floor to {'them' if ceiling else decoded}"
+    if closed := best.estimate("gap_closed", metric):
+        share = f"{best.title} closes {percent(closed.value, 0)} {gap}"
+    else:
+        why = best.why("gap_closed", metric) or "it lies inside the noise"
+        share = f"no share {gap}{'' if ceiling else ','} is given: {why}"
+    sign = ":" if closed else ";"
+    start = f"H{decoded[1:]}, agree in {percent(ceiling.value)}{sign}" if ceiling else "By Frechet distance,"
+    yield Finding("Gap closed", f"{start} {share}.")
 
 
 def _realism(results: Results, best: Row) -> Iterator[Finding]:
@@ -116,33 +108,29 @@ def _pairings(results: Results, best: Row) -> Iterator[Finding]:
     real, auc = (row.estimate("pairing_auc") for row in (results.beside(best, "real"), best))
     told = []
     if real and auc:
-        text = (
+        told.append(
             f"A classifier tells true from shuffled pairings of real modalities with an AUC of {real.value:.3f}, of "
             f"those of {best.title} with {auc.value:.3f}"
         )
         if lacking := best.estimate("incoherence"):
             clear = "" if above(lacking) else ", not clearly above 0"
-            text += f": an incoherence of {number_with(lacking, 3)}{clear}"
-        told.append(f"{text}.")
+            told[0] += f": an incoherence of {number_with(lacking, 3)}{clear}"
     if kept := best.estimate("canonical_preservation"):
-        told.append(f"Canonical correlations between modalities are kept at {percent_with(kept)}.")
+        told.append(f"Canonical correlations between modalities are kept at {percent_with(kept)}")
     if told:
-        yield Finding("Pairings", " ".join(told))
+        yield Finding("Pairings", " ".join(f"{text}." for text in told))
 
 
 def _diversity(results: Results, best: Row) -> Iterator[Finding]:
     real = results.beside(best, "real")
-    keys = ("label_entropy", "recall", "coverage", "beta_recall")
-    pairs = [(key, best.estimate(key), real.estimate(key)) for key in keys]
-    known = [
-        (key.replace("beta_", "β-").replace("_", " "), ours, theirs)
-        for key, ours, theirs in pairs
-        if ours and theirs
+    told = [
+        f"{key.replace('beta_', 'β-').replace('_', ' ')} {ours.value:.3f} (real {theirs.value:.3f})"
+        for key in ("label_entropy", "recall", "coverage", "beta_recall")
+        if (ours := best.estimate(key)) and (theirs := real.estimate(key))
     ]
-    if known:
-        told = ", ".join(f"{name} {ours.value:.3f} (real {theirs.value:.3f})" for name, ours, theirs in known)
+    if told:
         rewarded = "Coherence" if best.estimate("joint_coherence") else "Precision"
-        text = f"{rewarded} alone would also reward a collapse; {best.title} has {told}."
+        text = f"{rewarded} alone would also reward a collapse; {best.title} has {', '.join(told)}."
         few = " Its labels are far less even than real ones." if collapsed(results, best) else ""
         yield Finding("Diversity", text + few)
 
@@ -158,12 +146,16 @@ def _tables(best: Row) -> Iterator[Finding]:
         text = f"In {name}, the distributions of single columns are met at {percent_with(marginal)}"
         if pairs:
             text += f", the correlations of pairs at {percent_with(pairs)}"
-        columns = {name: told for name, told in scores.get("columns", {}).items() if "p_value" in told}
-        if columns:
-            corrected = holm([column["p_value"] for column in columns.values()])
-            apart = [column for column, p in zip(columns, corrected, strict=True) if p < 0.05]
+        tests = {
+            name: told["p_value"] for name, told in scores.get("columns", {}).items() if "p_value" in told
+        }
+        if tests:
+            corrected = holm(list(tests.values()))
+            apart = [column for column, p in zip(tests, corrected, strict=True) if p < 0.05]
             which = f"{listed(apart)} {'is' if len(apart) == 1 else 'are'}" if apart else "none is"
-            text += f"; of its {len(columns)} columns, {which} told apart from real ones at 5\u202f% over all tests"
+            text += (
+                f"; of its {len(tests)} columns, {which} told apart from real ones at 5\u202f% over all tests"
+            )
         yield Finding("Tables", f"{text}.")
 
 
@@ -212,12 +204,10 @@ def _paired(results: Results, metric: str, first: Row, second: Row) -> Pair | No
 def _seeds(results: Results) -> Iterator[Finding]:
     """Means over seeds, whose intervals hold the luck of training too."""
     for row in results.rows:
-        if row.kind != "seeds":
-            continue
         coherence, distance = row.estimate("joint_coherence"), row.estimate("frechet_distance")
         told = [f"a joint coherence of {percent_with(coherence)}"] if coherence else []
         told += [f"a Frechet distance of {number_with(distance, 2)}"] if distance else []
-        if told:
+        if row.kind == "seeds" and told:
             yield Finding(
                 "Seeds",
                 f"{row.title}: {listed(told)}, with 95\u202f% t-intervals over seeds, which hold the luck of "
@@ -227,19 +217,17 @@ def _seeds(results: Results) -> Iterator[Finding]:
 
 def _conditional(results: Results) -> Iterator[Finding]:
     """What the density that translates best adds to the autoencoder's posterior."""
-    found = {row: row.by_size("conditional_coherence") for row in results.densities}
-    found = {row: sizes for row, sizes in found.items() if sizes and row.by_size("conditional_gain")}
-    if not found:
+    row, found = _most(results, "conditional_coherence", "conditional_gain")
+    if not row:
         return
-    row = max(found, key=lambda row: sum(estimate.value for estimate in found[row].values()))
     gains = row.by_size("conditional_gain")
     fewest, most = min(gains), max(gains)
     text = (
         f"Given {_others(fewest)}, what is generated through {row.title} shows the row's label in "
-        f"{percent(found[row][fewest].value)}, {against(gains[fewest])} the plain posterior"
+        f"{percent(found[fewest].value)}, {against(gains[fewest])} the plain posterior"
     )
     if most > fewest:
-        text += f"; given {count(most)}, in {percent(found[row][most].value)}, {against(gains[most])} it"
+        text += f"; given {count(most)}, in {percent(found[most].value)}, {against(gains[most])} it"
     text += "."
     if share := row.estimate("effective_sample_share"):
         draws = row.scores["posterior_draws"]
@@ -252,11 +240,9 @@ def _conditional(results: Results) -> Iterator[Finding]:
 
 def _private(results: Results) -> Iterator[Finding]:
     """What private codes drawn given the others add to private codes from the prior."""
-    found = {row: gains for row in results.densities if (gains := row.by_size("private_gain"))}
-    if not found:
+    row, gains = _most(results, "private_gain")
+    if not row:
         return
-    row = max(found, key=lambda row: sum(estimate.value for estimate in found[row].values()))
-    gains = found[row]
     told = f"{points(gains[min(gains)])} given {_others(min(gains))}"
     if max(gains) > min(gains):
         told += f", and by {points(gains[max(gains)])} given {count(max(gains))}"
@@ -267,6 +253,13 @@ def _private(results: Results) -> Iterator[Finding]:
         f"Drawing private codes of missing modalities from {row.title} given the other codes, instead of from the "
         f"prior, changes the share that shows the row's label by {told}{verdict}.",
     )
+
+
+def _most(results: Results, *keys: str) -> tuple[Row | None, dict[int, Estimate]]:
+    """Of the densities that have all the keys, that of the greatest scores under the first, and these by size."""
+    found = {row: row.by_size(keys[0]) for row in results.densities if all(map(row.by_size, keys))}
+    row = max(found, key=lambda row: sum(estimate.value for estimate in found[row].values()), default=None)
+    return row, found[row] if row else {}
 
 
 def _others(number: int) -> str:

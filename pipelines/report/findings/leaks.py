@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from postprior.pipelines.metrics.registry import JOINT
 from postprior.pipelines.report.findings.words import (
@@ -13,9 +13,10 @@ from postprior.pipelines.report.findings.words import (
     listed,
     percent,
     percent_with,
+    titles,
 )
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import Row
+from postprior.pipelines.report.rows import Row, estimates
 
 COPIES = 0.01  # near copies among held-out rows and codes, by their definition
 COIN = 0.5  # the AUC of an attacker who guesses
@@ -53,45 +54,49 @@ def _measured(row: Row) -> bool:
     return any(row.estimate("privacy", "spaces", space, test) for space in spaces for test in TESTS)
 
 
+def _by_tests(
+    rows: Iterable[Row], of: Callable[[Row], Iterable[tuple[str, str]]]
+) -> dict[tuple[str, str], list[Row]]:
+    """The rows by tests, in words, and what is told of them; `of` gives a row's pairs of a test and what is told."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        told: dict[str, list[str]] = {}
+        for test, text in of(row):
+            told.setdefault(text, []).append(test)
+        for text, tests in told.items():
+            found.setdefault((_tests(tests), text), []).append(row)
+    return found
+
+
 def _unmeasured(rows: list[Row]) -> Iterator[Finding]:
     """Tests in the space of all modalities that could not be made, and why."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        reasons: dict[str, list[str]] = {}
+
+    def missing(row: Row) -> Iterator[tuple[str, str]]:
         for test in TESTS:
             if (why := row.why(*JOINT, test)) and not row.estimate(*JOINT, test):
-                reasons.setdefault(why, []).append(test)
-        for why, tests in reasons.items():
-            found.setdefault((_tests(tests), why), []).append(row.title)
-    for (named, why), titles in found.items():
-        yield Finding(
-            "Not tested",
-            f"For {listed(titles)}, over all modalities together, there is no result by {named}: {why}.",
-        )
+                yield test, why
+
+    for (tests, why), found in _by_tests(rows, missing).items():
+        told = f"over all modalities together, there is no result by {tests}: {why}."
+        yield Finding("Not tested", f"For {titles(found)}, {told}")
 
 
 def _flags(rows: list[Row]) -> Iterator[Finding]:
-    """Which densities some test flags."""
+    """Which densities some test flags, and those with leaks beyond chance that are too small to be flagged."""
     flagged = {row: row.scores["privacy"].get("flagged", []) for row in rows}
-    clean = [row.title for row in rows if not flagged[row]]
-    if clean:
+    if clean := [row.title for row in rows if not flagged[row]]:
         yield Finding("Tests", f"No test of privacy flags {listed(clean, 'or')}.")
     for row, names in flagged.items():
         if names:
             yield Finding("Flagged", f"{row.title} is flagged by {_tests(names)}: do not share its samples.")
-    yield from _traces(flagged)
 
+    def traces(row: Row) -> Iterator[tuple[str, str]]:
+        return ((name, "") for name in row.scores["privacy"].get("detected", []) if name not in flagged[row])
 
-def _traces(flagged: Mapping[Row, list[str]]) -> Iterator[Finding]:
-    """Densities with leaks beyond chance that are too small to be flagged, by the tests that find them."""
-    found: dict[str, list[str]] = {}
-    for row, names in flagged.items():
-        if traces := [name for name in row.scores["privacy"].get("detected", []) if name not in names]:
-            found.setdefault(_tests(traces), []).append(row.title)
-    for tests, titles in found.items():
-        show = "shows traces of its" if len(titles) == 1 else "show traces of their"
+    for (tests, _), found in _by_tests(rows, traces).items():
+        show = "shows traces of its" if len(found) == 1 else "show traces of their"
         more = "more than by chance, less than is flagged"
-        yield Finding("Traces", f"By {tests}, {listed(titles)} {show} training rows: {more}.")
+        yield Finding("Traces", f"By {tests}, {titles(found)} {show} training rows: {more}.")
 
 
 def _tests(names: list[str]) -> str:
@@ -100,13 +105,15 @@ def _tests(names: list[str]) -> str:
 
 def _near_copies(rows: list[Row]) -> Iterator[Finding]:
     """Samples nearer to a training row than nearly all held-out rows are."""
-    shares = {row: share for row in rows if (share := row.estimate(*JOINT, "near_copies"))}
-    if without := [row.title for row, share in shares.items() if share.value == 0]:
-        among = f"among the samples of {listed(without)}"
+    shares = estimates(rows, *JOINT, "near_copies")
+    if without := [row for row, share in shares.items() if share.value == 0]:
+        among = f"among the samples of {titles(without)}"
         yield Finding("Near copies", f"There are no near copies of training rows {among}.")
-    usual = [row for row, share in shares.items() if share.value > 0 and not above(share, COPIES)]
+    usual = {row: share for row, share in shares.items() if share.value > 0 and not above(share, COPIES)}
     if usual:
-        told = listed([f"{percent_with(shares[row])} of the samples of {row.title}" for row in usual])
+        told = listed(
+            [f"{percent_with(share)} of the samples of {row.title}" for row, share in usual.items()]
+        )
         yield Finding(
             "Near copies",
             "Near copies of training rows are not clearly more frequent among samples than among held-out rows, where "
@@ -121,10 +128,8 @@ def _copied(row: Row, share: str) -> str:
     """More near copies than by chance, and of which records."""
     text = f"{share} of the samples of {row.title} are near copies of training rows"
     text += f" ({percent(COPIES, 0)} of held-out rows are, by definition)"
-    records = list(
-        dict.fromkeys(str(copy["record"]) for copy in row.scores["privacy"].get("near_copies", []))
-    )
-    if not records:
+    copies = row.scores["privacy"].get("near_copies", [])
+    if not (records := list(dict.fromkeys(str(copy["record"]) for copy in copies))):
         return f"{text}."
     others = ", and others that results/privacy lists" if len(records) > SHOWN else ""
     return f"{text}; over all spaces, samples come nearest to {listed(records[:SHOWN])}{others}."
@@ -132,16 +137,17 @@ def _copied(row: Row, share: str) -> str:
 
 def _attack(rows: list[Row]) -> Iterator[Finding]:
     """How well an attacker who sees the samples tells training rows from others."""
-    found = {row.title: auc for row in rows if (auc := row.estimate(*JOINT, "membership_auc"))}
+    found = estimates(rows, *JOINT, "membership_auc")
     if not found:
         return
-    better = [title for title, auc in found.items() if above(auc, COIN)]
+    better = [row for row, auc in found.items() if above(auc, COIN)]
+    verdict = "clearly better than a coin"
     if not better:
-        verdict = "not clearly better than a coin" if len(found) == 1 else "none clearly better than a coin"
-    elif len(better) == len(found):
-        verdict = "clearly better than a coin" if len(found) == 1 else "all clearly better than a coin"
-    else:
-        verdict = f"clearly better than a coin for {listed(better)} alone"
+        verdict = f"{'not' if len(found) == 1 else 'none'} {verdict}"
+    elif len(better) < len(found):
+        verdict = f"{verdict} for {titles(better)} alone"
+    elif len(found) > 1:
+        verdict = f"all {verdict}"
     yield Finding(
         "Attack",
         "From the samples, an attacker tells training rows from held-out ones with an AUC of "
@@ -151,8 +157,7 @@ def _attack(rows: list[Row]) -> Iterator[Finding]:
 
 def _distances(rows: list[Row]) -> Iterator[Finding]:
     """Whether samples lie nearer to training rows than held-out rows do."""
-    found = {row.title: ratio for row in rows if (ratio := row.estimate(*JOINT, "distance_ratio"))}
-    if found:
+    if found := estimates(rows, *JOINT, "distance_ratio"):
         yield Finding(
             "Distances",
             "The distance of samples to their nearest training row, over that of held-out rows encoded and decoded (1 "
@@ -162,12 +167,8 @@ def _distances(rows: list[Row]) -> Iterator[Finding]:
 
 def _codes(results: Results) -> Iterator[Finding]:
     """Densities whose draws lie on training codes."""
-    copying = [
-        f"{row.title} ({percent(copies.value)})"
-        for row in results.densities
-        if (copies := row.estimate("memorisation", "near_copies")) and above(copies, COPIES)
-    ]
-    if copying:
+    found = estimates(results.densities, "memorisation", "near_copies")
+    if copying := [f"{row.title} ({percent(e.value)})" for row, e in found.items() if above(e, COPIES)]:
         yield Finding(
             "Memorisation",
             f"By definition {percent(COPIES, 0)} of held-out codes are near copies of a training code; more are "
@@ -177,6 +178,6 @@ def _codes(results: Results) -> Iterator[Finding]:
 
 def _stored(results: Results) -> Iterator[Finding]:
     """Densities whose artefact itself would give codes away."""
-    if keepers := [row.title for row in results.densities if row.scores.get("stores_training_codes")]:
+    if keepers := [row for row in results.densities if row.scores.get("stores_training_codes")]:
         holds = "the artefact holds" if len(keepers) == 1 else f"the {count(len(keepers))} artefacts hold"
-        yield Finding("Artefacts", f"{listed(keepers)}: {holds} codes of training rows.")
+        yield Finding("Artefacts", f"{titles(keepers)}: {holds} codes of training rows.")

@@ -19,7 +19,7 @@ from postprior.pipelines.report.findings.words import (
     turned,
 )
 from postprior.pipelines.report.results import IMPUTERS, Results
-from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.rows import Estimate, Row, estimates
 
 RATIO = ("utility", "ratio_to_real", "joint")
 EACH = ("utility", "ratio_to_real", "mean")
@@ -31,15 +31,11 @@ LOST = {"modalities": "lose one of their modalities", "cells": "lose cells of ta
 
 def useful(results: Results) -> Iterator[Finding]:
     """Synthetic rows in place of real ones, and beside few of them; what rows lack, imputed."""
-    tried = [row for row in results.densities if row.estimate(*RATIO)]
-    if tried:
-        yield from _in_place(results, tried)
+    if ratios := estimates(results.densities, *RATIO):
+        yield from _in_place(results, ratios)
     else:
-        why = (
-            "The stage utility has not run"
-            if results.labelled
-            else "Without labels no classifier can be taught"
-        )
+        taught = "Without labels no classifier can be taught"
+        why = "The stage utility has not run" if results.labelled else taught
         yield Finding("Not measured", f"{why}, so nothing here says whether samples teach.")
     for size, arms in results.augmentation.items():
         yield from _beside(results, size, {arm: Row(arm, "", scores) for arm, scores in arms.items()})
@@ -47,33 +43,29 @@ def useful(results: Results) -> Iterator[Finding]:
         yield from _imputed(results, task)
 
 
-def _in_place(results: Results, rows: list[Row]) -> Iterator[Finding]:
+def _in_place(results: Results, ratios: dict[Row, Estimate]) -> Iterator[Finding]:
     """Training on synthetic data alone, and what a classifier of real rows reads in them."""
-    best = max(rows, key=lambda row: row.value(*RATIO))
-    ratio, reached = best.estimate(*RATIO), best.estimate(*SYNTHETIC)
+    order = sorted(ratios, key=lambda row: -ratios[row].value)
+    best, others = order[0], order[1:]
     real = results.beside(best, "real").estimate(*REAL)
-    if not ratio or not reached:
+    if not (reached := best.estimate(*SYNTHETIC)):
         return
-    after = (
-        f", which is {percent_with(ratio)} of the {percent(real.value)} after training on real rows"
-        if real
-        else ""
-    )
-    text = f"Training on samples of {best.title} alone reaches {percent_with(reached)} on held-out real rows{after}."
-    others = sorted((row for row in rows if row is not best), key=lambda row: -row.value(*RATIO))
+    text = f"Training on samples of {best.title} alone reaches {percent_with(reached)} on held-out real rows"
+    if real:
+        text += f", which is {percent_with(ratios[best])} of the {percent(real.value)} after training on real rows"
+    text += "."
     if others:
         shown = others if len(others) <= MANY else [others[0], others[-1]]
-        told = [f"{percent(row.value(*RATIO))} ({row.title})" for row in shown]
+        told = [f"{percent(ratios[row].value)} ({row.title})" for row in shown]
         reach = listed(told) if shown == others else f"from {told[1]} to {told[0]}"
         text += f" Of the accuracy after real rows, other samples reach {reach}."
     yield Finding("In place of real rows", text)
-    each = {row.title: ratio for row in rows if (ratio := row.estimate(*EACH))}
-    if each:
-        most = max(each, key=lambda title: each[title].value)
+    if each := estimates(ratios, *EACH):
+        most = max(each, key=lambda row: each[row].value)
         yield Finding(
             "One modality alone",
             f"Classifiers that see one modality reach {percent_with(each[most])} of their accuracy after real rows, on "
-            f"average, after samples of {most}.",
+            f"average, after samples of {most.title}.",
         )
     if backwards := best.estimate(*REVERSE):
         yield Finding(
@@ -126,7 +118,8 @@ def _lifts(arm: Row, gain: Estimate) -> str:
 
 def _imputed(results: Results, task: str) -> Iterator[Finding]:
     """Which density imputes best, beside the best other imputer, and whether its intervals hold what they should."""
-    scores = {row: e for row in results.densities if (e := row.estimate("recovery", task, "energy_score"))}
+    keys = ("recovery", task, "energy_score")
+    scores = estimates(results.densities, *keys)
     if not scores:
         return
     best = min(scores, key=lambda row: scores[row].value)
@@ -139,11 +132,9 @@ def _imputed(results: Results, task: str) -> Iterator[Finding]:
         text += f" Its {percent(0.9, 0)} intervals hold {percent_with(held)} of the continuous values that were lost."
     yield Finding("Where rows lack parts", text)
     for other in results.imputers:
-        keys = ("recovery", task, "energy_score")
         if (why := other.why(*keys)) and not other.estimate(*keys):
-            yield Finding(
-                "Other imputers", f"{other.title} say nothing where held-out rows {LOST[task]}: {why}."
-            )
+            told = f"{other.title} say nothing where held-out rows {LOST[task]}: {why}."
+            yield Finding("Other imputers", told)
 
 
 def _beside_others(row: Row, task: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from postprior.pipelines.report.numbers import number
-from postprior.pipelines.report.rows import Estimate
+from postprior.pipelines.report.numbers import number, with_interval
+from postprior.pipelines.report.rows import Estimate, Row
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -29,17 +29,17 @@ def percent(share: float, decimals: int = 1) -> str:
 
 def percent_with(estimate: Estimate) -> str:
     """A share as a percentage, with its interval where there is one."""
-    return f"{percent(estimate.value)}{_interval(estimate, 1, 100)}"
+    return _with_interval(estimate, 1, 100, "\u202f%")
 
 
 def number_with(estimate: Estimate, decimals: int) -> str:
     """A number with its interval where there is one."""
-    return f"{number(estimate.value, decimals)}{_interval(estimate, decimals)}"
+    return _with_interval(estimate, decimals)
 
 
 def points(gain: Estimate) -> str:
     """A difference of shares in percentage points, with its interval where there is one."""
-    return f"{number(100 * gain.value, 1)} percentage points{_interval(gain, 1, 100)}"
+    return _with_interval(gain, 1, 100, " percentage points")
 
 
 def above(estimate: Estimate, bound: float = 0.0) -> bool:
@@ -75,23 +75,27 @@ def count(number: int) -> str:
     return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else str(number)
 
 
+def titles(rows: Iterable[Row]) -> str:
+    """The names of rows."""
+    return listed([row.title for row in rows])
+
+
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Names with commas, and a word before the last."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def each(found: Mapping[str, Estimate], decimals: int, of: str) -> str:
-    """The number of every name, after a word such as `of`; of the lowest and the highest where they are many."""
-    told = {name: f"{number_with(estimate, decimals)} {of} {name}" for name, estimate in found.items()}
+def each(found: Mapping[Row, Estimate], decimals: int, of: str) -> str:
+    """The number of every row, after a word such as `of`; of the lowest and the highest where they are many."""
+    told = {row: f"{number_with(estimate, decimals)} {of} {row.title}" for row, estimate in found.items()}
     if len(found) <= MANY:
         return listed(list(told.values()))
-    order = sorted(found, key=lambda name: found[name].value)
+    order = sorted(found, key=lambda row: found[row].value)
     return f"{told[order[0]]} at the lowest and {told[order[-1]]} at the highest"
 
 
-def _interval(estimate: Estimate, decimals: int, unit: float = 1.0) -> str:
-    """The interval that stands in brackets after a value, in parts of a unit; nothing where there is none."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    low, high = (number(unit * end, decimals) for end in (estimate.low, estimate.high))
-    return f" ({low} to {high})"
+def _with_interval(estimate: Estimate, decimals: int, scale: float = 1.0, unit: str = "") -> str:
+    """A value and its interval, in parts of a unit."""
+    return with_interval(
+        lambda end: number(scale * end, decimals), estimate.value, estimate.low, estimate.high, unit
+    )

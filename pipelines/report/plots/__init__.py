@@ -17,6 +17,31 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.latent.code_map import CodeMap
 
 
+GROUPS = {
+    "faithful": (
+        "How faithful",
+        "Like real rows one by one, as varied as they are, and with modalities that belong together.",
+    ),
+    "useful": (
+        "How useful",
+        "What classifiers learn from synthetic rows, and what densities make of rows that lack something.",
+    ),
+    "leaks": (
+        "What leaks",
+        "Whether samples repeat training rows, or give away which rows were trained on. None of these tests is "
+        "differential privacy.",
+    ),
+    "space": (
+        "The space of codes",
+        "What the autoencoder's codes hold, and how the densities fill their space.",
+    ),
+    "basis": (
+        "What it rests on",
+        "The autoencoder, whose decoders every density shares, and the judges that read its images.",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Group:
     """Figures that answer one question; `name` is that of its place in the page."""
@@ -35,37 +60,13 @@ def marks(names: Sequence[str]) -> dict[str, Mark]:
 
 def groups(results: Results, look: Mapping[str, Mark], points: CodeMap | None = None) -> Iterator[Group]:
     """The groups that have figures, in the order of the page."""
-    found = (
-        Group(
-            "faithful",
-            "How faithful",
-            "Like real rows one by one, as varied as they are, and with modalities that belong together.",
-            tuple(faithful(results, look)),
-        ),
-        Group(
-            "useful",
-            "How useful",
-            "What classifiers learn from synthetic rows, and what densities make of rows that lack something.",
-            tuple(useful(results, look)),
-        ),
-        Group(
-            "leaks",
-            "What leaks",
-            "Whether samples repeat training rows, or give away which rows were trained on. None of these tests is "
-            "differential privacy.",
-            tuple(leaks(results, look)),
-        ),
-        Group(
-            "space",
-            "The space of codes",
-            "What the autoencoder's codes hold, and how the densities fill their space.",
-            tuple(space(results, points, look)),
-        ),
-        Group(
-            "basis",
-            "What it rests on",
-            "The autoencoder, whose decoders every density shares, and the judges that read its images.",
-            tuple(foundations(results)),
-        ),
-    )
-    return (group for group in found if group.figures)
+    found = {
+        "faithful": faithful(results, look),
+        "useful": useful(results, look),
+        "leaks": leaks(results, look),
+        "space": space(results, points, look),
+        "basis": foundations(results),
+    }
+    for name, figures in found.items():
+        if drawn := tuple(figures):
+            yield Group(name, *GROUPS[name], drawn)

@@ -24,6 +24,7 @@ from postprior.pipelines.report.plots.drawing import (
     with_legend,
 )
 from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import estimates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,13 +117,13 @@ def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
         Part(
             (metric.key,),
             metric.heading,
-            estimates,
+            {row.title: estimate for row, estimate in found.items()},
             metric.title,
             metric.decimals,
             (-0.03, 1.03) if metric.share else None,
         )
         for metric in LEADERBOARD
-        if metric.group in groups and (estimates := results.estimates(*metric.keys))
+        if metric.group in groups and (found := estimates(results.rows, *metric.keys))
     ]
     if parts:
         yield dotted(
