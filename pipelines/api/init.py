@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from importlib.resources import files
 from io import StringIO
@@ -19,6 +19,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.folder import read_folders
 from postprior.pipelines.errors import UserError
@@ -27,6 +28,7 @@ from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import quoted
 
 TEMPLATES = ("params.yaml", "dvc.yaml")
+HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
 STEPS = 3000
 """Steps of training that the autoencoder gets, at whatever size of the data."""
@@ -62,7 +64,7 @@ def init(project: Path, data: Path) -> list[str]:
     pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
     for name, tree in zip(TEMPLATES, (params, pipeline), strict=True):
         write_text(project / name, _yaml_text(tree))
-    _ignore(project / ".gitignore", "/artefacts/\n" + LEFT)
+    _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
     _ignore(project / ".dvcignore", LEFT)
     _start_dvc(project)
     told = [f"  {key}: {_told(value)}" for key, value in chosen.items()]
@@ -181,6 +183,6 @@ def _start_dvc(project: Path) -> None:
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {one}" for key, one in value.items())
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, list):
         return ", ".join(map(str, value))
     return "null" if value is None else str(value)

@@ -12,10 +12,7 @@ from pydantic import Field, ValidationError, create_model
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.messages import sentence, words
-from postprior.pipelines.settings.params import (
-    Options,
-    Section,
-)
+from postprior.pipelines.settings.params import Options, Section
 
 
 def check_options(
