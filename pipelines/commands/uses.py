@@ -59,7 +59,10 @@ def impute(
     values: Values = None,
     seed: Seed = None,
 ) -> None:
-    """Fill in what the rows of a dataset lack."""  # what is not given is as `generate` in params.yaml
+    """Fill in what the rows of a dataset lack.
+
+    What is not given is as `generate` in params.yaml has it.
+    """
     settings, root = load(params)
     from postprior.pipelines.api.impute import impute
 
