@@ -70,7 +70,7 @@ def sheet(
         texts = [""] * count
     else:
         texts = [label_names[int(label)] for label in labels[:count]]
-    return lined_sheet(modalities, lines, texts, ("",))
+    return laid_out(modalities, lines, texts, ("",))
 
 
 def sheet_of(dataset: Dataset) -> Sheet | None:
@@ -78,7 +78,7 @@ def sheet_of(dataset: Dataset) -> Sheet | None:
     return sheet(dataset.modalities, dataset.data, dataset.labels, dataset.label_names)
 
 
-def lined_sheet(
+def laid_out(
     modalities: Sequence[Modality],
     values: Mapping[str, np.ndarray],
     texts: Sequence[str],

@@ -59,13 +59,14 @@ class Spread:
             like: the rows to be imputed; each held-out row loses what one of them, drawn at random, lacks.
             seed: of the choice and of the draws.
         """
-        from postprior.pipelines.generation.completion import completions, missing
+        from postprior.pipelines.generation.completion import completions
 
         rng = np.random.default_rng(seed)
         held_out = held_out.select(np.arange(min(len(held_out), MOST)))
         hidden = hidden_as(held_out, like, rng)
-        scored = {name: holes & ~missing(held_out)[name] for name, holes in missing(hidden).items()}
-        needed: dict[str, list[NDArray[np.float64]]] = {m.name: [] for m in held_out.modalities}
+        names = [m.name for m in held_out.modalities]
+        scored = {name: hidden.missing(name) & ~held_out.missing(name) for name in names}
+        needed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
         for start, block in completions(model, density, hidden, DRAWS, seed, "draws"):
             for m in held_out.modalities:
                 rows = slice(start, start + block[m.name].shape[1])

@@ -55,12 +55,11 @@ def completions(
     Yields:
         The number of a block's first row, and its n rows by modality, (R, n, *shape).
     """
-    lacking = missing(data)
+    lacking, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.whole
     for number, start in enumerate(range(0, len(data), ROWS)):
         rows = np.arange(start, min(start + ROWS, len(data)))
         done = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
-        holes = {name: array[rows] for name, array in lacking.items()}
-        wanted = np.flatnonzero(np.any([hole.reshape(len(rows), -1).any(1) for hole in holes.values()], 0))
+        wanted = np.flatnonzero(~whole[rows].all(1))
         if not len(wanted):
             yield start, done
             continue
@@ -68,20 +67,14 @@ def completions(
         asked = None if labels is None else torch.from_numpy(labels[rows[wanted]])
         batch, candidates = data.batch(rows[wanted]), max(DRAWS, min(density.proposals, EACH * draws))
         latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), asked)
-        for m in model.modalities:
-            here = holes[m.name][wanted].reshape(len(wanted), -1).any(1)
+        for m, here in zip(model.modalities, ~whole[rows[wanted]].T, strict=True):
             if here.any():
                 p = model.decode_one(m, latents[:, torch.from_numpy(here)])
                 x = p.mean if values == "mean" else p.rsample((), generator)
                 values_of = m.admit(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
                 places, filled = wanted[here], done[m.name]
-                filled[:, places] = np.where(holes[m.name][places], values_of, filled[:, places])
+                filled[:, places] = np.where(lacking[m.name][rows[places]], values_of, filled[:, places])
         yield start, done
-
-
-def missing(data: Dataset) -> dict[str, np.ndarray]:
-    """The cells of each modality that a row lacks, (N, *shape) bool."""
-    return {m.name: data.missing(m.name) for m in data.modalities}
 
 
 def as_filled(data: Dataset) -> dict[str, Any]:
