@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -23,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+from timing import ROWS, WIDTH, batch, images, optimised, seconds
 from torch import Tensor, nn
 
 try:
@@ -39,13 +39,13 @@ from pythae.models.nn.base_architectures import BaseDecoder
 from pythae.models.normalizing_flows.maf import MAF, MAFConfig
 
 from postprior import MODELS
-from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.networks.hierarchical import as_map, as_positions
 
-MODALITIES = tuple(Modality(f"m{index}", "image", (3, 28, 28), "laplace", (0, 1)) for index in range(5))
+MODALITIES = images(28)
 NAMES = [modality.name for modality in MODALITIES]
-ROWS, WIDTH, SCALE = 128, 32, 0.1
+SCALE = 0.1
 SECONDS = 120.0  # for one comparison: slow models get fewer rounds, but three at least
 LATE = 1000  # an epoch after every warm-up of MultiVae: full divergences, the second of two phases
 FEATURES, RECONSTRUCTION, POSTERIOR = ("embedding",), ("reconstruction",), ("embedding", "log_covariance")
@@ -168,18 +168,6 @@ CASES = (
 )
 
 
-def optimised(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """A training step on a loss."""
-    optimizer = torch.optim.AdamW(parameters, 1e-4, fused=True)
-
-    def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-        optimizer.step()
-
-    return run
-
-
 def their_model(case: Case, model: MultimodalVAE) -> nn.Module:
     """MultiVae's model of a case, on copies of our networks."""
     config = getattr(multivae.models, f"{case.theirs}Config")(
@@ -193,30 +181,26 @@ def their_model(case: Case, model: MultimodalVAE) -> nn.Module:
     return getattr(multivae.models, case.theirs)(config, **case.networks(copy.deepcopy(model)))
 
 
-def seconds(action: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
 def in_turns(ours: Callable[[], None], theirs: Callable[[], None], rounds: int) -> list[tuple[float, float]]:
     """Seconds of steps taken in turns; the first two of each, which build what is kept, do not count."""
     cost = [seconds(ours) + seconds(theirs) for _ in range(2)][-1]
     return [(seconds(ours), seconds(theirs)) for _ in range(max(3, min(rounds, int(SECONDS / cost))))]
 
 
-def compare(case: Case, batch: Batch, rounds: int) -> Iterator[tuple[str, ...]]:
+def compare(case: Case, data: Batch, rounds: int) -> Iterator[tuple[str, ...]]:
     """A row of results for each phase of the model."""
     model = MODELS[case.name](MODALITIES, width=WIDTH, likelihood_scale=SCALE, **case.ours)
-    inputs, phases, other = MultimodalBaseDataset(batch.data), model.phases(), their_model(case, model)
+    inputs, phases, other = MultimodalBaseDataset(data.data), model.phases(), their_model(case, model)
     generator = torch.Generator().manual_seed(0)
     for number, phase in enumerate(phases, 1):
         epoch = LATE if number == len(phases) else 1
         model.requires_grad_(False)  # as the training loop freezes what a phase leaves alone
         nn.ParameterList(phase.parameters).requires_grad_(True)
-        loss = partial(phase.objective, batch, generator, 1.0)
-        ours = optimised(phase.parameters, lambda loss=loss: loss().per_sample.mean())
-        theirs = optimised(list(other.parameters()), lambda epoch=epoch: other(inputs, epoch=epoch).loss)
+        loss = partial(phase.objective, data, generator, 1.0)
+        ours = optimised(phase.parameters, lambda loss=loss: loss().per_sample.mean().backward())
+        theirs = optimised(
+            list(other.parameters()), lambda epoch=epoch: other(inputs, epoch=epoch).loss.backward()
+        )
         times = in_turns(ours, theirs, rounds)
         mine, yours = (ROWS / statistics.median(column) for column in zip(*times, strict=True))
         variant = case.variant if len(phases) == 1 else f"phase {number}"
@@ -234,9 +218,6 @@ def main() -> None:
     if unknown := set(given.models) - set(names):
         parser.error(f"models: found {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
     torch.set_num_threads(given.threads)
-    generator = torch.Generator().manual_seed(0)
-    data = {m.name: torch.rand(ROWS, *m.shape, generator=generator) for m in MODALITIES}
-    batch = Batch(data, torch.ones(ROWS, len(MODALITIES), dtype=torch.bool))
     print(f"{given.threads} threads, {ROWS} rows a step, samples a second")
     print(LINE.format("model", "variant", "ours", "MultiVae", "ratio", "rounds"))
     rows = [COLUMNS]
@@ -244,7 +225,7 @@ def main() -> None:
         if case.name not in MODELS:
             print(f"{case.name:10} skipped: not in MODELS")
             continue
-        for row in compare(case, batch, given.rounds):
+        for row in compare(case, batch(MODALITIES), given.rounds):
             print(LINE.format(*row), flush=True)
             rows.append(row)
             RESULTS.write_text("".join(",".join(line) + "\n" for line in rows))

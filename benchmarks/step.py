@@ -11,28 +11,21 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timing import ROWS, WIDTH, batch, images, optimised, seconds
 from torch import Tensor, nn
 
 from postprior import MODELS
-from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.phases import Phase
 from postprior.stage1_vae.training import alone
 
-MODALITIES = tuple(Modality(f"m{index}", "image", (3, 16, 16), "laplace", (0, 1)) for index in range(5))
-ROWS, WIDTH = 128, 32
-
-
-def batch() -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    data = {m.name: torch.rand(ROWS, *m.shape, generator=generator) for m in MODALITIES}
-    return Batch(data, torch.ones(ROWS, len(MODALITIES), dtype=torch.bool))
+MODALITIES = images(16)
 
 
 @dataclass(frozen=True)
@@ -86,36 +79,21 @@ def tensors(output: Any) -> list[Tensor]:
 
 def step(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
     """A training step of a phase."""
-    optimizer = torch.optim.AdamW(phase.parameters, 1e-4, fused=True)
     generator = torch.Generator().manual_seed(0)
-
-    def run() -> None:
-        loss = phase.objective(data, generator, 1.0)
-        optimizer.zero_grad(set_to_none=True)
-        loss.per_sample.mean().backward()
-        optimizer.step()
-
-    return run
+    return optimised(
+        phase.parameters, lambda: phase.objective(data, generator, 1.0).per_sample.mean().backward()
+    )
 
 
 def bare(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
     """The network passes of that step, and its optimiser, alone."""
     needed = calls(model, phase, data)
-    optimizer = torch.optim.AdamW(phase.parameters, 1e-4, fused=True)
 
-    def run() -> None:
+    def backward() -> None:
         outputs = [part for call in needed for part in tensors(call.again())]
-        optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
-        optimizer.step()
 
-    return run
-
-
-def seconds(action: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+    return optimised(phase.parameters, backward)
 
 
 def main() -> None:
@@ -131,7 +109,7 @@ def main() -> None:
     print(f"{'model':10} {'phase':10} {'step ms':>9} {'bare ms':>9} {'ratio':>6} {'samples/s':>10}")
     for name in given.models:
         options = {"draws": given.draws} if name == "mmvae" else {}
-        model, data = MODELS[name](MODALITIES, width=WIDTH, **options).train(), batch()
+        model, data = MODELS[name](MODALITIES, width=WIDTH, **options).train(), batch(MODALITIES)
         for phase in model.phases():
             with alone(model, phase):
                 ours, passes = (make(model, phase, data) for make in (step, bare))

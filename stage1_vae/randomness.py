@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextmanager
@@ -30,6 +34,11 @@ def generator_for(device: torch.device | str, *counters: int) -> torch.Generator
 def seed_from(generator: torch.Generator) -> int:
     """A seed below 2³¹ drawn from a generator, for what takes numbers."""
     return int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+
+
+def generator_from(rng: np.random.Generator) -> torch.Generator:
+    """Torch's generator, seeded by a draw of NumPy's."""
+    return torch.Generator().manual_seed(int(rng.integers(2**63)))
 
 
 def normal(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:

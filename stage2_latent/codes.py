@@ -1,4 +1,4 @@
-"""The table of latent codes that densities are fitted to, and its whitening."""
+"""The table of latent codes that densities are fitted to."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
 from postprior.stage2_latent.layouts import Layout, coordinates
-from postprior.stage2_latent.moments import moments
 from postprior.stage2_latent.picks import pick
 
-__all__ = ["Block", "Codes", "Whitening"]
+__all__ = ["Block", "Codes"]
 
 EMPIRICAL = "empirical"
+COLUMNS = ("loc", "scale", "weights", "observed", "labels", "whole")
+"""Fields that hold a tensor with a row for each of the N, if anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,16 +115,9 @@ class Codes:
     def select(self, rows: Tensor) -> Codes:
         """The codes of some rows, given by int64 indices or a bool mask."""
         index = rows.nonzero().squeeze(-1) if rows.dtype == torch.bool else rows
-        return replace(
-            self,
-            loc=self.loc[index],
-            scale=None if self.scale is None else self.scale[index],
-            weights=self.weights[index],
-            observed=self.observed[index],
-            labels=None if self.labels is None else self.labels[index],
-            ids=None if self.ids is None else [self.ids[row] for row in index.tolist()],
-            whole=None if self.whole is None else self.whole[index],
-        )
+        columns = {name: value for name in COLUMNS if (value := getattr(self, name)) is not None}
+        ids = None if self.ids is None else [self.ids[row] for row in index.tolist()]
+        return replace(self, ids=ids, **{name: value[index] for name, value in columns.items()})
 
     def only(self, name: str) -> Codes:
         """The codes of one block alone, of the rows that have it."""
@@ -199,45 +193,3 @@ class Codes:
         most = high if self.label_names is None else len(self.label_names) - 1
         if low < 0 or high > most:
             raise ValueError(f"codes: labels run from {low} to {high}, expected 0 to {most}")
-
-
-@dataclass(frozen=True, eq=False)
-class Whitening:
-    """The affine map x = L⁻¹(z − m) under which codes have mean 0 and covariance I.
-
-    Args:
-        loc: m, (D,).
-        root: L, (D, D), lower triangular with a positive diagonal: the Cholesky factor of the covariance.
-    """
-
-    loc: Tensor
-    root: Tensor
-
-    JITTER = 1e-6
-    """Added to the covariance's diagonal, times its mean: a constant coordinate stays invertible."""
-
-    @classmethod
-    def identity(cls, loc: Tensor) -> Self:
-        """The map that changes nothing, with the size and type of `loc` (D,)."""
-        return cls(torch.zeros_like(loc), torch.eye(len(loc), dtype=loc.dtype, device=loc.device))
-
-    @classmethod
-    def fit(cls, codes: Codes) -> Self:
-        """Whitening of the aggregated posterior, Cov z = Cov E[z | x] + E Cov[z | x]; see `moments`."""
-        (mean,), (covariance,) = moments(codes)
-        jitter = cls.JITTER * covariance.diagonal().mean().clamp_min(1e-12)
-        root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean)).to(mean))
-        return cls(mean.to(codes.loc.dtype), root.to(codes.loc.dtype))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Whitened codes of z (n, D)."""
-        return torch.linalg.solve_triangular(self.root, (z - self.loc).T, upper=False).T
-
-    def inverse(self, x: Tensor) -> Tensor:
-        """Codes of whitened x (n, D)."""
-        return self.loc + x @ self.root.T
-
-    @property
-    def log_det(self) -> Tensor:
-        """log |dx/dz|, a number."""
-        return -self.root.diagonal().log().sum()

@@ -9,9 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.codes import Codes, Whitening
+from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import join
+from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.picks import pick
 from postprior.stage2_latent.stored import Stored
 from postprior.stage2_latent.task import Encoder, Record, Task

@@ -9,9 +9,9 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.codes import Codes, Whitening
+from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.gaussians import Gaussians
-from postprior.stage2_latent.moments import moments
+from postprior.stage2_latent.moments import Whitening, moments
 
 ENOUGH = 100
 """Complete held-out rows that suffice to choose by."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.gaussians import (
     FLOOR,
     TINY,
@@ -21,6 +20,7 @@ from postprior.stage2_latent.gaussians import (
     pooled,
     standard,
 )
+from postprior.stage2_latent.moments import Whitening
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
-from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.draws import Draws, fill
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
 from postprior.stage2_latent.layouts import coordinates, marked
-from postprior.stage2_latent.ode import integrate
+from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.options import number, whole
 from postprior.stage2_latent.parts import frozen, over, under
 from postprior.stage2_latent.task import Task
-from postprior.stage2_latent.velocity import Velocity
+from postprior.stage2_latent.velocity import Velocity, integrate
 
 QUARTER = math.pi / 2
 ROWS = 1024

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.randomness import normal
-from postprior.stage2_latent.codes import Whitening
+from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.picks import pick, pick_given
 
 LOG_2PI = math.log(2 * math.pi)

@@ -251,12 +251,7 @@ class Riemannian(Density):
         return z
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {
-            "centres": self.centres,
-            "precisions": self.precisions,
-            "counts": self.counts,
-            "radii": self.radii,
-        }
+        return {name: getattr(self, name) for name in ("centres", "precisions", "counts", "radii")}
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.centres, self.precisions = tensors["centres"], tensors["precisions"]

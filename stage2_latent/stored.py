@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import Block
-from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.draws import Classes
 from postprior.stage2_latent.layouts import Layout
+from postprior.stage2_latent.moments import Whitening
 
 
 class Stored(ABC):

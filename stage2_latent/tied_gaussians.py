@@ -8,7 +8,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.gaussians import (
     FLOOR,
     TINY,
@@ -23,6 +22,7 @@ from postprior.stage2_latent.gaussians import (
     pooled,
     standard,
 )
+from postprior.stage2_latent.moments import Whitening
 
 
 @dataclass(frozen=True, eq=False)

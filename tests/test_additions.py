@@ -158,7 +158,7 @@ def count(params: ParamsFile = DEFAULT) -> None:
         "pipelines/commands/stages.py": [(command, "def judge(")],
         "dvc.yaml": [(entry, "  judge:\n")],
         "pipelines/tracking/runs.py": [
-            ('    "count": Results(metrics={"metrics/count": ""}),', '    "judge": ')
+            ('    "count": Results(metrics={FILES.scores("metrics", "count"): ""}),', '    "judge": ')
         ],
     }
     assert add(ours, "pipelines/stages/count.py", lines) == 4

@@ -7,10 +7,10 @@ import torch
 from latent import LAYOUT, labelled, posteriors, seeded
 
 from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
-from postprior.stage2_latent.codes import Block, Codes, Whitening
+from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import apart, coordinates, join, marked
-from postprior.stage2_latent.moments import moments
+from postprior.stage2_latent.moments import Whitening, moments
 from postprior.stage2_latent.picks import pick, pick_given
 
 CODES, _ = labelled(50, seed=1)

@@ -68,16 +68,14 @@ def defaults(of: Any) -> dict[str, Any]:
 
 
 def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
-    """As YAML has them: a list is a tuple, {} is no options, and 0.833333333333 is 5/6."""
+    """As YAML has them: a tuple is a list, no options are {}, and 5/6 is 0.833333333333."""
     assert written.keys() == default.keys()
-    for name, value in written.items():
-        found = {list: tuple, dict: lambda options: options or None}.get(type(value), lambda same: same)(
-            value
-        )
-        expected = default[name]
-        assert found == (
-            pytest.approx(expected, rel=1e-9, abs=0) if isinstance(expected, float) else expected
-        ), name
+    for name, expected in default.items():
+        if isinstance(expected, float):
+            expected = pytest.approx(expected, rel=1e-9, abs=0)
+        elif isinstance(expected, tuple):
+            expected = list(expected)
+        assert written[name] == expected or (written[name] == {} and expected is None), name
 
 
 @pytest.mark.parametrize(

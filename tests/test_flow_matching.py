@@ -9,8 +9,7 @@ from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.flow_matching import FlowMatching
-from postprior.stage2_latent.ode import integrate
-from postprior.stage2_latent.velocity import Velocity
+from postprior.stage2_latent.velocity import Velocity, integrate
 
 CODES, _ = labelled(400, seed=1)
 SLOPE = torch.tensor([[0.9, 0.0], [0.5, -0.7]])

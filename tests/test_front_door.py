@@ -98,7 +98,7 @@ def listing(wheel: Path) -> set[str]:
 
 
 def test_a_wheel_holds_one_name_and_all_that_it_needs(wheel: Path) -> None:
-    kinds = (".py", ".yaml", ".html", ".css", ".js")
+    kinds = (".py", ".yaml", ".html", ".css", ".js", ".md")
     ours = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in kinds]
     expected = {f"postprior/{path.relative_to(ROOT)}" for path in ours}
     assert listing(wheel) == expected | {

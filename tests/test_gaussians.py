@@ -10,10 +10,10 @@ from sklearn.mixture import GaussianMixture as Oracle
 from torch import Tensor
 
 from postprior.stage2_latent import gaussians
-from postprior.stage2_latent.codes import Whitening
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussian_mixture import COVARIANCES
 from postprior.stage2_latent.gaussians import Components, Moments, linear
+from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.online_em import clusters, expectation, online_em
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 

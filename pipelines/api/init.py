@@ -19,6 +19,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.folder import read_folders
 from postprior.pipelines.errors import UserError
@@ -27,6 +28,7 @@ from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import quoted
 
 TEMPLATES = ("params.yaml", "dvc.yaml")
+HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
 STEPS = 3000
 """Steps of training that the autoencoder gets, at whatever size of the data."""
@@ -60,11 +62,11 @@ def init(project: Path, data: Path) -> list[str]:
     for key, value in chosen.items():
         _put(params, key, value)
     for stage in pipeline["stages"].values():  # the code is installed, no part of the project
-        stage["deps"] = [path for path in stage["deps"] if path.startswith(("artefacts", "results"))]
+        stage["deps"] = [path for path in stage["deps"] if path.startswith(HOMES)]
     pipeline["stages"]["prepare"]["deps"] = ["${data.folder.path}"]
     for name, tree in zip(TEMPLATES, (params, pipeline), strict=True):
         write_text(project / name, _yaml_text(tree))
-    _ignore(project / ".gitignore", "/artefacts/\n" + LEFT)
+    _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
     _ignore(project / ".dvcignore", LEFT)
     _start_dvc(project)
     told = [f"  {key}: {_told(value)}" for key, value in chosen.items()]

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 KIND = "codes"
 
 
-COLUMNS = ("loc", "scale", "weights", "observed", "labels", "whole")  # tensors of codes, each a file
-
-
 ROWS = 512
 """Rows encoded at a time: a fixed block, so that the bytes depend on the data alone."""
 
@@ -72,6 +69,8 @@ def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
 
 def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
     """Publish codes as an artefact; `origin` names the hashes of what they were made from."""
+    from postprior.stage2_latent.codes import COLUMNS
+
     columns = {name: getattr(codes, name) for name in COLUMNS}
     arrays = {name: value.numpy() for name, value in columns.items() if value is not None}
     if codes.ids is not None:
@@ -95,7 +94,7 @@ def load_codes(folder: Path) -> Codes:
     import torch
 
     from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
-    from postprior.stage2_latent.codes import Codes
+    from postprior.stage2_latent.codes import COLUMNS, Codes
 
     artefact = load_artefact(folder, KIND)
     manifest, prior = artefact.manifest, artefact.tensors

@@ -33,6 +33,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 )
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.randomness import generator_from
 from postprior.stage2_latent.density import Density
 
 SUBSETS = 60  # subsets of observed modalities, at the most
@@ -56,7 +57,7 @@ def conditional_scores(
     if few := unscored(len(data)):
         return {str(size): few.written for size in sizes}
     subsets = subsets_by_size(len(model.modalities), SUBSETS, rng)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    generator = generator_from(rng)
     labels = generated_labels(model, judges, data, subsets, generator)
     right, observed = share_right(labels, np.asarray(data.labels), subsets), subsets.sum(1)
     shares = (right[:, observed == size].mean(1) for size in sizes)
@@ -112,7 +113,7 @@ def scores_through(
         }
     labels = np.asarray(data.labels)
     observed = nested_parts(len(data), M, rng)  # (N, M−1, M)
-    posterior, own = (torch.Generator().manual_seed(int(seed)) for seed in rng.integers(2**63, size=2))
+    posterior, own = (generator_from(rng) for _ in range(2))
     blocks = np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
     found, effective = zip(
         *(

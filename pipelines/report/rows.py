@@ -39,8 +39,7 @@ class Row:
     Args:
         name: of the row; that of another source begins with its label, as in "mopoe: gmm".
         kind: "data", "floor", "density", or "seeds" for the mean of a density over seeds.
-        scores: the content of results/metrics/<name>.json; that of the files in results/utility, results/privacy and
-            results/recovery stands under these keys.
+        scores: what was measured of it; that of the parts `utility`, `privacy` and `recovery` stands under these keys.
         source: the label of the source, "" for this project.
     """
 

@@ -158,6 +158,7 @@ def autoencoder_scores(
     from postprior.pipelines.generation.parts import conditional_scores
     from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
     from postprior.pipelines.metrics.latent.health import dead_dimensions
+    from postprior.stage1_vae.randomness import generator_from
 
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]
@@ -171,5 +172,5 @@ def autoencoder_scores(
     if reader.judges is not None:
         own["conditional_coherence"] = conditional_scores(floor.model, reader.judges, rows, share, rng)
         own["conditional_samples"] = len(some)
-    likelihood = evidence(floor.model, rows, share, seed=int(rng.integers(2**63)))
+    likelihood = evidence(floor.model, rows, share, generator_from(rng))
     return own if likelihood is None else own | {"log_evidence": likelihood}

@@ -27,7 +27,9 @@ IMPORTANCE_ROWS = 16  # rows whose draws are decoded at once
 BOUNDS = bounds_of("fidelity")
 
 
-def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) -> Written | None:
+def evidence(
+    model: MultimodalVAE, data: Dataset, weights: Floats, generator: torch.Generator
+) -> Written | None:
     """Mean log p(x) of rows in nats, by importance sampling; None for a model that has no tractable one.
 
     A lower bound in expectation, within hundredths of a nat only where the posterior is close to the exact one.
@@ -36,7 +38,6 @@ def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, seed: int) ->
         return None
     if few := unscored(len(data)):
         return few.written
-    generator = torch.Generator().manual_seed(seed)
     values = [
         model.log_evidence(data.batch(slice(start, start + IMPORTANCE_ROWS)), generator, DRAWS)
         for start in range(0, len(data), IMPORTANCE_ROWS)

@@ -15,8 +15,10 @@ from torch import Tensor
 from postprior.pipelines.metrics.privacy.proximity import compared, written
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, half_samples, too_few
 from postprior.pipelines.metrics.statistics.neighbours import nearest
-from postprior.stage2_latent.codes import Codes, Whitening
+from postprior.stage1_vae.randomness import seed_from
+from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.moments import Whitening
 
 MOST = 2000  # held-out codes, and draws of the density, that are compared
 RESAMPLES = 200  # half-samples behind the intervals
@@ -48,7 +50,7 @@ def memorisation(
     targets = whitening.forward(train.draw(generator, known))
     sets = held_out.draw(generator, rows), density.sample(len(rows), generator).loc[:, 0]
     real, new = (_distance(whitening.forward(z), targets) for z in sets)
-    rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+    rng = np.random.default_rng(seed_from(generator))
     return scored(real, new, rng)
 
 

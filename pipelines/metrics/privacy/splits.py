@@ -25,7 +25,8 @@ from postprior.pipelines.metrics.privacy.proximity import (
 from postprior.pipelines.metrics.statistics.intervals import Ints, half_samples, too_few
 from postprior.pipelines.metrics.statistics.neighbours import CODES, JOINT, Closest, Points
 from postprior.stage1_vae.randomness import generator_for
-from postprior.stage2_latent.codes import Codes, Whitening
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.moments import Whitening
 
 MOST = 5000  # samples, held-out rows and candidates of the attack, each at most
 SHOWN = 12  # samples that are kept beside their closest training rows
