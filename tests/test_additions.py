@@ -158,7 +158,10 @@ def count(params: options.ParamsFile = options.DEFAULT) -> None:
         "pipelines/commands/stages.py": [(command, "def judge(")],
         "dvc.yaml": [(entry, "  judge:\n")],
         "pipelines/tracking/runs.py": [
-            ('    "count": Results(metrics={FILES.scores("metrics", "count"): ""}),', '    "judge": ')
+            (
+                '    "count": Results(metrics={FILES.scores("metrics", "count"): ""}),',
+                '    "judge": ',
+            )
         ],
     }
     assert add(ours, "pipelines/stages/count.py", lines) == 4

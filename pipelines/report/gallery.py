@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.pictures import Sheet, _sheet, sheet, sheet_of
+from postprior.pipelines.data.pictures import Sheet, laid_out, sheet, sheet_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import REFERENCE_ROWS, Params
 from postprior.pipelines.storage import load_artefact
@@ -60,7 +60,7 @@ def neighbours(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
         if f"nearest.{m.name}" in arrays
     }
     texts = [f"{distance:.2f}" for distance in arrays["distances"][order]]
-    return _sheet(modalities, pairs, texts, ("Synthetic", "Nearest training row"))
+    return laid_out(modalities, pairs, texts, ("Synthetic", "Nearest training row"))
 
 
 def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
@@ -77,7 +77,7 @@ def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
     lines = ["Real", *(f"{given} given" for given in observed[0].sum(1))]
     own = np.zeros_like(observed[:, :1])  # nothing of the real row is marked
     texts = [str(row + 1) for row in range(len(observed))]
-    return _sheet(modalities, values, texts, lines, np.concatenate([own, observed], axis=1))
+    return laid_out(modalities, values, texts, lines, np.concatenate([own, observed], axis=1))
 
 
 def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:

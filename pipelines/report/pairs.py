@@ -48,9 +48,8 @@ class Pair:
 
     def of(self, name: str) -> Estimate:
         """The difference of one of the two to the other."""
-        if name == self.first:
-            return Estimate(self.difference, self.low, self.high)
-        return Estimate(-self.difference, -self.high, -self.low)
+        difference = Estimate(self.difference, self.low, self.high)
+        return difference if name == self.first else -difference
 
 
 COLUMNS = tuple(field.name for field in fields(Pair))  # of paired.csv

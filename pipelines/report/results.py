@@ -122,11 +122,10 @@ def read_results(
 def _own_rows(source: Folder, densities: tuple[str, ...]) -> list[Row]:
     """The rows of this project, all of which must be there."""
     commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in densities}
-    rows = []
-    for name, command in commands.items():
-        scores = _needed(content, source, FILES.scores("metrics", name), command)
-        rows.append(_row(source, "", name, scores))
-    return rows
+    return [
+        _row(source, "", name, _needed(content, source, FILES.scores("metrics", name), command))
+        for name, command in commands.items()
+    ]
 
 
 def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> list[Row]:

@@ -31,6 +31,10 @@ class Estimate:
             return None if written[0] is None else cls(*written)
         return None if written is None else cls(float(written))
 
+    def __neg__(self) -> Estimate:
+        """The same difference, seen from the other side."""
+        return Estimate(-self.value, *(None if end is None else -end for end in (self.high, self.low)))
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
