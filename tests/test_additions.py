@@ -139,7 +139,7 @@ compare.compare(load_params(root / "params.yaml"), root)
 
 def test_a_stage_is_a_file_a_command_an_entry_in_dvc_and_what_is_logged(ours: Path, work: Path) -> None:
     command = '''@app.command()
-def count(params: ParamsFile = DEFAULT) -> None:
+def count(params: options.ParamsFile = options.DEFAULT) -> None:
     """Count the rows."""
     settings, root = load(params)
     from postprior.pipelines.stages.count import count
