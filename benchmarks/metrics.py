@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from postprior.pipelines.metrics.fidelity.balls import Balls
 from postprior.pipelines.metrics.fidelity.frechet import frechet_distance
 from postprior.pipelines.metrics.fidelity.kernels import Kernels, scores
-from postprior.pipelines.metrics.fidelity.manifold import manifold
+from postprior.pipelines.metrics.fidelity.manifold import Balls, manifold
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.fidelity.supports import supports
 from postprior.pipelines.metrics.statistics.intervals import half_samples

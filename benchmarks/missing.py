@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 import numpy as np
 from zoo import ROOT, project, settings
 
-from postprior.pipelines.data.dataset import Dataset
+from postprior import Dataset
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.storage import read_json, write_json
 
@@ -73,7 +73,6 @@ def trained(model: str, way: str) -> Path:
 
 def scores(folder: Path, entry: str) -> dict[str, Any]:
     """Conditional coherence, plain and through the density, and log p(z) of test codes."""
-
     from postprior import Generator
     from postprior.pipelines.artefacts.evaluators import load_judges
     from postprior.pipelines.generation.parts import conditional_scores, scores_through

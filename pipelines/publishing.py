@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from postprior.pipelines.errors import UserError
@@ -189,6 +190,14 @@ def publish_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def publish_path(path: Path) -> Iterator[Path]:
+    """Another path of the same ending, whose file takes the place of `path` when the block ends well."""
+    with TemporaryDirectory() as folder:
+        yield (made := Path(folder, f"made{path.suffix}"))
+        write_bytes(path, made.read_bytes())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

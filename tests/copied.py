@@ -35,7 +35,7 @@ def touched(root: Path) -> set[str]:
     }
 
 
-def run(*command: str, folder: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(*command: str, folder: Path, path: Path | str | None = None) -> subprocess.CompletedProcess[str]:
     """A command in a folder, where Python looks for packages there and in `path`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
@@ -45,7 +45,7 @@ def run(*command: str, folder: Path, path: Path | None = None) -> subprocess.Com
     )
 
 
-def python(*arguments: str, folder: Path = ROOT, path: Path | None = None) -> str:
+def python(*arguments: str, folder: Path = ROOT, path: Path | str | None = None) -> str:
     """What a new process of Python printed; it must end well."""
     answer = run(sys.executable, *arguments, folder=folder, path=path)
     assert answer.returncode == 0, answer.stdout + answer.stderr

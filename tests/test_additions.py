@@ -1,10 +1,11 @@
-"""What it takes to add a density, a model, a format or a stage: how many files, in a copy that then runs it.
+"""How many files it takes to add a density, a model, a format, a metric or a stage. A copy then runs what was added.
 
 The files that are added are those of fixtures/additions, at the places that they have there.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,39 @@ assert set(map(tuple, np.loadtxt("back/numbers.txt"))) < set(map(tuple, rows))
     python("-c", script, folder=work, path=ours)
 
 
+def test_a_metric_is_a_file_and_an_entry(ours: Path, work: Path) -> None:
+    """It is scored, and stands on the leaderboard and on the page."""
+    entry = '    Metric("fidelity/spread", "spread_kept", "how far samples vary as real rows do"),'
+    place = "pipelines/metrics/registry.py"
+    assert add(ours, "pipelines/metrics/fidelity/spread.py", {place: [(entry, ')\n"""All metrics;')]}) == 2
+    script = """
+from contextlib import nullcontext
+from pathlib import Path
+import report_project
+from test_metrics_scores import CLASSES, NAMES, ROWS, readings
+from postprior.pipelines.metrics.scores import Reference, row, score
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.stages import compare
+from postprior.pipelines.storage import read_json, write_json
+import numpy as np
+
+weights = half_samples(np.arange(ROWS), 20, np.random.default_rng(0))
+reference = Reference.fit(readings(0), weights, 3, NAMES, CLASSES)
+made = [score(readings(seed), weights, reference) for seed in (1, 2, 3)]
+root = report_project.make_project(Path("project"))
+path = root / "results/metrics/gmm.json"
+write_json(path, read_json(path) | {"spread_kept": row(*made)["spread_kept"]})
+compare.track, compare.groups = lambda *_: nullcontext(), lambda *_: ()
+compare.compare(load_params(root / "params.yaml"), root)
+"""
+    python("-c", script, folder=work, path=f"{ours}{os.pathsep}{ROOT / 'tests'}")
+    header = (work / "project/results/comparison.csv").read_text().splitlines()[0]
+    assert "spread_kept" in header.split(",")
+    page = (work / "project/results/report.html").read_text()
+    assert "<dt>Spread kept</dt><dd>how far samples vary as real rows do</dd>" in page
+
+
 def test_a_stage_is_a_file_a_command_an_entry_in_dvc_and_what_is_logged(ours: Path, work: Path) -> None:
     command = '''@app.command()
 def count(params: ParamsFile = DEFAULT) -> None:
@@ -124,7 +158,10 @@ def count(params: ParamsFile = DEFAULT) -> None:
         "pipelines/commands/stages.py": [(command, "def judge(")],
         "dvc.yaml": [(entry, "  judge:\n")],
         "pipelines/tracking/runs.py": [
-            ('    "count": Results(metrics={"metrics/count": ""}),', '    "judge": ')
+            (
+                '    "count": Results(metrics={FILES.scores("metrics", "count"): ""}),',
+                '    "judge": ',
+            )
         ],
     }
     assert add(ours, "pipelines/stages/count.py", lines) == 4

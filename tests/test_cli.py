@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,14 +60,11 @@ except SystemExit:
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 assert not heavy, heavy
 """
-    start = time.perf_counter()
     answer = subprocess.run(
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
     )
-    elapsed = time.perf_counter() - start
     assert answer.returncode == 0, answer.stderr
     assert all(f"  {name}  " in answer.stdout for name in COMMANDS)
-    assert elapsed < 5  # 0.2 s on a quiet machine
 
 
 @pytest.mark.parametrize("name", ["judge", "train", "encode", "inspect", "reference", "track"])

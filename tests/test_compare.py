@@ -17,6 +17,7 @@ from conftest import REPOSITORY, write_params
 from report_project import make_project
 from typer.testing import CliRunner
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.findings import findings
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no figures and shows no samples."""
     monkeypatch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
-    monkeypatch.setattr("postprior.pipelines.stages.compare.groups", lambda *_: ())
+    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})
     monkeypatch.setattr("postprior.pipelines.stages.compare.pictures", lambda *_: Pictures({}, {}, {}))
     return Path(shutil.copytree(made, tmp_path / "project"))
 
@@ -145,7 +146,7 @@ def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
     (project / "results/metrics/latent.json").unlink()
     params = load_params(project / "params.yaml")
     compare(params, project)
-    shown = pictures(params, project)
+    shown = pictures(params, Project(project))
     assert read(project).imputers == ()
     assert (set(shown.samples), shown.parts, shown.neighbours) == (set(made_up.ROWS), {}, {})
     assert not {"utility_ratio", "membership_auc", "near_copies"} & set(lines(project)["gmm"])

@@ -36,6 +36,18 @@ def test_types_are_read_where_names_are_imported_from() -> None:
     assert told == {name: f"postprior.{home}" for name, home in postprior.HOMES.items()}
 
 
+SCRIPTS = sorted([*(ROOT / "docs/examples").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_import_what_is_there_and_through_the_door_where_it_has_it(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}".partition(".")[0] == "postprior":
+            for name in (alias.name for alias in node.names):
+                assert hasattr(import_module(f"{node.module}"), name), f"{node.module}.{name}"
+                assert (name in postprior.HOMES) == (node.module == "postprior"), name
+
+
 def seconds(*arguments: str) -> float:
     start = time.perf_counter()
     python(*arguments)
@@ -86,7 +98,7 @@ def listing(wheel: Path) -> set[str]:
 
 
 def test_a_wheel_holds_one_name_and_all_that_it_needs(wheel: Path) -> None:
-    kinds = (".py", ".yaml", ".html", ".css", ".js")
+    kinds = (".py", ".yaml", ".html", ".css", ".js", ".md")
     ours = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in kinds]
     expected = {f"postprior/{path.relative_to(ROOT)}" for path in ours}
     assert listing(wheel) == expected | {

@@ -16,7 +16,6 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.completion import missing
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import Request
 from postprior.pipelines.settings.params import Params
@@ -94,7 +93,7 @@ def test_labels_are_a_condition(generator: Generator, trained: Trained) -> None:
 
 def test_observed_values_stay_to_the_bit_and_the_rest_is_told(generator: Generator, holes: Dataset) -> None:
     sets = generator.impute(holes, 3, seed=5)
-    lacking = missing(holes)
+    lacking = {m.name: holes.missing(m.name) for m in holes.modalities}
     assert holes.mask is not None
     for drawn in sets:
         assert drawn.mask is None

@@ -11,10 +11,10 @@ import torch
 from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.features.accuracy import accuracy
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges, train_judges
 from postprior.pipelines.metrics.features.reader import Reader
+from postprior.pipelines.metrics.features.readings import accuracy
 from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.stages.judge import judge
 from postprior.pipelines.stages.utility import utility_of_real

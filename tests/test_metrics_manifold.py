@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from postprior.pipelines.metrics.fidelity import balls
-from postprior.pipelines.metrics.fidelity.balls import Balls
-from postprior.pipelines.metrics.fidelity.manifold import NAMES, manifold
+from postprior.pipelines.metrics.fidelity import manifold as balls
+from postprior.pipelines.metrics.fidelity.manifold import NAMES, Balls, manifold
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics import neighbours
 from postprior.pipelines.metrics.statistics.intervals import half_samples

@@ -93,7 +93,7 @@ def test_rows_that_lack_a_modality_are_out_of_its_space() -> None:
     assert {space: len(one.seen) for space, one in sides.items()} == {"a": 40, "b": 30, "joint": 30}
     assert sides["b"].rows.tolist() == list(range(10, 40))
     never = Points(points.names, points.parts, observed & [True, False], 16)
-    assert list(Projection.fit(never, 3).spaces) == ["a"]
+    assert list(Projection.fit(never, 3).axes) == ["a"]
     attack = Attack(sides, Projection.fit(points, 3).side(never), sides)
     attack.see(Projection.fit(points, 3)([v[:5] for v in values]))
     assert list(attack.aucs(np.ones((1, 40)), np.ones((1, 40)))) == ["a"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from postprior.pipelines.metrics.fidelity.balls import Balls
+from postprior.pipelines.metrics.fidelity.manifold import Balls
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.fidelity.supports import NAMES, calibration, supports
 from postprior.pipelines.metrics.statistics.intervals import half_samples

@@ -101,7 +101,7 @@ def files(project: Path) -> dict[str, bytes]:
 
 def plain(results: Results) -> str:
     """The page of results alone."""
-    return render(results, marks([row.name for row in results.rows]), NONE, [], {}, [], {})
+    return render(results, marks([row.name for row in results.rows]), NONE, {}, {}, [], {})
 
 
 def test_the_same_results_give_the_same_bytes(
@@ -205,7 +205,7 @@ def test_what_was_not_measured_has_no_column(results: Results) -> None:
 
 def test_texts_are_escaped(results: Results) -> None:
     looks = marks([row.name for row in results.rows])
-    html = render(results, looks, NONE, [], {}, ["<b onload='x()'>\"&"], {})
+    html = render(results, looks, NONE, {}, {}, ["<b onload='x()'>\"&"], {})
     assert "<b onload" not in html
     assert "&lt;b onload=&#39;x()&#39;&gt;&#34;&amp;" in html
     turned = Row("mopoe: \u202egmm", "density", results.row("gmm").scores, "mopoe")

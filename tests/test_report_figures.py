@@ -24,7 +24,8 @@ from postprior.pipelines.report.gallery import PAIRS, grid, neighbours
 from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.numbers import readable
 from postprior.pipelines.report.page import GLYPHS
-from postprior.pipelines.report.plots import groups, marks
+from postprior.pipelines.report.plots import figures as figures_of
+from postprior.pipelines.report.plots import marks
 from postprior.pipelines.report.plots.drawing import Part, dots
 from postprior.pipelines.report.plots.faithful import by_modality
 from postprior.pipelines.report.plots.useful import augmentation, imputation
@@ -54,8 +55,8 @@ def drawn(results: Results) -> dict[str, Figure]:
         rng.normal(size=(40, 3)), rng.normal(size=(40, 3)), {n: rng.normal(size=(40, 3)) for n in NAMES}
     )
     few = replace(results, rows=tuple(results.row(name) for name in ("real", "gmm", "flow", "normal")))
-    found = groups(few, marks(NAMES), points)
-    return {figure.name: figure for group in found for figure in group.figures}
+    found = figures_of(few, marks(NAMES), points)
+    return {figure.name: figure for some in found.values() for figure in some}
 
 
 def opened(png: bytes) -> Image.Image:
@@ -116,9 +117,9 @@ def test_what_no_row_has_is_not_drawn(results: Results) -> None:
     coherence = (metric.key for metric in LEADERBOARD if metric.group == "Coherence")
     lacking = (*coherence, "utility", "privacy", "recovery", "conditional_coherence", "conditional_gain")
     less = replace(without(results, *lacking), judges={}, autoencoder={}, latent={}, augmentation={})
-    found = list(groups(less, marks([row.name for row in less.rows])))
-    assert [group.name for group in found] == ["faithful", "basis"]
-    names = [figure.name for group in found for figure in group.figures]
+    found = figures_of(less, marks([row.name for row in less.rows]))
+    assert list(found) == ["faithful", "basis"]
+    names = [figure.name for some in found.values() for figure in some]
     assert names == ["frechet_by_modality", "fidelity", "pairings", "training"]
 
 

@@ -1,6 +1,7 @@
 """One direction: which room may import which. Every import statement counts, those of TYPE_CHECKING too."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -164,3 +165,12 @@ def test_texts_reach_the_terminal_through_one_door() -> None:
             }
             printing = {"print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}
             assert not called & printing, path
+
+
+def test_paths_of_a_project_are_spelled_in_one_file() -> None:
+    """Docstrings and sentences to a user may name one; a text that is a path, or begins with one, is spelled."""
+    for path in set(files("pipelines")) - {ROOT / "pipelines/artefacts/project.py"}:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        told = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in told]
+        assert not [text for text in texts if re.match(r"/?(artefacts|results)(/|$)", str(text))], path

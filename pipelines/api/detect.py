@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.formats.tables import write_table
 from postprior.pipelines.detection.detector import Detection, Detector
 from postprior.pipelines.detection.rarity import alarm_rate
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.publishing import check_file, write_bytes
+from postprior.pipelines.publishing import check_file, publish_path
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST
@@ -81,7 +81,8 @@ def detect(
         detector = Detector.fit(Generator.load(place), normal, held_out, params.seed)
         found = detector.score(data)
         flagged = found.flagged(alpha)
-        _write(as_table(detector.normal.modalities, data, found, flagged), out)
+        with publish_path(out) as path:
+            write_table(as_table(detector.normal.modalities, data, found, flagged), path)
         run.metrics({"flagged": float(flagged.mean())})
     return summary(found, flagged, alpha, out)
 
@@ -129,12 +130,3 @@ def summary(found: Detection, flagged: np.ndarray, alpha: float, out: Path) -> l
             promise = f"none can be flagged, p-values are {1 / (n + 1):.3g} at least"
         lines.append(f"  {int(rows.sum())} rows set against {n} calibration rows: {promise}")
     return lines
-
-
-def _write(table: pa.Table, out: Path) -> None:
-    from postprior.pipelines.data.formats.tables import write_table
-
-    with TemporaryDirectory() as folder:
-        path = Path(folder, f"scores{out.suffix}")
-        write_table(table, path)
-        write_bytes(out, path.read_bytes())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from importlib.resources import files
 from io import StringIO
@@ -19,6 +19,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.folder import read_folders
 from postprior.pipelines.errors import UserError
@@ -27,6 +28,7 @@ from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import quoted
 
 TEMPLATES = ("params.yaml", "dvc.yaml")
+HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
 STEPS = 3000
 """Steps of training that the autoencoder gets, at whatever size of the data."""
@@ -59,11 +61,12 @@ def init(project: Path, data: Path) -> list[str]:
     params["data"] = {"source": "folder", "folder": {"path": path}}
     for key, value in chosen.items():
         _put(params, key, value)
-    _without_code(pipeline["stages"])
+    for stage in pipeline["stages"].values():  # the code is installed, no part of the project
+        stage["deps"] = [path for path in stage["deps"] if path.startswith(HOMES)]
     pipeline["stages"]["prepare"]["deps"] = ["${data.folder.path}"]
     for name, tree in zip(TEMPLATES, (params, pipeline), strict=True):
         write_text(project / name, _yaml_text(tree))
-    _ignore(project / ".gitignore", "/artefacts/\n" + LEFT)
+    _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
     _ignore(project / ".dvcignore", LEFT)
     _start_dvc(project)
     told = [f"  {key}: {_told(value)}" for key, value in chosen.items()]
@@ -163,12 +166,6 @@ def _put(tree: Any, key: str, value: Any) -> None:
     branch[last] = value
 
 
-def _without_code(stages: Mapping[str, Any]) -> None:
-    """Stages that depend on artefacts and results alone: the code is installed, no part of the project."""
-    for stage in stages.values():
-        stage["deps"] = [path for path in stage["deps"] if path.startswith(("artefacts", "results"))]
-
-
 def _ignore(path: Path, lines: str) -> None:
     """Add lines to an ignore file that has not got them."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -188,6 +185,6 @@ def _start_dvc(project: Path) -> None:
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {one}" for key, one in value.items())
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, list):
         return ", ".join(map(str, value))
     return "null" if value is None else str(value)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
-from postprior.pipelines.artefacts.exchange import as_npz
+from postprior.pipelines.artefacts.exchange import write_codes
 from postprior.pipelines.artefacts.project import ArtefactFolders
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import conversion_in
-from postprior.pipelines.publishing import check_file, write_bytes
+from postprior.pipelines.publishing import check_file, publish_path
 from postprior.pipelines.settings.names import pick
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ def represent(
     Raises:
         UserError: another ending, a file in the way, or rows of other modalities.
     """
-    written = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
+    write = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
     check_file(out, force)
     from postprior.stage1_vae.randomness import generator_for
 
@@ -52,7 +50,8 @@ def represent(
     training = ArtefactFolders(autoencoder.resolve().parent).data / "train"
     rows = conformed(Dataset.load(data), model.modalities, conversion_in(training))
     codes = posteriors(model, rows, components, generator_for("cpu", seed))
-    write_bytes(out, written(rows, codes))
+    with publish_path(out) as path:
+        write(rows, codes, path)
     blocks = ", ".join(f"{block.name} ({block.size})" for block in codes.layout)
     lines = [f"{out}: codes of {len(codes)} rows, with blocks of so many dimensions: {blocks}"]
     if lacking := int((~rows.observed.all(1)).sum()):
@@ -60,10 +59,11 @@ def represent(
     return lines
 
 
-def _parquet(rows: Dataset, codes: Codes) -> bytes:
+def _parquet(rows: Dataset, codes: Codes, path: Path) -> None:
     """A table of id, label and a column a coordinate."""
     import pyarrow as pa
-    import pyarrow.parquet as parquet
+
+    from postprior.pipelines.data.formats.tables import write_table
 
     columns = {"id": pa.array(np.arange(len(rows)) if rows.ids is None else rows.ids)}
     if rows.labels is not None and rows.label_names is not None:
@@ -71,12 +71,10 @@ def _parquet(rows: Dataset, codes: Codes) -> bytes:
     for name, mean in _means(codes).items():
         for index, values in enumerate(mean.T):
             columns[f"{name}_{index}"] = pa.array(values, from_pandas=True)  # NaN becomes null
-    content = io.BytesIO()
-    parquet.write_table(pa.table(columns), content)
-    return content.getvalue()
+    write_table(pa.table(columns), path)
 
 
-def _h5ad(rows: Dataset, codes: Codes) -> bytes:
+def _h5ad(rows: Dataset, codes: Codes, path: Path) -> None:
     """AnnData: the shared code as X, ids and labels as obs, private codes in obsm."""
     from postprior.pipelines.data.conversion import ArrayConversion
     from postprior.pipelines.data.formats import omics
@@ -85,11 +83,11 @@ def _h5ad(rows: Dataset, codes: Codes) -> bytes:
     from postprior.stage1_vae.modalities import Modality
 
     h5py = optional("h5py", "omics", ".h5ad")
-    name, means = "codes.h5ad", _means(codes)
+    means = _means(codes)
     private = {block.name: means[block.name] for block in codes.layout if block.owner is not None}
     shared = np.concatenate([means[block.name] for block in codes.layout if block.owner is None], 1)
     features = [f"{b.name}_{i}" for b in codes.layout if b.owner is None for i in range(b.size)]
-    facts = {"source": "omics", "file": name, "features": features, "sparse": False}
+    facts = {"source": "omics", "file": "codes.h5ad", "features": features, "sparse": False}
     conversion = ArrayConversion("z", "numeric", "X", "float32", shared.shape[1:], facts=facts)
     table = Dataset(
         (Modality("z", "vector", shared.shape[1:], "normal"),),
@@ -98,16 +96,13 @@ def _h5ad(rows: Dataset, codes: Codes) -> bytes:
         label_names=rows.label_names,
         ids=rows.ids,
     )
-    with TemporaryDirectory() as folder:
-        path = Path(folder, name)
-        omics.write(Samples(table, (conversion,), {}), [conversion], path)
-        with h5py.File(path, "a") as file:
-            group = file.create_group("obsm")
-            group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-            for key, values in private.items():
-                group[key] = values
-                group[key].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-        return path.read_bytes()
+    omics.write(Samples(table, (conversion,), {}), [conversion], path)
+    with h5py.File(path, "a") as file:
+        group = file.create_group("obsm")
+        group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        for key, values in private.items():
+            group[key] = values
+            group[key].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
 
 def _means(codes: Codes) -> dict[str, Values]:
@@ -117,9 +112,9 @@ def _means(codes: Codes) -> dict[str, Values]:
     return {name: part.flatten(1).numpy() for name, part in apart(codes.layout, codes.mean).items()}
 
 
-WRITERS: dict[str, Callable[[Dataset, Codes], bytes]] = {
-    ".npz": lambda rows, codes: as_npz(codes),
+WRITERS: dict[str, Callable[[Dataset, Codes, Path], None]] = {
+    ".npz": lambda rows, codes, path: write_codes(path, codes),
     ".parquet": _parquet,
     ".h5ad": _h5ad,
 }
-"""The content of a file by its ending."""
+"""What writes a file of codes, by its ending."""

@@ -14,17 +14,19 @@ def track(params: Params, root: Path) -> None:
     """Log one run for every stage that has left results, as when the stage itself ran."""
     logged = 0
     for stage, results in tracking.RESULTS.items():
-        written = [*(f"results/{name}.json" for name in results.metrics), *results.files]
-        of_density = any("{density}" in pattern for pattern in written)
+        written = [*results.metrics, *results.files]
+        of_density = any("{density}" in str(pattern) for pattern in written)
         for density in params.densities if of_density else (None,):
-            if not any((root / pattern.format(density=density)).exists() for pattern in written):
+            if not any(tracking.written(root, pattern, density).exists() for pattern in written):
                 continue
             with tracking.track(stage, params, root, density) as run:
                 if stage == "train":
-                    _log_epochs(run, root / "results/training.csv")
+                    _log_epochs(run, root / tracking.FILES.training)
             logged += 1
     if not logged:
-        raise UserError(f"{root / 'results'}: there are no results to log yet; run `dvc repro` first")
+        raise UserError(
+            f"{root / tracking.FILES.home}: there are no results to log yet; run `dvc repro` first"
+        )
 
 
 def _log_epochs(run: tracking.Run, path: Path) -> None:

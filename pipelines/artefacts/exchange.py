@@ -13,7 +13,6 @@ A code vector of several blocks has `<block>.loc` and `<block>.scale` of each, o
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ import numpy as np
 
 from postprior.pipelines.data.arrays import read_arrays
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.publishing import write_bytes
+from postprior.pipelines.publishing import publish_file
 from postprior.pipelines.settings.names import hint, listed
 
 if TYPE_CHECKING:
@@ -82,12 +81,7 @@ def read_codes(path: Path) -> Codes:
 
 
 def write_codes(path: Path, codes: Codes) -> None:
-    """Publish codes as an .npz file that `read_codes` takes; see `as_npz`."""
-    write_bytes(path, as_npz(codes))
-
-
-def as_npz(codes: Codes) -> bytes:
-    """The content of an .npz file of codes; what `read_codes` takes for granted is left out.
+    """Publish codes as an .npz file; what `read_codes` takes for granted is left out.
 
     Blocks of several axes are flattened, and hold NaN in rows where they have no posterior.
     """
@@ -115,9 +109,8 @@ def as_npz(codes: Codes) -> bytes:
     for field, texts in (("label_names", codes.label_names), ("ids", codes.ids)):
         if texts is not None:
             arrays[field] = np.array(texts)
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    return content.getvalue()
+    with publish_file(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _sorted(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, Arrays], Arrays]:

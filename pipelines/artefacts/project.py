@@ -18,32 +18,19 @@ class ArtefactFolders:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.data = home / "data"
-        """Real rows, by split."""
-        self.autoencoder = home / "autoencoder"
-        """The trained model of stage 1."""
-        self.codes = home / "codes"
-        """Posteriors of the rows, by split."""
-        self.densities = home / "densities"
-        """Fitted to the training codes."""
-        self.judges = home / "judges"
-        """What reads samples: an extractor of features, and judges where there are labels."""
-        self.reference = home / "reference"
-        """What samples are scored against."""
-        self.synthetic = home / "synthetic"
-        """Datasets, by density."""
-        self.evaluation = home / "evaluation"
-        """Half-samples of scores and rows generated from parts, by density."""
-        self.utility = home / "utility"
-        """Answers of the classifiers that a density taught, by density."""
-        self.real_utility = self.utility / "real"
-        """The classifiers that real rows taught."""
-        self.augmentation = home / "augmentation"
-        """Answers of the arms of each cell, <size>-<seed>."""
-        self.privacy = home / "privacy"
-        """Samples beside their closest training rows, by density."""
-        self.other_imputers = home / "recovery/baselines"
-        """Scores of the imputers that densities are set against."""
+        self.data = home / "data"  # real rows, by split
+        self.autoencoder = home / "autoencoder"  # the trained model of stage 1
+        self.codes = home / "codes"  # posteriors of the rows, by split
+        self.densities = home / "densities"  # fitted to the training codes
+        self.judges = home / "judges"  # what reads samples: an extractor of features, and judges
+        self.reference = home / "reference"  # what samples are scored against
+        self.synthetic = home / "synthetic"  # datasets, by density
+        self.evaluation = home / "evaluation"  # half-samples, and rows generated from parts, by density
+        self.utility = home / "utility"  # answers of the classifiers that a density taught, by density
+        self.real_utility = self.utility / "real"  # the classifiers that real rows taught
+        self.augmentation = home / "augmentation"  # answers of the arms of each cell, <size>-<seed>
+        self.privacy = home / "privacy"  # samples beside their closest training rows, by density
+        self.other_imputers = home / "recovery/baselines"  # scores that densities are set against
 
     @classmethod
     def around(cls, density: Path) -> ArtefactFolders:
@@ -56,16 +43,11 @@ class ResultFiles:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.training = home / "training.csv"
-        """The epochs of the autoencoder."""
-        self.comparison = home / "comparison.csv"
-        """The leaderboard."""
-        self.page = home / "report.html"
-        """The report."""
-        self.plots = home / "plots"
-        """A folder of plots as CSV and PNG."""
-        self.datasheets = home / "datasheets"
-        """A folder of Markdown, a file a synthetic dataset."""
+        self.training = home / "training.csv"  # the epochs of the autoencoder
+        self.comparison = home / "comparison.csv"  # the leaderboard
+        self.page = home / "report.html"  # the report
+        self.plots = home / "plots"  # a folder of plots as CSV and PNG
+        self.datasheets = home / "datasheets"  # a folder of Markdown, a file a synthetic dataset
 
     def scores(self, part: str, name: str) -> Path:
         """What was measured of a density, or under another name.

@@ -130,7 +130,10 @@ def generate(
         Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")
     ] = None,
 ) -> None:
-    """Draw a synthetic dataset from a density."""  # what is not given is as params.yaml has it
+    """Draw a synthetic dataset from a density.
+
+    What is not given is as `generate` in params.yaml has it.
+    """
     settings, root = load(params)
     from postprior.pipelines.generation.request import Request
     from postprior.pipelines.stages.generate import generate

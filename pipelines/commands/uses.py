@@ -59,7 +59,10 @@ def impute(
     values: Values = None,
     seed: Seed = None,
 ) -> None:
-    """Fill in what the rows of a dataset lack."""  # what is not given is as `generate` in params.yaml
+    """Fill in what the rows of a dataset lack.
+
+    What is not given is as `generate` in params.yaml has it.
+    """
     settings, root = load(params)
     from postprior.pipelines.api.impute import impute
 
@@ -99,9 +102,10 @@ def represent(
     """Write the codes of any rows to a file."""
     settings, root = load(params)
     from postprior.pipelines.api.represent import represent
+    from postprior.pipelines.artefacts.project import Project
 
-    folder, components = root / "artefacts/autoencoder", settings.encode.components
-    tell(*represent(dataset, folder, out, seed, components, force))
+    autoencoder = Project(root).artefacts.autoencoder
+    tell(*represent(dataset, autoencoder, out, seed, settings.encode.components, force))
 
 
 @app.command()

@@ -70,7 +70,7 @@ def sheet(
         texts = [""] * count
     else:
         texts = [label_names[int(label)] for label in labels[:count]]
-    return _sheet(modalities, lines, texts, ("",))
+    return laid_out(modalities, lines, texts, ("",))
 
 
 def sheet_of(dataset: Dataset) -> Sheet | None:
@@ -78,7 +78,7 @@ def sheet_of(dataset: Dataset) -> Sheet | None:
     return sheet(dataset.modalities, dataset.data, dataset.labels, dataset.label_names)
 
 
-def _sheet(
+def laid_out(
     modalities: Sequence[Modality],
     values: Mapping[str, np.ndarray],
     texts: Sequence[str],
@@ -89,7 +89,10 @@ def _sheet(
 
     Shapes: values[m] (L, N, *shape); observed (N, L, M).
     """
-    shown = [m for m in modalities if _drawable(m) and m.name in values]
+    from PIL import Image
+
+    drawable = [m for m in modalities if m.kind in ("image", "volume") and m.shape[0] in (1, 3)]
+    shown = [m for m in drawable if m.name in values]
     if not shown:
         return None
     side = min(CELL, max(max(m.shape[-2:]) for m in shown))
@@ -118,21 +121,10 @@ def _sheet(
         m = shown[modality]
         canvas[top : top + side, left : left + side, :3] = _picture(values[m.name][line, sample], m, side)
         canvas[top : top + side, left : left + side, 3] = 255
-    names = tuple(m.name for m in shown)
-    return Sheet(
-        tuple(texts[:samples]),
-        tuple(lines),
-        names,
-        given,
-        side,
-        steps,
-        (width, height),
-        _webp(canvas, side <= EXACT),
-    )
-
-
-def _drawable(modality: Modality) -> bool:
-    return modality.kind in ("image", "volume") and modality.shape[0] in (1, 3)
+    content = io.BytesIO()
+    Image.fromarray(canvas).save(content, format="WEBP", lossless=side <= EXACT, quality=85, method=4)
+    names, image = tuple(m.name for m in shown), content.getvalue()
+    return Sheet(tuple(texts[:samples]), tuple(lines), names, given, side, steps, (width, height), image)
 
 
 def _picture(value: np.ndarray, modality: Modality, side: int) -> np.ndarray:
@@ -151,11 +143,3 @@ def _picture(value: np.ndarray, modality: Modality, side: int) -> np.ndarray:
     canvas = Image.new("RGB", (side, side))
     canvas.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
     return np.asarray(canvas)
-
-
-def _webp(canvas: np.ndarray, exact: bool) -> bytes:
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(canvas).save(content, format="WEBP", lossless=exact, quality=85, method=4)
-    return content.getvalue()

@@ -7,12 +7,13 @@ the name is a modality's, `labels` or `targets`. They are there where numbers al
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.storage import load_array, save_array
 
 ARRAY, TABLE = ".source.npy", ".source.parquet"
@@ -44,10 +45,8 @@ class StoredValues(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
             path, file = self._tables[name]
-            try:
+            with _whole(path):
                 self._found[name] = file.read()
-            except (OSError, ValueError) as error:
-                _refuse(path, error)
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -59,8 +58,7 @@ class StoredValues(Mapping[str, Any]):
 
 def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
     """Write the source values of so many rows into a folder that is yet to be published."""
-    for name in values:
-        found = values[name]
+    for name, found in values.items():
         if len(found) != rows:
             raise ValueError(f"source values of {name}: found {len(found)} rows, expected {rows}")
         if isinstance(found, np.ndarray):
@@ -77,24 +75,19 @@ def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
 def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:
     """The source values of some rows."""
     return {
-        name: found[rows]
-        if isinstance(found := values[name], np.ndarray)
-        else found.take(np.arange(len(found))[rows])
-        for name in values
+        name: found[rows] if isinstance(found, np.ndarray) else found.take(np.arange(len(found))[rows])
+        for name, found in values.items()
     }
 
 
 def _open(path: Path) -> Any:
     import pyarrow.parquet as parquet
 
-    try:
+    with _whole(path):
         return parquet.ParquetFile(path, memory_map=True)
-    except (OSError, ValueError) as error:
-        _refuse(path, error)
 
 
-def _refuse(path: Path, error: Exception) -> NoReturn:
-    told = " ".join(str(error).split())
-    raise UserError(
-        f"{path}: not a whole Parquet file ({told}); import the data again, or remove the file"
-    ) from None
+def _whole(path: Path) -> AbstractContextManager[None]:
+    """A UserError for a file that is damaged."""
+    remedy = "import the data again, or remove the file"
+    return refused((OSError, ValueError), f"{path}: not a whole Parquet file", remedy)

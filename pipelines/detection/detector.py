@@ -202,10 +202,11 @@ class Detector:
             found.calibrated_on[rows] = len(calibration)
             here = np.ix_(rows, np.flatnonzero(pattern))
             found.contributions[here] = judged["contributions"]
-            for kind, place in {"statistics": here, "whole": rows, "features": rows}.items():
+            kinds = (("statistics", found.statistics, here), ("whole", found.whole, rows))
+            for kind, into, place in (*kinds, ("features", found.features, rows)):
                 for name, values in judged[kind].items():
                     if values.size:
-                        getattr(found, kind)[name][place] = values
+                        into[name][place] = values
         return found
 
     def _norm(self, pattern: NDArray[np.bool_]) -> tuple[Norm, Floats]:
@@ -243,10 +244,8 @@ def _present(data: Dataset, place: str) -> Dataset:
     """The same rows, a modality all of whose cells are missing counted as missing."""
     if not data.cells:
         return data
-    mask = np.array(data.observed)
-    for column, m in enumerate(data.modalities):
-        if m.name in data.cells:
-            mask[:, column] &= np.asarray(data.cells[m.name]).reshape(len(data), -1).any(1)
+    lacking = (data.missing(m.name).reshape(len(data), -1) for m in data.modalities)
+    mask = np.stack([~cells.all(1) for cells in lacking], 1)
     if len(empty := np.flatnonzero(~mask.any(1))):
         raise UserError(
             f"{place}: row {empty[0]} has nothing observed, expected a value at least; drop such rows"

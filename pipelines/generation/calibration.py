@@ -59,13 +59,14 @@ class Spread:
             like: the rows to be imputed; each held-out row loses what one of them, drawn at random, lacks.
             seed: of the choice and of the draws.
         """
-        from postprior.pipelines.generation.completion import completions, missing
+        from postprior.pipelines.generation.completion import completions
 
         rng = np.random.default_rng(seed)
         held_out = held_out.select(np.arange(min(len(held_out), MOST)))
         hidden = hidden_as(held_out, like, rng)
-        scored = {name: holes & ~missing(held_out)[name] for name, holes in missing(hidden).items()}
-        needed: dict[str, list[NDArray[np.float64]]] = {m.name: [] for m in held_out.modalities}
+        names = [m.name for m in held_out.modalities]
+        scored = {name: hidden.missing(name) & ~held_out.missing(name) for name in names}
+        needed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
         for start, block in completions(model, density, hidden, DRAWS, seed, "draws"):
             for m in held_out.modalities:
                 rows = slice(start, start + block[m.name].shape[1])
@@ -90,7 +91,7 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
 
     A row that would have no modality left keeps what it has.
     """
-    lacking = np.flatnonzero(~like.observed.all(1) | _any_cell(like))
+    lacking = np.flatnonzero(~like.whole.all(1))
     if not len(lacking):
         return held_out
     donors = rng.choice(lacking, len(held_out))
@@ -101,15 +102,6 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
     for name, seen in like.cells.items():
         cells[name] = np.array(held_out.cells.get(name, True) & seen[donors])
     return replace(held_out, mask=mask, cells=cells, folder=None)
-
-
-def _any_cell(data: Dataset) -> NDArray[np.bool_]:
-    """(N,) bool: rows that lack a cell of a modality that they have."""
-    found = np.zeros(len(data), bool)
-    for m, observed in zip(data.modalities, data.observed.T, strict=True):
-        if m.name in data.cells:
-            found |= observed & ~data.cells[m.name].reshape(len(data), -1).all(1)
-    return found
 
 
 def continuous(modality: Modality) -> NDArray[np.bool_]:

@@ -55,12 +55,11 @@ def completions(
     Yields:
         The number of a block's first row, and its n rows by modality, (R, n, *shape).
     """
-    lacking = missing(data)
+    lacking, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.whole
     for number, start in enumerate(range(0, len(data), ROWS)):
         rows = np.arange(start, min(start + ROWS, len(data)))
         done = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
-        holes = {name: array[rows] for name, array in lacking.items()}
-        wanted = np.flatnonzero(np.any([hole.reshape(len(rows), -1).any(1) for hole in holes.values()], 0))
+        wanted = np.flatnonzero(~whole[rows].all(1))
         if not len(wanted):
             yield start, done
             continue
@@ -68,33 +67,20 @@ def completions(
         asked = None if labels is None else torch.from_numpy(labels[rows[wanted]])
         batch, candidates = data.batch(rows[wanted]), max(DRAWS, min(density.proposals, EACH * draws))
         latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), asked)
-        for m in model.modalities:
-            here = holes[m.name][wanted].reshape(len(wanted), -1).any(1)
+        for m, here in zip(model.modalities, ~whole[rows[wanted]].T, strict=True):
             if here.any():
                 p = model.decode_one(m, latents[:, torch.from_numpy(here)])
                 x = p.mean if values == "mean" else p.rsample((), generator)
                 values_of = m.admit(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
                 places, filled = wanted[here], done[m.name]
-                filled[:, places] = np.where(holes[m.name][places], values_of, filled[:, places])
+                filled[:, places] = np.where(lacking[m.name][rows[places]], values_of, filled[:, places])
         yield start, done
-
-
-def missing(data: Dataset) -> dict[str, np.ndarray]:
-    """The cells of each modality that a row lacks, (N, *shape) bool."""
-    found = {}
-    for modality, observed in zip(data.modalities, data.observed.T, strict=True):
-        name, shape = modality.name, (len(data), *modality.shape)
-        lacks = np.broadcast_to(~observed.reshape(-1, *[1] * len(modality.shape)), shape)
-        found[name] = lacks | ~np.asarray(data.cells[name]) if name in data.cells else lacks
-    return found
 
 
 def as_filled(data: Dataset) -> dict[str, Any]:
     """Fields of a dataset whose holes have been filled: it lacks nothing, and says where it did."""
-    lacking = missing(data)
-    filled = np.stack([holes.reshape(len(data), -1).any(1) for holes in lacking.values()], 1)
-    inside = {name: np.array(lacking[name]) for name in data.cells}
-    return {"mask": None, "cells": {}, "filled": filled, "filled_cells": inside}
+    inside = {name: np.array(data.missing(name)) for name in data.cells}
+    return {"mask": None, "cells": {}, "filled": ~data.whole, "filled_cells": inside}
 
 
 def tiled(data: Dataset, rows: int) -> Dataset:

@@ -44,6 +44,7 @@ def learn(
     """
     from postprior.pipelines.metrics.privacy.memorisation import memorisation
     from postprior.stage1_vae.randomness import generator_for
+    from postprior.stage2_latent import DENSITIES
     from postprior.stage2_latent.task import PartialEncoder
 
     fitting, options = read_entry(name, written)
@@ -57,7 +58,9 @@ def learn(
             step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
         try:
-            density = _build(fitting, options)
+            apart = ("independent", {"density": fitting.kind, "options": options})
+            kind, given = apart if fitting.independent else (fitting.kind, options)
+            density = DENSITIES[kind](**given)
             if density.needs_encoder and encoder is None:
                 raise UserError(
                     f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
@@ -79,15 +82,6 @@ def learn(
         generator = generator_for("cpu", seed, 2)
         known["memorisation"] = memorisation(density, tables["train"], held_out, generator)
     return density, known
-
-
-def _build(fitting: Fitting, options: Options) -> Density:
-    """An unfitted density."""
-    from postprior.stage2_latent import DENSITIES
-
-    if fitting.independent:
-        return DENSITIES["independent"](**{"density": fitting.kind, "options": options})
-    return DENSITIES[fitting.kind](**options)
 
 
 def _rows(codes: Codes, fitting: Fitting, key: str, split: str) -> Tensor:

@@ -129,11 +129,11 @@ class Generator:
         )
 
     def blocks(self, request: Request) -> Iterator[Block]:
-        """The rows of a synthetic dataset, block by block: (number of the first row, data, labels).
-
-        The request is checked before this returns.
-        """
-        return self._decoded(draw_codes(self.density, request), request.values)
+        """The rows of a synthetic dataset, block by block: (number of the first row, data, labels)."""
+        for start, kept, codes, generator in draw_codes(self.density, request):
+            data = self.decode(codes.loc[:, 0], request.values, generator)
+            labels = None if codes.labels is None else codes.labels[:kept].numpy()
+            yield start, {name: array[:kept] for name, array in data.items()}, labels
 
     def blocks_given(self, data: Dataset, request: Request) -> Iterator[Block]:
         """The same of samples that have what the rows of `data` have, as many as are asked for.
@@ -228,37 +228,24 @@ class Generator:
 
     def describe_imputed(self, data: Dataset, seed: int, values: str, draw: int) -> dict[str, Any]:
         """The provenance of a dataset imputed so."""
-        return {
-            **self.provenance,
-            "sampler": self.density.name,
-            "imputed": data.hash,
-            "seed": seed,
-            "draw": draw,
-            "values": values,
-            "stores_training_codes": self.density.stores_training_codes,
-        }
+        return self._provenance(imputed=data.hash, seed=seed, draw=draw, values=values)
 
     def describe(self, request: Request) -> dict[str, Any]:
         """The provenance of a dataset drawn so."""
-        return {
-            **self.provenance,
-            "sampler": self.density.name,
-            "seed": request.seed,
-            "labels": request.condition,
-            "labels_from": "density" if self.density.classes.labelled else None,
-            "values": request.values,
-            "temperature": request.temperature,
-            "truncation": request.truncation,
-            "stores_training_codes": self.density.stores_training_codes,
-        }
+        return self._provenance(
+            seed=request.seed,
+            labels=request.condition,
+            labels_from="density" if self.density.classes.labelled else None,
+            values=request.values,
+            temperature=request.temperature,
+            truncation=request.truncation,
+        )
 
-    def _decoded(self, drawn: Iterator[Drawn], values: str) -> Iterator[Block]:
-        for start, kept, codes, generator in drawn:
-            data = self.decode(codes.loc[:, 0], values, generator)
-            labels = None if codes.labels is None else codes.labels[:kept].numpy()
-            yield start, {name: array[:kept] for name, array in data.items()}, labels
+    def _provenance(self, **made: Any) -> dict[str, Any]:
+        codes = self.density.stores_training_codes
+        return {**self.provenance, "sampler": self.density.name, **made, "stores_training_codes": codes}
 
-    def decode(self, z: Any, values: str, generator: Any) -> dict[str, np.ndarray]:
+    def decode(self, z: torch.Tensor, values: str, generator: torch.Generator) -> dict[str, np.ndarray]:
         """Values of codes (n, D): the decoders' means or draws, as data of the modalities may hold them.
 
         The lower levels of a hierarchical model are drawn either way.
@@ -277,9 +264,23 @@ class Generator:
 def draw_codes(density: Density, request: Request) -> Iterator[Drawn]:
     """Codes of a density, block by block: (number of the first row, rows that are kept, codes, their generator).
 
-    A block always has `ROWS` codes. All but the ranges of temperature and truncation is checked before this returns.
+    A block always has `ROWS` codes.
     """
-    return _draw_blocks(density, request, *request.of_rows(density))
+    import torch
+
+    from postprior.stage1_vae.randomness import generator_for
+
+    rows, labels = request.of_rows(density)
+    for number, start in enumerate(range(0, rows, ROWS)):
+        generator = generator_for("cpu", request.seed, number)
+        kept = min(ROWS, rows - start)
+        wanted = None if labels is None else torch.from_numpy(np.resize(labels[start : start + kept], ROWS))
+        try:
+            with torch.no_grad():
+                codes = density.sample(ROWS, generator, wanted, request.temperature, request.truncation)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        yield start, kept, codes, generator
 
 
 def drawn_codes(density: Density, request: Request) -> Codes:
@@ -292,20 +293,3 @@ def drawn_codes(density: Density, request: Request) -> Codes:
     labels = [part.labels for part in parts if part.labels is not None]
     z = torch.cat([part.loc[:, 0] for part in parts])
     return Codes.empirical(density.layout, z, torch.cat(labels) if labels else None, density.classes.names)
-
-
-def _draw_blocks(density: Density, request: Request, rows: int, labels: np.ndarray | None) -> Iterator[Drawn]:
-    import torch
-
-    from postprior.stage1_vae.randomness import generator_for
-
-    for number, start in enumerate(range(0, rows, ROWS)):
-        generator = generator_for("cpu", request.seed, number)
-        kept = min(ROWS, rows - start)
-        wanted = None if labels is None else torch.from_numpy(np.resize(labels[start : start + kept], ROWS))
-        try:
-            with torch.no_grad():
-                codes = density.sample(ROWS, generator, wanted, request.temperature, request.truncation)
-        except ValueError as error:
-            raise UserError(str(error)) from None
-        yield start, kept, codes, generator

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.calibration import continuous
-from postprior.pipelines.generation.completion import missing
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
@@ -82,11 +81,8 @@ class Task:
                     gone[np.arange(len(data)), np.where(seen, rng.random(seen.shape), -1).argmax(1)] = False
                     cells[m.name] = seen & ~gone  # one cell at least stays
         hidden = replace(data, mask=mask, cells=cells, folder=None)
-        before, after = missing(data), missing(hidden)
-        lost = tuple(
-            (after[s.modality.name] & ~before[s.modality.name]).reshape(len(data), -1)[:, s.source.numpy()]
-            for s in scales
-        )
+        vanished = [hidden.missing(m.name) & ~data.missing(m.name) for m in data.modalities]
+        lost = tuple(of_features(scale, values) for scale, values in zip(scales, vanished, strict=True))
         return cls(data, hidden, scales, lost, np.flatnonzero(np.any([part.any(1) for part in lost], 0)))
 
     def features(self, data: Dataset, known: bool = False) -> list[Floats]:
@@ -95,7 +91,7 @@ class Task:
         for scale in self.scales:
             x = scale(data, np.arange(len(data))).numpy()
             if known:
-                x[missing(data)[scale.modality.name].reshape(len(data), -1)[:, scale.source.numpy()]] = np.nan
+                x[of_features(scale, data.missing(scale.modality.name))] = np.nan
             found.append(x)
         return found
 
@@ -116,8 +112,8 @@ class Task:
             x = np.where(gone, drawn, y)  # what was not hidden is the truth in all of them
             found["energy_score"][rows, m] = energy_score(x, y)
             found["rmse"][rows, m] = np.square(np.where(gone, guess - y, 0), dtype=np.float64).sum(1)
-            flat = np.broadcast_to(continuous(scale.modality), scale.modality.shape).reshape(-1)
-            asked = gone & flat[scale.source.numpy()]
+            numbers = np.broadcast_to(continuous(scale.modality), (1, *scale.modality.shape))
+            asked = gone & of_features(scale, numbers)
             with np.errstate(invalid="ignore"):
                 found["coverage"][rows, m] = (covered(x, y) & asked).sum(1) / asked.sum(1)
         return found
@@ -136,6 +132,11 @@ class Task:
             if self.lost[m].any()
         }
         return result
+
+
+def of_features(scale: Scale, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What is true of the values (N, *shape) that features are read from: (N, F)."""
+    return values.reshape(len(values), -1)[:, scale.source.numpy()]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ SIGNED: Bounds = (-inf, inf)
 POSITIVE: Bounds = (0.0, inf)
 GROUPS = {  # of columns in their order, and the files whose metrics they hold
     "Coherence": ("coherence/agreement",),
-    "Pairing": ("coherence/pairing", "coherence/canonical"),
+    "Pairing": ("coherence/pairing", "coherence/alignment"),
     "Distance": ("fidelity/frechet", "fidelity/kernels"),
     "Overlap": ("fidelity/manifold", "fidelity/supports"),
     "Use": ("utility/classifiers",),
@@ -147,9 +147,9 @@ METRICS = (
         bounds=(-1.0, 1.0),
         overview=True,
     ),
-    Metric("coherence/canonical", "canonical_correlation", bounds=(-1.0, 1.0)),
+    Metric("coherence/alignment", "canonical_correlation", bounds=(-1.0, 1.0)),
     Metric(
-        "coherence/canonical",
+        "coherence/alignment",
         "canonical_preservation",
         "canonical correlations between modalities, over those of real rows",
         "Correlations kept",

@@ -74,7 +74,7 @@ class Figure:
     """A figure of the report.
 
     Args:
-        name: of its files in results/plots.
+        name: of its files.
         title: what the page sets above it.
         alt: what it shows, for those who cannot see it.
         header: names of the columns of its table.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.pictures import Sheet, _sheet, sheet, sheet_of
+from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.data.pictures import Sheet, laid_out, sheet, sheet_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import REFERENCE_ROWS, Params
 from postprior.pipelines.storage import load_artefact
@@ -32,24 +32,24 @@ class Pictures:
     parts: Mapping[str, Sheet]
 
 
-def pictures(params: Params, root: Path) -> Pictures:
+def pictures(params: Params, project: Project) -> Pictures:
     """Samples of every row, samples beside their neighbours, and modalities generated from parts."""
-    folder = root / "artefacts"
-    sets = {name: Dataset.load(folder / "synthetic" / name) for name in params.densities}
+    folders = project.artefacts
+    sets = {name: project.synthetic(name) for name in params.densities}
     first = next(iter(sets.values()))
     samples = {name: sheet_of(dataset) for name, dataset in sets.items()}
-    arrays = load_artefact(folder / "reference", "reference").arrays
+    arrays = load_artefact(folders.reference, "reference").arrays
     for row in REFERENCE_ROWS:
         data = {m.name: arrays[key] for m in first.modalities if (key := f"gallery.{row}.{m.name}") in arrays}
         samples[row] = sheet(first.modalities, data, arrays.get(f"labels.{row}"), first.label_names)
-    near = {name: neighbours(folder / "privacy" / name, first.modalities) for name in sets}
-    parts = {name: grid(folder / "evaluation" / name, first.modalities) for name in sets}
+    near = {name: neighbours(folders.privacy / name, first.modalities) for name in sets}
+    parts = {name: grid(folders.evaluation / name, first.modalities) for name in sets}
     drawn = ({name: one for name, one in sheets.items() if one} for sheets in (samples, near, parts))
     return Pictures(*drawn)
 
 
 def neighbours(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
-    """Samples beside their nearest training rows, the nearest first, of artefacts/privacy/<density>; None without."""
+    """Samples beside their nearest training rows, the nearest first, that the stage `privacy` keeps; None without."""
     arrays = _arrays(folder, "privacy")
     if "distances" not in arrays:
         return None
@@ -60,11 +60,11 @@ def neighbours(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
         if f"nearest.{m.name}" in arrays
     }
     texts = [f"{distance:.2f}" for distance in arrays["distances"][order]]
-    return _sheet(modalities, pairs, texts, ("Synthetic", "Nearest training row"))
+    return laid_out(modalities, pairs, texts, ("Synthetic", "Nearest training row"))
 
 
 def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
-    """Rows whose modalities are generated from parts of them, of artefacts/evaluation/<density>; None without."""
+    """Rows whose modalities are generated from parts of them, as the stage `evaluate` keeps them; None without."""
     arrays = _arrays(folder, "evaluation")
     if "grid.observed" not in arrays:
         return None
@@ -77,7 +77,7 @@ def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
     lines = ["Real", *(f"{given} given" for given in observed[0].sum(1))]
     own = np.zeros_like(observed[:, :1])  # nothing of the real row is marked
     texts = [str(row + 1) for row in range(len(observed))]
-    return _sheet(modalities, values, texts, lines, np.concatenate([own, observed], axis=1))
+    return laid_out(modalities, values, texts, lines, np.concatenate([own, observed], axis=1))
 
 
 def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
@@ -88,10 +88,9 @@ def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
         return {}
 
 
-def code_points(params: Params, root: Path) -> CodeMap | None:
+def code_points(params: Params, project: Project) -> CodeMap | None:
     """The map of training, held-out and drawn codes; None without codes of two rows, or of a single dimension."""
-    codes = root / "artefacts/codes"
-    if not codes.exists():
+    if not project.artefacts.codes.exists():
         return None
     from postprior.pipelines.artefacts.codes import Complete, load_codes
     from postprior.pipelines.artefacts.density import load_density
@@ -99,10 +98,12 @@ def code_points(params: Params, root: Path) -> CodeMap | None:
     from postprior.pipelines.generation.request import Request
     from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
 
-    train, held_out = (Complete(load_codes(codes / split)).means for split in ("train", "test"))
+    train, held_out = (
+        Complete(load_codes(project.artefacts.codes / split)).means for split in ("train", "test")
+    )
     if train.shape[1] < 2 or len(train) < 2:
         return None
-    asked, folder = Request(MOST, params.seed), root / "artefacts/densities"
+    asked, folder = Request(MOST, params.seed), project.artefacts.densities
     drawn = {
         name: drawn_codes(load_density(folder / name), asked).loc[:, 0].numpy() for name in params.densities
     }

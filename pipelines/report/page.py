@@ -17,7 +17,6 @@ from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.numbers import number, readable, text
-from postprior.pipelines.report.plots import Group
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
 from postprior.pipelines.report.table import FIT, cells, columns, known, remarks, spans
@@ -55,7 +54,7 @@ def render(
     results: Results,
     looks: Mapping[str, Mark],
     pictures: Pictures,
-    groups: Sequence[Group],
+    figures: Mapping[str, Sequence[Figure]],
     plots: Mapping[str, Plot],
     facts: Sequence[str],
     tables: Mapping[str, Iterable[tuple[str, Any]]],
@@ -67,7 +66,7 @@ def render(
         results: the rows, in the order of the leaderboard.
         looks: the mark of every row.
         pictures: of samples.
-        groups: the figures, by question.
+        figures: by the section that they stand in.
         plots: their pictures, by the figure's name.
         facts: short facts under the headline.
         tables: by caption, the keys and values of settings.
@@ -85,17 +84,10 @@ def render(
         lstrip_blocks=True,
     )
     environment.globals |= {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
-    environment.globals |= {"readable": readable, "uri": _uri, "remarks": remarks}
+    environment.globals |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}
     shown = columns(results)
     fitted = [row for row in results.rows if any(row.estimate(*metric.keys) for metric in FIT)]
     fit = [metric for metric in FIT if known(fitted, metric.keys)]
-    panels = {
-        "samples": _panels(results, pictures.samples, "Sample", "label", "from top to bottom"),
-        "parts": _panels(results, pictures.parts, "Row", "", "beneath one another"),
-        "neighbours": _panels(
-            results, pictures.neighbours, "Pair", "distance", "each beside its nearest training row;"
-        ),
-    }
     pairs = [(p.metric, p.first, p.second, p.difference, p.low, p.high, p.p_holm) for p in results.pairs]
     return environment.get_template("page.html").render(
         title="postprior: is the synthetic data faithful, useful, safe?",
@@ -111,13 +103,15 @@ def render(
         fit=fit,
         noted=any(remarks(row) for row in fitted),
         fits=[(row, cells(row, fit, results)) for row in fitted],
-        groups={group.name: group for group in groups},
+        figures=figures,
         pairs=[list(map(text, told)) for told in pairs],
         copies=[list(map(text, told)) for told in _copies(results)],
         advice=results.latent.get("health", {}).get("advice", []),
         tables=[(caption, list(rows)) for caption, rows in tables.items()],
         datasheets=datasheets,
-        **panels,
+        samples=_of_rows(results, pictures.samples),
+        parts=_of_rows(results, pictures.parts),
+        neighbours=_of_rows(results, pictures.neighbours),
     )
 
 
@@ -152,30 +146,13 @@ def _copies(results: Results) -> Iterator[tuple[Any, ...]]:
             yield row.title, *(copy[key] for key in ("sample", "record", "space", "distance", "ratio"))
 
 
-def _panels(
-    results: Results, sheets: Mapping[str, Sheet], noun: str, word: str, alt: str
-) -> list[tuple[Row, Sheet, str, str, str]]:
-    """Row, sheet, a note, words for those who cannot see it, and what the script needs to cut it."""
-    return [
-        (row, sheet, _note(row, sheet, word), _said(row, sheet, noun, word, alt), _cut(sheet, noun, word))
-        for row in results.rows
-        if (sheet := sheets.get(row.name))
-    ]
-
-
-def _note(row: Row, sheet: Sheet, word: str) -> str:
-    """Where labels come from, if not from data or density."""
-    if word != "label" or row.scores.get("labels_from") != "judges":
-        return ""
-    return "labels given by the judges" if any(sheet.labels) else "drawn without labels"
-
-
-def _said(row: Row, sheet: Sheet, noun: str, word: str, alt: str) -> str:
-    texts = f", {word} {', '.join(sheet.labels)}" if word and any(sheet.labels) else ""
-    return f"{row.title}: {len(sheet.labels)} {noun.lower()}s{texts}; {alt} {', '.join(sheet.rows)}."
+def _of_rows(results: Results, sheets: Mapping[str, Sheet]) -> list[tuple[Row, Sheet]]:
+    """The rows that have a sheet, with it."""
+    return [(row, sheets[row.name]) for row in results.rows if row.name in sheets]
 
 
 def _cut(sheet: Sheet, noun: str, word: str) -> str:
+    """What the script needs to cut a sheet; a sample is a noun, and a word says what its text is."""
     shape = {"side": sheet.side, "gap": GAP, "steps": sheet.steps}
     names = {key: getattr(sheet, key) for key in ("labels", "lines", "modalities", "given")}
     return json.dumps({**shape, **names, "noun": noun, "word": word})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.metrics.statistics.intervals import Floats, estimate
 from postprior.pipelines.report.rows import Estimate
@@ -47,19 +48,18 @@ class Pair:
 
     def of(self, name: str) -> Estimate:
         """The difference of one of the two to the other."""
-        if name == self.first:
-            return Estimate(self.difference, self.low, self.high)
-        return Estimate(-self.difference, -self.high, -self.low)
+        difference = Estimate(self.difference, self.low, self.high)
+        return difference if name == self.first else -difference
 
 
 COLUMNS = tuple(field.name for field in fields(Pair))  # of paired.csv
 
 
 def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:
-    """The tests between densities whose half-samples lie in artefacts/evaluation, all of them with a value."""
+    """The tests between densities whose half-samples are kept, all of them with a value."""
     found = {}
     for name in names:
-        if (folder := root / "artefacts/evaluation" / name).exists():
+        if (folder := Project(root).artefacts.evaluation / name).exists():
             arrays = load_artefact(folder, "evaluation").arrays
             found[name] = {
                 metric: arrays[key]

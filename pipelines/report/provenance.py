@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.findings.words import listed
 from postprior.pipelines.report.results import Results
@@ -28,13 +28,14 @@ def _spelt(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def hashes(params: Params, root: Path) -> Iterator[tuple[str, str]]:
+def hashes(params: Params, project: Project) -> Iterator[tuple[str, str]]:
     """The identities of the artefacts behind the results."""
-    names = ["autoencoder", "judges", "reference"]
-    names += [f"{kind}/{name}" for kind in ("densities", "synthetic") for name in params.densities]
-    for name in names:
+    folders = project.artefacts
+    places = [folders.autoencoder, folders.judges, folders.reference]
+    places += [kind / name for kind in (folders.densities, folders.synthetic) for name in params.densities]
+    for place in places:
         with suppress(UserError):
-            yield f"artefacts/{name}", folder_hash(root / "artefacts" / name)[:16]
+            yield place.relative_to(project.root).as_posix(), folder_hash(place)[:16]
 
 
 def facts(params: Params, results: Results) -> list[str]:

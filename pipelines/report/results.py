@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.pairs import Pair, read_pairs
 from postprior.pipelines.report.rows import Row, ranked
@@ -19,6 +20,8 @@ from postprior.pipelines.settings.params import Params, leaves
 
 T = TypeVar("T")
 
+FILES = Project(Path()).results  # as they lie in any source
+METRICS = FILES.scores("metrics", "").parent
 REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
 YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
 PARTS = ("utility", "privacy", "recovery")  # folders of results that rows have beside their metrics
@@ -35,12 +38,12 @@ class Results:
 
     Args:
         rows: of this project and of other sources; the densities by joint coherence, without labels by distance.
-        judges: results/metrics/judges.json.
-        autoencoder: results/metrics/autoencoder.json.
-        training: the lines of results/training.csv.
-        latent: results/metrics/latent.json, empty where that stage has not run.
+        judges: accuracies of the judges.
+        autoencoder: its scores.
+        training: the epochs of the autoencoder.
+        latent: what the stage `inspect` wrote, empty where it has not run.
         augmentation: accuracy and gains by size and arm (`metrics.utility.augmentation.curve`), empty likewise.
-        augmented: of every size and seed behind it, what results/augmentation/<size>-<seed>.json says.
+        augmented: of every size and seed behind it, what the stage `augment` wrote.
         imputers: what the densities of this project are set against as imputers, by task under the key `recovery`.
         pairs: tests between the densities of this project.
         cautions: what a reader should know of other sources.
@@ -96,7 +99,6 @@ def read_results(
         UserError: a file is missing (the sentence names the command that writes it), or a source is not to be found.
     """
     own = Folder(root)
-    metrics = "results/metrics"
     sources = {label: find_source(label, named, root) for label, named in (others or {}).items()}
     trees = {"": json.loads(params.model_dump_json())}
     trees |= {label: settings(source) for label, source in sources.items()}
@@ -106,10 +108,10 @@ def read_results(
         rows += _rows_of(label, source, [name for name in known if name in names] or known, real=rows[0])
     return Results(
         _in_order([*rows, *over_seeds(rows, trees)]),
-        _needed(content, own, f"{metrics}/judges.json", "judge"),
-        _needed(content, own, f"{metrics}/autoencoder.json", "reference"),
-        list(csv.DictReader(io.StringIO(_needed(Folder.text, own, "results/training.csv", "train")))),
-        content(own, f"{metrics}/latent.json") or {},
+        _needed(content, own, FILES.scores("metrics", "judges"), "judge"),
+        _needed(content, own, FILES.scores("metrics", "autoencoder"), "reference"),
+        list(csv.DictReader(io.StringIO(_needed(Folder.text, own, FILES.training, "train")))),
+        content(own, FILES.scores("metrics", "latent")) or {},
         *_augmentation(params, root),
         imputers=tuple(_imputers(own)),
         pairs=read_pairs(root, params.densities),
@@ -120,38 +122,37 @@ def read_results(
 def _own_rows(source: Folder, densities: tuple[str, ...]) -> list[Row]:
     """The rows of this project, all of which must be there."""
     commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in densities}
-    rows = []
-    for name, command in commands.items():
-        scores = _needed(content, source, f"results/metrics/{name}.json", command)
-        rows.append(_row(source, "", name, scores))
-    return rows
+    return [
+        _row(source, "", name, _needed(content, source, FILES.scores("metrics", name), command))
+        for name, command in commands.items()
+    ]
 
 
 def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> list[Row]:
     """The rows of another source, of what has been scored there; its real row only where it is not that of here."""
     rows = []
     for name in (*densities, *REFERENCE):
-        if scores := content(source, f"results/metrics/{name}.json"):
+        if scores := content(source, FILES.scores("metrics", name)):
             row = _row(source, label, name, scores)
             rows += [row] if name != real.name or row.scores != real.scores else []
     if not any(row.kind == "density" for row in rows):
         raise UserError(
-            f"--with {label}: no results found in {source.place('results/metrics')}, expected those of "
-            f"{', '.join(densities)}; run `dvc repro` there, and for a revision commit results/"
+            f"--with {label}: no results found in {source.place(METRICS)}, expected those of "
+            f"{', '.join(densities)}; run `dvc repro` there, and for a revision commit {FILES.home}/"
         )
     return rows
 
 
 def _row(source: Source, label: str, name: str, scores: dict[str, Any]) -> Row:
     """A row with what is known of its use, its privacy and what it imputes."""
-    parts = {part: content(source, f"results/{part}/{name}.json") for part in PARTS}
+    parts = {part: content(source, FILES.scores(part, name)) for part in PARTS}
     scores = scores | {part: found for part, found in parts.items() if found}
     return Row(f"{label}: {name}" if label else name, REFERENCE.get(name, "density"), scores, label)
 
 
 def _imputers(source: Source) -> Iterator[Row]:
     """The other imputers that have been scored, with what each reached in every task."""
-    written = content(source, "results/recovery/baselines.json") or {}
+    written = content(source, FILES.scores("recovery", "baselines")) or {}
     tasks = {task: told for task, told in written.items() if isinstance(told, dict)}
     for key, title in IMPUTERS.items():
         if reached := {task: told[key] for task, told in tasks.items() if key in told}:
@@ -184,9 +185,11 @@ def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dic
     from postprior.pipelines.metrics.utility.augmentation import curve
 
     asked = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
-    files = [content(Folder(root), f"results/augmentation/{name}.json") for name in asked]
+    files = [content(Folder(root), FILES.scores("augmentation", name)) for name in asked]
     told = {(file["size"], file["seed"]): file for file in files if file}
-    cells = [cell for cell in load_cells(root / "artefacts/augmentation") if (cell.size, cell.seed) in told]
+    cells = [
+        cell for cell in load_cells(Project(root).artefacts.augmentation) if (cell.size, cell.seed) in told
+    ]
     return curve(cells), tuple(told[cell.size, cell.seed] for cell in cells)
 
 
@@ -196,7 +199,7 @@ def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
 
 
-def _needed(read: Callable[[Folder, str], T | None], source: Folder, path: str, command: str) -> T:
+def _needed(read: Callable[[Folder, Path], T | None], source: Folder, path: Path, command: str) -> T:
     """What is read of a file that a command writes."""
     if (found := read(source, path)) is None:
         raise UserError(

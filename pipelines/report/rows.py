@@ -31,6 +31,10 @@ class Estimate:
             return None if written[0] is None else cls(*written)
         return None if written is None else cls(float(written))
 
+    def __neg__(self) -> Estimate:
+        """The same difference, seen from the other side."""
+        return Estimate(-self.value, *(None if end is None else -end for end in (self.high, self.low)))
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -39,8 +43,7 @@ class Row:
     Args:
         name: of the row; that of another source begins with its label, as in "mopoe: gmm".
         kind: "data", "floor", "density", or "seeds" for the mean of a density over seeds.
-        scores: the content of results/metrics/<name>.json; that of the files in results/utility, results/privacy and
-            results/recovery stands under these keys.
+        scores: what was measured of it; that of the parts `utility`, `privacy` and `recovery` stands under these keys.
         source: the label of the source, "" for this project.
     """
 

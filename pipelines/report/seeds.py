@@ -70,14 +70,14 @@ def _means(trees: Sequence[Tree]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in trees[0]:
         values = [tree.get(key) for tree in trees]
-        numbers = [_number(value) for value in values]
-        missing = [value for value in values if isinstance(value, Mapping) and value.get("value", 0) is None]
-        if missing:
+        nested = [value for value in values if isinstance(value, Mapping)]
+        numbers = [number for value in values if (number := _number(value)) is not None]
+        if missing := [value for value in nested if value.get("value", 0) is None]:
             found[key] = missing[0]
-        elif all(number is not None for number in numbers):
-            found[key] = mean([number for number in numbers if number is not None], key in SHARES)
-        elif all(isinstance(value, Mapping) for value in values):
-            found[key] = _means([value for value in values if isinstance(value, Mapping)])
+        elif len(numbers) == len(trees):
+            found[key] = mean(numbers, key in SHARES)
+        elif len(nested) == len(trees):
+            found[key] = _means(nested)
         elif all(value == values[0] for value in values):
             found[key] = values[0]
     return found

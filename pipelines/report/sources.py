@@ -12,6 +12,7 @@ from typing import Any
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
+SETTINGS = Path("params.yaml")
 EXPERIMENTS = "refs/exps"  # where DVC keeps its experiments
 
 
@@ -21,12 +22,12 @@ class Folder:
 
     root: Path
 
-    def text(self, path: str) -> str | None:
+    def text(self, path: Path) -> str | None:
         """The content of a file, None where there is none."""
         file = self.root / path
         return file.read_text(encoding="utf-8") if file.is_file() else None
 
-    def place(self, path: str) -> str:
+    def place(self, path: Path) -> str:
         """The file's name for messages."""
         return str(self.root / path)
 
@@ -43,13 +44,13 @@ class Revision:
     root: Path
     commit: str
 
-    def text(self, path: str) -> str | None:
+    def text(self, path: Path) -> str | None:
         """The content of a file, None where there is none."""
-        return _git(self.root, "show", f"{self.commit}:./{path}")
+        return _git(self.root, "show", f"{self.commit}:./{path.as_posix()}")
 
-    def place(self, path: str) -> str:
+    def place(self, path: Path) -> str:
         """The file's name for messages."""
-        return f"{self.commit[:12]}:{path}"
+        return f"{self.commit[:12]}:{path.as_posix()}"
 
 
 Source = Folder | Revision
@@ -64,7 +65,7 @@ def find_source(label: str, named: str, root: Path) -> Source:
     """
     folder = Path(named)
     source = Folder(folder.resolve()) if folder.is_dir() else Revision(root, _commit(label, named, root))
-    if source.text("params.yaml") is None:
+    if source.text(SETTINGS) is None:
         raise UserError(
             f"--with {label}: no params.yaml found in '{named}', expected the root of a project; correct the source"
         )
@@ -73,14 +74,14 @@ def find_source(label: str, named: str, root: Path) -> Source:
 
 def settings(source: Source) -> dict[str, Any]:
     """The settings of a source, as its params.yaml has them: another version may have had other keys."""
-    tree = parse_yaml(source.text("params.yaml") or "", source.place("params.yaml"))
+    tree = parse_yaml(source.text(SETTINGS) or "", source.place(SETTINGS))
     names = tree.get("densities") if isinstance(tree, Mapping) else None
     if not isinstance(names, list) or not names:
-        raise UserError(f"{source.place('params.yaml')}: no densities found, expected a list of their names")
+        raise UserError(f"{source.place(SETTINGS)}: no densities found, expected a list of their names")
     return dict(tree)
 
 
-def content(source: Source, path: str) -> dict[str, Any] | None:
+def content(source: Source, path: Path) -> dict[str, Any] | None:
     """The object in a JSON file of a source, None where there is no such file."""
     text = source.text(path)
     if text is None:

@@ -13,7 +13,7 @@ from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.gallery import code_points, pictures
 from postprior.pipelines.report.leaderboard import as_csv, leaderboard
 from postprior.pipelines.report.page import Plot, render
-from postprior.pipelines.report.plots import groups, marks
+from postprior.pipelines.report.plots import figures, marks
 from postprior.pipelines.report.provenance import facts, hashes, settings
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.settings.checks import check_rows
@@ -35,20 +35,20 @@ def compare(
     if names:
         check_rows(params, names, "NAME")
         params = params.model_copy(update={"densities": tuple(names)})
-    files = Project(root).results
-    results = read_results(params, root, others, names)
+    project = Project(root)
+    files, results = project.results, read_results(params, root, others, names)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root):
-        shown = list(groups(results, looks, code_points(params, root)))
-        plots = {figure.name: Plot.of(figure) for group in shown for figure in group.figures}
+        shown = figures(results, looks, code_points(params, project))
+        plots = {figure.name: Plot.of(figure) for drawn in shown.values() for figure in drawn}
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))
-        write_datasheets(Project(root), params, results)
-        told = {"Settings": settings(params), "Hashes": hashes(params, root)}
+        write_datasheets(project, params, results)
+        told = {"Settings": settings(params), "Hashes": hashes(params, project)}
         page = render(
             results,
             looks,
-            pictures(params, root),
+            pictures(params, project),
             shown,
             plots,
             facts(params, results),

@@ -67,7 +67,7 @@ def trained(train: Dataset, params: Params, run: Run) -> Judges:
 
 def report(reader: Reader, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     """The content of judges.json: the extractor and its numbers of features, and how well labels are read."""
-    from postprior.pipelines.metrics.features.accuracy import accuracy
+    from postprior.pipelines.metrics.features.readings import accuracy
 
     readings = reader.read(test)
     names = [m.name for m in test.modalities]

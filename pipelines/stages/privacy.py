@@ -74,8 +74,8 @@ def privacy(name: str, params: Params, root: Path) -> None:
         }
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
-        pictures = real.gallery(found, synthetic)
-        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=pictures)
+        arrays = real.gallery(found, synthetic)
+        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=arrays)
 
 
 def splits(project: Project, seed: int) -> Real:
@@ -123,11 +123,10 @@ def samples(
 
     But for their labels, which come as often as in the data.
     """
-    noise = {key: drawn[key] for key in ("temperature", "truncation")}
-    blocks = draw_codes(generator.density, Request(rows, seed, **noise))
+    asked = Request(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
-        for _, kept, codes, source in blocks:
+        for _, kept, codes, noise in draw_codes(generator.density, asked):
             z = codes.loc[:, 0]
-            values = generator.decode(z, drawn["values"], source)
+            values = generator.decode(z, drawn["values"], noise)
             yield z[:kept], Dataset(generator.modalities, {name: x[:kept] for name, x in values.items()})
             step("")

@@ -13,10 +13,11 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.settings.params import REFERENCE_ROWS, Params, leaves
@@ -29,58 +30,61 @@ from postprior.pipelines.tracking.groups import PARENT, TAG, Group
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SCORES = "metrics/"  # what the files of rows of the leaderboard begin with
+PROJECT = Project(Path())  # whose paths begin at the root of any project
+FOLDERS, FILES = PROJECT.artefacts, PROJECT.results
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a stage leaves in the project, by patterns in which {density} stands for the density's name.
+    """What a stage leaves in the project, in paths in which {density} stands for the density's name.
 
     Args:
-        artefacts: folders in artefacts/ that it makes or rests on; their hashes become tags.
-        metrics: files results/<name>.json with the prefix of their metrics in MLflow.
+        artefacts: folders that it makes or rests on; their hashes become tags.
+        metrics: files with the prefix of their metrics in MLflow.
         files: files and folders that are logged as they are.
         pictures: a dataset folder whose first samples are shown.
     """
 
-    artefacts: tuple[str, ...] = ()
-    metrics: Mapping[str, str] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    pictures: str = ""
+    artefacts: tuple[Path, ...] = ()
+    metrics: Mapping[Path, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    pictures: Path | None = None
+
+
+def _of_density(part: str = "", prefix: str = "") -> Results:
+    """What a stage leaves that works on one density."""
+    metrics = {FILES.scores(part, "{density}"): prefix} if part else {}
+    return Results((FOLDERS.autoencoder, FOLDERS.densities / "{density}"), metrics)
 
 
 RESULTS = {
-    "judge": Results(("judges",), {"metrics/judges": ""}),
-    "train": Results(("autoencoder",), files=("results/training.csv",)),
-    "encode": Results(("autoencoder",)),
-    "inspect": Results(("autoencoder",), {"metrics/latent": "latent."}),
+    "judge": Results((FOLDERS.judges,), {FILES.scores("metrics", "judges"): ""}),
+    "train": Results((FOLDERS.autoencoder,), files=(FILES.training,)),
+    "encode": Results((FOLDERS.autoencoder,)),
+    "inspect": Results((FOLDERS.autoencoder,), {FILES.scores("metrics", "latent"): "latent."}),
     "reference": Results(
-        ("autoencoder", "judges"),
+        (FOLDERS.autoencoder, FOLDERS.judges),
         # `normal` is a sampler: its metrics have the names of a density's, so that all samplers can be compared
         {
-            "metrics/normal": "",
-            "metrics/reconstruction": "reconstruction.",
-            "metrics/real": "real.",
-            "metrics/autoencoder": "autoencoder.",
+            FILES.scores("metrics", name): "" if name == "normal" else f"{name}."
+            for name in (*REFERENCE_ROWS, "autoencoder")
         },
     ),
-    "fit": Results(("autoencoder", "densities/{density}")),
-    "generate": Results(("autoencoder", "densities/{density}")),
-    "evaluate": Results(
-        ("autoencoder", "densities/{density}", "judges"),
-        {"metrics/{density}": ""},
-        pictures="artefacts/synthetic/{density}",
+    "fit": _of_density(),
+    "generate": _of_density(),
+    "evaluate": replace(
+        _of_density("metrics"),
+        artefacts=(FOLDERS.autoencoder, FOLDERS.densities / "{density}", FOLDERS.judges),
+        pictures=FOLDERS.synthetic / "{density}",
     ),
-    "utility-real": Results(metrics={"utility/real": "real.utility."}),
-    "utility": Results(("autoencoder", "densities/{density}"), {"utility/{density}": "utility."}),
-    "privacy": Results(("autoencoder", "densities/{density}"), {"privacy/{density}": "privacy."}),
-    "recover-baselines": Results(metrics={"recovery/baselines": "recovery."}),
-    "recover": Results(("autoencoder", "densities/{density}"), {"recovery/{density}": "recovery."}),
-    "augment": Results(files=("results/augmentation",)),
-    "register": Results(("autoencoder", "densities/{density}")),
-    "compare": Results(
-        files=("results/comparison.csv", "results/report.html", "results/plots", "results/datasheets")
-    ),
+    "utility-real": Results(metrics={FILES.scores("utility", "real"): "real.utility."}),
+    "utility": _of_density("utility", "utility."),
+    "privacy": _of_density("privacy", "privacy."),
+    "recover-baselines": Results(metrics={FILES.scores("recovery", "baselines"): "recovery."}),
+    "recover": _of_density("recovery", "recovery."),
+    "augment": Results(files=(FILES.scores("augmentation", "").parent,)),
+    "register": _of_density(),
+    "compare": Results(files=(FILES.comparison, FILES.page, FILES.plots, FILES.datasheets)),
 }
 
 
@@ -258,30 +262,33 @@ def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
     """Log what a finished stage has written."""
     results = RESULTS.get(stage, Results())
     hashes = {}
-    for pattern in results.artefacts:
+    for place in results.artefacts:
         with suppress(UserError, OSError):
-            name = f"hash.{pattern.split('/')[0]}"
-            hashes[name] = folder_hash(root / "artefacts" / pattern.format(density=density))
+            hashes[f"hash.{place.relative_to(FOLDERS.home).parts[0]}"] = folder_hash(
+                written(root, place, density)
+            )
     run.tags(hashes)
     for pattern, prefix in results.metrics.items():
-        path = root / "results" / f"{pattern.format(density=density)}.json"
-        if path.exists():
+        if (path := written(root, pattern, density)).exists():
             run.metrics(read_json(path), prefix=prefix)
-    names = [pattern.format(density=density) for pattern in results.metrics]
-    _log_headlines(run, root, [name.removeprefix(SCORES) for name in names if name.startswith(SCORES)])
-    for name in results.files:
-        if (root / name).exists():
-            run.file(root / name)
-    folder = root / results.pictures.format(density=density)
-    if results.pictures and folder.exists():
+    of_rows = (pattern for pattern in results.metrics if pattern.parent == FILES.scores("metrics", "").parent)
+    _log_headlines(run, root, [written(root, pattern, density).stem for pattern in of_rows])
+    for pattern in results.files:
+        if (path := root / pattern).exists():
+            run.file(path)
+    if results.pictures and (folder := written(root, results.pictures, density)).exists():
         run.picture(folder, "samples.png")
+
+
+def written(root: Path, pattern: Path, density: str | None) -> Path:
+    """The path that a pattern stands for in a project."""
+    return root / str(pattern).format(density=density)
 
 
 def _log_headlines(run: Run, root: Path, rows: Iterable[str]) -> None:
     """Log the headlines of those names that are rows of the leaderboard with results."""
     for row in rows:
-        path = root / "results/metrics" / f"{row}.json"
-        if path.exists():
+        if (path := Project(root).results.scores("metrics", row)).exists():
             run.headlines(row, read_json(path))
 
 

@@ -58,6 +58,11 @@ class TableView:
     facts: dict[str, Any]
     originals: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> list[str]:
+        """Their names."""
+        return list(self.content.column_names)
+
     @cached_property
     def present(self) -> Values:
         """(n,) bool: rows with one cell at least."""
@@ -74,7 +79,7 @@ class TableView:
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """What the file has in these rows that encoded values cannot give back; None where that is nothing."""
-        columns = {name: self.originals.get(name, self.content[name]) for name in self.content.column_names}
+        columns = {name: self.originals.get(name, self.content[name]) for name in self.columns}
         return conversion.lost(columns, places, values, seen, mark)
 
 
@@ -93,6 +98,7 @@ class ArrayView:
     facts: dict[str, Any]
     missing: Values | None = None
     files: pa.Array | None = None
+    columns = ()
 
     @cached_property
     def present(self) -> Values:

@@ -23,9 +23,9 @@ from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.found import ArrayView, Found, Roles
 from postprior.pipelines.data.formats.images import AXES, stacked
-from postprior.pipelines.data.formats.kinds import array_view, pixel_kind, safe_name
+from postprior.pipelines.data.formats.kinds import array_view, made_plain, pixel_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.data.formats.tables import found_in, made_plain
+from postprior.pipelines.data.formats.tables import found_in
 from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.texts import quoted
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
+from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import close
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.files import files_in, holds, inside
@@ -93,13 +94,6 @@ def stacked(images: Iterable[tuple[int, Path | BytesIO, str, str]], rows: int) -
     return pixels, mode
 
 
-def _check_depth(image: Image.Image, place: str) -> None:
-    """Refuse whole numbers that no image of 16 bits holds."""
-    low, high = np.asarray(image).min(), np.asarray(image).max()
-    if low < 0 or high > np.iinfo(np.uint16).max:
-        raise UserError(f"{place}: values from {low} to {high} found, expected 0 to 65535; convert it")
-
-
 def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
     """The pixels of an image (H, W) or (H, W, C) and its mode, a key of `AXES`."""
     with (
@@ -107,8 +101,11 @@ def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
         Image.open(content) as image,
     ):
-        if image.mode == "I":
-            _check_depth(image, place)
+        low, high = limits(np.asarray(image)[None]) if image.mode == "I" else (0, 0)
+        if low < 0 or high > np.iinfo(np.uint16).max:
+            raise UserError(
+                f"{place}: values from {low:.0f} to {high:.0f} found, expected 0 to 65535; convert it"
+            )
         deep = any(";16" in str(tile.args) for tile in image.tile)  # Pillow halves the bits of colours
         image.load()
         mode = OTHERS.get(image.mode, image.mode)

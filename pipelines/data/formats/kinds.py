@@ -1,4 +1,4 @@
-"""Kinds of columns and arrays, recognised from their types and values; the user may say otherwise."""
+"""Columns and arrays in the types that are understood, and their kinds, which the user may say otherwise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import arrays, columns
+from postprior.pipelines.data.conversion.columns import plainer
 from postprior.pipelines.data.formats.found import ArrayView, Roles
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
@@ -26,6 +27,28 @@ EXPECTED = {
     "boolean": "zeros and ones",
 }
 """Values of a kind, in words."""
+
+
+def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
+    column = plainer(column)
+    if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+        raise UserError(
+            f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it"
+        )
+    return column
+
+
+def made_plain(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """Plain columns, and as they are those that may then be others: −1.50 of a decimal, or NaN."""
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    made = {name: plain(path, name, column) for name, column in columns.items()}
+    originals = {
+        name: column
+        for name, column in columns.items()
+        if made[name] is not column and not pa.types.is_string(made[name].type)
+    }
+    return pa.table(made), originals
 
 
 def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[str, str]) -> str:

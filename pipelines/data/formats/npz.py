@@ -22,9 +22,8 @@ import pyarrow as pa
 from postprior.pipelines.data.arrays import Values, read_arrays
 from postprior.pipelines.data.formats.files import ends_in
 from postprior.pipelines.data.formats.found import Found, Named, Roles
-from postprior.pipelines.data.formats.kinds import array_view
+from postprior.pipelines.data.formats.kinds import array_view, plain
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.data.formats.tables import plain
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.names import listed, twice

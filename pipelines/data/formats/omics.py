@@ -17,9 +17,8 @@ from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.formats.files import ends_in, optional
 from postprior.pipelines.data.formats.found import Found, Named, Roles
-from postprior.pipelines.data.formats.kinds import array_view, safe_name
+from postprior.pipelines.data.formats.kinds import array_view, plain, safe_name
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.data.formats.tables import plain
 from postprior.pipelines.errors import UserError, refused
 
 ABOUT = "an .h5ad or .h5mu file"
@@ -183,8 +182,8 @@ def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[Arr
         _write_modality(h5py, modalities.create_group(names[m]), samples, conversion, {})
         for axis, mask in (("obs", samples.observed({conversion.name})), ("var", owners == m)):
             place = np.where(mask, np.cumsum(mask), 0).astype(np.uint32)
-            _write_array(file, f"{axis}m/{names[m]}", mask)
-            _write_array(file, f"{axis}map/{names[m]}", place)
+            _write(file, f"{axis}m/{names[m]}", mask)
+            _write(file, f"{axis}map/{names[m]}", place)
     for name in ("obsm", "obsmap", "varm", "varmap"):
         file[name].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
 
@@ -199,7 +198,7 @@ def _write_modality(
     _write_frame(h5py, group, "var", conversion.facts["features"], {})
     array = samples.array(conversion)[rows]
     if not conversion.facts["sparse"]:
-        _write_array(group, "X", array)
+        _write(group, "X", array)
         return
     from scipy.sparse import csr_array
 
@@ -222,29 +221,22 @@ def _write_frame(
     frame = group.create_group(name)
     frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
     frame.attrs.create("column-order", list(columns), dtype=h5py.string_dtype())
-    _write_texts(h5py, frame, "_index", list(index))
+    texts = h5py.string_dtype()
+    _write(frame, "_index", np.array(index, object), "string-array", texts)
     for header, column in columns.items():
-        if pa.types.is_string(column.type):
-            _write_categories(h5py, frame, header, column.dictionary_encode())
-        else:
-            _write_array(frame, header, column.to_numpy(zero_copy_only=False))
+        if not pa.types.is_string(column.type):
+            _write(frame, header, column.to_numpy(zero_copy_only=False))
+            continue
+        coded, stored = column.dictionary_encode(), frame.create_group(header)
+        stored.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
+        categories = np.array(coded.dictionary.to_pylist(), object)
+        _write(stored, "categories", categories, "string-array", texts)
+        _write(stored, "codes", coded.indices.to_numpy())
 
 
-def _write_categories(h5py: Any, frame: Any, name: str, column: pa.DictionaryArray) -> None:
-    group = frame.create_group(name)
-    group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
-    _write_texts(h5py, group, "categories", column.dictionary.to_pylist())
-    _write_array(group, "codes", column.indices.to_numpy())
-
-
-def _write_texts(h5py: Any, group: Any, name: str, texts: list[str]) -> None:
-    stored = group.create_dataset(name, data=np.array(texts, object), dtype=h5py.string_dtype())
-    stored.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
-
-
-def _write_array(group: Any, name: str, array: Values) -> None:
-    stored = group.create_dataset(name, data=array)
-    stored.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+def _write(group: Any, name: str, values: Values, encoding: str = "array", dtype: Any = None) -> None:
+    stored = group.create_dataset(name, data=values, dtype=dtype)
+    stored.attrs.update({"encoding-type": encoding, "encoding-version": "0.2.0"})
 
 
 def _texts(ids: pa.Array) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,11 +45,14 @@ class Samples:
     excel_safe: bool = False
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Samples:
-        """The samples of a dataset; a conversion that is damaged or not of its modalities is refused."""
+    def of(cls, dataset: Dataset, facts: Mapping[str, tuple[str, ...]]) -> Samples:
+        """The samples of a dataset; a conversion that is damaged or not of its modalities is refused.
+
+        `facts` are what the writer of every source needs to know of a modality.
+        """
         known = dataset.conversion or {}
         conversions = tuple(
-            _conversion(modality, known.get("modalities", {})) for modality in dataset.modalities
+            _conversion(modality, known.get("modalities", {}), facts) for modality in dataset.modalities
         )
         tables: dict[str, list[str]] = {
             c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"
@@ -192,7 +196,7 @@ class Samples:
         return (self.dataset.conversion or {}).get(role) or {}
 
 
-def _conversion(modality: Modality, entries: Any) -> Conversion:
+def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str, ...]]) -> Conversion:
     """That of the manifest, or a plain one where the manifest has none."""
     try:
         if modality.name not in entries:
@@ -201,11 +205,13 @@ def _conversion(modality: Modality, entries: Any) -> Conversion:
         fits = conversion.modality == modality
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
             named_type(column.type)
-        conversion.facts["source"]
+        lacking = [fact for fact in facts[conversion.facts["source"]] if fact not in conversion.facts]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"conversion of {modality.name}: {error} found; import the data again") from None
     if not fits:
         raise UserError(f"conversion of {modality.name}: that of other data found; import the data again")
+    if lacking:
+        raise UserError(f"conversion of {modality.name}: no {lacking[0]} found; import the data again")
     return conversion
 
 

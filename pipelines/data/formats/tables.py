@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import TableConversion
-from postprior.pipelines.data.conversion.columns import NUMBER, named_type, plainer
+from postprior.pipelines.data.conversion.columns import NUMBER, named_type
 from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
 from postprior.pipelines.data.formats.found import Found, Roles, TableView
-from postprior.pipelines.data.formats.kinds import column_kind, safe_name
+from postprior.pipelines.data.formats.kinds import column_kind, made_plain, plain, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.settings.names import hint, listed, twice
@@ -126,18 +126,6 @@ def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.Chun
     return column
 
 
-def made_plain(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
-    """Plain columns, and as they are those that may then be others: −1.50 of a decimal, or NaN."""
-    columns = dict(zip(table.column_names, table.columns, strict=True))
-    made = {name: plain(path, name, column) for name, column in columns.items()}
-    originals = {
-        name: column
-        for name, column in columns.items()
-        if made[name] is not column and not pa.types.is_string(made[name].type)
-    }
-    return pa.table(made), originals
-
-
 def _decimal_commas(texts: pa.ChunkedArray) -> bool:
     """Whether all texts of a column are numbers, some of them with a comma."""
     if not pc.any(pc.match_substring(texts, ",")).as_py():
@@ -170,16 +158,6 @@ def _unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     except pa.ArrowInvalid:
         return known
     return numbers if numbers.cast(pa.string()).equals(known) else known
-
-
-def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
-    column = plainer(column)
-    if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
-        raise UserError(
-            f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it"
-        )
-    return column
 
 
 def found_in(

@@ -69,7 +69,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     views = [(view, number) for number, source in enumerate(found) for view in source.views]
     _check_names(found, [view.name for view, _ in views])
     ids, rows = _match(found)
-    places = np.stack([np.where(_present(view, rows[n]), rows[n], -1) for view, n in views], 1)
+    places = np.stack([np.where((rows[n] >= 0) & view.present[rows[n]], rows[n], -1) for view, n in views], 1)
     tables = np.array([isinstance(view, TableView) for view, _ in views])
     kept = np.flatnonzero((places >= 0).any(1))
     if not len(kept):
@@ -145,16 +145,11 @@ def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
                     f"and - and none of {listed(OPTIONAL)}; rename the file, folder or key"
                 )
     counts = Counter(name.lower() for name in names)
-    if twice := [name for name in names if counts[name.lower()] > 1]:
-        found_twice = "found in two sources" if twice[0] in twice[1:] else f"found beside {twice[1]}"
+    if same := [name for name in names if counts[name.lower()] > 1]:
+        place = "in two sources" if same[0] in same[1:] else f"beside {same[1]}"
         raise UserError(
-            f"modality {twice[0]}: {found_twice}, expected different names; rename a file, folder or key"
+            f"modality {same[0]}: found {place}, expected different names; rename a file, folder or key"
         )
-
-
-def _present(view: View, rows: Values) -> Values:
-    """Whether each sample (N,) is there in a view, whose rows it has at `rows`."""
-    return (rows >= 0) & view.present[rows]
 
 
 def _check_roles(found: Sequence[Found], roles: Roles) -> None:
@@ -185,7 +180,7 @@ def _check_roles(found: Sequence[Found], roles: Roles) -> None:
             raise UserError(f"--kind {name}: no such column or modality{hint(name, [*headers, *views])}")
 
 
-def _match(found: Sequence[Found]) -> tuple[tuple[str | None, pa.ChunkedArray], list[Values]]:
+def _match(found: Sequence[Found]) -> tuple[Named, list[Values]]:
     """The ids of all N samples in the order of their first appearance, and the row of each in every source, or −1."""
     with_ids = [source for source in found if source.ids is not None]
     if not with_ids:
@@ -202,28 +197,28 @@ def _match(found: Sequence[Found]) -> tuple[tuple[str | None, pa.ChunkedArray], 
         raise UserError(
             f"{without.place}: found no ids, {with_ids[0].place} has them, expected them everywhere; name with --id"
         )
-    texts = [_texts(source) for source in with_ids]
-    _check_overlap(with_ids, texts)
-    _, first_seen, inverse = np.unique(np.concatenate(texts), return_index=True, return_inverse=True)
-    order = first_seen.argsort(kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    rows, start = [], 0
-    for text in texts:
-        row = np.full(len(order), -1)
-        row[rank[inverse[start : start + len(text)]]] = np.arange(len(text))
-        rows.append(row)
-        start += len(text)
-    named = [source.ids for source in with_ids if source.ids]
-    types = {str(ids.type) for _, ids in named}
-    columns = [ids if len(types) == 1 else ids.cast(pa.string()) for _, ids in named]
+    named = [_checked_ids(source) for source in with_ids]
+    same = len({str(ids.type) for _, ids in named}) == 1
+    columns = [ids if same else ids.cast(pa.string()) for _, ids in named]
     together = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    texts = together.cast(pa.string())
+    every = texts.unique()
+    rows = [
+        pc.index_in(every, value_set=ids.cast(pa.string())).fill_null(-1).to_numpy().astype(np.int64)
+        for _, ids in named
+    ]
+    for source, (_, ids), row in zip(with_ids, named, rows, strict=True):
+        if not ((row >= 0) & (rows[0] >= 0)).any():
+            raise UserError(
+                f"{source.place}: no id is one of {with_ids[0].place} (such as '{ids[0]}' and '{named[0][1][0]}'), "
+                "expected the same ids; correct them or name another column with --id"
+            )
     name = next((name for name, _ in named if name), None)
-    return (name, together.take(pa.array(first_seen[order]))), rows
+    return (name, together.take(pc.index_in(every, value_set=texts))), rows
 
 
-def _texts(source: Found) -> Values:
-    """The ids of a source as texts (n,), each there once."""
+def _checked_ids(source: Found) -> Named:
+    """The name and ids of a source, each there once."""
     assert source.ids is not None
     name, ids = source.ids
     check_type(source.place, name or "name", ids)
@@ -231,23 +226,13 @@ def _texts(source: Found) -> Values:
         raise UserError(
             f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them"
         )
-    texts = np.array(ids.cast(pa.string()).to_pylist())
-    values, counts = np.unique(texts, return_counts=True)
-    if (counts > 1).any():
+    values, counts = np.unique(ids.cast(pa.string()).to_pylist(), return_counts=True)
+    if counts.max() > 1:
         raise UserError(
             f"{source.place}: {name or 'name'} '{values[counts > 1][0]}' found {counts.max()} times, expected "
             "every id once; merge such rows or name another column with --id"
         )
-    return texts
-
-
-def _check_overlap(sources: Sequence[Found], texts: Sequence[Values]) -> None:
-    for source, text in zip(sources[1:], texts[1:], strict=True):
-        if not np.isin(text, texts[0]).any():
-            raise UserError(
-                f"{source.place}: no id is one of {sources[0].place} (such as '{text[0]}' and '{texts[0][0]}'), "
-                "expected the same ids; correct them or name another column with --id"
-            )
+    return name, ids
 
 
 def _check_complete(place: str, name: str, values: pa.ChunkedArray, ids: pa.ChunkedArray) -> None:

@@ -71,7 +71,7 @@ def _understood(joined: Joined, chosen: Joined, observed: Values, known: dict[st
     """Lines for the user: what the rows have, what they lack, and what of the sources the training data have not."""
     learned = [known[view.name] for view in chosen.views]
     lines = [*overview(learned, observed), "", *patterns(observed, [view.name for view in chosen.views])]
-    columns = {c for view in joined.views if isinstance(view, TableView) for c in view.content.column_names}
+    columns = {column for view in joined.views for column in view.columns}
     absent = [name for name in known if name not in {view.name for view in chosen.views}]
     tables = [conversion for conversion in learned if isinstance(conversion, TableConversion)]
     absent += [column.name for table in tables for column in table.columns if column.name not in columns]
@@ -107,18 +107,12 @@ def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Rol
 
 def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Roles:
     """Roles without the names that only the training data have; what the user names is looked for."""
-    names = {name for source in found for name in (*source.headers, *source.names)}
-    names |= {
-        name for source in found for name, _ in filter(None, (source.label, source.group, source.ids)) if name
+    roles = [role for source in found for role in (source.label, source.group, source.ids) if role]
+    names = {name for source in found for name in (*source.headers, *source.names)} | {
+        name for name, _ in roles
     }
-    views = {view.name for source in found for view in source.views}
-    columns = {
-        c
-        for source in found
-        for v in source.views
-        if isinstance(v, TableView)
-        for c in v.content.column_names
-    }
+    views = [view for source in found for view in source.views]
+    kinds = {name for view in views for name in (view.name, *view.columns)}
 
     def kept(name: str | None, asked: str | None) -> str | None:
         return name if name in names or asked else None
@@ -129,8 +123,10 @@ def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Role
         label=kept(wanted.label, given.label),
         group=kept(wanted.group, given.group),
         targets=tuple(name for name in wanted.targets if name in names),
-        modalities={name: of for name, of in wanted.modalities.items() if name in views},
-        kinds={name: kind for name, kind in wanted.kinds.items() if name in views | columns},
+        modalities={
+            name: of for name, of in wanted.modalities.items() if name in {view.name for view in views}
+        },
+        kinds={name: kind for name, kind in wanted.kinds.items() if name in kinds},
     )
 
 

@@ -31,10 +31,8 @@ from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import seeded
 from postprior.stage2_latent.parts import under
 
-MEAN, DEVIATION = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # of the photographs that DINOv2 was trained on
+# of the photographs that DINOv2 was trained on
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Pretrained(Projected):

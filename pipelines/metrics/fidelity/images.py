@@ -15,9 +15,8 @@ from torch.nn import functional as F
 
 FLOATS = 2**22  # values compared at once
 SIGMA, REACH = 1.5, 5  # of the window, in pixels to either side; fewer where images are smaller
-FINEST = float(
-    np.finfo(np.float32).eps
-)  # of the range: a smaller error is rounding, and equal images have a PSNR
+# of the range: a smaller error is rounding, and equal images have a PSNR
+FINEST = float(np.finfo(np.float32).eps)
 
 
 def likeness(

@@ -62,10 +62,8 @@ def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.f
 
     NaN for a half-sample of one row, which makes no pair.
     """
-    x, w = (
-        torch.from_numpy(features.astype(np.float64)),
-        torch.from_numpy(np.array(weights.T)),
-    )  # (N, D), (N, B)
+    x = torch.from_numpy(features.astype(np.float64))  # (N, D)
+    w = torch.from_numpy(np.array(weights.T))  # (N, B)
     total, step = torch.zeros(2, w.shape[1], dtype=torch.float64), max(1, FLOATS // len(x))
     for start in range(0, len(x), step):
         rows = slice(start, start + step)

@@ -1,6 +1,5 @@
 """Every distance and share between two sets of features, in one space: those of the registry."""
 
-from collections.abc import Callable
 from importlib import import_module
 
 from postprior.pipelines.metrics.fidelity.space import Space
@@ -20,16 +19,8 @@ def fidelity(real: Space, fake: Space) -> Scores:
         return dict.fromkeys(FILES, few)
     found: Scores = {}
     for file in dict.fromkeys(FILES.values()):
-        found |= _scorer(file)(real, fake)
+        found |= import_module(f"postprior.pipelines.metrics.{file.replace('/', '.')}").scores(real, fake)
     return found
-
-
-def _scorer(file: str) -> Callable[[Space, Space], Scores]:
-    """What computes the scores of a file of `metrics`."""
-    scores: Callable[[Space, Space], Scores] = import_module(
-        f"postprior.pipelines.metrics.{file.replace('/', '.')}"
-    ).scores
-    return scores
 
 
 def cautions(spaces: dict[str, int], rows: int) -> list[str]:

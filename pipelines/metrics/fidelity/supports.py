@@ -16,7 +16,7 @@ the α at which fakes enter to the uniform law.
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.fidelity.balls import Balls, Distinct, by_balls, kept_neighbours
+from postprior.pipelines.metrics.fidelity.manifold import Balls, Distinct, by_balls, kept_neighbours
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics.intervals import Floats, Scores, weighted_mean
 
@@ -31,7 +31,10 @@ def scores(real: Space, fake: Space) -> Scores:
 def supports(real: Balls, fake: Balls) -> tuple[Floats, ...]:
     """The three scores of the fake points against the real ones, one value a half-sample: each (B,)."""
     precision = calibration(typicality(fake.points, real.points), fake.points.weights)
-    recall = calibration(_support_needed(real, fake.points), real.points.weights)
+    (distance,), _ = kept_neighbours(real.points, fake.points, (0,))
+    # the least β whose support has each real point
+    needed = np.where(distance <= real.radii, typicality(real.points, fake.points), 1)
+    recall = calibration(needed, real.points.weights)
     return precision, recall, authenticity(real, fake.points)
 
 
@@ -68,12 +71,6 @@ def authenticity(real: Balls, points: Distinct) -> NDArray[np.float64]:
     """The share (B,) of points farther from the nearest real row than that row from its nearest other one."""
     (distance,), (place,) = kept_neighbours(points, real.points, (0,))
     return points.share(distance > np.take_along_axis(real.nearest, place, 1))
-
-
-def _support_needed(real: Balls, fakes: Distinct) -> NDArray[np.float64]:
-    """The least β (B, U) whose support has each real point; 1 where no fake is in its ball."""
-    (distance,), _ = kept_neighbours(real.points, fakes, (0,))
-    return np.where(distance <= real.radii, typicality(real.points, fakes), 1)
 
 
 def _from_centre(x: Floats, centre: Floats) -> NDArray[np.float64]:

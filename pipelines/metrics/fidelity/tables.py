@@ -118,22 +118,16 @@ def tell_columns(written: dict[str, Any], real: Dataset, fake: Dataset) -> None:
 
 def _tables(real: Dataset, fake: Dataset) -> Iterator[tuple[Modality, list[Cells], list[Cells]]]:
     """The tables that both sets have, and the cells of their columns in each."""
-    for index, modality in enumerate(real.modalities):
+    for modality in real.modalities:
         if modality.kind == "table":
-            yield modality, _columns(real, index), _columns(fake, index)
+            yield modality, _columns(real, modality), _columns(fake, modality)
 
 
-def _columns(dataset: Dataset, index: int) -> list[Cells]:
-    """The observed cells of every column of a table, the modality of that index."""
-    modality = dataset.modalities[index]
-    values = np.asarray(dataset.data[modality.name], np.float64)
-    observed = (
-        dataset.cells.get(modality.name, np.ones(values.shape, bool)) & dataset.observed[:, index, None]
-    )
-    return [
-        Cells(column, some[seen], seen)
-        for column, some, seen in zip(modality.columns, values.T, observed.T, strict=True)
-    ]
+def _columns(dataset: Dataset, table: Modality) -> list[Cells]:
+    """The observed cells of every column of a table."""
+    values, observed = np.asarray(dataset.data[table.name], np.float64), ~dataset.missing(table.name)
+    columns = zip(table.columns, values.T, observed.T, strict=True)
+    return [Cells(column, some[seen], seen) for column, some, seen in columns]
 
 
 def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> NDArray[np.float64]:

@@ -58,18 +58,6 @@ def energy_score(draws: Floats, truth: Floats) -> NDArray[np.float64]:
     return near - apart / 2
 
 
-def crps(draws: Floats, truth: Floats) -> NDArray[np.float64]:
-    """The continuous ranked probability score of each number (n, F), the energy score in one dimension.
-
-    Sorted, Σ_{r<s} |x_r − x_s| = Σ_r (2r − R + 1) x_(r) with r from 0, and no pair has to be formed.
-    """
-    R = len(draws)
-    ordered = np.sort(draws, 0)
-    ranks = (2 * np.arange(R) - R + 1).reshape(-1, *[1] * truth.ndim)
-    apart = (ranks * ordered).sum(0, dtype=np.float64) / (R * (R - 1))
-    return np.abs(draws - truth).mean(0, dtype=np.float64) - apart
-
-
 def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """The central interval of R draws (R, …), from the k-th smallest to the k-th greatest, whose level is the nearest.
 

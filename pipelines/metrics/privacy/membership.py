@@ -47,13 +47,11 @@ class Projection:
 
     Args:
         centre: the means (F_m,) of each part.
-        axes: by space, one matrix (F_m, d) for each of its parts.
-        spaces: by space, its parts.
+        axes: by space, one matrix (F_m, d) for each of its parts m.
     """
 
     centre: list[Tensor]
-    axes: dict[str, list[Tensor]]
-    spaces: dict[str, list[int]]
+    axes: dict[str, dict[int, Tensor]]
 
     @classmethod
     def fit(cls, reference: Points, dimensions: int) -> Projection:
@@ -69,27 +67,23 @@ class Projection:
         for space, members in reference.spaces.items():
             rows = observed[:, members].all(1)
             if int(rows.sum()) >= REFERENCES:
-                chosen = torch.cat([parts[m][rows] - centre[m] for m in members], 1)
-                axes[space] = list(
-                    _components(chosen, dimensions).split([parts[m].shape[1] for m in members])
-                )
-        return cls(centre, axes, {space: reference.spaces[space] for space in axes})
+                chosen = [parts[m][rows] - centre[m] for m in members]
+                found = _components(torch.cat(chosen, 1), dimensions).split([x.shape[1] for x in chosen])
+                axes[space] = dict(zip(members, found, strict=True))
+        return cls(centre, axes)
 
     def __call__(self, x: list[Tensor]) -> Seen:
         """Components (n, d) in each space of rows whose parts are (n, F_m)."""
         centred = [part - centre for part, centre in zip(x, self.centre, strict=True)]
         return {
-            space: total([centred[m] @ axes for m, axes in zip(members, self.axes[space], strict=True)])
-            for space, members in self.spaces.items()
+            space: total([centred[m] @ axes for m, axes in of.items()]) for space, of in self.axes.items()
         }
 
     def side(self, points: Points) -> Sides:
         """Components (n, d) in each space of the rows that have it."""
         blocks = [self(x) for _, x in points.blocks()]
-        having = {space: points.having(space) for space in self.spaces}
-        return {
-            space: Side(torch.cat([x[space] for x in blocks])[rows], rows) for space, rows in having.items()
-        }
+        having = {space: points.having(space) for space in self.axes}
+        return {of: Side(torch.cat([x[of] for x in blocks])[rows], rows) for of, rows in having.items()}
 
 
 def _components(x: Tensor, dimensions: int) -> Tensor:
@@ -111,18 +105,14 @@ class Attack:
 
     def __init__(self, members: Sides, others: Sides, reference: Sides) -> None:
         self.members, self.others = members, others
-        spaces = [
-            space
-            for space in members
-            if all(len(sides[space].rows) for sides in (members, others, reference))
-        ]
-        self._seen = {
-            space: precise(torch.cat([members[space].seen, others[space].seen]), NARROW) for space in spaces
-        }
-        self._known = {
-            space: kth_distance(x, precise(reference[space].seen, NARROW), NEIGHBOURS)
-            for space, x in self._seen.items()
-        }
+        self._seen: Seen = {}
+        self._known: Seen = {}
+        for space in members:
+            sides = [of[space] for of in (members, others, reference)]
+            if all(len(side.rows) for side in sides):
+                x = precise(torch.cat([side.seen for side in sides[:2]]), NARROW)
+                self._seen[space] = x
+                self._known[space] = kth_distance(x, precise(sides[2].seen, NARROW), NEIGHBOURS)
         self._least = {space: x.new_full((len(x),), torch.inf) for space, x in self._seen.items()}
 
     def see(self, samples: Seen) -> None:
@@ -138,12 +128,8 @@ class Attack:
             nearest = (self._least[space] + x.square().sum(1)).clamp_min(TINY).sqrt()
             score = (self._known[space].log() - nearest.log()).double().numpy()
             members, others = self.members[space].rows, self.others[space].rows
-            found[space] = weighted_auc(
-                score[: len(members)],
-                score[len(members) :],
-                member_weights[:, members],
-                other_weights[:, others],
-            )
+            ours, theirs = np.split(score, [len(members)])
+            found[space] = weighted_auc(ours, theirs, member_weights[:, members], other_weights[:, others])
         return found
 
 

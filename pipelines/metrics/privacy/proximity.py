@@ -175,7 +175,8 @@ def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[
     share (1 − LEVEL) / 2 of all cases at the most.
     """
     excesses = []
-    for found in map(_known, spaces.values()):
+    for tests in spaces.values():
+        found = {name: values for name, values in tests.items() if not isinstance(values, Missing)}
         for name in TESTS.keys() & found.keys():
             excess = TESTS[name](found)
             halves = replicates(excess)
@@ -184,8 +185,3 @@ def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[
     critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
     told = {name for name, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)}
     return [name for name in TESTS if name in told]
-
-
-def _known(found: Vectors) -> dict[str, Floats]:
-    """The tests that have values."""
-    return {name: values for name, values in found.items() if not isinstance(values, Missing)}

@@ -123,8 +123,7 @@ def train_classifiers(
         if distortion is not None:
             values = {m.name: distortion(m, batch.data[m.name], generator) for m in first.modalities}
             batch = Batch(values, batch.observed)
-        loss = _cross_entropies(classifiers(batch), batch.observed, labels)
-        descent.step(loss)
+        descent.step(_cross_entropies(classifiers(batch), batch.observed, labels))
     return classifiers.eval()
 
 

@@ -15,7 +15,7 @@ from postprior.pipelines.report.findings.words import (
     percent_with,
     titles,
 )
-from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
 
 COPIES = 0.01  # near copies among held-out rows and codes, by their definition
@@ -131,7 +131,11 @@ def _copied(row: Row, share: str) -> str:
     copies = row.scores["privacy"].get("near_copies", [])
     if not (records := list(dict.fromkeys(str(copy["record"]) for copy in copies))):
         return f"{text}."
-    others = ", and others that results/privacy lists" if len(records) > SHOWN else ""
+    others = (
+        f", and others that {FILES.scores('privacy', '').parent.as_posix()} lists"
+        if len(records) > SHOWN
+        else ""
+    )
     return f"{text}; over all spaces, samples come nearest to {listed(records[:SHOWN])}{others}."
 
 

@@ -16,7 +16,6 @@ from postprior.pipelines.report.findings.words import (
     percent,
     percent_with,
     points,
-    turned,
 )
 from postprior.pipelines.report.results import IMPUTERS, Results
 from postprior.pipelines.report.rows import Estimate, Row, estimates
@@ -112,7 +111,7 @@ def _lifts(arm: Row, gain: Estimate) -> str:
     if above(gain):
         return f"lifts that to {reached}, by {points(gain)}"
     if below(gain):
-        return f"lowers that to {reached}, by {points(turned(gain))}"
+        return f"lowers that to {reached}, by {points(-gain)}"
     return f"makes that {reached}, which is no clear change: {points(gain)}"
 
 

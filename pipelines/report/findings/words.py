@@ -56,13 +56,7 @@ def against(gain: Estimate) -> str:
     """A paired difference, and whether its interval leaves 0 out, before the name of what it is set against."""
     if above(gain):
         return f"{points(gain)} above"
-    return f"{points(turned(gain))} below" if below(gain) else f"not clearly apart, by {points(gain)}, from"
-
-
-def turned(gain: Estimate) -> Estimate:
-    """The same difference, seen from the other side."""
-    low, high = (None if end is None else -end for end in (gain.high, gain.low))
-    return Estimate(-gain.value, low, high)
+    return f"{points(-gain)} below" if below(gain) else f"not clearly apart, by {points(gain)}, from"
 
 
 def chance(p: float) -> str:

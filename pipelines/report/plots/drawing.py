@@ -51,14 +51,16 @@ def dotted(
     lines: Mapping[str, Mark],
     **layout: Any,
 ) -> Figure:
-    """A figure of panels whose lines are the same; `header` names the cells of a part and the line."""
+    """A figure of panels whose lines are the same; `header` names the cells of a part, which stand side by side, and
+    the line.
+    """
     return Figure(
         name,
         title,
         "; ".join(f"{part.said}: {said(part.estimates, part.decimals)}" for part in parts),
         *tabled(header, {(*part.cells, line): e for part in parts for line, e in part.estimates.items()}),
         [dots(part, lines) for part in parts],
-        **{"height": height_of(len(lines)), **layout},
+        **{"height": height_of(len(lines)), "aligned": True, "across": tuple(header[:-1]), **layout},
     )
 
 

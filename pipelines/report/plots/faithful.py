@@ -133,8 +133,6 @@ def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
             parts,
             marked(results.rows, look),
             columns=side_by_side(len(parts)),
-            across=("score",),
-            aligned=True,
         )
 
 

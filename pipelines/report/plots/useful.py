@@ -42,6 +42,7 @@ ARMS = {  # names for readers
     "both_1x": "Classical + 1 × synthetic",
     "both_5x": "Classical + 5 × synthetic",
 }
+MARKS = {arm: density_mark(number) for number, arm in enumerate(ARMS)}
 PARTS = {"joint": "all modalities together", "mean": "mean of the modalities"}
 GAINS = {"over_real": "Joint gain over real", "over_classical": "Joint gain over classical"}
 FILLED = of_family("imputation")
@@ -85,8 +86,6 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
             parts,
             marked(rows, look),
             columns=max(len(parts), 2),
-            aligned=True,
-            across=("score", "part"),
             about=(
                 "Real, held out: what training on as many real rows reaches; ratios to it are paired by test row. "
                 "Reverse: trained on real rows, tested on synthetic ones."
@@ -97,10 +96,9 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
 def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
     """Accuracy of classifiers of n real rows, alone and with others added, by n."""
     sizes = sorted(curve, key=int)
-    arms = [arm for arm in ARMS if any(arm in curve[size] for size in sizes)]
+    arms = {arm: mark for arm, mark in MARKS.items() if any(arm in curve[size] for size in sizes)}
     if not arms:
         return
-    marks = {title: density_mark(i) for i, title in enumerate(ARMS.values())}
     every = {
         (size, arm, part, score): estimate
         for size in sizes
@@ -113,39 +111,26 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
     def by_arm(size: str, part: str, score: str = "accuracy") -> dict[str, Estimate]:
         return {ARMS[arm]: every.get((size, arm, part, score), MISSING) for arm in arms}
 
-    shown = {title: mark for title, mark in marks.items() if title in by_arm(sizes[0], "joint")}
-    panels: list[Panel]
+    marks = {ARMS[arm]: mark for arm, mark in arms.items()}
+    accuracy = {part: {size: by_arm(size, part) for size in sizes} for part in PARTS}
     if len(sizes) > 1:
-        accuracy = {part: [by_arm(size, part) for size in sizes] for part in PARTS}
-        curves = [
-            lines(
-                f"Accuracy, {words}",
-                [int(size) for size in sizes],
-                {title: [found[title] for found in accuracy[part]] for title in shown},
-                shown,
-                "real rows that everything was trained on, n",
-            )
-            for part, words in PARTS.items()
-        ]
-        panels = with_legend(curves, shown)
+        panels = with_legend([_curve(part, accuracy[part], marks) for part in PARTS], marks)
     else:
-        means = {part: by_arm(sizes[0], part) for part in PARTS}
+        found = {f"Accuracy, {part}": by_arm(sizes[0], part) for part in PARTS}
+        parts = [Part((), title, e, limits=_around(e.values())) for title, e in found.items()]
         gains = {title: by_arm(sizes[0], "joint", score) for score, title in GAINS.items()}
-        parts = [
-            Part((), f"Accuracy, {part}", found, limits=_around(found.values()))
-            for part, found in means.items()
+        parts += [Part((), title, e, reference=0.0) for title, e in gains.items()]
+        panels = [
+            dots(part, marks) for part in parts if any(e is not MISSING for e in part.estimates.values())
         ]
-        parts += [Part((), title, found, reference=0.0) for title, found in gains.items()]
-        known = [part for part in parts if any(e is not MISSING for e in part.estimates.values())]
-        panels = [dots(part, shown) for part in known]
     yield Figure(
         "augmentation",
         "Accuracy on real rows when synthetic rows are added to n real ones"
         + (f", n = {sizes[0]}" if len(sizes) == 1 else ""),
         "; ".join(
-            f"with {size} real rows, {words}: {said(by_arm(size, part))}"
-            for part, words in PARTS.items()
-            for size in sizes
+            f"with {size} real rows, {PARTS[part]}: {said(found)}"
+            for part, of_size in accuracy.items()
+            for size, found in of_size.items()
         ),
         *tabled(("size", "arm", "part", "score"), every),
         panels,
@@ -157,6 +142,15 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
             "Autoencoder, density and classifiers were trained on these n rows alone; the test rows are the same for "
             "all, and gains are paired by test row and seed."
         ),
+    )
+
+
+def _curve(part: str, found: Mapping[str, Mapping[str, Estimate]], marks: Looks) -> Panel:
+    """Accuracies of every arm against the number of real rows."""
+    places = [int(size) for size in found]
+    values = {title: [of_size[title] for of_size in found.values()] for title in marks}
+    return lines(
+        f"Accuracy, {PARTS[part]}", places, values, marks, "real rows that everything was trained on, n"
     )
 
 
@@ -192,8 +186,6 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
             parts,
             marked(rows, looks),
             columns=len(parts),
-            aligned=True,
-            across=("score",),
             about=(
                 "Energy scores weigh draws against what stood there, errors their mean, in features whose variances "
                 "sum to 1 a modality. The training mean draws nothing: it has no intervals, and an energy score far "

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment
-from postprior.pipelines.metrics.coherence.canonical import Directions
+from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment, Directions
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.statistics.intervals import Missing, correlation, half_samples
 
