@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_colum
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, Scores
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
-
-if TYPE_CHECKING:
-    from postprior.pipelines.settings.params import Evaluate
 
 KIND = "reference"
 GALLERY = 8  # tuples of every row that are kept as images
@@ -60,20 +57,16 @@ class Standard:
     @classmethod
     def _rebuilt(cls, artefact: Artefact) -> Standard:
         arrays, manifest = artefact.arrays, artefact.manifest
-        names, classes = tuple(manifest["modalities"]), manifest["classes"]
-        readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in names))
-        reference = Reference.fit(
-            readings, arrays["weights.reference"], manifest["neighbours"], names, classes
-        )
+        readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in manifest["modalities"]))
         alignment = Alignment(None, None, manifest["seed"])
         if manifest["critic"] is not None:
             critic = Critic.from_state(artefact.tensors, manifest["critic"])
             alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
         missing = manifest.get("missing", {})
         scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
-        synthetic, real = (arrays[f"weights.{of}"] for of in ("synthetic", "real"))
-        rows, held_out = (arrays[f"rows.{of}"] for of in ("reference", "real"))
-        return cls(reference, alignment, rows, synthetic, held_out, real, scores, manifest)
+        weights = {of: arrays[f"weights.{of}"] for of in ("reference", "real", "synthetic")}
+        rows = arrays["rows.reference"], arrays["rows.real"]
+        return cls.fit(readings, weights, rows, manifest, alignment, scores)
 
     @classmethod
     def fit(
@@ -81,27 +74,25 @@ class Standard:
         readings: Readings,
         weights: dict[str, Floats],
         rows: tuple[Ints, Ints],
-        settings: Evaluate,
         manifest: dict[str, Any],
+        alignment: Alignment | None = None,
+        scores: dict[str, Scores] | None = None,
     ) -> Standard:
-        """The standard of a reference half, with no scores yet.
+        """The standard of a reference half.
 
         Args:
             readings: of the half.
             weights: half-samples of `reference`, `real` and `synthetic` rows.
             rows: of the test split: the half, and those scored as `real`.
-            settings: how rows are scored.
-            manifest: where all comes from, `modalities` and `classes`.
+            manifest: where all comes from, the settings of `evaluate`, `modalities` and `classes`.
+            alignment: of the half; learned from it if None.
+            scores: those that are there, none at first.
         """
-        names = tuple(manifest["modalities"])
-        reference = Reference.fit(
-            readings, weights["reference"], settings.neighbours, names, manifest["classes"]
-        )
-        alignment = Alignment.fit(readings, settings.seed)
-        manifest = settings.model_dump() | manifest
-        return cls(
-            reference, alignment, rows[0], weights["synthetic"], rows[1], weights["real"], {}, manifest
-        )
+        names, classes = tuple(manifest["modalities"]), manifest["classes"]
+        reference = Reference.fit(readings, weights["reference"], manifest["neighbours"], names, classes)
+        alignment = alignment or Alignment.fit(readings, manifest["seed"])
+        (half, real), ours, theirs = rows, weights["synthetic"], weights["real"]
+        return cls(reference, alignment, half, ours, real, theirs, scores or {}, manifest)
 
     def save(self, folder: Path, readings: dict[str, Readings], sets: dict[str, Dataset]) -> None:
         """Publish the standard, with readings of the half and of every row scored, and some images of these."""

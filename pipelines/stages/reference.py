@@ -63,7 +63,7 @@ def reference(params: Params, root: Path) -> None:
         sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
         readings = {name: reader.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
         weights = draw_weights(readings, settings.resamples, rng)
-        made_of = {
+        made_of = settings.model_dump() | {
             "autoencoder": trained.hash,
             "judges": folder_hash(project.artefacts.judges),
             "data": test.hash,
@@ -71,7 +71,7 @@ def reference(params: Params, root: Path) -> None:
             "classes": reader.classes,
             "cautions": cautions_of(readings["reference"], test, len(second)),
         }
-        standard = Standard.fit(readings["reference"], weights, (first, second), settings, made_of)
+        standard = Standard.fit(readings["reference"], weights, (first, second), made_of)
         for name, dataset in sets.items():
             theirs = weights[WEIGHTS[name]]
             standard.scores[name] = standard.score(readings[name], half, dataset, theirs)
