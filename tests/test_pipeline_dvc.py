@@ -92,9 +92,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("pipeline") / "project"
     root.mkdir()
     package = root.parent / "package"
-    shutil.copytree(
-        REPOSITORY / "postprior", package / "postprior", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(REPOSITORY / "postprior", package / "postprior", ignore=shutil.ignore_patterns("__pycache__"))
     (package / "sitecustomize.py").write_text(TOLD)
     (root.parent / "modules").mkdir()
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):

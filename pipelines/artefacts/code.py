@@ -28,19 +28,13 @@ def closure(stage: str) -> dict[str, Path]:
     while left:
         name = left.pop()
         path = _location(name)
-        if (
-            name in found
-            or path is None
-            or name.startswith(tuple(f"postprior.pipelines.{r}" for r in SILENT))
-        ):
+        if name in found or path is None or name.startswith(tuple(f"postprior.pipelines.{r}" for r in SILENT)):
             continue
         found[name] = path
         left += _imports(name)
     folders = {path.parent for path in found.values()}
     beside = [path for folder in folders for path in folder.iterdir() if path.is_file()]
-    return found | {
-        path.relative_to(ROOT).as_posix(): path for path in beside if path.suffix not in (".py", ".pyc")
-    }
+    return found | {path.relative_to(ROOT).as_posix(): path for path in beside if path.suffix not in (".py", ".pyc")}
 
 
 def fingerprint(stage: str, own: Iterable[Path] = ()) -> str:
