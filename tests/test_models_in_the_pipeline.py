@@ -75,7 +75,7 @@ def test_conditional_generation_and_evidence_of_every_model(
     assert judges is not None
     scores = conditional_scores(model, judges, data, weights, np.random.default_rng(0))
     assert set(scores) == {"1", "2", "3", "4"}
-    found = evidence(model, data, weights, seed=0)
+    found = evidence(model, data, weights, torch.Generator().manual_seed(0))
     if model.tractable:
         assert found["low"] <= found["value"] <= found["high"]
     else:
