@@ -127,7 +127,7 @@ made = [score(readings(seed), weights, reference) for seed in (1, 2, 3)]
 root = report_project.make_project(Path("project"))
 path = root / "results/metrics/gmm.json"
 write_json(path, read_json(path) | {"spread_kept": row(*made)["spread_kept"]})
-compare.track, compare.groups = lambda *_: nullcontext(), lambda *_: ()
+compare.track, compare.figures = lambda *_: nullcontext(), lambda *_: {}
 compare.compare(load_params(root / "params.yaml"), root)
 """
     python("-c", script, folder=work, path=f"{ours}{os.pathsep}{ROOT / 'tests'}")
@@ -139,7 +139,7 @@ compare.compare(load_params(root / "params.yaml"), root)
 
 def test_a_stage_is_a_file_a_command_an_entry_in_dvc_and_what_is_logged(ours: Path, work: Path) -> None:
     command = '''@app.command()
-def count(params: ParamsFile = DEFAULT) -> None:
+def count(params: options.ParamsFile = options.DEFAULT) -> None:
     """Count the rows."""
     settings, root = load(params)
     from postprior.pipelines.stages.count import count
@@ -158,10 +158,7 @@ def count(params: ParamsFile = DEFAULT) -> None:
         "pipelines/commands/stages.py": [(command, "def judge(")],
         "dvc.yaml": [(entry, "  judge:\n")],
         "pipelines/tracking/runs.py": [
-            (
-                '    "count": Results(metrics={FILES.scores("metrics", "count"): ""}),',
-                '    "judge": ',
-            )
+            ('    "count": Results(metrics={FILES.scores("metrics", "count"): ""}),', '    "judge": ')
         ],
     }
     assert add(ours, "pipelines/stages/count.py", lines) == 4

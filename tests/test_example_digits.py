@@ -11,7 +11,7 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.generate import generate
 from postprior.pipelines.stages.inspect import inspect
-from postprior.pipelines.stages.recover import recover
+from postprior.pipelines.stages.recover import recover, recover_by_baselines
 from postprior.pipelines.stages.reference import reference
 
 SCRIPT = Path(__file__).parents[1] / "docs/examples/digits.py"
@@ -28,8 +28,8 @@ def test_the_tutorial_prints_its_numbers_and_draws_its_figures(
     reference(params, folder)
     generate("gmm", params, folder)
     evaluate("gmm", params, folder)
-    for name in ("baselines", "gmm"):
-        recover(name, params, folder)
+    recover_by_baselines(params, folder)
+    recover("gmm", params, folder)
     page = SCRIPT.with_suffix(".md").read_bytes()
     command = [sys.executable, str(SCRIPT), "--project", str(folder), "--out", str(tmp_path)]
     run = subprocess.run([*command, "--densities", "gmm"], capture_output=True, text=True, check=False)

@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 STAGES = [
     *("prepare", "judge", "train", "train", "train", "encode", "inspect", "reference", "compare"),
     *(f"{stage} gmm_free" for stage in ("fit", "generate", "evaluate", "utility", "recover", "privacy")),
-    *("fit vamp", "utility real", "recover baselines", "augment 40"),
+    *("fit vamp", "utility --real", "recover --baselines", "augment 40"),
 ]
 PUBLISHER = """
 import sys, itertools, numpy, torch

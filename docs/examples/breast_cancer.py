@@ -286,8 +286,8 @@ def imputation(patients: Patients, out: Path) -> list[str]:
     params = trained(out / "project", "gmm", {})
     postprior("judge", *params)
     lines = []
-    for name in ("baselines", "gmm"):
-        postprior("recover", name, *params)
+    for which in ("--baselines", "gmm"):
+        postprior("recover", which, *params)
     for task, title in (("modalities", "One of the three modalities hidden."), ("cells", "Cells hidden.")):
         lines += ["", title, "", *imputers(out / "project", ["gmm"], task)]
     return lines

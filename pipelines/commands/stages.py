@@ -7,29 +7,15 @@ from typing import Annotated
 
 import typer
 
-from postprior.pipelines.commands.options import (
-    DEFAULT,
-    DensityName,
-    LabelCounts,
-    NameOrNone,
-    ParamsFile,
-    Samples,
-    Seed,
-    Temperature,
-    Truncation,
-    Values,
-    check_name,
-    label_counts,
-    load,
-    pairs,
-)
+from postprior.pipelines.commands import options
+from postprior.pipelines.commands.options import check_name, label_counts, load, pairs
 from postprior.pipelines.errors import UserError
 
 app = typer.Typer()
 
 
 @app.command()
-def prepare(params: ParamsFile = DEFAULT) -> None:
+def prepare(params: options.ParamsFile = options.DEFAULT) -> None:
     """Make the dataset folders."""
     settings, root = load(params)
     from postprior.pipelines.data.sources import check_source
@@ -40,7 +26,7 @@ def prepare(params: ParamsFile = DEFAULT) -> None:
 
 
 @app.command()
-def judge(params: ParamsFile = DEFAULT) -> None:
+def judge(params: options.ParamsFile = options.DEFAULT) -> None:
     """Train the classifiers that score."""
     settings, root = load(params)
     from postprior.pipelines.stages.judge import judge
@@ -49,7 +35,7 @@ def judge(params: ParamsFile = DEFAULT) -> None:
 
 
 @app.command()
-def train(params: ParamsFile = DEFAULT) -> None:
+def train(params: options.ParamsFile = options.DEFAULT) -> None:
     """Train the autoencoder, or resume it."""
     settings, root = load(params)
     from postprior.pipelines.stages.train import train
@@ -58,7 +44,7 @@ def train(params: ParamsFile = DEFAULT) -> None:
 
 
 @app.command()
-def encode(params: ParamsFile = DEFAULT) -> None:
+def encode(params: options.ParamsFile = options.DEFAULT) -> None:
     """Encode every split into latent codes."""
     settings, root = load(params)
     from postprior.pipelines.stages.encode import encode
@@ -67,7 +53,7 @@ def encode(params: ParamsFile = DEFAULT) -> None:
 
 
 @app.command()
-def inspect(params: ParamsFile = DEFAULT) -> None:
+def inspect(params: options.ParamsFile = options.DEFAULT) -> None:
     """Score the codes and the health of their space."""
     settings, root = load(params)
     from postprior.pipelines.stages.inspect import inspect
@@ -76,7 +62,7 @@ def inspect(params: ParamsFile = DEFAULT) -> None:
 
 
 @app.command()
-def reference(params: ParamsFile = DEFAULT) -> None:
+def reference(params: options.ParamsFile = options.DEFAULT) -> None:
     """Score what densities are set against."""
     settings, root = load(params)
     from postprior.pipelines.stages.reference import reference
@@ -86,8 +72,8 @@ def reference(params: ParamsFile = DEFAULT) -> None:
 
 @app.command()
 def fit(
-    name: DensityName,
-    params: ParamsFile = DEFAULT,
+    name: options.DensityName,
+    params: options.ParamsFile = options.DEFAULT,
     codes: Annotated[
         Path | None, typer.Option(help="Codes of one's own: a code folder, or an .npz of means and scales.")
     ] = None,
@@ -96,7 +82,7 @@ def fit(
 ) -> None:
     """Fit a density to the codes, or to codes of one's own."""
     if codes is not None:
-        alone = params == DEFAULT and not params.exists()  # such a fit needs no project
+        alone = params == options.DEFAULT and not params.exists()  # such a fit needs no project
         given, place = (None, Path()) if alone else load(params)
         from postprior.pipelines.stages.fit import fit_codes
 
@@ -114,14 +100,14 @@ def fit(
 
 @app.command()
 def generate(
-    name: DensityName,
-    params: ParamsFile = DEFAULT,
-    samples: Samples = None,
-    seed: Seed = None,
-    values: Values = None,
-    label: LabelCounts = None,
-    temperature: Temperature = None,
-    truncation: Truncation = None,
+    name: options.DensityName,
+    params: options.ParamsFile = options.DEFAULT,
+    samples: options.Samples = None,
+    seed: options.Seed = None,
+    values: options.Values = None,
+    label: options.LabelCounts = None,
+    temperature: options.Temperature = None,
+    truncation: options.Truncation = None,
     given: Annotated[
         Path | None,
         typer.Option(metavar="DATASET", help="Rows that have some modalities: the samples have these, too."),
@@ -144,7 +130,7 @@ def generate(
 
 
 @app.command()
-def evaluate(name: DensityName, params: ParamsFile = DEFAULT) -> None:
+def evaluate(name: options.DensityName, params: options.ParamsFile = options.DEFAULT) -> None:
     """Score a density's synthetic dataset."""
     settings, root = load(params)
     from postprior.pipelines.stages.evaluate import evaluate
@@ -154,8 +140,8 @@ def evaluate(name: DensityName, params: ParamsFile = DEFAULT) -> None:
 
 @app.command()
 def utility(
-    name: NameOrNone = None,
-    params: ParamsFile = DEFAULT,
+    name: options.NameOrNone = None,
+    params: options.ParamsFile = options.DEFAULT,
     real: Annotated[bool, typer.Option("--real", help="Train on real data, for comparison.")] = False,
 ) -> None:
     """Train on synthetic, test on real, and the reverse."""
@@ -169,7 +155,7 @@ def utility(
 @app.command()
 def augment(
     size: Annotated[str, typer.Argument(metavar="SIZE", help="So many training rows, or all.")],
-    params: ParamsFile = DEFAULT,
+    params: options.ParamsFile = options.DEFAULT,
     seed: Annotated[int, typer.Option(help="Another seed takes other rows.")] = 0,
 ) -> None:
     """Add synthetic rows to few real ones."""
@@ -182,7 +168,7 @@ def augment(
 
 
 @app.command()
-def privacy(name: DensityName, params: ParamsFile = DEFAULT) -> None:
+def privacy(name: options.DensityName, params: options.ParamsFile = options.DEFAULT) -> None:
     """Test whether a density's samples give training rows away."""
     settings, root = load(params)
     from postprior.pipelines.stages.privacy import privacy
@@ -192,8 +178,8 @@ def privacy(name: DensityName, params: ParamsFile = DEFAULT) -> None:
 
 @app.command()
 def recover(
-    name: NameOrNone = None,
-    params: ParamsFile = DEFAULT,
+    name: options.NameOrNone = None,
+    params: options.ParamsFile = options.DEFAULT,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Impute by other methods, for comparison.")
     ] = False,
@@ -211,7 +197,7 @@ def compare(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Densities; those of params.yaml if none.")
     ] = None,
-    params: ParamsFile = DEFAULT,
+    params: options.ParamsFile = options.DEFAULT,
     others: Annotated[
         list[str] | None,
         typer.Option(

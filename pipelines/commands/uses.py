@@ -7,20 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from postprior.pipelines.commands.options import (
-    DEFAULT,
-    DensityName,
-    Force,
-    LabelCounts,
-    ParamsFile,
-    Samples,
-    Seed,
-    Temperature,
-    Truncation,
-    Values,
-    label_counts,
-    load,
-)
+from postprior.pipelines.commands import options
+from postprior.pipelines.commands.options import label_counts, load
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import tell
 
@@ -31,12 +19,12 @@ app = typer.Typer()
 def draw(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fitted density.")],
     out: Annotated[Path, typer.Option(help="The .npz file.")],
-    samples: Samples = None,
-    seed: Seed = None,
-    label: LabelCounts = None,
-    temperature: Temperature = None,
-    truncation: Truncation = None,
-    force: Force = False,
+    samples: options.Samples = None,
+    seed: options.Seed = None,
+    label: options.LabelCounts = None,
+    temperature: options.Temperature = None,
+    truncation: options.Truncation = None,
+    force: options.Force = False,
 ) -> None:
     """Draw codes from a fitted density alone."""
     if samples is None and not label:
@@ -45,19 +33,19 @@ def draw(
     from postprior.pipelines.generation.request import Request
 
     given = {"seed": seed, "temperature": temperature, "truncation": truncation}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    draw(folder, out, Request(samples, labels=label_counts(label), **options), force)
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    draw(folder, out, Request(samples, labels=label_counts(label), **chosen), force)
 
 
 @app.command()
 def impute(
-    name: DensityName,
+    name: options.DensityName,
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder with holes.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of what is filled in.")],
-    params: ParamsFile = DEFAULT,
+    params: options.ParamsFile = options.DEFAULT,
     draws: Annotated[int, typer.Option(help="Several make folders 1, 2, … in OUT.")] = 1,
-    values: Values = None,
-    seed: Seed = None,
+    values: options.Values = None,
+    seed: options.Seed = None,
 ) -> None:
     """Fill in what the rows of a dataset lack.
 
@@ -71,16 +59,16 @@ def impute(
 
 @app.command()
 def detect(
-    name: DensityName,
+    name: options.DensityName,
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The rows to be scored.")],
     out: Annotated[Path, typer.Option(help="A table that ends in .csv, .tsv or .parquet.")],
-    params: ParamsFile = DEFAULT,
+    params: options.ParamsFile = options.DEFAULT,
     calibration: Annotated[
         Path | None,
         typer.Option(help="Normal rows that had no part in training; artefacts/data/test if not given."),
     ] = None,
     alpha: Annotated[float, typer.Option(help="The share of normal rows that may be flagged.")] = 0.05,
-    force: Force = False,
+    force: options.Force = False,
 ) -> None:
     """Score how strange rows are beside normal ones."""
     settings, root = load(params)
@@ -95,9 +83,9 @@ def represent(
         Path, typer.Argument(metavar="DATASET", help="Rows that have some or all modalities.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A file that ends in .npz, .parquet or .h5ad.")],
-    params: ParamsFile = DEFAULT,
+    params: options.ParamsFile = options.DEFAULT,
     seed: Annotated[int, typer.Option(help="Of draws that stand for large posteriors.")] = 0,
-    force: Force = False,
+    force: options.Force = False,
 ) -> None:
     """Write the codes of any rows to a file."""
     settings, root = load(params)
@@ -110,8 +98,8 @@ def represent(
 
 @app.command()
 def register(
-    name: DensityName,
-    params: ParamsFile = DEFAULT,
+    name: options.DensityName,
+    params: options.ParamsFile = options.DEFAULT,
     model: Annotated[
         str | None, typer.Option("--as", metavar="MODEL_NAME", help="postprior-NAME if not given.")
     ] = None,
@@ -125,7 +113,7 @@ def register(
 
 
 @app.command()
-def track(params: ParamsFile = DEFAULT) -> None:
+def track(params: options.ParamsFile = options.DEFAULT) -> None:
     """Log existing results to MLflow again."""
     settings, root = load(params)
     from postprior.pipelines.api.track import track

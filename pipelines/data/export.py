@@ -96,13 +96,6 @@ def _as_images(conversion: ArrayConversion) -> ArrayConversion:
         )
     channels, *size = modality.shape
     axes, mode = MODES[channels]
-    return ArrayConversion(
-        conversion.name,
-        "numeric",
-        axes,
-        "uint8",
-        (*size, channels)[: len(axes)],
-        scale=255.0,
-        range=(0.0, 1.0),
-        facts={"source": "images", "folder": conversion.name, "mode": mode, "suffix": ".png"},
-    )
+    facts = {"source": "images", "folder": conversion.name, "mode": mode, "suffix": ".png"}
+    shape, name = (*size, channels)[: len(axes)], conversion.name
+    return ArrayConversion(name, "numeric", axes, "uint8", shape, scale=255.0, range=(0.0, 1.0), facts=facts)

@@ -54,13 +54,9 @@ class Manifest:
                 )
         if not isinstance(found.get("conversion", {}), dict):
             raise UserError(f"{path}: conversion: expected an object of JSON or none; import the data again.")
-        return cls(
-            tuple(_modality(path, name, entry) for name, entry in found["modalities"].items()),
-            found["samples"],
-            _label_names(path, found.get("labels")),
-            found["provenance"],
-            found.get("conversion"),
-        )
+        modalities = tuple(_modality(path, name, entry) for name, entry in found["modalities"].items())
+        names, conversion = _label_names(path, found.get("labels")), found.get("conversion")
+        return cls(modalities, found["samples"], names, found["provenance"], conversion)
 
 
 def _modality(path: Path, name: str, entry: Any) -> Modality:

@@ -85,8 +85,6 @@ def _extent(node: Node, known: dict[int, tuple[float, float]]) -> tuple[float, f
         pairs = isinstance(node, MappingNode)
         parts = [part for pair in node.value for part in pair] if pairs else node.value
         extents = [_extent(part, known) for part in parts]
-        known[id(node)] = (
-            1 + sum(length for length, _ in extents),
-            1 + max((depth for _, depth in extents), default=0),
-        )
+        length, depth = sum(length for length, _ in extents), max((depth for _, depth in extents), default=0)
+        known[id(node)] = 1 + length, 1 + depth
     return known[id(node)]

@@ -92,10 +92,8 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     names = [OTHER_SPLITS.get(name, name) for name in loaded]
     if set(names) != set(SPLITS):
         return data, None
-    return data, (
-        "split",
-        pa.chunked_array([np.repeat(np.array(names), [len(part) for part in loaded.values()])]),
-    )
+    split = np.repeat(np.array(names), [len(part) for part in loaded.values()])
+    return data, ("split", pa.chunked_array([split]))
 
 
 def _table(

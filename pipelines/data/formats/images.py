@@ -34,10 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"qualit
 AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
 """Modes of Pillow that are taken as they are, and the axes of their pixels."""
 OTHERS = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "RGBA", "PA": "RGBA", "I": "I;16"}
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError),
-    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
-)
+UNREADABLE = OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning
 """What Pillow raises of an image: a SyntaxError tells of a broken PNG."""
 
 
@@ -49,11 +46,8 @@ def recognises(path: Path) -> bool:
 def read(path: Path, roles: Roles) -> list[Found]:
     """One modality a folder, rows matched by file name; folders in folders are part of the name."""
     alone = holds(path, SUFFIXES, deep=False)
-    folders = (
-        [path.resolve()]
-        if alone
-        else sorted(child for child in path.iterdir() if recognises(child) and not child.name.startswith("."))
-    )
+    inner = (child for child in path.iterdir() if recognises(child) and not child.name.startswith("."))
+    folders = [path.resolve()] if alone else sorted(inner)
     skipped = [folder for folder in folders if safe_name(folder.name) in roles.skip]
     if len(skipped) == len(folders):
         raise UserError(f"{path}: all folders are left out, expected one at least; take a --skip away")

@@ -78,20 +78,11 @@ def read(path: Path, roles: Roles) -> list[Found]:
         there &= masks.get(f"mask_{name}", True)
         views.append(array_view(path, name, array, ~there, roles, facts))
     vectors = [name for name, array in arrays.items() if array.ndim == 1]
-    return [
-        Found(
-            path.name,
-            rows,
-            tuple(views),
-            ids=_named(path, names["ids"], known),
-            label=_labels(path, names["labels"], known),
-            group=_named(path, names["groups"], known),
-            split=_named(path, names["split"], known),
-            targets=targets,
-            names=tuple(dict.fromkeys((*known, *vectors, *targets))),
-            skipped=skipped,
-        )
-    ]
+    columns: dict[str, Any] = {"label": _labels(path, names["labels"], known)}
+    for role, key in (("ids", "ids"), ("group", "groups"), ("split", "split")):
+        columns[role] = _named(path, names[key], known)
+    others = tuple(dict.fromkeys((*known, *vectors, *targets)))
+    return [Found(path.name, rows, tuple(views), targets=targets, names=others, skipped=skipped, **columns)]
 
 
 def _expect(fits: bool, path: Path, name: str, array: Values, expected: str) -> None:

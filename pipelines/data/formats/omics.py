@@ -89,13 +89,8 @@ def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Ro
             f"{path}: {name}: X of {array.dtype} {array.shape} found, expected numbers for {len(cells)} cells and "
             f"{len(features)} features; write it again"
         )
-    facts = {
-        "source": "omics",
-        "file": path.name,
-        "modality": name,
-        "features": features.tolist(),
-        "sparse": hasattr(group["X"], "keys"),
-    }
+    labels, sparse = features.tolist(), hasattr(group["X"], "keys")
+    facts = {"source": "omics", "file": path.name, "modality": name, "features": labels, "sparse": sparse}
     view = array_view(path, safe_name(name), array, missing, roles, facts)
     return replace(_about(path, group["obs"], f"{path.name}/{name}", roles), views=(view,))
 
@@ -109,16 +104,9 @@ def _about(path: Path, group: Any, place: str, roles: Roles) -> Found:
 
     cells = _index(group)
     targets = {name: named[1] for name in roles.targets if (named := column(name))}
-    return Found(
-        place,
-        len(cells),
-        ids=(None, pa.chunked_array([cells.tolist()], pa.string())),
-        label=column(roles.label),
-        group=column(roles.group),
-        split=column(roles.split),
-        targets=targets,
-        names=tuple(names),
-    )
+    known: dict[str, Any] = {role: column(getattr(roles, role)) for role in ("label", "group", "split")}
+    ids = None, pa.chunked_array([cells.tolist()], pa.string())
+    return Found(place, len(cells), ids=ids, targets=targets, names=tuple(names), **known)
 
 
 def _index(group: Any) -> Values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +129,7 @@ class Samples:
                     texts[row, m] = _named(conversion, cells[row])
         rows, columns = np.nonzero(self.dataset.filled)
         names = np.array([conversion.name for conversion in self.conversions], dtype=object)
-        told = [
-            pa.array(values[places], pa.string())
-            for values, places in ((names, columns), (texts, (rows, columns)))
-        ]
+        told = [pa.array(of, pa.string()) for of in (names[columns], texts[rows, columns])]
         header = [self._known("ids").get("name") or "id", "modality", "filled"]
         return pa.table([self.ids.take(pa.array(rows)), *told], names=header)
 
@@ -237,19 +234,11 @@ def plain(modality: Modality) -> Conversion:
     if modality.columns:
         columns = tuple(_plain_column(column) for column in modality.columns)
         return TableConversion(modality.name, columns, {"source": "tables", "file": f"{modality.name}.csv"})
-    kind = (
-        "tokens" if modality.kind == "sequence" else "count" if modality.likelihood in COUNTS else "numeric"
-    )
-    return ArrayConversion(
-        modality.name,
-        kind,
-        AXES[modality.kind],
-        "float32" if kind == "numeric" else "int64",
-        modality.shape,
-        range=modality.range,
-        classes=modality.classes,
-        facts={"source": "npz", "file": "data.npz"},
-    )
+    kind = "count" if modality.likelihood in COUNTS else "numeric"
+    kind = "tokens" if modality.kind == "sequence" else kind
+    dtype, facts = "float32" if kind == "numeric" else "int64", {"source": "npz", "file": "data.npz"}
+    known = partial(ArrayConversion, range=modality.range, classes=modality.classes, facts=facts)
+    return known(modality.name, kind, AXES[modality.kind], dtype, modality.shape)
 
 
 def _plain_column(column: Column) -> ColumnConversion:

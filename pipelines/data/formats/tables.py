@@ -177,7 +177,7 @@ def found_in(
     }
     targets = {name: table[name] for name in roles.targets if name in names}
     taken = {*roles_of.values(), *roles.targets, *roles.skip}
-    skipped = tuple(name for name in names if name in roles.skip)
+    known["skipped"] = tuple(name for name in names if name in roles.skip)
     grouped = _groups if roles.only is None else _known_groups
     views = [
         TableView(
@@ -191,16 +191,7 @@ def found_in(
     ]
     headers = tuple(name for name in names if name not in roles.skip)
     others = {name: column for name, column in originals.items() if name in taken}
-    return Found(
-        place,
-        table.num_rows,
-        tuple(views),
-        targets=targets,
-        headers=headers,
-        originals=others,
-        skipped=skipped,
-        **known,
-    )
+    return Found(place, len(table), tuple(views), targets=targets, headers=headers, originals=others, **known)
 
 
 def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:

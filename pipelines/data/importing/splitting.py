@@ -62,15 +62,11 @@ def check_splits(
 ) -> None:
     """Refuse a split with too few rows, a label that training lacks, and a subject on two sides."""
     for split, rows in splits.items():
-        if len(rows) < FEWEST[split]:
-            told = (
-                ""
-                if groups is None
-                else f" (those of each of {len(np.unique(groups))} subjects stay together)"
-            )
+        if len(rows) < (least := FEWEST[split]):
+            several = 0 if groups is None else len(np.unique(groups))
+            told = f" (those of each of {several} subjects stay together)" if several else ""
             raise UserError(
-                f"{split}: {len(rows)} rows found{told}, expected {FEWEST[split]} or more; give more rows or other "
-                "shares"
+                f"{split}: {len(rows)} rows found{told}, expected {least} or more; give more rows or other shares"
             )
     if labels is not None and names is not None:
         lacking = np.setdiff1d(labels, labels[splits["train"]])
