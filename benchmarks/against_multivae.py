@@ -104,9 +104,7 @@ def hierarchical(model: Any) -> dict[str, Any]:
     """The blocks of MHVAE, whose levels MultiVae counts from the bottom."""
 
     def above(z: Tensor, trunk: nn.Module, *state: nn.Module) -> Tensor:
-        read = (
-            state[0](z) if state else z
-        )  # MultiVae's levels read the nearest alone: the state without the others
+        read = state[0](z) if state else z  # MultiVae's levels read the nearest alone: the state without the others
         return trunk.convolutions(as_map(trunk.head(read.flatten(1)), trunk.above))
 
     def factor(x: Tensor, step: nn.Module, lateral: nn.Module) -> Tensor:
@@ -198,9 +196,7 @@ def compare(case: Case, data: Batch, rounds: int) -> Iterator[tuple[str, ...]]:
         nn.ParameterList(phase.parameters).requires_grad_(True)
         loss = partial(phase.objective, data, generator, 1.0)
         ours = optimised(phase.parameters, lambda loss=loss: loss().per_sample.mean().backward())
-        theirs = optimised(
-            list(other.parameters()), lambda epoch=epoch: other(inputs, epoch=epoch).loss.backward()
-        )
+        theirs = optimised(list(other.parameters()), lambda epoch=epoch: other(inputs, epoch=epoch).loss.backward())
         times = in_turns(ours, theirs, rounds)
         mine, yours = (ROWS / statistics.median(column) for column in zip(*times, strict=True))
         variant = case.variant if len(phases) == 1 else f"phase {number}"

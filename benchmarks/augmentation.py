@@ -53,9 +53,7 @@ def run(pair: str, size: str, seeds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="*", default=PAIRS, metavar="MODEL:DENSITY")
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--seeds", type=int, default=3)

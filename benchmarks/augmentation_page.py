@@ -49,9 +49,7 @@ def numbers() -> str:
     for path in sorted(RESULTS.glob("*.json")):
         run = read_json(path)
         heads = ["rows", "seeds", "arm", "accuracy", *GAINS.values()]
-        body = "\n\n".join(
-            f"{title}:\n\n{table(heads, lines_of(run, part))}" for part, title in PARTS.items()
-        )
+        body = "\n\n".join(f"{title}:\n\n{table(heads, lines_of(run, part))}" for part, title in PARTS.items())
         sections.append(f"### `{run['model']}` with `{run['density']}`\n\n{body}")
     return "\n\n".join(sections)
 

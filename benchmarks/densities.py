@@ -70,9 +70,7 @@ FREE = {"labels": False, "components": [10, 20, 40], "covariance": ["full", "tie
 PARTS = {
     "best": Part(
         models={"mvtcae": 40},
-        densities=dict.fromkeys(
-            [name for name in DENSITIES if name not in ("normal", "independent")] + [FIELD]
-        ),
+        densities=dict.fromkeys([name for name in DENSITIES if name not in ("normal", "independent")] + [FIELD]),
         seeds=3,
         pairs=(("auto", FIELD), ("flow", "gmm"), ("flow_matching", "gmm")),
     ),
@@ -97,9 +95,7 @@ PARTS = {
         models={"mvtcae": 400},
         densities={"riemannian": None, "gmm": None, "flow": None, "kde": None, "auto": None, FIELD: None},
         seeds=3,
-        pairs=tuple(
-            (name, other) for name in ("riemannian", "gmm", "flow", "auto") for other in (FIELD, "normal")
-        ),
+        pairs=tuple((name, other) for name in ("riemannian", "gmm", "flow", "auto") for other in (FIELD, "normal")),
         changes={"data": {"digits": {"train": 200, "validation": 100, "test": 2000}}},
     ),
 }
@@ -140,9 +136,7 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
         if density.exact_log_prob:
             likelihoods[name] = log_likelihood(density, codes["test"])
             rows[name]["log_likelihood"] = float(likelihoods[name].mean())
-            rows[name]["validation_log_likelihood"] = float(
-                log_likelihood(density, codes["validation"]).mean()
-            )
+            rows[name]["validation_log_likelihood"] = float(log_likelihood(density, codes["validation"]).mean())
         print(
             part,
             model,
@@ -160,8 +154,7 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
         "epochs": plan.models[model],
         "rows": rows,
         "differences": {
-            f"{one} - {other}": difference(one, other, scores, likelihoods, artefacts)
-            for one, other in plan.pairs
+            f"{one} - {other}": difference(one, other, scores, likelihoods, artefacts) for one, other in plan.pairs
         },
     }
 
@@ -183,9 +176,7 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
         "densities": fitted_here,
     }
     judges = work / f"seed-{seed}" / "artefacts/judges"
-    if (
-        plan.changes and not judges.exists()
-    ):  # few rows would not teach judges to read; the source images are the same
+    if plan.changes and not judges.exists():  # few rows would not teach judges to read; the source images are the same
         whole = prepare(model, seed, WORK, {})[1]
         shutil.copytree(whole / "artefacts/judges", judges)
     params, folder = prepare(model, seed, work, changes)
@@ -279,9 +270,7 @@ def written(scores: Scores) -> dict[str, Any]:
     from postprior.pipelines.metrics.statistics.intervals import estimate
 
     row = {name: estimate(scores[name]) for name in SCORES if name in scores}
-    row["lowest_entropy"] = min(
-        float(v[0]) for name, v in scores.items() if name.startswith("label_entropy/")
-    )
+    row["lowest_entropy"] = min(float(v[0]) for name, v in scores.items() if name.startswith("label_entropy/"))
     return row
 
 
@@ -359,9 +348,7 @@ def memory(name: str) -> dict[str, float]:
     layout, observed = (Block("z", (size,)),), torch.ones(rows, 1, dtype=torch.bool)
     scale = torch.full((rows, 1, size), 0.3)
     weights = torch.ones(rows, 1)
-    codes = Codes(
-        layout, "normal", loc.unsqueeze(1), scale, weights, observed, prior, labels, label_names=names
-    )
+    codes = Codes(layout, "normal", loc.unsqueeze(1), scale, weights, observed, prior, labels, label_names=names)
     del loc
     options = {"gmm": {"covariance": "low_rank", "components": [1, 4]}}.get(name, {})
     _, seconds = timed(lambda: DENSITIES[name](**options).fit(codes))
@@ -376,9 +363,7 @@ def codes_autoencoder(folder: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS))
     parser.add_argument("--model", nargs="*", default=None, help="these models alone")
     parser.add_argument("--seeds", type=int, default=None, help="instead of the part's own number")

@@ -44,11 +44,7 @@ COLUMNS = (  # score, digits, head
 
 def best(run: dict[str, Any]) -> str:
     """The density that keeps no training codes and has the highest joint coherence on draws that are not reported."""
-    names = [
-        name
-        for name, row in run["rows"].items()
-        if row.get("stores") is False and name not in ("auto", FIELD)
-    ]
+    names = [name for name, row in run["rows"].items() if row.get("stores") is False and name not in ("auto", FIELD)]
     return max(names, key=lambda name: run["rows"][name]["coherence_to_choose_by"])
 
 
@@ -72,9 +68,7 @@ def rows_of(runs: list[dict[str, Any]]) -> str:
     """All rows of some runs of one model, the references first."""
     references = ("real", "reconstruction", "normal")
     names = [*references, *(name for name in runs[0]["rows"] if name not in references)]
-    lines = (
-        [f"`{name}`", *(mean(runs, name, score, digits) for score, digits, _ in COLUMNS)] for name in names
-    )
+    lines = ([f"`{name}`", *(mean(runs, name, score, digits) for score, digits, _ in COLUMNS)] for name in names)
     return table(["row", *(head for *_, head in COLUMNS)], lines)
 
 
@@ -112,9 +106,7 @@ def choices_of(runs: list[dict[str, Any]]) -> str:
 
 def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str, Any]) -> str:
     """The section of docs/densities.md that is written from the files."""
-    of = {
-        part: [run for run in runs if run["part"] == part] for part in ("best", "models", "private", "small")
-    }
+    of = {part: [run for run in runs if run["part"] == part] for part in ("best", "models", "private", "small")}
     texts = {
         "best": "### The best density\n\nMVTCAE with the settings of params.yaml, {seeds} seeds of data, judges and "
         "autoencoder; mean ± standard deviation, four sets of 1,000 samples a row. Options were chosen on validation "

@@ -59,9 +59,7 @@ def fidelity(real: np.ndarray, w: np.ndarray, fake: np.ndarray, v: np.ndarray, n
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--features", type=int, default=128)
     parser.add_argument("--resamples", type=int, default=200)
@@ -71,9 +69,7 @@ def main() -> None:
     real, fake = (features(given.rows, given.features, rng) for _ in range(2))
     w, v = (half_samples(np.arange(given.rows), given.resamples, rng) for _ in range(2))
     size = f"{given.rows:,} × {given.rows:,} rows, {given.features} features"
-    print(
-        f"{size}, {given.resamples} half-samples, {torch.get_num_threads()} threads; {peak():.2f} GB before"
-    )
+    print(f"{size}, {given.resamples} half-samples, {torch.get_num_threads()} threads; {peak():.2f} GB before")
     print(f"{'':38} {'time':>9} {'of cores':>9} {'peak':>9}")
     timed("all", lambda: fidelity(real, w, fake, v, given.neighbours))
 

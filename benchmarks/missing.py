@@ -85,9 +85,7 @@ def scores(folder: Path, entry: str) -> dict[str, Any]:
     test = test.select(np.arange(ROWS))
     weights = half_samples(test.sources, 200, np.random.default_rng(0), test.labels)
     plain = conditional_scores(generator.model, judges, test, weights, np.random.default_rng(0))
-    through = scores_through(
-        generator.model, generator.density, judges, test, weights, np.random.default_rng(0)
-    )
+    through = scores_through(generator.model, generator.density, judges, test, weights, np.random.default_rng(0))
     manifest = read_json(folder / "artefacts/densities" / entry / "manifest.json")
     return {
         "plain": plain,
@@ -106,13 +104,9 @@ def write_page(found: dict[str, Any]) -> None:
     ]
     for model, ways in found.items():
         for way, of in ways.items():
-            shown = [
-                f"{of['plain'][size]['value']:.3f} → {of['through'][size]['value']:.3f}" for size in sizes
-            ]
+            shown = [f"{of['plain'][size]['value']:.3f} → {of['through'][size]['value']:.3f}" for size in sizes]
             rows, fitted = way.partition(",")[0], of["rows"]["used"]
-            lines.append(
-                f"| `{model}` | {rows} | {fitted:,} rows | {' | '.join(shown)} | {of['log_likelihood']:.2f} |"
-            )
+            lines.append(f"| `{model}` | {rows} | {fitted:,} rows | {' | '.join(shown)} | {of['log_likelihood']:.2f} |")
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     table = "\n".join(lines)
     write_text(PAGE, f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")

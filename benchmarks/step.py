@@ -48,9 +48,7 @@ def calls(model: MultimodalVAE, phase: Phase, data: Batch) -> list[Call]:
 
     def enter(network: nn.Module, arguments: tuple[Any, ...]) -> None:
         if not inside and any(True for _ in network.parameters()):
-            fixed = tuple(
-                x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in arguments
-            )
+            fixed = tuple(x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in arguments)
             found.append(Call(network, fixed, torch.is_grad_enabled()))
         inside.append(network)
 
@@ -80,9 +78,7 @@ def tensors(output: Any) -> list[Tensor]:
 def step(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
     """A training step of a phase."""
     generator = torch.Generator().manual_seed(0)
-    return optimised(
-        phase.parameters, lambda: phase.objective(data, generator, 1.0).per_sample.mean().backward()
-    )
+    return optimised(phase.parameters, lambda: phase.objective(data, generator, 1.0).per_sample.mean().backward())
 
 
 def bare(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
@@ -97,9 +93,7 @@ def bare(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=20, help="time for one line, at the most")

@@ -53,9 +53,7 @@ def project(folder: Path, tree: dict[str, Any]) -> Params:
     return load_params(folder / "params.yaml")
 
 
-def prepare(
-    model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = CHANGES
-) -> tuple[Params, Path]:
+def prepare(model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = CHANGES) -> tuple[Params, Path]:
     """The project of a run in a folder of such runs; the data and judges of a seed are made once."""
     from postprior.pipelines.stages.judge import judge
     from postprior.pipelines.stages.prepare import prepare as make_data
@@ -97,9 +95,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
         generate(name, params, folder)
         evaluate(name, params, folder)
     metrics = folder / "results/metrics"
-    rows = {
-        name: read_json(metrics / f"{name}.json") for name in ("normal", "reconstruction", *params.densities)
-    }
+    rows = {name: read_json(metrics / f"{name}.json") for name in ("normal", "reconstruction", *params.densities)}
     own = read_json(metrics / "autoencoder.json")
     epochs = len((folder / "results/training.csv").read_text().splitlines()) - 1
     autoencoder, _ = load_autoencoder(folder / "artefacts/autoencoder")
@@ -110,9 +106,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
         "changes": CHANGES,
         "parameters": sum(parameter.numel() for parameter in autoencoder.parameters()),
         "seconds_per_epoch": seconds / epochs if whole else None,  # a resumed run has timed a part
-        "conditional_coherence": {
-            size: score["value"] for size, score in own["conditional_coherence"].items()
-        },
+        "conditional_coherence": {size: score["value"] for size, score in own["conditional_coherence"].items()},
         "log_evidence": own.get("log_evidence", {}).get("value"),
         "rows": {
             name: {score: row[score]["value"] for score in ("joint_coherence", "frechet_distance")}
@@ -172,9 +166,7 @@ def page(results: list[dict[str, Any]]) -> str:
 
     names = [name for name in MODELS if any(r["model"] == name for r in results)]
     heads = ["model", "seeds", "1", "2", "3", "4"]
-    heads += [
-        f"{score} {row}" for score in ("joint", "Frechet") for row in ("normal", "density", "reconstruction")
-    ]
+    heads += [f"{score} {row}" for score in ("joint", "Frechet") for row in ("normal", "density", "reconstruction")]
     heads += ["density", "gap closed", "log p(x)", "s an epoch", "M parameters"]
     table = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     table += [line([r for r in results if r["model"] == name]) for name in names]
@@ -202,9 +194,7 @@ beside it.
 def main() -> None:
     from postprior import MODELS
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
     parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()

@@ -19,9 +19,7 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        name, beside = (
-            TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[text]}")
-        )
+        name, beside = (TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[text]}"))
         columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), beside)
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(visible(title), total=total, completed=done, text="")

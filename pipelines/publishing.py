@@ -56,9 +56,7 @@ def check_folder(folder: Path, ours: Ours = nothing, inputs: Iterable[Path] = ()
             )
     for source in inputs:
         if _real(source).is_relative_to(place):
-            raise UserError(
-                f"{folder}: {source} lies in it, expected a folder beside what is read; give another name"
-            )
+            raise UserError(f"{folder}: {source} lies in it, expected a folder beside what is read; give another name")
     if (stranger := _stranger(folder, ours)) is not None:
         raise UserError(
             f"{folder}: found {stranger} there, which this command did not write, expected an empty folder, none, or "

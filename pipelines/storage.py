@@ -41,9 +41,7 @@ def _plain(value: Any) -> Any:
 
 def write_json(path: Path, value: Any, sort_keys: bool = True) -> None:
     """One JSON file, the same bytes for the same value; NaN and infinity are refused with a ValueError."""
-    text = json.dumps(
-        value, sort_keys=sort_keys, indent=2, ensure_ascii=False, allow_nan=False, default=_plain
-    )
+    text = json.dumps(value, sort_keys=sort_keys, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     write_text(path, text + "\n")
 
 
@@ -215,8 +213,7 @@ def save_artefact(
         for name, array in (arrays or {}).items():
             save_array(temporary / f"{name}.npy", array)
         files = {
-            path.name: {"sha256": file_hash(path), "bytes": path.stat().st_size}
-            for path in sorted(temporary.iterdir())
+            path.name: {"sha256": file_hash(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())
         }
         write_json(temporary / MANIFEST, {**manifest, "format": FORMAT, "kind": kind, "files": files})
 
@@ -269,9 +266,7 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
     arrays: dict[str, np.ndarray] = {}
     for name, entry in files.items():
         if Path(name).name != name or not isinstance(entry, dict):
-            raise UserError(
-                f"{folder / MANIFEST}: files: {name!r} is no entry of this folder; make it again."
-            )
+            raise UserError(f"{folder / MANIFEST}: files: {name!r} is no entry of this folder; make it again.")
         with _opened(folder / name, entry) as file:
             if name == TENSORS:
                 from safetensors.torch import load
@@ -314,9 +309,7 @@ def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
 
 def _check_hash(path: Path, found: str, entry: dict[str, Any]) -> None:
     if found != entry.get("sha256"):
-        raise UserError(
-            f"{path}: its content is not what was written (sha256 differs); make the folder again."
-        )
+        raise UserError(f"{path}: its content is not what was written (sha256 differs); make the folder again.")
 
 
 def folder_hash(folder: Path) -> str:
@@ -328,6 +321,4 @@ def _folder_hash(folder: Path) -> str:
     manifest = read_json(folder / MANIFEST)
     if "files" in manifest:
         return _canonical_hash(manifest)
-    return _canonical_hash(
-        [(path.name, file_hash(path)) for path in sorted(folder.iterdir()) if path.is_file()]
-    )
+    return _canonical_hash([(path.name, file_hash(path)) for path in sorted(folder.iterdir()) if path.is_file()])

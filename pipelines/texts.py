@@ -48,9 +48,7 @@ def tell(*lines: str, err: bool = False) -> None:
         print(visible(line), file=sys.stderr if err else sys.stdout, flush=True)
 
 
-def warned(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
+def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     """A warning of a library as one line; the `line` of code that it came from is left out."""
     told = " ".join(str(message).split())
     return visible(f"postprior: warning: {told} ({category.__name__}, {filename}:{lineno})") + "\n"

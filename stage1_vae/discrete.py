@@ -49,9 +49,7 @@ class Bernoulli(Independent):
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws in {0, 1}, (*shape, …, *event); no gradient passes through them."""
-        return (uniform((*shape, *self.logits.shape), self.logits, generator) < self.mean).to(
-            self.logits.dtype
-        )
+        return (uniform((*shape, *self.logits.shape), self.logits, generator) < self.mean).to(self.logits.dtype)
 
 
 class Categorical(Independent):

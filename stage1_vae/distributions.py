@@ -100,11 +100,7 @@ class Diagonal(ABC):
         count = math.prod(self.loc.shape[-self.event :])
         if self.scale.numel() == 1:
             return -energy - count * (self.scale.log().reshape(()) + self.constant)
-        return (
-            -energy
-            - self.scale.log().expand_as(self.loc).flatten(-self.event).sum(-1)
-            - count * self.constant
-        )
+        return -energy - self.scale.log().expand_as(self.loc).flatten(-self.event).sum(-1) - count * self.constant
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Reparameterised draws, (*shape, …, *event)."""
@@ -188,13 +184,10 @@ class Mixture:
         width = max(q.weights.shape[-1] for q in mixtures)
 
         def rows(tensors: Sequence[Tensor], fill: float) -> Tensor:
-            return torch.cat(
-                [pad(t, (*[0, 0] * (t.dim() - 2), 0, width - t.shape[1]), value=fill) for t in tensors]
-            )
+            return torch.cat([pad(t, (*[0, 0] * (t.dim() - 2), 0, width - t.shape[1]), value=fill) for t in tensors])
 
         loc, scale = (
-            rows([getattr(q.components, name) for q in mixtures], fill)
-            for name, fill in (("loc", 0.0), ("scale", 1.0))
+            rows([getattr(q.components, name) for q in mixtures], fill) for name, fill in (("loc", 0.0), ("scale", 1.0))
         )
         weights = rows([q.weights for q in mixtures], 0.0)
         return cls(weights, type(mixtures[0].components)(loc, scale))

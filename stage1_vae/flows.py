@@ -47,9 +47,7 @@ class Coupling(nf.flows.Flow):
     def _affine(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         hidden = nn.functional.silu(self.first(z[:, : self.kept]) + context)
         raw, shift = self.last(nn.functional.silu(self.second(hidden))).chunk(2, -1)
-        return 2 * torch.tanh(
-            raw / 2
-        ), shift  # a step's scale stays within e^±2: the density's tails are normal
+        return 2 * torch.tanh(raw / 2), shift  # a step's scale stays within e^±2: the density's tails are normal
 
 
 class ConditionalFlow(nn.Module):
@@ -244,9 +242,7 @@ class FlowProduct:
 
     def metric(self, generator: torch.Generator | None) -> Normal:
         """The (guarded) product of normals that have the moments of the flows, batch shape (…)."""
-        draws = torch.stack(
-            [q.rsample(self.MOMENT_DRAWS, generator) for q in self.experts.flows], 2
-        )  # (K, B, M, D)
+        draws = torch.stack([q.rsample(self.MOMENT_DRAWS, generator) for q in self.experts.flows], 2)  # (K, B, M, D)
         normals = Normal(draws.mean(0), draws.std(0))[self.experts.rows.flatten()]
         q = divided_product(normals, self.experts.chosen.flatten(0, -2).unsqueeze(1), self.prior)
         size = (*self.experts.rows.shape, -1)

@@ -30,15 +30,11 @@ class JointEncoder(nn.Module):
         networks: networks by modality, as of the unimodal encoders.
     """
 
-    def __init__(
-        self, modalities: Iterable[Modality], features: int, width: int, networks: Mapping[str, str]
-    ) -> None:
+    def __init__(self, modalities: Iterable[Modality], features: int, width: int, networks: Mapping[str, str]) -> None:
         super().__init__()
         hidden = DEPTH * width
         self.trunks = of_each(encoder, modalities, hidden, width, networks)
-        self.fusion = nn.Sequential(
-            nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, features)
-        )
+        self.fusion = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, features))
 
     def forward(self, data: Mapping[str, Tensor]) -> Tensor:
         """Name → (B, *shape) of every modality → (B, features)."""

@@ -180,9 +180,7 @@ def inflated_counts(raw: Tensor, event: int) -> ZeroInflatedNegativeBinomial:
 LIKELIHOODS: dict[str, Elementwise | Mixed] = {
     "normal": Elementwise(lambda modality: 1, located(Normal)),
     "laplace": Elementwise(lambda modality: 1, located(Laplace)),
-    "bernoulli": Elementwise(
-        lambda modality: 1, lambda raw, scale, event: Bernoulli(first(raw, event), event)
-    ),
+    "bernoulli": Elementwise(lambda modality: 1, lambda raw, scale, event: Bernoulli(first(raw, event), event)),
     "categorical": Elementwise(
         lambda modality: modality.classes or 0, lambda raw, scale, event: Categorical(raw, event)
     ),

@@ -102,9 +102,7 @@ class Modality:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ValueError(f"modality name: found {self.name!r}, expected letters, digits, _ and - only")
         if self.kind not in KINDS:
-            raise ValueError(
-                f"kind of modality {self.name}: found {self.kind!r}, expected one of {', '.join(KINDS)}"
-            )
+            raise ValueError(f"kind of modality {self.name}: found {self.kind!r}, expected one of {', '.join(KINDS)}")
         if len(self.shape) != KINDS[self.kind] or any(size < 1 for size in self.shape):
             dimensions = KINDS[self.kind]
             expected = f"{dimensions} positive size{'s' * (dimensions > 1)} for kind {self.kind}"
@@ -117,9 +115,7 @@ class Modality:
     def _check_columns(self) -> None:
         if (self.kind == "table") != (self.likelihood == "columns"):
             expected = "columns for a table" if self.kind == "table" else "another one, as it is no table"
-            raise ValueError(
-                f"likelihood of modality {self.name}: found {self.likelihood!r}, expected {expected}"
-            )
+            raise ValueError(f"likelihood of modality {self.name}: found {self.likelihood!r}, expected {expected}")
         count = self.shape[0] if self.kind == "table" else 0
         if len(self.columns) != count:
             raise ValueError(
@@ -129,9 +125,7 @@ class Modality:
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(
-                f"columns of modality {self.name}: found {twice!r} twice, expected different names"
-            )
+            raise ValueError(f"columns of modality {self.name}: found {twice!r} twice, expected different names")
 
     def admit(self, values: Tensor) -> Tensor:
         """Values (…, *shape) as data may hold them: within the range, and whole numbers where these are counted."""
@@ -194,21 +188,15 @@ class Batch:
         rows = {name: len(values) for name, values in self.data.items()}
         expected = (next(iter(rows.values())), len(rows))
         if len(set(rows.values())) > 1:
-            raise ValueError(
-                f"batch: found different numbers of rows {rows}, expected the same for every modality"
-            )
+            raise ValueError(f"batch: found different numbers of rows {rows}, expected the same for every modality")
         if tuple(self.observed.shape) != expected:
-            raise ValueError(
-                f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}"
-            )
+            raise ValueError(f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}")
         if not bool(self.observed.any(1).all()):
             raise ValueError("mask of a batch: found a row with no modality, expected at least one observed")
         for name, seen in self.cells.items():
             if name not in self.data or seen.shape != self.data[name].shape:
                 found = tuple(seen.shape)
-                raise ValueError(
-                    f"cells of {name}: found shape {found}, expected that of the modality's values"
-                )
+                raise ValueError(f"cells of {name}: found shape {found}, expected that of the modality's values")
 
     def __len__(self) -> int:
         return len(self.observed)

@@ -206,9 +206,7 @@ class MultimodalVAE(nn.Module, ABC):
         """A posterior draw of what the decoders read, for each row and subset (S, M): (B, S, F)."""
         return self.descend(self.posterior(batch, subsets).rsample((), generator), generator)
 
-    def candidates(
-        self, batch: Batch, draws: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    def candidates(self, batch: Batch, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Several posterior draws of each row's code, (B, K, D + P), and what the decoders read of each, (B, K, F).
 
         The latter is None where codes alone say it, by `descend`: lower levels that hear the data too do not follow
@@ -327,7 +325,5 @@ def restrict(batch: Batch, subsets: Tensor) -> Tensor:
     """
     chosen = batch.observed.unsqueeze(1) & subsets.to(batch.observed.device)
     if not bool(chosen.any(-1).all()):
-        raise ValueError(
-            "subsets: found a row that has nothing of a subset, expected one modality of it at least"
-        )
+        raise ValueError("subsets: found a row that has nothing of a subset, expected one modality of it at least")
     return chosen

@@ -28,9 +28,7 @@ class Scales(nn.Module):
         super().__init__()
         for name, value in given.items():
             if isinstance(value, str) and value != LEARNED:
-                raise ValueError(
-                    f"likelihood_scale of {name}: found {value!r}, expected a number above 0 or {LEARNED}"
-                )
+                raise ValueError(f"likelihood_scale of {name}: found {value!r}, expected a number above 0 or {LEARNED}")
         self.given = {
             name: value if isinstance(value, str) else positive("likelihood_scale", value)
             for name, value in given.items()
@@ -83,9 +81,7 @@ def rescaling_weights(
         return None
     if isinstance(rescaling, str):
         if rescaling != "dimensions":
-            raise ValueError(
-                f"rescaling: found {rescaling!r}, expected none, dimensions, or weights by modality"
-            )
+            raise ValueError(f"rescaling: found {rescaling!r}, expected none, dimensions, or weights by modality")
         sizes = [math.prod(m.shape) for m in modalities]
         return [max(sizes) / size for size in sizes]
     return weights_of("rescaling", rescaling, modalities)

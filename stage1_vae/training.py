@@ -118,18 +118,14 @@ def train(
             if 0 < settings.patience <= best.age:
                 break
             generator = generator_for(device, settings.seed, index, number)
-            order = rows[
-                torch.randperm(len(rows), generator=generator_for("cpu", settings.seed, index, number))
-            ]
+            order = rows[torch.randperm(len(rows), generator=generator_for("cpu", settings.seed, index, number))]
             warmth = min(1.0, (number + 1) / (settings.warmup + 1))
             totals = Totals()
             model.train()
             with alone(model, phase):
                 for step, chosen in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
-                    optimizer.param_groups[0]["lr"] = (
-                        settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                    )
+                    optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
                     batch = data.batch(chosen.numpy()).to(device)
                     with accelerator.autocast():
                         loss = phase.objective(batch, generator, warmth)
@@ -140,9 +136,7 @@ def train(
             metrics = totals.means("train")
             if validation is not None and held_out is not None:
                 model.eval()
-                metrics |= evaluate(
-                    phase, validation, held_out, settings, generator_for(device, settings.seed, index)
-                )
+                metrics |= evaluate(phase, validation, held_out, settings, generator_for(device, settings.seed, index))
                 best = best.after(metrics["validation_loss"])
             yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer, best)))
     model.eval()
@@ -214,9 +208,7 @@ class Totals:
         """Add a batch."""
         self.rows += len(loss.per_sample)
         for name, values in {"loss": loss.per_sample, **loss.terms}.items():
-            self.sums[name] = (
-                self.sums.get(name, torch.zeros((), device=values.device)) + values.detach().sum()
-            )
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=values.device)) + values.detach().sum()
 
     def means(self, split: str) -> dict[str, float]:
         """Means per sample, as `<split>_<term>`."""
@@ -247,9 +239,7 @@ def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dic
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, row, key = name.split("/")
-            like = parameters[
-                int(row)
-            ]  # the fused optimiser wants moments in the memory layout of their parameter
+            like = parameters[int(row)]  # the fused optimiser wants moments in the memory layout of their parameter
             moment = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
             moments.setdefault(int(row), {})[key] = moment
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

@@ -121,9 +121,7 @@ class Auto(Density):
             raise ValueError(f"density auto: no candidate could be fitted: {'; '.join(reasons.values())}")
         name, self.why = choose(trials)
         tried = {trial.name: trial.summary() for trial in trials}
-        self.scores = [
-            tried.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates
-        ]
+        self.scores = [tried.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates]
         self._become(self.candidates[name])
         if left := self.chosen.rows["left_out"]:  # it can't learn from rows that lack blocks
             out = self.rows["left_out"] + left
@@ -149,9 +147,7 @@ class Auto(Density):
             setattr(self, capability, getattr(chosen, capability))
 
     def _levels(self, held_out: Draws, generator: torch.Generator) -> Tensor:
-        return (
-            self.chosen.levels
-        )  # held out as the chosen one saw it: its classes may be others than those here
+        return self.chosen.levels  # held out as the chosen one saw it: its classes may be others than those here
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self.chosen._log_prob(x, index)

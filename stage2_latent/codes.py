@@ -148,9 +148,7 @@ class Codes:
             known = ", ".join((*FAMILIES, EMPIRICAL))
             raise ValueError(f"codes: family is {self.family!r}, expected one of {known}")
         if self.loc.ndim != 3 or 0 in self.loc.shape:
-            raise ValueError(
-                f"codes: loc has shape {tuple(self.loc.shape)}, expected (N, C, D), none of them 0"
-            )
+            raise ValueError(f"codes: loc has shape {tuple(self.loc.shape)}, expected (N, C, D), none of them 0")
         N, C, D = self.loc.shape
         if sum(block.size for block in self.layout) != D:
             blocks = ", ".join(f"{block.name} {block.shape}" for block in self.layout)
@@ -164,27 +162,19 @@ class Codes:
         for name, shape in expected.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
-                raise ValueError(
-                    f"codes: {name} has shape {tuple(value.shape)}, expected {shape} as loc has it"
-                )
+                raise ValueError(f"codes: {name} has shape {tuple(value.shape)}, expected {shape} as loc has it")
         if self.ids is not None and len(self.ids) != N:
             raise ValueError(f"codes: found {len(self.ids)} ids, expected one for each of the {N} rows")
 
     def _check_values(self) -> None:
         known = self.known().unsqueeze(1)
         if not bool((self.loc.isfinite() | ~known).all()):
-            raise ValueError(
-                "codes: loc holds NaN or infinity, expected finite numbers: encode the data again"
-            )
+            raise ValueError("codes: loc holds NaN or infinity, expected finite numbers: encode the data again")
         if self.scale is not None and not bool((((self.scale > 0) & self.scale.isfinite()) | ~known).all()):
-            raise ValueError(
-                "codes: scale holds numbers that are not positive and finite: encode the data again"
-            )
+            raise ValueError("codes: scale holds numbers that are not positive and finite: encode the data again")
         total = self.weights.sum(-1)
         if not bool((self.weights >= 0).all() and ((total - 1).abs() < 1e-3).all()):
-            raise ValueError(
-                "codes: weights must be probabilities that sum to 1 over the components of each row"
-            )
+            raise ValueError("codes: weights must be probabilities that sum to 1 over the components of each row")
         if self.labels is None:
             return
         if self.labels.dtype != torch.int64:

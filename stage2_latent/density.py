@@ -127,9 +127,7 @@ class Density(Stored):
             raise ValueError(f"density {self.name}: has no marginals, expected one that has, such as gmm")
         z, known, classes = self._given(given, labels)
         parts = [slice(i, i + self._chunk()) for i in range(0, len(z), self._chunk())]
-        return torch.cat(
-            [self._marginal(z[p], known, None if classes is None else classes[p]) for p in parts]
-        )
+        return torch.cat([self._marginal(z[p], known, None if classes is None else classes[p]) for p in parts])
 
     def sample(
         self,
@@ -159,9 +157,7 @@ class Density(Stored):
             raise ValueError(f"truncation: density {self.name} has no exact score, expected truncation 0")
         generator = generator or torch.Generator().manual_seed(0)
         if labels is None:
-            chosen = pick(
-                self.classes.probabilities.unsqueeze(0), torch.zeros(n, dtype=torch.int64), generator
-            )
+            chosen = pick(self.classes.probabilities.unsqueeze(0), torch.zeros(n, dtype=torch.int64), generator)
         else:
             chosen = self.classes.resolve(labels, n)
         x = self._sample(chosen, generator, temperature)
@@ -178,9 +174,7 @@ class Density(Stored):
         """One draw of the whole vector for each row of the blocks given, {name: (N, *shape)}, which it keeps."""
         self._check_fitted()
         if not self.conditional:
-            raise ValueError(
-                f"density {self.name}: cannot draw some blocks given others, expected gmm or vamp"
-            )
+            raise ValueError(f"density {self.name}: cannot draw some blocks given others, expected gmm or vamp")
         z, known, asked = self._given(given, labels)
         generator = generator or torch.Generator().manual_seed(0)
         drawn, chosen = self._condition(z, known, asked, generator)
@@ -279,9 +273,7 @@ class Density(Stored):
             "likely, expected a smaller share"
         )
 
-    def _given(
-        self, given: Mapping[str, Tensor], labels: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _given(self, given: Mapping[str, Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Code vectors of some blocks, the mask of their coordinates, and classes of labels."""
         self._check_fitted()
         z, known = join(self.layout, given)

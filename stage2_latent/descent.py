@@ -45,9 +45,7 @@ def descend(
                 break
         take(step)
     if best == -math.inf:
-        raise ValueError(
-            "held-out log-likelihood is never a finite number, expected one: lower learning_rate"
-        )
+        raise ValueError("held-out log-likelihood is never a finite number, expected one: lower learning_rate")
     return kept
 
 

@@ -52,9 +52,7 @@ class DiagonalMixture(Density):
     ) -> tuple[Tensor, Tensor]:
         parts = z.split(self._chunk())
         asked = [None] * len(parts) if classes is None else classes.split(self._chunk())
-        picked = [
-            pick_given(self._seen(part, known), of, generator) for part, of in zip(parts, asked, strict=True)
-        ]
+        picked = [pick_given(self._seen(part, known), of, generator) for part, of in zip(parts, asked, strict=True)]
         k, t = (torch.cat(index) for index in zip(*picked, strict=True))
         return self._components((k, t)).rsample((), generator), k
 

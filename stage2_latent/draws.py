@@ -71,9 +71,7 @@ class Classes:
         if not self.labelled:
             return torch.zeros(len(codes), dtype=torch.int64)
         if codes.labels is None:
-            raise ValueError(
-                "codes: validation codes have no labels, expected labels as the training codes have"
-            )
+            raise ValueError("codes: validation codes have no labels, expected labels as the training codes have")
         return self.index(codes.labels)
 
 
@@ -122,9 +120,7 @@ class Draws:
 
     def draw(self, generator: torch.Generator, index: Tensor | None = None) -> Tensor:
         """One fresh draw for each of `rows`, or for those at `index`: (n, D)."""
-        rows, classes = (
-            (self.rows, self.classes) if index is None else (self.rows[index], self.classes[index])
-        )
+        rows, classes = (self.rows, self.classes) if index is None else (self.rows[index], self.classes[index])
         z = self.codes.draw(generator, rows)
         if self.filling is not None:
             z = self._filled(z, self.codes.known(rows), classes, self.filling, generator)

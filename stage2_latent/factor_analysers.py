@@ -152,6 +152,4 @@ class FactorMoments(Statistics[FactorAnalysers]):
         loadings = torch.linalg.solve(outer, cross)  # (K, T, R, D)
         variances = (variances - (loadings * cross).sum(-2)) / (weight + strength)
         means = self.first / weight - (latent.unsqueeze(-2) @ loadings).squeeze(-2)
-        return FactorAnalysers(
-            normalised(self.weight), means, loadings.mT.contiguous(), variances.clamp_min(0) + FLOOR
-        )
+        return FactorAnalysers(normalised(self.weight), means, loadings.mT.contiguous(), variances.clamp_min(0) + FLOOR)

@@ -164,9 +164,7 @@ class Flow(Density):
             down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
-        self._take(
-            descend(take, look, lambda: average, steps=self.steps, every=self.EVERY, patience=self.patience)
-        )
+        self._take(descend(take, look, lambda: average, steps=self.steps, every=self.EVERY, patience=self.patience))
 
     def _take(self, learned: Conditional) -> None:
         self.transport, self.base = learned.transport.requires_grad_(False), learned.base().detach()
@@ -175,9 +173,7 @@ class Flow(Density):
         """Untrained layers, from their own seed: normflows draws its weights from torch's global generator."""
         features = len(self.whitening.loc)
         if features < 2:
-            raise ValueError(
-                "density flow: codes have 1 dimension, expected 2 at least to couple: fit gmm instead"
-            )
+            raise ValueError("density flow: codes have 1 dimension, expected 2 at least to couple: fit gmm instead")
         with seeded(seed):
             return Transport(features, len(self.classes), self.coupling, self.sizes)
 

@@ -90,9 +90,7 @@ class FlowMatching(Density):
         seed = seed_from(generator)
         self.network = self._build(seed).to(table.loc)
         parameters = list(self.network.parameters())
-        optimiser = torch.optim.AdamW(
-            parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay
-        )
+        optimiser = torch.optim.AdamW(parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay)
         down = cosine(optimiser, self.steps, parameters, 1.0)
         seen, held_out = (self._look(draws, generator) for draws in (train, task.validation))
 
@@ -157,9 +155,7 @@ class FlowMatching(Density):
         device = self.gaussians.means.device
         place = torch.rand(rows, len(self.layout), generator=generator, device=device)
         known = place < torch.rand(rows, 1, generator=generator, device=device)
-        known.scatter_(1, place.argmin(1, keepdim=True), True).scatter_(
-            1, place.argmax(1, keepdim=True), False
-        )
+        known.scatter_(1, place.argmin(1, keepdim=True), True).scatter_(1, place.argmax(1, keepdim=True), False)
         known[::2] = False
         return known
 

@@ -83,9 +83,7 @@ class GaussianMixture(Density):
     ) -> None:
         super().__init__()
         self.sizes = [whole("components", count) for count in listed("components", components)]
-        self.structures = [
-            choice("covariance", each, COVARIANCES) for each in listed("covariance", covariance)
-        ]
+        self.structures = [choice("covariance", each, COVARIANCES) for each in listed("covariance", covariance)]
         self.rank = whole("rank", rank)
         self.passes = whole("passes", passes, low=self.EVERY)
         self.batch = whole("batch", batch, low=2)
@@ -110,9 +108,7 @@ class GaussianMixture(Density):
             """EM from clusters: the held-out score of its best pass, and the mixture then."""
             train.filling, passed = guess, []
             statistics = COVARIANCES[covariance].start(x, hard, self.rank)
-            em = online_em(
-                statistics, lambda turn: train.balanced(turn, size, generator), self.passes, strength
-            )
+            em = online_em(statistics, lambda turn: train.balanced(turn, size, generator), self.passes, strength)
             for turn, (self.mixture, likelihood) in enumerate(em, start=1):
                 if guess is not None:
                     train.filling = self.mixture.unwhitened(self.whitening)
@@ -134,9 +130,7 @@ class GaussianMixture(Density):
             others = [run(self.covariance, count, *start(count))[1] for _ in range(self.averaged - 1)]
             self.mixture = type(chosen).average([chosen, *others])
             score = self.mean_log_prob(*held_out)
-            self.scores[f"{self.covariance} {self.averaged} x {count}"] = score + float(
-                self.whitening.log_det
-            )
+            self.scores[f"{self.covariance} {self.averaged} x {count}"] = score + float(self.whitening.log_det)
             if score > best:
                 chosen = self.mixture
         self.mixture = chosen

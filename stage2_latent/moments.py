@@ -39,9 +39,7 @@ def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tupl
         return centre + mean, averages[:, 1:, 1:] - mean.unsqueeze(-1) * mean.unsqueeze(-2)
     mean, covariance = _start(sums, patterns)
     for _ in range(ITERATIONS):
-        completed = [
-            _completed(part, known, mean, covariance) for part, known in zip(sums, patterns, strict=True)
-        ]
+        completed = [_completed(part, known, mean, covariance) for part, known in zip(sums, patterns, strict=True)]
         averages = torch.stack(completed).sum(0) / total[:, None, None]
         before = covariance
         mean = averages[:, 1:, 0]

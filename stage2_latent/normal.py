@@ -15,9 +15,7 @@ class Normal(DiagonalMixture):
     def _fit(self, task: Task) -> None:
         prior = task.train.codes.prior
         if prior is None:
-            raise ValueError(
-                "density normal: the codes carry no prior, expected the autoencoder's: encode again"
-            )
+            raise ValueError("density normal: the codes carry no prior, expected the autoencoder's: encode again")
         like = task.train.codes.loc
         self.family = prior.components.name
         self.log_weights = prior.weights.detach().to(like).log().unsqueeze(0)

@@ -78,9 +78,7 @@ class Stored(ABC):
     def from_state(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
         """The density that `state` described."""
         if meta.get("density") != cls.name:
-            raise ValueError(
-                f"density {cls.name}: the state is of {meta.get('density')!r}, expected {cls.name!r}"
-            )
+            raise ValueError(f"density {cls.name}: the state is of {meta.get('density')!r}, expected {cls.name!r}")
         density = cls(**meta["options"])
         density._load(tensors, meta)
         return density
@@ -88,9 +86,7 @@ class Stored(ABC):
     def to(self, dtype: torch.dtype) -> Self:
         """The same density in another floating type; it is fitted in that of the codes."""
         tensors, meta = self.state()
-        cast = {
-            name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()
-        }
+        cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
         return self.from_state(cast, meta)
 
     def _load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -91,9 +91,7 @@ class SplineCoupling(Coupling):
 
     def maps(self, raw: Tensor) -> Splines:
         scaled = raw / math.sqrt(self.sizes.hidden)
-        return Splines.of(
-            scaled.unflatten(1, (3 * self.sizes.bins - 1, -1)), self.sizes.bins, self.sizes.bound
-        )
+        return Splines.of(scaled.unflatten(1, (3 * self.sizes.bins - 1, -1)), self.sizes.bins, self.sizes.bound)
 
 
 class MaskedAutoregression(nf.flows.Flow):
@@ -152,9 +150,7 @@ class Transport(nn.Module):
         super().__init__()
         self.classes = classes
         make = COUPLINGS[coupling]
-        pairs = [
-            (nf.flows.LULinearPermute(features), make(features, classes, sizes)) for _ in range(sizes.blocks)
-        ]
+        pairs = [(nf.flows.LULinearPermute(features), make(features, classes, sizes)) for _ in range(sizes.blocks)]
         self.layers = nn.ModuleList([layer for pair in pairs for layer in pair])
 
     def to_base(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,9 +61,7 @@ class SecondStage(nn.Module):
 
 def _network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     sizes = [inputs, *[hidden] * layers]
-    inner = [
-        part for before, after in itertools.pairwise(sizes) for part in (nn.Linear(before, after), nn.SiLU())
-    ]
+    inner = [part for before, after in itertools.pairwise(sizes) for part in (nn.Linear(before, after), nn.SiLU())]
     final = nn.Linear(sizes[-1], outputs)
     nn.init.zeros_(final.weight)
     nn.init.zeros_(final.bias)
@@ -129,9 +127,7 @@ class TwoStageVae(Density):
         half = normal((self.draws, 1, D), like, generator)
         self.noise = torch.cat([half, -half])
         train, held_out = task.train.shuffled(generator), task.validation.repeated(1, generator)
-        optimiser = torch.optim.AdamW(
-            self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        optimiser = torch.optim.AdamW(self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         down = cosine(optimiser, self.steps, self.stage.parameters(), 5.0)
         size = max(2, self.batch // K)
         classes = torch.arange(K, device=like.device).repeat_interleave(size)
@@ -170,9 +166,7 @@ class TwoStageVae(Density):
         noise = temperature * normal(shape, like, generator)
         parts = [
             (p := self.stage.likelihood(u, of)).loc + p.scale * eps
-            for u, eps, of in zip(
-                noise[0].split(4096), noise[1].split(4096), classes.split(4096), strict=True
-            )
+            for u, eps, of in zip(noise[0].split(4096), noise[1].split(4096), classes.split(4096), strict=True)
         ]
         return torch.cat(parts)
 

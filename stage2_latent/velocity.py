@@ -86,9 +86,7 @@ def _slope(a: Tensor) -> Tensor:
     return share * (1 + a * (1 - share))
 
 
-def integrate(
-    field: Callable[[float, Tensor], Tensor], state: Tensor, start: float, end: float, steps: int
-) -> Tensor:
+def integrate(field: Callable[[float, Tensor], Tensor], state: Tensor, start: float, end: float, steps: int) -> Tensor:
     """y(end) of dy/dt = field(t, y) with y(start) = state, by the classical Runge–Kutta method of order 4.
 
     Backwards where end < start; differentiable in whatever the field is made of.

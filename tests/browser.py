@@ -90,15 +90,11 @@ class Browser:
 
     def open(self, url: str, width: int, media: str = "screen", scheme: str = "light") -> None:
         """The page at a width, on a screen or as printed, once its pictures are cut."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.show(media, scheme)
         self.go(url)
         ready = "'ready' in document.documentElement.dataset"
-        self.run(
-            f"new Promise((done) => {{ const look = () => {ready} ? done() : setTimeout(look, 10); look(); }})"
-        )
+        self.run(f"new Promise((done) => {{ const look = () => {ready} ? done() : setTimeout(look, 10); look(); }})")
 
     def go(self, url: str) -> None:
         """A page, once it is loaded."""
@@ -111,9 +107,7 @@ class Browser:
         """On a screen or as printed, light or dark."""
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.send("Emulation.setEmulatedMedia", media=media, features=[feature])
-        self.run(
-            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        )  # styles settle
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # styles settle
 
     def press(self, key: str) -> None:
         """A key on the keyboard."""

@@ -25,13 +25,9 @@ def copy(root: Path) -> Path:
 
 def touched(root: Path) -> set[str]:
     """Files of a copy that are new or other than ours."""
-    names = {
-        str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and not path.is_symlink()
-    }
+    names = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and not path.is_symlink()}
     return {
-        name
-        for name in names
-        if not (ROOT / name).exists() or (ROOT / name).read_bytes() != (root / name).read_bytes()
+        name for name in names if not (ROOT / name).exists() or (ROOT / name).read_bytes() != (root / name).read_bytes()
     }
 
 

@@ -35,9 +35,7 @@ COMPLETE, LACKING = 2, 1
 def autoencoders(home: Path) -> dict[str, Path]:
     """The folders of the autoencoders of a format, by model: that of the project, and those beside it."""
     own = home / "project/artefacts/autoencoder"
-    return {read_json(own / MANIFEST)["model"]: own} | {
-        p.name: p for p in sorted(home.glob("autoencoders/*"))
-    }
+    return {read_json(own / MANIFEST)["model"]: own} | {p.name: p for p in sorted(home.glob("autoencoders/*"))}
 
 
 def measure(home: Path) -> dict[str, dict[str, Any]]:
@@ -52,8 +50,7 @@ def measure(home: Path) -> dict[str, dict[str, Any]]:
     return {
         "datasets": {str(path.relative_to(home)): of_dataset(Dataset.load(path)) for path in sorted(sets)},
         "autoencoders": {
-            name: of_autoencoder(load_autoencoder(path)[0], test)
-            for name, path in sorted(autoencoders(home).items())
+            name: of_autoencoder(load_autoencoder(path)[0], test) for name, path in sorted(autoencoders(home).items())
         },
         "codes": {
             **{
@@ -62,14 +59,10 @@ def measure(home: Path) -> dict[str, dict[str, Any]]:
             },
             "own/codes.npz": of_codes(read_codes(home / "own/codes.npz")),
         },
-        "densities": {
-            str(path.relative_to(home)): of_density(load_density(path), codes) for path in densities
-        },
+        "densities": {str(path.relative_to(home)): of_density(load_density(path), codes) for path in densities},
         "readers": {name: of_reader(reader, test) for name, reader in readers.items()},
         "references": {
-            "project/artefacts/reference": of_standard(
-                standard, readers["project/artefacts/judges"].read(test)
-            )
+            "project/artefacts/reference": of_standard(standard, readers["project/artefacts/judges"].read(test))
         },
     }
 
@@ -134,9 +127,7 @@ def of_autoencoder(model: MultimodalVAE, data: Dataset) -> dict[str, Any]:
         "prior": {"mean": numbers(prior.mean), "variance": numbers(prior.variance)},
         "decoded": {m: numbers(p.mean.flatten()) for m, p in model.decode(q.mean[:1], seeded(3)).items()},
         "loss": {
-            phase.name: numbers(
-                phase.objective(whole if phase.complete else batch, seeded(4), 1.0).per_sample
-            )
+            phase.name: numbers(phase.objective(whole if phase.complete else batch, seeded(4), 1.0).per_sample)
             for phase in model.phases()
         },
     }
@@ -181,8 +172,7 @@ def of_standard(standard: Standard, readings: Readings) -> dict[str, Any]:
         "rows": standard.rows.tolist(),
         "real": standard.real.tolist(),
         "scores": {
-            of: {key: numbers(values[:3]) for key, values in scores.items()}
-            for of, scores in standard.scores.items()
+            of: {key: numbers(values[:3]) for key, values in scores.items()} for of, scores in standard.scores.items()
         },
         "critic": numbers(standard.alignment.critic.places(readings.features)[:2].flatten(1)),
     }

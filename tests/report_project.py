@@ -30,9 +30,9 @@ def pictures(seed: int, samples: int = 12) -> dict[str, np.ndarray]:
     ramp = np.linspace(0, 1, 16, dtype=np.float32)
     base = rng.random((samples, 3, 1, 1), dtype=np.float32)
     return {
-        m.name: np.clip(
-            base * 0.7 + 0.3 * np.roll(ramp, i * 3) + 0.1 * rng.random((samples, 3, 16, 16)), 0, 1
-        ).astype(np.float32)
+        m.name: np.clip(base * 0.7 + 0.3 * np.roll(ramp, i * 3) + 0.1 * rng.random((samples, 3, 16, 16)), 0, 1).astype(
+            np.float32
+        )
         for i, m in enumerate(MODALITIES)
     }
 
@@ -61,10 +61,7 @@ def results_of(root: Path) -> Results:
 
 def without(results: Results, *keys: str) -> Results:
     """The results without some scores, as if their stage had not run."""
-    rows = [
-        replace(row, scores={k: value for k, value in row.scores.items() if k not in keys})
-        for row in results.rows
-    ]
+    rows = [replace(row, scores={k: value for k, value in row.scores.items() if k not in keys}) for row in results.rows]
     return replace(results, rows=tuple(rows))
 
 
@@ -78,9 +75,7 @@ def write_metrics(root: Path, labels: bool) -> None:
         write_json(root / f"results/metrics/{name}.json", content)
     curve = [900 * 0.9**epoch - 2400 for epoch in range(1, 41)]
     lines = [f"{epoch},joint,{loss},{loss + 20 + epoch}" for epoch, loss in enumerate(curve, 1)]
-    write_text(
-        root / "results/training.csv", "epoch,phase,train_loss,validation_loss\n" + "\n".join(lines) + "\n"
-    )
+    write_text(root / "results/training.csv", "epoch,phase,train_loss,validation_loss\n" + "\n".join(lines) + "\n")
 
 
 def write_uses(root: Path) -> None:
@@ -159,7 +154,5 @@ def grid(seed: int) -> dict[str, np.ndarray]:
         real = pictures(30, GRID)[name]  # (R, C, H, W)
         seen = observed[:, :, m, None, None, None]
         arrays[f"grid.real.{name}"] = real
-        arrays[f"grid.{name}"] = np.where(
-            seen, real[:, None], made.reshape(*observed.shape[:2], *real.shape[1:])
-        )
+        arrays[f"grid.{name}"] = np.where(seen, real[:, None], made.reshape(*observed.shape[:2], *real.shape[1:]))
     return arrays

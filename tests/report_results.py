@@ -96,12 +96,8 @@ def scores(name: str, labels: bool = True) -> dict[str, Any]:
         },
         "canonical_correlation": share(canonical * 0.8),
         "canonical_preservation": estimate(canonical / (0.9 * 0.91**0.2), 0.03),
-        "modalities": {
-            m: fidelity(coherence, distance * (0.8 + 0.1 * i), diversity) for i, m in enumerate(NAMES)
-        },
-        "gap_closed": {
-            key: (value - floor[i]) / (ceiling[i] - floor[i]) for key, (value, i) in headline.items()
-        },
+        "modalities": {m: fidelity(coherence, distance * (0.8 + 0.1 * i), diversity) for i, m in enumerate(NAMES)},
+        "gap_closed": {key: (value - floor[i]) / (ceiling[i] - floor[i]) for key, (value, i) in headline.items()},
         "difference_to_normal": {key: estimate(value - floor[i]) for key, (value, i) in headline.items()},
         "cautions": [],
         "samples": 1000,
@@ -144,9 +140,7 @@ def fit(name: str, labels: bool = True) -> dict[str, Any]:
     gains = {str(n): (coherence - PLAIN[0]) / n for n in range(1, 5)}
     conditional = {
         "conditional_coherence": {n: estimate(PLAIN[int(n) - 1] + gain) for n, gain in gains.items()},
-        "conditional_gain": {
-            n: {"value": gain, "low": gain - 0.03, "high": gain + 0.03} for n, gain in gains.items()
-        },
+        "conditional_gain": {n: {"value": gain, "low": gain - 0.03, "high": gain + 0.03} for n, gain in gains.items()},
         "effective_sample_share": estimate(0.2),
         "posterior_draws": 16,
     }

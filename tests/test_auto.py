@@ -43,9 +43,7 @@ def test_the_error_is_that_of_the_paired_difference() -> None:
     rows = 50 * torch.randn(100, generator=seeded(), dtype=torch.float64)
     plain = trial("a", -2.0, 0.0, noise=0.1)
     better = trial("b", -1.9, 0.0, noise=0.1)
-    shared = [
-        replace(each, log_prob=each.log_prob + rows) for each in (plain, better) if each.log_prob is not None
-    ]
+    shared = [replace(each, log_prob=each.log_prob + rows) for each in (plain, better) if each.log_prob is not None]
     chosen, why = choose(shared)
     assert chosen == "b"
     assert why.startswith("b is ahead of a by 0.100 ± 0.01")
@@ -58,9 +56,7 @@ def test_a_candidate_without_a_score_must_be_nearer_by_more_than_the_error() -> 
     assert choose([scored, barely])[0] == "a"
     assert "draws of c, which has no exact score, are not clearly nearer" in choose([scored, barely])[1]
     assert choose([scored, clearly, barely])[0] == "b"
-    assert choose([clearly, scored])[1].startswith(
-        "b has no exact score, and its draws are nearer than those of a"
-    )
+    assert choose([clearly, scored])[1].startswith("b has no exact score, and its draws are nearer than those of a")
     assert choose([trial("d", None, 0.06), clearly])[0] == "b"
 
 
@@ -90,9 +86,7 @@ def fit(candidates: Any, codes: Codes = TRAIN, validation: Codes | None = VALIDA
     return Auto(candidates=candidates).fit(codes, validation, seeded(), **others)
 
 
-@pytest.mark.parametrize(
-    ("candidates", "chosen"), [({"normal": {}, "gmm": GMM}, "gmm"), (["normal", "kde"], "kde")]
-)
+@pytest.mark.parametrize(("candidates", "chosen"), [({"normal": {}, "gmm": GMM}, "gmm"), (["normal", "kde"], "kde")])
 def test_it_is_the_chosen_one(candidates: Any, chosen: str) -> None:
     """Draws, scores, conditionals and marginals are those of the density it chose, bit by bit."""
     auto = fit(candidates)
@@ -186,9 +180,7 @@ def test_pseudo_inputs_start_from_the_rows_that_they_stand_for() -> None:
 
 def test_every_candidate_reports_its_passes() -> None:
     seen: list[dict[str, float]] = []
-    auto = fit(
-        {"gmm": GMM, "vamp": {"steps": 10, "pseudo_inputs": 20}}, encoder=ENCODER, progress=seen.append
-    )
+    auto = fit({"gmm": GMM, "vamp": {"steps": 10, "pseudo_inputs": 20}}, encoder=ENCODER, progress=seen.append)
     assert seen == auto.history
     for place, candidate in enumerate(auto.candidates.values()):
         own = [row for row in seen if row["candidate"] == place]

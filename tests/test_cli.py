@@ -60,17 +60,13 @@ except SystemExit:
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 assert not heavy, heavy
 """
-    answer = subprocess.run(
-        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert all(f"  {name}  " in answer.stdout for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", ["judge", "train", "encode", "inspect", "reference", "track"])
-def test_a_stage_gets_the_settings_and_their_folder(
-    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_stage_gets_the_settings_and_their_folder(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     stage = replace_stage(monkeypatch, name, Stage())
     elsewhere = project / "elsewhere"
     elsewhere.mkdir()
@@ -84,9 +80,7 @@ def test_a_stage_gets_the_settings_and_their_folder(
 
 
 @pytest.mark.parametrize("name", ["fit", "evaluate"])
-def test_a_stage_of_a_density_gets_its_name(
-    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_stage_of_a_density_gets_its_name(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     stage = replace_stage(monkeypatch, name, Stage())
     answer = CliRunner().invoke(app, [name, "gmm"])
     assert answer.exit_code == 0, answer.output
@@ -123,9 +117,7 @@ def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.Monk
     labels = ["--label", "7=20", "--label", "a=b=3"]
     colder = ["--temperature", "0.5", "--truncation", "0.1"]
     places = ["--given", "data", "--out", "new"]
-    answer = CliRunner().invoke(
-        app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, *places]
-    )
+    answer = CliRunner().invoke(app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, *places])
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
     asked = Request(23, 3, {"7": 20, "a=b": 3}, "draws", temperature=0.5, truncation=0.1)
@@ -181,9 +173,7 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
     assert answer.stderr.startswith("postprior: error: --samples: found none, expected a number")
 
 
-def test_a_fit_to_codes_takes_the_settings_that_there_are(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fit_to_codes_takes_the_settings_that_there_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("postprior.pipelines.stages.fit")
     module.fit_codes = stage = Stage()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -210,13 +200,9 @@ def test_a_fit_to_codes_takes_the_settings_that_there_are(
         (["7=1", "7=2"], "--label: found '7' twice, expected each label once"),
     ],
 )
-def test_wrong_labels(
-    project: Path, monkeypatch: pytest.MonkeyPatch, labels: list[str], sentence: str
-) -> None:
+def test_wrong_labels(project: Path, monkeypatch: pytest.MonkeyPatch, labels: list[str], sentence: str) -> None:
     stage = replace_stage(monkeypatch, "generate", Stage())
-    answer = CliRunner().invoke(
-        app, ["generate", "gmm", *(part for label in labels for part in ("--label", label))]
-    )
+    answer = CliRunner().invoke(app, ["generate", "gmm", *(part for label in labels for part in ("--label", label))])
     assert answer.exit_code == 1
     assert answer.stderr.startswith(f"postprior: error: {sentence}")
     assert not stage.calls
@@ -257,9 +243,7 @@ def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.Mo
     assert isinstance(CliRunner().invoke(app, ["train"]).exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name not in ("import", "init", "draw", "export")]
-)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("import", "init", "draw", "export")])
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     densities = ("fit", "generate", "evaluate", "utility", "recover", "privacy", "register")

@@ -135,9 +135,7 @@ def test_codes_that_cannot_be_are_refused(change: dict[str, object], message: st
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_whitening_is_that_of_the_aggregated_posterior(family: str) -> None:
     """Mean and covariance of many fresh draws become 0 and I, although no draw was looked at."""
-    means = torch.randn(30, 3, generator=seeded()) @ torch.tensor(
-        [[2.0, 1.0, 0.0], [0.0, 0.5, 0.3], [0.0, 0.0, 3.0]]
-    )
+    means = torch.randn(30, 3, generator=seeded()) @ torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.5, 0.3], [0.0, 0.0, 3.0]])
     codes = replace(posteriors(means, torch.tensor(0.7), (Block("z", (3,)),)), family=family)
     whitening = Whitening.fit(codes)
     x = whitening.forward(codes.draw(seeded(1), torch.arange(30).repeat(2000)))
@@ -169,9 +167,7 @@ def test_whitening_of_mixtures_counts_the_spread_of_components() -> None:
 def test_balanced_batches_go_round_the_rows_of_each_class() -> None:
     codes = replace(CODES, scale=torch.full_like(CODES.scale, 1e-6))
     classes = Classes.fit(codes, labelled=True)
-    draws, _ = split(
-        codes, codes, classes, Whitening.identity(codes.loc[0, 0]), lambda c: c.complete, seeded()
-    )
+    draws, _ = split(codes, codes, classes, Whitening.identity(codes.loc[0, 0]), lambda c: c.complete, seeded())
     for index, label in enumerate((0, 2)):
         count = int((codes.labels == label).sum())
         seen = torch.cat([draws.rows[draws.places(step, 7)[index]] for step in range(count)])
@@ -182,9 +178,7 @@ def test_balanced_batches_go_round_the_rows_of_each_class() -> None:
 
 def test_a_tenth_of_each_class_is_held_out_without_validation_codes() -> None:
     classes = Classes.fit(CODES, labelled=True)
-    train, held_out = split(
-        CODES, None, classes, Whitening.identity(CODES.loc[0, 0]), lambda c: c.complete, seeded()
-    )
+    train, held_out = split(CODES, None, classes, Whitening.identity(CODES.loc[0, 0]), lambda c: c.complete, seeded())
     assert sorted(torch.cat([train.rows, held_out.rows]).tolist()) == list(range(50))
     assert torch.equal(held_out.counts, (train.counts + held_out.counts + 9) // 10)
 
@@ -308,9 +302,7 @@ def test_moments_with_missing_blocks_maximise_the_likelihood_of_what_is_there(
 def test_what_draws_lack_is_drawn_given_the_rest() -> None:
     whole, lacking = holed()
     identity = Whitening.identity(whole.loc[0, 0])
-    train, held_out = split(
-        lacking, whole, Classes.fit(lacking, True), identity, lambda c: c.complete | True, seeded()
-    )
+    train, held_out = split(lacking, whole, Classes.fit(lacking, True), identity, lambda c: c.complete | True, seeded())
     filled = train.draw(seeded())
     there = lacking.known()
     assert torch.equal(filled[there], lacking.loc[:, 0][there])

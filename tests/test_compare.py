@@ -70,9 +70,7 @@ def other(project: Path, name: str, seed: int, **rows: dict[str, Any]) -> Path:
 
 
 def read(root: Path, **others: Path | str) -> Results:
-    return read_results(
-        load_params(root / "params.yaml"), root, {label: str(where) for label, where in others.items()}
-    )
+    return read_results(load_params(root / "params.yaml"), root, {label: str(where) for label, where in others.items()})
 
 
 def test_the_densities_named_are_compared_and_no_others(project: Path) -> None:
@@ -305,10 +303,7 @@ def test_a_revision_stands_beside_the_checkout(repository: Path) -> None:
     assert values["before: gmm"] == made_up.ROWS["gmm"][0]
     assert values["gmm"] == 0.1
     assert results.row("before: gmm").value("utility", "ratio_to_real", "joint") > 0.9
-    assert (
-        results.row("before: gmm").value("recovery", "modalities", "energy_score")
-        == made_up.IMPUTED["gmm"][0]
-    )
+    assert results.row("before: gmm").value("recovery", "modalities", "energy_score") == made_up.IMPUTED["gmm"][0]
     assert git(repository, "status", "--porcelain") == ""
 
 
@@ -330,9 +325,7 @@ def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_
     shutil.rmtree(repository / "results/metrics")
     git(repository, "commit", "-q", "-a", "-m", "third")
     git(repository, "checkout", "-q", "HEAD~", "--", ".")
-    with pytest.raises(
-        UserError, match=r"no results found in .*:results/metrics, expected those of gmm, flow"
-    ):
+    with pytest.raises(UserError, match=r"no results found in .*:results/metrics, expected those of gmm, flow"):
         read(repository, a="HEAD")
     other_version = tmp_path / "other"
     other_version.mkdir()

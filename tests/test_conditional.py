@@ -54,9 +54,7 @@ class Gaussian:
         gain = self.covariance[~known][:, known] @ torch.linalg.inv(self.covariance[known][:, known])
         return gain, self.covariance[~known][:, ~known] - gain @ self.covariance[known][:, ~known]
 
-    def condition(
-        self, given: Mapping[str, Tensor], generator: torch.Generator, labels: Tensor | None = None
-    ) -> Codes:
+    def condition(self, given: Mapping[str, Tensor], generator: torch.Generator, labels: Tensor | None = None) -> Codes:
         z, known = join(self.layout, given)
         gain, covariance = self.given(known)
         noise = torch.randn(len(z), len(covariance), generator=generator, dtype=z.dtype)

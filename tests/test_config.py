@@ -94,9 +94,7 @@ def test_options_are_written_as_their_class_has_them(
 @pytest.mark.parametrize(
     ("section", "of"), [("vae", MultimodalVAE), ("train", Settings), ("encode", MultimodalVAE.encode)]
 )
-def test_settings_are_written_as_what_takes_them_has_them(
-    tree: dict[str, Any], section: str, of: Any
-) -> None:
+def test_settings_are_written_as_what_takes_them_has_them(tree: dict[str, Any], section: str, of: Any) -> None:
     found = defaults(of)
     written = {name: value for name, value in tree[section].items() if name not in ("model", "options")}
     assert written.keys() <= found.keys()
@@ -188,12 +186,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "sentence"), MISTAKES, ids=[f"{key}={value}" for key, value, _ in MISTAKES]
-)
-def test_a_mistake_is_one_sentence(
-    tree: dict[str, Any], tmp_path: Path, key: str, value: Any, sentence: str
-) -> None:
+@pytest.mark.parametrize(("key", "value", "sentence"), MISTAKES, ids=[f"{key}={value}" for key, value, _ in MISTAKES])
+def test_a_mistake_is_one_sentence(tree: dict[str, Any], tmp_path: Path, key: str, value: Any, sentence: str) -> None:
     put(tree, key, value)
     with pytest.raises(UserError, match=re.escape(sentence)) as error:
         load(tree, tmp_path)
@@ -358,9 +352,7 @@ def test_options_that_the_signature_takes() -> None:
 
 def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_path: Path) -> None:
     put(tree, "vae.options.mvtcae", {"betta": 1.0})
-    with pytest.raises(
-        UserError, match=r"vae\.options\.mvtcae\.betta is not a known key \(did you mean beta\?\)"
-    ):
+    with pytest.raises(UserError, match=r"vae\.options\.mvtcae\.betta is not a known key \(did you mean beta\?\)"):
         check_model(load(tree, tmp_path))
     tree["vae"]["options"]["nexuss"], tree["vae"]["model"] = {}, "nexuss"
     with pytest.raises(UserError, match=r"which is no model \(did you mean nexus\?\); known: .*mvtcae"):
@@ -369,9 +361,7 @@ def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_
     with pytest.raises(UserError, match=r"data\.digits\.trian is not a known key \(did you mean train\?\)"):
         check_source(load(tree, tmp_path))
     put(tree, "density.gmm", {"componets": 10})
-    with pytest.raises(
-        UserError, match=r"density\.gmm\.componets is not a known key \(did you mean components\?\)"
-    ):
+    with pytest.raises(UserError, match=r"density\.gmm\.componets is not a known key \(did you mean components\?\)"):
         check_density(load(tree, tmp_path), "gmm")
     with pytest.raises(UserError, match=r"density: found 'spline', which is no density; known: .*gmm"):
         check_density(load(tree, tmp_path), "spline")
@@ -385,9 +375,7 @@ def test_an_entry_names_its_kind_and_how_it_is_fitted() -> None:
     fitting, options = read_entry("gmm", {"components": 3})
     assert fitting.model_dump() == {"kind": "gmm", "independent": False, "rows": "all", "labels": True}
     assert options == {"components": 3}
-    fitting, options = read_entry(
-        "apart", {"kind": "gmm", "independent": True, "labels": False, "passes": 20}
-    )
+    fitting, options = read_entry("apart", {"kind": "gmm", "independent": True, "labels": False, "passes": 20})
     assert fitting.model_dump() == {"kind": "gmm", "independent": True, "rows": "all", "labels": False}
     assert options == {"passes": 20}
 

@@ -43,18 +43,14 @@ def example(samples: int = 8, seed: int = 0) -> Dataset:
     labels = rng.integers(0, 2, samples)
 
     def classes(shape: tuple[int, ...], count: int) -> np.ndarray:
-        return (rng.integers(0, count // 2, (samples, *shape)).T + labels * (count - count // 2)).T.astype(
-            np.float32
-        )
+        return (rng.integers(0, count // 2, (samples, *shape)).T + labels * (count - count // 2)).T.astype(np.float32)
 
     record = [labels + rng.normal(0, 0.1, samples), labels, rng.poisson(1 + 9 * labels), labels]
     data = {
         "notes": classes((6,), 5),
         "codes": classes((3,), 4),
         "reads": rng.poisson(1 + 20 * labels, (2, samples)).T.astype(np.float32),
-        "scan": (rng.normal(0, 0.3, (1, 4, 6, 5, samples)) + labels)
-        .transpose(4, 0, 1, 2, 3)
-        .astype(np.float32),
+        "scan": (rng.normal(0, 0.3, (1, 4, 6, 5, samples)) + labels).transpose(4, 0, 1, 2, 3).astype(np.float32),
         "segments": classes((1, 4, 5), 3),
         "record": np.stack(record, 1).astype(np.float32),
     }

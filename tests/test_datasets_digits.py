@@ -13,16 +13,7 @@ from sklearn.datasets import load_digits, load_sample_image
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources import SOURCES
 from postprior.pipelines.data.sources.compose import Pool, compose, crops
-from postprior.pipelines.data.sources.digits import (
-    LAYERS,
-    SIZE,
-    Layer,
-    enlarge,
-    make_digits,
-    paint,
-    picture,
-    turn,
-)
+from postprior.pipelines.data.sources.digits import LAYERS, SIZE, Layer, enlarge, make_digits, paint, picture, turn
 from postprior.pipelines.errors import UserError
 
 SAMPLES = {"train": 300, "validation": 60, "test": 160}

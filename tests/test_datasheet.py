@@ -76,9 +76,7 @@ def test_hashes_seed_and_settings_are_named(project: Path, known: tuple[Results,
         "| m0 | image | 3 × 16 × 16 | 0 to 1 | 0 % |",
     ):
         assert told in text
-    changed = replace(
-        Dataset.load(project / "artefacts/synthetic/vamp"), provenance={"labels": {"7": 20, "1": 3}}
-    )
+    changed = replace(Dataset.load(project / "artefacts/synthetic/vamp"), provenance={"labels": {"7": 20, "1": 3}})
     assert "| condition | 20 of 7, 3 of 1 |" in datasheet(known[0].row("vamp"), *known, changed)
 
 

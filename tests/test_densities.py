@@ -299,9 +299,7 @@ def test_temperature_shrinks_the_noise_of_draws(density: Density) -> None:
         assert torch.equal(warm.labels, cold.labels)
     assert cold.loc.var(0).sum() < warm.loc.var(0).sum()
     for wrong in (0.0, 1.5):
-        with pytest.raises(
-            ValueError, match=f"temperature: found {wrong}, expected a number above 0, up to 1"
-        ):
+        with pytest.raises(ValueError, match=f"temperature: found {wrong}, expected a number above 0, up to 1"):
             density.sample(3, temperature=wrong)
 
 

@@ -42,9 +42,7 @@ def pair(model: Any, rows: Dataset, density: str = "gaussian") -> Generator:
 @pytest.fixture(scope="module")
 def known() -> tuple[Detector, Dataset]:
     """A detector over the exact model of three modalities of four values, and normal rows to be scored."""
-    model: Any = linear.exact(
-        MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE)
-    )
+    model: Any = linear.exact(MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     train, calibration, new = of_model(model, *SPLITS)
     return Detector.fit(pair(model, train), train, calibration), new
 
@@ -247,9 +245,7 @@ def test_misuse_is_told(known: tuple[Detector, Dataset]) -> None:
     with pytest.raises(UserError, match="calibration: 2 targets found, expected 0"):
         Detector.fit(pair_of, train, targets)
     with pytest.raises(UserError, match="modality other found, expected some of m0, m1, m2"):
-        detector.score(
-            Dataset((Modality("other", "vector", (4,), "normal"),), {"other": np.zeros((1, 4), np.float32)})
-        )
+        detector.score(Dataset((Modality("other", "vector", (4,), "normal"),), {"other": np.zeros((1, 4), np.float32)}))
     nothing = {m.name: np.ones((len(rows), 4), bool) for m in rows.modalities}
     for seen in nothing.values():
         seen[7] = False
@@ -278,9 +274,7 @@ def test_a_table_of_scores(trained: Trained, tmp_path: Path) -> None:
     lines = detect("gmm", tmp_path / "new", params, root, tmp_path / "scores.csv")
     table = csv.read_csv(tmp_path / "scores.csv")
     assert table.num_rows == len(data)
-    assert (
-        table["id"].to_pylist() == data.ids.tolist() if data.ids is not None else "row" in table.column_names
-    )
+    assert table["id"].to_pylist() == data.ids.tolist() if data.ids is not None else "row" in table.column_names
     flagged = np.array(table["flagged"].to_pylist())
     p = table["p_value"].to_numpy()
     np.testing.assert_array_equal(flagged, p <= 0.05)
@@ -289,9 +283,7 @@ def test_a_table_of_scores(trained: Trained, tmp_path: Path) -> None:
     assert table["reconstruction.m4"].is_null().to_pylist()[:2] == [True, False]
     assert {"inconsistency.m0", "code.m0", "distance.m0", "code", "distance"} <= set(table.column_names)
     assert "top_feature" not in table.column_names  # images have none
-    assert (
-        lines[0] == f"{tmp_path / 'scores.csv'}: {len(data)} rows, {int(flagged.sum())} flagged at alpha 0.05"
-    )
+    assert lines[0] == f"{tmp_path / 'scores.csv'}: {len(data)} rows, {int(flagged.sum())} flagged at alpha 0.05"
     assert lines[1].endswith(f"of normal ones {alarm_rate(0.05, 120):.3f} are flagged on average")
 
 

@@ -62,7 +62,5 @@ def test_rows_that_differ_are_flagged_more_often_than_promised() -> None:
 def test_ties_never_raise_the_rate() -> None:
     """Scores of few values: the share of alarms stays at the promise or below."""
     rng = np.random.default_rng(3)
-    shares = [
-        np.mean(p_values(rng.integers(4, size=19), rng.integers(4, size=100)) <= 0.1) for _ in range(300)
-    ]
+    shares = [np.mean(p_values(rng.integers(4, size=19), rng.integers(4, size=100)) <= 0.1) for _ in range(300)]
     assert np.mean(shares) <= alarm_rate(0.1, 19)

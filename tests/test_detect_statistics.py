@@ -98,9 +98,7 @@ def test_what_covariates_explain_is_no_distance() -> None:
     expected = np.array([[0.3, -0.1]])
     assert fitted(old * expected, old)[0] < 0.2
     assert fitted(old * expected, young)[0] > 100
-    assert fitted(codes, age) == pytest.approx(
-        CodeDistance.fit(codes + 7, age * 2 + 1)(codes + 7, age * 2 + 1)
-    )
+    assert fitted(codes, age) == pytest.approx(CodeDistance.fit(codes + 7, age * 2 + 1)(codes + 7, age * 2 + 1))
 
 
 @pytest.mark.parametrize(("rows", "dimensions"), [(12, 8), (40, 8), (300, 70)])
@@ -116,9 +114,7 @@ def test_few_rows_and_many_dimensions_still_give_distances(rows: int, dimensions
 
 def exact() -> tuple[Any, Density, Dataset]:
     """A linear Gaussian model with N(0, I) for its density, and 5 rows of it."""
-    model: Any = linear.exact(
-        MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE)
-    )
+    model: Any = linear.exact(MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     batch = linear.sample(model, 5, seed=3)
     data = Dataset(model.modalities, {name: x.float().numpy() for name, x in batch.data.items()})
     density = DENSITIES["normal"]().fit(posteriors(model.float(), data, 1, torch.Generator()))
@@ -161,9 +157,7 @@ def test_code_is_the_expected_log_density_of_the_whole_rows_and_each_modalitys_c
     assert torch.allclose(whitening.root, torch.eye(linear.LATENT))
     for place, subset in enumerate([WHOLE, *torch.eye(3, dtype=torch.bool)]):
         mean, covariance = linear.posterior(model.double(), double, subset)
-        expected = 0.5 * (mean.square().sum(-1) + covariance.trace()) + linear.LATENT / 2 * math.log(
-            2 * math.pi
-        )
+        expected = 0.5 * (mean.square().sum(-1) + covariance.trace()) + linear.LATENT / 2 * math.log(2 * math.pi)
         linear.agree(torch.from_numpy(found.code[:, place]).unflatten(0, (-1, TIMES)), expected)
         codes = torch.from_numpy(found.codes[place]).unflatten(0, (-1, TIMES))
         linear.agree(codes.transpose(1, 2), mean)
@@ -201,9 +195,7 @@ def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
 
 def test_missing_cells_are_neither_read_nor_counted() -> None:
     modalities = (
-        Modality(
-            "t", "table", (3,), "columns", columns=tuple(Column(c, "normal") for c in "abc"), partial=True
-        ),
+        Modality("t", "table", (3,), "columns", columns=tuple(Column(c, "normal") for c in "abc"), partial=True),
         Modality("v", "vector", (2,), "laplace"),
     )
     model = MODELS["mvtcae"](modalities, latent=2, width=2)

@@ -62,9 +62,7 @@ def test_the_gradient_of_a_mixture_with_absent_components_is_finite() -> None:
 
 def test_mixture_draws_choose_a_component_for_every_row_by_its_weight() -> None:
     weights = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.1, 0.9]])
-    components = Normal(
-        torch.tensor([0.0, 10.0, 20.0])[None, :, None].expand(2, 3, 1), torch.full((2, 3, 1), 0.1)
-    )
+    components = Normal(torch.tensor([0.0, 10.0, 20.0])[None, :, None].expand(2, 3, 1), torch.full((2, 3, 1), 0.1))
     chosen = (Mixture(weights, components).rsample((50_000,), generator())[..., 0] / 10).round()
     shares = torch.stack([(chosen == c).double().mean(0) for c in range(3)], -1)
     torch.testing.assert_close(shares, weights.double(), rtol=0, atol=0.01)
@@ -79,9 +77,7 @@ def test_thinning_keeps_small_mixtures_and_averages_to_large_ones() -> None:
     thinned = [mixture.thin(3, generator(seed)) for seed in range(3000)]
     assert thinned[0].weights.shape == (2, 3)
     means = torch.stack([thin.mean for thin in thinned])
-    torch.testing.assert_close(
-        means[:, 1], mixture.mean[1].expand(3000, 1)
-    )  # two components of weight: all kept
+    torch.testing.assert_close(means[:, 1], mixture.mean[1].expand(3000, 1))  # two components of weight: all kept
     error = 5 * means[:, 0].std() / math.sqrt(len(means))
     assert (means[:, 0].mean() - mixture.mean[0]).abs() < error
 
@@ -100,9 +96,7 @@ def test_products_are_normalised_products_of_densities() -> None:
 
 
 def test_the_product_over_nothing_is_the_prior() -> None:
-    product = product_of_experts(
-        Normal(draw(2, 3, 4), draw(2, 3, 4).exp()), torch.zeros(1, 3, dtype=torch.bool)
-    )
+    product = product_of_experts(Normal(draw(2, 3, 4), draw(2, 3, 4).exp()), torch.zeros(1, 3, dtype=torch.bool))
     assert (product.loc == 0).all()
     assert (product.scale == 1).all()
 
@@ -158,6 +152,4 @@ def test_a_marginal_is_the_integral_over_the_other_coordinates() -> None:
     line = point.repeat(len(grid), 1)
     line[:, 1] = grid
     whole = Mixture(weights, Laplace(loc, scale.exp())).log_prob(line).exp()
-    torch.testing.assert_close(
-        torch.trapezoid(whole, grid), mixture.log_prob(point[kept]).exp(), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(torch.trapezoid(whole, grid), mixture.log_prob(point[kept]).exp(), rtol=1e-5, atol=0)

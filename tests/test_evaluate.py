@@ -144,8 +144,7 @@ def test_the_grid_completes_the_same_parts_of_the_same_rows_for_every_density(co
     root, params = copy
     evaluate("normal", params, root)
     one, other = (
-        load_artefact(root / f"artefacts/evaluation/{name}", "evaluation").arrays
-        for name in ("gmm", "normal")
+        load_artefact(root / f"artefacts/evaluation/{name}", "evaluation").arrays for name in ("gmm", "normal")
     )
     observed = one["grid.observed"]
     assert observed.shape == (4, 4, 5)
@@ -190,14 +189,10 @@ def test_rows_are_paired_by_half_sample(project: Project) -> None:
     assert standard.weights.shape[0] == 21
     distance = {name: standard.scores[name]["frechet_distance"] for name in ("reconstruction", "normal")}
     difference = distance["reconstruction"] - distance["normal"]
-    assert read(project[0], "reconstruction")["difference_to_normal"]["frechet_distance"] == estimate(
-        difference
-    )
+    assert read(project[0], "reconstruction")["difference_to_normal"]["frechet_distance"] == estimate(difference)
 
 
-def test_halves_share_no_source_and_hold_whole_tuples(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_halves_share_no_source_and_hold_whole_tuples(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     test = Dataset.load(project[0] / "artefacts/data/test")
     mask = np.ones((len(test), 5), bool)
     mask[:10, 2] = False
@@ -261,9 +256,7 @@ def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
         ("data/test", "source", "test data .* run postprior reference again"),
     ],
 )
-def test_what_belongs_to_something_else_is_refused(
-    copy: Project, artefact: str, key: str, words: str
-) -> None:
+def test_what_belongs_to_something_else_is_refused(copy: Project, artefact: str, key: str, words: str) -> None:
     root, params = copy
     path = root / "artefacts" / artefact / "manifest.json"
     manifest = json.loads(path.read_text())

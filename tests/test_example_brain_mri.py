@@ -27,9 +27,7 @@ def scores(printed: str) -> dict[str, dict[str, list[float]]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(
-    find_spec("nilearn") is None, reason="nilearn, which carries the volumes, is not installed"
-)
+@pytest.mark.skipif(find_spec("nilearn") is None, reason="nilearn, which carries the volumes, is not installed")
 def test_held_out_slices_are_synthesised_and_scans_come_back(tmp_path: Path) -> None:
     page = SCRIPT.with_suffix(".md").read_bytes()
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--epochs", "120", "--voxel", "6"]
@@ -51,9 +49,7 @@ def test_held_out_slices_are_synthesised_and_scans_come_back(tmp_path: Path) -> 
         assert after.shape == before.shape
     blank = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/scans/T1/mni152.nii.gz").dataobj)
     filled = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/filled/T1/mni152.nii.gz").dataobj)
-    place = (
-        np.arange(blank.shape[2]) % 31
-    )  # 15 slices to learn from, 3 to choose by, 10 held out, 3 to choose by
+    place = np.arange(blank.shape[2]) % 31  # 15 slices to learn from, 3 to choose by, 10 held out, 3 to choose by
     slab = (place >= 18) & (place < 28)
     assert not blank[..., slab].any()
     given = np.asanyarray(nibabel.load(tmp_path / "scans/grey/mni152.nii.gz").dataobj)

@@ -18,9 +18,7 @@ SCRIPT = Path(__file__).parents[1] / "docs/examples/digits.py"
 
 
 @pytest.mark.slow
-def test_the_tutorial_prints_its_numbers_and_draws_its_figures(
-    trained: tuple[Path, Params], tmp_path: Path
-) -> None:
+def test_the_tutorial_prints_its_numbers_and_draws_its_figures(trained: tuple[Path, Params], tmp_path: Path) -> None:
     root, params = trained
     folder = tmp_path / "project"
     shutil.copytree(root, folder)

@@ -69,9 +69,7 @@ def test_blocks_stand_side_by_side_in_their_order(tmp_path: Path) -> None:
     codes = read_codes(saved(tmp_path, **arrays))
     assert codes.layout == (Block("z", (3,)), Block("w", (2,)))
     assert codes.complete.tolist() == [False] * 5 + [True] * 15
-    torch.testing.assert_close(
-        apart(codes.layout, codes.mean)["w"][5:], torch.from_numpy(LOC[5:, :2]).float()
-    )
+    torch.testing.assert_close(apart(codes.layout, codes.mean)["w"][5:], torch.from_numpy(LOC[5:, :2]).float())
 
 
 def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
@@ -98,9 +96,7 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
     }
     weights = np.tile([0.25, 0.75], (20, 1))
     known = {"ids": [f"row{n}" for n in range(20)], "labels": np.arange(20) % 2, "label_names": ["a", "b"]}
-    codes = read_codes(
-        saved(tmp_path, **parts, weights=weights, observed=observed, family="laplace", **known)
-    )
+    codes = read_codes(saved(tmp_path, **parts, weights=weights, observed=observed, family="laplace", **known))
     write_codes(tmp_path / "again.npz", codes)
     again = read_codes(tmp_path / "again.npz")
     for field in ("layout", "family", "label_names", "ids"):
@@ -177,9 +173,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arrays: dict[str, Any], sente
 
 
 def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"there is no such file or folder; expected a code folder or an \.npz"
-    ):
+    with pytest.raises(UserError, match=r"there is no such file or folder; expected a code folder or an \.npz"):
         read_codes(tmp_path / "codes.npz")
     np.save(tmp_path / "codes.npy", LOC)
     whole = saved(tmp_path, loc=LOC, scale=SCALE)

@@ -69,8 +69,7 @@ def test_blocks_fitted_apart_are_independent() -> None:
 
 def test_complete_rows_are_those_with_every_modality() -> None:
     parts = {
-        name: some_whole(codes)
-        for name, codes in {"train": TRAIN, "validation": VALIDATION, "test": TEST}.items()
+        name: some_whole(codes) for name, codes in {"train": TRAIN, "validation": VALIDATION, "test": TEST}.items()
     }
     kept = {name: codes.select(whole_rows(codes)) for name, codes in parts.items()}
     density, manifest = fitted({"kind": "gmm", "rows": "complete", **GMM}, **parts)
@@ -192,9 +191,7 @@ def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
     tensors, manifest = density.state()
     lacking = {name: value for name, value in tensors.items() if name != "levels"}
     save_artefact(tmp_path / "old", "density", manifest, lacking)
-    with pytest.raises(
-        UserError, match=r"old: this was written by another version of postprior \('levels'\); make"
-    ):
+    with pytest.raises(UserError, match=r"old: this was written by another version of postprior \('levels'\); make"):
         load_density(tmp_path / "old")
     save_artefact(tmp_path / "new", "density", {**manifest, "density": "copula"}, tensors)
     with pytest.raises(UserError, match=r"new: density: found 'copula', which is no density; known: "):

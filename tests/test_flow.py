@@ -46,9 +46,7 @@ def test_determinant_is_that_of_the_jacobian(coupling: str) -> None:
         x = 2 * torch.randn(5, generator=seeded(row), dtype=torch.float64)
         classes = torch.tensor([row % 3])
         _, log_det = layers.to_base(x.unsqueeze(0), classes)
-        jacobian = torch.autograd.functional.jacobian(
-            lambda v, c=classes: layers.to_base(v.unsqueeze(0), c)[0][0], x
-        )
+        jacobian = torch.autograd.functional.jacobian(lambda v, c=classes: layers.to_base(v.unsqueeze(0), c)[0][0], x)
         torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet)
 
 
@@ -79,9 +77,7 @@ def ring(rows: int, seed: int) -> Codes:
     generator = seeded(seed)
     angle = 2 * torch.pi * torch.rand(rows, generator=generator)
     radius = 2 + 0.2 * torch.randn(rows, generator=generator)
-    return Codes.empirical(
-        (Block("z", (2,)),), torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
-    )
+    return Codes.empirical((Block("z", (2,)),), torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1))
 
 
 def test_flow_beats_its_base_where_that_is_too_simple(coupling: str) -> None:
@@ -122,9 +118,7 @@ def test_noise_keeps_the_held_out_codes_as_likely_as_the_others() -> None:
     """Forty rows overfitted for as long as asked: the gap to held-out rows is smaller with noise."""
     gaps = []
     for noise in (0.0, 0.5):
-        density = Flow(
-            components=1, steps=100, learning_rate=1e-2, hidden=32, blocks=2, batch=64, noise=noise
-        )
+        density = Flow(components=1, steps=100, learning_rate=1e-2, hidden=32, blocks=2, batch=64, noise=noise)
         density.fit(CODES.select(torch.arange(40)), CODES, seeded())
         last = density.history[-1]
         gaps.append(last["train_log_likelihood"] - last["validation_log_likelihood"])
@@ -133,9 +127,7 @@ def test_noise_keeps_the_held_out_codes_as_likely_as_the_others() -> None:
 
 def test_the_average_follows_the_weights() -> None:
     """aₜ = aₜ₋₁ + s (wₜ − aₜ₋₁) for every parameter, of the layers and of the base."""
-    first, second = (
-        Conditional(transport("affine", spread=spread), Base(random_mixture())) for spread in (0, 1)
-    )
+    first, second = (Conditional(transport("affine", spread=spread), Base(random_mixture())) for spread in (0, 1))
     with torch.no_grad():
         second.base.means.add_(1.0)
     before = [value.clone() for value in first.parameters()]
@@ -173,17 +165,12 @@ def test_masked_coordinates_see_those_before_them_alone() -> None:
 
 def test_samples_push_the_base_through_the_layers() -> None:
     """log p of a draw equals base plus determinants, whichever way it is walked."""
-    density = (
-        Flow(components=2, steps=40, hidden=16, blocks=2).fit(CODES, generator=seeded()).to(torch.float64)
-    )
+    density = Flow(components=2, steps=40, hidden=16, blocks=2).fit(CODES, generator=seeded()).to(torch.float64)
     classes = torch.tensor([0, 1] * 20)
     u = density.base.sample(classes, seeded())
     x, log_det = density.transport.to_codes(u, classes)
     forward = torch.stack(
-        [
-            density.base.select(int(c)).log_prob(p.reshape(1, 1, -1))[0, 0]
-            for c, p in zip(classes, u, strict=True)
-        ]
+        [density.base.select(int(c)).log_prob(p.reshape(1, 1, -1))[0, 0] for c, p in zip(classes, u, strict=True)]
     )
     z = density.whitening.inverse(x)
     expected = forward - log_det + density.whitening.log_det

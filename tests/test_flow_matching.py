@@ -58,9 +58,7 @@ def test_velocity_sees_time_label_and_what_is_known() -> None:
 
     def at(t: float, label: int, known: bool) -> Tensor:
         time = torch.tensor([t], dtype=torch.float64)
-        return velocity(
-            x, velocity.modulation(time, torch.tensor([label]), torch.tensor([[False, known]])), moving
-        )
+        return velocity(x, velocity.modulation(time, torch.tensor([label]), torch.tensor([[False, known]])), moving)
 
     first = at(0.2, 0, True)
     for other in (at(0.7, 0, True), at(0.2, 1, True), at(0.2, 0, False)):
@@ -78,8 +76,7 @@ def test_integration_is_of_fourth_order() -> None:
     whole = torch.cat([start, torch.zeros(5, 1), torch.ones(5, 1)], dim=1)
     exact = (whole @ torch.linalg.matrix_exp(grown).T)[:, :3]
     errors = [
-        (integrate(lambda t, y: y @ matrix.T + t, start, 0.0, 1.0, steps) - exact).abs().max()
-        for steps in (8, 16)
+        (integrate(lambda t, y: y @ matrix.T + t, start, 0.0, 1.0, steps) - exact).abs().max() for steps in (8, 16)
     ]
     assert 12 < float(errors[0] / errors[1]) < 20
     back = integrate(lambda t, y: y @ matrix.T + t, exact, 1.0, 0.0, 64)

@@ -50,9 +50,7 @@ EVERY = pytest.mark.parametrize("home", HOMES, ids=lambda home: home.name)
 def measured(group: str) -> pytest.MarkDecorator:
     """A test of everything that was measured in a group, in every format."""
     cases = [(home, name) for home in HOMES for name in EXPECTED[home][group]]
-    return pytest.mark.parametrize(
-        ("home", "name"), cases, ids=[f"{home.name}-{name}" for home, name in cases]
-    )
+    return pytest.mark.parametrize(("home", "name"), cases, ids=[f"{home.name}-{name}" for home, name in cases])
 
 
 def agree(found: Any, expected: Any, place: str = "") -> None:
@@ -224,12 +222,8 @@ def test_a_stage_finds_the_scores_that_it_found(
 
 
 @EVERY
-def test_results_are_compared(
-    home: Path, project: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "postprior.pipelines.stages.compare.figures", lambda *_: {}
-    )  # no figures, which take long
+def test_results_are_compared(home: Path, project: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})  # no figures, which take long
     root, params = project
     old = tables.read_csv(root / "results/comparison.csv").to_pylist()
     compare(params, root)
@@ -267,8 +261,7 @@ def test_a_run_resumes(home: Path, project: tuple[Path, Params], capsys: pytest.
     assert f"train {model}: 4/4" in told
     assert f"train {model}: 3/4" not in told
     old, new = (
-        tables.read_csv(path).to_pylist()
-        for path in (saved.with_suffix(".csv"), root / "results/training.csv")
+        tables.read_csv(path).to_pylist() for path in (saved.with_suffix(".csv"), root / "results/training.csv")
     )
     assert new[:-1] == old[:-1]  # they come from the checkpoint
     agree(new, old)
@@ -317,8 +310,6 @@ def test_what_cannot_be_rebuilt_is_refused_in_a_sentence(name: str, tmp_path: Pa
     folder = Path(shutil.copytree(HOMES[-1] / name, tmp_path / "changed"))
     key, value = CHANGED[name]
     write_json(folder / "manifest.json", read_json(folder / "manifest.json") | {key: value})
-    with pytest.raises(
-        UserError, match=r"changed: this was written by another version of postprior \("
-    ) as error:
+    with pytest.raises(UserError, match=r"changed: this was written by another version of postprior \(") as error:
         LOADERS[name](folder)
     assert "\n" not in str(error.value)

@@ -101,9 +101,7 @@ def test_a_wheel_holds_one_name_and_all_that_it_needs(wheel: Path) -> None:
     kinds = (".py", ".yaml", ".html", ".css", ".js", ".md")
     ours = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in kinds]
     expected = {f"postprior/{path.relative_to(ROOT)}" for path in ours}
-    assert listing(wheel) == expected | {
-        f"postprior/{name}" for name in ("__init__.py", "__main__.py", "py.typed")
-    }
+    assert listing(wheel) == expected | {f"postprior/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
 
 
 def test_a_source_distribution_builds_the_same_wheel(sources: Path, wheel: Path, tmp_path: Path) -> None:

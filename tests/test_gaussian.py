@@ -70,9 +70,7 @@ def test_conditional_and_marginal_are_those_of_torch() -> None:
     drawn = density.condition({"z": given.expand(20_000, 2)}, seeded()).loc[:, 0, 2:]
     gain = covariance[2:, :2] @ torch.linalg.inv(covariance[:2, :2])
     torch.testing.assert_close(drawn.mean(0), mean[2:] + gain @ (given[0] - mean[:2]), atol=0.02, rtol=0)
-    torch.testing.assert_close(
-        drawn.T.cov(), covariance[2:, 2:] - gain @ covariance[:2, 2:], atol=0.03, rtol=0
-    )
+    torch.testing.assert_close(drawn.T.cov(), covariance[2:, 2:] - gain @ covariance[:2, 2:], atol=0.03, rtol=0)
 
 
 def test_temperature_scales_the_covariance() -> None:

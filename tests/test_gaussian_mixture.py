@@ -169,9 +169,7 @@ def test_the_structure_that_codes_were_drawn_from_is_chosen(covariance: str) -> 
     """From 300 rows: fewer parameters than the truth has fit worse, and more of them too."""
     means, covariances = truth(covariance)
     codes, held_out = (drawn_from(means, covariances, rows, seed) for rows, seed in ((300, 1), (2000, 2)))
-    density = GaussianMixture(
-        components=len(means), covariance=list(COVARIANCES), rank=1, shrinkage=1.0, averaged=1
-    )
+    density = GaussianMixture(components=len(means), covariance=list(COVARIANCES), rank=1, shrinkage=1.0, averaged=1)
     density.fit(codes, held_out, seeded())
     assert density.scores.keys() == {f"{name} {len(means)}" for name in COVARIANCES}
     assert density.covariance == max(density.scores, key=density.scores.__getitem__).split()[0]
@@ -183,9 +181,7 @@ def test_an_average_of_mixtures_is_taken_where_it_is_better() -> None:
     angle = 6.283 * torch.rand(1500, generator=seeded(1))
     ring = torch.stack([angle.cos(), angle.sin()], dim=1) + 0.1 * torch.randn(1500, 2, generator=seeded(2))
     codes, held_out = (Codes.empirical(PLANE, part) for part in (ring[:300], ring[300:]))
-    density = GaussianMixture(components=4, covariance=["full", "tied"], shrinkage=4.0).fit(
-        codes, held_out, seeded()
-    )
+    density = GaussianMixture(components=4, covariance=["full", "tied"], shrinkage=4.0).fit(codes, held_out, seeded())
     single, average = density.scores[f"{density.covariance} 4"], density.scores[f"{density.covariance} 4 x 4"]
     assert average > single
     assert density.mixture.means.shape == (1, 16, 2)
@@ -211,9 +207,7 @@ def dependent(rows: int, seed: int) -> tuple[Codes, Codes]:
     return whole, replace(whole, observed=observed, loc=loc)
 
 
-@pytest.mark.parametrize(
-    ("covariance", "components"), [("full", 2), ("tied", 8), ("diagonal", 8), ("low_rank", 4)]
-)
+@pytest.mark.parametrize(("covariance", "components"), [("full", 2), ("tied", 8), ("diagonal", 8), ("low_rank", 4)])
 def test_rows_that_lack_blocks_are_learned_from(covariance: str, components: int) -> None:
     """Mean and covariance converge to the truth, with components enough for it; those of complete rows do not."""
     lacking, validation = dependent(4000, seed=1)[1], dependent(500, seed=2)[0]
@@ -238,9 +232,7 @@ def test_each_pass_fills_in_from_the_mixture_of_the_last(monkeypatch: pytest.Mon
     scores = {}
     for name in ("mixture", "guess"):
         if name == "guess":
-            monkeypatch.setattr(
-                "postprior.stage2_latent.draws.Draws.__setattr__", keep_filling, raising=False
-            )
+            monkeypatch.setattr("postprior.stage2_latent.draws.Draws.__setattr__", keep_filling, raising=False)
         density = GaussianMixture(**settings).fit(lacking, dependent(500, seed=2)[0], seeded())
         scores[name] = float(density.log_prob(dependent(1000, seed=4)[0].mean).mean())
     assert scores["mixture"] > scores["guess"] + 0.2

@@ -49,9 +49,7 @@ def covariances(mixture: Components) -> Tensor:
     return whole.repeat_interleave(mixture.means.shape[1] // whole.shape[1], dim=1)
 
 
-def as_torch(
-    mixture: Components, index: int, known: object = slice(None)
-) -> torch.distributions.Distribution:
+def as_torch(mixture: Components, index: int, known: object = slice(None)) -> torch.distributions.Distribution:
     """The mixture of one class, of all coordinates or of some."""
     covariance = covariances(mixture)[index][:, known][:, :, known]  # type: ignore[index]
     normals = torch.distributions.MultivariateNormal(mixture.means[index][:, known], covariance)  # type: ignore[index]
@@ -286,9 +284,7 @@ def test_em_raises_the_likelihood_of_every_structure(covariance: str) -> None:
     x = points()
     start = expectation(mixture_of(covariance), x)[0]
     likelihoods = torch.stack([likelihood for _, likelihood in online_em(start, lambda turn: x, 30, NONE)])
-    assert (likelihoods[:11].diff(dim=0) > -1e-4).all(), (
-        "as long as the step is 1, but for the floor of variances"
-    )
+    assert (likelihoods[:11].diff(dim=0) > -1e-4).all(), "as long as the step is 1, but for the floor of variances"
     assert (likelihoods[-1] > likelihoods[0] + 1e-3).all()
 
 

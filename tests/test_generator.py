@@ -99,9 +99,7 @@ def test_requests_that_cannot_be_met(generator: Generator, arguments: dict[str, 
 def test_a_density_without_labels_takes_none(trained: Trained) -> None:
     normal = Generator.load(trained[0] / "artefacts/densities/normal")
     assert normal.sample(3).labels is None
-    with pytest.raises(
-        UserError, match="labels: density normal has none, expected no labels; leave them out"
-    ):
+    with pytest.raises(UserError, match="labels: density normal has none, expected no labels; leave them out"):
         normal.sample(2, labels=[0, 1])
 
 
@@ -233,9 +231,7 @@ def test_the_frozen_encoder_gives_inputs_and_gradients_to_them_alone(trained: Tr
     assert all(np.array_equal(inputs[m.name], data.data[m.name][rows.numpy()]) for m in data.modalities)
     some = PartialEncoder(encoder, torch.tensor([9, 5, 2, 0, 7])).inputs(torch.tensor([1, 3, 4]))
     assert all(torch.equal(some[name], values) for name, values in inputs.items())
-    torch.testing.assert_close(
-        encoder(inputs).mean, model.encode(data.batch(rows.numpy()), torch.Generator()).mean
-    )
+    torch.testing.assert_close(encoder(inputs).mean, model.encode(data.batch(rows.numpy()), torch.Generator()).mean)
     inputs["m0"].requires_grad_()
     encoder(inputs).mean.sum().backward()
     assert inputs["m0"].grad.abs().sum() > 0

@@ -47,10 +47,7 @@ def build(kind: type[MultimodalVAE], modalities: tuple[Modality, ...] = MIXED, *
 
 
 def data(observed: Tensor = FULL, modalities: tuple[Modality, ...] = MIXED) -> Batch:
-    x = {
-        m.name: torch.rand(len(observed), *m.shape, generator=generator(5), dtype=torch.float64)
-        for m in modalities
-    }
+    x = {m.name: torch.rand(len(observed), *m.shape, generator=generator(5), dtype=torch.float64) for m in modalities}
     return Batch(x, observed)
 
 
@@ -106,9 +103,7 @@ def test_nexus(observed: Tensor, training: bool) -> None:
         q = normal(model.listener((sum(messages) / len(messages))[None])[0])
         z = q.mean + q.stddev * top_noise[row, 0]
         for name, code in codes.items():
-            value = (
-                value + gammas[name] * Normal(model.rebuilders[name](z[None])[0], 1.0).log_prob(code).sum()
-            )
+            value = value + gammas[name] * Normal(model.rebuilders[name](z[None])[0], 1.0).log_prob(code).sum()
         expected.append(1.7 * kl_divergence(q, standard(CODE)) - value)
     loss = model.loss(batch, generator()).per_sample
     torch.testing.assert_close(loss, torch.stack(expected), rtol=1e-9, atol=1e-9)
@@ -116,9 +111,7 @@ def test_nexus(observed: Tensor, training: bool) -> None:
 
 def test_perceptual_dropout_leaves_one_modality_at_least() -> None:
     model = build(Nexus, dropout=0.6)
-    observed = torch.tensor([[True] * 3, [True, False, True], [False, True, False]]).repeat_interleave(
-        30_000, 0
-    )
+    observed = torch.tensor([[True] * 3, [True, False, True], [False, True, False]]).repeat_interleave(30_000, 0)
     heard = model.perceive(observed, generator()).reshape(3, 30_000, 3)
     assert heard.any(-1).all()
     assert not (heard & ~observed.reshape(heard.shape)).any()
@@ -201,9 +194,7 @@ def test_nexus_has_no_evidence() -> None:
         (MHVAE, {"subsets": 0}, "subsets: found 0"),
     ],
 )
-def test_impossible_options_are_refused(
-    kind: type[MultimodalVAE], options: dict[str, Any], message: str
-) -> None:
+def test_impossible_options_are_refused(kind: type[MultimodalVAE], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(MIXED, **options)
 
@@ -211,9 +202,7 @@ def test_impossible_options_are_refused(
 # MHVAE
 
 
-def descent(
-    model: Any, batch: Batch, row: int, names: list[str], noise: list[Tensor]
-) -> tuple[Tensor, Tensor]:
+def descent(model: Any, batch: Batch, row: int, names: list[str], noise: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The state and the sum of the divergences of one row given some of its modalities, a level at a time."""
     outputs = {name: model.encoders[name](batch.data[name][row : row + 1])[0] for name in names}
     q = product([standard(CODE), *(normal(outputs[name][: 2 * CODE]) for name in names)])
@@ -223,9 +212,7 @@ def descent(
         hidden = step.trunk(state[None])[0]
         prior, end = normal(step.to_prior(hidden)), start + step.positions * step.hidden
         laterals = {name: outputs[name][start:end].reshape(step.positions, step.hidden) for name in names}
-        factors = [
-            normal(step.to_factor((step.context(hidden) + laterals[name]).clamp_min(0))) for name in names
-        ]
+        factors = [normal(step.to_factor((step.context(hidden) + laterals[name]).clamp_min(0))) for name in names]
         q, start = product([prior, *factors]), end
         z = (q.mean + q.stddev * own_noise).reshape(step.positions, -1)
         state = (hidden + step.to_state(z)).flatten()
@@ -381,9 +368,7 @@ def test_the_evidence_of_a_hierarchy_is_estimated_without_bias() -> None:
     single = model.log_evidence(repeat(batch, DRAWS), generator(), draws=1).reshape(5, DRAWS)
     agree((single - truth.unsqueeze(1)).exp(), torch.ones(5, dtype=torch.float64))
     assert (single.var(-1) > 1e-6).all()
-    assert (
-        -model.loss(repeat(batch, DRAWS), generator()).per_sample.reshape(5, DRAWS).mean(-1) < truth
-    ).all()
+    assert (-model.loss(repeat(batch, DRAWS), generator()).per_sample.reshape(5, DRAWS).mean(-1) < truth).all()
     many = model.log_evidence(batch, generator(), draws=5000)
     torch.testing.assert_close(many, truth, rtol=0, atol=0.05)
 
@@ -454,9 +439,7 @@ def test_dropping_a_modality_is_masking_it_on_every_level(modalities: tuple[Moda
     part.load_state_dict({k: v for k, v in whole.state_dict().items() if ".c." not in k})
     masked = data(torch.tensor([True, True, False]).expand(ROWS, 3), modalities)
     dropped = Batch({name: masked.data[name] for name in "ab"}, FULL[:, :2])
-    losses = [
-        model.loss(batch, generator()).per_sample for model, batch in ((whole, masked), (part, dropped))
-    ]
+    losses = [model.loss(batch, generator()).per_sample for model, batch in ((whole, masked), (part, dropped))]
     torch.testing.assert_close(*losses)
 
 
@@ -501,9 +484,7 @@ def test_rows_of_maps_are_independent_of_one_another() -> None:
     together = model.refine(step, above, lateral, HOLES.unsqueeze(1), generator()).posterior
     for row in range(ROWS):
         rows = slice(row, row + 1)
-        alone = model.refine(
-            step, above[rows], lateral[rows], HOLES[rows].unsqueeze(1), generator()
-        ).posterior
+        alone = model.refine(step, above[rows], lateral[rows], HOLES[rows].unsqueeze(1), generator()).posterior
         torch.testing.assert_close(alone.loc, together.loc[rows])
         torch.testing.assert_close(alone.scale, together.scale[rows])
 

@@ -34,9 +34,7 @@ LABELS: dict[str, tuple[Any, Any]] = {  # labels, and their names if the archive
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_come_back_as_they_were(tmp_path: Path, kind: str) -> None:
     labels, names = LABELS[kind]
-    arrays = {"x": X, "labels": labels, "ids": np.arange(N)} | (
-        {} if names is None else {"label_names": names}
-    )
+    arrays = {"x": X, "labels": labels, "ids": np.arange(N)} | ({} if names is None else {"label_names": names})
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
     back = exported(tmp_path / "data", tmp_path / "back")
     assert back["labels"].dtype == labels.dtype.newbyteorder("=")
@@ -117,9 +115,7 @@ def test_the_last_axis_of_two_is_one_of_channels(tmp_path: Path) -> None:
 def more_than_the_memory(folder: Path) -> Path:
     """A header that promises eight terabytes."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 1000)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 1000)})
     with zipfile.ZipFile(folder / "views.npz", "w") as archive:
         archive.writestr("x.npy", header.getvalue() + bytes(100))
     return folder / "views.npz"

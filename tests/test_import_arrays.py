@@ -64,9 +64,7 @@ def exported(folder: Path, out: Path, file: str = "views.npz") -> Arrays:
             parts.append(dict(archive))
     order = np.concatenate([part["ids"] for part in parts])
     order = np.argsort([int(str(i).removeprefix("s")) for i in order])
-    joined = {
-        key: np.concatenate([part[key] for part in parts])[order] for key in parts[0] if "_names" not in key
-    }
+    joined = {key: np.concatenate([part[key] for part in parts])[order] for key in parts[0] if "_names" not in key}
     return joined | {key: array for key, array in parts[0].items() if "_names" in key}
 
 
@@ -141,9 +139,7 @@ def test_nan_is_missing_on_request(tmp_path: Path) -> None:
     arrays["vector"][7, 2] = np.nan
     arrays["scan"][9] = np.nan
     path = saved(tmp_path, arrays)
-    with pytest.raises(
-        UserError, match="vector: NaN or infinity in row 3, expected finite numbers; --nan-is-missing"
-    ):
+    with pytest.raises(UserError, match="vector: NaN or infinity in row 3, expected finite numbers; --nan-is-missing"):
         import_data([path], tmp_path / "data", Roles())
     text = "\n".join(import_data([path], tmp_path / "data", Roles(nan_is_missing=True)))
     observed = np.concatenate([d.observed for d in load(tmp_path / "data").values()])
@@ -364,7 +360,5 @@ def test_damaged_conversions_are_told_before_anything_is_written(tmp_path: Path,
 
 def test_a_folder_of_splits_is_no_dataset(tmp_path: Path) -> None:
     import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
-    with pytest.raises(
-        UserError, match=r"data: a folder of splits found, expected one dataset; give .*data/train"
-    ):
+    with pytest.raises(UserError, match=r"data: a folder of splits found, expected one dataset; give .*data/train"):
         export(tmp_path / "data", tmp_path / "back")

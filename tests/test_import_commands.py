@@ -178,13 +178,9 @@ def test_the_process_itself_ends_so(tmp_path: Path) -> None:
 
 def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("body.csv").write_text(
-        rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Zug'][row % 2]}")
-    )
+    Path("body.csv").write_text(rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Zug'][row % 2]}"))
     assert CliRunner().invoke(app, ["import", "body.csv", "data"]).exit_code == 0
-    Path("body.csv").write_text(
-        rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Chur'][row % 2]}", 8)
-    )
+    Path("body.csv").write_text(rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Chur'][row % 2]}", 8))
     answer = CliRunner().invoke(app, ["import", "body.csv", "new", "--like", "data"])
     assert answer.exit_code == 1
     assert answer.stderr == (

@@ -127,12 +127,8 @@ def test_its_splits_are_kept(tmp_path: Path) -> None:
     assert sorted(joined.ids) == sorted(validation.ids)  # type: ignore[arg-type]
     whole.pop("dev")
     whole.save_to_disk(str(tmp_path / "others"))
-    import_data(
-        [tmp_path / "others"], tmp_path / "again", ROLES, (0.2, 0.2)
-    )  # two splits: drawn anew from all rows
-    assert (
-        sum(len(Dataset.load(tmp_path / "again" / split)) for split in ("train", "validation", "test")) == 32
-    )
+    import_data([tmp_path / "others"], tmp_path / "again", ROLES, (0.2, 0.2))  # two splits: drawn anew from all rows
+    assert sum(len(Dataset.load(tmp_path / "again" / split)) for split in ("train", "validation", "test")) == 32
 
 
 def elsewhere(folder: Path) -> None:

@@ -206,9 +206,7 @@ def test_files_keep_the_ends_of_their_names(tmp_path: Path, suffix: str) -> None
     export(tmp_path / "data/test", tmp_path / "back")
     names = Dataset.load(tmp_path / "data/test").ids
     assert names is not None
-    assert {path.name for path in (tmp_path / "back/photo").iterdir()} == {
-        f"{name}{suffix}" for name in names
-    }
+    assert {path.name for path in (tmp_path / "back/photo").iterdir()} == {f"{name}{suffix}" for name in names}
     for path in (tmp_path / "back/photo").iterdir():
         with Image.open(path) as found, Image.open(tmp_path / "in/photo" / path.name) as original:
             assert found.format == original.format
@@ -240,9 +238,7 @@ def test_doubles_become_images_of_bytes(tmp_path: Path) -> None:
 def test_images_are_written_from_any_images(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    arrays = {
-        name: array for name, array in views().items() if name in ("colour", "grey", "labels", "label_names")
-    }
+    arrays = {name: array for name, array in views().items() if name in ("colour", "grey", "labels", "label_names")}
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
     train = Dataset.load(tmp_path / "data/train")
     replace(train, conversion=None).save(tmp_path / "bare")
@@ -258,8 +254,6 @@ def test_images_are_written_from_any_images(tmp_path: Path) -> None:
                 found = np.asarray(image) / 255
                 np.testing.assert_allclose(found, arrays["colour"][int(sample)], atol=0.5 / 255 + 1e-6)
             with Image.open(tmp_path / "back" / name / f"grey/{sample}.png") as image:
-                np.testing.assert_array_equal(
-                    np.asarray(image), arrays["grey"][int(sample)], err_msg=str(row)
-                )
+                np.testing.assert_array_equal(np.asarray(image), arrays["grey"][int(sample)], err_msg=str(row))
         table = csv.read_csv(tmp_path / "back" / name / "samples.csv")
         assert table["labels" if name != "bare" else "label"].to_pylist() == ["abc"[n] for n in train.labels]  # type: ignore[union-attr]

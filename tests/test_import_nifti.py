@@ -60,9 +60,7 @@ def files(folder: Path) -> dict[str, Path]:
 
 def test_volumes_come_back_with_their_affines(tmp_path: Path) -> None:
     voxels = scans(tmp_path / "in")
-    (tmp_path / "in/participants.tsv").write_text(
-        "participant_id\tage\nsub-00\t3\n"
-    )  # not asked for, not read
+    (tmp_path / "in/participants.tsv").write_text("participant_id\tage\nsub-00\t3\n")  # not asked for, not read
     text = "\n".join(import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES))
     assert "subjects (subject): 16" in text
     splits = {split: Dataset.load(tmp_path / "data" / split) for split in SPLITS}
@@ -133,14 +131,10 @@ def test_volumes_are_joined_with_a_table(tmp_path: Path) -> None:
     for name in ("T1", "CT"):
         (tmp_path / "in" / name).mkdir(parents=True)
         for row in range(N):
-            nibabel.save(
-                nibabel.Nifti1Image(rng.random(SHAPE), AFFINE), tmp_path / f"in/{name}/{row:02}.nii.gz"
-            )
+            nibabel.save(nibabel.Nifti1Image(rng.random(SHAPE), AFFINE), tmp_path / f"in/{name}/{row:02}.nii.gz")
     table = pa.table({"scan": [f"{row:02}" for row in range(N)], "sex": ["f", "m"] * (N // 2)})
     csv.write_csv(table, tmp_path / "people.csv")
-    import_data(
-        [tmp_path / "in", tmp_path / "people.csv"], tmp_path / "data", Roles(id="scan", label="sex"), SHARES
-    )
+    import_data([tmp_path / "in", tmp_path / "people.csv"], tmp_path / "data", Roles(id="scan", label="sex"), SHARES)
     train = Dataset.load(tmp_path / "data/train")
     assert [m.name for m in train.modalities] == ["CT", "T1"]
     assert train.label_names == ("f", "m")
@@ -206,8 +200,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a series": (
         lambda folder: (
-            [save(path, np.zeros((*SHAPE, 2))) for path in files(folder).values() if "T1w" in path.name]
-            and None
+            [save(path, np.zeros((*SHAPE, 2))) for path in files(folder).values() if "T1w" in path.name] and None
         ),
         r"\(5, 6, 4, 2\) found, expected numbers \(X, Y, Z\)",
     ),
@@ -216,9 +209,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
         "sub-00_ses-0_T1w.* cannot be read",
     ),
     "one value throughout": (
-        lambda folder: (
-            [save(path, np.zeros(SHAPE)) for path in files(folder).values() if "T1w" in path.name] and None
-        ),
+        lambda folder: [save(path, np.zeros(SHAPE)) for path in files(folder).values() if "T1w" in path.name] and None,
         r"T1w: constant among the training rows, .*\(--skip T1w\)",
     ),
     "a link that leads out": (
@@ -315,7 +306,5 @@ def test_what_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
     scans(tmp_path / "in")
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(
-        UserError, match=r"needs nibabel, which is not installed; pip install 'postprior\[nifti\]'"
-    ):
+    with pytest.raises(UserError, match=r"needs nibabel, which is not installed; pip install 'postprior\[nifti\]'"):
         import_data([tmp_path / "in"], tmp_path / "data", Roles())

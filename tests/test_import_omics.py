@@ -31,9 +31,7 @@ CELLS = [f"cell{row}" for row in range(N)]
 TYPES = np.array(["B", "T"])[np.arange(N) % 2]
 
 
-def put(
-    group: Any, name: str, value: Any, kind: str = "array", version: str = "0.2.0", **attributes: Any
-) -> None:
+def put(group: Any, name: str, value: Any, kind: str = "array", version: str = "0.2.0", **attributes: Any) -> None:
     stored = group.create_dataset(name, data=value)
     stored.attrs.update({"encoding-type": kind, "encoding-version": version, **attributes})
 
@@ -51,9 +49,7 @@ def frame(group: Any, name: str, index: list[str], **columns: Any) -> None:
         if isinstance(values, np.ndarray) and values.dtype.kind == "U":
             levels, codes = np.unique(values, return_inverse=True)
             coded = made.create_group(column)
-            coded.attrs.update(
-                {"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False}
-            )
+            coded.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
             texts(coded, "categories", levels.tolist())
             put(coded, "codes", codes.astype(np.int8))
         else:
@@ -71,9 +67,7 @@ def matrix(group: Any, values: np.ndarray, layout: str) -> None:
         stored.create_dataset(part, data=getattr(sparse, part))
 
 
-def annotated(
-    group: Any, values: np.ndarray, cells: list[str], prefix: str, layout: str, **columns: Any
-) -> None:
+def annotated(group: Any, values: np.ndarray, cells: list[str], prefix: str, layout: str, **columns: Any) -> None:
     group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     matrix(group, values, layout)
     frame(group, "obs", cells, **columns)
@@ -147,15 +141,11 @@ def test_one_matrix_is_one_modality(tmp_path: Path) -> None:
         annotated(file, RNA, CELLS, "g", "csr_matrix", type=TYPES)
     import_data([tmp_path / "pbmc.h5ad"], tmp_path / "data", Roles(label="type"))
     train = Dataset.load(tmp_path / "data/train")
-    assert [(m.name, m.shape, m.likelihood) for m in train.modalities] == [
-        ("pbmc", (6,), "negative_binomial")
-    ]
+    assert [(m.name, m.shape, m.likelihood) for m in train.modalities] == [("pbmc", (6,), "negative_binomial")]
     export(tmp_path / "data/train", tmp_path / "back")
     with h5py.File(tmp_path / "back/pbmc.h5ad") as file:
         stored = {part: file["X"][part][()] for part in ("data", "indices", "indptr")}
-        back = csr_array(
-            (stored["data"], stored["indices"], stored["indptr"]), shape=file["X"].attrs["shape"]
-        )
+        back = csr_array((stored["data"], stored["indices"], stored["indptr"]), shape=file["X"].attrs["shape"])
     assert train.ids is not None
     np.testing.assert_array_equal(back.toarray(), RNA[[CELLS.index(name) for name in train.ids]])
 

@@ -159,9 +159,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
 @pytest.mark.parametrize("case", FACES)
 def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) -> None:
     spoil, roles, sentence = FACES[case]
-    table = spoil(
-        clinic().append_column("part", pa.array(["test"] * 20 + ["validation"] * 20 + ["train"] * 80))
-    )
+    table = spoil(clinic().append_column("part", pa.array(["test"] * 20 + ["validation"] * 20 + ["train"] * 80)))
     if "part" in table.column_names and roles.split is None:
         table = table.drop_columns(["part"])
     path = write(table, tmp_path / "clinic.parquet")

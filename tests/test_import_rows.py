@@ -112,9 +112,7 @@ def test_rows_without_values_come_back_where_their_file_had_them(tmp_path: Path,
     y = pa.array(rows / 4, mask=rows % 5 == 0)
     files = {
         "a": pa.table({"id": rows, "y": y, "lab": np.array(["u", "v"])[rows % 2]}),
-        "b": pa.table(
-            {"id": rows, "x": pa.array(rows / 8, mask=rows % 7 == 0), "z": pa.nulls(60, pa.float64())}
-        ),
+        "b": pa.table({"id": rows, "x": pa.array(rows / 8, mask=rows % 7 == 0), "z": pa.nulls(60, pa.float64())}),
     }
     z = pa.array(np.random.default_rng(0).normal(size=60), mask=rows % 7 == 0)
     files["b"] = files["b"].set_column(2, "z", z).filter(pa.array(rows % 11 != 3))
@@ -126,9 +124,7 @@ def test_rows_without_values_come_back_where_their_file_had_them(tmp_path: Path,
             out = tmp_path / split
             if not out.exists():
                 export(tmp_path / "data" / split, out)
-            parts.append(
-                csv.read_csv(out / path.name) if suffix == ".csv" else parquet.read_table(out / path.name)
-            )
+            parts.append(csv.read_csv(out / path.name) if suffix == ".csv" else parquet.read_table(out / path.name))
         there = pa.concat_tables(parts).sort_by("id").to_pylist()
         dropped = rows[(rows % 5 == 0) & ((rows % 7 == 0) | (rows % 11 == 3))]  # no modality has them
         assert there == [row for row in files[path.stem].to_pylist() if row["id"] not in dropped]
@@ -198,9 +194,7 @@ def test_arrays_and_what_they_lack(tmp_path: Path) -> None:
     some = {key: array[:7] for key, array in views().items() if key in ("vector", "grey", "bits", "ids")}
     some["bits"] = np.zeros_like(some["bits"])  # of two values, new rows may have one
     (tmp_path / "some").mkdir()
-    text = "\n".join(
-        import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train")
-    )
+    text = "\n".join(import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train"))
     assert "missing in every row: scalar, reads, colour, scan" in text
     new = Dataset.load(tmp_path / "new")
     assert [m.name for m in new.modalities] == ["vector", "bits", "grey"]
@@ -228,9 +222,7 @@ def test_arrays_and_what_they_lack(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data lies in it, expected a folder beside what is read"):
         import_rows([saved(tmp_path / "some", some)], tmp_path / "data", Roles(), tmp_path / "data")
     with pytest.raises(UserError, match=r"found \S+ there, which this command did not write"):
-        import_rows(
-            [saved(tmp_path / "some", some)], tmp_path / "data/test", Roles(), tmp_path / "data/train"
-        )
+        import_rows([saved(tmp_path / "some", some)], tmp_path / "data/test", Roles(), tmp_path / "data/train")
 
 
 def test_data_that_were_never_imported_have_no_scales(tmp_path: Path) -> None:
@@ -238,7 +230,5 @@ def test_data_that_were_never_imported_have_no_scales(tmp_path: Path) -> None:
 
     example(12).save(tmp_path / "data")
     path = write(clinic(), tmp_path / "clinic.csv")
-    with pytest.raises(
-        UserError, match="found no conversion in it, expected data that postprior import made"
-    ):
+    with pytest.raises(UserError, match="found no conversion in it, expected data that postprior import made"):
         import_rows([path], tmp_path / "new", ROLES, tmp_path / "data")

@@ -113,9 +113,9 @@ def test_scales_are_those_of_training_rows_alone(tmp_path: Path) -> None:
 
 def test_tables_are_joined_and_absent_rows_are_missing_modalities(tmp_path: Path) -> None:
     table, rng = clinic(), np.random.default_rng(1)
-    genes = pa.table(
-        {"patient": table["patient"], "g1": rng.poisson(9, N) * 1.0, "g2": rng.normal(size=N)}
-    ).take(rng.permutation(N)[:90])
+    genes = pa.table({"patient": table["patient"], "g1": rng.poisson(9, N) * 1.0, "g2": rng.normal(size=N)}).take(
+        rng.permutation(N)[:90]
+    )
     info = table.select(["patient", "diagnosis", "age"]).set_column(2, "age", pa.array(np.arange(N)))
     rest = table.drop_columns(["diagnosis", "age"]).slice(0, 100)
     paths = [write(t, tmp_path / f"{n}.csv") for n, t in (("rest", rest), ("genes", genes), ("info", info))]
@@ -138,10 +138,7 @@ def test_tables_are_joined_and_absent_rows_are_missing_modalities(tmp_path: Path
     back = together(tmp_path / "data", tmp_path / "back")
     assert back["genes.csv"].num_rows == 90
     assert back["genes.csv"].column_names == ["patient", "g1", "g2"]
-    assert (
-        dict(zip(back["genes.csv"]["patient"].to_pylist(), back["genes.csv"]["g2"].to_pylist(), strict=True))
-        == has
-    )
+    assert dict(zip(back["genes.csv"]["patient"].to_pylist(), back["genes.csv"]["g2"].to_pylist(), strict=True)) == has
     assert back["info.csv"].column_names == ["patient", "diagnosis", "age"]
     assert back["info.csv"]["diagnosis"].to_pylist() == [
         name
@@ -153,9 +150,7 @@ def test_tables_are_joined_and_absent_rows_are_missing_modalities(tmp_path: Path
 def test_a_folder_of_tables_and_a_semicolon(tmp_path: Path) -> None:
     table = clinic()
     write(table.select(["patient", "crp", "diagnosis"]), tmp_path / "in/labs.parquet")
-    csv.write_csv(
-        table.select(["patient", "weight"]), tmp_path / "in/body.csv", csv.WriteOptions(delimiter=";")
-    )
+    csv.write_csv(table.select(["patient", "weight"]), tmp_path / "in/body.csv", csv.WriteOptions(delimiter=";"))
     import_data([tmp_path / "in"], tmp_path / "data", ROLES)
     assert [m.name for m in Dataset.load(tmp_path / "data/train").modalities] == ["body", "labs"]
 
@@ -181,9 +176,7 @@ def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
     kinds = {
         "patient": pa.array([f"p{row:03}" for row in range(N)], pa.large_string()),
         "site": pa.array(np.array(["Bern", "Zug", "Chur"])[np.arange(N) % 3]).dictionary_encode(),
-        "price": pa.array(
-            [Decimal(int(cents)) / 100 for cents in rng.integers(0, 10**4, N)], pa.decimal128(6, 2)
-        ),
+        "price": pa.array([Decimal(int(cents)) / 100 for cents in rng.integers(0, 10**4, N)], pa.decimal128(6, 2)),
         "half": pa.array(rng.normal(size=N).astype(np.float16)),
         "dose": pa.array(rng.integers(-9, 9, N), pa.int8()),
         "single": pa.array(rng.normal(size=N), pa.float32()),
@@ -207,9 +200,7 @@ def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
 
 def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
     """As spreadsheets write them where a comma parts whole from broken numbers; capitals as Windows has them."""
-    lines = ["id;größe;ort;n"] + [
-        f"{row};{row % 17},{row % 4}5;{'ab'[row % 2]},c;{row % 5}" for row in range(60)
-    ]
+    lines = ["id;größe;ort;n"] + [f"{row};{row % 17},{row % 4}5;{'ab'[row % 2]},c;{row % 5}" for row in range(60)]
     (tmp_path / "LEUTE.CSV").write_text("\n".join(lines), encoding="utf-8-sig")
     text = "\n".join(import_data([tmp_path / "LEUTE.CSV"], tmp_path / "data", Roles()))
     assert "numeric: größe (0.05 to 16.25)" in text
@@ -220,9 +211,7 @@ def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
     assert header == lines[0]
     assert set(back) < set(lines)
     export(tmp_path / "data/train", tmp_path / "plain", "csv")
-    for row, size in (
-        csv.read_csv(tmp_path / "plain/LEUTE.csv").select(["id", "größe"]).to_pandas().to_numpy()
-    ):
+    for row, size in csv.read_csv(tmp_path / "plain/LEUTE.csv").select(["id", "größe"]).to_pandas().to_numpy():
         assert size == float(f"{row % 17:.0f}.{row % 4:.0f}5")
 
 
@@ -249,10 +238,7 @@ def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
     groups = [set(dataset.groups) for dataset in load(tmp_path / "data").values()]  # type: ignore[arg-type]
     assert not groups[0] & groups[1]
     assert not (groups[0] | groups[1]) & groups[2]
-    assert (
-        together(tmp_path / "data", tmp_path / "back")["clinic.csv"]["subject"].to_pylist()
-        == subjects.to_pylist()
-    )
+    assert together(tmp_path / "data", tmp_path / "back")["clinic.csv"]["subject"].to_pylist() == subjects.to_pylist()
 
 
 def test_a_column_may_name_the_split(tmp_path: Path) -> None:

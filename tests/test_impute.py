@@ -47,9 +47,7 @@ def holes(trained: Trained) -> Dataset:
 
 def exact() -> tuple[Generator, Dataset]:
     """A linear Gaussian model with its own prior, and four rows of it."""
-    model: Any = linear.exact(
-        MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE)
-    )
+    model: Any = linear.exact(MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     batch = linear.sample(model, 4)
     rows = Dataset(model.modalities, {name: x.float().numpy() for name, x in batch.data.items()})
     model = model.float()
@@ -72,9 +70,7 @@ def test_a_missing_modality_is_drawn_from_its_law_given_the_others() -> None:
     known = torch.from_numpy(np.concatenate([rows.data["m0"], rows.data["m1"]], 1)).double()
     mean = bias[rest] + (known - bias[seen]) @ gain.T
     covariance = joint[rest, rest] - gain @ joint[seen, rest]
-    x = (
-        torch.from_numpy(drawn.data["m2"]).double().unflatten(0, (TIMES, 4)).movedim(0, -1)
-    )  # (4, SIZE, TIMES)
+    x = torch.from_numpy(drawn.data["m2"]).double().unflatten(0, (TIMES, 4)).movedim(0, -1)  # (4, SIZE, TIMES)
     linear.agree(x, mean)
     centred = x - mean.unsqueeze(-1)
     linear.agree(centred[:, :, None] * centred[:, None], covariance.expand(4, -1, -1))
@@ -85,9 +81,7 @@ def test_labels_are_a_condition(generator: Generator, trained: Trained) -> None:
     data = Dataset.load(trained[0] / "artefacts/data/test").select(np.arange(40))
     data = replace(data, mask=np.tile([True, False, False, False, False], (40, 1)))
     asked = np.full(40, 3)
-    plain, under = (
-        next(generator.completed(data, 1, 0, "mean", labels))[1]["m1"] for labels in (None, asked)
-    )
+    plain, under = (next(generator.completed(data, 1, 0, "mean", labels))[1]["m1"] for labels in (None, asked))
     assert not np.array_equal(plain, under)
 
 
@@ -110,9 +104,7 @@ def test_observed_values_stay_to_the_bit_and_the_rest_is_told(generator: Generat
             np.testing.assert_array_equal(getattr(drawn, name), getattr(holes, name))
     one, other = (drawn.data["m1"][~holes.mask[:, 1]] for drawn in sets[:2])
     assert not np.array_equal(one, other)
-    assert all(
-        0 <= drawn.data[name].min() <= drawn.data[name].max() <= 1 for name in lacking for drawn in sets
-    )
+    assert all(0 <= drawn.data[name].min() <= drawn.data[name].max() <= 1 for name in lacking for drawn in sets)
     again = generator.impute(holes, 3, seed=5)
     for ours, theirs in zip(sets, again, strict=True):
         assert all(np.array_equal(ours.data[name], theirs.data[name]) for name in lacking)
@@ -129,9 +121,7 @@ def test_complete_rows_come_back_as_they_are(generator: Generator, holes: Datase
 def test_a_dataset_of_some_modalities_lacks_the_others(generator: Generator, holes: Dataset) -> None:
     whole = holes.select(np.arange(0, 100, 5))
     kept = (whole.modalities[3], whole.modalities[1])
-    part = Dataset(
-        kept, {m.name: whole.data[m.name] for m in kept}, labels=whole.labels, label_names=whole.label_names
-    )
+    part = Dataset(kept, {m.name: whole.data[m.name] for m in kept}, labels=whole.labels, label_names=whole.label_names)
     given = conformed(part, generator.modalities)
     assert given.modalities == generator.modalities
     assert given.observed.tolist() == [[False, True, False, True, False]] * len(whole)
@@ -174,9 +164,7 @@ def test_rows_with_scales_of_their_own_are_refused(generator: Generator, holes: 
         ({"values": "mode"}, "values: found 'mode', expected one of"),
     ],
 )
-def test_impossible_requests(
-    generator: Generator, holes: Dataset, options: dict[str, Any], sentence: str
-) -> None:
+def test_impossible_requests(generator: Generator, holes: Dataset, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         generator.impute(holes, **options)
 
@@ -206,9 +194,7 @@ def test_the_command_writes_what_python_gives(
     assert str(tmp_path / "once") in once[0]
 
 
-def test_samples_from_given_rows_have_what_these_have(
-    trained: Trained, holes: Dataset, tmp_path: Path
-) -> None:
+def test_samples_from_given_rows_have_what_these_have(trained: Trained, holes: Dataset, tmp_path: Path) -> None:
     root, params = trained
     kept = holes.modalities[:2]
     whole = holes.select(np.arange(0, 100, 5))

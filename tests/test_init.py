@@ -66,9 +66,7 @@ def test_the_pipeline_depends_on_the_data_and_no_code(tmp_path: Path) -> None:
             key: value for key, value in ours[name].items() if key != "deps"
         }
         if name != "prepare":
-            assert stage["deps"] == [
-                path for path in ours[name]["deps"] if path.startswith(("artefacts", "results"))
-            ]
+            assert stage["deps"] == [path for path in ours[name]["deps"] if path.startswith(("artefacts", "results"))]
             assert stage["deps"]
 
 
@@ -164,9 +162,7 @@ def test_data_that_cannot_be_scored_are_told_before_they_are_trained_on(tmp_path
 
 
 def test_a_project_is_never_overwritten_and_needs_data(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"found no train/manifest\.json, expected a folder that postprior import made"
-    ):
+    with pytest.raises(UserError, match=r"found no train/manifest\.json, expected a folder that postprior import made"):
         init(tmp_path / "project", tmp_path)
     data = imported(tmp_path / "data")
     (tmp_path / "project").mkdir()
@@ -187,9 +183,7 @@ def test_the_commands_hand_over_their_options(tmp_path: Path, monkeypatch: pytes
     from typer.testing import CliRunner
 
     monkeypatch.chdir(tmp_path)
-    rows = ["id,age,sex,note,y"] + [
-        f"{row},{row % 37 + 0.5},{row % 3},n{row},{'ab'[row % 3 % 2]}" for row in range(60)
-    ]
+    rows = ["id,age,sex,note,y"] + [f"{row},{row % 37 + 0.5},{row % 3},n{row},{'ab'[row % 3 % 2]}" for row in range(60)]
     Path("people.csv").write_text("\n".join(rows))
     options = [
         *("--label", "y", "--skip", "note"),
@@ -208,8 +202,6 @@ def test_the_commands_hand_over_their_options(tmp_path: Path, monkeypatch: pytes
     answer = CliRunner().invoke(app, ["import", "people.csv", "other", "--modality", "who"])
     assert answer.exit_code == 1
     assert "--modality: found 'who', expected NAME=VALUE" in answer.output
-    answer = CliRunner().invoke(
-        app, ["import", "people.csv", "other", "--kind", "y=log", "--kind", "y=count"]
-    )
+    answer = CliRunner().invoke(app, ["import", "people.csv", "other", "--kind", "y=log", "--kind", "y=count"])
     assert answer.exit_code == 1
     assert "--kind: found 'y' twice, expected each name once" in answer.output

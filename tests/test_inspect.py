@@ -61,9 +61,7 @@ def test_what_is_shared_is_scored_alone(tmp_path: Path) -> None:
     """Labels that only the private block knows of."""
 
     def blind(codes: Codes) -> Codes:
-        codes.loc[..., :2] = torch.randn(
-            codes.loc[..., :2].shape, generator=torch.Generator().manual_seed(len(codes))
-        )
+        codes.loc[..., :2] = torch.randn(codes.loc[..., :2].shape, generator=torch.Generator().manual_seed(len(codes)))
         return codes
 
     found = inspected(tmp_path, blind)["representation"]
@@ -92,9 +90,7 @@ def test_rows_that_lack_a_block_take_no_part(tmp_path: Path) -> None:
         return codes
 
     assert inspected(tmp_path, without)["samples"] == 120
-    none = inspected(
-        tmp_path, lambda codes: replace(codes, observed=torch.zeros(len(codes), 2, dtype=torch.bool))
-    )
+    none = inspected(tmp_path, lambda codes: replace(codes, observed=torch.zeros(len(codes), 2, dtype=torch.bool)))
     missing = {"value": None, "why": "there are no test rows with every block of codes"}
     assert none == {"health": missing, "representation": dict.fromkeys(SCORES, missing), "samples": 0}
 

@@ -48,9 +48,7 @@ def build(kind: type[JointVAE], **options: object) -> JointVAE:
 
 
 def batch(observed: Tensor = FULL) -> Batch:
-    data = {
-        m.name: torch.rand(ROWS, *m.shape, generator=generator(5), dtype=torch.float64) for m in MODALITIES
-    }
+    data = {m.name: torch.rand(ROWS, *m.shape, generator=generator(5), dtype=torch.float64) for m in MODALITIES}
     return Batch(data, observed)
 
 
@@ -89,9 +87,7 @@ def bent(bend: float = 0.3, **options: int) -> JNF:
             bias[WIDE:] = -1.5
         for flow in model.flows.values():
             for parameter in flow.parameters():
-                parameter.add_(
-                    bend * torch.randn(parameter.shape, generator=generator(7), dtype=torch.float64)
-                )
+                parameter.add_(bend * torch.randn(parameter.shape, generator=generator(7), dtype=torch.float64))
     return model
 
 
@@ -193,9 +189,7 @@ def test_rows_that_lack_a_modality_train_no_joint_encoder(kind: type[JointVAE]) 
     assert not model.incomplete
     for phase in model.phases():
         if phase.complete:
-            with pytest.raises(
-                ValueError, match="found a row that lacks a modality, expected rows with every"
-            ):
+            with pytest.raises(ValueError, match="found a row that lacks a modality, expected rows with every"):
                 phase.objective(batch(HOLES), generator(), 1.0)
         else:
             assert phase.objective(batch(HOLES), generator(), 1.0).per_sample.isfinite().all()
@@ -371,9 +365,7 @@ def test_importance_sampling_finds_the_evidence_of_complete_and_incomplete_rows(
     for network in (model.joint, *model.encoders.values()):
         network.register_forward_hook(lambda module, inputs, raw: spoil(raw))
     data = sample(model, 4)
-    observed = torch.tensor(
-        [[True, True, True], [True, False, True], [False, True, False], [False, True, True]]
-    )
+    observed = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [False, True, True]])
     many = repeat(Batch(data.data, observed), 300)
     found = model.log_evidence(many, generator(), draws=60).reshape(4, 300).exp()
     expected = torch.stack([evidence(model, data, subset)[row] for row, subset in enumerate(observed)])
@@ -600,9 +592,7 @@ def test_codes_of_jnf_are_the_joint_normal_or_narrow_draws() -> None:
     torch.testing.assert_close(
         codes.components.scale[~whole], torch.full((3, 10, WIDE), math.exp(LOG_SCALE[0])).double()
     )
-    assert (
-        len(codes.components.loc[~whole].flatten(0, 1).unique(dim=0)) > 20
-    )  # a refused move repeats a state
+    assert len(codes.components.loc[~whole].flatten(0, 1).unique(dim=0)) > 20  # a refused move repeats a state
     complete = model.encode(batch(), generator(), components=10)
     assert complete.weights.shape == (ROWS, 1)
 
@@ -624,9 +614,7 @@ def test_the_mixture_of_flows_is_normalised_over_its_strata() -> None:
     whole = model.joint_posterior(batch())
     for row in range(ROWS):
         here = torch.full((60,), row)
-        own = [
-            flow[here].log_prob(z[:, row]).exp() for flow, has in zip(flows, HOLES[row], strict=True) if has
-        ]
+        own = [flow[here].log_prob(z[:, row]).exp() for flow, has in zip(flows, HOLES[row], strict=True) if has]
         expected = whole[row].log_prob(z[:, row]) if HOLES[row].all() else torch.stack(own).mean(0).log()
         torch.testing.assert_close(q.log_prob(z)[:, row], expected)
 
@@ -686,9 +674,7 @@ def test_dcca_finds_what_modalities_share() -> None:
     before = float(phase.objective(whole, generator(), 1.0).terms["correlation"][0].detach())
     with alone(model, phase):
         train(phase.objective, phase.parameters, whole, 150)
-    assert float(phase.objective(whole, generator(), 1.0).terms["correlation"][0].detach()) > max(
-        0.9, before + 0.1
-    )
+    assert float(phase.objective(whole, generator(), 1.0).terms["correlation"][0].detach()) > max(0.9, before + 0.1)
 
 
 # --- options ---

@@ -32,8 +32,7 @@ def data(rows: int = 600, seed: int = 0, fill: float | None = None) -> Dataset:
     shapes = [m.shape for m in MODALITIES]
     labels = rng.integers(0, 3, rows)
     values = [
-        (4 + patterns.normal(size=(3, *s))[labels] * 3 + rng.normal(size=(rows, *s))).astype(np.float32)
-        for s in shapes
+        (4 + patterns.normal(size=(3, *s))[labels] * 3 + rng.normal(size=(rows, *s))).astype(np.float32) for s in shapes
     ]
     mask = np.ones((rows, 2), bool)
     if fill is not None:
@@ -77,9 +76,7 @@ def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(judges: Judge
     assert torch.rand(1) == expected
     assert all(torch.equal(again[name], tensor) for name, tensor in judges.state()[0].items())
     other = Judges(MODALITIES, NAMES, 8, seed=1).state()[0]
-    assert not torch.equal(
-        other["heads.table.weight"], Judges(MODALITIES, NAMES, 8).state()[0]["heads.table.weight"]
-    )
+    assert not torch.equal(other["heads.table.weight"], Judges(MODALITIES, NAMES, 8).state()[0]["heads.table.weight"])
 
 
 def test_rows_read_the_same_in_a_longer_set(judges: Judges) -> None:
@@ -106,9 +103,7 @@ def test_a_modality_that_a_minibatch_lacks_altogether_is_skipped() -> None:
     mask = np.ones((40, 2), bool)
     mask[1:, 1] = False
     sparse = Dataset(rows.modalities, rows.data, mask, labels=rows.labels, label_names=NAMES)
-    assert all(
-        bool(tensor.isfinite().all()) for tensor in trained_judges(sparse, epochs=1).state()[0].values()
-    )
+    assert all(bool(tensor.isfinite().all()) for tensor in trained_judges(sparse, epochs=1).state()[0].values())
 
 
 def test_judges_are_rebuilt_from_their_artefact(judges: Judges, tmp_path: Path) -> None:

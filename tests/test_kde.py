@@ -19,9 +19,7 @@ def brute_force(codes: Codes, z: torch.Tensor, bandwidth: float = 1.0) -> torch.
     """log 1/N Σ_n Σ_c w_nc p_b(z | n, c) in double precision, row by row of z."""
     family = FAMILIES[codes.family](codes.loc.double(), bandwidth * codes.scale.double())
     log_weights = codes.weights.double().log() - torch.tensor(len(codes)).log()
-    return torch.stack(
-        [(log_weights + family.log_prob(point)).flatten().logsumexp(0) for point in z.double()]
-    )
+    return torch.stack([(log_weights + family.log_prob(point)).flatten().logsumexp(0) for point in z.double()])
 
 
 def test_bandwidth_one_is_the_aggregated_posterior_of_each_label() -> None:

@@ -68,9 +68,7 @@ class Project:
             "MLFLOW_TRACKING_URI": "off",
         }
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(
-            command.split(), cwd=self.root, env=environment, start_new_session=True, **options
-        )
+        return subprocess.Popen(command.split(), cwd=self.root, env=environment, start_new_session=True, **options)
 
     def run(self, command: str) -> float:
         """Run a command to its end; the seconds that it took."""

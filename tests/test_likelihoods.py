@@ -266,9 +266,7 @@ def test_admitted_values_are_in_the_support() -> None:
     assert counts.admit(torch.tensor([2.6, 11.2])).tolist() == [3, 9]
     mean = likelihood(MODALITIES["table"], raw(MODALITIES["table"], 5), SCALE).mean
     admitted = MODALITIES["table"].admit(mean)
-    whole = [
-        c.likelihood in ("categorical", "negative_binomial", "zero_inflated_negative_binomial") for c in TABLE
-    ]
+    whole = [c.likelihood in ("categorical", "negative_binomial", "zero_inflated_negative_binomial") for c in TABLE]
     assert torch.equal(admitted[:, whole], mean[:, whole].round())
     assert torch.equal(admitted[:, [not w for w in whole]], mean[:, [not w for w in whole]])
 

@@ -80,9 +80,7 @@ def test_mopoe_is_tight_for_one_modality_and_a_bound_for_several() -> None:
 def test_the_tight_bound_of_mmvae_rises_to_the_evidence() -> None:
     bounds = []
     for draws in (1, 4, 16, 256):
-        model = exact(
-            MMVAE(modalities(2), **SIZES, draws=draws, bound="tight", estimator="iwae", family="normal")
-        )
+        model = exact(MMVAE(modalities(2), **SIZES, draws=draws, bound="tight", estimator="iwae", family="normal"))
         batch = sample(model, 3)
         loss = model.loss(repeat(batch, 4000 // draws + 40), generator()).per_sample.reshape(3, -1)
         bounds.append(-loss)
@@ -144,9 +142,7 @@ def test_dreg_has_the_expectation_of_the_plain_gradient(count: int, draws: int, 
 
 
 def test_dreg_has_less_variance_than_the_plain_gradient() -> None:
-    plain, doubly = (
-        encoder_gradients(1, estimator, 16, "tight", rows=5000) for estimator in ("iwae", "dreg")
-    )
+    plain, doubly = (encoder_gradients(1, estimator, 16, "tight", rows=5000) for estimator in ("iwae", "dreg"))
     assert (doubly.var(-1) < plain.var(-1)).all()
 
 

@@ -39,9 +39,7 @@ def trainer(root: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_newest_waits_until_the_one_before_has_stopped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_newest_waits_until_the_one_before_has_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with trainer(tmp_path) as old, sole_trainer(tmp_path) as confirm:
         confirm()
         assert old.wait(10) != 0

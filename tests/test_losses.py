@@ -51,9 +51,7 @@ def log_likelihood(model: MultimodalVAE, data: Batch, row: int, name: str, z: Te
 
 
 def product(experts: list[tuple[Tensor, Tensor]], prior: bool) -> Independent:
-    precision = sum(
-        (scale**-2 for _, scale in experts), torch.full((LATENT,), float(prior), dtype=torch.float64)
-    )
+    precision = sum((scale**-2 for _, scale in experts), torch.full((LATENT,), float(prior), dtype=torch.float64))
     moment = sum(loc / scale**2 for loc, scale in experts)
     return Independent(Normal(moment / precision, precision**-0.5), 1)
 
@@ -71,9 +69,7 @@ def test_mvae(observed: Tensor) -> None:
     model, data = build(MVAE, subsets=2, beta=1.5), batch(observed)
     subsets = model.draw_subsets(observed, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
-    torch.rand(
-        (ROWS, 2), generator=generator, dtype=torch.float64
-    )  # the model has drawn its subsets with these
+    torch.rand((ROWS, 2), generator=generator, dtype=torch.float64)  # the model has drawn its subsets with these
     noise = torch.randn(ROWS, 6, LATENT, generator=generator, dtype=torch.float64)
     expected = []
     for row in range(ROWS):
@@ -239,9 +235,7 @@ def test_mmvae(observed: Tensor, bound: str, estimator: str) -> None:
                 draws = [own.mean + own.stddev * noise[k, row, m] for k in range(3)]
                 for z in draws:
                     fit = sum(log_likelihood(model, data, row, name, z) for name in names)
-                    mixture = torch.stack([q.log_prob(z) for q in experts.values()]).logsumexp(0) - math.log(
-                        len(names)
-                    )
+                    mixture = torch.stack([q.log_prob(z) for q in experts.values()]).logsumexp(0) - math.log(len(names))
                     log_weights.append(fit + 1.3 * (prior.log_prob(z) - mixture))
         weights = torch.stack(log_weights).reshape(len(names), 3)
         if bound == "looser":
@@ -256,9 +250,6 @@ def test_mmvae(observed: Tensor, bound: str, estimator: str) -> None:
 def test_annealing_scales_the_divergences_alone() -> None:
     for kind in (MVAE, MVTCAE, MoPoE, CRMVAE):
         model, data = build(kind), batch(HOLES)
-        losses = [
-            model.loss(data, torch.Generator().manual_seed(0), warmth).per_sample
-            for warmth in (0.0, 0.5, 1.0)
-        ]
+        losses = [model.loss(data, torch.Generator().manual_seed(0), warmth).per_sample for warmth in (0.0, 0.5, 1.0)]
         torch.testing.assert_close(losses[1], (losses[0] + losses[2]) / 2)
         assert (losses[2] > losses[0]).all()

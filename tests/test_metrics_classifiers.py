@@ -95,14 +95,9 @@ def test_rows_are_taken_from_all_parts() -> None:
     places = np.sort(order)  # of one minibatch, whatever the order in it
     for name in ("picture", "table"):
         whole = np.concatenate([first.data[name], second.data[name]])
-        assert sorted(batch.data[name].flatten(1)[:, 0].tolist()) == sorted(
-            whole[places].reshape(5, -1)[:, 0].tolist()
-        )
+        assert sorted(batch.data[name].flatten(1)[:, 0].tolist()) == sorted(whole[places].reshape(5, -1)[:, 0].tolist())
     assert sorted(labels.tolist()) == sorted(np.concatenate([first.labels, second.labels])[order].tolist())
-    assert (
-        batch.observed.sum(0).tolist()
-        == np.concatenate([first.observed, second.observed])[order].sum(0).tolist()
-    )
+    assert batch.observed.sum(0).tolist() == np.concatenate([first.observed, second.observed])[order].sum(0).tolist()
 
 
 def test_the_loss_is_a_mean_over_the_rows_that_have_the_modality() -> None:
@@ -123,12 +118,8 @@ def test_shares_are_weighted_over_seeds_and_rows() -> None:
     shares = weights.accuracy(hits, seen)
     for b in range(8):
         for k in range(2):
-            right = sum(
-                weights.seeds[b, s] * weights.rows[b, n] * hits[s, k, n] for s in range(3) for n in range(12)
-            )
-            read = sum(
-                weights.seeds[b, s] * weights.rows[b, n] * seen[k, n] for s in range(3) for n in range(12)
-            )
+            right = sum(weights.seeds[b, s] * weights.rows[b, n] * hits[s, k, n] for s in range(3) for n in range(12))
+            read = sum(weights.seeds[b, s] * weights.rows[b, n] * seen[k, n] for s in range(3) for n in range(12))
             assert shares[b, k] == pytest.approx(right / read)
     assert shares[0] == pytest.approx(hits.sum((0, 2)) / (3 * seen.sum(1)))
 

@@ -116,8 +116,7 @@ def test_what_is_missing_is_neither_learned_from_nor_read(fitted):
         "grey": np.where(partial.observed[:, 0, None, None, None], partial.data["grey"], 77),
     }
     both = [
-        fit_extractor(name, Dataset(MODALITIES, values, partial.mask), 16, 0, None)
-        for values in (partial.data, other)
+        fit_extractor(name, Dataset(MODALITIES, values, partial.mask), 16, 0, None) for values in (partial.data, other)
     ]
     readings = [read(extractor, data(9, missing=True)) for extractor in both]
     assert (readings[0].joined == readings[1].joined).all()
@@ -241,9 +240,7 @@ def test_the_transformer_is_torchs_own_with_scaled_residuals(width):
             state |= {f"{to}.{part}": own[f"{of}.{part}"] for part in ("weight", "bias")}
         layer.load_state_dict(state)
         x = layer(x)
-    expected = torch.nn.functional.layer_norm(
-        x[:, 0], (width,), tensors["norm.weight"], tensors["norm.bias"], 1e-6
-    )
+    expected = torch.nn.functional.layer_norm(x[:, 0], (width,), tensors["norm.weight"], tensors["norm.bias"], 1e-6)
     torch.testing.assert_close(ours(images), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -271,9 +268,7 @@ def test_dinov2_reads_images_from_a_local_file_and_principal_components_elsewher
     (tmp_path / "vit.safetensors").unlink()
     rebuilt = Reader.from_state(*Reader("dinov2", extractor, None).state())
     assert (rebuilt.read(rows).joined == readings.joined).all()
-    assert (
-        read(fit_extractor("pca", rows, features, 0, None), rows).features[3] == readings.features[3]
-    ).all()
+    assert (read(fit_extractor("pca", rows, features, 0, None), rows).features[3] == readings.features[3]).all()
     if features == 64:  # as published: no projection, of the whole range of values
         grey = torch.from_numpy(rows.data["grey"][:3]).expand(-1, 3, -1, -1)
         large = torch.nn.functional.interpolate((grey + 1) / 2, size=(224, 224), mode="bilinear")
@@ -319,9 +314,7 @@ def test_inception_is_that_of_torch_fidelity_with_local_weights(tmp_path, monkey
         fit_extractor("inception", images, 8, 0, tmp_path / "part.safetensors")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("torch_fidelity") is not None, reason="torch-fidelity is installed"
-)
+@pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="torch-fidelity is installed")
 def test_inception_asks_for_its_library(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match=r"pip install 'postprior\[features\]'"):

@@ -91,9 +91,7 @@ def test_wide_features_cost_no_more_than_their_rows():
     """A covariance of these features would take 80 GB."""
     rng = np.random.default_rng(0)
     real, fake = (rng.normal(size=(20, 100_000)).astype(np.float32) for _ in range(2))
-    turned = np.linalg.qr(
-        np.concatenate([real, fake]).T.astype(float), mode="r"
-    ).T  # the same points in 40 dimensions
+    turned = np.linalg.qr(np.concatenate([real, fake]).T.astype(float), mode="r").T  # the same points in 40 dimensions
     assert frechet(real, fake) == pytest.approx(between(turned[:20], turned[20:]), rel=1e-6)
 
 

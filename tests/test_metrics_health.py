@@ -40,9 +40,7 @@ def rows(mixture: Mixture, count: int) -> Mixture:
     """The same mixture for every row."""
     parts = mixture.components
     size = (count, *parts.loc.shape)
-    return Mixture(
-        mixture.weights.expand(count, -1), type(parts)(parts.loc.expand(size), parts.scale.expand(size))
-    )
+    return Mixture(mixture.weights.expand(count, -1), type(parts)(parts.loc.expand(size), parts.scale.expand(size)))
 
 
 def test_of_exact_posteriors_the_aggregate_is_the_prior() -> None:
@@ -165,9 +163,7 @@ def test_the_prior_of_the_codes_is_needed() -> None:
 def test_the_number_of_clusters() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(4, size=800)
-    codes = 12 * np.eye(4, 5)[labels] + rng.normal(size=(800, 5)) @ (
-        np.eye(5) + 0.3 * rng.normal(size=(5, 5))
-    )
+    codes = 12 * np.eye(4, 5)[labels] + rng.normal(size=(800, 5)) @ (np.eye(5) + 0.3 * rng.normal(size=(5, 5)))
     found = clusters(codes[:500], codes[500:], labels[500:], seed=0)
     assert found["number"] == 4
     assert found["silhouette"] == pytest.approx(found["label_silhouette"])

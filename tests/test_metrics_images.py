@@ -35,9 +35,7 @@ def test_an_inverted_image_is_unlike():
     assert likeness(1 - x, x, 1.0)["ssim"] < 0
 
 
-@pytest.mark.parametrize(
-    ("shape", "span"), [((4, 3, 16, 20), 1.0), ((2, 1, 6, 9), 2.0), ((2, 2, 7, 6, 8), 1.0)]
-)
+@pytest.mark.parametrize(("shape", "span"), [((4, 3, 16, 20), 1.0), ((2, 1, 6, 9), 2.0), ((2, 2, 7, 6, 8), 1.0)])
 def test_agrees_with_torchmetrics(shape, span):
     of = pytest.importorskip("torchmetrics.functional.image")
     x, y = pair(*shape)

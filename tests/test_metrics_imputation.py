@@ -47,9 +47,7 @@ def test_a_single_guess_has_its_distance_and_the_true_law_does_best() -> None:
     truth = rng.normal(size=(4000, 3))
     guess = np.broadcast_to(np.zeros(3), (5, 4000, 3))
     np.testing.assert_allclose(energy_score(guess, truth), np.linalg.norm(truth, axis=1))
-    laws = {
-        scale: energy_score(scale * rng.normal(size=(40, 4000, 3)), truth).mean() for scale in (0.5, 1.0, 2.0)
-    }
+    laws = {scale: energy_score(scale * rng.normal(size=(40, 4000, 3)), truth).mean() for scale in (0.5, 1.0, 2.0)}
     assert laws[1.0] < min(laws[0.5], laws[2.0], np.linalg.norm(truth, axis=1).mean())
 
 

@@ -67,11 +67,7 @@ def test_the_mean_is_that_of_what_is_there() -> None:
     training = rows(100)
     training[:50, 2] = np.nan
     _, lacking = without(slice(2, 5))
-    _, guess = (
-        Mean(WIDTHS)
-        .fit(training, np.random.default_rng(0))
-        .filled(lacking, 2, np.random.default_rng(0))(1, ALL)
-    )
+    _, guess = Mean(WIDTHS).fit(training, np.random.default_rng(0)).filled(lacking, 2, np.random.default_rng(0))(1, ALL)
     assert guess[7, 0] == pytest.approx(training[50:, 2].mean())
 
 
@@ -79,9 +75,7 @@ def test_chains_find_a_linear_law() -> None:
     """x_1 from x_2, which determines it: three linear equations for two unknowns."""
     whole, lacking = without(slice(0, 2))
     draws, guess = (
-        Iterative(WIDTHS)
-        .fit(rows(400), np.random.default_rng(0))
-        .filled(lacking, 20, np.random.default_rng(0))(0, ALL)
+        Iterative(WIDTHS).fit(rows(400), np.random.default_rng(0)).filled(lacking, 20, np.random.default_rng(0))(0, ALL)
     )
     assert np.abs(guess - whole[:, :2]).mean() < 0.15
     assert 0.02 < draws.std(0).mean() < 0.4

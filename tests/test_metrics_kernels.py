@@ -15,9 +15,7 @@ def features(seed, rows=120, shift=0.0, width=6):
 
 
 def compared(real, fake, real_weights=None, fake_weights=None):
-    weights = [
-        np.ones((1, len(x))) if w is None else w for x, w in ((real, real_weights), (fake, fake_weights))
-    ]
+    weights = [np.ones((1, len(x))) if w is None else w for x, w in ((real, real_weights), (fake, fake_weights))]
     return tuple(scores(Space(real, weights[0], 1), Space(fake, weights[1], 1)).values())
 
 
@@ -35,8 +33,7 @@ def brute(real, fake, bandwidth):
         return kernel(x, x)[~np.eye(len(x), dtype=bool)].mean()
 
     return [
-        others(kernel, real) + others(kernel, fake) - 2 * kernel(real, fake).mean()
-        for kernel in (polynomial, gaussian)
+        others(kernel, real) + others(kernel, fake) - 2 * kernel(real, fake).mean() for kernel in (polynomial, gaussian)
     ]
 
 
@@ -85,9 +82,7 @@ def test_is_unbiased_and_its_error_covers_chance():
         values.append(lines[0])
         errors.append(lines[1:].std())
     assert abs(np.mean(values)) < 2.5 * np.std(values) / np.sqrt(40)
-    assert np.mean(errors) / np.std(values) == pytest.approx(
-        np.sqrt(3), rel=0.25
-    )  # overstated of equal distributions
+    assert np.mean(errors) / np.std(values) == pytest.approx(np.sqrt(3), rel=0.25)  # overstated of equal distributions
 
 
 def test_the_error_is_that_of_the_full_sample_where_distributions_differ():
@@ -118,9 +113,7 @@ def test_the_bandwidth_is_the_median_distance_of_rows_that_differ():
 
 def test_large_offsets_lose_nothing_that_is_asked_for():
     real, fake = features(0) + 1000, features(1) + 1000
-    assert np.ravel(compared(real, fake))[1] == pytest.approx(
-        brute(real, fake, median_distance(real))[1], rel=1e-6
-    )
+    assert np.ravel(compared(real, fake))[1] == pytest.approx(brute(real, fake, median_distance(real))[1], rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")

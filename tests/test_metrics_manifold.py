@@ -14,9 +14,7 @@ from postprior.pipelines.metrics.statistics.intervals import half_samples
 def scores(real, fake, neighbours=1):
     real, fake = (np.asarray(points, np.float32) for points in (real, fake))
     real, fake = (points.reshape(len(points), -1) for points in (real, fake))
-    result = manifold(
-        *(Balls.fit(Space(points, np.ones((1, len(points))), neighbours)) for points in (real, fake))
-    )
+    result = manifold(*(Balls.fit(Space(points, np.ones((1, len(points))), neighbours)) for points in (real, fake)))
     return {name: value[0] for name, value in zip(NAMES, result, strict=True)}
 
 

@@ -35,16 +35,12 @@ def test_densities_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -
     attack = Attack(side(members), side(others), side(reference))
     for block in samples.split(37):
         attack.see({"a": block})
-    known, drawn = (
-        torch.cdist(torch.cat([members, others]).double(), x.double()) for x in (reference, samples)
-    )
+    known, drawn = (torch.cdist(torch.cat([members, others]).double(), x.double()) for x in (reference, samples))
     score = (known.kthvalue(NEIGHBOURS).values.log() - drawn.amin(1).log()).numpy()
     ones = np.ones((1, 40)), np.ones((1, 30))
     assert attack.aucs(*ones)["a"] == pytest.approx(weighted_auc(score[:40], score[40:], *ones))
     few = kth_distance(members, reference[:4], NEIGHBOURS).double()
-    torch.testing.assert_close(
-        few, torch.cdist(members.double(), reference[:4].double()).amax(1), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(few, torch.cdist(members.double(), reference[:4].double()).amax(1), rtol=1e-5, atol=0)
 
 
 def test_copies_give_members_away_and_fresh_samples_do_not() -> None:
@@ -75,9 +71,7 @@ def test_all_components_keep_all_distances_and_the_first_those_of_largest_varian
     whole, short = (Projection.fit(points, d).side(points) for d in (20, 2))
     exact = torch.from_numpy(np.concatenate(values, 1))
     assert whole["joint"].seen.shape == (50, 7)
-    torch.testing.assert_close(
-        torch.pdist(whole["joint"].seen.double()), torch.pdist(exact), rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(torch.pdist(whole["joint"].seen.double()), torch.pdist(exact), rtol=1e-3, atol=1e-4)
     variances = np.linalg.svd(exact - exact.mean(0), compute_uv=False)[:2] ** 2 / 49
     np.testing.assert_allclose(short["joint"].seen.var(0), variances, rtol=1e-3)
 
@@ -86,9 +80,7 @@ def test_rows_that_lack_a_modality_are_out_of_its_space() -> None:
     values = [normal(40, 0), normal(40, 1)]
     observed = np.ones((40, 2), bool)
     observed[:10, 1] = False
-    points = Points(
-        ("a", "b"), tuple(lambda rows, v=v: v[torch.from_numpy(rows)] for v in values), observed, 16
-    )
+    points = Points(("a", "b"), tuple(lambda rows, v=v: v[torch.from_numpy(rows)] for v in values), observed, 16)
     sides = Projection.fit(points, 3).side(points)
     assert {space: len(one.seen) for space, one in sides.items()} == {"a": 40, "b": 30, "joint": 30}
     assert sides["b"].rows.tolist() == list(range(10, 40))

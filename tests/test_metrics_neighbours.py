@@ -83,9 +83,7 @@ def test_a_row_is_not_matched_with_itself() -> None:
     np.fill_diagonal(expected, np.inf)
     np.testing.assert_array_equal(found.record, expected.argmin(1)[rows])
     assert closest(records, records)["b"].distance.max() == 0
-    assert np.isinf(
-        closest(records.select(rows[:1]), records.select(rows[:1]), np.array([0]))["a"].distance
-    ).all()
+    assert np.isinf(closest(records.select(rows[:1]), records.select(rows[:1]), np.array([0]))["a"].distance).all()
 
 
 def test_what_almost_coincides_keeps_its_distance() -> None:

@@ -81,9 +81,7 @@ def test_other_marginals_alone_change_nothing_much(critic):
     """A density that draws one half of the codes only, and pairs them rightly, is coherent."""
     every = tuples(1, 0.3, rows=3000)
     half = np.flatnonzero(every[0][:, 0] > 0)[:800]
-    assert auc(critic, tuple(array[half] for array in every)) == pytest.approx(
-        auc(critic, tuples(2, 0.3)), abs=0.03
-    )
+    assert auc(critic, tuple(array[half] for array in every)) == pytest.approx(auc(critic, tuples(2, 0.3)), abs=0.03)
 
 
 def test_the_critic_comes_near_the_likelihood_ratio():

@@ -41,9 +41,7 @@ def line(*x: float) -> Points:
     return points(np.array(x)[:, None], 1)
 
 
-def plain(
-    found: dict[str, Proximity], resamples: int = 20, sources: Ints | None = None
-) -> dict[str, Vectors]:
+def plain(found: dict[str, Proximity], resamples: int = 20, sources: Ints | None = None) -> dict[str, Vectors]:
     fresh = len(next(iter(found.values())).fresh.distance)
     rng = np.random.default_rng(0)
     return proximity_vectors(found, np.arange(fresh) if sources is None else sources, resamples, rng)
@@ -121,9 +119,7 @@ def test_intervals_cover_what_fresh_samples_give_where_rows_share_sources() -> N
         closest = (Closest(x, np.zeros(len(x), int)) for x in (samples, clustered))
         found = {"a": Proximity(*closest, *kept)}
         estimates = written(plain(found, 100, sources)["a"])
-        covered["distance_ratio"] += (
-            estimates["distance_ratio"]["low"] <= 1 <= estimates["distance_ratio"]["high"]
-        )
+        covered["distance_ratio"] += estimates["distance_ratio"]["low"] <= 1 <= estimates["distance_ratio"]["high"]
         copies = estimates["near_copies"]
         covered["near_copies"] += copies["low"] <= NEAR
     assert covered["distance_ratio"] >= 26
@@ -144,8 +140,7 @@ def clusters(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray,
     rng = np.random.default_rng(seed)
     centres = 2 * rng.normal(size=(12, sum(WIDTHS.values())))
     records, others, reference, fresh = (
-        centres[rng.integers(0, 12, n)] + rng.normal(size=(n, centres.shape[1]))
-        for n in (200, 150, 100, 1000)
+        centres[rng.integers(0, 12, n)] + rng.normal(size=(n, centres.shape[1])) for n in (200, 150, 100, 1000)
     )
     copies = rng.permutation(records.repeat(5, 0)) + 0.05 * rng.normal(size=(1000, records.shape[1]))
     return records, others, reference, fresh, copies
@@ -238,8 +233,6 @@ def test_a_flag_takes_more_than_a_margin_and_more_than_chance() -> None:
     assert beyond(auc(0.53, 0.002), MARGINS) == []
     assert beyond(auc(0.6, 0.01), MARGINS) == ["membership_auc"]
     assert beyond(auc(0.6, 0.06), {}) == []
-    many = {
-        str(space): auc(0.525, 0.01)["joint"] for space in range(100)
-    }  # 2.5 standard errors: one of 160 spaces
+    many = {str(space): auc(0.525, 0.01)["joint"] for space in range(100)}  # 2.5 standard errors: one of 160 spaces
     assert beyond({"0": many["0"]}, {}) == ["membership_auc"]
     assert beyond(many, {}) == []

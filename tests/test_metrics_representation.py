@@ -8,12 +8,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from postprior.pipelines.metrics.latent.representation import (
-    STARTS,
-    Labelled,
-    best_assignment,
-    representation,
-)
+from postprior.pipelines.metrics.latent.representation import STARTS, Labelled, best_assignment, representation
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples
 
 
@@ -21,9 +16,7 @@ def blobs(rows: int, seed: int, distance: float, labels: int = 4) -> Labelled:
     """Codes of unit noise about corners of a simplex that are so far apart."""
     rng = np.random.default_rng(seed)
     of_row = rng.integers(labels, size=rows)
-    return Labelled(
-        distance / 2**0.5 * np.eye(labels, 6)[of_row] + rng.normal(size=(rows, 6)), of_row * 10 + 3
-    )
+    return Labelled(distance / 2**0.5 * np.eye(labels, 6)[of_row] + rng.normal(size=(rows, 6)), of_row * 10 + 3)
 
 
 def weights_of(labelled: Labelled, resamples: int = 20) -> NDArray[np.float64]:
@@ -33,9 +26,7 @@ def weights_of(labelled: Labelled, resamples: int = 20) -> NDArray[np.float64]:
 def test_the_best_of_all_assignments() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice([2, 5, 7, 11], 60)
-    clusters = np.where(
-        rng.random(60) < 0.5, np.searchsorted([2, 5, 7, 11], labels)[::-1], rng.integers(4, size=60)
-    )
+    clusters = np.where(rng.random(60) < 0.5, np.searchsorted([2, 5, 7, 11], labels)[::-1], rng.integers(4, size=60))
     best = max(np.mean(np.array(order)[clusters] == labels) for order in permutations([2, 5, 7, 11]))
     found = best_assignment(clusters, labels)
     assert sorted(found) == [2, 5, 7, 11]

@@ -180,9 +180,7 @@ def test_features_that_never_vary_have_finite_scores():
 
 def test_one_label_has_no_entropy_and_one_modality_no_coherence():
     weights = np.ones((1, 20))
-    alone = Readings(
-        (np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32),), np.zeros((20, 1), int)
-    )
+    alone = Readings((np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32),), np.zeros((20, 1), int))
     scores = score(alone, weights, Reference.fit(alone, weights, 3, ("m0",), 1))
     assert scores["label_entropy"] == Missing("2 labels are needed, 1 is there")
     assert scores["joint_coherence"] == Missing("2 modalities are needed, 1 is there")

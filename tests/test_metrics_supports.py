@@ -107,9 +107,7 @@ def test_authenticity_of_one_distribution_on_a_line():
     Gaps that hold a fake are Gamma(2), others exponential, d is uniform up to G/2: ∫ 2 (1 − e^{−g/2}) e^{−g} dg = 2/3.
     """
     rng = np.random.default_rng(0)
-    assert scores(rng.random((1500, 1)), rng.random((1500, 1)))["authenticity"] == pytest.approx(
-        1 / 3, abs=0.03
-    )
+    assert scores(rng.random((1500, 1)), rng.random((1500, 1)))["authenticity"] == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_copies_are_precise_and_not_authentic():

@@ -5,13 +5,7 @@ import pytest
 from scipy import stats
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.fidelity.tables import (
-    FEW,
-    column_tests,
-    correlation_ratio,
-    cramers_v,
-    table_scores,
-)
+from postprior.pipelines.metrics.fidelity.tables import FEW, column_tests, correlation_ratio, cramers_v, table_scores
 from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
 from postprior.stage1_vae.modalities import Column, Modality
 
@@ -26,9 +20,7 @@ COLUMNS = (
 
 def table(values, columns=COLUMNS, **rest):
     values = np.asarray(values, np.float32)
-    return Dataset(
-        (Modality("t", "table", (len(columns),), "columns", columns=columns),), {"t": values}, **rest
-    )
+    return Dataset((Modality("t", "table", (len(columns),), "columns", columns=columns),), {"t": values}, **rest)
 
 
 def people(seed, rows=200, linked=True):
@@ -81,9 +73,7 @@ def test_associations_are_those_of_scipy():
     of_group, of_site = np.eye(3)[group.astype(int)], np.eye(4)[site.astype(int)]
     one = np.ones((1, 200))
     counts = (of_group.T @ of_site).astype(int)
-    assert cramers_v(of_group, of_site, one)[0] == pytest.approx(
-        stats.contingency.association(counts, "cramer")
-    )
+    assert cramers_v(of_group, of_site, one)[0] == pytest.approx(stats.contingency.association(counts, "cramer"))
     parts = [age[group == k] for k in range(3)]
     f = stats.f_oneway(*parts).statistic
     explained = f * 2 / (f * 2 + 197)  # η² of an analysis of variance

@@ -69,9 +69,7 @@ def settings() -> dict[str, Any]:
     return tree
 
 
-@pytest.fixture(
-    scope="module", params=[(6, 2, 3), (5, 0, 0)], ids=["one whole row a half", "no whole test row"]
-)
+@pytest.fixture(scope="module", params=[(6, 2, 3), (5, 0, 0)], ids=["one whole row a half", "no whole test row"])
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A project with so many whole rows in each split, after every stage, and why its whole rows have no scores."""
     root = tmp_path_factory.mktemp("few")

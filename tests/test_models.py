@@ -55,9 +55,7 @@ def blocks(model: MultimodalVAE, batch: Batch) -> dict[str, list[torch.Tensor]]:
     sizes = [block.size for block in model.layout]
     columns = {m.name: batch.observed[:, index] for index, m in enumerate(model.modalities)}
     found = {}
-    for block, mean, variance in zip(
-        model.layout, q.mean.split(sizes, -1), q.variance.split(sizes, -1), strict=True
-    ):
+    for block, mean, variance in zip(model.layout, q.mean.split(sizes, -1), q.variance.split(sizes, -1), strict=True):
         known = torch.ones(len(batch), dtype=torch.bool) if block.owner is None else columns[block.owner]
         found[block.name] = [part.masked_fill(~known.unsqueeze(-1), 0) for part in (mean, variance)]
     return found
@@ -90,9 +88,7 @@ def test_shapes(name: str) -> None:
     latents = model.infer(data(), all_subsets(3), generator())
     assert latents.shape[:-1] == (ROWS, 7)
     decoded = model.decode(z, generator())
-    assert {n: tuple(p.mean.shape) for n, p in decoded.items()} == {
-        m.name: (4, ROWS, 7, *m.shape) for m in MODALITIES
-    }
+    assert {n: tuple(p.mean.shape) for n, p in decoded.items()} == {m.name: (4, ROWS, 7, *m.shape) for m in MODALITIES}
     assert list(model.decode(z, only=["b"])) == ["b"]
     codes = model.encode(data(holes()), generator(), components=4)
     assert isinstance(codes, Mixture)
@@ -118,14 +114,10 @@ def test_masking_a_modality_is_dropping_it(name: str) -> None:
     if not whole.incomplete:
         return  # dropping a modality gives another joint encoder
     part = build(name, MODALITIES[:2], **options)
-    part.load_state_dict(
-        {key: value for key, value in whole.state_dict().items() if "c" not in key.split(".")}
-    )
+    part.load_state_dict({key: value for key, value in whole.state_dict().items() if "c" not in key.split(".")})
     dropped = data(modalities=MODALITIES[:2])
     same(blocks(whole, masked), blocks(part, dropped))
-    many = (
-        400  # the noise of the two differs where a model draws for missing experts too: compare expectations
-    )
+    many = 400  # the noise of the two differs where a model draws for missing experts too: compare expectations
     losses = [
         model.loss(repeated(batch, many), generator()).per_sample.detach().reshape(ROWS, many)
         for model, batch in ((whole, masked), (part, dropped))
@@ -356,9 +348,7 @@ def test_rescaling_weighs_the_likelihoods_of_the_objective_and_not_the_evidence(
     z, wanted = torch.zeros(ROWS, 1, LATENT).double(), torch.ones(ROWS, 1, 3, dtype=torch.bool)
     expected = plain.log_likelihood(z, data(), wanted) * torch.tensor([1.0, 3.0, 1.0]).double()
     torch.testing.assert_close(weighed.log_likelihood(z, data(), wanted), expected)
-    torch.testing.assert_close(
-        weighed.log_evidence(data(), generator(), 4), plain.log_evidence(data(), generator(), 4)
-    )
+    torch.testing.assert_close(weighed.log_evidence(data(), generator(), 4), plain.log_evidence(data(), generator(), 4))
     assert build("mvtcae", rescaling="dimensions").weights == [32.0, 1.0, 19.2]
     with pytest.raises(ValueError, match="rescaling: found 'size', expected none, dimensions"):
         build("mvtcae", rescaling="size")

@@ -40,9 +40,7 @@ def pair(request: pytest.FixtureRequest, trained: tuple[Path, Params]) -> tuple[
     return model, data
 
 
-def test_codes_densities_and_samples_of_every_model(
-    pair: tuple[MultimodalVAE, Dataset], tmp_path: Path
-) -> None:
+def test_codes_densities_and_samples_of_every_model(pair: tuple[MultimodalVAE, Dataset], tmp_path: Path) -> None:
     model, data = pair
     codes = posteriors(model, data, 8, torch.Generator().manual_seed(0))
     assert codes.layout == model.layout

@@ -112,9 +112,7 @@ def test_networks_mirror_their_modality(name: str, network: str | None) -> None:
         (Modality("x", "sequence", (5,), "categorical", classes=3), "dense"),
     ],
 )
-def test_what_is_too_short_to_convolve_has_dense_networks_by_default(
-    modality: Modality, expected: str
-) -> None:
+def test_what_is_too_short_to_convolve_has_dense_networks_by_default(modality: Modality, expected: str) -> None:
     assert pair(modality, None) == NETWORKS[expected]
 
 
@@ -158,8 +156,7 @@ def test_networks_of_images_and_vectors_keep_their_names_and_initial_values() ->
 def test_a_volume_of_one_slice_of_weights_is_an_image() -> None:
     """In 3-D the same layers as in 2-D: kernels whose weights lie in one slice act on each slice alone."""
     image, volume = (
-        Modality("x", kind, shape, "normal")
-        for kind, shape in (("image", (1, 8, 8)), ("volume", (1, 8, 8, 8)))
+        Modality("x", kind, shape, "normal") for kind, shape in (("image", (1, 8, 8)), ("volume", (1, 8, 8, 8)))
     )
     flat, deep = encoder(image, 4, 2), encoder(volume, 4, 2)
     names = [name.replace("weight", "").replace("bias", "") for name in flat.state_dict()]

@@ -61,9 +61,7 @@ class Place:
         given = Dataset.load(self.project / "artefacts/data/test").select(np.arange(6))
         mask = given.observed.copy()
         mask[::2, 0] = False
-        given = Dataset(
-            given.modalities, given.data, mask, labels=given.labels, label_names=given.label_names
-        )
+        given = Dataset(given.modalities, given.data, mask, labels=given.labels, label_names=given.label_names)
         given.save(self.home / "given")
         rows = (f"p{row},{row % 7}.5,{'ab'[row % 2]}\n" for row in range(40))
         (self.home / "table.csv").write_text("id,age,label\n" + "".join(rows))
@@ -115,16 +113,12 @@ PLACES: dict[str, str] = {
 
 @pytest.mark.parametrize("target", PLACES)
 @pytest.mark.parametrize("command", FOLDERS)
-def test_a_folder_that_is_not_its_own_is_refused(
-    work: Place, tmp_path: Path, command: str, target: str
-) -> None:
+def test_a_folder_that_is_not_its_own_is_refused(work: Place, tmp_path: Path, command: str, target: str) -> None:
     links = {"link": work.home / "docs", "link_to_file": work.home / "table.csv"}
     for name, leads_to in links.items():
         (tmp_path / name).symlink_to(leads_to)
     before = work.files()
-    out = PLACES[target].format(
-        home=work.home, project=work.project, **{name: tmp_path / name for name in links}
-    )
+    out = PLACES[target].format(home=work.home, project=work.project, **{name: tmp_path / name for name in links})
     result = work.run(FOLDERS[command](out))
     assert result.exit_code == 1, result.output
     assert result.output.startswith("postprior: error: ")
@@ -134,9 +128,7 @@ def test_a_folder_that_is_not_its_own_is_refused(
 
 
 @pytest.mark.parametrize("command", FOLDERS)
-def test_its_own_result_is_replaced_and_what_was_added_to_it_is_not(
-    work: Place, tmp_path: Path, command: str
-) -> None:
+def test_its_own_result_is_replaced_and_what_was_added_to_it_is_not(work: Place, tmp_path: Path, command: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
     for again in range(2 if command != "export" else 1):  # an export replaces nothing

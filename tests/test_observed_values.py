@@ -38,9 +38,7 @@ def words(*known: str) -> Callable[[np.random.Generator], Texts]:
     return lambda rng: [*known, *rng.choice(known, ROWS - len(known)).tolist()]
 
 
-def numbers(
-    form: str, draw: Callable[[np.random.Generator], np.ndarray]
-) -> Callable[[np.random.Generator], Texts]:
+def numbers(form: str, draw: Callable[[np.random.Generator], np.ndarray]) -> Callable[[np.random.Generator], Texts]:
     """A column of numbers in the form of a file."""
     return lambda rng: [form.format(x) for x in draw(rng).tolist()]
 
@@ -207,9 +205,7 @@ TYPES: dict[str, Callable[[np.random.Generator], Any]] = {
     "int32": lambda rng: pa.array(rng.integers(-(2**31), 2**31, ROWS).astype(np.int32)),
     "int8": lambda rng: pa.array(rng.integers(-128, 128, ROWS).astype(np.int8)),
     "bool": lambda rng: pa.array(rng.random(ROWS) < 0.5),
-    "cents": lambda rng: pa.array(
-        [Decimal(int(x)) / 100 for x in rng.integers(0, 10**9, ROWS)], pa.decimal128(12, 2)
-    ),
+    "cents": lambda rng: pa.array([Decimal(int(x)) / 100 for x in rng.integers(0, 10**9, ROWS)], pa.decimal128(12, 2)),
     "long decimal": lambda rng: pa.array(
         [Decimal(int(x)) * 10**12 + 7 for x in rng.integers(0, 2**62, ROWS)], pa.decimal128(38, 0)
     ),
@@ -224,9 +220,7 @@ def check_types(tmp_path: Path, seed: int) -> None:
     chosen = rng.choice(list(TYPES), 8, replace=False).tolist()
     columns = {name: TYPES[name](rng) for name in chosen}
     columns = {
-        name: pa.concat_arrays([column.slice(0, ROWS - 5), pa.nulls(5, column.type)])
-        if rng.random() < 0.4
-        else column
+        name: pa.concat_arrays([column.slice(0, ROWS - 5), pa.nulls(5, column.type)]) if rng.random() < 0.4 else column
         for name, column in columns.items()
     }
     known = {
@@ -246,15 +240,11 @@ def check_types(tmp_path: Path, seed: int) -> None:
         rows = [places[key] for key in after["key"].to_pylist()]
         for name in after.column_names:
             assert after[name].type == before[name].type, (path, name)
-            found, expected = (
-                repr(of.to_pylist()) for of in (after[name], before[name].take(pa.array(rows)))
-            )
+            found, expected = (repr(of.to_pylist()) for of in (after[name], before[name].take(pa.array(rows))))
             if not filled:
                 assert found == expected, (path, name)
                 continue
-            for one, other in zip(
-                after[name].to_pylist(), before[name].take(pa.array(rows)).to_pylist(), strict=True
-            ):
+            for one, other in zip(after[name].to_pylist(), before[name].take(pa.array(rows)).to_pylist(), strict=True):
                 missing = other is None or other != other
                 assert one is not None if missing else repr(one) == repr(other), (path, name)
 
@@ -303,9 +293,7 @@ def test_arrays_come_back_to_the_bit_and_are_kept_only_where_they_must_be(tmp_pa
             rows += len(places)
             for m, name in enumerate(ARRAYS | EXACT):
                 before, found = arrays[name][places], after[name]
-                there = arrays.get(f"mask_{name}", np.ones(ROWS, bool))[places].reshape(
-                    -1, *[1] * (before.ndim - 1)
-                )
+                there = arrays.get(f"mask_{name}", np.ones(ROWS, bool))[places].reshape(-1, *[1] * (before.ndim - 1))
                 seen = there & ~np.isnan(before)
                 assert found.dtype == before.dtype
                 assert found[seen].tobytes() == before[seen].tobytes(), (path, name)
@@ -324,9 +312,7 @@ def test_rows_for_a_trained_model_come_back_too(tmp_path: Path) -> None:
     table = {"key": ids(rng), "lab": ["01", "02"] * (ROWS // 2)}
     table |= {name: CELLS[name](rng) for name in ("money", "signs", "epoch", "truth", "seventeen digits")}
     import_data([write(table, tmp_path / "cells.csv")], tmp_path / "data", Roles(id="key", label="lab"))
-    new = {
-        name: holes(texts, rng, 0.2) if name not in ("key", "lab") else texts for name, texts in table.items()
-    }
+    new = {name: holes(texts, rng, 0.2) if name not in ("key", "lab") else texts for name, texts in table.items()}
     new["money"][:2] = ["1e300", "-9.97e36"]
     del new["epoch"]
     (tmp_path / "new").mkdir()
@@ -400,8 +386,7 @@ def test_texts_become_typed_values_in_another_format(tmp_path: Path) -> None:
     export(tmp_path / "data/train", tmp_path / "typed", "parquet")
     after = parquet.read_table(tmp_path / "typed/a.parquet")
     known = {
-        row["key"]: row
-        for row in (dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True))
+        row["key"]: row for row in (dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True))
     }
     types: dict[str, Callable[[str], Any]] = {
         "truth": lambda text: text == "TRUE",

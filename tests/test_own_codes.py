@@ -46,9 +46,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     save(folder / "codes.npz", 500, seed=0)
     save(folder / "held_out.npz", 200, seed=1)
-    answer = run(
-        folder, "fit", "gmm", "--codes", "codes.npz", "--validation", "held_out.npz", "--out", "mine"
-    )
+    answer = run(folder, "fit", "gmm", "--codes", "codes.npz", "--validation", "held_out.npz", "--out", "mine")
     assert answer.returncode == 0, answer.stderr
     return folder
 
@@ -73,9 +71,7 @@ def test_the_density_is_of_these_codes(fitted: Path) -> None:
 def test_codes_are_drawn_from_the_folder_alone(fitted: Path, tmp_path: Path) -> None:
     (fitted / "mine").rename(tmp_path / "moved")
     try:
-        drawn = run(
-            tmp_path, "draw", "moved", "--samples", str(ROWS + 30), "--seed", "4", "--out", "many.npz"
-        )
+        drawn = run(tmp_path, "draw", "moved", "--samples", str(ROWS + 30), "--seed", "4", "--out", "many.npz")
         assert drawn.returncode == 0, drawn.stderr
         for name, rows in (("few", 10), ("again", ROWS + 30)):
             draw(tmp_path / "moved", tmp_path / f"{name}.npz", Request(rows, seed=4))
@@ -145,15 +141,11 @@ def test_a_mistake_is_one_line(
 def test_other_blocks_for_validation_are_refused(fitted: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "narrow.npz", loc=np.zeros((20, 3)), labels=np.zeros(20, int))
     with pytest.raises(UserError, match=r"density\.gmm: validation codes have the blocks"):
-        fit_codes(
-            "gmm", None, tmp_path, fitted / "codes.npz", tmp_path / "narrow.npz", tmp_path / "unfinished"
-        )
+        fit_codes("gmm", None, tmp_path, fitted / "codes.npz", tmp_path / "narrow.npz", tmp_path / "unfinished")
     assert not (tmp_path / "unfinished").exists()
 
 
-def test_a_code_folder_of_a_project_keeps_its_autoencoder(
-    trained: tuple[Path, Params], tmp_path: Path
-) -> None:
+def test_a_code_folder_of_a_project_keeps_its_autoencoder(trained: tuple[Path, Params], tmp_path: Path) -> None:
     root, params = trained
     codes = root / "artefacts/codes"
     fit_codes("gmm", params, root, codes / "train", codes / "validation", tmp_path / "mine")

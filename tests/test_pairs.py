@@ -28,9 +28,7 @@ def test_a_difference_by_hand() -> None:
     (pair,) = wald_tests({"a": {"score": vector(0.5, noise)}, "b": {"score": vector(0.46, [0.0] * 3)}})
     assert (pair.metric, pair.first, pair.second) == ("score", "a", "b")
     assert pair.difference == pytest.approx(0.04)
-    assert (
-        pair.p_value == pair.p_holm == pytest.approx(0.0455003, abs=1e-6)
-    )  # two-sided, of the normal distribution
+    assert pair.p_value == pair.p_holm == pytest.approx(0.0455003, abs=1e-6)  # two-sided, of the normal distribution
     assert pair.apart
     assert pair.of("b").value == -pair.difference
     assert (pair.of("b").low, pair.of("b").high) == (-pair.high, -pair.low)

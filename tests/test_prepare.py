@@ -18,10 +18,7 @@ def test_the_splits_are_published(tmp_path: Path) -> None:
     hashes = []
     for _ in range(2):
         prepare(params, tmp_path)
-        splits = {
-            split: Dataset.load(tmp_path / "artefacts/data" / split)
-            for split in ("train", "validation", "test")
-        }
+        splits = {split: Dataset.load(tmp_path / "artefacts/data" / split) for split in ("train", "validation", "test")}
         hashes.append([dataset.hash for dataset in splits.values()])
     assert hashes[0] == hashes[1]
     assert [len(dataset) for dataset in splits.values()] == [300, 60, 120]

@@ -187,9 +187,7 @@ def test_without_a_complete_held_out_row_there_is_nothing_to_set_samples_against
     ("key", "value", "words"),
     [("density", "0" * 64, "run postprior generate"), ("labels", "a label a row", "counts of labels")],
 )
-def test_samples_that_are_not_the_densitys_are_refused(
-    copy: Project, key: str, value: str, words: str
-) -> None:
+def test_samples_that_are_not_the_densitys_are_refused(copy: Project, key: str, value: str, words: str) -> None:
     root, params = copy
     path = root / "artefacts/synthetic/gmm/manifest.json"
     manifest = json.loads(path.read_text())

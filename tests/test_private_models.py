@@ -139,9 +139,7 @@ def log_prior(model: MultimodalVAE, z: Tensor) -> Tensor:
 @mixtures
 @pytest.mark.parametrize("bound", ["looser", "tight"])
 @pytest.mark.parametrize(("estimator", "family"), [("iwae", "normal"), ("dreg", "laplace")])
-def test_mixtures(
-    kind: type[MultimodalVAE], observed: Tensor, bound: str, estimator: str, family: str
-) -> None:
+def test_mixtures(kind: type[MultimodalVAE], observed: Tensor, bound: str, estimator: str, family: str) -> None:
     """Palumbo et al. 2023: own private codes for an expert's modality, auxiliary ones for the others; K = 3."""
     model = build(kind, draws=3, bound=bound, estimator=estimator, family=family, beta=1.7)
     if kind is CMVAE:
@@ -188,9 +186,7 @@ def test_the_weight_of_the_divergences_counts() -> None:
     """Fault 3: a β that is accepted and ignored; at K = 1 the losses are linear in it, and in the annealing."""
     for kind in (DMVAE, MMVAEPlus, CMVAE):
         data, options = rows(HOLES), {} if kind is DMVAE else {"draws": 1}
-        once, twice, thrice = (
-            build(kind, beta=beta, **options).loss(data, generator()) for beta in (1.0, 2.0, 3.0)
-        )
+        once, twice, thrice = (build(kind, beta=beta, **options).loss(data, generator()) for beta in (1.0, 2.0, 3.0))
         torch.testing.assert_close(twice.per_sample - once.per_sample, once.terms["kl"])
         torch.testing.assert_close(thrice.per_sample - twice.per_sample, once.terms["kl"])
         half = build(kind, beta=2.0, **options).loss(data, generator(), 0.5)
@@ -273,9 +269,7 @@ def evidence(model: MultimodalVAE, batch: Batch) -> Tensor:
         matrix, bias = loading(model, has)
         x = torch.cat([batch.data[name][row] for name in has])
         terms = []
-        for weight, loc, scale in zip(
-            prior.weights, prior.components.loc, prior.components.scale, strict=True
-        ):
+        for weight, loc, scale in zip(prior.weights, prior.components.loc, prior.components.scale, strict=True):
             covariance = matrix * scale**2 @ matrix.T + SCALE**2 * torch.eye(len(x), dtype=torch.float64)
             terms.append(weight.log() + MultivariateNormal(matrix @ loc + bias, covariance).log_prob(x))
         found.append(torch.stack(terms).logsumexp(0))
@@ -293,9 +287,7 @@ def sample(model: MultimodalVAE, rows: int, observed: Tensor | None = None) -> B
 WITH_HOLES = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [True, True, True]])
 
 
-@pytest.mark.parametrize(
-    "make", [lambda **o: linear(DMVAE, **o), lambda **o: linear(MMVAEPlus, **o), mixture]
-)
+@pytest.mark.parametrize("make", [lambda **o: linear(DMVAE, **o), lambda **o: linear(MMVAEPlus, **o), mixture])
 def test_the_importance_sampled_evidence_is_that_of_every_row(make: Any) -> None:
     """Faults 5 and 7: no modality is dropped, nothing accumulates from row to row; e^estimate has no bias."""
     model = make(count=3)
@@ -584,8 +576,6 @@ def test_pruning_keeps_the_clusters_in_use() -> None:
         (DMVAE, {"private": {"x": 2}}, "private: found 'x', expected modalities: a, b, c"),
     ],
 )
-def test_impossible_options_are_refused(
-    kind: type[MultimodalVAE], options: dict[str, Any], message: str
-) -> None:
+def test_impossible_options_are_refused(kind: type[MultimodalVAE], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(kind, **options)

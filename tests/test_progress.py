@@ -35,9 +35,7 @@ def test_a_bar_on_a_terminal(total: int | None) -> None:
         f"with progress('work', {total}) as step:\n    step('halfway')"
     )
     controller, terminal = pty.openpty()
-    subprocess.run(
-        [sys.executable, "-c", code], stderr=terminal, check=True, env={**os.environ, "TERM": "xterm"}
-    )
+    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True, env={**os.environ, "TERM": "xterm"})
     os.close(terminal)
     shown = os.read(controller, 65536).decode()
     os.close(controller)

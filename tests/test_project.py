@@ -14,9 +14,7 @@ NAME, CELL = "${item.density}", "${item.size}-${item.seed}"
 
 def test_every_output_of_the_pipeline_is_a_path_of_project() -> None:
     stages = yaml.safe_load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
-    outs = [
-        out if isinstance(out, str) else next(iter(out)) for stage in stages.values() for out in stage["outs"]
-    ]
+    outs = [out if isinstance(out, str) else next(iter(out)) for stage in stages.values() for out in stage["outs"]]
     folders, files = Project(Path()).artefacts, Project(Path()).results
     of_density = ("densities", "synthetic", "evaluation", "utility", "privacy")
     expected = [

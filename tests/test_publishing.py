@@ -172,9 +172,7 @@ def test_the_partial_folder_of_a_living_process_is_left_alone(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("swap", ["_exchange", "_swap"], ids=["in one step", "in two steps"])
-def test_a_folder_is_there_whole_at_every_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str
-) -> None:
+def test_a_folder_is_there_whole_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
     """Readers of an artefact that is published again and again meet a whole one each time; in two steps, or none."""
     folder, absent, wrong = tmp_path / "thing", [0], []
     if swap == "_swap":

@@ -18,9 +18,7 @@ def test_layers_draw_from_the_seed_and_the_global_generator_stays_as_it_was() ->
 
 
 def test_neighbouring_counters_share_nothing() -> None:
-    seeds = [
-        generator_for("cpu", *counters).initial_seed() for counters in ((0, 1), (1, 0), (0, 1), (0, 1, 0))
-    ]
+    seeds = [generator_for("cpu", *counters).initial_seed() for counters in ((0, 1), (1, 0), (0, 1), (0, 1, 0))]
     assert seeds[0] == seeds[2]
     assert len(set(seeds)) == 3
 

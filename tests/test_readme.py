@@ -78,10 +78,7 @@ def test_the_table_of_capabilities_is_that_of_the_densities() -> None:
 def committed(path: Path) -> str:
     """A file as the last commit has it; as it lies here where no commit has it, as in an archive of the source."""
     shown = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
-    if (
-        shutil.which("git")
-        and not (answer := subprocess.run(shown, capture_output=True, check=False)).returncode
-    ):
+    if shutil.which("git") and not (answer := subprocess.run(shown, capture_output=True, check=False)).returncode:
         return answer.stdout.decode()
     return path.read_text()
 

@@ -161,9 +161,7 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
     copy = shutil.copytree(root, tmp_path / "again")
 
     def diverge(self: imputers.Iterative, rows: np.ndarray, rng: np.random.Generator) -> imputers.Iterative:
-        raise ValueError(
-            "Input X contains NaN.\nIterativeImputer does not accept missing values encoded as NaN."
-        )
+        raise ValueError("Input X contains NaN.\nIterativeImputer does not accept missing values encoded as NaN.")
 
     def infinite(*_: Any) -> imputers.Filled:
         return lambda m, some: tuple(np.full((*shape, len(some), 3072 // 4), np.inf) for shape in ((19,), ()))

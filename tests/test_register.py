@@ -52,9 +52,7 @@ def folder(client: Any) -> Path:
 
 def in_another_process(script: str, folder: Path) -> str:
     """The output of code in a new process that does not see the repository."""
-    answer = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
 
@@ -97,9 +95,7 @@ def test_nothing_is_pickled_and_all_is_said(folder: Path, client: Any) -> None:
     from mlflow.models import Model
 
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert not [
-        name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".joblib", ".pyc"))
-    ]
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".joblib", ".pyc"))]
     assert {
         "served.py",
         "code/postprior/pipelines/generation/generator.py",

@@ -104,9 +104,7 @@ def plain(results: Results) -> str:
     return render(results, marks([row.name for row in results.rows]), NONE, {}, {}, [], {})
 
 
-def test_the_same_results_give_the_same_bytes(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_results_give_the_same_bytes(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
@@ -130,9 +128,7 @@ def test_links_lead_to_files_beside_the_page_and_to_places_in_it(project: Path) 
     links = set(re.findall(r'<a href="([^"]*)"', html))
     assert {"comparison.csv", "datasheets/gmm.md", "#leaks"} < links
     for link in links:
-        assert (
-            f'id="{link[1:]}"' in html if link.startswith("#") else (project / "results" / link).is_file()
-        ), link
+        assert f'id="{link[1:]}"' in html if link.startswith("#") else (project / "results" / link).is_file(), link
 
 
 def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None:
@@ -140,9 +136,7 @@ def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None
     images = re.findall(r"<img [^>]*?>", html)
     plots = [path.stem for path in (project / "results/plots").glob("*.png")]
     assert len(plots) == 14  # all but the map of codes, of which the project has none
-    assert (
-        len(images) == 14 + 6 + 3 + 3
-    )  # figures, samples of every row, parts and neighbours of the densities
+    assert len(images) == 14 + 6 + 3 + 3  # figures, samples of every row, parts and neighbours of the densities
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
     assert html.count("<table") == len(re.findall(r"<caption( class=\"unseen\")?>[^<]{5,}", html))
 
@@ -169,9 +163,7 @@ def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
 def test_remarks_on_a_density(results: Results) -> None:
     unusual = {"bound": True, "temperature": 0.7, "truncation": 0.05}
     changed = [
-        replace(
-            row, scores=row.scores | unusual | {"rows": {"used": 4000, "left_out": 0, "incomplete": 1200}}
-        )
+        replace(row, scores=row.scores | unusual | {"rows": {"used": 4000, "left_out": 0, "incomplete": 1200}})
         if row.name == "flow"
         else row
         for row in results.rows
@@ -188,9 +180,7 @@ def test_remarks_on_a_density(results: Results) -> None:
 def test_a_row_of_another_source_carries_its_label(results: Results) -> None:
     other = Row("mopoe: gmm", "density", results.row("gmm").scores, "mopoe")
     html = plain(replace(results, rows=(*results.rows, other)))
-    assert re.search(
-        r'data-row="mopoe: gmm">\s*<th scope="row">.*?<span class="source">mopoe</span> gmm</th>', html
-    )
+    assert re.search(r'data-row="mopoe: gmm">\s*<th scope="row">.*?<span class="source">mopoe</span> gmm</th>', html)
 
 
 def test_what_was_not_measured_has_no_column(results: Results) -> None:
@@ -257,9 +247,7 @@ def test_a_browser_complains_of_nothing_and_asks_for_nothing(project: Path, brow
         if event.get("method") == "Network.requestWillBeSent"
     ]
     assert sum(url.startswith("data:") for url in asked) > 1
-    assert [url for url in asked if not url.startswith("data:")] == [
-        (project / "results/report.html").as_uri()
-    ]
+    assert [url for url in asked if not url.startswith("data:")] == [(project / "results/report.html").as_uri()]
     assert browser.run("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
 
 
@@ -302,20 +290,14 @@ def test_a_telephone_shows_it_without_scrolling_sideways(project: Path, browser:
 
 def test_paper_is_white_and_shows_what_is_folded(project: Path, browser: Browser) -> None:
     opened(browser, project, 700, scheme="dark")
-    folded = (
-        f"{all_of('details table')}.filter((t) => t.checkVisibility({{contentVisibilityAuto: true}})).length"
-    )
+    folded = f"{all_of('details table')}.filter((t) => t.checkVisibility({{contentVisibilityAuto: true}})).length"
     few = browser.run(folded)
     browser.show("print", "dark")
     assert few < browser.run(folded) == browser.run(f"{all_of('details table')}.length")
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run(f"{all_of('.sheet img')}.every((image) => image.offsetHeight > 0)")
-    assert browser.run(
-        f"{all_of('.plot img')}.every((image) => image.currentSrc === image.src)"
-    )  # the light ones
-    assert not browser.run(
-        f"{all_of('nav, .choices, .thumbs, .tuple')}.some((part) => part.checkVisibility())"
-    )
+    assert browser.run(f"{all_of('.plot img')}.every((image) => image.currentSrc === image.src)")  # the light ones
+    assert not browser.run(f"{all_of('nav, .choices, .thumbs, .tuple')}.some((part) => part.checkVisibility())")
     browser.show("screen", "light")
 
 
@@ -379,10 +361,7 @@ def test_one_click_shows_a_code_in_every_modality(project: Path, browser: Browse
     browser.run(f"{figure}.querySelector('.thumbs :checked').focus()")
     browser.press("ArrowRight")
     assert browser.run(title) == "Sample 4, label 3"
-    assert (
-        browser.run(f"{figure}.querySelectorAll('.tuple canvas')[1].ariaLabel")
-        == "gmm, Sample 4, label 3, m1"
-    )
+    assert browser.run(f"{figure}.querySelectorAll('.tuple canvas')[1].ariaLabel") == "gmm, Sample 4, label 3, m1"
     browser.run("document.querySelectorAll('[name=samples]')[4].click()")
     thumbnail = pixels(browser, f"{figure}.querySelectorAll('.thumbs canvas')[0]")
     np.testing.assert_array_equal(thumbnail, colours(pictures(0)["m4"][0]))
@@ -453,6 +432,4 @@ def test_a_dash_says_why_and_so_does_a_value_without_an_interval(results: Result
     html = plain(replace(results, rows=tuple(changed)))
     dash = r'<td class="none" data-group="Overlap" title="one &#34;row&#34; &lt;">–</td>'
     assert len(re.findall(dash, html)) == len(results.rows)
-    assert re.search(
-        r'<td data-value="0.5"[^>]* title="few rows"[^>]*><span class="value">0.500</span></td>', html
-    )
+    assert re.search(r'<td data-value="0.5"[^>]* title="few rows"[^>]*><span class="value">0.500</span></td>', html)

@@ -51,9 +51,7 @@ def results(project: Path) -> Results:
 def drawn(results: Results) -> dict[str, Figure]:
     """Every figure by its name."""
     rng = np.random.default_rng(0)
-    points = code_map(
-        rng.normal(size=(40, 3)), rng.normal(size=(40, 3)), {n: rng.normal(size=(40, 3)) for n in NAMES}
-    )
+    points = code_map(rng.normal(size=(40, 3)), rng.normal(size=(40, 3)), {n: rng.normal(size=(40, 3)) for n in NAMES})
     few = replace(results, rows=tuple(results.row(name) for name in ("real", "gmm", "flow", "normal")))
     found = figures_of(few, marks(NAMES), points)
     return {figure.name: figure for some in found.values() for figure in some}
@@ -85,9 +83,7 @@ def test_there_is_a_figure_for_every_question(drawn: Mapping[str, Figure]) -> No
     ]
 
 
-def test_every_figure_is_drawn_and_told_in_words(
-    drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_figure_is_drawn_and_told_in_words(drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "DPI", 40)  # the same figures, sooner
     for figure in drawn.values():
         image = opened(figure.png(LIGHT))
@@ -100,9 +96,7 @@ def test_every_figure_is_drawn_and_told_in_words(
         assert all(len(line) == len(figure.header) for line in figure.table)
 
 
-def test_figures_have_a_dark_and_a_narrow_side(
-    drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_have_a_dark_and_a_narrow_side(drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn["code_map"]
     monkeypatch.setattr(figures, "DPI", 40)
     wide, narrow = opened(figure.png(LIGHT)), opened(figure.png(LIGHT, narrow=True))
@@ -179,18 +173,14 @@ def test_the_mean_does_not_squash_the_energy_scores_of_others(results: Results) 
 def test_every_row_has_a_mark_of_its_own() -> None:
     looks = marks([f"density {i}" for i in range(72)])
     pairs = {(mark.colour, mark.shape) for mark in looks.values()}
-    assert len(pairs) == 72 + len(
-        {(mark.colour, mark.shape) for name, mark in looks.items() if "density" not in name}
-    )
+    assert len(pairs) == 72 + len({(mark.colour, mark.shape) for name, mark in looks.items() if "density" not in name})
     assert {mark.shape for mark in looks.values()} == set(GLYPHS)
     first = list(marks(["a", "b", "a", "real"]).items())
     assert [name for name, _ in first if name in "ab"] == ["a", "b"]
     assert (first[-1][1].colour, first[-1][1].shape) == (COLOURS[1], SHAPES[1])
 
 
-def lines(
-    figure: Figure, table: list[tuple[Any, ...]], *across: str
-) -> tuple[list[str], list[list[str]]] | None:
+def lines(figure: Figure, table: list[tuple[Any, ...]], *across: str) -> tuple[list[str], list[list[str]]] | None:
     return readable(Figure("one", "One", "", figure.header, table, [], across=across))
 
 

@@ -87,9 +87,7 @@ def test_a_density_of_the_file_is_that_of_the_codes(tmp_path: Path) -> None:
 def test_one_modality_alone_says_what_its_expert_says(tmp_path: Path) -> None:
     model = saved(tmp_path, "mvtcae")
     found = read_codes(
-        written(
-            tmp_path, replace(ROWS, modalities=MODALITIES[1:], mask=None, data={"b": VALUES["b"]}), ".npz"
-        )
+        written(tmp_path, replace(ROWS, modalities=MODALITIES[1:], mask=None, data={"b": VALUES["b"]}), ".npz")
     )
     with torch.no_grad():
         loc, log_scale = model.encoders["b"](torch.from_numpy(VALUES["b"])).chunk(2, -1)
@@ -169,9 +167,7 @@ def test_other_endings_and_other_modalities_are_refused_and_leave_nothing(tmp_pa
         UserError, match=r"codes\.csv: found '\.csv', which is no ending .* known: \.h5ad, \.npz, \.parquet"
     ):
         represent(tmp_path / "rows", tmp_path / "autoencoder", out)
-    strange = replace(
-        ROWS, modalities=(Modality("c", "vector", (3,), "normal"),), data={"c": VALUES["a"]}, mask=None
-    )
+    strange = replace(ROWS, modalities=(Modality("c", "vector", (3,), "normal"),), data={"c": VALUES["a"]}, mask=None)
     before = written(tmp_path, ROWS, ".npz").read_bytes()
     with pytest.raises(UserError, match="modality c found, expected some of a, b") as error:
         written(tmp_path, strange, ".npz")

@@ -155,9 +155,7 @@ def test_the_mixing_rule_bounds_what_chains_have_forgotten() -> None:
     density = Riemannian(radius=0.5).fit(CODES, VALIDATION, seeded())
     assert 1 < density.steps < 32
     m = density._metric(0)
-    once, twice, none = (
-        sum(m.sample(10_000, steps, seeded(steps))) for steps in (density.steps, 2 * density.steps, 0)
-    )
+    once, twice, none = (sum(m.sample(10_000, steps, seeded(steps))) for steps in (density.steps, 2 * density.steps, 0))
     volumes = [float(m.log_volume(z).mean()) for z in (once, twice, none)]
     assert volumes[0] == pytest.approx(volumes[1], abs=0.06)
     assert volumes[2] < volumes[1] - 0.1

@@ -128,9 +128,7 @@ def test_without_a_signal_nothing_is_said() -> None:
 
 
 def test_an_interruption_before_anything_is_imported_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text(
-        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)"
-    )
+    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     answer = run("from postprior.pipelines.commands import main; main()", "--help", PYTHONPATH=path)
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "postprior: interrupted\n")

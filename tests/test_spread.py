@@ -19,9 +19,7 @@ from postprior.stage2_latent import DENSITIES
 
 def pair(scale: float) -> tuple[Generator, list[Dataset]]:
     """An exact model of noise 0.5 whose decoders claim another scale, and two sets of 300 rows of it."""
-    model = linear.exact(
-        MODELS["mvae"](linear.modalities(2), latent=linear.LATENT, likelihood_scale=linear.SCALE)
-    )
+    model = linear.exact(MODELS["mvae"](linear.modalities(2), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     sets = [
         Dataset(
             model.modalities,

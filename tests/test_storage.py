@@ -26,9 +26,7 @@ from postprior.pipelines.storage import (
 
 def test_json_bytes_are_stable_and_plain(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": np.float64(0.5), "a": np.arange(2), "c": "é"})
-    assert (tmp_path / "a.json").read_text() == (
-        '{\n  "a": [\n    0,\n    1\n  ],\n  "b": 0.5,\n  "c": "é"\n}\n'
-    )
+    assert (tmp_path / "a.json").read_text() == ('{\n  "a": [\n    0,\n    1\n  ],\n  "b": 0.5,\n  "c": "é"\n}\n')
     assert read_json(tmp_path / "a.json") == {"a": [0, 1], "b": 0.5, "c": "é"}
 
 
@@ -39,9 +37,7 @@ def test_json_refuses_what_is_no_json(tmp_path: Path, value: object, error: type
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "text", [None, '{"a": ', "[1]", b"\xff\xfe"], ids=["missing", "cut", "list", "bytes"]
-)
+@pytest.mark.parametrize("text", [None, '{"a": ', "[1]", b"\xff\xfe"], ids=["missing", "cut", "list", "bytes"])
 def test_json_that_cannot_be_read(tmp_path: Path, text: str | bytes | None) -> None:
     path = tmp_path / "a.json"
     if text is not None:
@@ -104,9 +100,7 @@ def archive(path: Path) -> None:
     path.with_suffix(".npz").rename(path)
 
 
-@pytest.mark.parametrize(
-    "spoil", [objects, a_pickle, truncated, no_header, empty, archive, lambda path: None]
-)
+@pytest.mark.parametrize("spoil", [objects, a_pickle, truncated, no_header, empty, archive, lambda path: None])
 def test_arrays_that_cannot_be_read(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     path = tmp_path / "a.npy"
     spoil(path)

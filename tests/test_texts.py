@@ -157,9 +157,7 @@ def test_a_line_stays_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr()
     assert told.out == "labels: a\\nrows: 7\nrows: 3\\r\n"
     assert told.err == visible(STEERING) + "\n"
-    assert (
-        warned("a\n  b\x1b", UserWarning, "x.py", 7) == "postprior: warning: a b\\x1b (UserWarning, x.py:7)\n"
-    )
+    assert warned("a\n  b\x1b", UserWarning, "x.py", 7) == "postprior: warning: a b\\x1b (UserWarning, x.py:7)\n"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
@@ -183,8 +181,7 @@ def test_a_shell_reads_what_was_quoted() -> None:
 def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Path:
     """A table with a label that steers a terminal; its second column may be constant."""
     lines = [
-        f"{row},{7 if constant else row % 7 + 0.5},{row % 3 + 0.5},{(STEERING, 'well')[row % 2]}"
-        for row in range(60)
+        f"{row},{7 if constant else row % 7 + 0.5},{row % 3 + 0.5},{(STEERING, 'well')[row % 2]}" for row in range(60)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([header, *lines]))
@@ -192,9 +189,7 @@ def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Pat
 
 
 @pytest.mark.parametrize("name", ["my data; rm -rf x", "-x", "it's\x1b[31m"])
-def test_the_commands_that_are_suggested_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_the_commands_that_are_suggested_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The line that `init` ends with, given to a shell: it gets to the project, whatever its name."""
     monkeypatch.chdir(tmp_path)
     told = import_data([table(Path("in/t.csv"))], Path(name), Roles(id="id", label="lab"))
@@ -236,9 +231,7 @@ def test_what_import_tells_steers_no_terminal(tmp_path: Path, monkeypatch: pytes
     assert "\x1b" not in answer.stderr
 
 
-def test_an_error_of_the_system_names_its_file_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_the_system_names_its_file_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         Path("gone\x1b[31m\n").read_text()
 

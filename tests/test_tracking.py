@@ -58,9 +58,7 @@ def found(root: Path, condition: str) -> list[Any]:
     """The runs in a project's database under a condition, the latest first."""
     mlflow = client(root)
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    return list(
-        mlflow.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"])
-    )
+    return list(mlflow.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"]))
 
 
 def runs(root: Path) -> list[Any]:
@@ -89,9 +87,7 @@ def evaluated(params: Params, root: Path, density: str = "gmm") -> Any:
     return runs(root)[0]
 
 
-def test_a_run_tells_stage_settings_and_origin(
-    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_tells_stage_settings_and_origin(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "stuffy-otter")
     monkeypatch.chdir("/")
     commit(project)
@@ -213,9 +209,7 @@ def test_runs_of_a_copy_that_dvc_made_go_to_the_project(
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError(), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_a_stage_that_does_not_end_well(
-    project: Path, params: Params, error: BaseException, status: str
-) -> None:
+def test_a_stage_that_does_not_end_well(project: Path, params: Params, error: BaseException, status: str) -> None:
     def stage() -> None:
         with track("evaluate", params, project, density="gmm"):
             raise error

@@ -252,9 +252,7 @@ def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
         assert orphan.stderr is not None
         *_, told = orphan.stderr.read().splitlines()
     assert orphan.returncode == 1
-    assert told.startswith(
-        f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path} since"
-    )
+    assert told.startswith(f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path} since")
     assert results(tmp_path) == whole
     assert lengths == list(range(lengths[0], 13))
     assert lengths[0] > 1  # the first epochs were the orphan's
@@ -288,8 +286,7 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_the_old_or_the_new(tm
     """Two processes: one saves, in layouts of different lengths, the other loads."""
     checkpoint = Checkpoint(tmp_path / "run.safetensors")
     snapshots = [
-        Snapshot(0, epoch, {f"{i}": torch.full((99 + epoch,), epoch + 1.0) for i in range(20)})
-        for epoch in (0, 1)
+        Snapshot(0, epoch, {f"{i}": torch.full((99 + epoch,), epoch + 1.0) for i in range(20)}) for epoch in (0, 1)
     ]
     checkpoint.save(HISTORY, snapshots[0])
     if not (child := os.fork()):
@@ -302,9 +299,7 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_the_old_or_the_new(tm
             assert history == HISTORY
             assert found is not None
             assert found.tensors.keys() == snapshots[found.epoch].tensors.keys()
-            assert all(
-                torch.equal(t, snapshots[found.epoch].tensors[name]) for name, t in found.tensors.items()
-            )
+            assert all(torch.equal(t, snapshots[found.epoch].tensors[name]) for name, t in found.tensors.items())
             loads += 1
     finally:
         os.kill(child, signal.SIGKILL)
@@ -346,9 +341,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
     broken = [content[:length] for length in (0, 7, 8, 100, len(content) - 1)] + [content + b"\0"]
     for place in rng.integers(0, len(content), 200):
         if not name <= place < name + 6:  # without its hash it is whole all the same, as of an older version
-            broken.append(
-                content[:place] + bytes([content[place] ^ 1 << rng.integers(8)]) + content[place + 1 :]
-            )
+            broken.append(content[:place] + bytes([content[place] ^ 1 << rng.integers(8)]) + content[place + 1 :])
     for damaged in broken:
         path.write_bytes(damaged)
         assert Checkpoint(path).load() == ([], None)
@@ -373,9 +366,7 @@ class Decoder(nn.Sequential):
 """
 
 
-def test_the_user_s_own_networks_are_found_in_the_project(
-    trained: tuple[Path, Params], tmp_path: Path
-) -> None:
+def test_the_user_s_own_networks_are_found_in_the_project(trained: tuple[Path, Params], tmp_path: Path) -> None:
     """By the command line, which resumes no checkpoint of other code; a path that leads nowhere is one sentence."""
     own = {"m0": "networks_of_mine:Encoder,networks_of_mine:Decoder"}
     params = write_params(tmp_path, small(vae__networks=own, train__epochs=1))
@@ -405,9 +396,7 @@ def test_an_artefact_of_an_unknown_model_is_refused(trained: tuple[Path, Params]
 
     artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
     save_artefact(tmp_path / "autoencoder", "autoencoder", {"model": "vae9"}, artefact.tensors)
-    with pytest.raises(
-        UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"
-    ):
+    with pytest.raises(UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"):
         load_autoencoder(tmp_path / "autoencoder")
 
 
@@ -440,9 +429,7 @@ def test_an_artefact_whose_networks_are_gone_is_refused_in_one_sentence(
     from postprior.pipelines.storage import save_artefact
 
     artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
-    manifest = artefact.manifest | {
-        "options": artefact.manifest["options"] | {"networks": {"m0": "gone:E,gone:D"}}
-    }
+    manifest = artefact.manifest | {"options": artefact.manifest["options"] | {"networks": {"m0": "gone:E,gone:D"}}}
     save_artefact(tmp_path / "autoencoder", "autoencoder", manifest, artefact.tensors)
     with pytest.raises(UserError, match="network of modality m0: 'gone:E' cannot be imported"):
         load_autoencoder(tmp_path / "autoencoder")
@@ -456,9 +443,7 @@ def test_options_that_the_model_refuses_are_the_user_s(trained: tuple[Path, Para
         build(params, Dataset.load(trained[0] / "artefacts/data/train"))
 
 
-def test_a_diverging_stage_says_so_and_publishes_nothing(
-    trained: tuple[Path, Params], tmp_path: Path
-) -> None:
+def test_a_diverging_stage_says_so_and_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
     params = write_params(tmp_path, small(train__learning_rate=1.0e20))
     shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
     with pytest.raises(UserError, match="the loss became"):

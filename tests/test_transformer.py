@@ -198,9 +198,7 @@ def _blank(rows: Any, columns: Any) -> np.ndarray:
         ({"learning_rate": 1e6, "epochs": 5}, WHOLE, "the loss is no finite number any more; lower learning_rate"),
     ],
 )  # fmt: skip
-def test_what_is_impossible_is_told_in_a_sentence(
-    options: dict[str, Any], X: np.ndarray, sentence: str
-) -> None:
+def test_what_is_impossible_is_told_in_a_sentence(options: dict[str, Any], X: np.ndarray, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
         MultimodalEncoder(**TINY | options).fit(X)
     assert "\n" not in str(error.value)

@@ -110,9 +110,7 @@ def test_it_learns_what_a_gaussian_cannot_be_and_tells_labels_apart() -> None:
     ring = torch.stack([angle.cos(), angle.sin()], dim=1)
     z = ring * (labels == 0).unsqueeze(-1) + 0.15 * torch.randn(3000, 2, generator=generator)
     codes = Codes.empirical((Block("z", (2,)),), z, labels)
-    density = TwoStageVae(hidden=32, layers=2, steps=500, batch=256, learning_rate=1e-2).fit(
-        codes, generator=seeded()
-    )
+    density = TwoStageVae(hidden=32, layers=2, steps=500, batch=256, learning_rate=1e-2).fit(codes, generator=seeded())
     radius = density.sample(4000, seeded(), labels=torch.arange(4000) % 2).mean.norm(dim=1)
     assert float((radius[::2] < 0.5).float().mean()) < 0.16, "a Gaussian has 0.22"
     assert float((radius[1::2] < 0.5).float().mean()) > 0.9

@@ -12,13 +12,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.utility import (
-    classifiers_of,
-    drawn,
-    learned_from_real,
-    utility,
-    utility_of_real,
-)
+from postprior.pipelines.stages.utility import classifiers_of, drawn, learned_from_real, utility, utility_of_real
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
@@ -58,9 +52,7 @@ def test_the_ratio_is_that_of_the_hits_of_all_seeds(project: Project) -> None:
     assert hits["real"].shape == (len(params.utility.seeds), 6, 120)
     ratio = read_json(root / "results/utility/gmm.json")["ratio_to_real"]
     assert ratio["joint"]["value"] == pytest.approx(hits["gmm"][:, 0].mean() / hits["real"][:, 0].mean())
-    assert ratio["modalities"]["m3"]["value"] == pytest.approx(
-        hits["gmm"][:, 4].mean() / hits["real"][:, 4].mean()
-    )
+    assert ratio["modalities"]["m3"]["value"] == pytest.approx(hits["gmm"][:, 4].mean() / hits["real"][:, 4].mean())
 
 
 def test_the_classifiers_of_real_rows_are_kept(project: Project) -> None:

@@ -49,9 +49,7 @@ def test_rows_left_out_do_not_shift_the_inputs() -> None:
     observed[::2] = False
     holed = Codes(**{**vars(CODES), "observed": observed})
     density = Vamp(pseudo_inputs=40, steps=5, learning_rate=0.0).fit(holed, VALIDATION, seeded(), ENCODER)
-    distance = torch.cdist(
-        density.loc.flatten(0, 1), ENCODER.x[1::2], compute_mode="donot_use_mm_for_euclid_dist"
-    )
+    distance = torch.cdist(density.loc.flatten(0, 1), ENCODER.x[1::2], compute_mode="donot_use_mm_for_euclid_dist")
     assert float(distance.min(dim=1).values.max()) == pytest.approx(0, abs=1e-4)
 
 

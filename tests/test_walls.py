@@ -159,9 +159,7 @@ def test_texts_reach_the_terminal_through_one_door() -> None:
     for path in files("pipelines"):
         if path.name not in ("texts.py", "signals.py"):
             called = {
-                ast.unparse(node.func)
-                for node in ast.walk(ast.parse(path.read_text()))
-                if isinstance(node, ast.Call)
+                ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
             }
             printing = {"print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}
             assert not called & printing, path

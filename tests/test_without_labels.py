@@ -55,9 +55,7 @@ def test_nothing_is_said_of_labels(project: tuple[Path, Params], row: str) -> No
 
 
 def test_fidelity_and_coherence_without_labels_remain(project: tuple[Path, Params]) -> None:
-    rows = {
-        name: read_json(project[0] / f"results/metrics/{name}.json") for name in ("real", "normal", "gmm")
-    }
+    rows = {name: read_json(project[0] / f"results/metrics/{name}.json") for name in ("real", "normal", "gmm")}
     scores = {
         "frechet_distance",
         "joint_kernel_distance",

@@ -60,9 +60,7 @@ def write_template(folder: Path, voxel: int) -> Volumes:
 
     nilearn = find_spec("nilearn")
     if nilearn is None or nilearn.submodule_search_locations is None:
-        raise SystemExit(
-            "nilearn carries the volumes and is not installed; pip install 'postprior[examples]'"
-        )
+        raise SystemExit("nilearn carries the volumes and is not installed; pip install 'postprior[examples]'")
     data = Path(nilearn.submodule_search_locations[0]) / "datasets/data"
     volumes = {}
     for name, key in CONTRASTS.items():

@@ -93,9 +93,7 @@ class Patients:
             names[patients] = side
         with TemporaryDirectory() as folder:
             place = Path(folder)
-            parquet.write_table(
-                self.table.append_column("side", pa.array(names.tolist())), place / "patients.parquet"
-            )
+            parquet.write_table(self.table.append_column("side", pa.array(names.tolist())), place / "patients.parquet")
             import_data([place / "patients.parquet"], place / "data", self.roles(labels, split="side"))
             loaded = {side: Dataset.load(place / "data" / side) for side in sides}
             return {side: data.select(np.arange(len(data))) for side, data in loaded.items()}  # into memory
@@ -261,17 +259,12 @@ def augmentation(patients: Patients, seeds: int) -> dict[str, Any]:
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         drawn = [
-            rng.permutation(pool[patients.benign[pool] == (label == "benign")])[:count]
-            for label, count in FEW.items()
+            rng.permutation(pool[patients.benign[pool] == (label == "benign")])[:count] for label, count in FEW.items()
         ]
         train = np.concatenate(drawn)
-        rows = patients.split(
-            {"train": train, "validation": np.setdiff1d(pool, train), "test": test}, labels=True
-        )
+        rows = patients.split({"train": train, "validation": np.setdiff1d(pool, train), "test": test}, labels=True)
         hits = answers(rows["train"], rows["test"], settings(**GENERATIVE), seed)
-        cells.append(
-            Cell(sum(FEW.values()), seed, list(ARMS), list(patients.groups), hits, None, rows["test"].labels)
-        )
+        cells.append(Cell(sum(FEW.values()), seed, list(ARMS), list(patients.groups), hits, None, rows["test"].labels))
     return curve(cells)[str(sum(FEW.values()))]
 
 
@@ -308,9 +301,7 @@ def numbers(patients: Patients, splits: list[Split], arms: dict[str, Any]) -> li
         f"| **this detector** | **{interval(estimate(ours, SHARE))}** | |",
     ]
     for name, area in sorted(found.items(), key=lambda of: -of[1][0]):
-        lines.append(
-            f"| {name} | {interval(estimate(area, SHARE))} | {interval(estimate(ours - area), '+')} |"
-        )
+        lines.append(f"| {name} | {interval(estimate(area, SHARE))} | {interval(estimate(ours - area), '+')} |")
     measured = alarms(patients, splits, ALPHAS)
     lines += ["", "| alpha | promised | benign flagged | malignant flagged |", "|---|---|---|---|"]
     for alpha in ALPHAS:

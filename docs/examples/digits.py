@@ -55,9 +55,7 @@ def curves(path: Path, found: dict[str, dict[str, dict[str, float]]]) -> None:
     figure, axis = plt.subplots(figsize=(5, 3.2))
     for shift, (name, by_size) in enumerate(found.items()):
         x = np.array([int(size) for size in by_size]) + 0.04 * (shift - len(found) / 2)
-        value, low, high = (
-            np.array([of[key] for of in by_size.values()]) for key in ("value", "low", "high")
-        )
+        value, low, high = (np.array([of[key] for of in by_size.values()]) for key in ("value", "low", "high"))
         axis.errorbar(x, value, [value - low, high - value], marker="o", capsize=3, label=name)
     axis.set(xlabel="observed modalities", ylabel="conditional coherence", ylim=(0, 1))
     axis.set_xticks(range(1, 1 + max(len(of) for of in found.values())))

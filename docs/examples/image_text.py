@@ -125,9 +125,7 @@ def from_images(words: Values, digits: Values, images: Values, train: Dataset) -
     return {
         "one draw": float((words == truth).mean()),
         f"the commonest of {DRAWS} draws": float((commonest(words) == truth).mean()),
-        "word of the nearest training pair": float(
-            (nearest.predict(images.reshape(len(images), -1)) == truth).mean()
-        ),
+        "word of the nearest training pair": float((nearest.predict(images.reshape(len(images), -1)) == truth).mean()),
         "chance": float(max(Counter(digits.tolist()).values()) / len(digits)),
         "draws that are one of the ten words": float(np.isin(words, NAMES).mean()),
     }

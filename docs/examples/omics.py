@@ -21,14 +21,7 @@ from steps import parser, postprior, publish, trained
 from postprior import Dataset
 from postprior.pipelines.generation.recovery import Task
 from postprior.pipelines.metrics.features.scale import Scale
-from postprior.pipelines.metrics.imputation.imputers import (
-    NEIGHBOURS,
-    Filled,
-    Imputer,
-    Iterative,
-    Mean,
-    Neighbours,
-)
+from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Filled, Imputer, Iterative, Mean, Neighbours
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, covered, estimated
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
@@ -126,10 +119,7 @@ def table(found: Mapping[str, Scores], weights: Values) -> list[str]:
     lines = [f"| imputer | energy score ↓ | error ↓ | {' | '.join(heads)} | energy score, ours less theirs |"]
     lines.append("|---" * (len(heads) + 4) + "|")
     for name, of in found.items():
-        cells = [
-            f"{estimated(by_row(of['rows'][key]), weights, key)['value']:.3f}"
-            for key in ("energy_score", "rmse")
-        ]
+        cells = [f"{estimated(by_row(of['rows'][key]), weights, key)['value']:.3f}" for key in ("energy_score", "rmse")]
         for values in of["modalities"].values():
             cells += [f"{average(values[score]):.3f}" for score, average in AVERAGES.items()]
         cells.append("" if name == OURS else difference(found[OURS], of, weights))
@@ -158,9 +148,7 @@ def draw_features(path: Path, found: Mapping[str, Scores]) -> None:
             for height, name in enumerate(names):
                 values = found[name]["modalities"][modality][score]
                 colour = "#0072b2" if name == OURS else "#777777"
-                axis.scatter(
-                    values, height + 0.3 * rng.random(len(values)) - 0.15, s=9, alpha=0.6, color=colour
-                )
+                axis.scatter(values, height + 0.3 * rng.random(len(values)) - 0.15, s=9, alpha=0.6, color=colour)
                 axis.plot([AVERAGES[score](values)] * 2, [height - 0.3, height + 0.3], color=colour)
             axis.set_yticks(range(len(names)), names)
             axis.set_title(f"{modality}: {title}", loc="left", fontsize=9)
@@ -273,9 +261,7 @@ def main() -> None:
     asked.add_argument("--cells", type=int, default=2000)
     asked.add_argument("--epochs", type=int, default=None, help="in place of what postprior init sets")
     options = asked.parse_args()
-    publish(
-        Path(__file__), options.out, lambda out, figures: run(out, figures, options.cells, options.epochs)[0]
-    )
+    publish(Path(__file__), options.out, lambda out, figures: run(out, figures, options.cells, options.epochs)[0])
 
 
 if __name__ == "__main__":

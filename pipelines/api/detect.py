@@ -87,9 +87,7 @@ def detect(
     return summary(found, flagged, alpha, out)
 
 
-def as_table(
-    modalities: tuple[Modality, ...], data: Dataset, found: Detection, flagged: np.ndarray
-) -> pa.Table:
+def as_table(modalities: tuple[Modality, ...], data: Dataset, found: Detection, flagged: np.ndarray) -> pa.Table:
     """A line a row, as `detect` writes it."""
     import pyarrow as pa
 

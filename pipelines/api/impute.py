@@ -53,9 +53,7 @@ def impute(
         home = stack.enter_context(publish(out, earlier, [folder]))
         places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
         told = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
-        manifests = [
-            Manifest(generator.modalities, len(data), data.label_names, of, data.conversion) for of in told
-        ]
+        manifests = [Manifest(generator.modalities, len(data), data.label_names, of, data.conversion) for of in told]
         writers = [
             stack.enter_context(writing(place, manifest, False, known, source_values=data.source_values))
             for place, manifest in zip(places, manifests, strict=True)

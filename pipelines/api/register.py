@@ -61,9 +61,7 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
             source = log_model(run, generator, artifacts)
         logged = client.create_model_version(title, source, run.id, tags, model_id=source.rpartition("/")[-1])
         client.set_registered_model_alias(title, alias, logged.version)
-        told.append(
-            f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}"
-        )
+        told.append(f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}")
 
     told: list[str] = []
     with track("register", params, root, density=name, failed=refuse) as run:

@@ -24,16 +24,12 @@ def track(params: Params, root: Path) -> None:
                     _log_epochs(run, root / tracking.FILES.training)
             logged += 1
     if not logged:
-        raise UserError(
-            f"{root / tracking.FILES.home}: there are no results to log yet; run `dvc repro` first"
-        )
+        raise UserError(f"{root / tracking.FILES.home}: there are no results to log yet; run `dvc repro` first")
 
 
 def _log_epochs(run: tracking.Run, path: Path) -> None:
     """The metrics of every epoch, numbered through all phases."""
     with open(path, encoding="utf-8", newline="") as file:
         for step, row in enumerate(csv.DictReader(file), 1):
-            values = {
-                name: float(value) for name, value in row.items() if name not in ("epoch", "phase") and value
-            }
+            values = {name: float(value) for name, value in row.items() if name not in ("epoch", "phase") and value}
             run.metrics(values, step=step)

@@ -38,9 +38,7 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
     artefact = load_artefact(folder, KIND)
     name = artefact.manifest["model"]
     if name not in MODELS:
-        raise UserError(
-            f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior"
-        )
+        raise UserError(f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior")
     with rebuilding(folder):
         try:
             return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact

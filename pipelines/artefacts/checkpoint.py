@@ -95,11 +95,6 @@ def own_code(networks: Iterable[str]) -> list[Path]:
     """The files of the user's own networks, named by import paths, each package.module:Name."""
     from importlib.util import find_spec
 
-    paths = [
-        path.partition(":")[0].strip()
-        for network in networks
-        if ":" in network
-        for path in network.split(",")
-    ]
+    paths = [path.partition(":")[0].strip() for network in networks if ":" in network for path in network.split(",")]
     specs = [find_spec(name) for name in sorted(set(paths))]
     return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]

@@ -34,9 +34,7 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
 
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
-        blocks = [
-            model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts
-        ]
+        blocks = [model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts]
         prior = model.prior()
     q = Mixture.stack(blocks)
     return Codes(
@@ -61,9 +59,7 @@ def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
 
     names = [m.name for m in model.modalities]
     everywhere = torch.ones_like(observed[:, 0])
-    columns = [
-        everywhere if block.owner is None else observed[:, names.index(block.owner)] for block in model.layout
-    ]
+    columns = [everywhere if block.owner is None else observed[:, names.index(block.owner)] for block in model.layout]
     return torch.stack(columns, 1)
 
 
@@ -100,9 +96,7 @@ def load_codes(folder: Path) -> Codes:
     manifest, prior = artefact.manifest, artefact.tensors
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
     ids = arrays.pop("ids", None)
-    columns: dict[str, Any] = {
-        name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS
-    }
+    columns: dict[str, Any] = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS}
     with rebuilding(folder):
         names = manifest["label_names"]
         return Codes(

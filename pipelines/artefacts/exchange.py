@@ -92,8 +92,7 @@ def write_codes(path: Path, codes: Codes) -> None:
     for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
         if whole is not None:
             parts = {
-                name: part.flatten(2)
-                for name, part in apart(codes.layout, whole.masked_fill(unknown, np.nan)).items()
+                name: part.flatten(2) for name, part in apart(codes.layout, whole.masked_fill(unknown, np.nan)).items()
             }
             for name, part in parts.items():
                 key = f"{name}.{field}" if len(parts) > 1 else field
@@ -146,15 +145,11 @@ def _joined(blocks: dict[str, Arrays], field: str, path: Path) -> np.ndarray | N
         array, first = parts.get(field), parts.get("loc")
         if array is None or first is None:
             lacking = "loc" if first is None else field
-            raise UserError(
-                f"{path}: block {name} has no {lacking}, expected {lacking} of every block or of none"
-            )
+            raise UserError(f"{path}: block {name} has no {lacking}, expected {lacking} of every block or of none")
         like = first if field == "scale" else blocks[having[0]]["loc"]
         shape = like.shape if field == "scale" else (*like.shape[:-1], *array.shape[-1:])
         if array.ndim not in (2, 3) or array.shape != shape:
-            expected = (
-                f"{shape} as loc" if field == "scale" else "(N, D) or (N, C, D), N and C those of all blocks"
-            )
+            expected = f"{shape} as loc" if field == "scale" else "(N, D) or (N, C, D), N and C those of all blocks"
             raise UserError(f"{path}: {field} of block {name} has shape {array.shape}, expected {expected}")
     joined = np.concatenate([parts[field] for parts in blocks.values()], axis=-1)
     return joined if joined.ndim == 3 else joined[:, None]

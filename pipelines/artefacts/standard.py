@@ -99,9 +99,7 @@ class Standard:
         whole = [name for name in self.scores["real"] if "/" not in name and name in self.scores["normal"]]
         kept, missing = _kept(self.scores, whole)
         tensors, critic = self.alignment.state()
-        manifest = (
-            self.manifest | {"critic": critic, "scores": whole} | ({"missing": missing} if missing else {})
-        )
+        manifest = self.manifest | {"critic": critic, "scores": whole} | ({"missing": missing} if missing else {})
         names = self.manifest["modalities"]
         arrays = {
             "rows.reference": self.rows,
@@ -121,9 +119,7 @@ class Standard:
             arrays |= {f"gallery.{of}.{name}": np.asarray(dataset.data[name][:GALLERY]) for name in images}
         save_artefact(folder, KIND, manifest, tensors, arrays)
 
-    def score(
-        self, readings: Readings, half: Dataset, rows: Dataset, weights: Floats | None = None
-    ) -> Scores:
+    def score(self, readings: Readings, half: Dataset, rows: Dataset, weights: Floats | None = None) -> Scores:
         """Every score of rows and of their readings; the reference half is for tables.
 
         Args:
@@ -163,7 +159,5 @@ def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats
 def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
     """The scores of a row that `_kept` put there."""
     place = f"scores.{of}."
-    found: Scores = {
-        key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)
-    }
+    found: Scores = {key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)}
     return found | {name: Missing(why) for name, why in missing.items()}

@@ -22,18 +22,14 @@ def import_data(
     group: Annotated[str | None, typer.Option(help="The column of subjects: none on two sides.")] = None,
     split: Annotated[str | None, typer.Option(help="A column that says train, validation or test.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="A covariate or target; repeatable.")] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(help="A column or array to leave out; repeatable.")
-    ] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="A column or array to leave out; repeatable.")] = None,
     modality: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=COLUMN,…", help="Columns that make a modality; repeatable."),
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=KIND", help="The kind of a column or array that is recognised wrongly; repeatable."
-        ),
+        typer.Option(metavar="NAME=KIND", help="The kind of a column or array that is recognised wrongly; repeatable."),
     ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="NaN in arrays stands for missing values.")] = False,
     slices: Annotated[str | None, typer.Option(help="axial, coronal or sagittal: cut volumes.")] = None,

@@ -15,16 +15,12 @@ if TYPE_CHECKING:
     from postprior.pipelines.settings.params import Params
 
 DEFAULT = Path("params.yaml")
-ParamsFile = Annotated[
-    Path, typer.Option("--params", help="The settings; their folder is the project's root.")
-]
+ParamsFile = Annotated[Path, typer.Option("--params", help="The settings; their folder is the project's root.")]
 DensityName = Annotated[str, typer.Argument(metavar="NAME", help="A density of params.yaml.")]
 NameOrNone = Annotated[str | None, typer.Argument(metavar="NAME", help="A density of params.yaml.")]
 LabelCounts = Annotated[
     list[str] | None,
-    typer.Option(
-        "--label", metavar="LABEL=COUNT", help="So many of a label; repeatable, in place of --samples."
-    ),
+    typer.Option("--label", metavar="LABEL=COUNT", help="So many of a label; repeatable, in place of --samples."),
 ]
 Samples = Annotated[int | None, typer.Option(help="How many samples.")]
 Seed = Annotated[int | None, typer.Option(help="Another seed draws another set.")]

@@ -112,9 +112,7 @@ def generate(
         Path | None,
         typer.Option(metavar="DATASET", help="Rows that have some modalities: the samples have these, too."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")] = None,
 ) -> None:
     """Draw a synthetic dataset from a density.
 
@@ -180,9 +178,7 @@ def privacy(name: options.DensityName, params: options.ParamsFile = options.DEFA
 def recover(
     name: options.NameOrNone = None,
     params: options.ParamsFile = options.DEFAULT,
-    baselines: Annotated[
-        bool, typer.Option("--baselines", help="Impute by other methods, for comparison.")
-    ] = False,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Impute by other methods, for comparison.")] = False,
 ) -> None:
     """Hide what rows have, impute it and score."""
     check_name(name, baselines, "--baselines")

@@ -79,9 +79,7 @@ def detect(
 
 @app.command()
 def represent(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Rows that have some or all modalities.")
-    ],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Rows that have some or all modalities.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A file that ends in .npz, .parquet or .h5ad.")],
     params: options.ParamsFile = options.DEFAULT,
     seed: Annotated[int, typer.Option(help="Of draws that stand for large posteriors.")] = 0,

@@ -39,9 +39,7 @@ def beside(flags: Values, array: Values) -> Values:
 def read_arrays(path: Path) -> dict[str, Values]:
     """The arrays in an .npz file, none of them a pickle."""
     if not zipfile.is_zipfile(path):
-        raise UserError(
-            f"{path}: expected an .npz file, as numpy.savez writes it, found another or a part of one"
-        )
+        raise UserError(f"{path}: expected an .npz file, as numpy.savez writes it, found another or a part of one")
     broken = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
     found, remedy = "no array of plain numbers or texts was found", "write it again, without objects"
     arrays: dict[str, Values] = {}

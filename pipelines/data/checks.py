@@ -84,9 +84,7 @@ def _check_names(folder: Path, names: Sequence[str], arrays: Arrays) -> None:
 
 def _check_shape(path: Path, array: Values, shape: tuple[int | None, ...], kinds: str) -> None:
     """`None` in a shape stands for any length; `kinds` are the allowed characters of `dtype.kind`."""
-    same = len(array.shape) == len(shape) and all(
-        size in (None, n) for size, n in zip(shape, array.shape, strict=True)
-    )
+    same = len(array.shape) == len(shape) and all(size in (None, n) for size, n in zip(shape, array.shape, strict=True))
     if not same:
         expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
         _fail(path, f"shape {array.shape} found, expected {expected}", "give every array one row a sample")
@@ -99,9 +97,7 @@ def _check_labels(folder: Path, labels: Values | None, names: Sequence[str] | No
     path = folder / "labels.npy"
     if labels is None:
         if names is not None:
-            _fail(
-                path, "missing, though the manifest names labels", "write the labels or declare labels null"
-            )
+            _fail(path, "missing, though the manifest names labels", "write the labels or declare labels null")
         return
     if names is None:
         found = "labels: null found beside labels.npy, expected their names"

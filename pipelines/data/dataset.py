@@ -130,9 +130,7 @@ class Dataset:
 
         from postprior.stage1_vae.modalities import Batch
 
-        data = {
-            m.name: torch.from_numpy(np.array(self.data[m.name][rows], np.float32)) for m in self.modalities
-        }
+        data = {m.name: torch.from_numpy(np.array(self.data[m.name][rows], np.float32)) for m in self.modalities}
         cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
@@ -261,9 +259,7 @@ def _writing(
             raise ValueError(f"{folder}: {np.sum(~written)} of {len(written)} rows were never written")
 
 
-def conformed(
-    dataset: Dataset, modalities: Sequence[Modality], conversion: dict[str, Any] | None = None
-) -> Dataset:
+def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict[str, Any] | None = None) -> Dataset:
     """A dataset with the modalities of training data in their order; those that it has not got are missing everywhere.
 
     Args:

@@ -39,9 +39,7 @@ def export(folder: Path, out: Path, format: str | None = None, excel_safe: bool 
     if format is not None:
         pick(dict.fromkeys(CHOICES), format, "--format", "format")
         samples = _in_format(samples, format)
-    files: dict[tuple[str, str], list[Conversion]] = {
-        ("tables", ""): []
-    }  # of labels and covariates alone, too
+    files: dict[tuple[str, str], list[Conversion]] = {("tables", ""): []}  # of labels and covariates alone, too
     for conversion in samples.conversions:
         source = conversion.facts["source"]
         file = "" if source == "tables" else conversion.facts.get("file", "")
@@ -91,9 +89,7 @@ def _as_images(conversion: ArrayConversion) -> ArrayConversion:
     modality = conversion.modality
     if modality.kind != "image" or modality.shape[0] not in MODES or list(modality.range or ()) != [0, 1]:
         found = f"{modality.name} is a {modality.kind} of shape {list(modality.shape)}"
-        raise UserError(
-            f"--format images: {found}, expected images of 1, 3 or 4 channels with values from 0 to 1"
-        )
+        raise UserError(f"--format images: {found}, expected images of 1, 3 or 4 channels with values from 0 to 1")
     channels, *size = modality.shape
     axes, mode = MODES[channels]
     facts = {"source": "images", "folder": conversion.name, "mode": mode, "suffix": ".png"}

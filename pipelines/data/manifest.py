@@ -49,9 +49,7 @@ class Manifest:
         for key, kind in (("modalities", dict), ("samples", int), ("provenance", dict)):
             if not isinstance(found.get(key), kind):
                 other = type(found.get(key)).__name__ if key in found else "nothing"
-                raise UserError(
-                    f"{path}: {key}: {other} found, expected {kind.__name__}; correct the manifest."
-                )
+                raise UserError(f"{path}: {key}: {other} found, expected {kind.__name__}; correct the manifest.")
         if not isinstance(found.get("conversion", {}), dict):
             raise UserError(f"{path}: conversion: expected an object of JSON or none; import the data again.")
         modalities = tuple(_modality(path, name, entry) for name, entry in found["modalities"].items())
@@ -73,9 +71,7 @@ def _label_names(path: Path, labels: Any) -> tuple[str, ...] | None:
         return None
     names = labels.get("names") if isinstance(labels, dict) else None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise UserError(
-            f'{path}: labels: {labels!r} found, expected {{"names": ["…", …]}} or null; correct it.'
-        )
+        raise UserError(f'{path}: labels: {labels!r} found, expected {{"names": ["…", …]}} or null; correct it.')
     return tuple(names)
 
 

@@ -106,8 +106,7 @@ def laid_out(
         steps = ((len(shown) * pitch + apart, 0), (0, pitch), (pitch, 0))
     counts = (samples, len(lines), len(shown))
     width, height = (
-        sum(step[axis] * (count - 1) for step, count in zip(steps, counts, strict=True)) + pitch
-        for axis in (0, 1)
+        sum(step[axis] * (count - 1) for step, count in zip(steps, counts, strict=True)) + pitch for axis in (0, 1)
     )
     places = [list(modalities).index(m) for m in shown]
     given = [] if observed is None else observed[:samples, :, places].tolist()

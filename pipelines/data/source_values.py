@@ -28,12 +28,8 @@ class StoredValues(Mapping[str, Any]):
     """
 
     def __init__(self, folder: Path, rows: int) -> None:
-        self._found = {
-            path.name.removesuffix(ARRAY): load_array(path) for path in sorted(folder.glob(f"*{ARRAY}"))
-        }
-        self._tables = {
-            path.name.removesuffix(TABLE): (path, _open(path)) for path in sorted(folder.glob(f"*{TABLE}"))
-        }
+        self._found = {path.name.removesuffix(ARRAY): load_array(path) for path in sorted(folder.glob(f"*{ARRAY}"))}
+        self._tables = {path.name.removesuffix(TABLE): (path, _open(path)) for path in sorted(folder.glob(f"*{TABLE}"))}
         lengths = {f"{name}{ARRAY}": len(array) if array.ndim else 0 for name, array in self._found.items()}
         lengths |= {path.name: file.metadata.num_rows for path, file in self._tables.values()}
         for name, length in lengths.items():
@@ -67,9 +63,7 @@ def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
             import pyarrow.parquet as parquet
 
             texts = [field.name for field in found.schema if str(field.type) in ("binary", "string")]
-            parquet.write_table(
-                found, folder / f"{name}{TABLE}", use_dictionary=texts, write_statistics=False
-            )
+            parquet.write_table(found, folder / f"{name}{TABLE}", use_dictionary=texts, write_statistics=False)
 
 
 def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:

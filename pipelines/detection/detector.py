@@ -96,9 +96,7 @@ class Norm:
                 "distance": distances[:, 1:],
             },
             "whole": {"code": evidence.code[:, 0], "distance": distances[:, 0]},
-            "features": {
-                name: _of_features(normal.cells[name], cells) for name, cells in evidence.cells.items()
-            },
+            "features": {name: _of_features(normal.cells[name], cells) for name, cells in evidence.cells.items()},
         }
 
 
@@ -247,9 +245,7 @@ def _present(data: Dataset, place: str) -> Dataset:
     lacking = (data.missing(m.name).reshape(len(data), -1) for m in data.modalities)
     mask = np.stack([~cells.all(1) for cells in lacking], 1)
     if len(empty := np.flatnonzero(~mask.any(1))):
-        raise UserError(
-            f"{place}: row {empty[0]} has nothing observed, expected a value at least; drop such rows"
-        )
+        raise UserError(f"{place}: row {empty[0]} has nothing observed, expected a value at least; drop such rows")
     return replace(data, mask=mask)
 
 

@@ -113,9 +113,7 @@ def _array(values: Tensor) -> Floats:
     return values.double().numpy()
 
 
-def _unlikely(
-    model: MultimodalVAE, modalities: list[Modality], batch: Batch, latents: Tensor
-) -> dict[str, Tensor]:
+def _unlikely(model: MultimodalVAE, modalities: list[Modality], batch: Batch, latents: Tensor) -> dict[str, Tensor]:
     """−log p of each value of P modalities, the mean over latents (K, B, P, F): name → (B, *shape), NaN if missing."""
     found = {}
     for place, m in enumerate(modalities):

@@ -47,9 +47,7 @@ class Spread:
     factors: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def fit(
-        cls, model: MultimodalVAE, density: Density, held_out: Dataset, like: Dataset, seed: int = 0
-    ) -> Self:
+    def fit(cls, model: MultimodalVAE, density: Density, held_out: Dataset, like: Dataset, seed: int = 0) -> Self:
         """Learn the factors for imputing the rows of `like`, from held-out rows of the same modalities.
 
         Args:

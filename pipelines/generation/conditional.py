@@ -74,9 +74,7 @@ class Candidates:
         for rows, known in self._patterns():
             z = self.codes[rows].flatten(0, 1)  # (n·K, D)
             asked = None if labels is None else labels[rows].repeat_interleave(found.shape[1])
-            if density.exact_log_prob and (
-                bool(known.all()) or not (density.marginal or density.conditional)
-            ):
+            if density.exact_log_prob and (bool(known.all()) or not (density.marginal or density.conditional)):
                 ratio = density.log_prob(z, asked) - self.model.prior().log_prob(z)
             elif density.marginal:
                 kept = coordinates(self.model.layout, known)

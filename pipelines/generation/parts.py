@@ -15,22 +15,10 @@ from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, Candidates, effective_share
-from postprior.pipelines.metrics.coherence.agreement import (
-    by_size,
-    nested_parts,
-    share_right,
-    subsets_by_size,
-)
+from postprior.pipelines.metrics.coherence.agreement import by_size, nested_parts, share_right, subsets_by_size
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges
-from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
-    Floats,
-    estimate,
-    too_few,
-    unscored,
-    weighted_mean,
-)
+from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, estimate, too_few, unscored, weighted_mean
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_from
@@ -123,9 +111,7 @@ def scores_through(
         strict=True,
     )
     ways = {
-        way: share_right(
-            np.concatenate([read[way] for read in found]).reshape(observed.shape), labels, observed
-        )
+        way: share_right(np.concatenate([read[way] for read in found]).reshape(observed.shape), labels, observed)
         for way in found[0]
     }  # each (N, M−1)
     shares = np.concatenate(effective).reshape(len(data), -1).mean(1)
@@ -158,8 +144,7 @@ def _read(
     if density.conditional and not bool(candidates.known.all()):
         ways |= {"prior": (index, codes), "density": (index, candidates.completed(codes, density, own))}
     labels = {
-        way: judged(model, judges, candidates.latents(*chosen, own), ~parts.observed)
-        for way, chosen in ways.items()
+        way: judged(model, judges, candidates.latents(*chosen, own), ~parts.observed) for way, chosen in ways.items()
     }
     return labels, effective_share(log_weights).numpy()
 
@@ -170,9 +155,7 @@ def in_parts(data: Dataset, observed: NDArray[np.bool_]) -> Dataset:
     return replace(data.select(rows), mask=observed.reshape(-1, observed.shape[2]))
 
 
-def judged(
-    model: MultimodalVAE, judges: Judges, latents: Tensor, wanted: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def judged(model: MultimodalVAE, judges: Judges, latents: Tensor, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Labels (n, M) that judges read in the modalities wanted (n, M) of what decoders read (n, F); −1 in the others."""
     predictions = np.full(wanted.shape, -1, np.int64)
     for m, modality in enumerate(model.modalities):

@@ -65,9 +65,7 @@ class Task:
     rows: NDArray[np.int64]
 
     @classmethod
-    def hide(
-        cls, of: str, data: Dataset, scales: tuple[Scale, ...], share: float, rng: np.random.Generator
-    ) -> Self:
+    def hide(cls, of: str, data: Dataset, scales: tuple[Scale, ...], share: float, rng: np.random.Generator) -> Self:
         """Hide one modality of each row that has two, or a share of the cells of tables and vectors."""
         mask, cells = data.observed.copy(), dict(data.cells)
         if of == "modalities":
@@ -122,9 +120,7 @@ class Task:
         """Scores with their intervals: of all rows that lost something, and by modality."""
         if isinstance(found, Missing):
             return dict.fromkeys(SCORES, found.written) | {"rows": len(self.rows), "modalities": {}}
-        result: dict[str, Any] = {
-            key: estimated(by_row(values), weights, key) for key, values in found.items()
-        }
+        result: dict[str, Any] = {key: estimated(by_row(values), weights, key) for key, values in found.items()}
         result["rows"] = len(self.rows)
         result["modalities"] = {
             scale.modality.name: {key: estimated(values[:, m], weights, key) for key, values in found.items()}
@@ -185,13 +181,7 @@ class Questions:
 
 def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
     """Scikit-learn's imputers by name, each to be tried, and the number of `neighbours` where one could be chosen."""
-    from postprior.pipelines.metrics.imputation.imputers import (
-        NEIGHBOURS,
-        Imputer,
-        Iterative,
-        Mean,
-        Neighbours,
-    )
+    from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
 
     rng, train, scales = np.random.default_rng(seed), asked.train, asked.scales
     held_out = asked.validation.select(np.arange(min(len(asked.validation), CHOOSING)))

@@ -62,9 +62,7 @@ class Request:
         if labels is None and settings.balance is not None:
             labels = apportion(settings.balance, n)
         written = settings.model_dump(exclude={"samples", "balance"})
-        return cls(
-            n, labels=labels, **written | {key: value for key, value in changes.items() if value is not None}
-        )
+        return cls(n, labels=labels, **written | {key: value for key, value in changes.items() if value is not None})
 
     def of_rows(self, density: Density) -> tuple[int, np.ndarray | None]:
         """The number of rows, and the label asked for each, (n,) int64, or None where the density draws them.
@@ -76,9 +74,7 @@ class Request:
         labels = self._labels(density)
         rows = self.n if labels is None else len(labels)
         if rows is None or rows < 1:
-            raise UserError(
-                f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more"
-            )
+            raise UserError(f"samples: found {rows}, expected a whole number of at least 1; ask for one sample or more")
         if self.truncation and not density.exact_log_prob:
             raise UserError(
                 f"truncation: found {self.truncation} for density {density.name}, which has no exact score, expected 0"

@@ -51,9 +51,7 @@ def counts(table: pd.DataFrame) -> dict[str, int] | None:
     if table.empty:
         return None
     if missing := set(COLUMNS) - set(table.columns):
-        raise UserError(
-            f"labels: found a table without {' and '.join(sorted(missing))}, expected label and count"
-        )
+        raise UserError(f"labels: found a table without {' and '.join(sorted(missing))}, expected label and count")
     found: dict[str, int] = {}
     for label, count in zip(table["label"].astype(str), table["count"], strict=True):
         found[label] = found.get(label, 0) + int(count)

@@ -114,13 +114,9 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         data = self._dataset(X)
         model = self._build(data)
-        settings = training.Settings(
-            self.epochs, self.batch_size, self.learning_rate, seed=self._seed, device="cpu"
-        )
+        settings = training.Settings(self.epochs, self.batch_size, self.learning_rate, seed=self._seed, device="cpu")
         try:
-            self.loss_curve_ = [
-                epoch.metrics["train_loss"] for epoch in training.train(model, data, settings)
-            ]
+            self.loss_curve_ = [epoch.metrics["train_loss"] for epoch in training.train(model, data, settings)]
         except FloatingPointError:
             raise ValueError("fit: the loss is no finite number any more; lower learning_rate") from None
         # In double precision the code of a row does not show which rows are encoded beside it.
@@ -194,14 +190,10 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         given = self.likelihoods
         by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(self.columns_, given)
         if unknown := [name for name in by_name if name not in self.columns_]:
-            raise ValueError(
-                f"likelihoods: found {unknown[0]!r}, expected modalities: {', '.join(self.columns_)}"
-            )
+            raise ValueError(f"likelihoods: found {unknown[0]!r}, expected modalities: {', '.join(self.columns_)}")
         for name, likelihood in by_name.items():
             if likelihood not in LIKELIHOODS:
-                raise ValueError(
-                    f"likelihoods: {name}: found {likelihood!r}, expected one of {', '.join(LIKELIHOODS)}"
-                )
+                raise ValueError(f"likelihoods: {name}: found {likelihood!r}, expected one of {', '.join(LIKELIHOODS)}")
         return tuple(
             Modality(name, "vector", (len(columns),), by_name.get(name, "normal"))
             for name, columns in self.columns_.items()

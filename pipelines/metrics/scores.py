@@ -126,7 +126,5 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
     differences = {name: combined(np.subtract, scores[name], normal[name]) for name in compared}
     gaps = {name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in compared}
     written["difference_to_normal"] = {name: estimate(values) for name, values in differences.items()}
-    written["gap_closed"] = {
-        name: gap.written if isinstance(gap, Missing) else gap for name, gap in gaps.items()
-    }
+    written["gap_closed"] = {name: gap.written if isinstance(gap, Missing) else gap for name, gap in gaps.items()}
     return written

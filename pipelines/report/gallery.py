@@ -98,14 +98,10 @@ def code_points(params: Params, project: Project) -> CodeMap | None:
     from postprior.pipelines.generation.request import Request
     from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
 
-    train, held_out = (
-        Complete(load_codes(project.artefacts.codes / split)).means for split in ("train", "test")
-    )
+    train, held_out = (Complete(load_codes(project.artefacts.codes / split)).means for split in ("train", "test"))
     if train.shape[1] < 2 or len(train) < 2:
         return None
     asked, folder = Request(MOST, params.seed), project.artefacts.densities
-    drawn = {
-        name: drawn_codes(load_density(folder / name), asked).loc[:, 0].numpy() for name in params.densities
-    }
+    drawn = {name: drawn_codes(load_density(folder / name), asked).loc[:, 0].numpy() for name in params.densities}
     train, held_out = (means[chosen(len(means), params.seed)] for means in (train, held_out))
     return code_map(train, held_out, drawn, params.compare.map, params.seed)

@@ -120,9 +120,7 @@ def _answers(results: Results) -> Iterator[dict[str, Any]]:
     found, best = list(findings(results)), results.densities[0]
     for question, title in QUESTIONS.items():
         told = [finding for finding in found if finding.question == question]
-        sentences = [
-            (word, [one.text for one in some]) for word, some in groupby(told, lambda one: one.about)
-        ]
+        sentences = [(word, [one.text for one in some]) for word, some in groupby(told, lambda one: one.about)]
         metrics = [metric for metric in LEADERBOARD if metric.question == question and metric.overview]
         numbers = [
             (number(estimate.value, metric.decimals), metric.title, _beside(metric, results))

@@ -187,9 +187,7 @@ def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dic
     asked = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
     files = [content(Folder(root), FILES.scores("augmentation", name)) for name in asked]
     told = {(file["size"], file["seed"]): file for file in files if file}
-    cells = [
-        cell for cell in load_cells(Project(root).artefacts.augmentation) if (cell.size, cell.seed) in told
-    ]
+    cells = [cell for cell in load_cells(Project(root).artefacts.augmentation) if (cell.size, cell.seed) in told]
     return curve(cells), tuple(told[cell.size, cell.seed] for cell in cells)
 
 

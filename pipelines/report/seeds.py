@@ -102,7 +102,5 @@ def _chosen(tree: Tree, name: str) -> dict[str, Any]:
 def _seedless(tree: Tree) -> dict[str, Any]:
     """A tree without its seeds."""
     return {
-        key: _seedless(value) if isinstance(value, Mapping) else value
-        for key, value in tree.items()
-        if key != "seed"
+        key: _seedless(value) if isinstance(value, Mapping) else value for key, value in tree.items() if key != "seed"
     }

@@ -99,9 +99,7 @@ def _commit(label: str, named: str, root: Path) -> str:
     """The commit of a revision, or of the experiment with that name."""
     if found := _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{named}^{{commit}}"):
         return found.strip()
-    references = (
-        _git(root, "for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or ""
-    ).splitlines()
+    references = (_git(root, "for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or "").splitlines()
     commits = {line.split()[0] for line in references if line.endswith(f"/{named}")}
     if len(commits) > 1:
         raise UserError(

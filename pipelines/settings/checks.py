@@ -19,15 +19,7 @@ from pydantic import Field, ValidationError, create_model
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.messages import sentence, words
 from postprior.pipelines.settings.names import hint, listed, pick
-from postprior.pipelines.settings.params import (
-    OTHER_RESULTS,
-    REFERENCE_ROWS,
-    Fitting,
-    Options,
-    Params,
-    Section,
-    Vae,
-)
+from postprior.pipelines.settings.params import OTHER_RESULTS, REFERENCE_ROWS, Fitting, Options, Params, Section, Vae
 from postprior.pipelines.settings.yaml_text import read_yaml
 
 

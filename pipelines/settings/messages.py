@@ -64,9 +64,7 @@ def _keys(fault: ErrorDetails, content: Any) -> list[str]:
     """The keys that lead to a fault; pydantic also names the branches of a union, which are in no file."""
     keys = []
     for part in fault["loc"]:
-        entries: Any = (
-            {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
-        )
+        entries: Any = {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
         if isinstance(part, int) and isinstance(content, list):
             entries = {str(index): value for index, value in enumerate(content)}
         if str(part) in entries:

@@ -32,7 +32,5 @@ def twice(names: Iterable[str]) -> str | None:
 def pick(table: Mapping[str, T], name: str, key: str, what: str) -> T:
     """The entry `name` of a table; a UserError lists the names that it has."""
     if name not in table:
-        raise UserError(
-            f"{key}: found '{name}', which is no {what}{hint(name, table)}; known: {listed(table)}"
-        )
+        raise UserError(f"{key}: found '{name}', which is no {what}{hint(name, table)}; known: {listed(table)}")
     return table[name]

@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-STRICT = ConfigDict(
-    frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
-)
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
 ALL = "all"  # in place of a number of rows
 OTHER_RESULTS = ("autoencoder", "baselines", "judges", "latent")
@@ -104,9 +102,7 @@ class Train(Section):
     learning_rate: Positive
     warmup: NotNegative
     patience: NotNegative
-    device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")
-    ]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")]
     precision: Literal["no", "bf16"]
 
 
@@ -212,9 +208,7 @@ class Params(Section):
     vae: Vae
     train: Train
     encode: Encode
-    densities: Annotated[
-        tuple[Name, ...], Field(min_length=1, description="a list of densities, at least one")
-    ]
+    densities: Annotated[tuple[Name, ...], Field(min_length=1, description="a list of densities, at least one")]
     density: Annotated[
         dict[Folder, Options],
         Field(description="names of letters, digits, - and _, each with its options (`{}` for none)"),

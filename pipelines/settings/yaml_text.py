@@ -25,9 +25,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: there is no such file; run in the project's folder, or pass --params"
-        ) from None
+        raise UserError(f"{path}: there is no such file; run in the project's folder, or pass --params") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a YAML file in UTF-8, found other bytes") from None
 
@@ -39,9 +37,7 @@ def parse_yaml(text: str, place: Path | str) -> Any:
         UserError: it is no YAML, or cannot be written as JSON, or is too long or nested too deep for settings.
     """
     if len(text) > LONGEST:
-        raise UserError(
-            f"{place}: found {len(text)} characters, expected settings, {LONGEST} characters at most"
-        )
+        raise UserError(f"{place}: found {len(text)} characters, expected settings, {LONGEST} characters at most")
     reader = YAML(typ="safe", pure=True)
     reader.Constructor = _Bounded
     try:
@@ -51,15 +47,11 @@ def parse_yaml(text: str, place: Path | str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(
-            f"{place}{where}: this is not valid YAML ({str(error.problem).splitlines()[0]})"
-        ) from None
+        raise UserError(f"{place}{where}: this is not valid YAML ({str(error.problem).splitlines()[0]})") from None
     except YAMLError as error:
         raise UserError(f"{place}: this is not valid YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
-        raise UserError(
-            f"{place}: found lists, groups or aliases nested too deep, expected settings"
-        ) from None
+        raise UserError(f"{place}: found lists, groups or aliases nested too deep, expected settings") from None
     except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
         # scalars that are not what their tag says
         reason = str(error).partition(";")[0]

@@ -21,9 +21,7 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
 
 
-def compare(
-    params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None
-) -> None:
+def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None) -> None:
     """Write results/comparison.csv, results/plots, results/datasheets and results/report.html.
 
     Args:

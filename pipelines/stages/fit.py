@@ -72,9 +72,7 @@ def fit_codes(
     tables = {split: own_codes(path) for split, path in paths.items()}
     origins = origins_of(codes)
     if validation and origins_of(validation).get("autoencoder") != origins.get("autoencoder"):
-        raise UserError(
-            f"{validation}: codes of another autoencoder than those of {codes}; expected the same"
-        )
+        raise UserError(f"{validation}: codes of another autoencoder than those of {codes}; expected the same")
     written, seed = (params.density.get(name, {}), params.seed) if params else ({}, 0)
     density, known = learn(name, written, tables, seed)
     save_density(folder, density, known | origins, inputs=paths.values())

@@ -116,9 +116,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     return real.proximities(synthetic.select(rows), codes, Dataset(generator.modalities, values))
 
 
-def samples(
-    generator: Generator, drawn: dict[str, Any], rows: int, seed: int
-) -> Iterator[tuple[Tensor, Dataset]]:
+def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -> Iterator[tuple[Tensor, Dataset]]:
     """Codes (n, D) and rows, block by block, drawn as the published ones are.
 
     But for their labels, which come as often as in the data.

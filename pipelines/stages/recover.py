@@ -67,17 +67,13 @@ def recover(name: str, params: Params, root: Path) -> None:
             )
         generator = Generator.load(project.artefacts.densities / name)
         judges = load_judges(project.artefacts.judges).judges
-        scores = {
-            of: through(generator, judges, of, asked, others(known, of), params.seed) for of in asked.tasks
-        }
+        scores = {of: through(generator, judges, of, asked, others(known, of), params.seed) for of in asked.tasks}
         write_json(project.results.scores("recovery", name), asked.written(scores))
 
 
 def others(known: Artefact, of: str) -> dict[str, Found]:
     """What the other imputers reached in a task, by name."""
     names = {key.split(".")[1] for key in known.arrays if key.startswith(f"{of}.")}
-    found: dict[str, Found] = {
-        name: {key: known.arrays[f"{of}.{name}.{key}"] for key in SCORES} for name in names
-    }
+    found: dict[str, Found] = {name: {key: known.arrays[f"{of}.{name}.{key}"] for key in SCORES} for name in names}
     failed = {tuple(key.split(".")): why for key, why in known.manifest.get("failed", {}).items()}
     return found | {name: Missing(why) for (task, name), why in failed.items() if task == of}

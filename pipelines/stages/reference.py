@@ -22,15 +22,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.scores import cautions
-from postprior.pipelines.metrics.statistics.intervals import (
-    FEWEST,
-    SCORED,
-    Floats,
-    Ints,
-    half_samples,
-    halves,
-    too_few,
-)
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json
 from postprior.pipelines.texts import tell
@@ -116,9 +108,7 @@ def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, see
     }
 
 
-def draw_weights(
-    readings: dict[str, Readings], resamples: int, rng: np.random.Generator
-) -> dict[str, Floats]:
+def draw_weights(readings: dict[str, Readings], resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
     """Half-samples of both halves, by source within labels, and of synthetic rows, each its own source."""
     weights: dict[str, Floats] = {
         name: half_samples(readings[name].sources, resamples, rng, readings[name].labels)

@@ -107,9 +107,7 @@ class Run:
         self._whole: Callable[[], AbstractContextManager[None]] = nullcontext
         self.id = self._parent = ""
 
-    def start(
-        self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str], group: Group
-    ) -> None:
+    def start(self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str], group: Group) -> None:
         """Open the run beneath that of its group; the other methods then write to it."""
         uri = mlflow_client.address(root)
         if uri is None:
@@ -264,9 +262,7 @@ def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
     hashes = {}
     for place in results.artefacts:
         with suppress(UserError, OSError):
-            hashes[f"hash.{place.relative_to(FOLDERS.home).parts[0]}"] = folder_hash(
-                written(root, place, density)
-            )
+            hashes[f"hash.{place.relative_to(FOLDERS.home).parts[0]}"] = folder_hash(written(root, place, density))
     run.tags(hashes)
     for pattern, prefix in results.metrics.items():
         if (path := written(root, pattern, density)).exists():

@@ -47,13 +47,9 @@ class DMVAE(MultimodalVAE):
         self.beta = positive("beta", beta)
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
-        alone, together = (
-            product_of_experts(experts, subsets, prior) for prior in (None, self.shared_prior())
-        )
+        alone, together = (product_of_experts(experts, subsets, prior) for prior in (None, self.shared_prior()))
         single = subsets.sum(-1, keepdim=True) == 1
-        return Normal(
-            torch.where(single, alone.loc, together.loc), torch.where(single, alone.scale, together.scale)
-        )
+        return Normal(torch.where(single, alone.loc, together.loc), torch.where(single, alone.scale, together.scale))
 
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         subsets = torch.cat([batch.observed.unsqueeze(1), torch.diag_embed(batch.observed)], 1)

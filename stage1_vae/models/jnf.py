@@ -69,16 +69,12 @@ class JNF(JointVAE):
             if dcca:
                 for m in self.modalities:
                     embedding = encoder(m, dcca, self.width, self.networks.get(m.name))
-                    self.encoders[m.name] = nn.Sequential(
-                        embedding, DenseEncoder((dcca,), 2 * self.latent, self.width)
-                    )
+                    self.encoders[m.name] = nn.Sequential(embedding, DenseEncoder((dcca,), 2 * self.latent, self.width))
 
     def phases(self) -> list[Phase]:
         embeddings = [p for network in self.embeddings() for p in network.parameters()]
         apart = {id(p) for p in embeddings}
-        unimodal = [
-            p for part in (self.encoders, self.flows) for p in part.parameters() if id(p) not in apart
-        ]
+        unimodal = [p for part in (self.encoders, self.flows) for p in part.parameters() if id(p) not in apart]
         apart |= {id(p) for p in unimodal}
         joint = [p for p in self.parameters() if id(p) not in apart]
         share = 1 / 3 if self.dcca else 1 / 2

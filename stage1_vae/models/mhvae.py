@@ -103,15 +103,11 @@ class MHVAE(MultimodalVAE):
             levels.append(self.refine(step, levels[-1].state, lateral, subsets, generator))
         return levels
 
-    def refine(
-        self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor, generator: torch.Generator
-    ) -> Level:
+    def refine(self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor, generator: torch.Generator) -> Level:
         """The level below a state (B, S, ·), given lateral features (B, M, ·)."""
         rows, count, modalities = subsets.shape
         prior, hidden = step(above.flatten(0, 1))  # (B·S,)
-        row, subset, modality = subsets.nonzero(
-            as_tuple=True
-        )  # factors exist for modalities of the subset alone
+        row, subset, modality = subsets.nonzero(as_tuple=True)  # factors exist for modalities of the subset alone
         # Not by indexing, whose gradient adds up in any order on several threads.
         context = step.context(hidden).index_select(0, row * count + subset)
         features = lateral.flatten(0, 1).index_select(0, row * modalities + modality)
@@ -134,9 +130,7 @@ class MHVAE(MultimodalVAE):
     def infer(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> Tensor:
         return self.walk(batch, restrict(batch, subsets), generator)[-1].state
 
-    def candidates(
-        self, batch: Batch, draws: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    def candidates(self, batch: Batch, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         levels = self.walk(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
         return levels[0].z, levels[-1].state
 

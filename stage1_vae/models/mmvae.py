@@ -49,9 +49,7 @@ class MMVAE(MixtureVAE):
         beta: float = 1.0,
         **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(
-            modalities, draws=draws, estimator=estimator, bound=bound, family=family, beta=beta, **sizes
-        )
+        super().__init__(modalities, draws=draws, estimator=estimator, bound=bound, family=family, beta=beta, **sizes)
         self.prior_logits = nn.Parameter(torch.zeros(self.latent))
 
     def shared_prior(self) -> Diagonal:

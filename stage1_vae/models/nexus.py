@@ -80,9 +80,7 @@ class Nexus(MultimodalVAE):
             )
             self.messages = nn.ModuleDict({name: nn.Linear(bottom, hidden) for name in names})
             self.listener = DenseEncoder((hidden,), 2 * self.latent, self.width)
-            self.rebuilders = nn.ModuleDict(
-                {name: DenseDecoder((bottom,), self.latent, self.width) for name in names}
-            )
+            self.rebuilders = nn.ModuleDict({name: DenseDecoder((bottom,), self.latent, self.width) for name in names})
 
     def unimodal(self, batch: Batch) -> Unimodal:
         """The posteriors of the bottom codes, batch shape (B, M), in the place of experts on z."""
@@ -119,9 +117,7 @@ class Nexus(MultimodalVAE):
     def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
         observed, q = batch.observed, self.unimodal(batch).shared
         codes = q.rsample((), generator)  # (B, M, ·)
-        likelihood = self.log_likelihood(codes.flatten(1).unsqueeze(1), batch, observed.unsqueeze(1)).sum(
-            (1, 2)
-        )
+        likelihood = self.log_likelihood(codes.flatten(1).unsqueeze(1), batch, observed.unsqueeze(1)).sum((1, 2))
         weights = codes.new_tensor(self.bottom_betas)
         below = torch.where(observed, weights * kl_divergence(q, self._standard(self.bottom)), 0).sum(-1)
         codes = codes.detach()

@@ -24,9 +24,7 @@ def pyramid(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     space = shape[1:]
     if min(space) < 4:
         found, expected = (" × ".join(map(str, sizes)) for sizes in (space, [4] * len(space)))
-        raise ValueError(
-            f"size of a modality: found {found}, expected at least {expected} for convolutional networks"
-        )
+        raise ValueError(f"size of a modality: found {found}, expected at least {expected} for convolutional networks")
     sizes = [space, tuple(size // 2 for size in space)]
     while min(sizes[-1]) > 4:
         sizes.append(tuple(size // 2 for size in sizes[-1]))

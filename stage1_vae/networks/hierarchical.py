@@ -138,9 +138,7 @@ def of_maps(modalities: Sequence[Modality], latent: int, width: int, levels: int
     return Hierarchy(
         nn.ModuleDict({m.name: pyramid_encoder(m, grids, used, latent, width) for m in modalities}),
         steps,
-        nn.ModuleDict(
-            {m.name: PyramidDecoder(raw_shape(m), grids[: used[-1] + 1], width) for m in modalities}
-        ),
+        nn.ModuleDict({m.name: PyramidDecoder(raw_shape(m), grids[: used[-1] + 1], width) for m in modalities}),
     )
 
 
@@ -222,8 +220,7 @@ class PyramidEncoder(nn.Module):
         self.size, self.used = grids[0], tuple(used)
         channels = [shape[0], *(width * 2**level for level in range(len(grids) - 1))]
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(inputs, outputs, 4, 2, 1), nn.ReLU())
-            for inputs, outputs in pairwise(channels)
+            nn.Sequential(nn.Conv2d(inputs, outputs, 4, 2, 1), nn.ReLU()) for inputs, outputs in pairwise(channels)
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = nn.Linear(channels[-1] * grids[-1][0] * grids[-1][1], 2 * latent)
         self.laterals = nn.ModuleList(nn.Linear(channels[index], channels[index]) for index in used)
@@ -233,13 +230,8 @@ class PyramidEncoder(nn.Module):
         maps = [resized(x, self.size).contiguous(memory_format=torch.channels_last)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
-        parts = [
-            lateral(as_positions(maps[index]))
-            for lateral, index in zip(self.laterals, self.used, strict=True)
-        ]
-        return torch.cat(
-            [part.flatten(1) for part in (self.head(as_positions(maps[-1]).flatten(1)), *parts)], 1
-        )
+        parts = [lateral(as_positions(maps[index])) for lateral, index in zip(self.laterals, self.used, strict=True)]
+        return torch.cat([part.flatten(1) for part in (self.head(as_positions(maps[-1]).flatten(1)), *parts)], 1)
 
 
 class PyramidDecoder(nn.Module):

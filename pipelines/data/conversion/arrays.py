@@ -162,9 +162,7 @@ class ArrayConversion:
 
     def decode(self, values: Values, seen: Values) -> Values:
         """Values of the source's type, (n, …) with its axes; what was not `seen` is NaN where the type has it."""
-        x = np.where(
-            seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0
-        )
+        x = np.where(seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0)
         raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
         if self.kind != "numeric":
             raw = np.rint(raw)
@@ -253,9 +251,7 @@ def usual_of_all(array: Values, rows: Values, ends: Usual) -> Usual:
 def _alike(found: Values, expected: Values) -> bool:
     """Whether arrays have the same values, −0 and 0 told apart, and NaN in the same places; types may differ."""
     floats = expected.dtype.kind == "f"
-    if not all(
-        np.array_equal(of, expected, equal_nan=floats) for of in (found, found.astype(expected.dtype))
-    ):
+    if not all(np.array_equal(of, expected, equal_nan=floats) for of in (found, found.astype(expected.dtype))):
         return False
     return not floats or bool(((np.signbit(found) == np.signbit(expected)) | np.isnan(expected)).all())
 

@@ -38,9 +38,7 @@ class TableConversion:
         return Modality(self.name, "table", (len(columns),), "columns", columns=columns)
 
     @classmethod
-    def fit(
-        cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]
-    ) -> TableConversion:
+    def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> TableConversion:
         """Learn the columns' conversions from the training rows; a UserError names columns that do not vary."""
         if still := [column for column in kinds if not varies(table[column])]:
             raise UserError(
@@ -49,9 +47,7 @@ class TableConversion:
                 + " ".join(f"--skip {quoted(column)}" for column in still)
             )
         try:
-            columns = tuple(
-                ColumnConversion.fit(column, kind, table[column]) for column, kind in kinds.items()
-            )
+            columns = tuple(ColumnConversion.fit(column, kind, table[column]) for column, kind in kinds.items())
         except UserError as error:
             raise UserError(f"{facts['file']}: {error}") from None
         return cls(name, columns, facts)
@@ -86,9 +82,7 @@ class TableConversion:
         rows = pa.array(places, mask=places < 0)
         return pa.table({name: column.take(rows) for name, column in kept.items()}) if kept else None
 
-    def decode(
-        self, values: Values, seen: Values, source: pa.Table | None = None, mark: str | None = None
-    ) -> pa.Table:
+    def decode(self, values: Values, seen: Values, source: pa.Table | None = None, mark: str | None = None) -> pa.Table:
         """The table of rows (n, J), null where a cell was not `seen`.
 
         Columns of the `source` (n rows) give what the numbers stand for but have not kept. With a `mark` before

@@ -103,9 +103,7 @@ def restored(made: pa.Array, source: pa.ChunkedArray, there: Values, mark: str |
 def agrees(column: ColumnConversion, source: pa.ChunkedArray, numbers: Values, seen: Values) -> Values:
     """Where (n,) a source is what the numbers of a column stand for: other cells were filled in, or changed."""
     try:
-        x, there = column.encode(
-            _meaning(source, pa.type_for_alias(column.type), column.kind == "categorical")
-        )
+        x, there = column.encode(_meaning(source, pa.type_for_alias(column.type), column.kind == "categorical"))
     except pa.ArrowException:
         return np.zeros(len(source), bool)
     same = (there == seen) & (close(x.astype(np.float32), np.asarray(numbers)) | ~there)

@@ -55,9 +55,7 @@ def read_source(path: Path, roles: Roles) -> list[Found]:
                     f"{path}: the name {error.object!r} found there, expected names of files in UTF-8; rename it"
                 ) from None
             except MemoryError:
-                raise UserError(
-                    f"{path}: found more than fits into the memory; give fewer or smaller"
-                ) from None
+                raise UserError(f"{path}: found more than fits into the memory; give fewer or smaller") from None
     known = ", ".join(format.ABOUT for format in FORMATS.values())
     raise UserError(f"{path}: nothing that can be read was found there, expected {known}; convert the files")
 

@@ -16,9 +16,7 @@ def optional(module: str, extra: str, place: object) -> Any:
         return import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise UserError(
-            f"{place}: needs {package}, which is not installed; pip install 'postprior[{extra}]'"
-        ) from None
+        raise UserError(f"{place}: needs {package}, which is not installed; pip install 'postprior[{extra}]'") from None
 
 
 def ends_in(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -39,9 +37,7 @@ def holds(path: Path, suffixes: tuple[str, ...], deep: bool = True) -> bool:
     return path.is_dir() and any(visible(path, suffixes, deep))
 
 
-def files_in(
-    folder: Path, suffixes: tuple[str, ...], deep: bool = True, root: Path | None = None
-) -> list[Path]:
+def files_in(folder: Path, suffixes: tuple[str, ...], deep: bool = True, root: Path | None = None) -> list[Path]:
     """The same in alphabetical order; a link that leads out of `root`, the folder if not given, is a UserError."""
     files = sorted(visible(folder, suffixes, deep))
     for file in files:

@@ -96,9 +96,7 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     return data, ("split", pa.chunked_array([split]))
 
 
-def _table(
-    datasets: Any, path: Path, data: Any, names: list[str]
-) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
     """The columns of numbers and texts, classes by their names, and originals as for `Found`."""
     if not names:
         return pa.table({}), {}
@@ -107,26 +105,16 @@ def _table(
         if isinstance(feature := data.features[name], datasets.ClassLabel):
             column = columns[name]
             places = pc.if_else(pc.less(column, 0), None, column).combine_chunks()  # −1 where it is not known
-            columns = columns.set_column(
-                place, name, pa.chunked_array([pa.array(feature.names).take(places)])
-            )
+            columns = columns.set_column(place, name, pa.chunked_array([pa.array(feature.names).take(places)]))
     return columns, originals
 
 
-def _images(
-    datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
-) -> ArrayView:
+def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
     """The images of a column, which are stored in it; files beside it are not followed."""
-    stored = (
-        data.select_columns([name])
-        .cast_column(name, datasets.Image(decode=False))
-        .with_format("arrow")[:][name]
-    )
+    stored = data.select_columns([name]).cast_column(name, datasets.Image(decode=False)).with_format("arrow")[:][name]
     missing = stored.is_null().to_numpy()
     if missing.all():
-        raise UserError(
-            f"{path}: {name}: no image found, expected some; leave it out (--skip {quoted(name)})"
-        )
+        raise UserError(f"{path}: {name}: no image found, expected some; leave it out (--skip {quoted(name)})")
 
     def image(row: int) -> tuple[int, BytesIO, str, str]:
         content, home = stored[row].as_py()["bytes"], f"{path}: {name} of "

@@ -97,21 +97,15 @@ def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
     ):
         low, high = limits(np.asarray(image)[None]) if image.mode == "I" else (0, 0)
         if low < 0 or high > np.iinfo(np.uint16).max:
-            raise UserError(
-                f"{place}: values from {low:.0f} to {high:.0f} found, expected 0 to 65535; convert it"
-            )
+            raise UserError(f"{place}: values from {low:.0f} to {high:.0f} found, expected 0 to 65535; convert it")
         deep = any(";16" in str(tile.args) for tile in image.tile)  # Pillow halves the bits of colours
         image.load()
         mode = OTHERS.get(image.mode, image.mode)
         pixels = np.asarray(image if mode == image.mode else image.convert(mode))
     if mode not in AXES:
-        raise UserError(
-            f"{place}: an image of mode {mode} found, expected one of {', '.join(AXES)}; convert it"
-        )
+        raise UserError(f"{place}: an image of mode {mode} found, expected one of {', '.join(AXES)}; convert it")
     if deep and mode != "I;16":
-        raise UserError(
-            f"{place}: colours of 16 bits found, expected 8 bits, or one channel of 16; convert it"
-        )
+        raise UserError(f"{place}: colours of 16 bits found, expected 8 bits, or one channel of 16; convert it")
     return pixels, mode
 
 

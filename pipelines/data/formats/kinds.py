@@ -33,9 +33,7 @@ def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
     column = plainer(column)
     if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
-        raise UserError(
-            f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it"
-        )
+        raise UserError(f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it")
     return column
 
 
@@ -127,9 +125,7 @@ def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
     return guesses[len(shape)]
 
 
-def array_view(
-    path: Path, name: str, array: Values, missing: Values, roles: Roles, facts: dict[str, Any]
-) -> ArrayView:
+def array_view(path: Path, name: str, array: Values, missing: Values, roles: Roles, facts: dict[str, Any]) -> ArrayView:
     """A modality of one array (n, …), recognised by the rows that are not `missing` (n,)."""
     check_finite(f"{path}: {name}", array, missing, roles)
     axes = array_axes(path.name, name, array.shape[1:])
@@ -147,9 +143,7 @@ def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> No
         bad &= np.isinf(flat).any(1)
     if bad.any():
         remedy = "give finite numbers" if roles.nan_is_missing else "--nan-is-missing takes NaN as missing"
-        raise UserError(
-            f"{place}: NaN or infinity in row {np.argmax(bad)}, expected finite numbers; {remedy}"
-        )
+        raise UserError(f"{place}: NaN or infinity in row {np.argmax(bad)}, expected finite numbers; {remedy}")
 
 
 def array_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[str, str]) -> str:
@@ -160,9 +154,7 @@ def array_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[s
     """
     vector = arrays.AXES[axes] == "vector"
     low, high = arrays.limits(array)
-    whole = array.dtype.kind in "biu" or (
-        all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array))
-    )
+    whole = array.dtype.kind in "biu" or (all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array)))
     if name not in asked:
         if low < high and _fits("boolean", low, high, whole) and (vector or array.dtype.kind != "f"):
             return "boolean"

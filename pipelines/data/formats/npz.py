@@ -42,8 +42,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path, roles: Roles) -> list[Found]:
     """The arrays of one archive, rows matched by ids or by their order; pickles are refused."""
     arrays = {
-        name: array.astype(array.dtype.newbyteorder("="), copy=False)
-        for name, array in read_arrays(path).items()
+        name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in read_arrays(path).items()
     }
     names = {
         "labels": roles.label or "labels",
@@ -94,9 +93,7 @@ def _expect(fits: bool, path: Path, name: str, array: Values, expected: str) -> 
 def _check_rows(path: Path, arrays: Arrays, others: Arrays) -> int:
     """The number of rows, which all arrays have; modalities are numbers."""
     if not arrays:
-        raise UserError(
-            f"{path}: found no modality, expected one array (N, …) a modality under names of its own"
-        )
+        raise UserError(f"{path}: found no modality, expected one array (N, …) a modality under names of its own")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             raise UserError(

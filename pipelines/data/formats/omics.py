@@ -47,9 +47,7 @@ def _check_inside(h5py: Any, path: Path, file: Any) -> None:
     """Refuse parts of the file that lie in other files."""
 
     def leads_out(name: str, link: Any) -> str | None:
-        return (
-            f"{name} leads to another file, {link.filename}" if isinstance(link, h5py.ExternalLink) else None
-        )
+        return f"{name} leads to another file, {link.filename}" if isinstance(link, h5py.ExternalLink) else None
 
     def stored_outside(name: str, part: Any) -> str | None:
         outside = isinstance(part, h5py.Dataset) and (part.is_virtual or part.external)
@@ -125,9 +123,7 @@ def _matrix(stored: Any) -> Values:
     of = {"csr_matrix": csr_array, "csc_matrix": csc_array}[stored.attrs["encoding-type"]]
     parts = tuple(stored[name][()] for name in ("data", "indices", "indptr"))
     matrix = of(parts, shape=tuple(stored.attrs["shape"]))
-    matrix.check_format(
-        full_check=True
-    )  # a place outside of the matrix would be written to, outside of the array
+    matrix.check_format(full_check=True)  # a place outside of the matrix would be written to, outside of the array
     return np.asarray(matrix.toarray())
 
 
@@ -202,9 +198,7 @@ def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
     return {name: column for name, column in columns.items() if not column.null_count}
 
 
-def _write_frame(
-    h5py: Any, group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]
-) -> None:
+def _write_frame(h5py: Any, group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]) -> None:
     """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
     frame = group.create_group(name)
     frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})

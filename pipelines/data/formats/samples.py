@@ -54,9 +54,7 @@ class Samples:
         conversions = tuple(
             _conversion(modality, known.get("modalities", {}), facts) for modality in dataset.modalities
         )
-        tables: dict[str, list[str]] = {
-            c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"
-        }
+        tables: dict[str, list[str]] = {c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"}
         try:
             tables |= {file: list(headers) for file, headers in known.get("tables", {}).items()}
             for file, dialect in known.get("dialects", {}).items():

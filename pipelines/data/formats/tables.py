@@ -50,9 +50,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
 def _readable(path: Path) -> AbstractContextManager[None]:
     """A UserError for whatever is wrong with a file that is read inside."""
     broken = pa.ArrowException, OSError, UnicodeDecodeError, csv.Error
-    return refused(
-        broken, f"{path}: this is no table in UTF-8 with one header a column", "save it again as such"
-    )
+    return refused(broken, f"{path}: this is no table in UTF-8 with one header a column", "save it again as such")
 
 
 def _read_parquet(path: Path, roles: Roles) -> Found:
@@ -112,9 +110,7 @@ def _texts(path: Path, name: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return cells.cast(pa.string())
     except pa.ArrowInvalid:
-        raise UserError(
-            f"{path}: column {name}: bytes that are no UTF-8 found; save the file in UTF-8"
-        ) from None
+        raise UserError(f"{path}: column {name}: bytes that are no UTF-8 found; save the file in UTF-8") from None
 
 
 def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.ChunkedArray:
@@ -136,13 +132,9 @@ def _decimal_commas(texts: pa.ChunkedArray) -> bool:
 
 def _check_headers(path: Path, names: Sequence[str]) -> None:
     if empty := [place for place, name in enumerate(names) if not name.strip()]:
-        raise UserError(
-            f"{path}: an empty header found above column {empty[0] + 1}, expected a name; give it one"
-        )
+        raise UserError(f"{path}: an empty header found above column {empty[0] + 1}, expected a name; give it one")
     if (name := twice(names)) is not None:
-        raise UserError(
-            f"{path}: header {name!r} found twice, expected a name of its own a column; rename one"
-        )
+        raise UserError(f"{path}: header {name!r} found twice, expected a name of its own a column; rename one")
 
 
 def _check_rows(path: Path, table: pa.Table) -> None:
@@ -172,9 +164,7 @@ def found_in(
     names = table.column_names
     identity = roles.id or next((name for name in names if name in IDS), None)
     roles_of = {"ids": identity, "label": roles.label, "group": roles.group, "split": roles.split}
-    known: dict[str, Any] = {
-        role: (name, table[name]) if name in names else None for role, name in roles_of.items()
-    }
+    known: dict[str, Any] = {role: (name, table[name]) if name in names else None for role, name in roles_of.items()}
     targets = {name: table[name] for name in roles.targets if name in names}
     taken = {*roles_of.values(), *roles.targets, *roles.skip}
     known["skipped"] = tuple(name for name in names if name in roles.skip)
@@ -208,9 +198,7 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
             groups[modality] = list(columns)
     grouped = [column for columns in groups.values() for column in columns]
     if (column := twice(grouped)) is not None:
-        raise UserError(
-            f"--modality: found column {column!r} twice, expected it in one modality; take one out"
-        )
+        raise UserError(f"--modality: found column {column!r} twice, expected it in one modality; take one out")
     if rest := [name for name in names if name not in grouped]:
         groups[safe_name(Path(place).stem)] = rest
     return groups
@@ -247,9 +235,7 @@ def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) 
             made = samples.table(conversion, mark)
             columns |= dict(zip(made.column_names, made.columns, strict=True))
         if text and samples.excel_safe:
-            columns |= {
-                name: _harmless(columns[name], made) for name, made in _generated(samples, within).items()
-            }
+            columns |= {name: _harmless(columns[name], made) for name, made in _generated(samples, within).items()}
         kept = [header for header in headers or columns if header in columns]
         table = pa.table([columns[header] for header in kept], names=kept)
         if within:
@@ -270,9 +256,7 @@ def write_table(table: pa.Table, path: Path, delimiter: str | None = None) -> No
     alone = table.num_columns == 1  # an empty line is no row
     with open(path, "wb") as file:
         for block in (pa.table([[name] for name in table.column_names], table.column_names), *_blocks(table)):
-            cells = [
-                _quoted(column.cast(pa.string()).fill_null(""), delimiter, alone) for column in block.columns
-            ]
+            cells = [_quoted(column.cast(pa.string()).fill_null(""), delimiter, alone) for column in block.columns]
             lines = cells[0] if alone else pc.binary_join_element_wise(*cells, delimiter)
             file.write(("\n".join(lines.to_pylist()) + "\n").encode())
 

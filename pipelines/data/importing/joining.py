@@ -134,9 +134,7 @@ def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
     Names become those of files, and on many disks `RNA.npy` and `rna.npy` are one file.
     """
     if not names:
-        raise UserError(
-            f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles"
-        )
+        raise UserError(f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles")
     for source in found:
         for view in source.views:
             if view.name.lower() in OPTIONAL or not NAME.fullmatch(view.name):
@@ -147,9 +145,7 @@ def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
     counts = Counter(name.lower() for name in names)
     if same := [name for name in names if counts[name.lower()] > 1]:
         place = "in two sources" if same[0] in same[1:] else f"beside {same[1]}"
-        raise UserError(
-            f"modality {same[0]}: found {place}, expected different names; rename a file, folder or key"
-        )
+        raise UserError(f"modality {same[0]}: found {place}, expected different names; rename a file, folder or key")
 
 
 def _check_roles(found: Sequence[Found], roles: Roles) -> None:
@@ -161,9 +157,7 @@ def _check_roles(found: Sequence[Found], roles: Roles) -> None:
         if name and not count:
             raise UserError(f"--{role} {name}: no such column{hint(name, headers)}; found: {listed(headers)}")
         if sum(name in source.headers for source in found) > 1 and role != "id":
-            raise UserError(
-                f"--{role} {name}: found in {count} tables, expected it in one; rename or drop the others"
-            )
+            raise UserError(f"--{role} {name}: found in {count} tables, expected it in one; rename or drop the others")
     skipped = {name for source in found for name in source.skipped}
     views = [view.name for source in found for view in source.views]
     for name in roles.skip:
@@ -223,9 +217,7 @@ def _checked_ids(source: Found) -> Named:
     name, ids = source.ids
     check_type(source.place, name or "name", ids)
     if ids.null_count:
-        raise UserError(
-            f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them"
-        )
+        raise UserError(f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them")
     values, counts = np.unique(ids.cast(pa.string()).to_pylist(), return_counts=True)
     if counts.max() > 1:
         raise UserError(

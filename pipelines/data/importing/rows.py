@@ -108,9 +108,7 @@ def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Rol
 def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Roles:
     """Roles without the names that only the training data have; what the user names is looked for."""
     roles = [role for source in found for role in (source.label, source.group, source.ids) if role]
-    names = {name for source in found for name in (*source.headers, *source.names)} | {
-        name for name, _ in roles
-    }
+    names = {name for source in found for name in (*source.headers, *source.names)} | {name for name, _ in roles}
     views = [view for source in found for view in source.views]
     kinds = {name for view in views for name in (view.name, *view.columns)}
 
@@ -123,9 +121,7 @@ def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Role
         label=kept(wanted.label, given.label),
         group=kept(wanted.group, given.group),
         targets=tuple(name for name in wanted.targets if name in names),
-        modalities={
-            name: of for name, of in wanted.modalities.items() if name in {view.name for view in views}
-        },
+        modalities={name: of for name, of in wanted.modalities.items() if name in {view.name for view in views}},
         kinds={name: kind for name, kind in wanted.kinds.items() if name in kinds},
     )
 
@@ -166,24 +162,13 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
 def _view_as_trained(view: View, conversion: Conversion) -> View:
     """A view of the kind, shape and types of the training data, which others than these are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = {
-            c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns
-        }
+        columns = {c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns}
         return replace(view, content=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
-        kinds = [
-            "a table" if isinstance(of, TableView | TableConversion) else "an array"
-            for of in (view, conversion)
-        ]
-        raise UserError(
-            f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert it"
-        )
+        kinds = ["a table" if isinstance(of, TableView | TableConversion) else "an array" for of in (view, conversion)]
+        raise UserError(f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert it")
     bytes_of = [np.dtype(of) == np.uint8 for of in (view.content.dtype, conversion.dtype)]
-    if (
-        view.axes != conversion.axes
-        or view.content.shape[1:] != conversion.shape
-        or bytes_of[0] != bytes_of[1]
-    ):
+    if view.axes != conversion.axes or view.content.shape[1:] != conversion.shape or bytes_of[0] != bytes_of[1]:
         shape = view.content.shape[1:]
         raise UserError(
             f"{view.name}: {view.content.dtype} of shape {shape} found, expected {conversion.dtype} of shape "

@@ -89,9 +89,7 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
             f"label {name}: {found} found, expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
         )
     if len(values) < 2:
-        raise UserError(
-            f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out"
-        )
+        raise UserError(f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out")
     codes = pc.index_in(column, value_set=pa.array(values, column.type))
     return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)
 
@@ -109,9 +107,7 @@ def _learn(joined: Joined, train: Values) -> list[Conversion]:
     for view, places in zip(joined.views, joined.places[train].T, strict=True):
         rows = places[places >= 0]
         if not len(rows):
-            raise UserError(
-                f"{view.name}: no training row has it, expected some; leave it out or give more rows"
-            )
+            raise UserError(f"{view.name}: no training row has it, expected some; leave it out or give more rows")
         learned.append(view.learn(rows))
     return learned
 
@@ -161,9 +157,7 @@ def converted(
     )
 
 
-def _describe(
-    joined: Joined, learned: Sequence[Conversion], targets: Sequence[ColumnConversion]
-) -> dict[str, Any]:
+def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[ColumnConversion]) -> dict[str, Any]:
     """The entry `conversion` of the manifests."""
 
     def named(of: Named | None) -> dict[str, Any] | None:

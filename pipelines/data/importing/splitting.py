@@ -51,9 +51,7 @@ def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
     """Rows of every split as a column says."""
     texts = np.array([OTHER_SPLITS.get(text, text) for text in values.cast(pa.string()).to_pylist()])
     if wrong := set(texts) - set(SPLITS):
-        raise UserError(
-            f"--split {name}: found '{min(wrong)}', expected one of {', '.join(SPLITS)} in every row"
-        )
+        raise UserError(f"--split {name}: found '{min(wrong)}', expected one of {', '.join(SPLITS)} in every row")
     return {split: np.flatnonzero(texts == split) for split in SPLITS}
 
 

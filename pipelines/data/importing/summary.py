@@ -53,9 +53,7 @@ def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
     rows = [("modality", "kind", "shape", "likelihood", "rows")]
     for conversion, count in zip(learned, observed.sum(0), strict=True):
         m = conversion.modality
-        rows.append(
-            (m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}")
-        )
+        rows.append((m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}"))
     return aligned(rows)
 
 
@@ -173,9 +171,7 @@ def patterns(observed: Values, names: Sequence[str]) -> list[str]:
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of texts in columns of even width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def shortened(names: Sequence[str], most: int = COLUMNS) -> str:

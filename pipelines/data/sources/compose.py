@@ -59,15 +59,11 @@ def compose(
     """
     held_out = split != "train"
     if samples < 1:
-        raise UserError(
-            f"{provenance['source']}: {split}: {samples} samples asked for, expected at least one."
-        )
+        raise UserError(f"{provenance['source']}: {split}: {samples} samples asked for, expected at least one.")
     groups = deal(pool.labels, GROUP, rng) if held_out else np.unique(pool.labels, return_inverse=True)[1]
     rows = draw_tuples(groups, samples, len(layers), rng)  # (N, M)
     shape = pool.images.shape[1:]
-    modalities = tuple(
-        Modality(f"m{number}", "image", (3, *shape), "laplace", (0, 1)) for number in range(len(layers))
-    )
+    modalities = tuple(Modality(f"m{number}", "image", (3, *shape), "laplace", (0, 1)) for number in range(len(layers)))
     data = {}
     for modality, column, (picture, blend) in zip(modalities, rows.T, layers, strict=True):
         image = blend(crops(picture, samples, shape, rng), pool.images[column, None])

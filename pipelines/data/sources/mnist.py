@@ -71,23 +71,15 @@ def read_idx(path: Path) -> np.ndarray:
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", content[3], 4))
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
     if len(values) != math.prod(shape):
-        raise UserError(
-            f"{path}: {len(values)} values found where {math.prod(shape)} are declared; fetch it again."
-        )
+        raise UserError(f"{path}: {len(values)} values found where {math.prod(shape)} are declared; fetch it again.")
     return values.reshape(shape)
 
 
-def _pools(
-    folder: Path, validation_share: float, test_share: float, rng: np.random.Generator
-) -> dict[str, Pool]:
+def _pools(folder: Path, validation_share: float, test_share: float, rng: np.random.Generator) -> dict[str, Pool]:
     """Source digits of each split."""
-    parts = {
-        part: _read_part(folder, part) for part in ("train", "t10k") if _find(folder, part, "images-idx3")
-    }
+    parts = {part: _read_part(folder, part) for part in ("train", "t10k") if _find(folder, part, "images-idx3")}
     if not parts:
-        raise UserError(
-            f"{folder}: no train-images-idx3-ubyte or t10k-images-idx3-ubyte here; give MNIST's folder."
-        )
+        raise UserError(f"{folder}: no train-images-idx3-ubyte or t10k-images-idx3-ubyte here; give MNIST's folder.")
     images, labels = next(iter(parts.values()))
     if len(parts) == 2:
         shares: tuple[float, ...] = (1 - validation_share, validation_share)
@@ -132,8 +124,6 @@ def _pictures(folder: Path, height: int, width: int) -> list[np.ndarray]:
         with refused(OSError, f"{path}: not a picture", "give JPEG or PNG files"):
             picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
         if picture.shape[0] < height or picture.shape[1] < width:
-            raise UserError(
-                f"{path}: {picture.shape[1]} × {picture.shape[0]} pixels are less than {width} × {height}."
-            )
+            raise UserError(f"{path}: {picture.shape[1]} × {picture.shape[0]} pixels are less than {width} × {height}.")
         pictures.append(picture)
     return pictures

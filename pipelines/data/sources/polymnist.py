@@ -53,9 +53,7 @@ def _names(folder: Path, samples: int | None) -> list[str]:
         )
     for name, match in names.items():
         if match is None:
-            raise UserError(
-                f"{folder / 'm0' / name}: a name like 17.5.png (index, label) is expected; rename it."
-            )
+            raise UserError(f"{folder / 'm0' / name}: a name like 17.5.png (index, label) is expected; rename it.")
     return sorted(names, key=lambda name: int(name.partition(".")[0]))[:samples]
 
 
@@ -66,9 +64,7 @@ def _labels(names: list[str]) -> np.ndarray:
 def _read(split: str, folder: Path, names: list[str]) -> Dataset:
     columns = sorted(path.name for path in folder.glob("m[0-9]*") if path.is_dir())
     with ThreadPoolExecutor() as threads:
-        data = {
-            column: _read_modality([folder / column / name for name in names], threads) for column in columns
-        }
+        data = {column: _read_modality([folder / column / name for name in names], threads) for column in columns}
     return Dataset(
         tuple(Modality(column, "image", data[column].shape[1:], "laplace", (0, 1)) for column in columns),
         data,
@@ -85,9 +81,7 @@ def _read_modality(paths: list[Path], threads: ThreadPoolExecutor) -> np.ndarray
     images = np.empty((len(paths), *first.shape), np.float32)
     for row, image in enumerate(threads.map(_read_image, paths)):
         if image.shape != first.shape:
-            raise UserError(
-                f"{paths[row]}: shape {image.shape} found, expected {first.shape} like the others."
-            )
+            raise UserError(f"{paths[row]}: shape {image.shape} found, expected {first.shape} like the others.")
         images[row] = image
     images /= 255
     return images

@@ -14,9 +14,7 @@ GROUP = 6
 """About as many source images share a group of a held-out split."""
 
 
-def split_by_label(
-    labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
+def split_by_label(labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Disjoint random rows of `labels` (n,), every label in the same shares; the first part takes the rest.
 
     >>> first, second = split_by_label(np.repeat([0, 1], 10), (0.8, 0.2), np.random.default_rng(0))
@@ -25,9 +23,7 @@ def split_by_label(
     """
     parts = ", ".join(f"{share:g}" for share in shares)
     if not all(share > 0 for share in shares):
-        raise UserError(
-            f"shares of the splits: {parts} found, expected numbers above 0 that sum to 1; lower one."
-        )
+        raise UserError(f"shares of the splits: {parts} found, expected numbers above 0 that sum to 1; lower one.")
     order, rank, count = _ranks(labels, rng)
     bounds = np.cumsum(shares[:0:-1])[::-1]  # share of a label that lies in this part or a later one
     part = (count[:, None] - rank[:, None] <= np.rint(bounds * count[:, None])).sum(1)

@@ -60,9 +60,7 @@ def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> ND
     if sum(map(len, by_size)) > limit:
         share = max(1, limit // len(by_size))
         chosen = [rng.choice(len(some), min(share, len(some)), replace=False) for some in by_size]
-        by_size = [
-            [some[place] for place in sorted(places)] for some, places in zip(by_size, chosen, strict=True)
-        ]
+        by_size = [[some[place] for place in sorted(places)] for some, places in zip(by_size, chosen, strict=True)]
     members = [subset for subsets in by_size for subset in subsets]
     return np.array([[m in subset for m in range(modalities)] for subset in members])
 

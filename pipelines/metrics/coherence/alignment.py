@@ -148,9 +148,7 @@ def _whiten(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     x = _centred(features)
     covariance, _ = ledoit_wolf(x, assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
-    scale = np.divide(
-        1, np.sqrt(values.clip(0)), where=values > 1e-12 * values.max(), out=np.zeros_like(values)
-    )
+    scale = np.divide(1, np.sqrt(values.clip(0)), where=values > 1e-12 * values.max(), out=np.zeros_like(values))
     back = vectors * scale @ vectors.T
     return x @ back, back
 

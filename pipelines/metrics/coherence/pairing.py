@@ -46,8 +46,7 @@ class Critic(nn.Module):
         self.widths = tuple(widths)
         with seeded(seed):
             self.towers = nn.ModuleList(
-                nn.Sequential(nn.Linear(width, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, SHARED))
-                for width in widths
+                nn.Sequential(nn.Linear(width, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, SHARED)) for width in widths
             )
         self.offset = nn.Parameter(torch.zeros(()))
         self.register_buffer("mean", torch.zeros(sum(widths)))

@@ -116,9 +116,7 @@ def train_judges(
     judges.eval()
 
 
-def _cross_entropy(
-    judges: Judges, batch: Batch, labels: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _cross_entropy(judges: Judges, batch: Batch, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Cross-entropy of a batch, each modality's mean summed, and the sums (loss, hits, values) that report it."""
     loss, counts = torch.zeros(()), torch.zeros(3, dtype=torch.float64)
     for observed, (name, values) in zip(batch.observed.T, batch.data.items(), strict=True):

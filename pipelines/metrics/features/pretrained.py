@@ -75,9 +75,7 @@ class Pretrained(Projected):
         try:
             self.adopt(tensors)
         except ValueError as error:
-            raise UserError(
-                f"judge.weights: {self.weights}: {error}; expected weights of {self.name}"
-            ) from None
+            raise UserError(f"judge.weights: {self.weights}: {error}; expected weights of {self.name}") from None
         for m in self.images():
             low, high = m.range or _range(dataset, m)
             self.get_buffer(f"{m.name}_range").copy_(torch.tensor([low, high]))

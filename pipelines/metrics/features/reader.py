@@ -98,9 +98,7 @@ class Reader:
         """Named tensors and a plain description, the arguments of `from_state`."""
         parts = {"space": self.space, "judges": None if self.judges is self.space else self.judges}
         states = {name: part.state() for name, part in parts.items() if part is not None}
-        tensors = {
-            f"{part}.{name}": value for part, (own, _) in states.items() for name, value in own.items()
-        }
+        tensors = {f"{part}.{name}": value for part, (own, _) in states.items() for name, value in own.items()}
         return tensors, {"extractor": self.name, **{part: about for part, (_, about) in states.items()}}
 
     @classmethod
@@ -128,9 +126,7 @@ class Reader:
     def _check(self, dataset: Dataset) -> None:
         found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
         if found != expected:
-            raise UserError(
-                f"dataset: modalities {found} found, the judges read {expected}; train them on such data."
-            )
+            raise UserError(f"dataset: modalities {found} found, the judges read {expected}; train them on such data.")
 
 
 def resolve(name: str) -> type[FeatureSpace]:

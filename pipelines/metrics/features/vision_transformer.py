@@ -44,9 +44,7 @@ class VisionTransformer(nn.Module):
         try:
             self.load_state_dict(dict(tensors))
         except RuntimeError as error:
-            raise ValueError(
-                f"not the parameters of a DINOv2 network ({str(error).splitlines()[1].strip()})"
-            ) from None
+            raise ValueError(f"not the parameters of a DINOv2 network ({str(error).splitlines()[1].strip()})") from None
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, width) of standardised images (B, 3, H, W), H and W multiples of a patch."""

@@ -44,9 +44,7 @@ def scores(real: Space, fake: Space) -> Scores:
     return {"frechet_distance": frechet_distance(real.features, real.weights, fake.features, fake.weights)}
 
 
-def frechet_distance(
-    real: Floats, real_weights: Floats, fake: Floats, fake_weights: Floats
-) -> NDArray[np.float64]:
+def frechet_distance(real: Floats, real_weights: Floats, fake: Floats, fake_weights: Floats) -> NDArray[np.float64]:
     """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'), half-sample by half-sample.
 
     NaN for a half-sample of one row, which has no covariance.

@@ -12,13 +12,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.images import likeness
 from postprior.pipelines.metrics.registry import bounds_of
-from postprior.pipelines.metrics.statistics.intervals import (
-    Floats,
-    Written,
-    estimate,
-    unscored,
-    weighted_mean,
-)
+from postprior.pipelines.metrics.statistics.intervals import Floats, Written, estimate, unscored, weighted_mean
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 
@@ -27,9 +21,7 @@ IMPORTANCE_ROWS = 16  # rows whose draws are decoded at once
 BOUNDS = bounds_of("fidelity")
 
 
-def evidence(
-    model: MultimodalVAE, data: Dataset, weights: Floats, generator: torch.Generator
-) -> Written | None:
+def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, generator: torch.Generator) -> Written | None:
     """Mean log p(x) of rows in nats, by importance sampling; None for a model that has no tractable one.
 
     A lower bound in expectation, within hundredths of a nat only where the posterior is close to the exact one.
@@ -59,15 +51,11 @@ def reconstruction_scores(
     if readings.predictions is not None and readings.labels is not None:
         for of, predicted in zip(rows.values(), readings.predictions.T, strict=True):
             of["accuracy"] = predicted == readings.labels
-    means = {
-        name: {kind: weighted_mean(values, weights) for kind, values in of.items()}
-        for name, of in rows.items()
-    }
+    means = {name: {kind: weighted_mean(values, weights) for kind, values in of.items()} for name, of in rows.items()}
     by_kind = {kind: [of[kind] for of in means.values() if kind in of] for of in rows.values() for kind in of}
     return {kind: estimate(np.mean(lines, 0), BOUNDS[kind]) for kind, lines in by_kind.items()} | {
         "modalities": {
-            name: {kind: estimate(line, BOUNDS[kind]) for kind, line in of.items()}
-            for name, of in means.items()
+            name: {kind: estimate(line, BOUNDS[kind]) for kind, line in of.items()} for name, of in means.items()
         }
     }
 

@@ -69,20 +69,14 @@ def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weight
     """
     scores: Scores = {}
     for modality, ours, theirs in _tables(real, fake):
-        columns = [
-            (x, y)
-            for x, y in zip(ours, theirs, strict=True)
-            if x.known(real_weights) and y.known(fake_weights)
-        ]
+        columns = [(x, y) for x, y in zip(ours, theirs, strict=True) if x.known(real_weights) and y.known(fake_weights)]
         found = {
             "marginal_similarity": [_marginal(*column, real_weights, fake_weights) for column in columns],
             "correlation_similarity": list(_correlations(columns, real_weights, fake_weights)),
         }
         if len(modality.columns) < 2:
             del found["correlation_similarity"]
-        scores |= {
-            f"{name}/{modality.name}": mean_of(lines) if lines else FEW[name] for name, lines in found.items()
-        }
+        scores |= {f"{name}/{modality.name}": mean_of(lines) if lines else FEW[name] for name, lines in found.items()}
     return scores
 
 

@@ -13,14 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
-    Missing,
-    Written,
-    combined,
-    estimate,
-    weighted_mean,
-)
+from postprior.pipelines.metrics.statistics.intervals import SHARE, Missing, Written, combined, estimate, weighted_mean
 
 Floats = NDArray[np.floating[Any]]
 Found = dict[str, NDArray[np.float64]] | Missing
@@ -113,6 +106,4 @@ def estimated(values: Floats, weights: Floats, key: str) -> Written:
     if not len(rows):
         return NOTHING[key].written
     means = weighted_mean(values[rows], weights[:, rows])
-    return estimate(
-        np.sqrt(means) if key == "rmse" else means, SHARE if key == "coverage" else (-np.inf, np.inf)
-    )
+    return estimate(np.sqrt(means) if key == "rmse" else means, SHARE if key == "coverage" else (-np.inf, np.inf))

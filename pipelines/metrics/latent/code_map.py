@@ -32,9 +32,7 @@ class CodeMap:
     explained: float | None
 
 
-def code_map(
-    train: Floats, held_out: Floats, drawn: Mapping[str, Floats], kind: str = "pca", seed: int = 0
-) -> CodeMap:
+def code_map(train: Floats, held_out: Floats, drawn: Mapping[str, Floats], kind: str = "pca", seed: int = 0) -> CodeMap:
     """The map of codes (N, D), (n, D) and (m, D), D at least 2, none of them missing.
 
     Args:

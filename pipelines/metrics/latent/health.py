@@ -191,9 +191,7 @@ def aggregated_to_prior(codes: Codes, divergence: float, generator: torch.Genera
         "least_variance": float(variance.min()),
         "largest_variance": float(variance.max()),
         "posterior_share": float((posterior.variance.mean(0) / covariance.diagonal()).quantile(0.5)),
-        "moment_kl": float(
-            kl_divergence(MultivariateNormal(mean, covariance), MultivariateNormal(*moments_of(prior)))
-        ),
+        "moment_kl": float(kl_divergence(MultivariateNormal(mean, covariance), MultivariateNormal(*moments_of(prior)))),
         "marginal_kl": divergence - information,
         "mutual_information": information,
         "mutual_information_bound": math.log(len(rows)),

@@ -60,8 +60,7 @@ class Projection:
         blocks, observed = [x for _, x in some.blocks()], torch.from_numpy(some.observed)
         parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
         centre = [
-            part[observed[:, m]].mean(0) if bool(observed[:, m].any()) else part[0] * 0
-            for m, part in enumerate(parts)
+            part[observed[:, m]].mean(0) if bool(observed[:, m].any()) else part[0] * 0 for m, part in enumerate(parts)
         ]
         axes = {}
         for space, members in reference.spaces.items():
@@ -75,9 +74,7 @@ class Projection:
     def __call__(self, x: list[Tensor]) -> Seen:
         """Components (n, d) in each space of rows whose parts are (n, F_m)."""
         centred = [part - centre for part, centre in zip(x, self.centre, strict=True)]
-        return {
-            space: total([centred[m] @ axes for m, axes in of.items()]) for space, of in self.axes.items()
-        }
+        return {space: total([centred[m] @ axes for m, axes in of.items()]) for space, of in self.axes.items()}
 
     def side(self, points: Points) -> Sides:
         """Components (n, d) in each space of the rows that have it."""

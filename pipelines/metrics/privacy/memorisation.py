@@ -25,9 +25,7 @@ RESAMPLES = 200  # half-samples behind the intervals
 
 
 @torch.no_grad()
-def memorisation(
-    density: Density, train: Codes, held_out: Codes, generator: torch.Generator
-) -> dict[str, Any]:
+def memorisation(density: Density, train: Codes, held_out: Codes, generator: torch.Generator) -> dict[str, Any]:
     """The content of `memorisation` in a density's manifest: medians of the distances, their ratio, and near copies.
 
     `ratio` is the median distance of the density's draws over that of the held-out codes: 1 where nothing is

@@ -145,17 +145,14 @@ class Real:
             rng: of what is chosen.
         """
         project = Projection.fit(self.splits["validation"].points, dimensions)
-        chosen = {
-            split: np.sort(rng.permutation(len(rows.data))[:MOST]) for split, rows in self.splits.items()
-        }
+        chosen = {split: np.sort(rng.permutation(len(rows.data))[:MOST]) for split, rows in self.splits.items()}
         game = Attack(*(self.splits[split].side(project, chosen[split]) for split in SIDES.values()))
         for z, data in samples:
             rows = np.arange(len(data))
             parts = [part(rows) for part in points_of(data, self.scales).parts]
             game.see({**project(parts), CODES: self.whiten(z)})
         weights = [
-            half_samples(self.splits[split].data.sources[chosen[split]], resamples, rng)
-            for split in ("train", "test")
+            half_samples(self.splits[split].data.sources[chosen[split]], resamples, rng) for split in ("train", "test")
         ]
         counts = {name: len(chosen[split]) for name, split in SIDES.items()}
         return {**game.aucs(*weights)}, counts

@@ -182,9 +182,7 @@ def correlation(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
     return np.divide(covariance, np.sqrt(variance), where=varies, out=np.zeros_like(covariance)).clip(-1, 1)
 
 
-def weighted_auc(
-    positive: Floats, negative: Floats, of_positive: Floats, of_negative: Floats
-) -> NDArray[np.float64]:
+def weighted_auc(positive: Floats, negative: Floats, of_positive: Floats, of_negative: Floats) -> NDArray[np.float64]:
     """The chance (B,) that a positive score exceeds a negative one, ties as half (Mann & Whitney 1947).
 
     NaN where the rows of one side weigh nothing.

@@ -92,9 +92,7 @@ class Points:
         def at(part: Callable[[Ints], Tensor], some: Ints) -> Tensor:
             return part(rows[some])
 
-        return Points(
-            self.names, tuple(partial(at, part) for part in self.parts), self.observed[rows], self.width
-        )
+        return Points(self.names, tuple(partial(at, part) for part in self.parts), self.observed[rows], self.width)
 
     def blocks(self) -> Iterator[tuple[Ints, list[Tensor]]]:
         """All rows, block by block: their numbers (n,) and parts (n, F_m)."""

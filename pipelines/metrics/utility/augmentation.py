@@ -57,8 +57,7 @@ class Cell:
         rows = self.seen.sum(1)
         shares = np.where(rows > 0, self.hits.sum(2) / np.maximum(rows, 1), np.nan)  # (arms, 1 + M)
         return {
-            arm: by_classifier(own[None], self.modalities, tell)
-            for arm, own in zip(self.arms, shares, strict=True)
+            arm: by_classifier(own[None], self.modalities, tell) for arm, own in zip(self.arms, shares, strict=True)
         }
 
 

@@ -63,8 +63,7 @@ class Classifiers(nn.Module):
         """Logits (B, 1 + M, C), those of the joint classifier first."""
         seen = {name: self.alone.features(name, values) for name, values in batch.data.items()}
         shown = [
-            features.detach() * here[:, None]
-            for features, here in zip(seen.values(), batch.observed.T, strict=True)
+            features.detach() * here[:, None] for features, here in zip(seen.values(), batch.observed.T, strict=True)
         ]
         own = [self.alone.heads[name](features) for name, features in seen.items()]
         return torch.stack([self.joint(torch.cat(shown, 1)), *own], 1)
@@ -186,9 +185,7 @@ class Replicates:
         cls, seeds: int, groups: Ints, resamples: int, rng: np.random.Generator, strata: Ints | None = None
     ) -> Replicates:
         """Weights of S seeds, and of test rows by their groups (N,), within strata (N,)."""
-        return cls(
-            half_samples(np.arange(seeds), resamples, rng), half_samples(groups, resamples, rng, strata)
-        )
+        return cls(half_samples(np.arange(seeds), resamples, rng), half_samples(groups, resamples, rng, strata))
 
     def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> Floats:
         """Shares of right answers (1 + B, K) of K classifiers: hits (S, K, N), over the rows that each reads (K, N).

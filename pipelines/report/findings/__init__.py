@@ -38,9 +38,7 @@ def headline(results: Results) -> str:
     every = f"all {len(best.scores.get('modalities', {}))} modalities"
     among = f" of {fitted} fitted densities" if fitted > 1 else ""
     if not above_floor(best, metric):
-        share = (
-            f", {percent(coherence.value)} of the samples show the same label in {every}" if coherence else ""
-        )
+        share = f", {percent(coherence.value)} of the samples show the same label in {every}" if coherence else ""
         said = f"in the best, {best.title}{share}" if share else f"the best is {best.title}"
         return f"No fitted density is told apart from the autoencoder's own prior: {said}."
     second = results.densities[1] if fitted > 1 else best

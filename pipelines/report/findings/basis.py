@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from postprior.pipelines.metrics.registry import LEADERBOARD
-from postprior.pipelines.report.findings.words import (
-    MANY,
-    Finding,
-    count,
-    listed,
-    number_with,
-    percent,
-    titles,
-)
+from postprior.pipelines.report.findings.words import MANY, Finding, count, listed, number_with, percent, titles
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row, estimates
 
@@ -50,8 +42,7 @@ def _autoencoder(results: Results) -> Iterator[Finding]:
         told.append(f"The judges read them rightly in {percent(accuracy.value)}.")
     if likelihood := own.estimate("log_evidence"):
         told.append(
-            "The log-likelihood of held-out rows, by importance sampling, is "
-            f"{number_with(likelihood, 0)} nats."
+            f"The log-likelihood of held-out rows, by importance sampling, is {number_with(likelihood, 0)} nats."
         )
     if told:
         yield Finding("Autoencoder", " ".join(told))

@@ -138,24 +138,18 @@ def _diversity(results: Results, best: Row) -> Iterator[Finding]:
 def _tables(best: Row) -> Iterator[Finding]:
     """How well the columns of tables are met."""
     for name, scores in best.scores.get("modalities", {}).items():
-        marginal, pairs = (
-            Estimate.of(scores.get(f"{what}_similarity")) for what in ("marginal", "correlation")
-        )
+        marginal, pairs = (Estimate.of(scores.get(f"{what}_similarity")) for what in ("marginal", "correlation"))
         if not marginal:
             continue
         text = f"In {name}, the distributions of single columns are met at {percent_with(marginal)}"
         if pairs:
             text += f", the correlations of pairs at {percent_with(pairs)}"
-        tests = {
-            name: told["p_value"] for name, told in scores.get("columns", {}).items() if "p_value" in told
-        }
+        tests = {name: told["p_value"] for name, told in scores.get("columns", {}).items() if "p_value" in told}
         if tests:
             corrected = holm(list(tests.values()))
             apart = [column for column, p in zip(tests, corrected, strict=True) if p < 0.05]
             which = f"{listed(apart)} {'is' if len(apart) == 1 else 'are'}" if apart else "none is"
-            text += (
-                f"; of its {len(tests)} columns, {which} told apart from real ones at 5\u202f% over all tests"
-            )
+            text += f"; of its {len(tests)} columns, {which} told apart from real ones at 5\u202f% over all tests"
         yield Finding("Tables", f"{text}.")
 
 
@@ -168,9 +162,7 @@ def _runner_up(results: Results) -> Iterator[Finding]:
     if not ours or not theirs:
         return
     follows = percent(theirs.value) if results.labelled else f"a Frechet distance of {theirs.value:.2f}"
-    yield Finding(
-        "Runner-up", f"{second.title} follows with {follows}{_apart(results, metric, first, second)}."
-    )
+    yield Finding("Runner-up", f"{second.title} follows with {follows}{_apart(results, metric, first, second)}.")
 
 
 def told_apart(results: Results, metric: str, first: Row, second: Row) -> bool:

@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from postprior.pipelines.metrics.registry import JOINT
-from postprior.pipelines.report.findings.words import (
-    Finding,
-    above,
-    count,
-    each,
-    listed,
-    percent,
-    percent_with,
-    titles,
-)
+from postprior.pipelines.report.findings.words import Finding, above, count, each, listed, percent, percent_with, titles
 from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
 
@@ -39,9 +30,7 @@ def leaks(results: Results) -> Iterator[Finding]:
         yield from _attack(tested)
         yield from _distances(tested)
     else:
-        yield Finding(
-            "Not tested", "The stage privacy has not run, so nothing here says whether samples leak."
-        )
+        yield Finding("Not tested", "The stage privacy has not run, so nothing here says whether samples leak.")
     yield from _codes(results)
     yield from _stored(results)
     if caution := next((row.scores["privacy"].get("caution") for row in tested), None):
@@ -54,9 +43,7 @@ def _measured(row: Row) -> bool:
     return any(row.estimate("privacy", "spaces", space, test) for space in spaces for test in TESTS)
 
 
-def _by_tests(
-    rows: Iterable[Row], of: Callable[[Row], Iterable[tuple[str, str]]]
-) -> dict[tuple[str, str], list[Row]]:
+def _by_tests(rows: Iterable[Row], of: Callable[[Row], Iterable[tuple[str, str]]]) -> dict[tuple[str, str], list[Row]]:
     """The rows by tests, in words, and what is told of them; `of` gives a row's pairs of a test and what is told."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -111,9 +98,7 @@ def _near_copies(rows: list[Row]) -> Iterator[Finding]:
         yield Finding("Near copies", f"There are no near copies of training rows {among}.")
     usual = {row: share for row, share in shares.items() if share.value > 0 and not above(share, COPIES)}
     if usual:
-        told = listed(
-            [f"{percent_with(share)} of the samples of {row.title}" for row, share in usual.items()]
-        )
+        told = listed([f"{percent_with(share)} of the samples of {row.title}" for row, share in usual.items()])
         yield Finding(
             "Near copies",
             "Near copies of training rows are not clearly more frequent among samples than among held-out rows, where "
@@ -131,11 +116,7 @@ def _copied(row: Row, share: str) -> str:
     copies = row.scores["privacy"].get("near_copies", [])
     if not (records := list(dict.fromkeys(str(copy["record"]) for copy in copies))):
         return f"{text}."
-    others = (
-        f", and others that {FILES.scores('privacy', '').parent.as_posix()} lists"
-        if len(records) > SHOWN
-        else ""
-    )
+    others = f", and others that {FILES.scores('privacy', '').parent.as_posix()} lists" if len(records) > SHOWN else ""
     return f"{text}; over all spaces, samples come nearest to {listed(records[:SHOWN])}{others}."
 
 

@@ -81,11 +81,7 @@ def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Findi
     if not ours or not alone or not gain:
         return
     cells = [cell for cell in results.augmented if str(cell["size"]) == size]
-    makers = (
-        f"autoencoder ({cells[0]['model']}), density ({cells[0]['density']})"
-        if cells
-        else "autoencoder, density"
-    )
+    makers = f"autoencoder ({cells[0]['model']}), density ({cells[0]['density']})" if cells else "autoencoder, density"
     text = (
         f"With {size} real rows, on which {makers} and classifiers are all trained, the joint classifier is right on "
         f"{percent(alone.value('accuracy', 'joint'))}. Adding {copies} × synthetic rows {_lifts(ours, gain)}."
@@ -100,9 +96,7 @@ def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Findi
             text += f"; both together reach {reached}, {against(further)} it"
         text += "."
     seeds = len({cell["seed"] for cell in cells})
-    yield Finding(
-        "Beside few real rows", text + (f" These are means over {count(seeds)} seeds." if seeds > 1 else "")
-    )
+    yield Finding("Beside few real rows", text + (f" These are means over {count(seeds)} seeds." if seeds > 1 else ""))
 
 
 def _lifts(arm: Row, gain: Estimate) -> str:

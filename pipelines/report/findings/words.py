@@ -90,6 +90,4 @@ def each(found: Mapping[Row, Estimate], decimals: int, of: str) -> str:
 
 def _with_interval(estimate: Estimate, decimals: int, scale: float = 1.0, unit: str = "") -> str:
     """A value and its interval, in parts of a unit."""
-    return with_interval(
-        lambda end: number(scale * end, decimals), estimate.value, estimate.low, estimate.high, unit
-    )
+    return with_interval(lambda end: number(scale * end, decimals), estimate.value, estimate.low, estimate.high, unit)

@@ -22,9 +22,7 @@ def marks(names: Sequence[str]) -> dict[str, Mark]:
     return OTHER_MARKS | {name: density_mark(i) for i, name in enumerate(own)}
 
 
-def figures(
-    results: Results, look: Mapping[str, Mark], points: CodeMap | None = None
-) -> dict[str, tuple[Figure, ...]]:
+def figures(results: Results, look: Mapping[str, Mark], points: CodeMap | None = None) -> dict[str, tuple[Figure, ...]]:
     """The figures by the section of the page that they stand in, of the sections that have any."""
     found = {
         "faithful": faithful(results, look),

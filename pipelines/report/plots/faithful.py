@@ -74,11 +74,7 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         + "; ".join(f"{row.title} {y.value:.3f} at {x.value:.2f}" for row, x, y in complete),
         *tabled(
             ("score", "row"),
-            {
-                (key, row.title): e
-                for row, *both in complete
-                for key, e in zip(reversed(HEADLINES), both, strict=True)
-            },
+            {(key, row.title): e for row, *both in complete for key, e in zip(reversed(HEADLINES), both, strict=True)},
         ),
         with_legend([draw], marked((row for row, _, _ in complete), look)),
         height=3.1 + 0.08 * len(complete),

@@ -67,9 +67,7 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
             for test, values in shown.items()
             for row, estimates in values.items()
         ),
-        *tabled(
-            ("test", "row", "space"), {(test, row.title, space): e for (test, row, space), e in known.items()}
-        ),
+        *tabled(("test", "row", "space"), {(test, row.title, space): e for (test, row, space), e in known.items()}),
         with_legend(panels, marked((row for values in shown.values() for row in values), look)),
         height=height_of_groups(spaces, len(rows)),
         columns=max(len(panels), 2),

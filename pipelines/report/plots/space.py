@@ -56,9 +56,7 @@ def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
         cloud, mark = over[title]
 
         def draw(axes: Axes, theme: Theme) -> None:
-            axes.scatter(
-                points.train[:, 0], points.train[:, 1], s=5, color=theme.muted, alpha=0.35, linewidths=0
-            )
+            axes.scatter(points.train[:, 0], points.train[:, 1], s=5, color=theme.muted, alpha=0.35, linewidths=0)
             axes.scatter(
                 cloud[:, 0],
                 cloud[:, 1],

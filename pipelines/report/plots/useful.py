@@ -120,9 +120,7 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
         parts = [Part((), title, e, limits=_around(e.values())) for title, e in found.items()]
         gains = {title: by_arm(sizes[0], "joint", score) for score, title in GAINS.items()}
         parts += [Part((), title, e, reference=0.0) for title, e in gains.items()]
-        panels = [
-            dots(part, marks) for part in parts if any(e is not MISSING for e in part.estimates.values())
-        ]
+        panels = [dots(part, marks) for part in parts if any(e is not MISSING for e in part.estimates.values())]
     yield Figure(
         "augmentation",
         "Accuracy on real rows when synthetic rows are added to n real ones"
@@ -149,9 +147,7 @@ def _curve(part: str, found: Mapping[str, Mapping[str, Estimate]], marks: Looks)
     """Accuracies of every arm against the number of real rows."""
     places = [int(size) for size in found]
     values = {title: [of_size[title] for of_size in found.values()] for title in marks}
-    return lines(
-        f"Accuracy, {PARTS[part]}", places, values, marks, "real rows that everything was trained on, n"
-    )
+    return lines(f"Accuracy, {PARTS[part]}", places, values, marks, "real rows that everything was trained on, n")
 
 
 def imputation(results: Results, look: Looks) -> Iterator[Figure]:
