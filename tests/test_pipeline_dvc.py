@@ -11,16 +11,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from dvc.repo import Repo
+from recorded import Recorded
 
 from postprior.pipelines.artefacts.code import SILENT, _imports, _tabled, closure
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.code import code
+from postprior.pipelines.tracking.runs import Run
 
 REPOSITORY = Path(__file__).parents[1]
 BINARIES = Path(sys.executable).parent
@@ -30,10 +34,13 @@ STAGES = ["code", "prepare", "judge", "train", "encode", "inspect", "reference"]
 STAGES += [f"{stage}@{name}" for stage in OF_A_DENSITY for name in DENSITIES]
 STAGES += ["utility-real", "recover-baselines", "augment@40-0", "augment@40-1", "compare"]
 
-pytestmark = pytest.mark.skipif(
-    not (BINARIES / "postprior").exists() or shutil.which("git") is None,
-    reason="The console script postprior is not installed, or git is not",
-)
+pytestmark = [
+    pytest.mark.timeout(900),  # the whole pipeline; a minute on a quiet machine
+    pytest.mark.skipif(
+        not (BINARIES / "postprior").exists() or shutil.which("git") is None,
+        reason="The console script postprior is not installed, or git is not",
+    ),
+]
 
 
 def settings() -> dict[str, Any]:
@@ -76,7 +83,7 @@ def run(root: Path, *command: str) -> str:
         "MLFLOW_TRACKING_URI": "off",  # importing MLflow would double the time of every stage
     }
     answer = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=280
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=880
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
@@ -158,6 +165,7 @@ def stale(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     _imports.cache_clear()
     _tabled.cache_clear()
     code(load_params(root / "params.yaml"), root)
+    monkeypatch.chdir(root)
     with Repo(str(root)) as repo:
         return set(repo.status()) - {"code"}
 
@@ -237,6 +245,56 @@ def test_a_setting_reruns_what_reads_it(
         path.write_text(before)
 
 
+def declared(stage: str, tree: Mapping[str, Any]) -> set[str]:
+    """The keys of params.yaml that dvc.yaml names for a stage, for one of its densities or cells."""
+    entry = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"][stage.partition("@")[0]]
+    chosen = {
+        "${data.source}": tree["data"]["source"],
+        "${vae.model}": tree["vae"]["model"],
+        "${augment.density}": tree["augment"]["density"],
+        "${augment.model}": tree["augment"]["model"],
+        "${item.density}": stage.partition("@")[2],
+    }
+    return {re.sub(r"\$\{[\w.]+\}", lambda found: chosen[found[0]], key) for key in entry.get("params", [])}
+
+
+def covers(key: str, other: str) -> bool:
+    """Whether a key is another, or stands above it."""
+    return f"{other}.".startswith(f"{key}.")
+
+
+def test_a_stage_reads_the_settings_that_dvc_watches_for_it_and_no_other(
+    first: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "project"
+    shutil.copytree(first[0], root, ignore=shutil.ignore_patterns(".git", ".dvc"))
+    params = load_params(root / "params.yaml")
+    tree = params.model_dump()
+    wrong: dict[str, tuple[set[str], set[str]]] = {}
+    for stage in STAGES:
+        name, _, item = stage.partition("@")
+        run_stage, others = CALLS.get(name, (name, ()))
+        module = import_module(f"postprior.pipelines.stages.{name.partition('-')[0]}")
+        monkeypatch.setattr(module, "track", lambda *_, **__: nullcontext(Run()), raising=False)
+        before = others if name == "augment" else (item,) if item else ()
+        read: set[str] = set()
+        getattr(module, run_stage)(*before, Recorded(params, read), root, *(() if name != "augment" else (0,)))
+        wanted = declared(stage, tree)
+        undeclared = {key for key in read if not any(covers(one, key) for one in wanted)}
+        unread = {one for one in wanted if not any(covers(one, key) for key in read)}
+        if undeclared or unread:
+            wrong[stage] = (undeclared, unread)
+    assert not wrong
+
+
+CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "utility-real": ("utility_of_real", ()),
+    "recover-baselines": ("recover_by_baselines", ()),
+    "augment": ("augment", ("40",)),
+}
+"""Functions of stages that are not called as their stage, and what comes before the settings."""
+
+
 def test_the_results_are_for_git_and_the_artefacts_are_not(first: tuple[Path, str]) -> None:
     root = first[0]
     run(root, "git", "add", "--all")
@@ -258,5 +316,5 @@ def test_a_setting_of_a_density_reruns_only_that_density(first: tuple[Path, str]
     tree["density"]["vamp"]["pseudo_inputs"] = 12
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     ran = stages_run(run(root, "dvc", "repro"))
-    assert sorted(ran) == sorted([*(f"{stage}@vamp" for stage in OF_A_DENSITY), "compare"])
+    assert sorted(ran) == sorted(["code", *(f"{stage}@vamp" for stage in OF_A_DENSITY), "compare"])
     assert [path.read_bytes() for path in others] == before

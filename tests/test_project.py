@@ -20,6 +20,7 @@ def test_every_output_of_the_pipeline_is_a_path_of_project() -> None:
     expected = [
         *(getattr(folders, kind) / split for kind in ("data", "codes") for split in SPLITS),
         *(
+            folders.code,
             folders.autoencoder,
             folders.judges,
             folders.reference,
