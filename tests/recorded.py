@@ -42,6 +42,11 @@ class Recorded:
             self._read |= inner._read if isinstance(inner, Recorded) else set(_keys(dumped[name], self._prefix + name))
         return dumped
 
+    def model_dump_json(self) -> str:
+        """The section as JSON, all of which is read."""
+        self.model_dump()
+        return self._section.model_dump_json()
+
     def model_copy(self, update: Mapping[str, Any]) -> Recorded:
         """A copy with other values, whose record is the same."""
         copy = self._section.model_copy(update=dict(update))

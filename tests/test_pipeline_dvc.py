@@ -284,7 +284,7 @@ def test_a_stage_reads_the_settings_that_dvc_watches_for_it_and_no_other(
         unread = {one for one in wanted if not any(covers(one, key) for key in read)}
         if undeclared or unread:
             wrong[stage] = (undeclared, unread)
-    assert not wrong
+    assert wrong == {}
 
 
 CALLS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -34,8 +34,8 @@ class Checkpoint:
     def of(cls, folder: Path, params: Params, *data: Dataset) -> Checkpoint:
         """The checkpoint in a folder of a run: its settings, its data and the code of the stage."""
         code = fingerprint("train", own_code(params.vae.networks.values()))
-        settings = params.model_dump(include={"seed", "vae", "train"})
-        parts = [settings, [split.hash for split in data], code]
+        model = [params.vae.model, params.vae.sizes, params.vae.chosen]
+        parts = [params.seed, model, params.train.model_dump(), [split.hash for split in data], code]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         return cls(folder / f"{key}.safetensors")
 

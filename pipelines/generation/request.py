@@ -61,8 +61,8 @@ class Request:
             n = settings.samples if labels is None else sum(labels.values())
         if labels is None and settings.balance is not None:
             labels = apportion(settings.balance, n)
-        written = settings.model_dump(exclude={"samples", "balance"})
-        return cls(n, labels=labels, **written | {key: value for key, value in changes.items() if value is not None})
+        changed = {key: value for key, value in changes.items() if value is not None}
+        return cls(n, labels=labels, **changed | settings.model_dump(exclude={"samples", "balance", *changed}))
 
     def of_rows(self, density: Density) -> tuple[int, np.ndarray | None]:
         """The number of rows, and the label asked for each, (n,) int64, or None where the density draws them.
