@@ -156,17 +156,9 @@ METRICS = (
         bounds=SIGNED,
     ),
     Metric("coherence/agreement", "conditional_coherence", name="Share that shows the row's label"),
+    Metric("coherence/agreement", "conditional_gain", name="Difference to the plain posterior", bounds=(-1.0, 1.0)),
     Metric(
-        "coherence/agreement",
-        "conditional_gain",
-        name="Difference to the plain posterior",
-        bounds=(-1.0, 1.0),
-    ),
-    Metric(
-        "coherence/agreement",
-        "private_gain",
-        name="What private codes drawn given the others add",
-        bounds=(-1.0, 1.0),
+        "coherence/agreement", "private_gain", name="What private codes drawn given the others add", bounds=(-1.0, 1.0)
     ),
     Metric("fidelity/reconstruction", "accuracy"),
     Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
@@ -202,12 +194,7 @@ METRICS = (
     ),
     Metric("fidelity/manifold", "precision", "share of samples that lie among the real ones"),
     Metric("fidelity/manifold", "recall", "share of real rows that lie among the samples"),
-    Metric(
-        "fidelity/manifold",
-        "density",
-        "how many real neighbourhoods hold a sample, on average",
-        bounds=POSITIVE,
-    ),
+    Metric("fidelity/manifold", "density", "how many real neighbourhoods hold a sample, on average", bounds=POSITIVE),
     Metric("fidelity/manifold", "coverage", "share of real neighbourhoods that hold a sample", overview=True),
     Metric(
         "fidelity/supports",

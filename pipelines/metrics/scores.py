@@ -42,12 +42,7 @@ class Reference:
 
     @classmethod
     def fit(
-        cls,
-        readings: Readings,
-        weights: Floats,
-        neighbours: int,
-        modalities: tuple[str, ...],
-        classes: int | None,
+        cls, readings: Readings, weights: Floats, neighbours: int, modalities: tuple[str, ...], classes: int | None
     ) -> "Reference":
         """A space a modality and one of whole tuples, of readings of N rows under weights (1 + B, N)."""
         spaces = tuple(Space(features, weights, neighbours) for features in readings.features)

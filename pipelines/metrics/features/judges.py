@@ -20,11 +20,7 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
 from postprior.stage1_vae.randomness import seeded
 
-POOLS: dict[int, type[nn.Module]] = {
-    1: nn.AdaptiveAvgPool1d,
-    2: nn.AdaptiveAvgPool2d,
-    3: nn.AdaptiveAvgPool3d,
-}
+POOLS: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 SHIFT = 1  # images are trained shifted by up to so many pixels
 
 
@@ -90,12 +86,7 @@ class Epoch:
 
 
 def train_judges(
-    judges: Judges,
-    dataset: Dataset,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    generator: torch.Generator,
+    judges: Judges, dataset: Dataset, epochs: int, batch_size: int, learning_rate: float, generator: torch.Generator
 ) -> Iterator[Epoch]:
     """Train all judges at once by cross-entropy on observed values (Adam, one cycle of the learning rate).
 

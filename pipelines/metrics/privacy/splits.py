@@ -128,11 +128,7 @@ class Real:
         return found
 
     def attack(
-        self,
-        samples: Iterable[tuple[Tensor, Dataset]],
-        dimensions: int,
-        resamples: int,
-        rng: np.random.Generator,
+        self, samples: Iterable[tuple[Tensor, Dataset]], dimensions: int, resamples: int, rng: np.random.Generator
     ) -> tuple[Vectors, dict[str, int]]:
         """The AUC of the attack by space, under half-samples (1 + B,), and how many rows each side has.
 

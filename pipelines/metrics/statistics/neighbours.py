@@ -140,10 +140,7 @@ def _closest(x: list[Tensor], records: Points, itself: Ints | None) -> tuple[Ten
         for s, parts in enumerate(spaces):
             value, place = total([squares[m] for m in parts]).min(1)
             nearer = value < least[s]
-            least[s, nearer], record[s, nearer] = (
-                value[nearer].double(),
-                torch.from_numpy(others)[place[nearer]],
-            )
+            least[s, nearer], record[s, nearer] = (value[nearer].double(), torch.from_numpy(others)[place[nearer]])
     distances = [
         total([(x[m] - records.parts[m](record[s].numpy())).double().square().sum(1) for m in parts]).sqrt()
         for s, parts in enumerate(spaces)

@@ -216,11 +216,7 @@ def by_classifier(values: Floats, modalities: Sequence[str], tell: Callable[[Sco
         for name, column in zip(modalities, columns, strict=True)
     }
     mean = mean_of(list(own.values()))
-    return {
-        "joint": tell(joint),
-        "mean": tell(mean),
-        "modalities": {name: tell(score) for name, score in own.items()},
-    }
+    return {"joint": tell(joint), "mean": tell(mean), "modalities": {name: tell(score) for name, score in own.items()}}
 
 
 def recipe(params: Params) -> Recipe:
