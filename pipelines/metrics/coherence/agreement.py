@@ -44,8 +44,7 @@ def label_entropy(predictions: Ints, classes: int, weights: Floats) -> NDArray[n
     """
     if classes < 2:
         raise ValueError(f"the entropy of labels needs at least two classes, found {classes}")
-    one_hot = np.eye(classes)[predictions]  # (N, M, C)
-    share = weighted_mean(one_hot, weights)
+    share = weighted_mean(np.eye(classes)[predictions], weights)  # (B, M, C)
     logarithm = np.log(share, where=share > 0, out=np.zeros_like(share))
     return -(share * logarithm).sum(-1) / np.log(classes)
 

@@ -1,7 +1,5 @@
 """Judges: small classifiers, one a modality, that read labels and give the features of every distance."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, described
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
@@ -25,13 +24,9 @@ SHIFT = 1  # images are trained shifted by up to so many pixels
 
 
 class Judges(FeatureSpace):
-    """One classifier a modality over the same C classes; its last hidden layer is that modality's feature space.
+    """One classifier a modality over the same C classes; its last hidden layer (B, F) is that modality's feature space.
 
-    Args:
-        modalities: the M modalities, in the order of the dataset.
-        label_names: the names of the C classes.
-        features: width F of the last hidden layer.
-        seed: seed of the initial weights; no global generator is touched.
+    The seed is that of the initial weights; no global generator is touched.
     """
 
     def __init__(
@@ -74,6 +69,25 @@ class Judges(FeatureSpace):
         judges = cls(described(description), tuple(description["label_names"]), description["features"])
         judges.load_state_dict(tensors)
         return judges.eval()
+
+
+class Descent:
+    """Steps down the losses of a module, which is put into training: how every evaluator is trained.
+
+    AdamW with decoupled decay of the weights; the learning rate rises to `rate` and falls once (OneCycleLR).
+    """
+
+    def __init__(self, module: nn.Module, rate: float, steps: int, decay: float = 0.0) -> None:
+        module.train()
+        self.optimiser = AdamW(module.parameters(), rate, weight_decay=decay, foreach=True)
+        self.schedule = OneCycleLR(self.optimiser, rate, total_steps=max(2, steps))
+
+    def step(self, loss: Tensor) -> None:
+        """One step down a loss."""
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Features that need no labels: principal components, of the values themselves or of random networks."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Self
 

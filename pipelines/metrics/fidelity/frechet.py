@@ -45,9 +45,7 @@ def scores(real: Space, fake: Space) -> Scores:
 
 
 def frechet_distance(real: Floats, real_weights: Floats, fake: Floats, fake_weights: Floats) -> NDArray[np.float64]:
-    """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'), half-sample by half-sample.
-
-    NaN for a half-sample of one row, which has no covariance.
+    """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'); NaN of one row, which has no covariance.
 
     A thread does a half-sample alone: small decompositions gain nothing from several, and sums would depend on them.
     """

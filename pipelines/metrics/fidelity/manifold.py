@@ -28,17 +28,11 @@ SLACK = 1e-10  # of squared norms, more than a product in float64 loses: what is
 
 @dataclass(frozen=True)
 class Distinct:
-    """The U distinct rows of some features, and what each stands for in every half-sample.
+    """The U distinct rows of some features, and what each stands for in every half-sample."""
 
-    Args:
-        values: (U, D).
-        weights: (B, U), the summed weights of the rows that lie there.
-        rows: (B, U), how many of these rows are kept.
-    """
-
-    values: Floats
-    weights: NDArray[np.float64]
-    rows: NDArray[np.int32]
+    values: Floats  # (U, D)
+    weights: NDArray[np.float64]  # (B, U), the summed weights of the rows that lie there
+    rows: NDArray[np.int32]  # (B, U), how many of these rows are kept
 
     @classmethod
     def fit(cls, features: Floats, weights: Floats) -> "Distinct":
@@ -64,22 +58,16 @@ class Distinct:
 
 @dataclass(frozen=True)
 class Balls:
-    """Points, and in each half-sample the radii (B, U) of their balls; −1 if left out.
-
-    `nearest` (B, U) is the distance to the nearest other row, `neighbours` the k of the balls.
-    """
+    """Points, and balls about them in each half-sample."""
 
     points: Distinct
-    radii: NDArray[np.float64]
-    nearest: NDArray[np.float64]
-    neighbours: int
+    radii: NDArray[np.float64]  # (B, U), −1 if left out
+    nearest: NDArray[np.float64]  # (B, U), the distance to the nearest other row
+    neighbours: int  # k
 
     @classmethod
     def fit(cls, space: Space) -> "Balls":
-        """Balls of the rows of a space to the k-th neighbour among those that each half-sample keeps.
-
-        Raises ValueError where a half-sample has no k-th neighbour.
-        """
+        """Balls to the k-th neighbour among the rows that each half-sample keeps; ValueError where one has none."""
         neighbours, fewest = space.neighbours, int((space.weights > 0).sum(1).min())
         if fewest <= neighbours:
             need = f"{neighbours} neighbours need more than {neighbours} rows"
@@ -98,8 +86,7 @@ def by_balls(
     """
     k, rows = real.neighbours, min(len(real), len(fake))
     if rows <= k:
-        why = Missing(f"{k} neighbours need more than {k} rows, {rows} are there")
-        return dict.fromkeys(names, why)
+        return dict.fromkeys(names, Missing(f"{k} neighbours need more than {k} rows, {rows} are there"))
     whole = all(int((space.weights > 0).sum(1).min()) > k for space in (real, fake))
     found = of(*((space if whole else space.known(full)).known(Balls.fit) for space in (real, fake)))
     left = (0, 0 if whole else len(fake.weights) - 1)
@@ -208,10 +195,7 @@ def _nearest(points: Floats, targets: Floats, count: int) -> tuple[NDArray[np.fl
 
 
 def _steps(rows: NDArray[np.int32], lists: Ints, ranks: tuple[int, ...]) -> NDArray[np.int64]:
-    """How far down its list of places (n, L) each point finds the kept row of each rank: (R, B, n), L if nowhere.
-
-    `rows` (B, U) says how many rows are kept at each place.
-    """
+    """How far down its list of places (n, L) each point finds the row of each rank, of those kept (B, U): (R, B, n)."""
     passed = np.zeros((len(rows), len(lists)), np.int32)
     steps = np.zeros((len(ranks), *passed.shape), np.int64)
     for places in lists.T:

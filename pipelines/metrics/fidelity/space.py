@@ -11,14 +11,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Space:
-    """Features (N, D) under weights (1 + B, N), with what is computed of them once for all comparisons.
-
-    `neighbours` is the k of scores by nearest neighbours.
-    """
+    """Features (N, D) under weights (1 + B, N), with what is computed of them once for all comparisons."""
 
     features: Floats
     weights: Floats
-    neighbours: int
+    neighbours: int  # the k of scores by nearest neighbours
     _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def known(self, of: Callable[["Space"], T]) -> T:
@@ -29,7 +26,6 @@ class Space:
         return found
 
     def __len__(self) -> int:
-        """The number of rows."""
         return len(self.features)
 
 

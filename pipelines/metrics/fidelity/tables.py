@@ -92,11 +92,11 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
         if few := too_few(min(len(x.values), len(y.values)), FEWEST, "rows with this column on either side"):
             return few.written
         if x.column.likelihood not in CLASSES:
-            found = ks_2samp(x.values, y.values, method="asymp")
-            return {"test": "ks", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
-        counts = np.stack([of.shares.sum(0) for of in (x, y)])
-        found = chi2_contingency(counts[:, counts.sum(0) > 0], correction=False)
-        return {"test": "chi_square", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
+            name, found = "ks", ks_2samp(x.values, y.values, method="asymp")
+        else:
+            counts = np.stack([of.shares.sum(0) for of in (x, y)])
+            name, found = "chi_square", chi2_contingency(counts[:, counts.sum(0) > 0], correction=False)
+        return {"test": name, "statistic": float(found.statistic), "p_value": float(found.pvalue)}
 
     return {
         modality.name: {x.column.name: test(x, y) for x, y in zip(ours, theirs, strict=True)}
@@ -141,10 +141,10 @@ def _correlations(
 ) -> Iterator[NDArray[np.float64]]:
     """1 − the change (B,) of the association of every pair of columns, each given in the real and in the fake rows."""
     for left, right in combinations(columns, 2):
-        sets = []
-        for x, y, weights in zip(left, right, (real_weights, fake_weights), strict=True):
-            both = x.observed & y.observed
-            sets.append((x.where(both), y.where(both), weights))
+        sets = [
+            (x.where(x.observed & y.observed), y.where(x.observed & y.observed), weights)
+            for x, y, weights in zip(left, right, (real_weights, fake_weights), strict=True)
+        ]
         if all(x.known(weights) for x, _, weights in sets):
             ours, theirs = (_association(x, y, weights[:, x.observed]) for x, y, weights in sets)
             numbers = all(x.column.likelihood != "categorical" for x in (left[0], right[0]))
@@ -163,10 +163,7 @@ def _association(x: Cells, y: Cells, weights: Floats) -> NDArray[np.float64]:
 
 
 def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> NDArray[np.float64]:
-    """η (B,), the root of the share of the variance that lies between classes.
-
-    Shapes: values (n,), classes (n, K) one-hot, weights (B, n).
-    """
+    """η (B,), the root of the share of the variance of values (n,) between classes (n, K) one-hot; weights (B, n)."""
     x = values - values.mean()
     share, total = weighted_mean(classes, weights), weighted_mean(classes * x[:, None], weights)  # (B, K)
     mean = total.sum(1)
@@ -178,10 +175,7 @@ def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> NDArr
 
 
 def cramers_v(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
-    """V (B,) of two columns of classes: the root of χ² / n over the most that it can be, of classes that occur.
-
-    Shapes: x (n, K) and y (n, L) one-hot, weights (B, n).
-    """
+    """V (B,) of classes (n, K) and (n, L) one-hot, the root of χ² / n over its maximum by those that occur."""
     joint = np.stack([(x * line[:, None]).T @ y for line in _normalised(weights)])  # (B, K, L)
     expected = joint.sum(2)[:, :, None] * joint.sum(1)[:, None]
     squares = np.divide(joint**2, expected, where=expected > 0, out=np.zeros_like(joint)).sum((1, 2))

@@ -9,9 +9,8 @@ the `NEIGHBOURS`-th among the reference rows, a smooth estimate. Data are seen i
 reference rows. The AUC is that of training rows against held-out ones: 1/2 where samples tell nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -43,18 +42,13 @@ Sides = dict[str, Side]  # by space
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components of reference rows, in each space apart.
+    """Principal components of reference rows, in each space apart."""
 
-    Args:
-        centre: the means (F_m,) of each part.
-        axes: by space, one matrix (F_m, d) for each of its parts m.
-    """
-
-    centre: list[Tensor]
-    axes: dict[str, dict[int, Tensor]]
+    centre: list[Tensor]  # the means (F_m,) of each part
+    axes: dict[str, dict[int, Tensor]]  # by space, one matrix (F_m, d) for each of its parts m
 
     @classmethod
-    def fit(cls, reference: Points, dimensions: int) -> Projection:
+    def fit(cls, reference: Points, dimensions: int) -> Self:
         """The components of `MOST` rows at the most, in the spaces that `REFERENCES` of them have."""
         some = reference.select(evenly(len(reference), min(MOST, max(2, FLOATS // reference.width))))
         blocks, observed = [x for _, x in some.blocks()], torch.from_numpy(some.observed)
@@ -94,10 +88,8 @@ def _components(x: Tensor, dimensions: int) -> Tensor:
 class Attack:
     """The attack on samples that go by block by block, in every space that all sides have rows in.
 
-    Args:
-        members: training rows.
-        others: held-out rows, of other sources than the reference.
-        reference: rows that the attacker knows to be no training rows.
+    `members` are training rows, `others` held-out rows of other sources than those of `reference`, which the attacker
+    knows to be no training rows.
     """
 
     def __init__(self, members: Sides, others: Sides, reference: Sides) -> None:

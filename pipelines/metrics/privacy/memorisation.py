@@ -30,17 +30,11 @@ def memorisation(density: Density, train: Codes, held_out: Codes, generator: tor
 
     `ratio` is the median distance of the density's draws over that of the held-out codes: 1 where nothing is
     memorised, 0 where the draws are copies. `near_copies` is the share of draws nearer to a training code than all but
-    the share `NEAR` of held-out codes, hence `NEAR` where nothing is memorised.
-
-    Args:
-        density: the fitted density.
-        train: the codes that it was fitted to.
-        held_out: codes of other rows, of the same distribution.
-        generator: source of all noise.
+    the share `NEAR` of held-out codes, hence `NEAR` where nothing is memorised. Those are codes of other rows than the
+    density was fitted to, of the same distribution.
     """
     known, held = (codes.complete.nonzero().squeeze(-1) for codes in (train, held_out))
-    sides = {"training": known, "held-out": held}
-    for side, there in sides.items():
+    for side, there in {"training": known, "held-out": held}.items():
         if few := too_few(len(there), FEWEST, f"{side} rows with every block of codes"):
             return dict.fromkeys(("ratio", "near_copies"), few.written)
     rows = held[torch.randperm(len(held), generator=generator)[:MOST]]
@@ -48,8 +42,7 @@ def memorisation(density: Density, train: Codes, held_out: Codes, generator: tor
     targets = whitening.forward(train.draw(generator, known))
     sets = held_out.draw(generator, rows), density.sample(len(rows), generator).loc[:, 0]
     real, new = (_distance(whitening.forward(z), targets) for z in sets)
-    rng = np.random.default_rng(seed_from(generator))
-    return scored(real, new, rng)
+    return scored(real, new, np.random.default_rng(seed_from(generator)))
 
 
 def scored(held_out: Floats, drawn: Floats, rng: np.random.Generator) -> dict[str, Any]:

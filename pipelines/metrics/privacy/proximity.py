@@ -59,19 +59,12 @@ TESTS = {  # name → what it is beyond what fresh rows give: positive where sam
 
 @dataclass(frozen=True)
 class Proximity:
-    """Samples and fresh rows in one space: how close they come to training records.
+    """Samples and fresh rows in one space: how close they come to training records."""
 
-    Args:
-        samples: (n,), their closest records.
-        fresh: (m,), likewise.
-        samples_authentic: (n,) bool.
-        fresh_authentic: (m,) bool.
-    """
-
-    samples: Closest
-    fresh: Closest
-    samples_authentic: NDArray[np.bool_]
-    fresh_authentic: NDArray[np.bool_]
+    samples: Closest  # (n,), their closest records
+    fresh: Closest  # (m,), likewise
+    samples_authentic: NDArray[np.bool_]  # (n,)
+    fresh_authentic: NDArray[np.bool_]  # (m,)
 
     @property
     def typical(self) -> float:
@@ -107,12 +100,8 @@ def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Pr
     for space in spaces:
         ours, theirs = found["samples"][space], found["fresh"][space]
         reach = own[space].distance
-        proximity[space] = Proximity(
-            ours,
-            theirs,
-            ours.distance > reach[np.searchsorted(met, ours.record)],
-            theirs.distance > reach[np.searchsorted(met, theirs.record)],
-        )
+        authentic = (side.distance > reach[np.searchsorted(met, side.record)] for side in (ours, theirs))
+        proximity[space] = Proximity(ours, theirs, *authentic)
     return proximity
 
 
@@ -133,8 +122,8 @@ def proximity_vectors(
     """The numbers of the first three tests by space; half-samples of the sources (m,) of fresh rows, and of samples."""
     if not found:
         return {}
-    samples = len(next(iter(found.values())).samples.distance)
     fresh = half_samples(sources, resamples, rng)
+    samples = len(next(iter(found.values())).samples.distance)
     drawn = half_samples(np.arange(samples), resamples, rng)
     return {
         space: {

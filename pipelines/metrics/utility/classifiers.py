@@ -3,12 +3,10 @@
 Train on synthetic, test on real, and the reverse (Esteban et al. 2017, https://arxiv.org/abs/1706.02633).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
-from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.features.judges import Descent, Judges
 from postprior.pipelines.metrics.statistics.intervals import (
     Floats,
     Ints,
@@ -41,13 +38,8 @@ class Classifiers(nn.Module):
     """A classifier of each of M modalities, and a joint one: a linear head on all their features side by side.
 
     The joint head learns from the features, the features do not learn from it: a modality's classifier is what that
-    modality alone teaches. The features of a modality that a row lacks are 0 in the joint head.
-
-    Args:
-        modalities: the M modalities, in the order of the dataset.
-        label_names: the names of the C classes.
-        features: width of a modality's last hidden layer.
-        seed: of the initial weights; no global generator is touched.
+    modality alone teaches. The features of a modality that a row lacks are 0 in the joint head. Arguments are those of
+    `Judges`; no global generator is touched.
     """
 
     def __init__(
@@ -84,19 +76,12 @@ class Classifiers(nn.Module):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How classifiers are trained, the same for every set of rows: more rows are not more training.
+    """How classifiers are trained, the same for every set of rows: more rows are not more training."""
 
-    Args:
-        steps: minibatches in all.
-        batch_size: rows of a minibatch.
-        learning_rate: Adam's, at the top of its one cycle.
-        features: width of a modality's last hidden layer.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    features: int
+    steps: int  # minibatches in all
+    batch_size: int  # rows of a minibatch
+    learning_rate: float  # Adam's, at the top of its one cycle
+    features: int  # width of a modality's last hidden layer
 
 
 def train_classifiers(
@@ -104,13 +89,9 @@ def train_classifiers(
 ) -> Classifiers:
     """Classifiers of the rows of all parts together, by the cross-entropies of what the rows have.
 
-    No row is held out and none chosen by: the weights are those of the last step.
-
-    Args:
-        parts: datasets of the same modalities, with labels; values are standardised by the moments of the first.
-        recipe: how to train.
-        seed: of the initial weights, of the order of the rows and of the distortion.
-        distortion: what becomes of values each time that they are learned from.
+    Parts are datasets of the same modalities, with labels; values are standardised by the moments of the first. No row
+    is held out and none chosen by: the weights are those of the last step. The seed is that of the initial weights, of
+    the order of the rows and of the distortion.
     """
     first = parts[0]
     classifiers = Classifiers(first.modalities, first.label_names or (), recipe.features, seed)
@@ -183,7 +164,7 @@ class Replicates:
     @classmethod
     def draw(
         cls, seeds: int, groups: Ints, resamples: int, rng: np.random.Generator, strata: Ints | None = None
-    ) -> Replicates:
+    ) -> Self:
         """Weights of S seeds, and of test rows by their groups (N,), within strata (N,)."""
         return cls(half_samples(np.arange(seeds), resamples, rng), half_samples(groups, resamples, rng, strata))
 
