@@ -1,6 +1,5 @@
 """A row of the leaderboard: one function scores samples of any origin against the reference half."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -71,7 +70,7 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     scores: Scores = {}
     if readings.predictions is not None and reference.classes is not None:
         scores |= _coherence(readings.predictions, weights)
-        by_modality |= _labels(readings, reference.classes, weights)
+        by_modality |= _labels(readings.predictions, readings.labels, reference.classes, weights)
     scores |= {name: mean_of(values) for name, values in by_modality.items()}
     scores |= {f"joint_{name}" if name in JOINT else name: value for name, value in joint.items()}
     return scores | {
@@ -88,25 +87,16 @@ def _coherence(predictions: Ints, weights: Floats) -> Scores:
     return {name: why or weighted_mean(of(predictions), weights) for name, of in agreements.items()}
 
 
-def _labels(readings: Readings, classes: int, weights: Floats) -> dict[str, list[Score]]:
+def _labels(predictions: Ints, labels: Ints | None, classes: int, weights: Floats) -> dict[str, list[Score]]:
     """How even the labels are that each modality shows, and how often it is the label that a row came with."""
-    assert readings.predictions is not None
-    few = unscored(len(readings))
-    modalities = readings.predictions.shape[1]
-
-    def each(why: Missing | None, values: Callable[[], Floats]) -> list[Score]:
-        return [why] * modalities if why else list(values().T)
-
-    predictions = readings.predictions
-    found = {
-        "label_entropy": each(
-            few or too_few(classes, 2, "labels"), lambda: label_entropy(predictions, classes, weights)
-        )
+    few = unscored(len(predictions))
+    found: Scores = {
+        "label_entropy": few or too_few(classes, 2, "labels") or label_entropy(predictions, classes, weights)
     }
-    if readings.labels is not None:
-        right = predictions == readings.labels[:, None]
-        found["label_agreement"] = each(few, lambda: weighted_mean(right, weights))
-    return found
+    if labels is not None:
+        found["label_agreement"] = few or weighted_mean(predictions == labels[:, None], weights)
+    modalities = predictions.shape[1]
+    return {name: [x] * modalities if isinstance(x, Missing) else list(x.T) for name, x in found.items()}
 
 
 def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:

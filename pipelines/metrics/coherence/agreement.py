@@ -67,8 +67,7 @@ def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> ND
 def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """The first 1, 2, … M − 1 modalities in a random order of each row, (N, M − 1, M)."""
     places = rng.random((rows, modalities)).argsort(1).argsort(1)
-    observed: NDArray[np.bool_] = places[:, None] < np.arange(1, modalities)[:, None]
-    return observed
+    return places[:, None] < np.arange(1, modalities)[:, None]
 
 
 def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -45,13 +45,11 @@ class Judges(FeatureSpace):
 
     def features(self, name: str, values: Tensor) -> Tensor:
         """The last hidden layer (B, F) for values (B, *shape) of one modality."""
-        hidden: Tensor = self.bodies[name](self.standardised(name, values))
-        return hidden
+        return self.bodies[name](self.standardised(name, values))
 
     def logits(self, name: str, values: Tensor) -> Tensor:
         """Logits (B, C) of values (B, *shape) of one modality."""
-        logits: Tensor = self.heads[name](self.features(name, values))
-        return logits
+        return self.heads[name](self.features(name, values))
 
     @torch.inference_mode()
     def labels(self, name: str, values: Tensor) -> Tensor:

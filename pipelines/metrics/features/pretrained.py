@@ -139,7 +139,6 @@ class Inception(Pretrained):
     """
 
     name = "inception"
-    LAYER = "2048"
 
     def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         """torch-fidelity's network; it reads weights by torch's own format alone, which they are given in memory."""
@@ -148,18 +147,14 @@ class Inception(Pretrained):
         torch.save(dict(tensors), file)
         file.seek(0)
         try:
-            network: nn.Module = module.FeatureExtractorInceptionV3(
-                self.name, [self.LAYER], feature_extractor_weights_path=file
-            )
+            return module.FeatureExtractorInceptionV3(self.name, ["2048"], feature_extractor_weights_path=file)
         except RuntimeError as error:
             raise ValueError(f"other tensors found ({str(error).splitlines()[1].strip()})") from None
-        return network
 
     def see(self, images: Tensor) -> Tensor:
         """The last layer of pooling, (B, 2048)."""
         assert self.network is not None
-        features: Tensor = self.network(images.to(torch.uint8))[0]
-        return features
+        return self.network(images.to(torch.uint8))[0]
 
 
 class DINOv2(Pretrained):
@@ -181,8 +176,7 @@ class DINOv2(Pretrained):
         assert self.network is not None
         x = F.interpolate(images, size=(self.SIDE, self.SIDE), mode="bilinear", align_corners=False) / 255
         mean, deviation = (x.new_tensor(moment).view(3, 1, 1) for moment in (MEAN, DEVIATION))
-        features: Tensor = self.network((x - mean) / deviation)
-        return features
+        return self.network((x - mean) / deviation)
 
 
 class VisionTransformer(nn.Module):
@@ -220,8 +214,7 @@ class VisionTransformer(nn.Module):
         x = x + self.positions(patches.shape[-2], patches.shape[-1])
         for block in self.blocks:
             x = block(x)
-        features: Tensor = self.norm(x)[:, 0]
-        return features
+        return self.norm(x)[:, 0]
 
     def positions(self, height: int, width: int) -> Tensor:
         """The codes (1, 1 + h·w, width) of positions, stretched from the square that was trained."""
@@ -250,15 +243,13 @@ class Block(nn.Module):
         """(B, tokens, width) → the same."""
         x = x + self.ls1["gamma"] * self.attention(self.norm1(x))
         hidden = F.gelu(self.mlp["fc1"](self.norm2(x)))
-        changed: Tensor = x + self.ls2["gamma"] * self.mlp["fc2"](hidden)
-        return changed
+        return x + self.ls2["gamma"] * self.mlp["fc2"](hidden)
 
     def attention(self, x: Tensor) -> Tensor:
         """Every token's mean of the tokens that it attends to, (B, tokens, width)."""
         parts = self.attn["qkv"](x).unflatten(-1, (3, self.heads, -1))  # (B, tokens, 3, heads, HEAD)
         q, k, v = parts.permute(2, 0, 3, 1, 4)
-        mixed: Tensor = self.attn["proj"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return mixed
+        return self.attn["proj"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 def _torch_fidelity(name: str) -> Any:
@@ -281,5 +272,5 @@ def _torch_fidelity(name: str) -> Any:
 def _range(dataset: Dataset, modality: Modality) -> tuple[float, float]:
     """The least and the greatest value of a modality that is observed."""
     blocks = [block for block in observed_values(dataset, modality) if len(block)]
-    low, high = (float(min(b.min() for b in blocks)), float(max(b.max() for b in blocks)))
-    return low, max(high, low + 1e-6)
+    low = float(min(block.min() for block in blocks))
+    return low, max(float(max(block.max() for block in blocks)), low + 1e-6)

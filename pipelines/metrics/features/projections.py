@@ -101,5 +101,4 @@ class RandomNetworks(Projected):
 
     def vectors(self, name: str, values: Tensor) -> Tensor:
         """The last hidden layer (B, F)."""
-        hidden: Tensor = self.bodies[name](self.standardised(name, values))
-        return hidden
+        return self.bodies[name](self.standardised(name, values))

@@ -22,8 +22,7 @@ class Space:
         """What a function makes of the space, computed when it is first asked for."""
         if of not in self._known:
             self._known[of] = of(self)
-        found: T = self._known[of]
-        return found
+        return self._known[of]
 
     def __len__(self) -> int:
         return len(self.features)

@@ -83,5 +83,4 @@ def best_assignment(clusters: Ints, labels: Ints) -> Ints:
     names, places = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (clusters, places), 1)
-    answer: Ints = names[linear_sum_assignment(counts, maximize=True)[1]]
-    return answer
+    return names[linear_sum_assignment(counts, maximize=True)[1]]

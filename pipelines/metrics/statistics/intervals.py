@@ -86,9 +86,9 @@ def half_samples(
 
     Shapes: groups (N,) is the source of each row; strata (N,) a label each (a group counts where most of its rows are).
     """
-    codes, sources = _dense(groups)
-    source_strata = _majority(codes, sources, np.zeros(len(codes), int) if strata is None else strata)
-    taken = np.zeros((resamples, sources))
+    names, codes = np.unique(groups, return_inverse=True)
+    source_strata = _majority(codes, len(names), np.zeros(len(codes), int) if strata is None else strata)
+    taken = np.zeros((resamples, len(names)))
     for stratum in np.unique(source_strata):
         members = np.flatnonzero(source_strata == stratum)
         n = len(members)
@@ -103,7 +103,8 @@ def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, 
 
     The odd group of a stratum goes to the half that is behind; the longer half then loses rows at random.
     """
-    codes, sources = _dense(groups)
+    names, codes = np.unique(groups, return_inverse=True)
+    sources = len(names)
     source_strata, sizes = _majority(codes, sources, strata), np.bincount(codes, minlength=sources)
     second, behind = np.zeros(sources, bool), 0
     for stratum in np.unique(source_strata):
@@ -188,14 +189,8 @@ def weighted_auc(positive: Floats, negative: Floats, of_positive: Floats, of_neg
         return np.where(pairs > 0, (of_positive * beaten).sum(1) / pairs, np.nan)
 
 
-def _dense(groups: Ints) -> tuple[Ints, int]:
-    """Groups renumbered 0 … G − 1, and G."""
-    names, codes = np.unique(groups, return_inverse=True)
-    return codes, len(names)
-
-
 def _majority(codes: Ints, sources: int, strata: Ints) -> Ints:
-    """The commonest stratum (G,) among the rows of each group."""
+    """The commonest stratum (G,) among the rows of each group, numbered 0 … G − 1."""
     names, of_row = np.unique(strata, return_inverse=True)
     counts = np.zeros((sources, len(names)), int)
     np.add.at(counts, (codes, of_row), 1)

@@ -65,13 +65,11 @@ class Classifiers(nn.Module):
         """Predicted labels (1 + M, N), the joint classifier's first, read in blocks."""
         starts = range(0, len(dataset), BLOCK)
         blocks = [self(dataset.batch(slice(start, start + BLOCK))).argmax(2) for start in starts]
-        predictions: NDArray[np.int64] = torch.cat(blocks).T.numpy()
-        return predictions
+        return torch.cat(blocks).T.numpy()
 
     def hits(self, dataset: Dataset) -> NDArray[np.bool_]:
         """Where the labels are read rightly (1 + M, N); no modality that a row lacks is."""
-        right: NDArray[np.bool_] = (self.predict(dataset) == dataset.labels) & seen_by(dataset)
-        return right
+        return (self.predict(dataset) == dataset.labels) & seen_by(dataset)
 
 
 @dataclass(frozen=True)
@@ -175,8 +173,7 @@ class Replicates:
         """
         right = np.einsum("bs,skb->bk", self.seeds, hits.astype(np.float64) @ self.rows.T, optimize=True)
         read = self.rows @ seen.T * self.seeds.sum(1)[:, None]  # (1 + B, K)
-        shares: Floats = np.divide(right, read, where=read > 0, out=np.full_like(right, np.nan))
-        return shares
+        return np.divide(right, read, where=read > 0, out=np.full_like(right, np.nan))
 
 
 def told(
