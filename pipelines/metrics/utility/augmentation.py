@@ -76,9 +76,8 @@ class Cell:
 
         rows = self.seen.sum(1)
         shares = np.where(rows > 0, self.hits.sum(2) / np.maximum(rows, 1), np.nan)  # (arms, 1 + M)
-        return {
-            arm: by_classifier(own[None], self.modalities, tell) for arm, own in zip(self.arms, shares, strict=True)
-        }
+        by_arm = zip(self.arms, shares, strict=True)
+        return {arm: by_classifier(own[None], self.modalities, tell) for arm, own in by_arm}
 
 
 def curve(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, Any]]]:

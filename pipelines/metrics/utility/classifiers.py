@@ -17,15 +17,7 @@ from torch.nn import functional as F
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Descent, Judges
-from postprior.pipelines.metrics.statistics.intervals import (
-    Floats,
-    Ints,
-    Missing,
-    Score,
-    estimate,
-    half_samples,
-    mean_of,
-)
+from postprior.pipelines.metrics.statistics.intervals import Ints, Missing, Score, estimate, half_samples, mean_of
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
@@ -54,9 +46,8 @@ class Classifiers(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, 1 + M, C), those of the joint classifier first."""
         seen = {name: self.alone.features(name, values) for name, values in batch.data.items()}
-        shown = [
-            features.detach() * here[:, None] for features, here in zip(seen.values(), batch.observed.T, strict=True)
-        ]
+        observed = zip(seen.values(), batch.observed.T, strict=True)
+        shown = [features.detach() * here[:, None] for features, here in observed]
         own = [self.alone.heads[name](features) for name, features in seen.items()]
         return torch.stack([self.joint(torch.cat(shown, 1)), *own], 1)
 
@@ -152,12 +143,10 @@ class Replicates:
     An accuracy is a mean over two crossed sets, and half-samples of both give the sum of both variances, after the
     bootstrap of Owen (2007, https://doi.org/10.1214/07-AOAS122). One seed says nothing of seeds: the interval
     is then that of test rows.
-
-    Shapes: seeds (1 + B, S), rows (1 + B, N); the full sample first.
     """
 
-    seeds: Floats
-    rows: Floats
+    seeds: NDArray[np.float64]  # (1 + B, S), the full sample first
+    rows: NDArray[np.float64]  # (1 + B, N)
 
     @classmethod
     def draw(
@@ -166,7 +155,7 @@ class Replicates:
         """Weights of S seeds, and of test rows by their groups (N,), within strata (N,)."""
         return cls(half_samples(np.arange(seeds), resamples, rng), half_samples(groups, resamples, rng, strata))
 
-    def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> Floats:
+    def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Shares of right answers (1 + B, K) of K classifiers: hits (S, K, N), over the rows that each reads (K, N).
 
         NaN where a half-sample keeps none that a classifier reads.
@@ -177,7 +166,7 @@ class Replicates:
 
 
 def told(
-    values: Floats, modalities: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
+    values: NDArray[np.float64], modalities: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> dict[str, Any]:
     """Estimates of the joint classifier, of the mean over modalities and of each modality; values (1 + B, 1 + M).
 
@@ -186,15 +175,17 @@ def told(
     return by_classifier(values, modalities, lambda score: estimate(score, bounds))
 
 
-def by_classifier(values: Floats, modalities: Sequence[str], tell: Callable[[Score], Any]) -> dict[str, Any]:
+def by_classifier(
+    values: NDArray[np.float64], modalities: Sequence[str], tell: Callable[[Score], Any]
+) -> dict[str, Any]:
     """What is told of scores by classifier; `joint`, `mean` and `modalities`, of values (1 + B, 1 + M)."""
     joint, *columns = values.T
     own: dict[str, Score] = {
         name: Missing(f"no tested row has {name}") if np.isnan(column[0]) else column
         for name, column in zip(modalities, columns, strict=True)
     }
-    mean = mean_of(list(own.values()))
-    return {"joint": tell(joint), "mean": tell(mean), "modalities": {name: tell(score) for name, score in own.items()}}
+    each = {name: tell(score) for name, score in own.items()}
+    return {"joint": tell(joint), "mean": tell(mean_of(list(own.values()))), "modalities": each}
 
 
 def recipe(params: Params) -> Recipe:
