@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -124,9 +123,7 @@ def fit_critic(features: tuple[Floats, ...], seed: int) -> Critic:
     return critic.eval()
 
 
-def pairing_auc(
-    critic: Critic, features: tuple[Floats, ...], weights: Floats, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def pairing_auc(critic: Critic, features: tuple[Floats, ...], weights: Floats, rng: np.random.Generator) -> Floats:
     """AUC (1 + B,) of the tuples of a set against their own shuffles; weights (1 + B, N).
 
     A shuffled tuple is made of M rows and weighs 1 + Σ_m (w_m − 1), the first-order part of Π_m w_m: the product
@@ -164,8 +161,8 @@ class Directions:
     """Canonical directions of every pair of modalities, the strongest correlation first."""
 
     pairs: tuple[tuple[int, int], ...]  # the P pairs (m, n) of modalities, m < n
-    left: tuple[NDArray[np.float64], ...]  # P × (F_m, K), those of the first modality of a pair
-    right: tuple[NDArray[np.float64], ...]  # P × (F_n, K), those of the second
+    left: tuple[Floats, ...]  # P × (F_m, K), those of the first modality of a pair
+    right: tuple[Floats, ...]  # P × (F_n, K), those of the second
 
     @classmethod
     def fit(cls, features: tuple[Floats, ...]) -> Self:
@@ -182,7 +179,7 @@ class Directions:
             right.append(forth @ v[:DIRECTIONS].T)
         return cls(pairs, tuple(left), tuple(right))
 
-    def correlations(self, features: tuple[Floats, ...], weights: Floats) -> list[NDArray[np.float64]]:
+    def correlations(self, features: tuple[Floats, ...], weights: Floats) -> list[Floats]:
         """Correlations P × (1 + B, K) of features M × (N, F_m) along the directions; weights (1 + B, N).
 
         A direction along which a set does not vary has correlation 0.
@@ -192,7 +189,7 @@ class Directions:
             for (m, n), a, b in zip(self.pairs, self.left, self.right, strict=True)
         ]
 
-    def mean(self, features: tuple[Floats, ...], weights: Floats) -> NDArray[np.float64]:
+    def mean(self, features: tuple[Floats, ...], weights: Floats) -> Floats:
         """Their mean over the directions of a pair and over pairs, (1 + B,)."""
         return np.mean([pair.mean(1) for pair in self.correlations(features, weights)], axis=0)
 
@@ -246,7 +243,7 @@ def unpaired(readings: Readings) -> Missing | None:
     return too_few(modalities, 2, "modalities") or too_few(len(readings), max(FEWEST, modalities), SCORED)
 
 
-def _whiten(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _whiten(features: Floats) -> tuple[Floats, Floats]:
     """Features (N, F) whitened by their shrunk covariance, and the matrix (F, F) that does so."""
     from sklearn.covariance import ledoit_wolf
 
@@ -258,7 +255,7 @@ def _whiten(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return x @ back, back
 
 
-def _centred(features: Floats) -> NDArray[np.float64]:
+def _centred(features: Floats) -> Floats:
     x = np.asarray(features, np.float64)
     return x - x.mean(0)
 

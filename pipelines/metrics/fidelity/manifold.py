@@ -31,7 +31,7 @@ class Distinct:
     """The U distinct rows of some features, and what each stands for in every half-sample."""
 
     values: Floats  # (U, D)
-    weights: NDArray[np.float64]  # (B, U), the summed weights of the rows that lie there
+    weights: Floats  # (B, U), the summed weights of the rows that lie there
     rows: NDArray[np.int32]  # (B, U), how many of these rows are kept
 
     @classmethod
@@ -51,7 +51,7 @@ class Distinct:
     def __len__(self) -> int:
         return len(self.values)
 
-    def share(self, of: NDArray[Any]) -> NDArray[np.float64]:
+    def share(self, of: NDArray[Any]) -> Floats:
         """The weighted mean (B,) of what holds for a point in each half-sample, `of` (B, U)."""
         return (self.weights * of).sum(1) / self.weights.sum(1)
 
@@ -61,8 +61,8 @@ class Balls:
     """Points, and balls about them in each half-sample."""
 
     points: Distinct
-    radii: NDArray[np.float64]  # (B, U), −1 if left out
-    nearest: NDArray[np.float64]  # (B, U), the distance to the nearest other row
+    radii: Floats  # (B, U), −1 if left out
+    nearest: Floats  # (B, U), the distance to the nearest other row
     neighbours: int  # k
 
     @classmethod
@@ -106,7 +106,7 @@ def manifold(real: Balls, fake: Balls) -> tuple[Floats, ...]:
     return fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
 
 
-def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
     """Whether a ball holds each point (B, P), whether each holds a kept one (B, U), and how many hold points (B,).
 
     In a half-sample balls only grow. What is in the least ball of a point is in all that are kept, and counted by
@@ -131,9 +131,7 @@ def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np
     return inside, holding, held
 
 
-def kept_neighbours(
-    points: Distinct, targets: Distinct, ranks: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def kept_neighbours(points: Distinct, targets: Distinct, ranks: tuple[int, ...]) -> tuple[Floats, NDArray[np.int64]]:
     """Distance and place of the nearest kept row of the targets, of the next one …, by rank, which starts at 0.
 
     Distances and places are (R, B, U) for R ranks; of a point that a half-sample leaves out they mean nothing. Every
@@ -185,7 +183,7 @@ def within_reach(
         yield rows, within, (left[inside], right[inside], distances[inside])
 
 
-def _nearest(points: Floats, targets: Floats, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _nearest(points: Floats, targets: Floats, count: int) -> tuple[Floats, NDArray[np.int64]]:
     """Ascending distances (n, count) and places (n, count) of the nearest targets, of two as near the first."""
     places = nearest(*_centred(points, targets), count).numpy()
     left = np.repeat(np.arange(len(points)), count)
@@ -213,7 +211,7 @@ def _centred(points: Floats, targets: Floats) -> tuple[torch.Tensor, torch.Tenso
     return torch.from_numpy(points - mean), torch.from_numpy(targets - mean)
 
 
-def _distances(points: Floats, targets: Floats, left: Ints, right: Ints) -> NDArray[np.float64]:
+def _distances(points: Floats, targets: Floats, left: Ints, right: Ints) -> Floats:
     """Euclidean distances (P,) of the pairs points[left], targets[right]."""
     found, step = np.empty(len(left)), max(1, FLOATS // points.shape[1])
     for start in range(0, len(left), step):

@@ -77,7 +77,7 @@ def row_errors(modality: Modality, values: np.ndarray, others: np.ndarray) -> di
     return errors | likeness(others, values, (high - low) or 1.0)
 
 
-def likeness(images: Floats, originals: Floats, span: float) -> dict[str, NDArray[np.float64]]:
+def likeness(images: Floats, originals: Floats, span: float) -> dict[str, Floats]:
     """`ssim`, `psnr` and `l1` of every pair, each (N,).
 
     Shapes: images and originals (N, channels, *space), space of one to three axes; span is L.

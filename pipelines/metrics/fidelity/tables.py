@@ -43,11 +43,11 @@ class Cells:
     """One column of a set of rows: its values (n,) where it is observed, and these rows of all N."""
 
     column: Column
-    values: NDArray[np.float64]
+    values: Floats
     observed: NDArray[np.bool_]
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def shares(self) -> Floats:
         """How much of each observed row is of each class: (n, K)."""
         if self.column.likelihood == "bernoulli":
             return np.stack([1 - self.values, self.values], axis=1)
@@ -124,7 +124,7 @@ def _columns(dataset: Dataset, table: Modality) -> list[Cells]:
     return [Cells(column, some[seen], seen) for column, some, seen in columns]
 
 
-def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> NDArray[np.float64]:
+def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> Floats:
     """1 − the distance (B,) between the distributions of a column."""
     w, v = real_weights[:, x.observed], fake_weights[:, y.observed]
     if x.column.likelihood in CLASSES:
@@ -136,9 +136,7 @@ def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) ->
     return 1 - np.abs(steps.cumsum(1)[:, last]).max(1)
 
 
-def _correlations(
-    columns: list[tuple[Cells, Cells]], real_weights: Floats, fake_weights: Floats
-) -> Iterator[NDArray[np.float64]]:
+def _correlations(columns: list[tuple[Cells, Cells]], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
     """1 − the change (B,) of the association of every pair of columns, each given in the real and in the fake rows."""
     for left, right in combinations(columns, 2):
         sets = [
@@ -151,7 +149,7 @@ def _correlations(
             yield 1 - np.abs(ours - theirs) / (2 if numbers else 1)
 
 
-def _association(x: Cells, y: Cells, weights: Floats) -> NDArray[np.float64]:
+def _association(x: Cells, y: Cells, weights: Floats) -> Floats:
     """How far two columns of the same n rows go together (B,); 0 where one is constant. Weights (B, n)."""
     classes = [of for of in (x, y) if of.column.likelihood == "categorical"]
     numbers = [of.values - of.values.mean() for of in (x, y) if of.column.likelihood != "categorical"]
@@ -162,7 +160,7 @@ def _association(x: Cells, y: Cells, weights: Floats) -> NDArray[np.float64]:
     return correlation(numbers[0][:, None], numbers[1][:, None], weights)[:, 0]
 
 
-def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> NDArray[np.float64]:
+def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> Floats:
     """η (B,), the root of the share of the variance of values (n,) between classes (n, K) one-hot; weights (B, n)."""
     x = values - values.mean()
     share, total = weighted_mean(classes, weights), weighted_mean(classes * x[:, None], weights)  # (B, K)
@@ -174,7 +172,7 @@ def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> NDArr
     return np.sqrt(np.divide(between, variance, where=varies, out=np.zeros_like(mean)).clip(0, 1))
 
 
-def cramers_v(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
+def cramers_v(x: Floats, y: Floats, weights: Floats) -> Floats:
     """V (B,) of classes (n, K) and (n, L) one-hot, the root of χ² / n over its maximum by those that occur."""
     joint = np.stack([(x * line[:, None]).T @ y for line in _normalised(weights)])  # (B, K, L)
     expected = joint.sum(2)[:, :, None] * joint.sum(1)[:, None]
@@ -183,6 +181,6 @@ def cramers_v(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
     return np.sqrt(np.divide(squares - 1, degrees, where=degrees > 0, out=np.zeros(len(joint))).clip(0, 1))
 
 
-def _normalised(weights: Floats) -> NDArray[np.float64]:
+def _normalised(weights: Floats) -> Floats:
     """Weights (B, n) that sum to 1."""
     return weights / weights.sum(1, keepdims=True)

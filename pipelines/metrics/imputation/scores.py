@@ -19,7 +19,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     weighted_mean,
 )
 
-Found = dict[str, NDArray[np.float64]] | Missing
+Found = dict[str, Floats] | Missing
 """Scores by name, (N, M) each: of what N rows lost of M modalities, NaN where they lost nothing."""
 SCORES = ("energy_score", "rmse", "coverage")
 LEVEL = 0.9  # of the intervals
@@ -32,7 +32,7 @@ NOTHING = {  # why no row has a score
 }
 
 
-def energy_score(draws: Floats, truth: Floats) -> NDArray[np.float64]:
+def energy_score(draws: Floats, truth: Floats) -> Floats:
     """The energy score of R ≥ 2 draws of each row, (n,): unbiased for that of the law they are drawn from.
 
     Shapes: draws (R, n, F), truth (n, F). Draws that are all one guess have its distance to the truth.

@@ -14,7 +14,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, weighted_auc
@@ -110,9 +109,9 @@ class Attack:
             least = self._least[space]
             torch.minimum(least, gaps(x, precise(samples[space], NARROW)).amin(1), out=least)
 
-    def aucs(self, member_weights: Floats, other_weights: Floats) -> dict[str, NDArray[np.float64]]:
+    def aucs(self, member_weights: Floats, other_weights: Floats) -> dict[str, Floats]:
         """The AUC (1 + B,) in each space, under weights of the members (1 + B, n) and of the others (1 + B, m)."""
-        found = {}
+        found: dict[str, Floats] = {}
         for space, x in self._seen.items():
             nearest = (self._least[space] + x.square().sum(1)).clamp_min(TINY).sqrt()
             score = (self._known[space].log() - nearest.log()).double().numpy()
