@@ -61,10 +61,8 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     of labels. Without a modality's name, distances of `JOINT` are means over modalities and all other fidelity is
     that of whole tuples, the features of all modalities side by side.
     """
-    own = [
-        fidelity(space, Space(features, weights, space.neighbours))
-        for space, features in zip(reference.spaces, readings.features, strict=True)
-    ]
+    pairs = zip(reference.spaces, readings.features, strict=True)
+    own = [fidelity(space, Space(features, weights, space.neighbours)) for space, features in pairs]
     joint = fidelity(reference.joint, Space(readings.joined, weights, reference.joint.neighbours))
     by_modality = {name: [scores[name] for scores in own] for name in joint}
     scores: Scores = {}
@@ -90,9 +88,8 @@ def _coherence(predictions: Ints, weights: Floats) -> Scores:
 def _labels(predictions: Ints, labels: Ints | None, classes: int, weights: Floats) -> dict[str, list[Score]]:
     """How even the labels are that each modality shows, and how often it is the label that a row came with."""
     few = unscored(len(predictions))
-    found: Scores = {
-        "label_entropy": few or too_few(classes, 2, "labels") or label_entropy(predictions, classes, weights)
-    }
+    entropy = few or too_few(classes, 2, "labels") or label_entropy(predictions, classes, weights)
+    found: Scores = {"label_entropy": entropy}
     if labels is not None:
         found["label_agreement"] = few or weighted_mean(predictions == labels[:, None], weights)
     modalities = predictions.shape[1]

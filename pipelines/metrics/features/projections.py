@@ -65,14 +65,10 @@ class Projected(Extractor):
         rng = np.random.default_rng(self.seed)
         some = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
         chosen = Dataset((modality,), {modality.name: dataset.data[modality.name][some]})
-        vectors = torch.cat(
-            [self.vectors(modality.name, block) for block in observed_values(chosen, modality, self.block)]
-        )
-        found = PCA(
-            min(self.width, *vectors.shape),
-            svd_solver="covariance_eigh" if dimensions <= NARROW else "randomized",
-            random_state=self.seed,
-        ).fit(vectors.numpy())
+        blocks = observed_values(chosen, modality, self.block)
+        vectors = torch.cat([self.vectors(modality.name, block) for block in blocks])
+        solver = "covariance_eigh" if dimensions <= NARROW else "randomized"
+        found = PCA(min(self.width, *vectors.shape), svd_solver=solver, random_state=self.seed).fit(vectors.numpy())
         scale = np.sqrt(self.width / max(found.explained_variance_.sum(), np.finfo(np.float32).tiny))
         axes = torch.from_numpy(found.components_.T * scale).float()
         self.register_buffer(f"{modality.name}_origin", torch.from_numpy(found.mean_).float())

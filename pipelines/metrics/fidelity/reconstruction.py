@@ -39,10 +39,8 @@ def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, generator: to
         return None
     if few := unscored(len(data)):
         return few.written
-    values = [
-        model.log_evidence(data.batch(slice(start, start + IMPORTANCE_ROWS)), generator, DRAWS)
-        for start in range(0, len(data), IMPORTANCE_ROWS)
-    ]
+    blocks = (slice(start, start + IMPORTANCE_ROWS) for start in range(0, len(data), IMPORTANCE_ROWS))
+    values = [model.log_evidence(data.batch(block), generator, DRAWS) for block in blocks]
     return estimate(weighted_mean(torch.cat(values).double().numpy(), weights), (-np.inf, np.inf))
 
 
@@ -61,11 +59,9 @@ def reconstruction_scores(
             of["accuracy"] = predicted == readings.labels
     means = {name: {kind: weighted_mean(values, weights) for kind, values in of.items()} for name, of in rows.items()}
     by_kind = {kind: [of[kind] for of in means.values() if kind in of] for of in rows.values() for kind in of}
-    return {kind: estimate(np.mean(lines, 0), BOUNDS[kind]) for kind, lines in by_kind.items()} | {
-        "modalities": {
-            name: {kind: estimate(line, BOUNDS[kind]) for kind, line in of.items()} for name, of in means.items()
-        }
-    }
+    own = {name: {kind: estimate(line, BOUNDS[kind]) for kind, line in of.items()} for name, of in means.items()}
+    joint = {kind: estimate(np.mean(lines, 0), BOUNDS[kind]) for kind, lines in by_kind.items()}
+    return joint | {"modalities": own}
 
 
 def row_errors(modality: Modality, values: np.ndarray, others: np.ndarray) -> dict[str, NDArray[Any]]:

@@ -66,9 +66,7 @@ def by_part(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, 
     """The scores of whole codes; where some blocks are private to a modality, also `shared`, of the others alone."""
 
     def score(columns: Any) -> dict[str, Any]:
-        learned, scored = (
-            Labelled(codes.mean[:, columns].numpy(), np.asarray(codes.labels)) for codes in (train, test)
-        )
+        learned, scored = (Labelled(of.mean[:, columns].numpy(), np.asarray(of.labels)) for of in (train, test))
         return representation(learned, scored, weights, seed)
 
     shared = np.repeat([block.owner is None for block in test.layout], [block.size for block in test.layout])

@@ -53,7 +53,8 @@ class Projection:
         blocks, observed = [x for _, x in some.blocks()], torch.from_numpy(some.observed)
         parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
         centre = [
-            part[observed[:, m]].mean(0) if bool(observed[:, m].any()) else part[0] * 0 for m, part in enumerate(parts)
+            part[seen].mean(0) if bool(seen.any()) else part[0] * 0
+            for part, seen in zip(parts, observed.T, strict=True)
         ]
         axes = {}
         for space, members in reference.spaces.items():
