@@ -175,7 +175,8 @@ class Detector:
         """What is normal under a pattern (M,), and the scores of the calibration rows that have it."""
         key = pattern.tobytes()
         if key not in self._norms:
-            normal, calibration = (_having(data, pattern) for data in (self.normal, self.calibration))
+            sets = (self.normal, self.calibration)  # of each, the rows that have at least the modalities of the pattern
+            normal, calibration = (of.select(np.flatnonzero((of.observed | ~pattern).all(1))) for of in sets)
             if len(normal) < FEWEST:
                 of = zip(self.generator.model.modalities, pattern, strict=True)
                 names = ", ".join(m.name for m, here in of if here)
@@ -209,11 +210,6 @@ def _present(data: Dataset, place: str) -> Dataset:
     if len(empty := np.flatnonzero(~mask.any(1))):
         raise UserError(f"{place}: row {empty[0]} has nothing observed, expected a value at least; drop such rows")
     return replace(data, mask=mask)
-
-
-def _having(data: Dataset, pattern: NDArray[np.bool_]) -> Dataset:
-    """The rows that have at least the modalities of a pattern (M,)."""
-    return data.select(np.flatnonzero((data.observed | ~pattern).all(1)))
 
 
 def _check_targets(data: Dataset, train: Dataset, place: str) -> None:

@@ -61,7 +61,9 @@ class Reader:
         Features are 0 and labels −1 where a modality was not observed. Blocks are of one size, so that the bytes of a
         row do not depend on the others.
         """
-        self._check(dataset)
+        found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
+        if found != expected:
+            raise UserError(f"dataset: modalities {found} found, the judges read {expected}; train them on such data.")
         observed = dataset.observed
         features: list[np.ndarray] = []
         predictions = None if self.judges is None else np.full(observed.shape, -1, np.int64)
@@ -114,11 +116,6 @@ class Reader:
             return features[:n].numpy(), None
         hidden = features if self.judges is self.space else self.judges.features(name, block)
         return features[:n].numpy(), self.judges.heads[name](hidden)[:n].argmax(1).numpy()
-
-    def _check(self, dataset: Dataset) -> None:
-        found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
-        if found != expected:
-            raise UserError(f"dataset: modalities {found} found, the judges read {expected}; train them on such data.")
 
 
 def resolve(name: str) -> type[FeatureSpace]:
