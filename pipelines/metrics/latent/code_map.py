@@ -27,7 +27,7 @@ def code_map(train: Floats, held_out: Floats, drawn: Mapping[str, Floats], kind:
     """The map of codes (N, D) and (n, D), and of those drawn from densities (m, D), D at least 2, none missing.
 
     By `pca` on the two directions in which training codes vary most, or by `umap` (McInnes, Healy & Melville 2018,
-    https://arxiv.org/abs/1802.03426), which shows neighbourhoods, is fitted to all sets together and has the seed.
+    https://arxiv.org/abs/1802.03426), which shows neighbourhoods and is fitted to all sets together, from the seed.
     """
     sets = [np.asarray(codes, np.float64) for codes in (train, held_out, *drawn.values())]
     points, explained = _principal(sets) if kind == "pca" else (_neighbourhoods(sets, seed), None)

@@ -118,7 +118,7 @@ def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, 
 
 
 def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Written:
-    """Of values (1 + B,) the first and its 95 % interval: value + quantiles of (half-sample − mean half-sample).
+    """The value of a score (1 + B,) and its 95 % interval: value + quantiles of (half-sample − mean half-sample).
 
     Centring on the mean half-sample removes the bias that half the rows bring (a Frechet distance grows as 1/N).
     A value that is missing is None, and so are the ends of an interval that is; `why` gives the reason.
