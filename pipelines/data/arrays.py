@@ -1,7 +1,5 @@
 """Arrays in archives, and arrays that may be larger than memory, some rows at a time."""
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Iterator

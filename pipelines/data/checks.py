@@ -1,7 +1,5 @@
 """What a dataset must satisfy, read in chunks, so that a set larger than memory is checked too."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn

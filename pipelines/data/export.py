@@ -1,7 +1,5 @@
 """`postprior export`: a dataset folder, real, synthetic or imputed, as files in their own units and types."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,11 +1,9 @@
 """The manifest of a dataset folder, and which files are such a folder's own."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from postprior.pipelines.data.source_values import ARRAY, TABLE
 from postprior.pipelines.errors import UserError
@@ -41,7 +39,7 @@ class Manifest:
         write_json(folder / MANIFEST, content, sort_keys=False)
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Path) -> Self:
         """That of a folder; whatever is wrong with it is a UserError."""
         path = folder / MANIFEST
         found = read_json(path)

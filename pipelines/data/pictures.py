@@ -4,8 +4,6 @@ A cell is one modality of one line of one sample. A synthetic sample has one lin
 has two; a row whose modalities are generated from parts of it has one for every part.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

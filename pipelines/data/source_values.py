@@ -4,8 +4,6 @@
 the name is a modality's, `labels` or `targets`. They are there where numbers alone cannot give the file's values back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path

@@ -5,8 +5,6 @@ expected. The options of a model, a density or a data source have no schema of t
 constructor is the schema, so that an option is declared in one place only.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import typing

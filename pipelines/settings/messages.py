@@ -1,7 +1,5 @@
 """Faults that pydantic finds, as one sentence each: the dotted key, what was found and what was expected."""
 
-from __future__ import annotations
-
 import json
 import math
 import typing

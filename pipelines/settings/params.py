@@ -1,7 +1,5 @@
 """The one schema of params.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """YAML that others wrote, read as DVC reads it, in bounded time and memory."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

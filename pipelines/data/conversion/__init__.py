@@ -17,8 +17,6 @@ way back a kept value is written where it still means the number that stands the
 is decoded. Far outliers (`outliers`) have no part in a scale, and `bound` limits what a model is shown of them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from postprior.pipelines.data.conversion.arrays import ArrayConversion

@@ -1,11 +1,9 @@
 """A numeric array as values that a model learns, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -78,7 +76,7 @@ class ArrayConversion:
         rows: Values,
         there: Values,
         facts: dict[str, Any],
-    ) -> ArrayConversion:
+    ) -> Self:
         """Learn from the training rows of an array (n, …), where NaN is missing.
 
         Vectors are standardised coordinate by coordinate, images and volumes scaled to 0 … 1: bytes by 255, others
@@ -175,7 +173,7 @@ class ArrayConversion:
         return {**self.facts, **kept, **({} if self.bound == BOUND else {"bound": self.bound})}
 
     @classmethod
-    def from_description(cls, name: str, entry: dict[str, Any]) -> ArrayConversion:
+    def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
         """The conversion that gave this description."""
         known: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in OWN}
         facts = {key: value for key, value in entry.items() if key not in (*OWN, "bound")}

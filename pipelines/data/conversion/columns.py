@@ -1,11 +1,9 @@
 """One column of a table as numbers that a model learns, and back into its type and unit."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +60,7 @@ class ColumnConversion:
         return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None)
 
     @classmethod
-    def fit(cls, name: str, kind: str, column: pa.ChunkedArray) -> ColumnConversion:
+    def fit(cls, name: str, kind: str, column: pa.ChunkedArray) -> Self:
         """Learn from the training rows; a column that `varies` is expected, its nulls are missing cells."""
         known = column.drop_null()
         type_name = str(column.type)
@@ -90,7 +88,7 @@ class ColumnConversion:
         return cls(name, kind, type_name, offset, scale, bound=bound)
 
     @classmethod
-    def plain(cls, name: str, column: pa.ChunkedArray) -> ColumnConversion:
+    def plain(cls, name: str, column: pa.ChunkedArray) -> Self:
         """A target: numbers stay as they are, texts become the places of their categories."""
         if pa.types.is_string(column.type):
             return cls.fit(name, "categorical", column)
@@ -135,7 +133,7 @@ class ColumnConversion:
         return {key: value for key, value in known.items() if (key, value) != ("bound", BOUND)}
 
     @classmethod
-    def from_description(cls, entry: dict[str, Any]) -> ColumnConversion:
+    def from_description(cls, entry: dict[str, Any]) -> Self:
         """The conversion that gave this description."""
         return cls(**{**entry, "values": tuple(entry["values"])})
 

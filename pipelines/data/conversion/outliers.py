@@ -1,7 +1,5 @@
 """Far outliers: fill values and slips that would make all other values one number if a scale were made of them."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,10 +1,8 @@
 """A table of typed columns as rows of numbers, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +36,7 @@ class TableConversion:
         return Modality(self.name, "table", (len(columns),), "columns", columns=columns)
 
     @classmethod
-    def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> TableConversion:
+    def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> Self:
         """Learn the columns' conversions from the training rows; a UserError names columns that do not vary."""
         if still := [column for column in kinds if not varies(table[column])]:
             raise UserError(
@@ -104,7 +102,7 @@ class TableConversion:
         return {**self.facts, "columns": [column.describe() for column in self.columns]}
 
     @classmethod
-    def from_description(cls, name: str, entry: dict[str, Any]) -> TableConversion:
+    def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
         """The conversion that gave this description."""
         columns = tuple(ColumnConversion.from_description(column) for column in entry["columns"])
         return cls(name, columns, {key: value for key, value in entry.items() if key != "columns"})

@@ -4,8 +4,6 @@ Such a column is kept beside its numbers in the type that the file has it in. Te
 whatever they mean, are kept as `CELL`, to be told from strings.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Kinds of files: a module each, which knows, reads and writes it, and a line in the table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol

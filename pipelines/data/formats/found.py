@@ -1,7 +1,5 @@
 """What a source was found to hold, before it is joined, split and converted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

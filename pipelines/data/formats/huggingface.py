@@ -3,8 +3,6 @@
 Images and arrays of one shape are modalities; numbers, texts and classes are columns of a table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace

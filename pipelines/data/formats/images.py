@@ -1,7 +1,5 @@
 """Folders of images, one a modality, a file a sample: SOURCE/<modality>/<id>.png, the same names in every one."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

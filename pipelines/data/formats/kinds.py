@@ -1,7 +1,5 @@
 """Columns and arrays in the types that are understood, and their kinds, which the user may say otherwise."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

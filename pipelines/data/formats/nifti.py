@@ -5,8 +5,6 @@ sub-01/anat/sub-01_acq-fast_T1w.nii          other entities are part of the moda
 T1/0001.nii.gz                               sample 0001, modality T1
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Iterator, Sequence

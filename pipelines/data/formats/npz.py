@@ -9,8 +9,6 @@ mask_<modality> (N,)      the same of one modality
 An array that the user gives a role to (--label, --id, --group, --split, --target) takes that of the name above.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Rows are matched by the names of the cells. obsm/<modality> of a MuData file is true where a cell has the modality.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

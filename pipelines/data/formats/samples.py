@@ -1,12 +1,10 @@
 """Samples in the units, types and names that they were imported with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +43,7 @@ class Samples:
     excel_safe: bool = False
 
     @classmethod
-    def of(cls, dataset: Dataset, facts: Mapping[str, tuple[str, ...]]) -> Samples:
+    def of(cls, dataset: Dataset, facts: Mapping[str, tuple[str, ...]]) -> Self:
         """The samples of a dataset; a conversion that is damaged or not of its modalities is refused.
 
         `facts` are what the writer of every source needs to know of a modality.

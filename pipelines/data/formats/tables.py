@@ -1,7 +1,5 @@
 """Tables: CSV, TSV and Parquet files, one or a folder of them."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress

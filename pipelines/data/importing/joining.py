@@ -1,7 +1,5 @@
 """Sources as one set of samples: rows matched by id, or by their order where no source has ids."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """`postprior import --like`: rows for a model that was trained before, in the scales and categories that it learned."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """`postprior import`: foreign data as dataset folders, with all that is needed to write them back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training, validation and test rows: stratified by label, no subject on two sides."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What an import understood, as text: kinds, shapes, ranges and which modalities are missing together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Digits over photographs: a dataset of several modalities from a pool of grey images and some backgrounds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 

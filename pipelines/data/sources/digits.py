@@ -4,8 +4,6 @@ In the manner of PolyMNIST (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/
 (`load_digits`, 1,797 images of 8 × 8) over random crops of two photographs (`load_sample_images`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Dataset folders that exist: one a split."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset

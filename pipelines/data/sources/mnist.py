@@ -4,8 +4,6 @@ As published (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470): a
 its colours inverted where the digit is.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 from pathlib import Path

@@ -5,8 +5,6 @@
 Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470.
 """
 
-from __future__ import annotations
-
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -4,8 +4,6 @@ A tuple takes its images from one *group* of source images that share a label. G
 of a split: an interval that resamples groups resamples source images, however often each of them was drawn.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from postprior.pipelines.errors import UserError
