@@ -30,6 +30,4 @@ __all__ = ["ArrayConversion", "ColumnConversion", "Conversion", "TableConversion
 
 def from_description(name: str, entry: dict[str, Any]) -> Conversion:
     """The conversion of modality `name` that gave this entry; KeyError or TypeError where it is damaged."""
-    if "columns" in entry:
-        return TableConversion.from_description(name, entry)
-    return ArrayConversion.from_description(name, entry)
+    return (TableConversion if "columns" in entry else ArrayConversion).from_description(name, entry)

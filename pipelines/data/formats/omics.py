@@ -14,8 +14,7 @@ import pyarrow as pa
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.formats.files import ends_in, optional
-from postprior.pipelines.data.formats.found import Found, Named, Roles
-from postprior.pipelines.data.formats.kinds import array_view, plain, safe_name
+from postprior.pipelines.data.formats.found import Found, Named, Roles, array_view, plain, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 
@@ -65,10 +64,8 @@ def _modalities(path: Path, file: Any, roles: Roles) -> list[Found]:
         mask = file["obsm"][name][()] if name in file.get("obsm", ()) else np.ones(0)
         if mask.dtype == bool:
             if mask.size != len(cells):
-                raise UserError(
-                    f"{path}: obsm/{name}: {mask.shape} found, expected one value for each of {len(cells)} cells; "
-                    "write it again"
-                )
+                expected = f"expected one value for each of {len(cells)} cells; write it again"
+                raise UserError(f"{path}: obsm/{name}: {mask.shape} found, {expected}")
             there[name] = cells[mask.ravel()]
     kept = [name for name in order if safe_name(name) not in skipped]
     found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in kept]
@@ -81,10 +78,8 @@ def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Ro
     missing = np.zeros(len(cells), bool) if there is None else ~np.isin(cells, there)
     features = _index(group["var"])
     if array.dtype.kind not in "fiu" or array.shape != (len(cells), len(features)):
-        raise UserError(
-            f"{path}: {name}: X of {array.dtype} {array.shape} found, expected numbers for {len(cells)} cells and "
-            f"{len(features)} features; write it again"
-        )
+        expected = f"expected numbers for {len(cells)} cells and {len(features)} features; write it again"
+        raise UserError(f"{path}: {name}: X of {array.dtype} {array.shape} found, {expected}")
     labels, sparse = features.tolist(), hasattr(group["X"], "keys")
     facts = {"source": "omics", "file": path.name, "modality": name, "features": labels, "sparse": sparse}
     view = array_view(path, safe_name(name), array, missing, roles, facts)
@@ -163,9 +158,8 @@ def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[Arr
     for m, conversion in enumerate(conversions):
         _write_modality(h5py, modalities.create_group(names[m]), samples, conversion, {})
         for axis, mask in (("obs", samples.observed({conversion.name})), ("var", owners == m)):
-            place = np.where(mask, np.cumsum(mask), 0).astype(np.uint32)
             _write(file, f"{axis}m/{names[m]}", mask)
-            _write(file, f"{axis}map/{names[m]}", place)
+            _write(file, f"{axis}map/{names[m]}", np.where(mask, np.cumsum(mask), 0).astype(np.uint32))
     for name in ("obsm", "obsmap", "varm", "varmap"):
         file[name].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
 
@@ -199,9 +193,9 @@ def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
 def _write_frame(h5py: Any, group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]) -> None:
     """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
     frame = group.create_group(name)
-    frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
-    frame.attrs.create("column-order", list(columns), dtype=h5py.string_dtype())
     texts = h5py.string_dtype()
+    frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
+    frame.attrs.create("column-order", list(columns), dtype=texts)
     _write(frame, "_index", np.array(index, object), "string-array", texts)
     for header, column in columns.items():
         if not pa.types.is_string(column.type):
@@ -209,8 +203,7 @@ def _write_frame(h5py: Any, group: Any, name: str, index: Sequence[str], columns
             continue
         coded, stored = column.dictionary_encode(), frame.create_group(header)
         stored.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
-        categories = np.array(coded.dictionary.to_pylist(), object)
-        _write(stored, "categories", categories, "string-array", texts)
+        _write(stored, "categories", np.array(coded.dictionary.to_pylist(), object), "string-array", texts)
         _write(stored, "codes", coded.indices.to_numpy())
 
 
