@@ -28,11 +28,7 @@ MOST_LABELS = 1000
 
 
 def import_data(
-    sources: Sequence[Path],
-    folder: Path,
-    roles: Roles,
-    shares: tuple[float, float] = (0.1, 0.2),
-    seed: int = 0,
+    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = (0.1, 0.2), seed: int = 0
 ) -> list[str]:
     """Make the dataset folders train, validation and test in `folder`; returns lines that say what was understood.
 
@@ -45,17 +41,16 @@ def import_data(
     joined = join([found for source in sources for found in read_source(source, roles)], roles)
     labels, names = _labels(joined.label)
     groups = None if joined.group is None else codes_of(joined.group[1])
-    rng = np.random.default_rng(seed)
     if joined.split is not None:
         splits = named_split(joined.split[1], joined.split[0] or "")
     else:
-        splits = split_rows(labels, groups, len(joined), shares, rng)
+        splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
     targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
     conversion = _describe(joined, learned, targets)
-    origin = {"source": "import", "sources": [source.name for source in sources]}
-    provenance = {**origin, "shares": list(shares), "seed": seed}
+    names_of = [source.name for source in sources]
+    provenance = {"source": "import", "sources": names_of, "shares": list(shares), "seed": seed}
     with publish(folder, earlier, sources) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
@@ -83,9 +78,8 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
     broken = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
     if broken or len(values) > MOST_LABELS:
         found = f"values such as {broken[0]:g}" if broken else f"{len(values)} different values"
-        raise UserError(
-            f"label {name}: {found} found, expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
-        )
+        expected = f"expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
+        raise UserError(f"label {name}: {found} found, {expected}")
     if len(values) < 2:
         raise UserError(f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out")
     codes = pc.index_in(column, value_set=pa.array(values, column.type))
@@ -122,15 +116,13 @@ def converted(
     observed, taken = joined.observed[rows], pa.array(rows)
     data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
-        values, seen = conversion.encode(view.content, joined.places[rows, m])
+        data[view.name], seen = conversion.encode(view.content, joined.places[rows, m])
         if not seen[observed[:, m]].all():
             cells[view.name] = seen
-        data[view.name] = values
-        sources[view.name] = view.lost(conversion, joined.rows[rows, m], values, seen, joined.mark(view))
+        sources[view.name] = view.lost(conversion, joined.rows[rows, m], data[view.name], seen, joined.mark(view))
     columns, lost = [], {}
     for target in targets:
-        column = joined.targets[target.name].take(taken)
-        numbers, seen = target.encode(column)
+        numbers, seen = target.encode(joined.targets[target.name].take(taken))
         columns.append(numbers)
         original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
         if not comes_back(pa.chunked_array([target.decode(numbers, seen)]), original):

@@ -21,19 +21,12 @@ def split_rows(
 
     Subjects are put in the order of their most frequent label and their size, shuffled where these are equal, and
     every split takes from that order at equal steps: it gets its share of all and of each label, give or take one.
-
-    Args:
-        labels: (N,), or None.
-        groups: subjects (N,), or None where every row is one.
-        rows: N.
-        shares: of the subjects in validation and test.
-        rng: shuffles.
+    `labels` and `groups` are (N,), each row a subject without the latter; `shares` those of validation and test.
     """
     validation, test = shares
     if not (validation > 0 and test > 0 and validation + test < 1):
-        raise UserError(
-            f"shares: {validation:g} of validation and {test:g} of test found, expected both above 0, their sum below 1"
-        )
+        found = f"{validation:g} of validation and {test:g} of test found"
+        raise UserError(f"shares: {found}, expected both above 0, their sum below 1")
     subjects = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     label, size = _strata(labels, subjects)
     order = np.lexsort((rng.random(len(size)), size, label))
@@ -61,25 +54,19 @@ def check_splits(
         if len(rows) < (least := FEWEST[split]):
             several = 0 if groups is None else len(np.unique(groups))
             told = f" (those of each of {several} subjects stay together)" if several else ""
-            raise UserError(
-                f"{split}: {len(rows)} rows found{told}, expected {least} or more; give more rows or other shares"
-            )
+            expected = f"expected {least} or more; give more rows or other shares"
+            raise UserError(f"{split}: {len(rows)} rows found{told}, {expected}")
     if labels is not None and names is not None:
-        lacking = np.setdiff1d(labels, labels[splits["train"]])
-        if len(lacking):
-            label = lacking[0]
-            raise UserError(
-                f"label {names[label]}: {(labels == label).sum()} rows found and none of them in train, expected 3 or "
-                "more (or as many subjects); give more rows or merge it with another label"
-            )
+        for label in np.setdiff1d(labels, labels[splits["train"]])[:1]:
+            expected = "expected 3 or more (or as many subjects); give more rows or merge it with another label"
+            found = f"{(labels == label).sum()} rows found and none of them in train"
+            raise UserError(f"label {names[label]}: {found}, {expected}")
     if groups is not None:
         sides = np.concatenate([np.unique(groups[rows]) for rows in splits.values()])
         subjects, counts = np.unique(sides, return_counts=True)
         if (counts > 1).any():
-            raise UserError(
-                f"subject {subjects[counts > 1][0]}: rows found in {counts.max()} splits, expected all in one; correct "
-                "the splits that the data name"
-            )
+            expected = "expected all in one; correct the splits that the data name"
+            raise UserError(f"subject {subjects[counts > 1][0]}: rows found in {counts.max()} splits, {expected}")
 
 
 def _strata(labels: Ints | None, subjects: Ints) -> tuple[Ints, Ints]:
