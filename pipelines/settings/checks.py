@@ -22,11 +22,7 @@ from postprior.pipelines.settings.yaml_text import read_yaml
 
 
 def load_params(path: Path | str) -> Params:
-    """The validated settings of a params.yaml.
-
-    Raises:
-        UserError: the file is missing, is not YAML, or a value is not what the schema expects.
-    """
+    """The settings of a params.yaml; a UserError tells of no such file, no YAML, or what the schema does not expect."""
     path = Path(path)
     content = read_yaml(path)
     try:
@@ -88,17 +84,10 @@ def check_options(
     given: Collection[str] = (),
     base: type[Section] = Section,
 ) -> None:
-    """Check `options` against the signature of a constructor.
+    """Refuse options that are unknown, missing or of another type than the parameters of a class or function.
 
-    Args:
-        constructor: a class or function; its annotated parameters are the schema.
-        options: what the user wrote under `key`.
-        key: the dotted key, for the messages.
-        given: parameters that the pipeline passes itself, no options.
-        base: settings that may stand beside them.
-
-    Raises:
-        UserError: an option is unknown, missing or of another type.
+    `key` is the dotted key that they stand under, `given` are parameters that the pipeline passes itself, and `base`
+    are settings that may stand beside the options.
     """
     hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
     fields: dict[str, Any] = {}
@@ -118,14 +107,10 @@ def check_options(
 def _check_names(params: Params, file: str) -> None:
     """Refuse names without a section of options: DVC tracks it, and a misspelt name shows at once."""
     extra = params.data.__pydantic_extra__ or {}
-    wanted = [
-        ("data.source", params.data.source, "data", extra),
-        ("vae.model", params.vae.model, "vae.options", params.vae.options),
-        ("augment.model", params.augment.model, "vae.options", params.vae.options),
-        ("augment.density", params.augment.density, "density", params.density),
-    ]
-    for key, name, section, sections in wanted:
-        _check_entry(f"{file}: {key}", name, section, sections)
+    _check_entry(f"{file}: data.source", params.data.source, "data", extra)
+    _check_entry(f"{file}: vae.model", params.vae.model, "vae.options", params.vae.options)
+    _check_entry(f"{file}: augment.model", params.augment.model, "vae.options", params.vae.options)
+    _check_entry(f"{file}: augment.density", params.augment.density, "density", params.density)
     check_rows(params, params.densities, f"{file}: densities")
     for name in params.density:
         if name != "normal":  # which may be fitted, to be looked at
@@ -142,7 +127,5 @@ def _check_free(key: str, name: str, others: Sequence[str] = ()) -> None:
 
 def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:
     if name not in sections:
-        raise UserError(
-            f"{key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
-            f"expected one of {listed(sections)}"
-        )
+        found = f"found '{name}', which has no entry under `{section}`{hint(name, sections)}"
+        raise UserError(f"{key}: {found}; expected one of {listed(sections)}")

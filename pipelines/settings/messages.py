@@ -26,11 +26,7 @@ LONGEST = 200
 def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
     """The most telling fault that pydantic found in `content`, as one sentence: an unknown key, or the deepest.
 
-    Args:
-        error: what `schema.model_validate(content)` raised.
-        schema: the model; the descriptions of its fields say what is expected.
-        content: what was validated.
-        prefix: the dotted key under which the content stands in its file.
+    The descriptions of the schema's fields say what is expected; `prefix` is the dotted key of the content in its file.
     """
     faults = [(fault, _keys(fault, content)) for fault in error.errors(include_url=False)]
     fault, keys = min(faults, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1])))
@@ -94,9 +90,7 @@ def _found(value: Any) -> str:
         return f"the text '{_cut(value)}'"
     if isinstance(value, (list, tuple)):
         return "a list" if value else "an empty list"
-    if isinstance(value, dict):
-        return "a group of keys"
-    return _cut(json.dumps(value, default=str))
+    return "a group of keys" if isinstance(value, dict) else _cut(json.dumps(value, default=str))
 
 
 def _cut(text: str) -> str:

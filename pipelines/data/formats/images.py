@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from postprior.pipelines.errors import UserError, refused
 ABOUT = "a folder of folders of .png or .jpg images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
 SUFFIXES = (".png", ".jpg", ".jpeg")
-LOSSY = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
+LOSSY: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
 """Files whose pixels another one that is written of them does not have, by the ends of names, with Pillow's options."""
 AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
 """Modes of Pillow that are taken as they are, and the axes of their pixels."""

@@ -67,8 +67,9 @@ class Samples:
         """The values of a modality as its source has them, (N, …)."""
         values, seen = self.dataset.data[conversion.name], ~self.dataset.missing(conversion.name)
         source = self.dataset.source_values.get(conversion.name)
-        known = isinstance(source, np.ndarray)
-        return conversion.restored(values, seen, source) if known else conversion.decode(values, seen)
+        if isinstance(source, np.ndarray):
+            return conversion.restored(values, seen, source)
+        return conversion.decode(values, seen)
 
     def table(self, conversion: TableConversion, mark: str | None = None) -> pa.Table:
         """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
