@@ -140,12 +140,12 @@ def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) 
     with h5py.File(path, "w") as file:
         if path.name.endswith(".h5ad"):
             rows = np.flatnonzero(samples.observed({conversions[0].name}))
-            _write_modality(h5py, file, samples, conversions[0], _roles(samples, rows))
+            _write_modality(file, samples, conversions[0], _roles(samples, rows))
         else:
-            _write_all(h5py, file, samples, conversions)
+            _write_all(file, samples, conversions)
 
 
-def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[ArrayConversion]) -> None:
+def _write_all(file: Any, samples: Samples, conversions: Sequence[ArrayConversion]) -> None:
     """The modalities of a MuData file, and which cells and features each of them has."""
     names = [conversion.facts["modality"] for conversion in conversions]
     file.attrs.update({"encoding-type": "MuData", "encoding-version": "0.1.0", "axis": 0})
@@ -153,10 +153,10 @@ def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[Arr
     modalities.attrs["mod-order"] = names
     features = [conversion.facts["features"] for conversion in conversions]
     owners = np.repeat(np.arange(len(names)), [len(each) for each in features])
-    _write_frame(h5py, file, "obs", _texts(samples.ids), _roles(samples, np.arange(len(samples))))
-    _write_frame(h5py, file, "var", [name for each in features for name in each], {})
+    _write_frame(file, "obs", _texts(samples.ids), _roles(samples, np.arange(len(samples))))
+    _write_frame(file, "var", [name for each in features for name in each], {})
     for m, conversion in enumerate(conversions):
-        _write_modality(h5py, modalities.create_group(names[m]), samples, conversion, {})
+        _write_modality(modalities.create_group(names[m]), samples, conversion, {})
         for axis, mask in (("obs", samples.observed({conversion.name})), ("var", owners == m)):
             _write(file, f"{axis}m/{names[m]}", mask)
             _write(file, f"{axis}map/{names[m]}", np.where(mask, np.cumsum(mask), 0).astype(np.uint32))
@@ -164,14 +164,12 @@ def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[Arr
         file[name].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
 
 
-def _write_modality(
-    h5py: Any, group: Any, samples: Samples, conversion: ArrayConversion, columns: dict[str, pa.Array]
-) -> None:
+def _write_modality(group: Any, samples: Samples, conversion: ArrayConversion, columns: dict[str, pa.Array]) -> None:
     """The cells that have a modality, with what is said of them, as AnnData."""
     group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     rows = np.flatnonzero(samples.observed({conversion.name}))
-    _write_frame(h5py, group, "obs", _texts(samples.ids.take(pa.array(rows))), columns)
-    _write_frame(h5py, group, "var", conversion.facts["features"], {})
+    _write_frame(group, "obs", _texts(samples.ids.take(pa.array(rows))), columns)
+    _write_frame(group, "var", conversion.facts["features"], {})
     array = samples.array(conversion)[rows]
     if not conversion.facts["sparse"]:
         _write(group, "X", array)
@@ -190,10 +188,11 @@ def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
     return {name: column for name, column in columns.items() if not column.null_count}
 
 
-def _write_frame(h5py: Any, group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]) -> None:
+def _write_frame(group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]) -> None:
     """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
-    frame = group.create_group(name)
-    texts = h5py.string_dtype()
+    from h5py import string_dtype
+
+    frame, texts = group.create_group(name), string_dtype()
     frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
     frame.attrs.create("column-order", list(columns), dtype=texts)
     _write(frame, "_index", np.array(index, object), "string-array", texts)
