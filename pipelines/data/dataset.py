@@ -193,9 +193,8 @@ def writing(
     `source_values`. `inputs` are what the rows are made from.
     """
     if manifest.samples < 1:
-        raise UserError(
-            f"{folder}: {manifest.samples} samples asked for, expected at least one; ask for a positive number."
-        )
+        expected = "expected at least one; ask for a positive number."
+        raise UserError(f"{folder}: {manifest.samples} samples asked for, {expected}")
     if labels and manifest.label_names is None:
         raise ValueError("label_names: None found, expected the names of the labels that are written")
     if not labels and "labels" not in (known or {}):
@@ -236,15 +235,13 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict
     `conversion` of the training data, is refused.
     """
     place = "data" if dataset.folder is None else str(dataset.folder)
-    remedy = "import these rows with --like"
+    training = "the training data; import these rows with --like"
     ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
     for name in sorted(ours.keys() & theirs.keys()):
         entries = [{key: of[name][key] for key in of[name] if key not in PLACES} for of in (ours, theirs)]
         if entries[0] != entries[1]:
-            raise UserError(
-                f"{place}: modality {name} has scales or categories of its own, expected those of the training data; "
-                f"{remedy}"
-            )
+            found_there = f"modality {name} has scales or categories of its own"
+            raise UserError(f"{place}: {found_there}, expected those of {training}")
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
         if m.name not in wanted:
@@ -253,10 +250,8 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict
         expected, found = wanted[m.name].describe(), replace(m, partial=False).describe()
         for key in {**expected, **found}:
             if expected.get(key) != found.get(key):
-                raise UserError(
-                    f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in "
-                    f"the training data; {remedy}"
-                )
+                pair = f"{found.get(key)} found, expected {expected.get(key)}"
+                raise UserError(f"{place}: {key} of modality {m.name}: {pair} as in {training}")
     if conversion is not None:
         whole = (dataset.conversion or {}) | conversion | {"modalities": ours | theirs}
         dataset = replace(dataset, conversion=whole)
@@ -273,13 +268,11 @@ def check_labels(train: Dataset, test: Dataset) -> None:
     """Refuse labels that one of two splits has alone, and other names or another order of them."""
     if (train.labels is None) != (test.labels is None):
         without, other = (train, test) if train.labels is None else (test, train)
-        raise UserError(
-            f"{without.folder}: no labels found, {other.folder} has them; "
-            "add labels.npy and the labels' names, or take them from every split."
-        )
+        remedy = "add labels.npy and the labels' names, or take them from every split."
+        raise UserError(f"{without.folder}: no labels found, {other.folder} has them; {remedy}")
     if train.label_names != test.label_names:
         found, expected = (", ".join(of.label_names or ()) for of in (test, train))
+        remedy = "give every split the same names in one order."
         raise UserError(
-            f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; give every split "
-            "the same names in one order."
+            f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; {remedy}"
         )

@@ -100,10 +100,9 @@ class ArrayConversion:
         for block in blocks(array, len(places)):
             raw = array[places[block][found[block]]].astype(np.float64)
             if self.classes is not None and raw.size and raw.max() >= self.classes:
-                raise UserError(
-                    f"{self.name}: token {raw.max():g} found, training rows have 0 to {self.classes - 1}, expected no "
-                    "others; give more rows or put such a row into training"
-                )
+                known = f"training rows have 0 to {self.classes - 1}, expected no others"
+                remedy = "give more rows or put such a row into training"
+                raise UserError(f"{self.name}: token {raw.max():g} found, {known}; {remedy}")
             x = channels_first(self.standardised(raw), self.axes)
             there = ~np.isnan(x)
             if self.kind == "numeric":

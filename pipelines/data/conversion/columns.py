@@ -169,10 +169,8 @@ def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
         return
     others = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
     if len(values) > 2 * len(others) > 0:
-        raise UserError(
-            f"{place}: the text {others[0].as_py()!r} found among numbers, expected numbers and empty cells alone; "
-            f"correct it or leave the column out (--skip {quoted(name)})"
-        )
+        found = f"the text {others[0].as_py()!r} found among numbers, expected numbers and empty cells alone"
+        raise UserError(f"{place}: {found}; correct it or leave the column out (--skip {quoted(name)})")
     raise UserError(
         f"{place}: {len(values)} different values such as {values[0].as_py()!r} found, expected at most {most} "
         f"categories; leave it out (--skip {quoted(name)}) or name its role (--id, --group, --target)"

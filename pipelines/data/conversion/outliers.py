@@ -36,8 +36,7 @@ def usual(values: Values) -> Usual:
     False
     """
     low, high = values.min(), values.max()
-    # a fill value repeats, at an end
-    for others in ((values > low) & (values < high), values < high, values > low):
+    for others in ((values > low) & (values < high), values < high, values > low):  # a fill value repeats, at an end
         if (found := _usual(values, values[others])) is not None:
             return found
     return Usual(float(low), float(high), far=False)

@@ -83,8 +83,7 @@ def restored(made: pa.Array, source: pa.ChunkedArray, there: Values, mark: str |
     of = pa.array(there)
     if mark is not None:
         texts = source.cast(pa.string()) if source.type == CELL else formatted(source, mark)
-        if mark == "." and pa.types.is_floating(made.type):
-            # a file of decimal commas, written as one without
+        if mark == "." and pa.types.is_floating(made.type):  # a file of decimal commas, written as one without
             texts = pc.replace_substring(texts, ",", mark)
         return pc.if_else(of, texts, formatted(made, mark)).combine_chunks()
     if source.type == CELL:

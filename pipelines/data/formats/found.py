@@ -216,10 +216,8 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
     """Refuse a column of dates, lists and the like."""
     if not any(of(column.type) for of in (types.is_string, types.is_boolean, types.is_integer, types.is_floating)):
-        raise UserError(
-            f"{place}: column {name}: found {column.type}, expected numbers, texts or true and false; "
-            f"convert it or leave it out (--skip {quoted(name)})"
-        )
+        expected = f"expected numbers, texts or true and false; convert it or leave it out (--skip {quoted(name)})"
+        raise UserError(f"{place}: column {name}: found {column.type}, {expected}")
 
 
 def safe_name(name: str) -> str:

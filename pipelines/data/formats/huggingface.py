@@ -138,14 +138,11 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     inner = data.features[name]
     while hasattr(inner, "feature"):
         inner = inner.feature
-    # a double is cut to 32 bits unless it is asked for
-    double = {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}
+    double = {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}  # or it is cut to 32 bits
     array = np.asarray(data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name])
     if array.dtype.kind not in "fiub":
-        raise UserError(
-            f"{path}: {name}: {data.features[name]} found, expected images, numbers, texts, or arrays of one shape; "
-            f"leave it out (--skip {quoted(name)})"
-        )
+        expected = f"images, numbers, texts, or arrays of one shape; leave it out (--skip {quoted(name)})"
+        raise UserError(f"{path}: {name}: {data.features[name]} found, expected {expected}")
     whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
     whole[rows] = array
     return array_view(path, safe_name(name), whole, missing, roles, {**facts, "feature": name, "image": False})

@@ -151,10 +151,8 @@ def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
     if voxels.ndim != 3 or voxels.dtype.kind not in "fiu":
-        raise UserError(
-            f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); split a series by time, "
-            "colours and complex numbers by channel"
-        )
+        remedy = "split a series by time, colours and complex numbers by channel"
+        raise UserError(f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); {remedy}")
     if not np.isfinite(voxels).all():
         raise UserError(f"{path}: NaN or infinity found, expected finite numbers; fill the background with 0")
     if voxels.dtype.kind in "iu":

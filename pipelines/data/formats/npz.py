@@ -89,15 +89,12 @@ def _check_rows(path: Path, arrays: Arrays, others: Arrays) -> int:
         raise UserError(f"{path}: found no modality, expected one array (N, …) a modality under names of its own")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub" or array.ndim == 0:
-            raise UserError(
-                f"{path}: {name}: {array.dtype} of shape {array.shape} found, expected numbers (N, …); convert it, "
-                "take it out or give it a role (--label, --id, --group, --split, --target)"
-            )
+            remedy = "convert it, take it out or give it a role (--label, --id, --group, --split, --target)"
+            found = f"{array.dtype} of shape {array.shape} found, expected numbers (N, …)"
+            raise UserError(f"{path}: {name}: {found}; {remedy}")
         if name[:5] == "mask_" and array.dtype == bool and array.ndim == 1:
-            raise UserError(
-                f"{path}: {name}: no array {name[5:]!r} found, expected one of {listed(arrays.keys() - {name})}; "
-                "rename the mask or take it out"
-            )
+            expected = f"expected one of {listed(arrays.keys() - {name})}; rename the mask or take it out"
+            raise UserError(f"{path}: {name}: no array {name[5:]!r} found, {expected}")
     first = next(iter(arrays))
     if not len(arrays[first]):
         raise UserError(f"{path}: {first}: no rows found, expected one a sample")

@@ -24,8 +24,7 @@ from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import quoted
 
 MOST_LABELS = 1000
-FEWEST = {"train": 10, "validation": 4, "test": 4}
-"""Rows that a split must have: fewer teach and show nothing."""
+FEWEST = {"train": 10, "validation": 4, "test": 4}  # rows that a split must have: fewer teach and show nothing
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 

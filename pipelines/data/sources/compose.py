@@ -13,8 +13,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
 
-GROUP = 6
-"""About as many source images share a group of a held-out split."""
+GROUP = 6  # about as many source images share a group of a held-out split
 Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Background (n, 3, H, W) and digit (n, 1, H, W), both in [0, 1] → image (n, 3, H, W)."""
 
@@ -28,8 +27,7 @@ class Pool(NamedTuple):
 
 def crops(picture: np.ndarray, samples: int, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Random windows (samples, 3, *shape) of a picture (H, W, 3)."""
-    # (rows, columns, 3, *shape)
-    windows = np.lib.stride_tricks.sliding_window_view(picture, shape, axis=(0, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(picture, shape, axis=(0, 1))  # (rows, columns, 3, *shape)
     return windows[tuple(rng.integers(size, size=samples) for size in windows.shape[:2])]
 
 
@@ -96,9 +94,8 @@ def split_by_label(labels: np.ndarray, shares: tuple[float, ...], rng: np.random
     part = (count[:, None] - rank[:, None] <= np.rint(bounds * count[:, None])).sum(1)
     rows = tuple(order[part == number] for number in range(len(shares)))
     if not all(map(len, rows)):
-        raise UserError(
-            f"shares of the splits: {parts} of {len(labels)} images leave one split empty; raise its share."
-        )
+        found = f"{parts} of {len(labels)} images leave one split empty"
+        raise UserError(f"shares of the splits: {found}; raise its share.")
     return rows
 
 
