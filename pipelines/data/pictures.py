@@ -56,9 +56,8 @@ def sheet(
     """The sheet of the first samples of data[m] (N, *shape), one beside the other; None where nothing can be drawn."""
     lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
     count = min(SAMPLES, *map(len, data.values())) if data else 0
-    if labels is None or label_names is None:
-        texts = [""] * count
-    else:
+    texts = [""] * count
+    if labels is not None and label_names is not None:
         texts = [label_names[int(label)] for label in labels[:count]]
     return laid_out(modalities, lines, texts, ("",))
 
@@ -82,8 +81,7 @@ def laid_out(
     from PIL import Image
 
     drawable = [m for m in modalities if m.kind in ("image", "volume") and m.shape[0] in (1, 3)]
-    shown = [m for m in drawable if m.name in values]
-    if not shown:
+    if not (shown := [m for m in drawable if m.name in values]):
         return None
     side = min(CELL, max(max(m.shape[-2:]) for m in shown))
     samples = min(len(texts), max(FEWEST, PIXELS // (len(lines) * len(shown) * side**2)))

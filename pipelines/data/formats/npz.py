@@ -158,26 +158,22 @@ def _check_different(path: Path, name: str, texts: Sequence[str]) -> None:
 
 
 def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
-    """One archive of the modalities that came from it, and of all that is known of the samples."""
+    """One archive of the modalities that came from it, and of all that is known of the samples, as it had them."""
+    facts = conversions[0].facts
+    names = {role: role for role in ("ids", "labels", "groups")} | facts.get("names", {})
     arrays = {conversion.name: samples.array(conversion) for conversion in conversions}
-    arrays |= _arrays_of_roles(samples, conversions[0].facts)
+    arrays[names["ids"]] = _to_numpy(samples.ids)
+    if samples.dataset.labels is not None:
+        arrays |= _arrays_of_labels(samples, names["labels"], facts.get("coded"))
+    if samples.dataset.groups is not None:
+        arrays[names["groups"]] = _to_numpy(samples.groups)
+    arrays |= _arrays_of_targets(samples, facts.get("apart", ()))
     if samples.dataset.mask is not None:
         order = [m.name for m in samples.dataset.modalities]
         arrays["mask"] = samples.dataset.mask[:, [order.index(conversion.name) for conversion in conversions]]
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     write_bytes(path, content.getvalue())
-
-
-def _arrays_of_roles(samples: Samples, facts: dict[str, Any]) -> Arrays:
-    """The arrays of an archive that are no modality, under the names and in the types that they had."""
-    names = {role: role for role in ("ids", "labels", "groups")} | facts.get("names", {})
-    arrays = {names["ids"]: _to_numpy(samples.ids)}
-    if samples.dataset.labels is not None:
-        arrays |= _arrays_of_labels(samples, names["labels"], facts.get("coded"))
-    if samples.dataset.groups is not None:
-        arrays[names["groups"]] = _to_numpy(samples.groups)
-    return arrays | _arrays_of_targets(samples, facts.get("apart", ()))
 
 
 def _arrays_of_targets(samples: Samples, apart: Sequence[str]) -> Arrays:

@@ -3,7 +3,7 @@
 Rows are matched by the names of the cells. obsm/<modality> of a MuData file is true where a cell has the modality.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def _write_all(file: Any, samples: Samples, conversions: Sequence[ArrayConversio
     modalities.attrs["mod-order"] = names
     features = [conversion.facts["features"] for conversion in conversions]
     owners = np.repeat(np.arange(len(names)), [len(each) for each in features])
-    _write_frame(file, "obs", _texts(samples.ids), _roles(samples, np.arange(len(samples))))
+    _write_frame(file, "obs", samples.ids, _roles(samples, np.arange(len(samples))))
     _write_frame(file, "var", [name for each in features for name in each], {})
     for m, conversion in enumerate(conversions):
         _write_modality(modalities.create_group(names[m]), samples, conversion, {})
@@ -168,7 +168,7 @@ def _write_modality(group: Any, samples: Samples, conversion: ArrayConversion, c
     """The cells that have a modality, with what is said of them, as AnnData."""
     group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     rows = np.flatnonzero(samples.observed({conversion.name}))
-    _write_frame(group, "obs", _texts(samples.ids.take(pa.array(rows))), columns)
+    _write_frame(group, "obs", samples.ids.take(pa.array(rows)), columns)
     _write_frame(group, "var", conversion.facts["features"], {})
     array = samples.array(conversion)[rows]
     if not conversion.facts["sparse"]:
@@ -188,14 +188,14 @@ def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
     return {name: column for name, column in columns.items() if not column.null_count}
 
 
-def _write_frame(group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]) -> None:
+def _write_frame(group: Any, name: str, index: Iterable[Any], columns: dict[str, pa.Array]) -> None:
     """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
     from h5py import string_dtype
 
     frame, texts = group.create_group(name), string_dtype()
     frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
     frame.attrs.create("column-order", list(columns), dtype=texts)
-    _write(frame, "_index", np.array(index, object), "string-array", texts)
+    _write(frame, "_index", np.array([str(one) for one in index], object), "string-array", texts)
     for header, column in columns.items():
         if not pa.types.is_string(column.type):
             _write(frame, header, column.to_numpy(zero_copy_only=False))
@@ -209,7 +209,3 @@ def _write_frame(group: Any, name: str, index: Sequence[str], columns: dict[str,
 def _write(group: Any, name: str, values: Values, encoding: str = "array", dtype: Any = None) -> None:
     stored = group.create_dataset(name, data=values, dtype=dtype)
     stored.attrs.update({"encoding-type": encoding, "encoding-version": "0.2.0"})
-
-
-def _texts(ids: pa.Array) -> list[str]:
-    return [str(value) for value in ids.to_pylist()]
