@@ -37,8 +37,7 @@ from postprior.pipelines.texts import quoted
 ABOUT = "a data set of Hugging Face"
 FACTS: tuple[str, ...] = ("file",)
 HUB = "hf:"
-STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-"""How the format stores an image."""
+STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # how the format stores an image
 
 
 def recognises(path: Path) -> bool:

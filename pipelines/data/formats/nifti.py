@@ -33,12 +33,12 @@ BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?P<session>_ses-[A-Za-z0-9]+)?
 
 @dataclass(frozen=True)
 class Volume:
-    """One file, its sample and its modality; `subject` and `folder` are None where names are not as in BIDS."""
+    """One file; where names are not as in BIDS, the `subject` is the sample and the `folder` None."""
 
     path: Path
     sample: str
     modality: str
-    subject: str | None
+    subject: str
     folder: str | None
 
 
@@ -57,7 +57,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
     if not volumes:
         raise UserError(f"{path}: all modalities are left out, expected one at least; take a --skip away")
     samples = {volume.sample for found in volumes.values() for volume in found}
-    subjects = {volume.subject or volume.sample for found in volumes.values() for volume in found}
+    subjects = {volume.subject for found in volumes.values() for volume in found}
     several = len(subjects) > 1 and (roles.slices is not None or len(samples) > len(subjects))
     read = [_modality(name, found, roles, several and roles.group is None) for name, found in volumes.items()]
     return [replace(read[0], skipped=skipped), *read[1:]]
@@ -67,7 +67,7 @@ def _named(path: Path) -> Volume:
     stem = path.name.removesuffix(_suffix(path))
     match = BIDS.fullmatch(stem)
     if match is None:
-        return Volume(path, stem, path.parent.name, None, None)
+        return Volume(path, stem, path.parent.name, stem, None)
     subject, session = match["subject"], match["session"] or ""
     folder = "" if path.parent.name.startswith(("sub-", "ses-")) else path.parent.name
     return Volume(path, subject + session, match["modality"], subject, folder)
@@ -99,7 +99,7 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
         "stored": str(first.get_data_dtype().newbyteorder("=")),
     }
     samples = [volume.sample for volume in volumes]
-    groups = [volume.subject or volume.sample for volume in volumes]
+    groups = [volume.subject for volume in volumes]
     axes, empty = "DHW", None
     if roles.slices is not None:
         axes, axis = "HW", _axis(first.affine, roles.slices)
