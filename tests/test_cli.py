@@ -267,6 +267,18 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
             "data.source: found 'digits', which has no entry under `data`",
         ),
         (["train"], "\ntrain:", "\ntrian:", "trian is not a known key (did you mean train?)"),
+        (
+            ["train"],
+            "mvtcae: {alpha",
+            "mvtcae: {alhpa",
+            "vae.options.mvtcae.alhpa is not a known key (did you mean alpha?)",
+        ),
+        (
+            ["augment", "50"],
+            "mopoe: {draws",
+            "mopoe: {drawn",
+            "vae.options.mopoe.drawn is not a known key (did you mean draws?)",
+        ),
         (["fit", "spline"], "", "", "density: found 'spline', which is no density; known: "),
         (
             ["fit", "gmm"],

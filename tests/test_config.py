@@ -49,7 +49,7 @@ def load(tree: Any, folder: Path) -> Params:
 def test_the_defaults_of_the_repository_pass_every_check() -> None:
     params = load_params(DEFAULTS)
     check_source(params)
-    check_model(params)
+    check_model(params, params.vae.model)
     for name in params.densities:
         check_density(params, name)
     assert params.data.options == {"train": 5000, "validation": 500, "test": 2000} | params.data.options
@@ -347,10 +347,10 @@ def test_options_that_the_signature_takes() -> None:
 def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_path: Path) -> None:
     put(tree, "vae.options.mvtcae", {"betta": 1.0})
     with pytest.raises(UserError, match=r"vae\.options\.mvtcae\.betta is not a known key \(did you mean beta\?\)"):
-        check_model(load(tree, tmp_path))
+        check_model(load(tree, tmp_path), "mvtcae")
     tree["vae"]["options"]["nexuss"], tree["vae"]["model"] = {}, "nexuss"
     with pytest.raises(UserError, match=r"which is no model \(did you mean nexus\?\); known: .*mvtcae"):
-        check_model(load(tree, tmp_path))
+        check_model(load(tree, tmp_path), "nexuss")
     put(tree, "data.digits", {"trian": 10})
     with pytest.raises(UserError, match=r"data\.digits\.trian is not a known key \(did you mean train\?\)"):
         check_source(load(tree, tmp_path))

@@ -143,7 +143,7 @@ def test_settings(home: Path) -> None:
     for name in params.density:
         check_density(params, name)
     for name in params.vae.options:
-        check_model(params.model_copy(update={"vae": params.vae.model_copy(update={"model": name})}))
+        check_model(params, name)
 
 
 # ---- what is worked on further ----

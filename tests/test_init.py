@@ -40,7 +40,7 @@ def test_the_settings_are_valid_and_say_where_the_data_are(tmp_path: Path) -> No
     params = load_params(root / "params.yaml")
     assert params.data.options == {"path": "../../data"}
     check_source(params)
-    check_model(params)
+    check_model(params, params.vae.model)
     for name in params.densities:
         check_density(params, name)
     sizes = params.vae.sizes

@@ -1,8 +1,8 @@
 """The code of each stage as a hash, so that DVC knows what an edit or another version of the package makes stale.
 
-The import statements say what a stage runs: its module, what that imports, and so on, wherever in a file they stand. A
-module that imports others of ours by computed names runs all of its folder; a package does so where names are taken
-from it that are no modules, such as `DENSITIES`.
+The import statements say what a stage runs: its module, what that imports, and so on, wherever in a file they stand.
+Where names are computed, all modules of the package count; in a package itself they count where something is taken
+from it that is no module, such as `DENSITIES`.
 """
 
 from __future__ import annotations
@@ -59,46 +59,46 @@ def _location(name: str) -> Path | None:
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
 
 
-@cache
-def _imports(name: str) -> tuple[str, ...]:
-    """Modules of ours that a module imports when it or a function of it runs, with the packages that they lie in."""
+def _nodes(name: str) -> tuple[ast.AST, ...]:
+    """What stands in a module, but for what TYPE_CHECKING guards."""
     path = _location(name)
-    assert path is not None
-    nodes = list(_run(ast.parse(path.read_text(encoding="utf-8"))))
-    found = [] if path.name == "__init__.py" else _by_computed_names(path, nodes)
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("postprior."):
-            package = str(node.module)
-            for whole in (f"{package}.{alias.name}" for alias in node.names):
-                found.append(whole if _location(whole) else package)
-                if found[-1] == package:
-                    found += _tabled(package)
-    packages = {one.rsplit(".", depth)[0] for one in [name, *found] for depth in range(1, one.count("."))}
-    return (*found, *sorted(packages))
-
-
-@cache
-def _tabled(package: str) -> tuple[str, ...]:
-    """What a package imports by computed names."""
-    path = _location(package)
-    if path is None or path.name != "__init__.py":
-        return ()
-    return tuple(_by_computed_names(path, _run(ast.parse(path.read_text(encoding="utf-8")))))
-
-
-def _by_computed_names(path: Path, nodes: Iterable[ast.AST]) -> list[str]:
-    """The modules beside a file, if it calls `import_module` for some of them."""
-    calls = (ast.unparse(node) for node in nodes if isinstance(node, ast.Call))
-    ours = ("__name__", "postprior")
-    if not any(call.startswith("import_module(") and any(name in call for name in ours) for call in calls):
-        return []
-    folder = ".".join(("postprior", *path.parent.relative_to(ROOT).parts))
-    return [f"{folder}.{one.stem}" for one in sorted(path.parent.glob("[!_]*.py"))]
+    return () if path is None else tuple(_run(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes beneath one, but for what stands under TYPE_CHECKING."""
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
             yield child
             yield from _run(child)
+
+
+@cache
+def _imports(name: str) -> tuple[str, ...]:
+    """Modules of ours that a module imports when it or a function of it runs, with the packages that they lie in."""
+    found = [] if _is_package(name) else list(_by_computed_names(name))
+    for node in _nodes(name):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("postprior."):
+            package = str(node.module)
+            for whole in (f"{package}.{alias.name}" for alias in node.names):
+                found += [whole] if _location(whole) else [package, *_by_computed_names(package)]
+    around = (one.rsplit(".", depth)[0] for one in (name, *found) for depth in range(1, one.count(".")))
+    return (*found, *dict.fromkeys(around))
+
+
+@cache
+def _by_computed_names(name: str) -> tuple[str, ...]:
+    """What a module imports as `import_module(f"a.package.{name}")`: all modules of the package."""
+    found: list[str] = []
+    for node in _nodes(name):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "import_module":
+            spelt = ast.unparse(node.args[0]).replace("{__name__}", name)
+            package = spelt[2:].partition("{")[0].rstrip(".")
+            if package.startswith("postprior.") and _is_package(package):
+                folder = ROOT.joinpath(*package.split(".")[1:])
+                found += [f"{package}.{path.stem}" for path in sorted(folder.glob("[!_]*.py"))]
+    return tuple(found)
+
+
+def _is_package(name: str) -> bool:
+    path = _location(name)
+    return path is not None and path.name == "__init__.py"

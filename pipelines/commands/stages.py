@@ -47,8 +47,10 @@ def judge(params: options.ParamsFile = options.DEFAULT) -> None:
 def train(params: options.ParamsFile = options.DEFAULT) -> None:
     """Train the autoencoder, or resume it."""
     settings, root = load(params)
+    from postprior.pipelines.settings.checks import check_model
     from postprior.pipelines.stages.train import train
 
+    check_model(settings, settings.vae.model)
     train(settings, root)
 
 
@@ -167,9 +169,10 @@ def augment(
 ) -> None:
     """Add synthetic rows to few real ones."""
     settings, root = load(params)
-    from postprior.pipelines.settings.checks import check_density
+    from postprior.pipelines.settings.checks import check_density, check_model
     from postprior.pipelines.stages.augment import augment
 
+    check_model(settings, settings.augment.model)
     check_density(settings, settings.augment.density)
     augment(size, settings, root, seed)
 

@@ -5,8 +5,6 @@ expected. The options of a model, a density or a data source have no schema of t
 constructor is the schema, so that an option is declared in one place only.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,19 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import sentence
 from postprior.pipelines.settings.names import hint, listed, pick
-from postprior.pipelines.settings.options import check_options
+from postprior.pipelines.settings.options import check_options, sentence
 from postprior.pipelines.settings.params import OTHER_RESULTS, REFERENCE_ROWS, Fitting, Options, Params, Vae
 from postprior.pipelines.settings.yaml_text import read_yaml
 
 
 def load_params(path: Path | str) -> Params:
-    """The validated settings of a params.yaml.
-
-    Raises:
-        UserError: the file is missing, is not YAML, or a value is not what the schema expects.
-    """
+    """The settings of a params.yaml; a UserError tells of no such file, no YAML, or what the schema does not expect."""
     path = Path(path)
     content = read_yaml(path)
     try:
@@ -38,13 +31,13 @@ def load_params(path: Path | str) -> Params:
     return params
 
 
-def check_model(params: Params) -> None:
-    """Refuse an unknown model and options that it does not take."""
+def check_model(params: Params, name: str) -> None:
+    """Refuse an unknown model and options of `vae.options` that it does not take."""
     from postprior.stage1_vae.models import MODELS
 
-    model = pick(MODELS, params.vae.model, "vae.model", "model")
+    model = pick(MODELS, name, "vae.model", "model")
     given = {"modalities", "seed", *Vae.model_fields}
-    check_options(model, params.vae.chosen, f"vae.options.{params.vae.model}", given)
+    check_options(model, params.vae.options[name], f"vae.options.{name}", given)
 
 
 def check_density(params: Params, name: str) -> None:
@@ -85,14 +78,10 @@ def check_rows(params: Params, names: Sequence[str], key: str) -> None:
 def _check_names(params: Params, file: str) -> None:
     """Refuse names without a section of options: DVC tracks it, and a misspelt name shows at once."""
     extra = params.data.__pydantic_extra__ or {}
-    wanted = [
-        ("data.source", params.data.source, "data", extra),
-        ("vae.model", params.vae.model, "vae.options", params.vae.options),
-        ("augment.model", params.augment.model, "vae.options", params.vae.options),
-        ("augment.density", params.augment.density, "density", params.density),
-    ]
-    for key, name, section, sections in wanted:
-        _check_entry(f"{file}: {key}", name, section, sections)
+    _check_entry(f"{file}: data.source", params.data.source, "data", extra)
+    _check_entry(f"{file}: vae.model", params.vae.model, "vae.options", params.vae.options)
+    _check_entry(f"{file}: augment.model", params.augment.model, "vae.options", params.vae.options)
+    _check_entry(f"{file}: augment.density", params.augment.density, "density", params.density)
     check_rows(params, params.densities, f"{file}: densities")
     for name in params.density:
         if name != "normal":  # which may be fitted, to be looked at
@@ -109,7 +98,5 @@ def _check_free(key: str, name: str, others: Sequence[str] = ()) -> None:
 
 def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:
     if name not in sections:
-        raise UserError(
-            f"{key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
-            f"expected one of {listed(sections)}"
-        )
+        found = f"found '{name}', which has no entry under `{section}`{hint(name, sections)}"
+        raise UserError(f"{key}: {found}; expected one of {listed(sections)}")

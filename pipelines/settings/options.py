@@ -1,18 +1,29 @@
-"""Options of models, densities and data sources, checked against the signatures that declare them."""
-
-from __future__ import annotations
+"""Options of models, densities and data sources against the signatures that declare them; faults as one sentence."""
 
 import inspect
 import json
+import math
 import typing
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import sentence, words
+from postprior.pipelines.settings.names import hint, listed
 from postprior.pipelines.settings.params import Options, Section
+
+KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+    Any: "a value",
+}
+LONGEST = 200
+"""Characters of a value that a sentence shows."""
 
 
 def check_options(
@@ -22,17 +33,10 @@ def check_options(
     given: Collection[str] = (),
     base: type[Section] = Section,
 ) -> None:
-    """Check `options` against the signature of a constructor.
+    """Refuse options that are unknown, missing or of another type than the parameters of a class or function.
 
-    Args:
-        constructor: a class or function; its annotated parameters are the schema.
-        options: what the user wrote under `key`.
-        key: the dotted key, for the messages.
-        given: parameters that the pipeline passes itself, no options.
-        base: settings that may stand beside them.
-
-    Raises:
-        UserError: an option is unknown, missing or of another type.
+    `key` is the dotted key that they stand under, `given` are parameters that the pipeline passes itself, and `base`
+    are settings that may stand beside the options.
     """
     hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
     fields: dict[str, Any] = {}
@@ -47,3 +51,86 @@ def check_options(
         schema.model_validate_json(json.dumps(options))
     except ValidationError as error:
         raise UserError(sentence(error, schema, options, prefix=key)) from None
+
+
+def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
+    """The most telling fault that pydantic found in `content`, as one sentence: an unknown key, or the deepest.
+
+    The descriptions of the schema's fields say what is expected; `prefix` is the dotted key of the content in its file.
+    """
+    faults = [(fault, _keys(fault, content)) for fault in error.errors(include_url=False)]
+    fault, keys = min(faults, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1])))
+    known, expected = _look_up(schema, keys)
+    key = ".".join([prefix, *keys] if prefix else keys)
+    if fault["type"] == "extra_forbidden":
+        return f"{key} is not a known key{hint(keys[-1], known)}; known here: {listed(known)}"
+    if fault["type"] == "missing":
+        return f"{key} is missing; expected {expected}"
+    found = f"found {_found(fault['input'])}, expected {expected}{_remedy(fault['input'])}"
+    return f"{key}: {found}" if key else found
+
+
+def words(kind: Any) -> str:
+    """A type annotation in words, as in "a whole number or null"."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is None or kind in KINDS:
+        return KINDS.get(kind) or str(getattr(kind, "__name__", kind))
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in parts)
+    if origin in (dict, Mapping):
+        return "names with values"
+    if issubclass(origin if isinstance(origin, type) else object, Sequence):
+        return f"a list ({words(parts[0])} each)"
+    return " or ".join(words(part) for part in parts)
+
+
+def _keys(fault: ErrorDetails, content: Any) -> list[str]:
+    """The keys that lead to a fault; pydantic also names the branches of a union, which are in no file."""
+    keys = []
+    for part in fault["loc"]:
+        entries: Any = {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
+        if isinstance(part, int) and isinstance(content, list):
+            entries = {str(index): value for index, value in enumerate(content)}
+        if str(part) in entries:
+            content = entries[str(part)]
+            keys.append(str(part))
+    return keys + [str(part) for part in fault["loc"][-1:] if fault["type"] == "missing"]
+
+
+def _look_up(schema: type[BaseModel], keys: Iterable[str]) -> tuple[Collection[str], str]:
+    """The keys known beside the last of `keys`, and what is expected at the deepest field on the way."""
+    section: Any = schema
+    known: Collection[str] = schema.model_fields
+    expected = f"the keys {listed(known)}"
+    for key in keys:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            break
+        known = section.model_fields
+        field = section.model_fields.get(key)
+        section = field.annotation if field else None
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            expected = f"the keys {listed(section.model_fields)}"
+        elif field:
+            expected = field.description or words(field.annotation)
+    return known, expected
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text '{_cut(value)}'"
+    if isinstance(value, (list, tuple)):
+        return "a list" if value else "an empty list"
+    return "a group of keys" if isinstance(value, dict) else _cut(json.dumps(value, default=str))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _remedy(value: Any) -> str:
+    """How to mend a number that stands in quotes."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ""
+    return f"; write {value} without quotes" if math.isfinite(number) else ""
