@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing but itself."""
+"""The page: one HTML file that needs nothing but itself, and where its results come from."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import base64
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.pictures import EXACT, GAP, Sheet
+from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
-from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark
+from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark, readable
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.gallery import Pictures
-from postprior.pipelines.report.numbers import number, readable, text
+from postprior.pipelines.report.leaderboard import FIT, cells, columns, known, remarks, spans
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.table import FIT, cells, columns, known, remarks, spans
+from postprior.pipelines.report.words import listed, number, text
+from postprior.pipelines.settings.params import Params, leaves
+from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.texts import visible
 
 HERE = Path(__file__).parent
@@ -62,15 +67,9 @@ def render(
 ) -> str:
     """The page as text.
 
-    Args:
-        results: the rows, in the order of the leaderboard.
-        looks: the mark of every row.
-        pictures: of samples.
-        figures: by the section that they stand in.
-        plots: their pictures, by the figure's name.
-        facts: short facts under the headline.
-        tables: by caption, the keys and values of settings.
-        datasheets: rows whose synthetic set has a datasheet in datasheets/<row>.md beside the page.
+    `looks` are by row, `figures` by the section that they stand in, `plots` by the figure's name. The `facts` stand
+    under the headline, `tables` hold by caption the keys and values of settings, and `datasheets` are rows whose
+    synthetic set has a datasheet in datasheets/<row>.md beside the page.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -158,3 +157,40 @@ def _cut(sheet: Sheet, noun: str, word: str) -> str:
 
 def _uri(content: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def settings(params: Params) -> list[tuple[str, str]]:
+    """The settings that led here, by dotted key."""
+    return [(key, _spelt(value)) for key, value in leaves(params.chosen(params.densities))]
+
+
+def _spelt(value: Any) -> str:
+    """A value as params.yaml has it, a list without its brackets."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_spelt, value)) or "none"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def hashes(params: Params, project: Project) -> Iterator[tuple[str, str]]:
+    """The identities of the artefacts behind the results."""
+    folders = project.artefacts
+    places = [folders.autoencoder, folders.judges, folders.reference]
+    places += [kind / name for kind in (folders.densities, folders.synthetic) for name in params.densities]
+    for place in places:
+        with suppress(UserError):
+            yield place.relative_to(project.root).as_posix(), folder_hash(place)[:16]
+
+
+def facts(params: Params, results: Results) -> list[str]:
+    """What was compared, in a few words each."""
+    told = [
+        f"model {params.vae.model}, {params.vae.latent} latent dimensions",
+        f"data {params.data.source}",
+        f"{results.row(params.densities[0]).scores['samples']} samples scored a row",
+        f"{params.evaluate.resamples} half-samples behind every interval",
+    ]
+    if others := list(dict.fromkeys(row.source for row in results.rows if row.source)):
+        told.append(f"beside {listed(others)}")
+    return told

@@ -12,9 +12,8 @@ from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.gallery import code_points, pictures
 from postprior.pipelines.report.leaderboard import as_csv, leaderboard
-from postprior.pipelines.report.page import Plot, render
+from postprior.pipelines.report.page import Plot, facts, hashes, render, settings
 from postprior.pipelines.report.plots import figures, marks
-from postprior.pipelines.report.provenance import facts, hashes, settings
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.settings.checks import check_rows
 from postprior.pipelines.settings.params import Params
