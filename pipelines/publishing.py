@@ -23,9 +23,6 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
-# ---- what may be replaced --------------------------------------------------------------------------------
-
-
 def check_folder(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()) -> None:
     """Refuse with a UserError a folder whose replacement would lose what the same command did not write.
 
@@ -72,9 +69,6 @@ def _stranger(folder: Path, ours: Ours) -> Path | None:
     files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     inside = (path.relative_to(folder) for path in files)
     return next((path for path in inside if path not in known and path.name not in LITTER), None)
-
-
-# ---- folders ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -154,9 +148,6 @@ def _swap(new: Path, place: Path) -> None:
     old.rename(new)
 
 
-# ---- files -----------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def publish_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well; see `publish`."""
@@ -188,9 +179,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
-
-
-# ---- what is not finished --------------------------------------------------------------------------------
 
 
 def _partial(path: Path) -> Path:

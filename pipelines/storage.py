@@ -30,9 +30,6 @@ TENSORS = "tensors.safetensors"
 Read = TypeVar("Read")
 
 
-# ---- JSON ------------------------------------------------------------------------------------------------
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
@@ -56,9 +53,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: a {type(value).__name__} was found where a JSON object is expected.")
     return value
-
-
-# ---- arrays ----------------------------------------------------------------------------------------------
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -123,9 +117,6 @@ def load_array(path: Path, mmap: bool = True) -> np.ndarray:
             "write it again with numpy.save(…, allow_pickle=False)."
         ) from None
     return array if mmap else np.array(array)
-
-
-# ---- artefacts -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

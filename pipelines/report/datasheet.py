@@ -3,11 +3,8 @@
 Its sections are those of Gebru et al. 2021, "Datasheets for Datasets" (https://arxiv.org/abs/1803.09010).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,7 @@ from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.findings import QUESTIONS, findings
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.words import number_with, percent
+from postprior.pipelines.report.words import number_with, percent, template
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import Markdown, code, markdown
 from postprior.stage1_vae.modalities import Modality
@@ -29,8 +26,6 @@ VALUES = {"mean": "means of the decoders", "draws": "draws from the decoders' li
 
 def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> str:
     """The datasheet of a density's synthetic dataset, as Markdown; the same files give the same bytes."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     rows = tuple(r for r in results.rows if r is row or (r.kind in ("data", "floor") and not r.source))
     found: dict[str, list[str]] = {question: [] for question in QUESTIONS}
     for finding in findings(replace(results, rows=rows, augmentation={})):
@@ -42,15 +37,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
         scores = list(_scores(row, results, question))
         return Markdown("\n\n".join(filter(None, [_table(SCORES, scores) if scores else "", points])))
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        finalize=markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    text = environment.get_template("datasheet.md").render(
+    text = template("datasheet.md", finalize=markdown, keep_trailing_newline=True).render(
         row=row,
         dataset=dataset,
         origin=UNKNOWN | dataset.provenance,

@@ -160,17 +160,10 @@ def _style(theme: Theme) -> Any:
 def readable(figure: Figure) -> tuple[list[str], list[list[str]]] | None:
     """Header and lines of its table for readers; None for curves and clouds of more points than one reads."""
     keys = [name for name in figure.header if name not in INTERVAL]
-    if len(keys) < len(figure.header):
-        header, lines = _across(figure, keys)
-    elif len(figure.table) <= MOST_LINES:
-        header, lines = keys, [[text(value) for value in told] for told in figure.table]
-    else:
-        return None
-    return [text(name) for name in header], lines
-
-
-def _across(figure: Figure, keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The lines of a figure's table, those that differ in the key `across` alone put side by side."""
+    if len(keys) == len(figure.header):
+        many = len(figure.table) > MOST_LINES
+        return None if many else ([*map(text, keys)], [[*map(text, told)] for told in figure.table])
+    # lines that differ in the keys `across` alone are put side by side
     places = [figure.header.index(key) for key in keys if key not in figure.across]
     turned = [figure.header.index(key) for key in keys if key in figure.across]
     value = figure.header.index(INTERVAL[0])
@@ -182,4 +175,4 @@ def _across(figure: Figure, keys: Sequence[str]) -> tuple[list[str], list[list[s
         written = with_interval(text, *told[value : value + len(INTERVAL)])
         cells.setdefault(tuple(text(told[place]) for place in places), {})[title] = written
     lines = [[*line, *(found.get(title, "–") for title in titles)] for line, found in cells.items()]
-    return [*(figure.header[place] for place in places), *titles], lines
+    return [text(name) for name in (*(figure.header[place] for place in places), *titles)], lines

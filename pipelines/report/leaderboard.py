@@ -1,7 +1,5 @@
 """The leaderboard and the table of fits: columns, cells as the page shows them, and the lines of CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -30,8 +28,7 @@ class Cell:
 
 def _fit(*keys: str, about: str, name: str, better: str = "", decimals: int = 2) -> Metric:
     """A fact of a fit under nested keys."""
-    key = "_".join(keys)
-    return Metric("", key, about, name, better, SIGNED, decimals, keys)
+    return Metric("", "_".join(keys), about, name, better, SIGNED, decimals, keys)
 
 
 FIT = (
@@ -53,9 +50,7 @@ FIT = (
         decimals=3,
     ),
     _fit(
-        "effective_sample_share",
-        about="of the posterior draws that the density chooses among",
-        name="Effective share",
+        "effective_sample_share", about="of the posterior draws that the density chooses among", name="Effective share"
     ),
     _fit("rows", "used", about="training rows", name="Rows fitted", decimals=0),
     _fit("rows", "left_out", about="training rows that lack a modality", name="Left out", decimals=0),
@@ -66,31 +61,18 @@ FIT = (
 def columns(results: Results) -> list[Metric]:
     """The metrics that some row has or says why not, by group, each headline with the gap that it closes after it."""
     listed = []
-    for metric in LEADERBOARD:
+    for metric in sorted(LEADERBOARD, key=lambda metric: list(GROUPS).index(metric.group)):
         listed.append(metric)
         if metric.headline:
             about = "way from the floor to Reconstruction, by " + metric.title.lower()
             place = ("gap_closed", metric.key)
-            gap = replace(metric, place=place, name="Gap closed", about=about, better="higher", decimals=2)
-            listed.append(gap)
-    listed.sort(key=lambda metric: list(GROUPS).index(metric.group))
+            listed.append(replace(metric, place=place, name="Gap closed", about=about, better="higher", decimals=2))
     return [metric for metric in listed if known(results.rows, metric.keys)]
 
 
 def known(rows: Sequence[Row], keys: Sequence[str]) -> bool:
     """Whether some row has the score under nested keys, or says why not."""
     return any(row.estimate(*keys) or row.why(*keys) for row in rows)
-
-
-def spans(shown: Sequence[Metric]) -> list[tuple[str, int]]:
-    """The groups of columns and how many columns each has."""
-    groups = [metric.group for metric in shown]
-    return [(group, groups.count(group)) for group in dict.fromkeys(groups)]
-
-
-def cells(row: Row, shown: Sequence[Metric], results: Results) -> list[Cell]:
-    """The cells of a row."""
-    return [_cell(row, metric, results) for metric in shown]
 
 
 def remarks(row: Row) -> str:
@@ -109,7 +91,8 @@ def remarks(row: Row) -> str:
     return "; ".join(told)
 
 
-def _cell(row: Row, metric: Metric, results: Results) -> Cell:
+def cell(row: Row, metric: Metric, results: Results) -> Cell:
+    """The score of a row; bold as the best of a column where several densities have it."""
     estimate, why = row.estimate(*metric.keys), row.why(*metric.keys)
     if estimate is None or not math.isfinite(estimate.value):
         return Cell(why=why)

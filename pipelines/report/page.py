@@ -19,10 +19,10 @@ from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
 from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark, readable
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.gallery import Pictures
-from postprior.pipelines.report.leaderboard import FIT, cells, columns, known, remarks, spans
+from postprior.pipelines.report.leaderboard import FIT, cell, columns, known, remarks
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.words import listed, number, text
+from postprior.pipelines.report.words import listed, number, template, text
 from postprior.pipelines.settings.params import Params, leaves
 from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.texts import visible
@@ -71,24 +71,19 @@ def render(
     under the headline, `tables` hold by caption the keys and values of settings, and `datasheets` are rows whose
     synthetic set has a datasheet in datasheets/<row>.md beside the page.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # markup is another type
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
-    environment.globals |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}
+    def shown_as(value: Any) -> Any:
+        return visible(value) if type(value) is str else value  # markup is another type
+
+    names = {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
+    names |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}
     shown = columns(results)
+    groups = [metric.group for metric in shown]
     fitted = [row for row in results.rows if any(row.estimate(*metric.keys) for metric in FIT)]
     fit = [metric for metric in FIT if known(fitted, metric.keys)]
     pairs = [(p.metric, p.first, p.second, p.difference, p.low, p.high, p.p_holm) for p in results.pairs]
-    return environment.get_template("page.html").render(
+    return template("page.html", names, autoescape=True, finalize=shown_as).render(
         title="postprior: is the synthetic data faithful, useful, safe?",
         css=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
@@ -96,12 +91,12 @@ def render(
         facts=facts,
         answers=list(_answers(results)),
         columns=shown,
-        spans=spans(shown),
+        spans=[(group, groups.count(group)) for group in dict.fromkeys(groups)],
         metrics=[metric for metric in LEADERBOARD if metric in shown],
-        rows=[(row, cells(row, shown, results)) for row in results.rows],
+        rows=[(row, [cell(row, metric, results) for metric in shown]) for row in results.rows],
         fit=fit,
         noted=any(remarks(row) for row in fitted),
-        fits=[(row, cells(row, fit, results)) for row in fitted],
+        fits=[(row, [cell(row, metric, results) for metric in fit]) for row in fitted],
         figures=figures,
         pairs=[list(map(text, told)) for told in pairs],
         copies=[list(map(text, told)) for told in _copies(results)],

@@ -1,7 +1,5 @@
 """Tests between samplers that were scored on the same half-samples of the reference."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace

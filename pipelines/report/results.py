@@ -1,7 +1,5 @@
 """What the stages have written, as the comparison reads it: from files alone, of this project and of others."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -118,9 +118,6 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: row.value("frechet_distance"))
 
 
-# ---- means over seeds -----------------------------------------------------------------------------------
-
-
 def over_seeds(rows: Sequence[Row], trees: Mapping[str, Tree]) -> Iterator[Row]:
     """A row for every density that was made with more than one seed under otherwise equal settings.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from postprior.pipelines.report.rows import Estimate, Row
@@ -17,6 +18,17 @@ class Finding:
     about: str
     text: str
     question: str = ""
+
+
+def template(name: str, known: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """A template that stands here; `known` are names that all its macros know. A name that is missing is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    here = FileSystemLoader(Path(__file__).parent)
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, **options}
+    environment = Environment(loader=here, **options)
+    environment.globals |= known or {}
+    return environment.get_template(name)
 
 
 def text(value: Any) -> str:

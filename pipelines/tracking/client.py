@@ -144,14 +144,13 @@ def _experiment(client: MlflowClient, artifacts: str | None) -> str:
     """The id of the experiment, made when it is not there; another process may be making it right now."""
     from mlflow.exceptions import MlflowException
 
-    if found := client.get_experiment_by_name(EXPERIMENT):
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
-    except MlflowException:
-        if found := client.get_experiment_by_name(EXPERIMENT):
-            return str(found.experiment_id)
-        raise
+    if not (found := client.get_experiment_by_name(EXPERIMENT)):
+        try:
+            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+        except MlflowException:
+            if not (found := client.get_experiment_by_name(EXPERIMENT)):
+                raise
+    return str(found.experiment_id)
 
 
 def _revision(root: Path) -> tuple[str, str]:

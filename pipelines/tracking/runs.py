@@ -145,27 +145,19 @@ class Run:
         """Log a picture of the first samples in a dataset folder, under a file name."""
 
         def log(client: MlflowClient) -> None:
-            from tempfile import TemporaryDirectory
-
             from PIL import Image
 
             from postprior.pipelines.data.dataset import Dataset
             from postprior.pipelines.data.pictures import sheet_of
 
             if sheet := sheet_of(Dataset.load(folder)):
-                with TemporaryDirectory() as temporary:
-                    path = Path(temporary) / name
-                    Image.open(io.BytesIO(sheet.image)).save(path)
-                    client.log_artifact(self.id, str(path))
+                client.log_image(self.id, Image.open(io.BytesIO(sheet.image)), name)
 
         self.call(log)
 
-    def tags(self, values: Mapping[str, str]) -> None:
-        def log(client: MlflowClient) -> None:
-            for key, value in values.items():
-                client.set_tag(self.id, key, value)
-
-        self.call(log)
+    def tag(self, key: str, value: str) -> None:
+        """Set a tag."""
+        self.call(lambda client: client.set_tag(self.id, key, value))
 
     def finish(self, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
@@ -178,12 +170,12 @@ class Run:
             self.call(close)
             self._client = None
 
-    def call(self, action: Callable[[MlflowClient], None]) -> None:
+    def call(self, action: Callable[[MlflowClient], object]) -> None:
         """Hand the client to an action, unless a failure came before."""
         if (client := self._client) is not None:
             self._try(lambda: action(client))
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _try(self, action: Callable[[], object]) -> None:
         try:
             with mlflow_client.undisturbed(), self._whole():
                 action()
@@ -232,11 +224,9 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
     """Log what a finished stage has written."""
     results = RESULTS.get(stage, Results())
-    hashes = {}
     for place in results.artefacts:
         with suppress(UserError, OSError):
-            hashes[f"hash.{place.relative_to(FOLDERS.home).parts[0]}"] = folder_hash(written(root, place, density))
-    run.tags(hashes)
+            run.tag(f"hash.{place.relative_to(FOLDERS.home).parts[0]}", folder_hash(written(root, place, density)))
     for pattern, prefix in results.metrics.items():
         if (path := written(root, pattern, density)).exists():
             run.metrics(read_json(path), prefix=prefix)

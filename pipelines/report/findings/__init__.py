@@ -1,7 +1,5 @@
 """What the numbers say, in sentences: under one headline, the answers to three questions and what they rest on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Is it faithful? How the densities stand between the floor and real rows, and to one another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from postprior.pipelines.report.pairs import Pair, holm

@@ -1,7 +1,5 @@
 """Does it leak? What tests of privacy and memorisation say of the samples and of what was fitted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 
 from postprior.pipelines.metrics.registry import JOINT

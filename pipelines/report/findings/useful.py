@@ -1,7 +1,5 @@
 """Is it useful? What classifiers learn from synthetic data, alone and beside real rows, and what densities impute."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from postprior.pipelines.report.results import IMPUTERS, Results

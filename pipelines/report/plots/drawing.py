@@ -33,12 +33,7 @@ class Part:
 
 
 def dotted(
-    name: str,
-    title: str,
-    header: Sequence[str],
-    parts: Sequence[Part],
-    lines: Mapping[str, Mark],
-    **layout: Any,
+    name: str, title: str, header: Sequence[str], parts: Sequence[Part], lines: Mapping[str, Mark], **layout: Any
 ) -> Figure:
     """A figure of panels whose lines are the same; `header` names the cells of a part, side by side, and the line."""
     return Figure(

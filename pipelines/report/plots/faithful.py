@@ -83,8 +83,7 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
         "Frechet distance in each modality",
         f"Frechet distance by modality; {best.title}: {drawing.said(values[best], 2)}",
         *drawing.tabled(
-            ("row", "modality"),
-            {(row.title, name): e for row, found in values.items() for name, e in found.items()},
+            ("row", "modality"), {(row.title, name): e for row, found in values.items() for name, e in found.items()}
         ),
         drawing.with_legend([drawing.grouped("", names, values, look)], drawing.marked(values, look)),
         height=max(3.6, drawing.height_of_groups(names, len(values))),
@@ -114,13 +113,8 @@ def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
             ("score", "row"),
             parts,
             drawing.marked(results.rows, look),
-            columns=side_by_side(len(parts)),
+            columns=min((5, 4, 3), key=lambda columns: -len(parts) % columns),  # the fewest places are empty
         )
-
-
-def side_by_side(panels: int) -> int:
-    """Panels side by side that leave the fewest places empty, the more the better."""
-    return min((5, 4, 3), key=lambda columns: -panels % columns)
 
 
 def conditional(results: Results, look: Looks) -> Iterator[Figure]:

@@ -1,7 +1,5 @@
 """Figures that answer whether synthetic data leak their training rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from postprior.pipelines.metrics.registry import of_family

@@ -1,7 +1,5 @@
 """Figures that answer whether synthetic data are useful."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
@@ -155,9 +153,7 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
                 found[key],
                 key.replace("_", " "),
                 limits=_around(
-                    [e for title, e in found[key].items() if (title, key) != BEYOND],
-                    metric.expected,
-                    metric.share,
+                    [e for title, e in found[key].items() if (title, key) != BEYOND], metric.expected, metric.share
                 ),
                 reference=metric.expected,
             )
