@@ -82,6 +82,11 @@ def render(
     groups = [metric.group for metric in shown]
     fitted = [row for row in results.rows if any(row.estimate(*metric.keys) for metric in FIT)]
     fit = [metric for metric in FIT if known(fitted, metric.keys)]
+    copies = [
+        (row.title, *(copy[key] for key in ("sample", "record", "space", "distance", "ratio")))
+        for row in results.densities
+        for copy in row.scores.get("privacy", {}).get("near_copies", [])
+    ]
     pairs = [(p.metric, p.first, p.second, p.difference, p.low, p.high, p.p_holm) for p in results.pairs]
     return template("page.html", names, autoescape=True, finalize=shown_as).render(
         title="postprior: is the synthetic data faithful, useful, safe?",
@@ -99,7 +104,7 @@ def render(
         fits=[(row, [cell(row, metric, results) for metric in fit]) for row in fitted],
         figures=figures,
         pairs=[list(map(text, told)) for told in pairs],
-        copies=[list(map(text, told)) for told in _copies(results)],
+        copies=[list(map(text, told)) for told in copies],
         advice=results.latent.get("health", {}).get("advice", []),
         tables=[(caption, list(rows)) for caption, rows in tables.items()],
         datasheets=datasheets,
@@ -129,13 +134,6 @@ def _beside(metric: Metric, results: Results) -> str:
     """What a key number is read beside: the same of real rows, or what the metric says."""
     real = results.row("real").estimate(*metric.keys)
     return f"{number(real.value, metric.decimals)} for real rows" if real else metric.neutral
-
-
-def _copies(results: Results) -> Iterator[tuple[Any, ...]]:
-    """The lines of the table of near copies."""
-    for row in results.densities:
-        for copy in row.scores.get("privacy", {}).get("near_copies", []):
-            yield row.title, *(copy[key] for key in ("sample", "record", "space", "distance", "ratio"))
 
 
 def _of_rows(results: Results, sheets: Mapping[str, Sheet]) -> list[tuple[Row, Sheet]]:

@@ -80,7 +80,9 @@ def read_results(
     sources = {label: find_source(label, named, root) for label, named in (others or {}).items()}
     trees = {"": json.loads(params.model_dump_json())}
     trees |= {label: settings(source) for label, source in sources.items()}
-    rows = _own_rows(own, params.densities)
+    commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in params.densities}
+    found = {name: _needed(content, own, FILES.scores("metrics", name), made) for name, made in commands.items()}
+    rows = [_row(own, "", name, scores) for name, scores in found.items()]
     for label, source in sources.items():
         known = list(map(str, trees[label]["densities"]))
         rows += _rows_of(label, source, [name for name in known if name in names] or known, real=rows[0])
@@ -95,15 +97,6 @@ def read_results(
         pairs=read_pairs(root, params.densities),
         cautions=tuple(_cautions(rows, trees)),
     )
-
-
-def _own_rows(source: Source, densities: tuple[str, ...]) -> list[Row]:
-    """The rows of this project, all of which must be there."""
-    commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in densities}
-    return [
-        _row(source, "", name, _needed(content, source, FILES.scores("metrics", name), command))
-        for name, command in commands.items()
-    ]
 
 
 def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> list[Row]:
