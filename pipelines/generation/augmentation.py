@@ -61,7 +61,7 @@ def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:
 
 def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
     """Where the classifiers of each arm read the test rows rightly: (arms, 1 + M, N) bool."""
-    from postprior.pipelines.metrics.utility.classical import Classical
+    from postprior.pipelines.metrics.utility.augmentation import Classical
     from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
 
     request = Request.of(params.generate, MOST * len(rows), seed=seed)

@@ -42,7 +42,7 @@ def learn(
         encoder: the encoder that made the codes of `train`, for densities that learn with one.
         log: is handed the numbers of each pass.
     """
-    from postprior.pipelines.metrics.privacy.memorisation import memorisation
+    from postprior.pipelines.metrics.privacy.proximity import memorisation
     from postprior.stage1_vae.randomness import generator_for
     from postprior.stage2_latent import DENSITIES
     from postprior.stage2_latent.task import PartialEncoder

@@ -21,7 +21,7 @@ from postprior.pipelines.artefacts.standard import WEIGHTS, Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import cautions
+from postprior.pipelines.metrics.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json
