@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Missing, Written, combined, estimate, weighted_mean
+from postprior.stage1_vae.modalities import Modality
 
 Floats = NDArray[np.floating[Any]]
 Found = dict[str, NDArray[np.float64]] | Missing
@@ -49,6 +50,12 @@ def energy_score(draws: Floats, truth: Floats) -> NDArray[np.float64]:
         squared = squares[:, :, None] + squares[:, None] - 2 * gram
         apart[start : start + ROWS] = np.sqrt(np.maximum(squared, 0)).sum((1, 2)) / (R * (R - 1))
     return near - apart / 2
+
+
+def continuous(modality: Modality) -> NDArray[np.bool_]:
+    """Which values of a modality are no counts or classes: (J,) for the columns of a table, () for others."""
+    of = [each.likelihood in ("normal", "laplace") for each in modality.columns or (modality,)]
+    return np.array(of if modality.columns else of[0])
 
 
 def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
