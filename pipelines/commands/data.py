@@ -1,7 +1,5 @@
 """Data in and out: `import`, `init` and `export`, which read no settings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Uses of what the pipeline made: draw, fill in, score, represent, register, track."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
