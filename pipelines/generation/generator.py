@@ -150,12 +150,7 @@ class Generator:
         return posteriors(self.model, rows, components, generator_for("cpu", seed))
 
     def impute(
-        self,
-        data: Dataset,
-        draws: int = 1,
-        seed: int = 0,
-        values: str = "mean",
-        held_out: Dataset | None = None,
+        self, data: Dataset, draws: int = 1, seed: int = 0, values: str = "mean", held_out: Dataset | None = None
     ) -> list[Dataset]:
         """The rows of a dataset with all that they lack filled in, so many times (multiple imputation).
 

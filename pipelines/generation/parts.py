@@ -53,11 +53,7 @@ def conditional_scores(
 
 
 def generated_labels(
-    model: MultimodalVAE,
-    judges: Judges,
-    data: Dataset,
-    subsets: NDArray[np.bool_],
-    generator: torch.Generator,
+    model: MultimodalVAE, judges: Judges, data: Dataset, subsets: NDArray[np.bool_], generator: torch.Generator
 ) -> NDArray[np.int64]:
     """Labels (N, S, M) that judges read in the modalities generated from each subset (S, M); −1 where it observes."""
     labels = []
@@ -71,12 +67,7 @@ def generated_labels(
 
 @torch.no_grad()
 def scores_through(
-    model: MultimodalVAE,
-    density: Density,
-    judges: Judges,
-    data: Dataset,
-    weights: Floats,
-    rng: np.random.Generator,
+    model: MultimodalVAE, density: Density, judges: Judges, data: Dataset, weights: Floats, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Conditional coherence through a density, by number of observed modalities, and what it gains.
 

@@ -43,12 +43,7 @@ def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Datas
 
 
 def fit_codes(
-    name: str,
-    params: Params | None,
-    root: Path,
-    codes: Path,
-    validation: Path | None = None,
-    out: Path | None = None,
+    name: str, params: Params | None, root: Path, codes: Path, validation: Path | None = None, out: Path | None = None
 ) -> None:
     """Fit a density to codes of one's own, code folders or .npz files; artefacts/densities/<name>, or `out`.
 
