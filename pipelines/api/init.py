@@ -28,14 +28,10 @@ from postprior.pipelines.texts import quoted
 TEMPLATES = ("params.yaml", "dvc.yaml")
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
-STEPS = 3000
-"""Steps of training that the autoencoder gets, at whatever size of the data."""
-JUDGED = 400
-"""The same of the judges."""
-SCORED = 8
-"""Test rows with every modality that scores of whole samples need: two in each half-sample of each half of them."""
-SMALL = 1000
-"""Training rows below which flows have too little to learn from."""
+STEPS = 3000  # steps of training that the autoencoder gets, at whatever size of the data
+JUDGED = 400  # the same of the judges
+SCORED = 8  # test rows with every modality that scores need: two in each half-sample of each half of them
+SMALL = 1000  # training rows below which flows have too little to learn from
 
 
 def init(project: Path, data: Path) -> list[str]:

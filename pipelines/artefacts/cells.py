@@ -8,8 +8,7 @@ from postprior.pipelines.metrics.utility.augmentation import Cell
 from postprior.pipelines.storage import load_artefact
 
 KIND = "augmentation"
-ARRAYS = ("hits", "groups", "labels", "mask")
-"""Of a cell, each a file; all but the first may be absent."""
+ARRAYS = ("hits", "groups", "labels", "mask")  # of a cell, each a file; all but the first may be absent
 
 
 def arrays_of(cell: Cell) -> dict[str, np.ndarray]:

@@ -21,8 +21,7 @@ from postprior.pipelines.texts import tell
 from postprior.stage1_vae.training import Snapshot
 
 HASH = "sha256"
-History = list[dict[str, Any]]
-"""What is told of each epoch, in all phases."""
+History = list[dict[str, Any]]  # what is told of each epoch, in all phases
 
 
 class Checkpoint:

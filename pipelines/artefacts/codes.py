@@ -15,8 +15,7 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
 KIND = "codes"
-ROWS = 512
-"""Rows encoded at a time: a fixed block, so that the bytes depend on the data alone."""
+ROWS = 512  # rows encoded at a time: a fixed block, so that the bytes depend on the data alone
 
 
 def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:

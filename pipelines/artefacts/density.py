@@ -17,8 +17,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 KIND = "density"
-MOST = 5000
-"""Rows of a split whose log-likelihood is taken."""
+MOST = 5000  # rows of a split whose log-likelihood is taken
 
 
 def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, Any]:

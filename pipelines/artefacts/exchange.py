@@ -36,8 +36,7 @@ FIELDS: dict[str, tuple[str, str, type]] = {  # kinds of NumPy's types, in words
     "family": ("U", "a text", np.str_),
     "ids": ("U", "texts", np.str_),
 }
-ONLY = "z"
-"""The name of a block that the file gives none."""
+ONLY = "z"  # the name of a block that the file gives none
 Arrays = dict[str, np.ndarray]
 
 

@@ -4,7 +4,6 @@ Rows are loaded here, which every stage reads. All else is loaded by its own mod
 than it reads: what a stage imports decides when DVC runs it again.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -57,7 +56,6 @@ class ResultFiles:
         return self.home / part / f"{name}.json"
 
 
-@dataclass(frozen=True)
 class Project:
     """A folder with params.yaml, artefacts and results.
 
@@ -68,22 +66,11 @@ class Project:
         'results/metrics/gmm.json'
     """
 
-    root: Path
-
-    @property
-    def artefacts(self) -> ArtefactFolders:
-        """Where artefacts lie."""
-        return ArtefactFolders(self.root / "artefacts")
-
-    @property
-    def results(self) -> ResultFiles:
-        """Where results lie."""
-        return ResultFiles(self.root / "results")
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the files that training resumes from."""
-        return self.root / ".postprior/checkpoints"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.artefacts = ArtefactFolders(root / "artefacts")
+        self.results = ResultFiles(root / "results")
+        self.checkpoints = root / ".postprior/checkpoints"  # a folder of files that training resumes from
 
     def dataset(self, split: str) -> Dataset:
         """The rows of a split."""

@@ -81,20 +81,22 @@ class Standard:
     def save(self, folder: Path, readings: dict[str, Readings], sets: dict[str, Dataset]) -> None:
         """Publish the standard, with readings of the half and of every row scored, and some images of these."""
         whole = [name for name in self.scores["real"] if "/" not in name and name in self.scores["normal"]]
-        kept, missing = _kept(self.scores, whole)
         tensors, critic = self.alignment.state()
-        manifest = self.manifest | {"critic": critic, "scores": whole} | ({"missing": missing} if missing else {})
-        names = self.manifest["modalities"]
+        manifest = self.manifest | {"critic": critic, "scores": whole}
         arrays = {
             "rows.reference": self.rows,
             "rows.real": self.real,
             "weights.reference": self.reference.joint.weights,
             "weights.real": self.real_weights,
             "weights.synthetic": self.weights,
-            **kept,
         }
+        for of, found in self.scores.items():
+            chosen = {name: found[name] for name in whole}
+            arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
+            if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
+                manifest["missing"] = manifest.get("missing", {}) | {of: why}
         for of, seen in readings.items():
-            features = zip(names, seen.features, strict=True)
+            features = zip(self.manifest["modalities"], seen.features, strict=True)
             arrays |= {f"features.{of}.{name}": array for name, array in features}
             told = {field: getattr(seen, field) for field in ("predictions", "labels", "groups")}
             arrays |= {f"{field}.{of}": array for field, array in told.items() if array is not None}
@@ -124,20 +126,8 @@ class Standard:
         return self.weights.shape[1]
 
 
-def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats], dict[str, dict[str, str]]]:
-    """Scores of these names as arrays `scores.<row>.<name>`, and by row and name why others are missing."""
-    arrays: dict[str, Floats] = {}
-    missing: dict[str, dict[str, str]] = {}
-    for of, found in scores.items():
-        chosen = {name: found[name] for name in names}
-        arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
-        if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
-            missing[of] = why
-    return arrays, missing
-
-
 def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
-    """The scores of a row that `_kept` put there."""
+    """The scores of a row that `Standard.save` put there."""
     place = f"scores.{of}."
     found: Scores = {key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)}
     return found | {name: Missing(why) for name, why in missing.items()}

@@ -28,12 +28,9 @@ from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 
-DRAWS = 39
-"""Draws of a held-out row: their interval of 90 % leaves out the two least and the two greatest."""
-MOST = 300
-"""Held-out rows, at most."""
-FEWEST = 20
-"""Hidden values that a factor needs; a modality with fewer keeps its draws as they are."""
+DRAWS = 39  # draws of a held-out row: their interval of 90 % leaves out the two least and the two greatest
+MOST = 300  # held-out rows, at most
+FEWEST = 20  # hidden values that a factor needs; a modality with fewer keeps its draws as they are
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,8 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 
-ROWS = 64
-"""Rows of a block, each with a seed of its own."""
-EACH = 4
-"""Posterior draws of a row for each that is chosen among them; `DRAWS` at least, `Density.proposals` at most."""
+ROWS = 64  # rows of a block, each with a seed of its own
+EACH = 4  # posterior draws of a row for each that is chosen among them; `DRAWS` at least, `Density.proposals` at most
 
 
 @torch.no_grad()

@@ -13,8 +13,7 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import apart, coordinates
 
-DRAWS = 16
-"""Posterior draws of a row among which the density chooses."""
+DRAWS = 16  # posterior draws of a row among which the density chooses
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,11 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.features.judges import Judges
     from postprior.pipelines.metrics.imputation.imputers import Filled
 
-MOST = 1000
-"""Test rows that are scored, at most."""
-CHOOSING = 200
-"""Validation rows by which the number of neighbours is chosen, at most."""
-CELLS = ("table", "vector")
-"""Kinds of modalities of which single cells are hidden."""
+MOST = 1000  # test rows that are scored, at most
+CHOOSING = 200  # validation rows by which the number of neighbours is chosen, at most
+CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
 T = TypeVar("T")
-Trial = Callable[[], "dict[str, Found] | Missing"]
-"""Gives the scores of an imputer by task; missing where it fails."""
+Trial = Callable[[], "dict[str, Found] | Missing"]  # gives the scores of an imputer by task; missing where it fails
 
 
 @dataclass(frozen=True)
@@ -168,8 +164,7 @@ def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[st
     rng, train, scales = np.random.default_rng(seed), asked.train, asked.scales
     held_out = asked.validation.select(np.arange(min(len(asked.validation), CHOOSING)))
     choice = Task.hide("modalities", held_out, scales, asked.about["cells"], rng)
-    rows = train.select(np.arange(len(train)))
-    features = np.concatenate(replace(choice, whole=rows).features(rows, known=True), 1)
+    features = np.concatenate(choice.features(train, known=True), 1)
     widths = [len(scale.source) for scale in scales]
 
     def scored(task: Task, imputer: Imputer) -> Found:

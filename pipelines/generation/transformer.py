@@ -23,13 +23,10 @@ from postprior.stage1_vae.randomness import generator_for
 
 Values = np.ndarray[Any, np.dtype[Any]]
 Columns = Mapping[str, Sequence[int] | Sequence[str]]
-ONLY = "x"
-"""The name of a modality that is given none."""
-SCALED = ("normal", "laplace")
-"""Likelihoods of values that are standardised."""
+ONLY = "x"  # the name of a modality that is given none
+SCALED = ("normal", "laplace")  # likelihoods of values that are standardised
 LIKELIHOODS = (*SCALED, "bernoulli", "negative_binomial", "zero_inflated_negative_binomial")
-DRAWS = 32
-"""Draws that stand for a posterior which has no closed form."""
+DRAWS = 32  # draws that stand for a posterior which has no closed form
 
 
 class MultimodalEncoder(TransformerMixin, BaseEstimator):

@@ -36,7 +36,9 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         plots = {figure.name: Plot.of(figure) for drawn in shown.values() for figure in drawn}
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))
-        write_datasheets(project, params, results)
+        for name in params.densities:
+            text = datasheet(results.row(name), results, params, project.synthetic(name))
+            write_text(files.datasheets / f"{name}.md", text)
         gallery, known = pictures(params, project), facts(params, results)
         told = {"Settings": settings(params), "Hashes": hashes(params, project)}
         write_text(files.page, render(results, looks, gallery, shown, plots, known, told, params.densities))
@@ -49,10 +51,3 @@ def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
         write_text(folder / f"{plot.figure.name}.csv", as_csv(plot.figure.header, plot.figure.table))
     if results.pairs:
         write_text(folder / "paired.csv", as_csv(pairs.COLUMNS, map(astuple, results.pairs)))
-
-
-def write_datasheets(project: Project, params: Params, results: Results) -> None:
-    """A datasheet beside the synthetic set of every density of this project."""
-    for name in params.densities:
-        text = datasheet(results.row(name), results, params, project.synthetic(name))
-        write_text(project.results.datasheets / f"{name}.md", text)
