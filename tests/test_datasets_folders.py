@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.sources.folder import read_folders
-from postprior.pipelines.data.sources.polymnist import read_polymnist
+from postprior.pipelines.data.sources.folders import read_folders, read_polymnist
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from postprior.pipelines.data.sources.tuples import deal, draw_tuples, split_by_label
+from postprior.pipelines.data.sources.compose import deal, draw_tuples, split_by_label
 from postprior.pipelines.errors import UserError
 
 

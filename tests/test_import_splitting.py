@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from postprior.pipelines.data.importing.splitting import split_rows
+from postprior.pipelines.data.importing.run import split_rows
 from postprior.pipelines.errors import UserError
 
 SHARES = (0.1, 0.2)

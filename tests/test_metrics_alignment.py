@@ -87,7 +87,7 @@ def test_preservation_is_the_share_of_rows_that_kept_their_pairs():
 
 
 def test_nothing_is_preserved_where_real_modalities_are_independent(monkeypatch):
-    monkeypatch.setattr("postprior.pipelines.metrics.coherence.pairing.STEPS", 5)
+    monkeypatch.setattr("postprior.pipelines.metrics.coherence.alignment.STEPS", 5)
     x, y = pairs(0, rows=300)
     alignment = Alignment.fit(Readings((x, np.roll(y, 1, axis=0))), seed=0)
     new = Readings((pairs(1, rows=300)[0], pairs(2, rows=300)[1]))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.utility.classical import (
+from postprior.pipelines.metrics.utility.augmentation import (
     ANGLE,
     BRIGHTNESS,
     JITTER,

@@ -13,9 +13,8 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import BLOCK, Extractor
 from postprior.pipelines.metrics.features.judges import Judges
-from postprior.pipelines.metrics.features.pretrained import _torch_fidelity
+from postprior.pipelines.metrics.features.pretrained import VisionTransformer, _torch_fidelity
 from postprior.pipelines.metrics.features.reader import EXTRACTORS, Reader, fit_extractor, resolve
-from postprior.pipelines.metrics.features.vision_transformer import VisionTransformer
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.randomness import seeded
 

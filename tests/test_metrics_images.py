@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from postprior.pipelines.metrics.fidelity import images
-from postprior.pipelines.metrics.fidelity.images import likeness
+from postprior.pipelines.metrics.fidelity import reconstruction as images
+from postprior.pipelines.metrics.fidelity.reconstruction import likeness
 
 
 def pair(*shape, seed=0, noise=0.2):

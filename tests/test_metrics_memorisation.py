@@ -8,9 +8,8 @@ import torch
 from latent import posteriors, seeded
 from torch import Tensor
 
-from postprior.pipelines.metrics.privacy import memorisation as module
-from postprior.pipelines.metrics.privacy.memorisation import _distance, memorisation, scored
-from postprior.pipelines.metrics.privacy.proximity import NEAR
+from postprior.pipelines.metrics.privacy import proximity as module
+from postprior.pipelines.metrics.privacy.proximity import NEAR, _distance, memorisation, scored
 from postprior.pipelines.metrics.statistics import neighbours
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Block, Codes

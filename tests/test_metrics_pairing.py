@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from postprior.pipelines.metrics.coherence.pairing import Critic, fit_critic, pairing_auc, shuffle, shuffled
+from postprior.pipelines.metrics.coherence.alignment import Critic, fit_critic, pairing_auc, shuffle, shuffled
 from postprior.pipelines.metrics.statistics.intervals import half_samples, weighted_auc
 
 ONES = np.ones((1, 800))
@@ -112,7 +112,7 @@ def test_half_samples_vary_as_fresh_data_do(critic):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_a_state_gives_it_back(monkeypatch):
-    monkeypatch.setattr("postprior.pipelines.metrics.coherence.pairing.STEPS", 20)
+    monkeypatch.setattr("postprior.pipelines.metrics.coherence.alignment.STEPS", 20)
     critic = fit_critic(tuples(0, 0.3), 0)
     torch.manual_seed(3)
     expected = torch.rand(1)

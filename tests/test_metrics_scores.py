@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import cautions, fidelity
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.scores import OF_JUDGES, Reference, row, score
+from postprior.pipelines.metrics.scores import OF_JUDGES, Reference, cautions, fidelity, row, score
 from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
 
 NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120

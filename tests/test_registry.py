@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from postprior.pipelines.metrics.fidelity.scores import FILES, fidelity
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, METRICS, Metric
+from postprior.pipelines.metrics.scores import FILES, fidelity
 
 DOCUMENTED = {"Faithful?": ("coherence", "fidelity"), "Leaks?": ("privacy",)}
 

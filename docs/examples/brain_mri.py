@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from steps import parser, postprior, publish, trained
 
-from postprior.pipelines.metrics.fidelity.images import likeness
+from postprior.pipelines.metrics.fidelity.reconstruction import likeness
 
 CONTRASTS = {"T1": "t1", "grey": "gm", "white": "wm"}
 """Our names of the three volumes, and those in nilearn's files."""

@@ -19,7 +19,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.sources.folder import read_folders
+from postprior.pipelines.data.sources.folders import read_folders
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.storage import MANIFEST

@@ -7,8 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.coherence.alignment import Alignment, Directions
-from postprior.pipelines.metrics.coherence.pairing import Critic
+from postprior.pipelines.metrics.coherence.alignment import Alignment, Critic, Directions
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
 from postprior.pipelines.metrics.scores import Reference, row, score

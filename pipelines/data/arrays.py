@@ -1,7 +1,5 @@
 """Arrays in archives, and arrays that may be larger than memory, some rows at a time."""
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -47,9 +45,8 @@ def read_arrays(path: Path) -> dict[str, Values]:
         file = np.load(path, allow_pickle=False)
     with file:
         if (name := twice(file.files)) is not None:
-            raise UserError(
-                f"{path}: {name} found twice, expected a different name for every array; write the file again"
-            )
+            expected = "expected a different name for every array; write the file again"
+            raise UserError(f"{path}: {name} found twice, {expected}")
         for name in file.files:
             with refused(broken, f"{path}: {name}: {found}", remedy):
                 arrays[name] = file[name]

@@ -1,7 +1,5 @@
 """What a dataset must satisfy, read in chunks, so that a set larger than memory is checked too."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -28,13 +26,8 @@ def check(
 ) -> None:
     """Raise a UserError that names the file of `folder` at fault, unless a dataset is sound.
 
-    Args:
-        folder: where it stands or is to stand.
-        modalities: in the order of the mask's columns.
-        arrays: all arrays of the folder by name.
-        label_names: what labels are called.
-        sources: names of what has values as its file had them.
-        samples: the number that the manifest declares; without it the first modality gives the number.
+    Modalities are in the order of the mask's columns; `arrays` are all of the folder by name, `sources` the names of
+    what has values as its file had them, `samples` the number that the manifest declares, or that of the first array.
     """
     names = [modality.name for modality in modalities]
     _check_names(folder, names, arrays)
@@ -54,11 +47,10 @@ def check(
             _check_shape(folder / f"{name}.npy", arrays[name], shape, kinds)
     _check_labels(folder, arrays.get("labels"), label_names)
     if "mask" in arrays and len(empty := np.flatnonzero(~arrays["mask"].any(1))):
-        found = f"row {empty[0]} has no observed modality, expected at least one a row"
-        _fail(folder / "mask.npy", found, "drop such rows")
+        expected = "expected at least one a row"
+        _fail(folder / "mask.npy", f"row {empty[0]} has no observed modality, {expected}", "drop such rows")
     if "targets" in arrays and not np.isfinite(arrays["targets"]).all():
-        found = "NaN or infinity found, expected finite numbers"
-        _fail(folder / "targets.npy", found, "fill or drop such rows")
+        _fail(folder / "targets.npy", "NaN or infinity found, expected finite numbers", "fill or drop such rows")
     for name in sorted({*sources} - {*names, *(arrays.keys() & {"labels", "targets"})}):
         _fail(folder / f"{name}.source.*", "values of a file, but no others of that name found", "remove it")
     for column, modality in enumerate(modalities):
@@ -84,8 +76,7 @@ def _check_names(folder: Path, names: Sequence[str], arrays: Arrays) -> None:
 
 def _check_shape(path: Path, array: Values, shape: tuple[int | None, ...], kinds: str) -> None:
     """`None` in a shape stands for any length; `kinds` are the allowed characters of `dtype.kind`."""
-    same = len(array.shape) == len(shape) and all(size in (None, n) for size, n in zip(shape, array.shape, strict=True))
-    if not same:
+    if len(array.shape) != len(shape) or any(size not in (None, n) for size, n in zip(shape, array.shape, strict=True)):
         expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
         _fail(path, f"shape {array.shape} found, expected {expected}", "give every array one row a sample")
     if array.dtype.kind not in kinds:
@@ -100,24 +91,20 @@ def _check_labels(folder: Path, labels: Values | None, names: Sequence[str] | No
             _fail(path, "missing, though the manifest names labels", "write the labels or declare labels null")
         return
     if names is None:
-        found = "labels: null found beside labels.npy, expected their names"
-        _fail(folder / MANIFEST, found, "name the labels")
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if len(wrong):
-        found = f"label {labels[wrong[0]]} in row {wrong[0]} is out of range, expected 0 to {len(names) - 1}"
+        _fail(folder / MANIFEST, "labels: null found beside labels.npy, expected their names", "name the labels")
+    for row in np.flatnonzero((labels < 0) | (labels >= len(names)))[:1]:
+        found = f"label {labels[row]} in row {row} is out of range, expected 0 to {len(names) - 1}"
         _fail(path, found, "correct the labels or name them all in the manifest")
 
 
 def _check_values(path: Path, modality: Modality, column: int, arrays: Arrays) -> None:
     """Finite everywhere; inside the declared range and possible under the likelihood wherever observed."""
     array, cells = arrays[modality.name], arrays.get(f"{modality.name}.observed")
-    of = modality.columns or (modality,)
-    supports = [support(each.likelihood, each.classes) for each in of]
+    supports = [support(each.likelihood, each.classes) for each in modality.columns or (modality,)]
     low, high, whole = (np.array(limits) for limits in zip(*supports, strict=True))  # (J,) columns, or (1,)
     for rows in blocks(array):
         values = array[rows]
-        finite = np.isfinite(values)
-        if not finite.all():
+        if not (finite := np.isfinite(values)).all():
             row = rows.start + np.argwhere(~finite)[0, 0]
             remedy = "mark what is missing in mask.npy and fill it with any finite number"
             _fail(path, f"NaN or infinity in row {row}, expected finite numbers", remedy)
@@ -136,10 +123,7 @@ def _check_values(path: Path, modality: Modality, column: int, arrays: Arrays) -
             place = where[-1] if modality.columns else 0
             name = f" of column {modality.columns[place].name}" if modality.columns else ""
             found = f"value {values[tuple(where)]:g}{name} in row {rows.start + where[0]}"
-            _fail(path, f"{found}, expected {_words(*supports[place])}", "correct the values or the manifest")
-
-
-def _words(low: float, high: float, whole: bool) -> str:
-    """A support in words."""
-    numbers = "whole numbers" if whole else "numbers"
-    return f"{numbers} of at least {low:g}" if np.isinf(high) else f"{numbers} from {low:g} to {high:g}"
+            least, most, whole_ones = supports[place]
+            limits = f"of at least {least:g}" if np.isinf(most) else f"from {least:g} to {most:g}"
+            expected = f"expected {'whole ' * whole_ones}numbers {limits}"
+            _fail(path, f"{found}, {expected}", "correct the values or the manifest")

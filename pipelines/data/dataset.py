@@ -13,14 +13,12 @@ m0.source.*      values as the file has them, where m0.npy cannot give them back
 labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): absent when there are none
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,10 +29,7 @@ from postprior.pipelines.data.source_values import SourceValues, StoredValues, s
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish
 from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, save_array, undisturbed
-from postprior.stage1_vae.modalities import Modality
-
-if TYPE_CHECKING:
-    from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
@@ -86,7 +81,7 @@ class Dataset:
 
     @property
     def hash(self) -> str | None:
-        """The hash of the folder that this dataset was loaded from; None when it was made in memory."""
+        """The hash of the folder that the dataset was loaded from; None when it was made in memory."""
         return None if self.folder is None else folder_hash(self.folder)
 
     @property
@@ -107,61 +102,52 @@ class Dataset:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of the folder by name, those that are there."""
-        optional = {name: getattr(self, name) for name in OPTIONAL}
         return {
             **self.data,
             **{f"{name}.observed": cells for name, cells in self.cells.items()},
             **{f"{name}.filled": cells for name, cells in self.filled_cells.items()},
-            **{name: array for name, array in optional.items() if array is not None},
+            **{name: array for name in OPTIONAL if (array := getattr(self, name)) is not None},
         }
 
-    def select(self, rows: np.ndarray) -> Dataset:
+    def select(self, rows: np.ndarray) -> Self:
         """The samples at `rows`, copied into memory."""
         known: dict[str, Any] = {
             name: None if (array := getattr(self, name)) is None else array[rows] for name in OPTIONAL
+        } | {
+            arrays: {name: array[rows] for name, array in getattr(self, arrays).items()}
+            for arrays in ("data", "cells", "filled_cells")
         }
-        for arrays in ("data", "cells", "filled_cells"):
-            known[arrays] = {name: array[rows] for name, array in getattr(self, arrays).items()}
         return replace(self, **known, source_values=selected(self.source_values, rows), folder=None)
 
     def batch(self, rows: slice | np.ndarray) -> Batch:
         """The samples at `rows` as tensors: what the models take."""
         import torch
 
-        from postprior.stage1_vae.modalities import Batch
-
         data = {m.name: torch.from_numpy(np.array(self.data[m.name][rows], np.float32)) for m in self.modalities}
         cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
     def save(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
-        """Check the samples and publish them as a dataset folder, in place of one of the same origin.
-
-        `inputs` are the files and folders that they come from.
-        """
-        names = self.label_names
-        check(folder, self.modalities, self.arrays, names, self.source_values.keys())
-        manifest = Manifest(self.modalities, len(self), names, self.provenance, self.conversion)
+        """Check the samples, made from `inputs`, and publish them in place of a dataset folder of the same origin."""
+        check(folder, self.modalities, self.arrays, self.label_names, self.source_values.keys())
+        manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion)
         with _published(folder, manifest, self.arrays, self.source_values, inputs):
             pass
 
     @classmethod
-    def load(cls, folder: Path) -> Dataset:
+    def load(cls, folder: Path) -> Self:
         """The dataset in a folder, memory-mapped; anything that breaks the format is a UserError."""
         return undisturbed(folder, cls._load)
 
     @classmethod
-    def _load(cls, folder: Path) -> Dataset:
+    def _load(cls, folder: Path) -> Self:
         manifest = Manifest.read(folder)
         modalities = manifest.modalities
-        optional = {
-            name: load_array(path, mmap=False) if (path := folder / f"{name}.npy").exists() else None
-            for name in OPTIONAL
-        }
         cells, filled = (
             {m.name: load_array(path) for m in modalities if (path := folder / f"{m.name}.{of}.npy").exists()}
             for of in ("observed", "filled")
         )
+        optional = {name: path for name in OPTIONAL if (path := folder / f"{name}.npy").exists()}
         dataset = cls(
             modalities,
             data={m.name: load_array(folder / f"{m.name}.npy") for m in modalities},
@@ -172,7 +158,7 @@ class Dataset:
             folder=folder,
             conversion=manifest.conversion,
             source_values=StoredValues(folder, manifest.samples),
-            **optional,
+            **{name: load_array(path, mmap=False) for name, path in optional.items()},
         )
         sources = dataset.source_values.keys()
         check(folder, modalities, dataset.arrays, manifest.label_names, sources, manifest.samples)
@@ -181,19 +167,14 @@ class Dataset:
 
 @contextmanager
 def _published(
-    folder: Path,
-    manifest: Manifest,
-    arrays: Mapping[str, np.ndarray],
-    source_values: SourceValues,
-    inputs: Iterable[Path],
+    folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], values: SourceValues, inputs: Iterable[Path]
 ) -> Iterator[Path]:
     """A folder with these parts of a dataset, which is published when the block has added the others."""
-    ours = partial(files_of, origin=origin_of(manifest.provenance))
-    with publish(folder, ours, inputs) as temporary:
+    with publish(folder, partial(files_of, origin=origin_of(manifest.provenance)), inputs) as temporary:
         manifest.write(temporary)
         for name, array in arrays.items():
             save_array(temporary / f"{name}.npy", array)
-        save_source_values(temporary, source_values, manifest.samples)
+        save_source_values(temporary, values, manifest.samples)
         yield temporary
 
 
@@ -207,124 +188,91 @@ def writing(
 ) -> AbstractContextManager[Write]:
     """A dataset folder that is written in pieces, in bounded memory, and published when all rows are there.
 
-    with writing(folder, manifest, labels=True) as write:
-        for start, data, labels in blocks:
-            write(start, data, labels)
-
-    puts rows start … start + n: data[m] (n, *shape), labels (n,) when the dataset has them. `known` are arrays of the
-    folder, by name, that are there before the rows; so are `source_values`. `inputs` are what the rows are made from.
+    The block calls `write(start, data, labels)` to put rows start … start + n: data[m] (n, *shape), labels (n,) when
+    the dataset has them. `known` are arrays of the folder, by name, that are there before the rows; so are
+    `source_values`. `inputs` are what the rows are made from.
     """
     if manifest.samples < 1:
-        raise UserError(
-            f"{folder}: {manifest.samples} samples asked for, expected at least one; ask for a positive number."
-        )
+        expected = "expected at least one; ask for a positive number."
+        raise UserError(f"{folder}: {manifest.samples} samples asked for, {expected}")
     if labels and manifest.label_names is None:
         raise ValueError("label_names: None found, expected the names of the labels that are written")
-    known = known or {}
-    if not labels and "labels" not in known:
+    if not labels and "labels" not in (known or {}):
         manifest = replace(manifest, label_names=None)
-    return _writing(folder, manifest, labels, known, inputs, source_values or {})
-
-
-@contextmanager
-def _writing(
-    folder: Path,
-    manifest: Manifest,
-    labels: bool,
-    known: Mapping[str, np.ndarray],
-    inputs: Iterable[Path],
-    source_values: SourceValues,
-) -> Iterator[Write]:
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         **{m.name: ((manifest.samples, *m.shape), np.float32) for m in manifest.modalities},
         **({"labels": ((manifest.samples,), np.int64)} if labels else {}),
     }
     written = np.zeros(manifest.samples, bool)
-    with ExitStack() as stack:
-        temporary = stack.enter_context(_published(folder, manifest, known, source_values, inputs))
-        writers = {
-            name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", shape, dtype))
-            for name, (shape, dtype) in shapes.items()
-        }
 
-        def write(start: int, data: dict[str, np.ndarray], drawn: np.ndarray | None = None) -> None:
-            arrays = data | ({} if drawn is None else {"labels": drawn})
-            check(folder, manifest.modalities, arrays, manifest.label_names if labels else None)
-            for name, writer in writers.items():
-                writer.write(start, arrays[name])
-            written[start : start + len(arrays[manifest.modalities[0].name])] = True
+    @contextmanager
+    def writer() -> Iterator[Write]:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(_published(folder, manifest, known or {}, source_values or {}, inputs))
+            writers = {
+                name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", shape, dtype))
+                for name, (shape, dtype) in shapes.items()
+            }
 
-        yield write
-        if not written.all():
-            raise ValueError(f"{folder}: {np.sum(~written)} of {len(written)} rows were never written")
+            def write(start: int, data: dict[str, np.ndarray], drawn: np.ndarray | None = None) -> None:
+                arrays = data | ({} if drawn is None else {"labels": drawn})
+                check(folder, manifest.modalities, arrays, manifest.label_names if labels else None)
+                for name, writer in writers.items():
+                    writer.write(start, arrays[name])
+                written[start : start + len(arrays[manifest.modalities[0].name])] = True
+
+            yield write
+            if not written.all():
+                raise ValueError(f"{folder}: {np.sum(~written)} of {len(written)} rows were never written")
+
+    return writer()
 
 
 def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict[str, Any] | None = None) -> Dataset:
-    """A dataset with the modalities of training data in their order; those that it has not got are missing everywhere.
+    """A dataset with the `modalities` of training data in their order; those that it lacks are missing everywhere.
 
-    Args:
-        dataset: rows with some or all of the modalities.
-        modalities: those of the training data.
-        conversion: how the training data were imported, if they were.
-
-    Raises:
-        UserError: it has a modality that is none of these, is another one than that of its name, or was converted in
-            another way.
+    A modality that is none of these, is another than that of its name, or was converted in another way than by the
+    `conversion` of the training data, is refused.
     """
     place = "data" if dataset.folder is None else str(dataset.folder)
-    remedy = "import these rows with --like"
+    training = "the training data; import these rows with --like"
     ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
     for name in sorted(ours.keys() & theirs.keys()):
         entries = [{key: of[name][key] for key in of[name] if key not in PLACES} for of in (ours, theirs)]
         if entries[0] != entries[1]:
-            raise UserError(
-                f"{place}: modality {name} has scales or categories of its own, expected those of the training data; "
-                f"{remedy}"
-            )
+            found_there = f"modality {name} has scales or categories of its own"
+            raise UserError(f"{place}: {found_there}, expected those of {training}")
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
         if m.name not in wanted:
-            raise UserError(
-                f"{place}: modality {m.name} found, expected some of {', '.join(wanted)}; leave it out or rename it"
-            )
+            known = ", ".join(wanted)
+            raise UserError(f"{place}: modality {m.name} found, expected some of {known}; leave it out or rename it")
         expected, found = wanted[m.name].describe(), replace(m, partial=False).describe()
         for key in {**expected, **found}:
             if expected.get(key) != found.get(key):
-                raise UserError(
-                    f"{place}: {key} of modality {m.name}: {found.get(key)} found, expected {expected.get(key)} as in "
-                    f"the training data; {remedy}"
-                )
+                pair = f"{found.get(key)} found, expected {expected.get(key)}"
+                raise UserError(f"{place}: {key} of modality {m.name}: {pair} as in {training}")
     if conversion is not None:
-        whole = {**(dataset.conversion or {}), **conversion, "modalities": {**ours, **theirs}}
+        whole = (dataset.conversion or {}) | conversion | {"modalities": ours | theirs}
         dataset = replace(dataset, conversion=whole)
     if tuple(wanted.values()) == dataset.modalities:
         return dataset
     columns = {m.name: column for m, column in zip(dataset.modalities, dataset.observed.T, strict=True)}
-    nobody = np.zeros(len(dataset), bool)
-    return replace(
-        dataset,
-        modalities=tuple(wanted.values()),
-        data={
-            name: dataset.data.get(name, np.broadcast_to(np.float32(0), (len(dataset), *m.shape)))
-            for name, m in wanted.items()
-        },
-        mask=np.stack([columns.get(name, nobody) for name in wanted], 1),
-        filled=None,
-        filled_cells={},
-    )
+    nobody, nothing = np.zeros(len(dataset), bool), np.float32(0)
+    data = {n: dataset.data.get(n, np.broadcast_to(nothing, (len(dataset), *m.shape))) for n, m in wanted.items()}
+    mask = np.stack([columns.get(name, nobody) for name in wanted], 1)
+    return replace(dataset, modalities=tuple(wanted.values()), data=data, mask=mask, filled=None, filled_cells={})
 
 
 def check_labels(train: Dataset, test: Dataset) -> None:
     """Refuse labels that one of two splits has alone, and other names or another order of them."""
     if (train.labels is None) != (test.labels is None):
         without, other = (train, test) if train.labels is None else (test, train)
-        raise UserError(
-            f"{without.folder}: no labels found, {other.folder} has them; "
-            "add labels.npy and the labels' names, or take them from every split."
-        )
+        remedy = "add labels.npy and the labels' names, or take them from every split."
+        raise UserError(f"{without.folder}: no labels found, {other.folder} has them; {remedy}")
     if train.label_names != test.label_names:
         found, expected = (", ".join(of.label_names or ()) for of in (test, train))
+        remedy = "give every split the same names in one order."
         raise UserError(
-            f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; give every split "
-            "the same names in one order."
+            f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; {remedy}"
         )

@@ -1,7 +1,5 @@
 """`postprior export`: a dataset folder, real, synthetic or imputed, as files in their own units and types."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +30,8 @@ def export(folder: Path, out: Path, format: str | None = None, excel_safe: bool 
     """
     check_folder(out, inputs=[folder])
     if not (folder / MANIFEST).exists() and (folder / "train" / MANIFEST).exists():
-        raise UserError(
-            f"{folder}: a folder of splits found, expected one dataset; give {folder / 'train'} or another of them"
-        )
+        expected = f"expected one dataset; give {folder / 'train'} or another of them"
+        raise UserError(f"{folder}: a folder of splits found, {expected}")
     samples = replace(samples_of(Dataset.load(folder)), excel_safe=excel_safe)
     if format is not None:
         pick(dict.fromkeys(CHOICES), format, "--format", "format")
@@ -60,26 +57,18 @@ def _in_format(samples: Samples, format: str) -> Samples:
             raise UserError(f"--format {format}: {conversion.name} is a {found}, expected {kinds} alone")
     if format in TABLES:
         names = {file: Path(file).with_suffix(TABLES[format]).name for file in samples.tables}
-        moved = [_into(c, source="tables", file=names[c.facts["file"]]) for c in samples.conversions]
+        moved = [replace(c, facts={"source": "tables", "file": names[c.facts["file"]]}) for c in samples.conversions]
         tables = {names[file]: headers for file, headers in samples.tables.items()}
         return replace(samples, conversions=tuple(moved), tables=tables)
     if format == "npz":  # an archive has labels and targets of its own
-        moved = [_into(conversion, source="npz", file="data.npz") for conversion in samples.conversions]
+        moved = [replace(c, facts={"source": "npz", "file": "data.npz"}) for c in samples.conversions]
         return replace(samples, conversions=tuple(moved), tables={})
     arrays = {c.name: c for c in samples.conversions if isinstance(c, ArrayConversion)}
     images = {name: _as_images(conversion) for name, conversion in arrays.items()}
     known = samples.dataset.source_values
     kept = {name: known[name] for name in known if images.get(name) is arrays.get(name)}
-    return replace(
-        samples,
-        dataset=replace(samples.dataset, source_values=kept),
-        conversions=tuple(images.values()),
-        tables=samples.tables or {"samples.csv": []},
-    )
-
-
-def _into(conversion: Conversion, **facts: str) -> Conversion:
-    return replace(conversion, facts=facts)
+    dataset, tables = replace(samples.dataset, source_values=kept), samples.tables or {"samples.csv": []}
+    return replace(samples, dataset=dataset, conversions=tuple(images.values()), tables=tables)
 
 
 def _as_images(conversion: ArrayConversion) -> ArrayConversion:

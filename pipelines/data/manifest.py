@@ -1,11 +1,9 @@
 """The manifest of a dataset folder, and which files are such a folder's own."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from postprior.pipelines.data.source_values import ARRAY, TABLE
 from postprior.pipelines.errors import UserError
@@ -41,7 +39,7 @@ class Manifest:
         write_json(folder / MANIFEST, content, sort_keys=False)
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Path) -> Self:
         """That of a folder; whatever is wrong with it is a UserError."""
         path = folder / MANIFEST
         found = read_json(path)
@@ -53,8 +51,12 @@ class Manifest:
         if not isinstance(found.get("conversion", {}), dict):
             raise UserError(f"{path}: conversion: expected an object of JSON or none; import the data again.")
         modalities = tuple(_modality(path, name, entry) for name, entry in found["modalities"].items())
-        names, conversion = _label_names(path, found.get("labels")), found.get("conversion")
-        return cls(modalities, found["samples"], names, found["provenance"], conversion)
+        labels = found.get("labels")
+        names = labels.get("names") if isinstance(labels, dict) else None
+        if labels is not None and not (names and isinstance(names, list) and all(isinstance(n, str) for n in names)):
+            raise UserError(f'{path}: labels: {labels!r} found, expected {{"names": ["…", …]}} or null; correct it.')
+        known = None if names is None else tuple(names)
+        return cls(modalities, found["samples"], known, found["provenance"], found.get("conversion"))
 
 
 def _modality(path: Path, name: str, entry: Any) -> Modality:
@@ -64,15 +66,6 @@ def _modality(path: Path, name: str, entry: Any) -> Modality:
         raise UserError(f"{path}: modalities: {name}: the key {error} is missing; declare it.") from None
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{path}: modalities: {name}: {error}; correct the manifest.") from None
-
-
-def _label_names(path: Path, labels: Any) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    names = labels.get("names") if isinstance(labels, dict) else None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise UserError(f'{path}: labels: {labels!r} found, expected {{"names": ["…", …]}} or null; correct it.')
-    return tuple(names)
 
 
 def conversion_in(folder: Path) -> dict[str, Any] | None:

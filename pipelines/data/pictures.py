@@ -4,8 +4,6 @@ A cell is one modality of one line of one sample. A synthetic sample has one lin
 has two; a row whose modalities are generated from parts of it has one for every part.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,16 +25,11 @@ GIVEN = (0, 114, 178, 255)  # the frame of what was observed
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures of a few samples in one image.
+    """Pictures of a few samples in one image, a WebP file of `size`, width and height.
 
-    Args:
-        labels: a text for every sample.
-        lines: what the lines of a sample are; one without a name where there is one alone.
-        modalities: their names.
-        given: which cells were observed, by sample, line and modality; empty where that is no question.
-        side: pixels of a cell.
-        steps: pixels right and down to the next sample, line and modality.
-        image: a WebP file of `size`, width and height.
+    `labels` are a text for every sample, `lines` what the lines of a sample are (one without a name where there is one
+    alone). `given` says which cells were observed, by sample, line and modality; it is empty where that is no question.
+    `side` are the pixels of a cell, `steps` those right and down to the next sample, line and modality.
     """
 
     labels: tuple[str, ...]
@@ -60,15 +53,11 @@ def sheet(
     labels: np.ndarray | None = None,
     label_names: Sequence[str] | None = None,
 ) -> Sheet | None:
-    """The sheet of the first samples, one beside the other; None where nothing can be drawn.
-
-    Shapes: data[m] (N, *shape); labels (N,).
-    """
+    """The sheet of the first samples of data[m] (N, *shape), one beside the other; None where nothing can be drawn."""
     lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
     count = min(SAMPLES, *map(len, data.values())) if data else 0
-    if labels is None or label_names is None:
-        texts = [""] * count
-    else:
+    texts = [""] * count
+    if labels is not None and label_names is not None:
         texts = [label_names[int(label)] for label in labels[:count]]
     return laid_out(modalities, lines, texts, ("",))
 
@@ -92,12 +81,10 @@ def laid_out(
     from PIL import Image
 
     drawable = [m for m in modalities if m.kind in ("image", "volume") and m.shape[0] in (1, 3)]
-    shown = [m for m in drawable if m.name in values]
-    if not shown:
+    if not (shown := [m for m in drawable if m.name in values]):
         return None
     side = min(CELL, max(max(m.shape[-2:]) for m in shown))
-    room = PIXELS // (len(lines) * len(shown) * side**2)
-    samples = min(len(texts), max(FEWEST, room))
+    samples = min(len(texts), max(FEWEST, PIXELS // (len(lines) * len(shown) * side**2)))
     pitch = side + GAP
     apart = SPACE if len(lines) > 1 else 0
     if observed is None:

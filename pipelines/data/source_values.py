@@ -4,8 +4,6 @@
 the name is a modality's, `labels` or `targets`. They are there where numbers alone cannot give the file's values back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +17,7 @@ from postprior.pipelines.storage import load_array, save_array
 ARRAY, TABLE = ".source.npy", ".source.parquet"
 SourceValues = Mapping[str, Any]
 """Arrays of NumPy and tables of Arrow by name."""
+REMEDY = "import the data again, or remove the file"
 
 
 class StoredValues(Mapping[str, Any]):
@@ -29,14 +28,17 @@ class StoredValues(Mapping[str, Any]):
 
     def __init__(self, folder: Path, rows: int) -> None:
         self._found = {path.name.removesuffix(ARRAY): load_array(path) for path in sorted(folder.glob(f"*{ARRAY}"))}
-        self._tables = {path.name.removesuffix(TABLE): (path, _open(path)) for path in sorted(folder.glob(f"*{TABLE}"))}
+        self._tables: dict[str, tuple[Path, Any]] = {}
+        for path in sorted(folder.glob(f"*{TABLE}")):
+            import pyarrow.parquet as parquet
+
+            with _whole(path):
+                self._tables[path.name.removesuffix(TABLE)] = path, parquet.ParquetFile(path, memory_map=True)
         lengths = {f"{name}{ARRAY}": len(array) if array.ndim else 0 for name, array in self._found.items()}
         lengths |= {path.name: file.metadata.num_rows for path, file in self._tables.values()}
         for name, length in lengths.items():
             if length != rows:
-                raise UserError(
-                    f"{folder / name}: {length} rows found, expected {rows}; import the data again, or remove the file"
-                )
+                raise UserError(f"{folder / name}: {length} rows found, expected {rows}; {REMEDY}")
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
@@ -74,14 +76,6 @@ def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _open(path: Path) -> Any:
-    import pyarrow.parquet as parquet
-
-    with _whole(path):
-        return parquet.ParquetFile(path, memory_map=True)
-
-
 def _whole(path: Path) -> AbstractContextManager[None]:
     """A UserError for a file that is damaged."""
-    remedy = "import the data again, or remove the file"
-    return refused((OSError, ValueError), f"{path}: not a whole Parquet file", remedy)
+    return refused((OSError, ValueError), f"{path}: not a whole Parquet file", REMEDY)

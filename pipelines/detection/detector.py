@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,10 +16,8 @@ if TYPE_CHECKING:
     from postprior.pipelines.detection.normative import Evidence
     from postprior.pipelines.generation.generator import Generator
 
-MOST = 2000
-"""Training rows that say what is normal, at most."""
-FEWEST = 10
-"""The same, at least."""
+MOST = 2000  # training rows that say what is normal, at most
+FEWEST = 10  # the same, at least
 STATISTICS = ("reconstruction", "inconsistency", "code", "distance")
 TRAIN, CALIBRATION, SCORED = range(3)
 """What draws are for: each has noise of its own, so that calibration rows and normal new ones are exchangeable."""
@@ -28,27 +25,15 @@ TRAIN, CALIBRATION, SCORED = range(3)
 
 @dataclass(frozen=True)
 class Detection:
-    """How strange each of N rows is; everything is larger where a row is stranger.
+    """How strange each of N rows is; everything is larger where a row is stranger."""
 
-    Args:
-        score: (N,), the mean surprise of the statistics in nats, about 1 for normal rows. Rows that lack modalities
-            are judged among rows that lack them too.
-        p_value: (N,), conformal: among normal rows, the chance of a score as large.
-        calibrated_on: (N,), the number n of calibration rows that a p-value rests on; it is 1/(n + 1) at least.
-        statistics: `reconstruction`, `inconsistency`, `code` and `distance` of each modality, (N, M) each, NaN where
-            a row lacks the modality, or all others: see `Detector`.
-        whole: `code` and `distance` of the code of all that the row has, (N,) each.
-        contributions: (N, M), what each modality adds to the score, 0 for those that a row lacks; they sum to it.
-        features: by name of the tables and vectors, (N, J): the surprise of each value, 0 where it is missing.
-    """
-
-    score: Floats
-    p_value: Floats
-    calibrated_on: NDArray[np.int64]
-    statistics: dict[str, Floats]
-    whole: dict[str, Floats]
-    contributions: Floats
-    features: dict[str, Floats]
+    score: Floats  # (N,), the mean surprise of the statistics in nats, about 1 for normal rows
+    p_value: Floats  # (N,), conformal: among normal rows, the chance of a score as large
+    calibrated_on: NDArray[np.int64]  # (N,), the number n of calibration rows behind a p-value of 1/(n + 1) at least
+    statistics: dict[str, Floats]  # those of `Detector`, (N, M), NaN where a row lacks the modality, or all others
+    whole: dict[str, Floats]  # `code` and `distance` of the code of all that the row has, (N,)
+    contributions: Floats  # (N, M), what each modality adds to the score, 0 for those that a row lacks; they sum to it
+    features: dict[str, Floats]  # by table and vector, (N, J): the surprise of each value, 0 where it is missing
 
     def flagged(self, alpha: float) -> NDArray[np.bool_]:
         """(N,) rows whose p-value is `alpha` or less; of normal rows a share of `alarm_rate`, on average."""
@@ -57,28 +42,20 @@ class Detection:
 
 @dataclass(frozen=True)
 class Norm:
-    """What is normal among rows of one pattern of modalities.
-
-    Args:
-        evidence: of training rows.
-        distance: of the code of the whole row, and of each modality alone.
-        distances: (n, 1 + P), those of the training rows.
-    """
+    """What is normal among rows of one pattern of P modalities: the evidence of training rows, and their distances."""
 
     evidence: Evidence
-    distance: tuple[CodeDistance, ...]
-    distances: Floats
+    distance: tuple[CodeDistance, ...]  # of the code of the whole row, and of each modality alone
+    distances: Floats  # (n, 1 + P)
 
     @classmethod
     def fit(cls, evidence: Evidence, covariates: Floats | None, seed: int) -> Self:
-        """Learn from training rows alone."""
         distance = tuple(CodeDistance.fit(codes, covariates, seed) for codes in evidence.codes)
         return cls(evidence, distance, _distances(distance, evidence, covariates))
 
     def judge(self, evidence: Evidence, covariates: Floats | None) -> dict[str, Any]:
         """Score, contributions, statistics and features of rows of the pattern, over its P modalities."""
-        distances = _distances(self.distance, evidence, covariates)
-        normal = self.evidence
+        normal, distances = self.evidence, _distances(self.distance, evidence, covariates)
         reconstruction = surprises(normal.reconstruction, evidence.reconstruction)  # (N, P)
         inconsistency = surprises(normal.inconsistency, evidence.inconsistency)  # (N, P or 0)
         code = surprises(normal.code, evidence.code)  # (N, 1 + P)
@@ -102,8 +79,7 @@ class Norm:
 
 def _distances(distance: tuple[CodeDistance, ...], evidence: Evidence, covariates: Floats | None) -> Floats:
     """(N, 1 + P)."""
-    pairs = zip(distance, evidence.codes, strict=True)
-    return np.stack([each(codes, covariates) for each, codes in pairs], 1)
+    return np.stack([each(codes, covariates) for each, codes in zip(distance, evidence.codes, strict=True)], 1)
 
 
 def _of_features(normal: Floats, cells: Floats) -> Floats:
@@ -131,12 +107,6 @@ class Detector:
     rows that have at least what they have, and lose the rest. Cells that are missing are left out; calibration rows
     should lack them as often as rows to be scored.
 
-    Args:
-        generator: the pair.
-        normal: training rows.
-        calibration: normal rows that nothing was learned from.
-        seed: of the posterior draws.
-
     Example:
         detector = Detector.fit(Generator.load("artefacts/densities/gmm"), train, test)
         detector.score(patients).flagged(alpha=0.05)
@@ -148,17 +118,14 @@ class Detector:
 
     @classmethod
     def fit(cls, generator: Generator, train: Dataset, calibration: Dataset, seed: int = 0) -> Self:
-        """A detector of rows unlike those of `train`, `MOST` of which are read.
+        """A detector of rows unlike the normal ones of `train`, of which `MOST` are read.
 
-        Args:
-            generator: an autoencoder trained on `train` and a density of its codes.
-            train: normal rows.
-            calibration: normal rows that had no part in training or choices: their ranks are the p-values.
-            seed: of the rows that are read and of the posterior draws.
+        The generator is an autoencoder trained on `train` and a density of its codes. Calibration rows are normal ones
+        that had no part in training or choices: their ranks are the p-values. The seed is that of the rows that are
+        read and of the posterior draws.
 
-        Raises:
-            UserError: rows of other modalities, a density without a score, the same rows twice, or targets that one
-                of both lacks.
+        Raises UserError for rows of other modalities, a density without a score, the same rows twice, and targets that
+        one of both lacks.
         """
         density = generator.density
         if not (density.exact_log_prob or density.bound):
@@ -182,14 +149,12 @@ class Detector:
     def score(self, data: Dataset) -> Detection:
         """Score rows that have some or all of the modalities.
 
-        Raises:
-            UserError: rows of other modalities, rows with nothing in them, targets that are missing, or a pattern of
-                modalities that fewer than `FEWEST` training rows have.
+        Raises UserError for rows of other modalities, rows with nothing in them, targets that are missing, and a
+        pattern of modalities that fewer than `FEWEST` training rows have.
         """
-        model = self.generator.model
-        data = _present(conformed(data, model.modalities, self.generator.conversion), "data")
+        data = _present(conformed(data, self.generator.model.modalities, self.generator.conversion), "data")
         _check_targets(data, self.normal, "data")
-        found = _blank(len(data), data)
+        found = _blank(data)
         patterns, group = np.unique(data.observed, axis=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             rows = np.flatnonzero(group.ravel() == number)
@@ -200,18 +165,18 @@ class Detector:
             found.calibrated_on[rows] = len(calibration)
             here = np.ix_(rows, np.flatnonzero(pattern))
             found.contributions[here] = judged["contributions"]
-            kinds = (("statistics", found.statistics, here), ("whole", found.whole, rows))
-            for kind, into, place in (*kinds, ("features", found.features, rows)):
+            for kind, place in {"statistics": here, "whole": rows, "features": rows}.items():
                 for name, values in judged[kind].items():
                     if values.size:
-                        into[name][place] = values
+                        getattr(found, kind)[name][place] = values
         return found
 
     def _norm(self, pattern: NDArray[np.bool_]) -> tuple[Norm, Floats]:
         """What is normal under a pattern (M,), and the scores of the calibration rows that have it."""
         key = pattern.tobytes()
         if key not in self._norms:
-            normal, calibration = (_having(data, pattern) for data in (self.normal, self.calibration))
+            sets = (self.normal, self.calibration)  # of each, the rows that have at least the modalities of the pattern
+            normal, calibration = (of.select(np.flatnonzero((of.observed | ~pattern).all(1))) for of in sets)
             if len(normal) < FEWEST:
                 of = zip(self.generator.model.modalities, pattern, strict=True)
                 names = ", ".join(m.name for m, here in of if here)
@@ -225,9 +190,7 @@ class Detector:
         return self._norms[key]
 
     def _judged(self, norm: Norm, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> dict[str, Any]:
-        if not len(rows):
-            return {"score": np.zeros(0)}
-        return norm.judge(self._evidence(rows, pattern, stream), rows.targets)
+        return norm.judge(self._evidence(rows, pattern, stream), rows.targets) if len(rows) else {"score": np.zeros(0)}
 
     def _evidence(self, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> Evidence:
         import torch
@@ -249,11 +212,6 @@ def _present(data: Dataset, place: str) -> Dataset:
     return replace(data, mask=mask)
 
 
-def _having(data: Dataset, pattern: NDArray[np.bool_]) -> Dataset:
-    """The rows that have at least the modalities of a pattern (M,)."""
-    return data.select(np.flatnonzero((data.observed | ~pattern).all(1)))
-
-
 def _check_targets(data: Dataset, train: Dataset, place: str) -> None:
     found, expected = (0 if of.targets is None else of.targets.shape[1] for of in (data, train))
     if found != expected:
@@ -263,18 +221,12 @@ def _check_targets(data: Dataset, train: Dataset, place: str) -> None:
         )
 
 
-def _blank(N: int, data: Dataset) -> Detection:
+def _blank(data: Dataset) -> Detection:
     """A detection to be filled in."""
     from postprior.pipelines.detection.normative import FEATURED
 
-    M = len(data.modalities)
-    names: Mapping[str, tuple[int, ...]] = {m.name: m.shape for m in data.modalities if m.kind in FEATURED}
-    return Detection(
-        np.zeros(N),
-        np.ones(N),
-        np.zeros(N, np.int64),
-        {name: np.full((N, M), np.nan) for name in STATISTICS},
-        {name: np.zeros(N) for name in ("code", "distance")},
-        np.zeros((N, M)),
-        {name: np.zeros((N, *shape)) for name, shape in names.items()},
-    )
+    N, M = len(data), len(data.modalities)
+    statistics = {name: np.full((N, M), np.nan) for name in STATISTICS}
+    whole = {name: np.zeros(N) for name in ("code", "distance")}
+    features = {m.name: np.zeros((N, *m.shape)) for m in data.modalities if m.kind in FEATURED}
+    return Detection(np.zeros(N), np.ones(N), np.zeros(N, np.int64), statistics, whole, np.zeros((N, M)), features)

@@ -1,69 +1,48 @@
 """What a trained pair, autoencoder and density, says of rows: likelihoods, codes, and predictions from the others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import observed_blocks
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.detection.rarity import Floats
 from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import apart, coordinates
 
-if TYPE_CHECKING:
-    from postprior.pipelines.data.dataset import Dataset
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.density import Density
-
-ROWS = 64
-"""Rows of a block, each with a seed of its own."""
-DRAWS = 16
-"""Posterior draws of a row that everything is averaged over."""
+ROWS = 64  # rows of a block, each with a seed of its own
+DRAWS = 16  # posterior draws of a row that everything is averaged over
 LARGEST = 1e30
 """What likelihoods beyond the floating range are held at, so that rows far from all others can still be ranked."""
-FARTHEST = 1e15
-"""The same for codes."""
-FEATURED = ("table", "vector")
-"""Kinds whose values are features with a name or a place."""
+FARTHEST = 1e15  # the same for codes
+FEATURED = ("table", "vector")  # kinds whose values are features with a name or a place
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known of N rows that have the same P modalities, in nats, larger where a row is stranger.
 
-    A modality that lacks cells is scored by the mean of those that are there, times the number of all.
-
-    Args:
-        reconstruction: (N, P), −log p(x_m | z), z ~ q(z | x): how badly a row's own code explains each modality.
-        inconsistency: (N, P), −log p(x_m | z), z ~ q(z | x without m): how badly the others predict it; (N, 0) where
-            there are no others.
-        code: (N, 1 + P), −log f(z) under the density, of the code of the whole row and of each modality alone.
-        codes: the means of these codes, 1 + P arrays (N, D) of the blocks that the modalities speak of.
-        cells: by name of the modalities whose values are features, (N, 2, J), or (N, 1, J) where there are no others:
-            −log p of each value in the reconstruction and the prediction, NaN in missing cells.
+    A modality that lacks cells is scored by the mean of those that are there, times the number of all. `cells` are
+    −log p of each value of the modalities `FEATURED` in the reconstruction and in the prediction, NaN in missing cells.
     """
 
-    reconstruction: Floats
-    inconsistency: Floats
-    code: Floats
-    codes: tuple[Floats, ...]
-    cells: dict[str, Floats]
+    reconstruction: Floats  # (N, P), −log p(x_m | z), z ~ q(z | x): how badly a row's own code explains each modality
+    inconsistency: Floats  # (N, P), the same, z ~ q(z | x without m): how badly the others predict it; (N, 0) without
+    code: Floats  # (N, 1 + P), −log f(z) under the density, of the code of the whole row and of each modality alone
+    codes: tuple[Floats, ...]  # the means of these codes, 1 + P arrays (N, D) of the blocks that modalities speak of
+    cells: dict[str, Floats]  # by modality, (N, 2, J), or (N, 1, J) where there are no others
 
     @classmethod
     def of(cls, model: MultimodalVAE, density: Density, data: Dataset, pattern: Tensor, *seed: int) -> Self:
-        """The evidence of rows that have the modalities of a pattern, as if they had no others.
+        """The evidence of N rows that have the modalities of a pattern (M,), as if they had no others.
 
-        Args:
-            model: the autoencoder.
-            density: stands in for its prior.
-            data: N rows of the model's modalities.
-            pattern: (M,) bool.
-            seed: counters that all draws follow from.
+        The density stands in for the model's prior; all draws follow from the counters of the seed.
         """
         blocks = []
         for number, start in enumerate(range(0, len(data), ROWS)):

@@ -5,8 +5,7 @@ theirs is uniform, whatever the score is and however few the rows are (Vovk, Gam
 Learning in a Random World; for the detection of outliers Bates et al. 2023, https://arxiv.org/abs/2104.08279).
 """
 
-from __future__ import annotations
-
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,18 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-TAIL = 0.1
-"""Share of the normal rows that the tail is fitted to,"""
-FEWEST = 20
-"""which are so many at least, and half of the rows at most."""
-HEAVIEST = 0.9
-"""Greatest shape ξ of a tail: at 1 it has no mean."""
-ROBUST = 5
-"""Rows a dimension that a robust covariance needs (Rousseeuw & van Zomeren 1990, JASA 85)."""
-DIMENSIONS = 64
-"""Dimensions beyond which it costs too much,"""
-ROWS = 500
-"""and rows that it is taken of, at most, spread evenly: with more its search takes ten times as long."""
+TAIL = 0.1  # share of the normal rows that the tail is fitted to
+FEWEST = 20  # rows of the tail, at least; at most half of all
+HEAVIEST = 0.9  # greatest shape ξ of a tail: at 1 it has no mean
+ROBUST = 5  # rows a dimension that a robust covariance needs (Rousseeuw & van Zomeren 1990, JASA 85)
+DIMENSIONS = 64  # dimensions beyond which it costs too much
+ROWS = 500  # rows that it is taken of, at most, spread evenly: with more its search takes ten times as long
 
 
 def surprises(normal: Floats, values: Floats) -> Floats:
@@ -40,12 +33,8 @@ def surprises(normal: Floats, values: Floats) -> Floats:
     σ and ξ from probability-weighted moments (Hosking & Wallis 1987, https://doi.org/10.2307/1269343), ξ from 0,
     where the tail is exponential, to 0.9. A normal row's surprise is 1 nat on average.
 
-    Args:
-        normal: (n, C) statistics of normal rows, NaN where a row has none.
-        values: (N, C), NaN where a row has none.
-
-    Returns:
-        (N, C), 0 where a row has no value or normal rows have fewer than two.
+    Shapes: statistics of normal rows (n, C) and values (N, C), both NaN where a row has none; answer (N, C), 0 where a
+    row has no value or normal rows have fewer than two.
     """
     columns = [_surprise(normal[:, c], values[:, c]) for c in range(values.shape[1])]
     return np.stack(columns, 1) if columns else np.zeros(values.shape)
@@ -112,16 +101,11 @@ class CodeDistance:
     Location and covariance are those of the half of the normal rows that lies closest together (minimum covariance
     determinant, Rousseeuw & Van Driessen 1999), which a few odd rows cannot pull; where there are fewer than five rows
     a dimension, more than 64 dimensions, or most rows coincide, a shrunk covariance of all (Ledoit & Wolf 2004).
-
-    Args:
-        slope: (1 + T, D), the regression of codes on 1 and the T covariates.
-        scale: (D,), standard deviations of what it leaves.
-        covariance: scikit-learn's estimate, of the scaled residuals.
     """
 
-    slope: Floats
-    scale: Floats
-    covariance: Any
+    slope: Floats  # (1 + T, D), the regression of codes on 1 and the T covariates
+    scale: Floats  # (D,), standard deviations of what it leaves
+    covariance: Any  # scikit-learn's estimate, of the scaled residuals
 
     @classmethod
     def fit(cls, codes: Floats, covariates: Floats | None, seed: int = 0) -> Self:
@@ -133,13 +117,11 @@ class CodeDistance:
         left = codes - design @ slope
         scale: Floats = np.maximum(left.std(0, dtype=np.float64), 1e-12)
         n, D = codes.shape
-        if n < ROBUST * D or D > DIMENSIONS:
-            return cls(slope, scale, LedoitWolf().fit(left / scale))
-        rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
-        try:
-            return cls(slope, scale, MinCovDet(random_state=seed).fit(left[rows] / scale))
-        except ValueError:  # half of the rows coincide, and their covariance is 0
-            return cls(slope, scale, LedoitWolf().fit(left / scale))
+        if n >= ROBUST * D and D <= DIMENSIONS:
+            rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
+            with suppress(ValueError):  # half of the rows coincide, and their covariance is 0
+                return cls(slope, scale, MinCovDet(random_state=seed).fit(left[rows] / scale))
+        return cls(slope, scale, LedoitWolf().fit(left / scale))
 
     def __call__(self, codes: Floats, covariates: Floats | None) -> Floats:
         """Squared distances (N,) of codes (N, D) whose covariates are (N, T)."""

@@ -16,7 +16,7 @@ from postprior.pipelines.generation.fitting import FrozenEncoder, learn
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import Request, apportion
 from postprior.pipelines.metrics.statistics.intervals import Ints
-from postprior.pipelines.metrics.utility.classical import Classical
+from postprior.pipelines.metrics.utility.augmentation import Classical
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import ALL, Params

@@ -12,7 +12,7 @@ from postprior.pipelines.artefacts.codes import whole_rows
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.privacy.memorisation import memorisation
+from postprior.pipelines.metrics.privacy.proximity import memorisation
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.checks import read_entry
 from postprior.pipelines.settings.params import Options

@@ -5,8 +5,6 @@ file returns values (1 + B,) by key; elsewhere the function that returns numbers
 intervals, comparison.csv, the page and MLflow follow.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import inf
 
@@ -15,7 +13,7 @@ SIGNED: Bounds = (-inf, inf)
 POSITIVE: Bounds = (0.0, inf)
 GROUPS = {  # of columns in their order, and the files whose metrics they hold
     "Coherence": ("coherence/agreement",),
-    "Pairing": ("coherence/pairing", "coherence/alignment"),
+    "Pairing": ("coherence/alignment",),
     "Distance": ("fidelity/frechet", "fidelity/kernels"),
     "Overlap": ("fidelity/manifold", "fidelity/supports"),
     "Use": ("utility/classifiers",),
@@ -33,35 +31,20 @@ QUESTIONS = {  # that a metric helps to answer, by its family
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A metric."""
 
-    Args:
-        file: of `metrics` that computes it, as "folder/module".
-        key: its name in files.
-        about: what it measures, in a phrase; "" for one that is no column of the leaderboard.
-        name: for readers; the key in words if none.
-        better: what a reader should prefer, "higher" or "lower"; "" where neither is better by itself.
-        bounds: of its values and intervals.
-        decimals: places after the point.
-        place: nested keys in a row's scores; the key alone if none.
-        headline: whether densities are ranked and tested by it; it stands in MLflow, beside the gap that it closes.
-        overview: whether it stands in the short form of the leaderboard.
-        expected: its value where nothing is wrong.
-        neutral: the same in words.
-    """
-
-    file: str
-    key: str
-    about: str = ""
-    name: str = ""
-    better: str = "higher"
-    bounds: Bounds = (0.0, 1.0)
-    decimals: int = 3
-    place: tuple[str, ...] = ()
-    headline: bool = False
-    overview: bool = False
-    expected: float | None = None
-    neutral: str = ""
+    file: str  # of `metrics` that computes it, as "folder/module"
+    key: str  # its name in files
+    about: str = ""  # what it measures, in a phrase; "" for one that is no column of the leaderboard
+    name: str = ""  # for readers; the key in words if none
+    better: str = "higher"  # or "lower", what a reader should prefer; "" where neither is better by itself
+    bounds: Bounds = (0.0, 1.0)  # of its values and intervals
+    decimals: int = 3  # places after the point
+    place: tuple[str, ...] = ()  # nested keys in a row's scores; the key alone if none
+    headline: bool = False  # densities are ranked and tested by it; it stands in MLflow, beside the gap that it closes
+    overview: bool = False  # whether it stands in the short form of the leaderboard
+    expected: float | None = None  # its value where nothing is wrong
+    neutral: str = ""  # the same in words
 
     @property
     def family(self) -> str:
@@ -80,12 +63,12 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """The title with a sign for what is better."""
+        """The title with the sign."""
         return f"{self.title} {self.arrow}".strip()
 
     @property
     def arrow(self) -> str:
-        """The sign."""
+        """The sign for what is better."""
         return {"higher": "↑", "lower": "↓"}.get(self.better, "")
 
     @property
@@ -104,8 +87,7 @@ class Metric:
         return QUESTIONS.get(self.family, "")
 
 
-JOINT = ("privacy", "spaces", "joint")
-"""Where numbers of privacy stand in a row, of all modalities together."""
+JOINT = ("privacy", "spaces", "joint")  # where numbers of privacy stand in a row, of all modalities together
 METRICS = (
     Metric(
         "coherence/agreement",
@@ -133,14 +115,14 @@ METRICS = (
     ),
     Metric("coherence/agreement", "label_agreement", "share of modalities that show the label drawn"),
     Metric(
-        "coherence/pairing",
+        "coherence/alignment",
         "pairing_auc",
         "how well a classifier tells true pairings from shuffled ones",
         "Pairing AUC",
         "",
     ),
     Metric(
-        "coherence/pairing",
+        "coherence/alignment",
         "incoherence",
         "what the pairing AUC lacks to that of real rows",
         better="lower",
@@ -156,17 +138,9 @@ METRICS = (
         bounds=SIGNED,
     ),
     Metric("coherence/agreement", "conditional_coherence", name="Share that shows the row's label"),
+    Metric("coherence/agreement", "conditional_gain", name="Difference to the plain posterior", bounds=(-1.0, 1.0)),
     Metric(
-        "coherence/agreement",
-        "conditional_gain",
-        name="Difference to the plain posterior",
-        bounds=(-1.0, 1.0),
-    ),
-    Metric(
-        "coherence/agreement",
-        "private_gain",
-        name="What private codes drawn given the others add",
-        bounds=(-1.0, 1.0),
+        "coherence/agreement", "private_gain", name="What private codes drawn given the others add", bounds=(-1.0, 1.0)
     ),
     Metric("fidelity/reconstruction", "accuracy"),
     Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
@@ -202,12 +176,7 @@ METRICS = (
     ),
     Metric("fidelity/manifold", "precision", "share of samples that lie among the real ones"),
     Metric("fidelity/manifold", "recall", "share of real rows that lie among the samples"),
-    Metric(
-        "fidelity/manifold",
-        "density",
-        "how many real neighbourhoods hold a sample, on average",
-        bounds=POSITIVE,
-    ),
+    Metric("fidelity/manifold", "density", "how many real neighbourhoods hold a sample, on average", bounds=POSITIVE),
     Metric("fidelity/manifold", "coverage", "share of real neighbourhoods that hold a sample", overview=True),
     Metric(
         "fidelity/supports",

@@ -1,17 +1,17 @@
 """A row of the leaderboard: one function scores samples of any origin against the reference half."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from postprior.pipelines.metrics.coherence.agreement import joint_agreement, label_entropy, pairwise_agreement
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.fidelity.scores import JOINT, fidelity
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.registry import HEADLINES, bounds_of
+from postprior.pipelines.metrics.registry import HEADLINES, bounds_of, of_family
 from postprior.pipelines.metrics.statistics.intervals import (
+    FEWEST,
     Floats,
     Ints,
     Missing,
@@ -29,6 +29,11 @@ from postprior.pipelines.metrics.statistics.intervals import (
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
 OF_JUDGES = Missing("the judges gave these samples their labels")
 BOUNDS = bounds_of("coherence", "fidelity")
+KNOWN = of_family("fidelity")
+JOINT = {key for key in KNOWN if f"joint_{key}" in KNOWN}
+"""Scores whose value is the mean of the modalities; that of whole tuples is "joint_<score>"."""
+FILES = {key: metric.file for key, metric in KNOWN.items() if metric.about and not key.startswith("joint_")}
+"""The file of each score in one space."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,7 @@ class Reference:
 
     @classmethod
     def fit(
-        cls,
-        readings: Readings,
-        weights: Floats,
-        neighbours: int,
-        modalities: tuple[str, ...],
-        classes: int | None,
+        cls, readings: Readings, weights: Floats, neighbours: int, modalities: tuple[str, ...], classes: int | None
     ) -> "Reference":
         """A space a modality and one of whole tuples, of readings of N rows under weights (1 + B, N)."""
         spaces = tuple(Space(features, weights, neighbours) for features in readings.features)
@@ -61,16 +61,14 @@ def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
     of labels. Without a modality's name, distances of `JOINT` are means over modalities and all other fidelity is
     that of whole tuples, the features of all modalities side by side.
     """
-    own = [
-        fidelity(space, Space(features, weights, space.neighbours))
-        for space, features in zip(reference.spaces, readings.features, strict=True)
-    ]
+    pairs = zip(reference.spaces, readings.features, strict=True)
+    own = [fidelity(space, Space(features, weights, space.neighbours)) for space, features in pairs]
     joint = fidelity(reference.joint, Space(readings.joined, weights, reference.joint.neighbours))
     by_modality = {name: [scores[name] for scores in own] for name in joint}
     scores: Scores = {}
     if readings.predictions is not None and reference.classes is not None:
         scores |= _coherence(readings.predictions, weights)
-        by_modality |= _labels(readings, reference.classes, weights)
+        by_modality |= _labels(readings.predictions, readings.labels, reference.classes, weights)
     scores |= {name: mean_of(values) for name, values in by_modality.items()}
     scores |= {f"joint_{name}" if name in JOINT else name: value for name, value in joint.items()}
     return scores | {
@@ -87,25 +85,15 @@ def _coherence(predictions: Ints, weights: Floats) -> Scores:
     return {name: why or weighted_mean(of(predictions), weights) for name, of in agreements.items()}
 
 
-def _labels(readings: Readings, classes: int, weights: Floats) -> dict[str, list[Score]]:
+def _labels(predictions: Ints, labels: Ints | None, classes: int, weights: Floats) -> dict[str, list[Score]]:
     """How even the labels are that each modality shows, and how often it is the label that a row came with."""
-    assert readings.predictions is not None
-    few = unscored(len(readings))
-    modalities = readings.predictions.shape[1]
-
-    def each(why: Missing | None, values: Callable[[], Floats]) -> list[Score]:
-        return [why] * modalities if why else list(values().T)
-
-    predictions = readings.predictions
-    found = {
-        "label_entropy": each(
-            few or too_few(classes, 2, "labels"), lambda: label_entropy(predictions, classes, weights)
-        )
-    }
-    if readings.labels is not None:
-        right = predictions == readings.labels[:, None]
-        found["label_agreement"] = each(few, lambda: weighted_mean(right, weights))
-    return found
+    few = unscored(len(predictions))
+    entropy = few or too_few(classes, 2, "labels") or label_entropy(predictions, classes, weights)
+    found: Scores = {"label_entropy": entropy}
+    if labels is not None:
+        found["label_agreement"] = few or weighted_mean(predictions == labels[:, None], weights)
+    modalities = predictions.shape[1]
+    return {name: [x] * modalities if isinstance(x, Missing) else list(x.T) for name, x in found.items()}
 
 
 def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:
@@ -128,3 +116,31 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
     written["difference_to_normal"] = {name: estimate(values) for name, values in differences.items()}
     written["gap_closed"] = {name: gap.written if isinstance(gap, Missing) else gap for name, gap in gaps.items()}
     return written
+
+
+def fidelity(real: Space, fake: Space) -> Scores:
+    """Scores of fake rows against real ones in one space, by name."""
+    if few := unscored(min(len(real), len(fake))):
+        return dict.fromkeys(FILES, few)
+    found: Scores = {}
+    for file in dict.fromkeys(FILES.values()):
+        found |= import_module(f"postprior.pipelines.metrics.{file.replace('/', '.')}").scores(real, fake)
+    return found
+
+
+def cautions(spaces: dict[str, int], rows: int) -> list[str]:
+    """What to know before reading the scores of so many rows, a sentence for each space that is too wide for them.
+
+    `spaces` are numbers of features by name. Too few rows to score need no caution.
+    """
+    told: list[str] = []
+    if rows < FEWEST:
+        return told
+    for name, width in spaces.items():
+        if rows <= 2 * width:
+            singular = "the rows" if rows <= width else "half of them, as behind the intervals,"
+            told.append(
+                f"{name}: {rows} rows against {width} features. Covariances of {singular} are singular and Frechet "
+                "distances far above those of more rows: compare them at equal numbers of rows, or kernel distances."
+            )
+    return told

@@ -5,30 +5,36 @@ expected. The options of a model, a density or a data source have no schema of t
 constructor is the schema, so that an option is declared in one place only.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
+import math
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.messages import sentence, words
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.params import OTHER_RESULTS, REFERENCE_ROWS, Fitting, Options, Params, Section, Vae
 from postprior.pipelines.settings.yaml_text import read_yaml
 
+KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+    Any: "a value",
+}
+LONGEST = 200
+"""Characters of a value that a sentence shows."""
+
 
 def load_params(path: Path | str) -> Params:
-    """The validated settings of a params.yaml.
-
-    Raises:
-        UserError: the file is missing, is not YAML, or a value is not what the schema expects.
-    """
+    """The settings of a params.yaml; a UserError tells of no such file, no YAML, or what the schema does not expect."""
     path = Path(path)
     content = read_yaml(path)
     try:
@@ -90,17 +96,10 @@ def check_options(
     given: Collection[str] = (),
     base: type[Section] = Section,
 ) -> None:
-    """Check `options` against the signature of a constructor.
+    """Refuse options that are unknown, missing or of another type than the parameters of a class or function.
 
-    Args:
-        constructor: a class or function; its annotated parameters are the schema.
-        options: what the user wrote under `key`.
-        key: the dotted key, for the messages.
-        given: parameters that the pipeline passes itself, no options.
-        base: settings that may stand beside them.
-
-    Raises:
-        UserError: an option is unknown, missing or of another type.
+    `key` is the dotted key that they stand under, `given` are parameters that the pipeline passes itself, and `base`
+    are settings that may stand beside the options.
     """
     hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
     fields: dict[str, Any] = {}
@@ -120,14 +119,10 @@ def check_options(
 def _check_names(params: Params, file: str) -> None:
     """Refuse names without a section of options: DVC tracks it, and a misspelt name shows at once."""
     extra = params.data.__pydantic_extra__ or {}
-    wanted = [
-        ("data.source", params.data.source, "data", extra),
-        ("vae.model", params.vae.model, "vae.options", params.vae.options),
-        ("augment.model", params.augment.model, "vae.options", params.vae.options),
-        ("augment.density", params.augment.density, "density", params.density),
-    ]
-    for key, name, section, sections in wanted:
-        _check_entry(f"{file}: {key}", name, section, sections)
+    _check_entry(f"{file}: data.source", params.data.source, "data", extra)
+    _check_entry(f"{file}: vae.model", params.vae.model, "vae.options", params.vae.options)
+    _check_entry(f"{file}: augment.model", params.augment.model, "vae.options", params.vae.options)
+    _check_entry(f"{file}: augment.density", params.augment.density, "density", params.density)
     check_rows(params, params.densities, f"{file}: densities")
     for name in params.density:
         if name != "normal":  # which may be fitted, to be looked at
@@ -144,7 +139,88 @@ def _check_free(key: str, name: str, others: Sequence[str] = ()) -> None:
 
 def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:
     if name not in sections:
-        raise UserError(
-            f"{key}: found '{name}', which has no entry under `{section}`{hint(name, sections)}; "
-            f"expected one of {listed(sections)}"
-        )
+        found = f"found '{name}', which has no entry under `{section}`{hint(name, sections)}"
+        raise UserError(f"{key}: {found}; expected one of {listed(sections)}")
+
+
+def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
+    """The most telling fault that pydantic found in `content`, as one sentence: an unknown key, or the deepest.
+
+    The descriptions of the schema's fields say what is expected; `prefix` is the dotted key of the content in its file.
+    """
+    faults = [(fault, _keys(fault, content)) for fault in error.errors(include_url=False)]
+    fault, keys = min(faults, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1])))
+    known, expected = _look_up(schema, keys)
+    key = ".".join([prefix, *keys] if prefix else keys)
+    if fault["type"] == "extra_forbidden":
+        return f"{key} is not a known key{hint(keys[-1], known)}; known here: {listed(known)}"
+    if fault["type"] == "missing":
+        return f"{key} is missing; expected {expected}"
+    found = f"found {_found(fault['input'])}, expected {expected}{_remedy(fault['input'])}"
+    return f"{key}: {found}" if key else found
+
+
+def words(kind: Any) -> str:
+    """A type annotation in words, as in "a whole number or null"."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is None or kind in KINDS:
+        return KINDS.get(kind) or str(getattr(kind, "__name__", kind))
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in parts)
+    if origin in (dict, Mapping):
+        return "names with values"
+    if issubclass(origin if isinstance(origin, type) else object, Sequence):
+        return f"a list ({words(parts[0])} each)"
+    return " or ".join(words(part) for part in parts)
+
+
+def _keys(fault: ErrorDetails, content: Any) -> list[str]:
+    """The keys that lead to a fault; pydantic also names the branches of a union, which are in no file."""
+    keys = []
+    for part in fault["loc"]:
+        entries: Any = {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
+        if isinstance(part, int) and isinstance(content, list):
+            entries = {str(index): value for index, value in enumerate(content)}
+        if str(part) in entries:
+            content = entries[str(part)]
+            keys.append(str(part))
+    return keys + [str(part) for part in fault["loc"][-1:] if fault["type"] == "missing"]
+
+
+def _look_up(schema: type[BaseModel], keys: Iterable[str]) -> tuple[Collection[str], str]:
+    """The keys known beside the last of `keys`, and what is expected at the deepest field on the way."""
+    section: Any = schema
+    known: Collection[str] = schema.model_fields
+    expected = f"the keys {listed(known)}"
+    for key in keys:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            break
+        known = section.model_fields
+        field = section.model_fields.get(key)
+        section = field.annotation if field else None
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            expected = f"the keys {listed(section.model_fields)}"
+        elif field:
+            expected = field.description or words(field.annotation)
+    return known, expected
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text '{_cut(value)}'"
+    if isinstance(value, (list, tuple)):
+        return "a list" if value else "an empty list"
+    return "a group of keys" if isinstance(value, dict) else _cut(json.dumps(value, default=str))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _remedy(value: Any) -> str:
+    """How to mend a number that stands in quotes."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ""
+    return f"; write {value} without quotes" if math.isfinite(number) else ""

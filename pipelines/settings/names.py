@@ -1,7 +1,5 @@
 """Names that users give, looked up among those that are known."""
 
-from __future__ import annotations
-
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping

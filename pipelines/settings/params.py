@@ -1,7 +1,5 @@
 """The one schema of params.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -184,13 +182,10 @@ class Compare(Section):
 
 
 class Fitting(Section):
-    """What an entry of `density` may say of how it is fitted, beside the options of its kind.
+    """What an entry of `density` may say of how it is fitted, beside the options of its `kind` (its name if not given).
 
-    Args:
-        kind: the density; the name of the entry when not given.
-        independent: its blocks are fitted apart, one density each.
-        rows: `all`, each encoded from the modalities it has, or `complete`, those that have every modality.
-        labels: one density a label, or one that knows no labels.
+    `independent`: its blocks are fitted apart, one density each. `rows` are all, each encoded from the modalities it
+    has, or the complete ones, that have every modality. `labels`: one density a label, or one that knows no labels.
     """
 
     kind: str

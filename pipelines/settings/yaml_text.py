@@ -1,7 +1,5 @@
 """YAML that others wrote, read as DVC reads it, in bounded time and memory."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -33,8 +31,7 @@ def read_yaml(path: Path) -> Any:
 def parse_yaml(text: str, place: Path | str) -> Any:
     """The content of a YAML 1.2 text, read as DVC reads it: 1e-3 is a number, `no` a text; then as JSON has it.
 
-    Raises:
-        UserError: it is no YAML, or cannot be written as JSON, or is too long or nested too deep for settings.
+    A UserError tells of no YAML, of what JSON cannot have, and of what is too long or too deep for settings.
     """
     if len(text) > LONGEST:
         raise UserError(f"{place}: found {len(text)} characters, expected settings, {LONGEST} characters at most")
@@ -53,8 +50,7 @@ def parse_yaml(text: str, place: Path | str) -> Any:
     except RecursionError:
         raise UserError(f"{place}: found lists, groups or aliases nested too deep, expected settings") from None
     except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        # scalars that are not what their tag says
-        reason = str(error).partition(";")[0]
+        reason = str(error).partition(";")[0]  # scalars that are not what their tag says
         raise UserError(f"{place}: found a value that cannot be read ({reason}); correct it") from None
 
 

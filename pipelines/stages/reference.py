@@ -23,8 +23,8 @@ from postprior.pipelines.generation.parts import conditional_scores
 from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
-from postprior.pipelines.metrics.fidelity.scores import cautions
 from postprior.pipelines.metrics.latent.health import dead_dimensions
+from postprior.pipelines.metrics.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json

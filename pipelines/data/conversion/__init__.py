@@ -17,8 +17,6 @@ way back a kept value is written where it still means the number that stands the
 is decoded. Far outliers (`outliers`) have no part in a scale, and `bound` limits what a model is shown of them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from postprior.pipelines.data.conversion.arrays import ArrayConversion
@@ -32,6 +30,4 @@ __all__ = ["ArrayConversion", "ColumnConversion", "Conversion", "TableConversion
 
 def from_description(name: str, entry: dict[str, Any]) -> Conversion:
     """The conversion of modality `name` that gave this entry; KeyError or TypeError where it is damaged."""
-    if "columns" in entry:
-        return TableConversion.from_description(name, entry)
-    return ArrayConversion.from_description(name, entry)
+    return (TableConversion if "columns" in entry else ArrayConversion).from_description(name, entry)

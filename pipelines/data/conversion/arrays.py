@@ -1,11 +1,9 @@
 """A numeric array as values that a model learns, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,19 +29,12 @@ Number = float | tuple[float, ...]
 
 @dataclass(frozen=True)
 class ArrayConversion:
-    """Values v of one array as x = (v − offset) / scale with channels first.
+    """Values v of one array, the modality `name`, as x = (v − offset) / scale with channels first.
 
-    Args:
-        name: the modality.
-        kind: `numeric`, `count`, `boolean` or `tokens`; all but numeric ones stay as they are.
-        axes: axes of one value in the source, a key of `AXES`.
-        dtype: NumPy's name of the source's type.
-        shape: shape of one value in the source.
-        offset: one number, or one a coordinate; `scale` likewise.
-        range: of x, where the source's type or all of its values bound it.
-        classes: number of tokens.
-        bound: the greatest |x| of numeric ones; values beyond are far outliers, and become this.
-        facts: where it came from: `source` and what that needs to write it back.
+    `kind` is one of `KINDS`; all but numeric values stay as they are. `axes` (a key of `AXES`), `dtype` and `shape` are
+    those of one value in the source, `offset` and `scale` one number or one a coordinate. `range` is that of x, where
+    the source's type or all of its values bound it, `classes` the number of tokens, `bound` the greatest |x| of numeric
+    values: those beyond are far outliers, and become this. `facts` are its `source` and what that needs to write it.
     """
 
     name: str
@@ -63,38 +54,25 @@ class ArrayConversion:
         """What the model is told of it."""
         kind = "sequence" if self.kind == "tokens" else AXES[self.axes]
         likelihoods = {"count": "negative_binomial", "boolean": "bernoulli", "tokens": "categorical"}
-        default = "normal" if kind == "vector" else "laplace"
-        likelihood = likelihoods.get(self.kind, default)
+        likelihood = likelihoods.get(self.kind, "normal" if kind == "vector" else "laplace")
         shape = channels_first(np.empty((1, *self.shape), bool), self.axes).shape[1:]
         return Modality(self.name, kind, shape, likelihood, self.range, self.classes)
 
     @classmethod
     def fit(
-        cls,
-        name: str,
-        kind: str,
-        axes: str,
-        array: Values,
-        rows: Values,
-        there: Values,
-        facts: dict[str, Any],
-    ) -> ArrayConversion:
+        cls, name: str, kind: str, axes: str, array: Values, rows: Values, there: Values, facts: dict[str, Any]
+    ) -> Self:
         """Learn from the training rows of an array (n, …), where NaN is missing.
 
         Vectors are standardised coordinate by coordinate, images and volumes scaled to 0 … 1: bytes by 255, others
         by their least and greatest value, unless all rows that are `there` lie there already. Far outliers have no
-        part in a scale.
-
-        Raises:
-            UserError: all values are one, a coordinate of a vector is missing throughout, or values are too large.
+        part in a scale. Values that are all one, or too large, are refused, and a coordinate that is never there.
         """
         known = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
         low, high = limits(array, rows)
         if low == high:
-            raise UserError(
-                f"{name}: constant among the training rows, all values are {low:g}, expected two or more; leave it out "
-                f"(--skip {quoted(name)})"
-            )
+            found = f"constant among the training rows, all values are {low:g}, expected two or more"
+            raise UserError(f"{name}: {found}; leave it out (--skip {quoted(name)})")
         if kind == "tokens":
             return known(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
         if kind != "numeric":
@@ -122,10 +100,9 @@ class ArrayConversion:
         for block in blocks(array, len(places)):
             raw = array[places[block][found[block]]].astype(np.float64)
             if self.classes is not None and raw.size and raw.max() >= self.classes:
-                raise UserError(
-                    f"{self.name}: token {raw.max():g} found, training rows have 0 to {self.classes - 1}, expected no "
-                    "others; give more rows or put such a row into training"
-                )
+                known = f"training rows have 0 to {self.classes - 1}, expected no others"
+                remedy = "give more rows or put such a row into training"
+                raise UserError(f"{self.name}: token {raw.max():g} found, {known}; {remedy}")
             x = channels_first(self.standardised(raw), self.axes)
             there = ~np.isnan(x)
             if self.kind == "numeric":
@@ -141,8 +118,7 @@ class ArrayConversion:
     def lost(self, array: Values, places: Values, values: Values, seen: Values) -> Values | None:
         """The rows of an array at `places` as it has them, 0 for none, where `values` cannot give them back."""
         found = np.flatnonzero(places >= 0)
-        for block in blocks(array, len(found)):
-            some = found[block]
+        for some in (found[block] for block in blocks(array, len(found))):
             if not _alike(self.decode(values[some], seen[some]), array[places[some]]):
                 kept = np.zeros((len(places), *array.shape[1:]), array.dtype)
                 kept[found] = array[places[found]]
@@ -164,18 +140,15 @@ class ArrayConversion:
         """Values of the source's type, (n, …) with its axes; what was not `seen` is NaN where the type has it."""
         x = np.where(seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0)
         raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
-        if self.kind != "numeric":
-            raw = np.rint(raw)
-        return as_dtype(raw, np.dtype(self.dtype))
+        return as_dtype(raw if self.kind == "numeric" else np.rint(raw), np.dtype(self.dtype))
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
-        known = {key: getattr(self, key) for key in OWN}
-        kept = {key: list(value) if isinstance(value, tuple) else value for key, value in known.items()}
-        return {**self.facts, **kept, **({} if self.bound == BOUND else {"bound": self.bound})}
+        known = {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in OWN}
+        return {**self.facts, **known, **({} if self.bound == BOUND else {"bound": self.bound})}
 
     @classmethod
-    def from_description(cls, name: str, entry: dict[str, Any]) -> ArrayConversion:
+    def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
         """The conversion that gave this description."""
         known: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in OWN}
         facts = {key: value for key, value in entry.items() if key not in (*OWN, "bound")}
@@ -206,15 +179,11 @@ def limits(array: Values, rows: Values | None = None) -> tuple[float, float]:
 def _check_scale(name: str, scale: Number, low: float, high: float) -> None:
     """Refuse values whose scale is beyond all numbers, or not known for want of values."""
     if np.isnan(scale).any():
-        coordinate = int(np.flatnonzero(np.isnan(scale))[0])
-        raise UserError(
-            f"{name}: coordinate {coordinate} is missing in all training rows, expected two values or more; drop it "
-            "from the array, or give more rows"
-        )
+        found = f"coordinate {np.argmax(np.isnan(scale))} is missing in all training rows, expected two values or more"
+        raise UserError(f"{name}: {found}; drop it from the array, or give more rows")
     if not np.isfinite(scale).all():
-        raise UserError(
-            f"{name}: values from {low:g} to {high:g} found, expected such as can be squared, below 1e150; rescale them"
-        )
+        expected = "expected such as can be squared, below 1e150; rescale them"
+        raise UserError(f"{name}: values from {low:g} to {high:g} found, {expected}")
 
 
 def usual_of_each(array: Values, rows: Values) -> Usual:
@@ -277,6 +246,4 @@ def moments(array: Values, rows: Values, each: Usual) -> tuple[Number, Number]:
     deviation = np.sqrt(square / np.maximum(count, 1))
     deviation = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1), deviation, 1.0)
     deviation = np.where(count > 0, deviation, np.nan)
-    if not shape:
-        return float(mean), float(deviation)
-    return tuple(mean.tolist()), tuple(deviation.tolist())
+    return (tuple(mean.tolist()), tuple(deviation.tolist())) if shape else (float(mean), float(deviation))

@@ -1,11 +1,9 @@
 """One column of a table as numbers that a model learns, and back into its type and unit."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -37,14 +35,10 @@ MOST = 100
 class ColumnConversion:
     """A column of values v as numbers x: (v − offset) / scale, the same of log(1 + v), or the place of v in `values`.
 
-    Args:
-        name: the column's header.
-        kind: `numeric`, `log`, `categorical`, or one that stays as it is: `count`, `boolean`, `target`.
-        type: the name of its Arrow type.
-        offset: mean of the training rows, and `scale` their standard deviation, of numeric and log columns.
-        values: the K categories.
-        fill: the x that stands where a cell is missing.
-        bound: the greatest |x| of numeric and log columns; values beyond are far outliers, and become this.
+    `kind` is `numeric`, `log`, `categorical`, or one that stays as it is: `count`, `boolean`, `target`; `type` the name
+    of the Arrow type. `offset` and `scale` are mean and standard deviation of the training rows, of numeric and log
+    columns, and `bound` their greatest |x|: values beyond are far outliers, and become this. `values` are the K
+    categories, and `fill` is the x that stands where a cell is missing.
     """
 
     name: str
@@ -62,10 +56,9 @@ class ColumnConversion:
         return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None)
 
     @classmethod
-    def fit(cls, name: str, kind: str, column: pa.ChunkedArray) -> ColumnConversion:
+    def fit(cls, name: str, kind: str, column: pa.ChunkedArray) -> Self:
         """Learn from the training rows; a column that `varies` is expected, its nulls are missing cells."""
-        known = column.drop_null()
-        type_name = str(column.type)
+        known, type_name = column.drop_null(), str(column.type)
         if kind == "categorical":
             check_categories(f"column {name}", name, known)
             values = tuple(sorted(known.unique().to_pylist()))
@@ -81,16 +74,15 @@ class ColumnConversion:
         with np.errstate(over="ignore"):
             scale = float(numbers.std()) or 1.0  # whole numbers beyond 2^53 may differ and yet be one float
         if not np.isfinite(scale):
-            raise UserError(
-                f"column {name}: values from {numbers.min():g} to {numbers.max():g} found, expected such as can be "
-                f"squared, below 1e150; rescale it or leave it out (--skip {quoted(name)})"
-            )
+            found = f"values from {numbers.min():g} to {numbers.max():g} found, expected such as can be squared"
+            remedy = f"rescale it or leave it out (--skip {quoted(name)})"
+            raise UserError(f"column {name}: {found}, below 1e150; {remedy}")
         offset = float(numbers.mean())
         bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
         return cls(name, kind, type_name, offset, scale, bound=bound)
 
     @classmethod
-    def plain(cls, name: str, column: pa.ChunkedArray) -> ColumnConversion:
+    def plain(cls, name: str, column: pa.ChunkedArray) -> Self:
         """A target: numbers stay as they are, texts become the places of their categories."""
         if pa.types.is_string(column.type):
             return cls.fit(name, "categorical", column)
@@ -123,10 +115,8 @@ class ColumnConversion:
             raw = _rounded(raw, self.scale * unit)
         if self.kind == "log":
             raw = np.maximum(np.expm1(raw), 0)
-        if self.kind == "boolean":
-            raw = np.clip(raw, 0, 1)
         if self.kind in ("count", "boolean"):
-            raw = np.rint(raw)
+            raw = np.rint(np.clip(raw, 0, 1) if self.kind == "boolean" else raw)
         return pa.array(as_dtype(raw, np.dtype(arrow.to_pandas_dtype())), arrow, mask=~seen)
 
     def describe(self) -> dict[str, Any]:
@@ -135,7 +125,7 @@ class ColumnConversion:
         return {key: value for key, value in known.items() if (key, value) != ("bound", BOUND)}
 
     @classmethod
-    def from_description(cls, entry: dict[str, Any]) -> ColumnConversion:
+    def from_description(cls, entry: dict[str, Any]) -> Self:
         """The conversion that gave this description."""
         return cls(**{**entry, "values": tuple(entry["values"])})
 
@@ -143,8 +133,7 @@ class ColumnConversion:
 def named_type(name: str) -> pa.DataType:
     """The type that Arrow calls so; ValueError where there is none."""
     if found := re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)", name):
-        decimal = {"128": pa.decimal128, "256": pa.decimal256}[found[1]]
-        return decimal(int(found[2]), int(found[3]))
+        return {"128": pa.decimal128, "256": pa.decimal256}[found[1]](int(found[2]), int(found[3]))
     if found := re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>", name):
         return pa.dictionary(pa.type_for_alias(found[2]), pa.type_for_alias(found[1]), found[3] == "1")
     return pa.type_for_alias(name)
@@ -154,8 +143,8 @@ def plainer(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
     kind = column.type
     if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
         kind = kind.value_type
+        column = column.cast(kind)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
     if pa.types.is_decimal(kind) and kind.scale == 0:
@@ -180,10 +169,8 @@ def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
         return
     others = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
     if len(values) > 2 * len(others) > 0:
-        raise UserError(
-            f"{place}: the text {others[0].as_py()!r} found among numbers, expected numbers and empty cells alone; "
-            f"correct it or leave the column out (--skip {quoted(name)})"
-        )
+        found = f"the text {others[0].as_py()!r} found among numbers, expected numbers and empty cells alone"
+        raise UserError(f"{place}: {found}; correct it or leave the column out (--skip {quoted(name)})")
     raise UserError(
         f"{place}: {len(values)} different values such as {values[0].as_py()!r} found, expected at most {most} "
         f"categories; leave it out (--skip {quoted(name)}) or name its role (--id, --group, --target)"

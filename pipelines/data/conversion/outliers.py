@@ -1,7 +1,5 @@
 """Far outliers: fill values and slips that would make all other values one number if a scale were made of them."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +36,7 @@ def usual(values: Values) -> Usual:
     False
     """
     low, high = values.min(), values.max()
-    # a fill value repeats, at an end
-    for others in ((values > low) & (values < high), values < high, values > low):
+    for others in ((values > low) & (values < high), values < high, values > low):  # a fill value repeats, at an end
         if (found := _usual(values, values[others])) is not None:
             return found
     return Usual(float(low), float(high), far=False)

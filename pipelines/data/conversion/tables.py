@@ -1,10 +1,8 @@
 """A table of typed columns as rows of numbers, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +17,7 @@ from postprior.stage1_vae.modalities import Modality
 
 @dataclass(frozen=True)
 class TableConversion:
-    """The J columns of a table.
-
-    Args:
-        name: the modality.
-        columns: the conversion of each column, in the order of the values.
-        facts: where it came from: `source` and `file`.
-    """
+    """The J columns of a table, in the order of the values; `facts` say where it came from: `source` and `file`."""
 
     name: str
     columns: tuple[ColumnConversion, ...]
@@ -38,13 +30,13 @@ class TableConversion:
         return Modality(self.name, "table", (len(columns),), "columns", columns=columns)
 
     @classmethod
-    def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> TableConversion:
+    def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> Self:
         """Learn the columns' conversions from the training rows; a UserError names columns that do not vary."""
         if still := [column for column in kinds if not varies(table[column])]:
+            skips = " ".join(f"--skip {quoted(column)}" for column in still)
             raise UserError(
-                f"{facts['file']}: {'columns' if len(still) > 1 else 'column'} {', '.join(still)}: constant or all "
-                "missing among the training rows, expected two values or more; leave out with "
-                + " ".join(f"--skip {quoted(column)}" for column in still)
+                f"{facts['file']}: column{'s' * (len(still) > 1)} {', '.join(still)}: constant or all missing among "
+                f"the training rows, expected two values or more; leave out with {skips}"
             )
         try:
             columns = tuple(ColumnConversion.fit(column, kind, table[column]) for column, kind in kinds.items())
@@ -54,9 +46,8 @@ class TableConversion:
 
     def encode(self, table: pa.Table, places: Values) -> tuple[Values, Values]:
         """Rows (n, J) float32 and which cells were there, from the rows of a table at `places` (n,), −1 for none."""
-        values = np.empty((len(places), len(self.columns)), np.float32)
+        values = np.tile(np.array([column.fill for column in self.columns], np.float32), (len(places), 1))
         seen = np.zeros(values.shape, bool)
-        values[:] = [column.fill for column in self.columns]
         found = np.flatnonzero(places >= 0)
         rows = pa.array(places[found])
         for j, column in enumerate(self.columns):
@@ -104,7 +95,7 @@ class TableConversion:
         return {**self.facts, "columns": [column.describe() for column in self.columns]}
 
     @classmethod
-    def from_description(cls, name: str, entry: dict[str, Any]) -> TableConversion:
+    def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
         """The conversion that gave this description."""
         columns = tuple(ColumnConversion.from_description(column) for column in entry["columns"])
         return cls(name, columns, {key: value for key, value in entry.items() if key != "columns"})

@@ -1,10 +1,8 @@
 """Values as their file wrote them: the cells of a text file, and columns that their numbers alone cannot give back.
 
-Such a column is kept beside its numbers in the type that the file has it in. Texts of the cells of a CSV or TSV,
-whatever they mean, are kept as `CELL`, to be told from strings.
+Such a column is kept beside its numbers in its file's type; the texts of the cells of a CSV or TSV, whatever they
+mean, as `CELL`, to be told from strings.
 """
-
-from __future__ import annotations
 
 from contextlib import suppress
 
@@ -15,8 +13,7 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.columns import ColumnConversion, close, plainer
 
-CELL = pa.binary()
-"""The type of a column of texts of cells."""
+CELL = pa.binary()  # the type of a column of texts of cells
 NULLS = (
     *("", "#N/A", "#N/A N/A", "#NA", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null", "-NaN", "-nan"),
     *("1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"),
@@ -74,11 +71,9 @@ def as_cells(column: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
 
 def comes_back(made: pa.ChunkedArray, original: pa.ChunkedArray, mark: str = ".") -> bool:
     """Whether values, in the type of the file, are those that it has, to the bit and to the letter."""
+    parts = [(made[rows], original[rows]) for rows in (slice(SOME), slice(SOME, None))]
     try:
-        return all(
-            _alike(_as_written(made[rows], original.type, mark), original[rows])
-            for rows in (slice(SOME), slice(SOME, None))
-        )
+        return all(_alike(_as_written(values, original.type, mark), expected) for values, expected in parts)
     except pa.ArrowException:
         return False
 
@@ -88,8 +83,7 @@ def restored(made: pa.Array, source: pa.ChunkedArray, there: Values, mark: str |
     of = pa.array(there)
     if mark is not None:
         texts = source.cast(pa.string()) if source.type == CELL else formatted(source, mark)
-        if mark == "." and pa.types.is_floating(made.type):
-            # a file of decimal commas, written as one without
+        if mark == "." and pa.types.is_floating(made.type):  # a file of decimal commas, written as one without
             texts = pc.replace_substring(texts, ",", mark)
         return pc.if_else(of, texts, formatted(made, mark)).combine_chunks()
     if source.type == CELL:

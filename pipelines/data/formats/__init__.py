@@ -1,7 +1,5 @@
 """Kinds of files: a module each, which knows, reads and writes it, and a line in the table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,9 +49,8 @@ def read_source(path: Path, roles: Roles) -> list[Found]:
             try:
                 return format.read(path, roles)
             except UnicodeEncodeError as error:
-                raise UserError(
-                    f"{path}: the name {error.object!r} found there, expected names of files in UTF-8; rename it"
-                ) from None
+                expected = "expected names of files in UTF-8; rename it"
+                raise UserError(f"{path}: the name {error.object!r} found there, {expected}") from None
             except MemoryError:
                 raise UserError(f"{path}: found more than fits into the memory; give fewer or smaller") from None
     known = ", ".join(format.ABOUT for format in FORMATS.values())

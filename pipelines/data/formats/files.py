@@ -1,7 +1,5 @@
 """Files of a folder by the ends of their names, and the packages that only some of them need."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path

@@ -1,19 +1,32 @@
-"""What a source was found to hold, before it is joined, split and converted."""
+"""What a source was found to hold, before it is joined, split and converted: columns and arrays, and their kinds."""
 
-from __future__ import annotations
-
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
 
 from postprior.pipelines.data.arrays import Values, chunks
-from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.columns import check_categories
+from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
+from postprior.pipelines.data.conversion.columns import LIKELIHOODS, check_categories, plainer
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.names import pick
+from postprior.pipelines.texts import quoted
 
+LARGEST = 3_000_000  # beyond this mean a negative binomial likelihood has no parameters
+EXPECTED = {
+    "log": "numbers of at least 0",
+    "count": f"whole numbers from 0 to {LARGEST}",
+    "tokens": "rows of whole numbers of at least 0",
+    "boolean": "zeros and ones",
+}
+"""Values of a kind, in words."""
 Named = tuple[str | None, pa.ChunkedArray]
 
 
@@ -66,15 +79,13 @@ class TableView:
     @cached_property
     def present(self) -> Values:
         """(n,) bool: rows with one cell at least."""
-        seen = [column.is_valid().to_numpy() for column in self.content.columns]
-        return np.asarray(np.any(seen, 0))
+        return np.asarray(np.any([column.is_valid().to_numpy() for column in self.content.columns], 0))
 
     def learn(self, rows: Values) -> Conversion:
         """The conversion, learned from the rows at these places."""
         for name, kind in self.kinds.items():
             if kind == "categorical":  # what is wrong with a column may stand in another row
-                known = self.content[name].drop_null()
-                check_categories(f"{self.facts['file']}: column {name}", name, known)
+                check_categories(f"{self.facts['file']}: column {name}", name, self.content[name].drop_null())
         return TableConversion.fit(self.name, self.kinds, self.content.take(pa.array(rows)), self.facts)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
@@ -103,8 +114,7 @@ class ArrayView:
     @cached_property
     def present(self) -> Values:
         """(n,) bool: rows that are not NaN throughout, unless the source says that they are missing."""
-        empty = [np.isnan(chunk.reshape(len(chunk), -1)).all(1) for chunk in chunks(self.content)]
-        found = ~np.concatenate(empty)
+        found = ~np.concatenate([np.isnan(chunk.reshape(len(chunk), -1)).all(1) for chunk in chunks(self.content)])
         return found if self.missing is None else found & ~self.missing
 
     def learn(self, rows: Values) -> Conversion:
@@ -124,21 +134,14 @@ View = TableView | ArrayView
 
 @dataclass(frozen=True)
 class Found:
-    """One source of n rows.
+    """One source, which messages call `place`, of n `rows`, with its modalities and roles.
 
-    Args:
-        place: its file or folder, as messages name it.
-        rows: n.
-        views: its modalities.
-        ids: name and values of what rows are matched by; None where rows are known by their order alone.
-        label: name and values; so are `group` and `split`.
-        targets: values by name.
-        headers: of a table, in its order.
-        originals: columns as the file has them, by header, where `views` and roles have them plainer.
-        dialect: marks of a text file, where they are not the usual ones: `delimiter`, and `decimal` before decimals.
-        types: names of Arrow's types, by header, of columns that were made plainer and are written back as they were.
-        names: of columns that are no table's but may have a role.
-        skipped: names of what the user left out.
+    `ids` are name and values of what rows are matched by, None where rows are known by their order alone; `label`,
+    `group` and `split` are name and values likewise, `targets` values by name. `headers` are a table's, in its order,
+    `names` those of other columns that may have a role, and `skipped` what the user left out. `originals` are columns
+    as the file has them, by header, where `views` and roles have them plainer, and `types` the names of Arrow's types
+    of those that are written back so. `dialect` are the marks of a text file, where they are not the usual ones:
+    `delimiter`, and `decimal` before decimals.
     """
 
     place: str
@@ -155,3 +158,128 @@ class Found:
     types: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+
+
+def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
+    column = plainer(column)
+    if types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+        raise UserError(f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it")
+    return column
+
+
+def made_plain(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """Plain columns, and as they are those that may then be others: −1.50 of a decimal, or NaN."""
+    pairs = {n: (column, plain(path, n, column)) for n, column in zip(table.column_names, table.columns, strict=True)}
+    changed = {n: old for n, (old, new) in pairs.items() if new is not old and not types.is_string(new.type)}
+    return pa.table({name: new for name, (_, new) in pairs.items()}), changed
+
+
+def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[str, str]) -> str:
+    """The kind of a column: what was asked for, if it can be, or what it looks like.
+
+    Texts are categories, zeros and ones boolean, two other whole numbers categories, whole numbers from 0 upwards
+    counts, and all other numbers numeric.
+    """
+    check_type(place, name, column)
+    text, boolean = types.is_string(column.type), types.is_boolean(column.type)
+    low, high = (float(limit or 0) for limit in ((0, 0) if text else pc.min_max(column).as_py().values()))
+    same = pc.equal(column, pc.round(column)) if types.is_floating(column.type) else None
+    whole = same is None or pc.all(same, min_count=0).as_py()
+    if name in asked:
+        kind = asked[name]
+        pick(LIKELIHOODS, kind, f"--kind {name}", "kind of column")
+        if text and kind != "categorical":
+            raise UserError(f"{place}: column {name}: found texts, expected numbers for --kind {name}={kind}")
+        if not _fits(kind, low, high, whole):
+            found = f"found values from {low:g} to {high:g}"
+            raise UserError(f"{place}: column {name}: {found}, expected {EXPECTED[kind]} for --kind {name}={kind}")
+        return kind
+    if text or boolean:
+        return "categorical" if text else "boolean"
+    if not whole:
+        return "numeric"
+    if (low, high) == (0, 1):
+        return "boolean"
+    if pc.count_distinct(column).as_py() == 2:
+        return "categorical"
+    return "count" if low == 0 and high <= LARGEST else "numeric"
+
+
+def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
+    """Whether values from `low` to `high` can be of a kind."""
+    if kind in ("count", "tokens", "boolean"):
+        return whole and low >= 0 and high <= (1 if kind == "boolean" else LARGEST)
+    return kind != "log" or low >= 0
+
+
+def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
+    """Refuse a column of dates, lists and the like."""
+    if not any(of(column.type) for of in (types.is_string, types.is_boolean, types.is_integer, types.is_floating)):
+        expected = f"expected numbers, texts or true and false; convert it or leave it out (--skip {quoted(name)})"
+        raise UserError(f"{place}: column {name}: found {column.type}, {expected}")
+
+
+def safe_name(name: str) -> str:
+    """A name that a modality can have."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def pixel_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[str, str]) -> str:
+    """The kind of images' and volumes' values: what was asked for, if it can be, or numeric."""
+    return array_kind(place, name, array, axes, asked) if name in asked else "numeric"
+
+
+def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
+    """Axes of one value: a vector, an image (channels first or last) or a volume, from its shape alone."""
+    last = len(shape) == 3 and shape[-1] in (1, 2, 3, 4) and shape[0] not in (1, 2, 3, 4)
+    guesses = {0: "", 1: "X", 2: "HW", 3: "HWC" if last else "CHW", 4: "CDHW"}
+    if len(shape) not in guesses or 0 in shape:
+        raise UserError(
+            f"{place}: {name}: values of shape {shape} found, expected vectors (X), images (H, W), (C, H, W) or "
+            f"(H, W, C) or volumes (C, D, H, W); reshape it or leave it out (--skip {quoted(name)})"
+        )
+    return guesses[len(shape)]
+
+
+def array_view(path: Path, name: str, array: Values, missing: Values, roles: Roles, facts: dict[str, Any]) -> ArrayView:
+    """A modality of one array (n, …), recognised by the rows that are not `missing` (n,)."""
+    check_finite(f"{path}: {name}", array, missing, roles)
+    axes = array_axes(path.name, name, array.shape[1:])
+    there = array[~missing] if missing.any() else array
+    return ArrayView(name, array, axes, array_kind(path.name, name, there, axes, roles.kinds), facts, missing)
+
+
+def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> None:
+    """Refuse infinities, and NaN unless it stands for a missing value, in rows (n, …) that are not `missing` (n,)."""
+    if array.dtype.kind != "f":
+        return
+    flat = array.reshape(len(array), -1)
+    bad = ~np.isfinite(flat).all(1) & ~missing
+    if roles.nan_is_missing:
+        bad &= np.isinf(flat).any(1)
+    if bad.any():
+        remedy = "give finite numbers" if roles.nan_is_missing else "--nan-is-missing takes NaN as missing"
+        raise UserError(f"{place}: NaN or infinity in row {np.argmax(bad)}, expected finite numbers; {remedy}")
+
+
+def array_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[str, str]) -> str:
+    """The kind of an array's values: what was asked for, if it can be, or what they look like.
+
+    Zeros and ones of a vector, or of any array that is no float, are boolean; whole numbers from 0 upwards in a vector
+    counts; all others numeric.
+    """
+    vector = arrays.AXES[axes] == "vector"
+    low, high = arrays.limits(array)
+    whole = array.dtype.kind in "biu" or all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array))
+    if name not in asked:
+        if low < high and _fits("boolean", low, high, whole) and (vector or array.dtype.kind != "f"):
+            return "boolean"
+        return "count" if vector and array.dtype != np.uint8 and _fits("count", low, high, whole) else "numeric"
+    kind = asked[name]
+    if kind not in arrays.KINDS:
+        raise UserError(f"--kind {name}: found '{kind}', expected one of {', '.join(arrays.KINDS)}")
+    if not _fits(kind, low, high, whole) or (kind == "tokens" and axes != "X"):
+        found = f"found {array.dtype} values from {low:g} to {high:g}"
+        raise UserError(f"{place}: {name}: {found}, expected {EXPECTED[kind]} for --kind {name}={kind}")
+    return kind

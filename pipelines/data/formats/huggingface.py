@@ -3,8 +3,6 @@
 Images and arrays of one shape are modalities; numbers, texts and classes are columns of a table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,9 +19,16 @@ from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.data.formats.files import check_inside, optional
-from postprior.pipelines.data.formats.found import ArrayView, Found, Roles
+from postprior.pipelines.data.formats.found import (
+    ArrayView,
+    Found,
+    Roles,
+    array_view,
+    made_plain,
+    pixel_kind,
+    safe_name,
+)
 from postprior.pipelines.data.formats.images import AXES, stacked
-from postprior.pipelines.data.formats.kinds import array_view, made_plain, pixel_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import found_in
 from postprior.pipelines.errors import UserError, refused
@@ -32,8 +37,7 @@ from postprior.pipelines.texts import quoted
 ABOUT = "a data set of Hugging Face"
 FACTS: tuple[str, ...] = ("file",)
 HUB = "hf:"
-STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-"""How the format stores an image."""
+STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # how the format stores an image
 
 
 def recognises(path: Path) -> bool:
@@ -54,17 +58,15 @@ def read(path: Path, roles: Roles) -> list[Found]:
     if not len(data):
         raise UserError(f"{path}: found no rows, expected one a sample")
     facts = {"source": "datasets", "file": path.name, "features": data.features.to_dict()}
-    views: list[ArrayView] = []
-    scalars = []
-    for name, feature in data.features.items():
-        if name in roles.skip:
-            continue
-        if isinstance(feature, datasets.Image):
-            views.append(_images(datasets, path, data, name, roles, facts))
-        elif isinstance(feature, datasets.Value | datasets.ClassLabel):
-            scalars.append(name)
-        else:
-            views.append(_array(path, data, name, roles, facts))
+    wanted = {name: feature for name, feature in data.features.items() if name not in roles.skip}
+    scalars = [name for name, feature in wanted.items() if isinstance(feature, datasets.Value | datasets.ClassLabel)]
+    views = [
+        _images(datasets, path, data, name, roles, facts)
+        if isinstance(feature, datasets.Image)
+        else _array(path, data, name, roles, facts)
+        for name, feature in wanted.items()
+        if name not in scalars
+    ]
     columns, originals = _table(datasets, path, data, scalars)
     found = found_in(columns, path.name, roles, facts, originals)
     skipped = tuple(name for name in data.features if name in roles.skip)
@@ -119,16 +121,13 @@ def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts
     def image(row: int) -> tuple[int, BytesIO, str, str]:
         content, home = stored[row].as_py()["bytes"], f"{path}: {name} of "
         if content is None:
-            raise UserError(
-                f"{home}row {row}: stored as the name of a file, expected the image itself; save it embedded"
-            )
+            expected = "expected the image itself; save it embedded"
+            raise UserError(f"{home}row {row}: stored as the name of a file, {expected}")
         return row, BytesIO(content), home, f"row {row}"
 
     pixels, mode = stacked(map(image, np.flatnonzero(~missing).tolist()), len(data))
-    axes, safe = AXES[mode], safe_name(name)
-    kind = pixel_kind(path.name, safe, pixels, axes, roles.kinds)
-    facts = {**facts, "feature": name, "image": True}
-    return ArrayView(safe, pixels, axes, kind, facts, missing)
+    kind = pixel_kind(path.name, safe_name(name), pixels, AXES[mode], roles.kinds)
+    return ArrayView(safe_name(name), pixels, AXES[mode], kind, {**facts, "feature": name, "image": True}, missing)
 
 
 def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
@@ -138,19 +137,14 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     inner = data.features[name]
     while hasattr(inner, "feature"):
         inner = inner.feature
-    # a double is cut to 32 bits unless it is asked for
-    double = {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}
-    values = data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name]
-    array = np.asarray(values)
+    double = {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}  # or it is cut to 32 bits
+    array = np.asarray(data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name])
     if array.dtype.kind not in "fiub":
-        raise UserError(
-            f"{path}: {name}: {data.features[name]} found, expected images, numbers, texts, or arrays of one shape; "
-            f"leave it out (--skip {quoted(name)})"
-        )
+        expected = f"images, numbers, texts, or arrays of one shape; leave it out (--skip {quoted(name)})"
+        raise UserError(f"{path}: {name}: {data.features[name]} found, expected {expected}")
     whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
     whole[rows] = array
-    facts = {**facts, "feature": name, "image": False}
-    return array_view(path, safe_name(name), whole, missing, roles, facts)
+    return array_view(path, safe_name(name), whole, missing, roles, {**facts, "feature": name, "image": False})
 
 
 def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
@@ -164,9 +158,8 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
             columns |= dict(zip(table.column_names, table.columns, strict=True))
             continue
         name, there = conversion.facts["feature"], samples.observed({conversion.name})
-        stored = _pictures if conversion.facts["image"] else _lists
-        columns[name] = stored(samples.array(conversion), there)
         images += [name] if conversion.facts["image"] else []
+        columns[name] = (_pictures if name in images else _lists)(samples.array(conversion), there)
     data = datasets.Dataset(pa.table(columns))
     for name in images:
         data = data.cast_column(name, datasets.Image())

@@ -1,7 +1,5 @@
 """Folders of images, one a modality, a file a sample: SOURCE/<modality>/<id>.png, the same names in every one."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,18 +17,15 @@ from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import close
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.files import files_in, holds, inside
-from postprior.pipelines.data.formats.found import ArrayView, Found, Roles
-from postprior.pipelines.data.formats.kinds import pixel_kind, safe_name
+from postprior.pipelines.data.formats.found import ArrayView, Found, Roles, pixel_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 
 ABOUT = "a folder of folders of .png or .jpg images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
 SUFFIXES = (".png", ".jpg", ".jpeg")
-LOSSY = (".jpg", ".jpeg")
-"""Ends of names of files whose pixels another one that is written of them does not have."""
-OPTIONS: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
-"""Of formats that have some, by the ends of names."""
+LOSSY: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
+"""Files whose pixels another one that is written of them does not have, by the ends of names, with Pillow's options."""
 AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
 """Modes of Pillow that are taken as they are, and the axes of their pixels."""
 OTHERS = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "RGBA", "PA": "RGBA", "I": "I;16"}
@@ -65,8 +60,7 @@ def _folder(folder: Path, root: Path, roles: Roles) -> Found:
     suffixes = {file.suffix for file in files}
     suffix = suffixes.pop() if len(suffixes) == 1 else ".png"  # which loses nothing, whatever the others are
     facts = {"source": "images", "folder": folder.name, "mode": mode, "suffix": suffix}
-    lossy = suffix.lower() in LOSSY
-    contents = pa.array([file.read_bytes() for file in files], pa.binary()) if lossy else None
+    contents = pa.array([file.read_bytes() for file in files], pa.binary()) if suffix.lower() in LOSSY else None
     view = ArrayView(name, pixels, AXES[mode], kind, facts, files=contents)
     return Found(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
 
@@ -120,7 +114,7 @@ def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) 
             if (content := _as_it_was(samples.dataset, conversion, int(row))) is not None:
                 file.write_bytes(content)
             else:
-                Image.fromarray(pixels[row]).save(file, **OPTIONS.get(suffix.lower(), {}))
+                Image.fromarray(pixels[row]).save(file, **LOSSY.get(suffix.lower(), {}))
 
 
 def _as_it_was(dataset: Dataset, conversion: ArrayConversion, row: int) -> bytes | None:

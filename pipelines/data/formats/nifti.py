@@ -5,8 +5,6 @@ sub-01/anat/sub-01_acq-fast_T1w.nii          other entities are part of the moda
 T1/0001.nii.gz                               sample 0001, modality T1
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,8 +18,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.formats.files import files_in, holds, inside, optional
-from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles
-from postprior.pipelines.data.formats.kinds import pixel_kind, safe_name
+from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles, pixel_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 
@@ -36,12 +33,12 @@ BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?P<session>_ses-[A-Za-z0-9]+)?
 
 @dataclass(frozen=True)
 class Volume:
-    """One file, its sample and its modality; `subject` and `folder` are None where names are not as in BIDS."""
+    """One file; where names are not as in BIDS, the `subject` is the sample and the `folder` None."""
 
     path: Path
     sample: str
     modality: str
-    subject: str | None
+    subject: str
     folder: str | None
 
 
@@ -60,10 +57,9 @@ def read(path: Path, roles: Roles) -> list[Found]:
     if not volumes:
         raise UserError(f"{path}: all modalities are left out, expected one at least; take a --skip away")
     samples = {volume.sample for found in volumes.values() for volume in found}
-    subjects = {volume.subject or volume.sample for found in volumes.values() for volume in found}
+    subjects = {volume.subject for found in volumes.values() for volume in found}
     several = len(subjects) > 1 and (roles.slices is not None or len(samples) > len(subjects))
-    grouped = several and roles.group is None
-    read = [_modality(name, found, roles, grouped) for name, found in volumes.items()]
+    read = [_modality(name, found, roles, several and roles.group is None) for name, found in volumes.items()]
     return [replace(read[0], skipped=skipped), *read[1:]]
 
 
@@ -71,7 +67,7 @@ def _named(path: Path) -> Volume:
     stem = path.name.removesuffix(_suffix(path))
     match = BIDS.fullmatch(stem)
     if match is None:
-        return Volume(path, stem, path.parent.name, None, None)
+        return Volume(path, stem, path.parent.name, stem, None)
     subject, session = match["subject"], match["session"] or ""
     folder = "" if path.parent.name.startswith(("sub-", "ses-")) else path.parent.name
     return Volume(path, subject + session, match["modality"], subject, folder)
@@ -84,10 +80,9 @@ def _suffix(path: Path) -> str:
 
 def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> Found:
     """The volumes of one modality, which have one shape and orientation, with their affines."""
-    images = [_open(volume.path) for volume in volumes]
-    first = images[0]
-    pairs = list(zip(volumes, images, strict=True))
-    arrays = [_values(volume.path, image, first, volumes[0].path) for volume, image in pairs]
+    pairs = [(volume, _open(volume.path)) for volume in volumes]
+    first = pairs[0][1]
+    array = np.stack([_values(volume.path, image, first, volumes[0].path) for volume, image in pairs])
     affines = {volume.sample: image.affine.tolist() for volume, image in pairs}
     affine = first.affine.tolist()
     facts: dict[str, Any] = {
@@ -98,28 +93,26 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
         "affines": affines if any(other != affine for other in affines.values()) else {},
         "codes": [int(first.header["qform_code"]), int(first.header["sform_code"])],
         "units": list(first.header.get_xyzt_units()),
-        "volume": list(arrays[0].shape),
+        "volume": list(array.shape[1:]),
         "axis": None,
         "suffix": _suffix(volumes[0].path),
         "stored": str(first.get_data_dtype().newbyteorder("=")),
     }
-    array, samples = np.stack(arrays), [volume.sample for volume in volumes]
-    groups = [volume.subject or volume.sample for volume in volumes]
+    samples = [volume.sample for volume in volumes]
+    groups = [volume.subject for volume in volumes]
+    axes, empty = "DHW", None
     if roles.slices is not None:
-        axis = _axis(first.affine, roles.slices)
+        axes, axis = "HW", _axis(first.affine, roles.slices)
         facts["axis"], count = axis, array.shape[1 + axis]
         array = np.moveaxis(array, 1 + axis, 1).reshape(-1, *np.delete(array.shape[1:], axis))
         samples = [f"{sample}_slice-{number:03}" for sample in samples for number in range(count)]
         groups = [group for group in groups for _ in range(count)]
+        flat = array.reshape(len(array), -1)
+        empty = np.asarray(flat.min(1) == flat.max(1))  # slices that show nothing
+        if empty.any():
+            facts |= _background(flat[empty, 0], [samples[row] for row in np.flatnonzero(empty)])
     safe = safe_name(name)
-    axes = "DHW" if roles.slices is None else "HW"
-    kind = pixel_kind(name, safe, array, axes, roles.kinds)
-    empty = _constant(array) if roles.slices else None
-    if empty is not None and empty.any():
-        facts |= _background(
-            array[empty].reshape(empty.sum(), -1)[:, 0], [samples[row] for row in np.flatnonzero(empty)]
-        )
-    view = ArrayView(safe, array, axes, kind, facts, empty)
+    view = ArrayView(safe, array, axes, pixel_kind(name, safe, array, axes, roles.kinds), facts, empty)
     group: Named | None = ("subject", pa.chunked_array([groups])) if grouped else None
     return Found(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)
 
@@ -151,18 +144,15 @@ def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:
         ("orientation", lambda image: "".join(aff2axcodes(image.affine))),
     ):
         if of(image) != of(first):
-            raise UserError(
-                f"{path}: {what} {of(image)} found, expected {of(first)} as in {other.name}; register or resample it"
-            )
+            expected = f"expected {of(first)} as in {other.name}; register or resample it"
+            raise UserError(f"{path}: {what} {of(image)} found, {expected}")
     with _readable(path):
         voxels = np.asanyarray(image.dataobj)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
     if voxels.ndim != 3 or voxels.dtype.kind not in "fiu":
-        raise UserError(
-            f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); split a series by time, "
-            "colours and complex numbers by channel"
-        )
+        remedy = "split a series by time, colours and complex numbers by channel"
+        raise UserError(f"{path}: {voxels.dtype} {voxels.shape} found, expected numbers (X, Y, Z); {remedy}")
     if not np.isfinite(voxels).all():
         raise UserError(f"{path}: NaN or infinity found, expected finite numbers; fill the background with 0")
     if voxels.dtype.kind in "iu":
@@ -177,9 +167,8 @@ def check_orientation(name: str, affine: Any, expected: Any) -> None:
     nibabel = optional("nibabel", "nifti", name)
     found, known = ("".join(nibabel.aff2axcodes(np.array(of))) for of in (affine, expected))
     if found != known:
-        raise UserError(
-            f"{name}: orientation {found} found, expected {known} as in the training data; reorient or resample it"
-        )
+        expected = f"expected {known} as in the training data; reorient or resample it"
+        raise UserError(f"{name}: orientation {found} found, {expected}")
 
 
 def _axis(affine: np.ndarray, plane: str) -> int:
@@ -199,12 +188,6 @@ def _background(values: np.ndarray, slices: list[str]) -> dict[str, Any]:
     return {"background": usual.item(), "backgrounds": others}
 
 
-def _constant(array: np.ndarray) -> np.ndarray:
-    """Which slices (n, H, W) show nothing."""
-    flat = array.reshape(len(array), -1)
-    return np.asarray(flat.min(1) == flat.max(1))
-
-
 def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) -> None:
     """A file for each sample that has the modality; slices of one volume go into one file, beside those left out."""
     nibabel = optional("nibabel", "nifti", path)
@@ -213,8 +196,8 @@ def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) 
         for sample, voxels in _volumes(samples, conversion):
             affine = _affine(sample, facts, conversions)
             image = nibabel.Nifti1Image(voxels, affine, dtype=voxels.dtype)
-            for form, code in zip((image.set_qform, image.set_sform), facts["codes"], strict=True):
-                form(affine, code)
+            image.set_qform(affine, facts["codes"][0])
+            image.set_sform(affine, facts["codes"][1])
             image.header.set_xyzt_units(*facts["units"])
             stored = np.dtype(facts.get("stored", voxels.dtype))
             if stored.kind == "f" and np.can_cast(voxels.dtype, stored):

@@ -9,8 +9,6 @@ mask_<modality> (N,)      the same of one modality
 An array that the user gives a role to (--label, --id, --group, --split, --target) takes that of the name above.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +19,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values, read_arrays
 from postprior.pipelines.data.formats.files import ends_in
-from postprior.pipelines.data.formats.found import Found, Named, Roles
-from postprior.pipelines.data.formats.kinds import array_view, plain
+from postprior.pipelines.data.formats.found import Found, Named, Roles, array_view, plain
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
@@ -41,9 +38,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, roles: Roles) -> list[Found]:
     """The arrays of one archive, rows matched by ids or by their order; pickles are refused."""
-    arrays = {
-        name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in read_arrays(path).items()
-    }
+    arrays = {n: array.astype(array.dtype.newbyteorder("="), copy=False) for n, array in read_arrays(path).items()}
     names = {
         "labels": roles.label or "labels",
         "groups": roles.group or "groups",
@@ -71,17 +66,15 @@ def read(path: Path, roles: Roles) -> list[Found]:
         facts["coded"] = {"type": str(known[names["labels"]].dtype), "names": known["label_names"].tolist()}
     views = []
     for m, (name, array) in enumerate(arrays.items()):
-        if name in roles.skip:
-            continue
-        there = known["mask"][:, m].copy() if "mask" in known else np.ones(rows, bool)
-        there &= masks.get(f"mask_{name}", True)
-        views.append(array_view(path, name, array, ~there, roles, facts))
+        if name not in roles.skip:
+            there = known["mask"][:, m].copy() if "mask" in known else np.ones(rows, bool)
+            there &= masks.get(f"mask_{name}", True)
+            views.append(array_view(path, name, array, ~there, roles, facts))
     vectors = [name for name, array in arrays.items() if array.ndim == 1]
-    columns: dict[str, Any] = {"label": _labels(path, names["labels"], known)}
-    for role, key in (("ids", "ids"), ("group", "groups"), ("split", "split")):
-        columns[role] = _named(path, names[key], known)
+    label = _labels(path, names["labels"], known)
+    ids, group, split = (_named(path, names[key], known) for key in ("ids", "groups", "split"))
     others = tuple(dict.fromkeys((*known, *vectors, *targets)))
-    return [Found(path.name, rows, tuple(views), targets=targets, names=others, skipped=skipped, **columns)]
+    return [Found(path.name, rows, tuple(views), ids, label, group, split, targets, names=others, skipped=skipped)]
 
 
 def _expect(fits: bool, path: Path, name: str, array: Values, expected: str) -> None:
@@ -96,33 +89,27 @@ def _check_rows(path: Path, arrays: Arrays, others: Arrays) -> int:
         raise UserError(f"{path}: found no modality, expected one array (N, …) a modality under names of its own")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub" or array.ndim == 0:
-            raise UserError(
-                f"{path}: {name}: {array.dtype} of shape {array.shape} found, expected numbers (N, …); convert it, "
-                "take it out or give it a role (--label, --id, --group, --split, --target)"
-            )
+            remedy = "convert it, take it out or give it a role (--label, --id, --group, --split, --target)"
+            found = f"{array.dtype} of shape {array.shape} found, expected numbers (N, …)"
+            raise UserError(f"{path}: {name}: {found}; {remedy}")
         if name[:5] == "mask_" and array.dtype == bool and array.ndim == 1:
-            raise UserError(
-                f"{path}: {name}: no array {name[5:]!r} found, expected one of {listed(arrays.keys() - {name})}; "
-                "rename the mask or take it out"
-            )
+            expected = f"expected one of {listed(arrays.keys() - {name})}; rename the mask or take it out"
+            raise UserError(f"{path}: {name}: no array {name[5:]!r} found, {expected}")
     first = next(iter(arrays))
     if not len(arrays[first]):
         raise UserError(f"{path}: {first}: no rows found, expected one a sample")
     for name, array in {**arrays, **others}.items():
         if name not in ("label_names", "target_names") and array.shape[:1] != arrays[first].shape[:1]:
-            raise UserError(
-                f"{path}: {name} has shape {array.shape}, expected {len(arrays[first])} rows as {first} has; give "
-                "every array one row a sample"
-            )
+            expected = f"expected {len(arrays[first])} rows as {first} has; give every array one row a sample"
+            raise UserError(f"{path}: {name} has shape {array.shape}, {expected}")
     return len(arrays[first])
 
 
 def _named(path: Path, name: str, known: Arrays) -> Named | None:
     if name not in known:
         return None
-    array = known[name]
-    fits = array.dtype.kind in "biuU" and array.ndim == 1
-    _expect(fits, path, name, array, "whole numbers or texts (N,); convert it")
+    array, expected = known[name], "whole numbers or texts (N,); convert it"
+    _expect(array.dtype.kind in "biuU" and array.ndim == 1, path, name, array, expected)
     return name, pa.chunked_array([pa.array(array)])
 
 
@@ -132,15 +119,12 @@ def _labels(path: Path, name: str, known: Arrays) -> Named | None:
     if found is None or "label_names" not in known:
         return found
     names, labels = known["label_names"], known[name]
-    fits = names.dtype.kind == "U" and names.ndim == 1
-    _expect(fits, path, "label_names", names, "texts (K,); convert them")
+    _expect(names.dtype.kind == "U" and names.ndim == 1, path, "label_names", names, "texts (K,); convert them")
     _check_different(path, "label_names", names.tolist())
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(names):
         low, high = np.unique(labels)[[0, -1]]
-        raise UserError(
-            f"{path}: {name}: {low} to {high} found, expected 0 to {len(names) - 1}, the places of label_names; "
-            "correct either"
-        )
+        expected = f"expected 0 to {len(names) - 1}, the places of label_names; correct either"
+        raise UserError(f"{path}: {name}: {low} to {high} found, {expected}")
     return name, pa.chunked_array([pa.array(names[labels])])
 
 
@@ -164,10 +148,8 @@ def _targets(path: Path, known: Arrays, chosen: list[str]) -> dict[str, pa.Chunk
     for name, column in columns.items():
         if column.dtype.kind == "f" and column.dtype.itemsize > 8:
             columns[name] = column.astype(np.float64)
-    return {
-        name: plain(path, name, pa.chunked_array([pa.array(np.ascontiguousarray(column))]))
-        for name, column in columns.items()
-    }
+    made = {name: pa.array(np.ascontiguousarray(column)) for name, column in columns.items()}
+    return {name: plain(path, name, pa.chunked_array([column])) for name, column in made.items()}
 
 
 def _check_different(path: Path, name: str, texts: Sequence[str]) -> None:
@@ -176,9 +158,16 @@ def _check_different(path: Path, name: str, texts: Sequence[str]) -> None:
 
 
 def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
-    """One archive of the modalities that came from it, and of all that is known of the samples."""
+    """One archive of the modalities that came from it, and of all that is known of the samples, as it had them."""
+    facts = conversions[0].facts
+    names = {role: role for role in ("ids", "labels", "groups")} | facts.get("names", {})
     arrays = {conversion.name: samples.array(conversion) for conversion in conversions}
-    arrays |= _arrays_of_roles(samples, conversions[0].facts)
+    arrays[names["ids"]] = _to_numpy(samples.ids)
+    if samples.dataset.labels is not None:
+        arrays |= _arrays_of_labels(samples, names["labels"], facts.get("coded"))
+    if samples.dataset.groups is not None:
+        arrays[names["groups"]] = _to_numpy(samples.groups)
+    arrays |= _arrays_of_targets(samples, facts.get("apart", ()))
     if samples.dataset.mask is not None:
         order = [m.name for m in samples.dataset.modalities]
         arrays["mask"] = samples.dataset.mask[:, [order.index(conversion.name) for conversion in conversions]]
@@ -187,31 +176,20 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
     write_bytes(path, content.getvalue())
 
 
-def _arrays_of_roles(samples: Samples, facts: dict[str, Any]) -> Arrays:
-    """The arrays of an archive that are no modality, under the names and in the types that they had."""
-    names = {role: role for role in ("ids", "labels", "groups")} | facts.get("names", {})
-    arrays = {names["ids"]: _to_numpy(samples.ids)}
-    if samples.dataset.labels is not None:
-        arrays |= _arrays_of_labels(samples, names["labels"], facts.get("coded"))
-    if samples.dataset.groups is not None:
-        arrays[names["groups"]] = _to_numpy(samples.groups)
-    return arrays | _arrays_of_targets(samples, facts.get("apart", ()))
-
-
 def _arrays_of_targets(samples: Samples, apart: Sequence[str]) -> Arrays:
     """Targets: those `apart` in arrays of their own, the others in one, where texts are the places of their values."""
     if samples.dataset.targets is None:
         return {}
     columns = {name: _to_numpy(column) for name, column in samples.targets().items()}
     arrays = {name: columns[name] for name in apart if name in columns}
-    rest = [t for t, name in enumerate(columns) if name not in arrays]
-    together = [columns[name] for name in columns if name not in arrays]
+    rest = {name: t for t, name in enumerate(columns) if name not in arrays}
     if not columns:
         arrays["targets"] = np.asarray(samples.dataset.targets)
     elif rest:
+        together = [columns[name] for name in rest]
         numbers = all(column.dtype.kind in "fiub" for column in together)
-        arrays["targets"] = np.stack(together, 1) if numbers else samples.dataset.targets[:, rest]
-        arrays["target_names"] = np.array([name for name in columns if name not in arrays])
+        arrays["targets"] = np.stack(together, 1) if numbers else samples.dataset.targets[:, list(rest.values())]
+        arrays["target_names"] = np.array(list(rest))
     return arrays
 
 

@@ -3,9 +3,7 @@
 Rows are matched by the names of the cells. obsm/<modality> of a MuData file is true where a cell has the modality.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,7 @@ import pyarrow as pa
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.formats.files import ends_in, optional
-from postprior.pipelines.data.formats.found import Found, Named, Roles
-from postprior.pipelines.data.formats.kinds import array_view, plain, safe_name
+from postprior.pipelines.data.formats.found import Found, Named, Roles, array_view, plain, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 
@@ -67,10 +64,8 @@ def _modalities(path: Path, file: Any, roles: Roles) -> list[Found]:
         mask = file["obsm"][name][()] if name in file.get("obsm", ()) else np.ones(0)
         if mask.dtype == bool:
             if mask.size != len(cells):
-                raise UserError(
-                    f"{path}: obsm/{name}: {mask.shape} found, expected one value for each of {len(cells)} cells; "
-                    "write it again"
-                )
+                expected = f"expected one value for each of {len(cells)} cells; write it again"
+                raise UserError(f"{path}: obsm/{name}: {mask.shape} found, {expected}")
             there[name] = cells[mask.ravel()]
     kept = [name for name in order if safe_name(name) not in skipped]
     found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in kept]
@@ -83,10 +78,8 @@ def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Ro
     missing = np.zeros(len(cells), bool) if there is None else ~np.isin(cells, there)
     features = _index(group["var"])
     if array.dtype.kind not in "fiu" or array.shape != (len(cells), len(features)):
-        raise UserError(
-            f"{path}: {name}: X of {array.dtype} {array.shape} found, expected numbers for {len(cells)} cells and "
-            f"{len(features)} features; write it again"
-        )
+        expected = f"expected numbers for {len(cells)} cells and {len(features)} features; write it again"
+        raise UserError(f"{path}: {name}: X of {array.dtype} {array.shape} found, {expected}")
     labels, sparse = features.tolist(), hasattr(group["X"], "keys")
     facts = {"source": "omics", "file": path.name, "modality": name, "features": labels, "sparse": sparse}
     view = array_view(path, safe_name(name), array, missing, roles, facts)
@@ -147,12 +140,12 @@ def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) 
     with h5py.File(path, "w") as file:
         if path.name.endswith(".h5ad"):
             rows = np.flatnonzero(samples.observed({conversions[0].name}))
-            _write_modality(h5py, file, samples, conversions[0], _roles(samples, rows))
+            _write_modality(file, samples, conversions[0], _roles(samples, rows))
         else:
-            _write_all(h5py, file, samples, conversions)
+            _write_all(file, samples, conversions)
 
 
-def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[ArrayConversion]) -> None:
+def _write_all(file: Any, samples: Samples, conversions: Sequence[ArrayConversion]) -> None:
     """The modalities of a MuData file, and which cells and features each of them has."""
     names = [conversion.facts["modality"] for conversion in conversions]
     file.attrs.update({"encoding-type": "MuData", "encoding-version": "0.1.0", "axis": 0})
@@ -160,26 +153,23 @@ def _write_all(h5py: Any, file: Any, samples: Samples, conversions: Sequence[Arr
     modalities.attrs["mod-order"] = names
     features = [conversion.facts["features"] for conversion in conversions]
     owners = np.repeat(np.arange(len(names)), [len(each) for each in features])
-    _write_frame(h5py, file, "obs", _texts(samples.ids), _roles(samples, np.arange(len(samples))))
-    _write_frame(h5py, file, "var", [name for each in features for name in each], {})
+    _write_frame(file, "obs", samples.ids, _roles(samples, np.arange(len(samples))))
+    _write_frame(file, "var", [name for each in features for name in each], {})
     for m, conversion in enumerate(conversions):
-        _write_modality(h5py, modalities.create_group(names[m]), samples, conversion, {})
+        _write_modality(modalities.create_group(names[m]), samples, conversion, {})
         for axis, mask in (("obs", samples.observed({conversion.name})), ("var", owners == m)):
-            place = np.where(mask, np.cumsum(mask), 0).astype(np.uint32)
             _write(file, f"{axis}m/{names[m]}", mask)
-            _write(file, f"{axis}map/{names[m]}", place)
+            _write(file, f"{axis}map/{names[m]}", np.where(mask, np.cumsum(mask), 0).astype(np.uint32))
     for name in ("obsm", "obsmap", "varm", "varmap"):
         file[name].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
 
 
-def _write_modality(
-    h5py: Any, group: Any, samples: Samples, conversion: ArrayConversion, columns: dict[str, pa.Array]
-) -> None:
+def _write_modality(group: Any, samples: Samples, conversion: ArrayConversion, columns: dict[str, pa.Array]) -> None:
     """The cells that have a modality, with what is said of them, as AnnData."""
     group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     rows = np.flatnonzero(samples.observed({conversion.name}))
-    _write_frame(h5py, group, "obs", _texts(samples.ids.take(pa.array(rows))), columns)
-    _write_frame(h5py, group, "var", conversion.facts["features"], {})
+    _write_frame(group, "obs", samples.ids.take(pa.array(rows)), columns)
+    _write_frame(group, "var", conversion.facts["features"], {})
     array = samples.array(conversion)[rows]
     if not conversion.facts["sparse"]:
         _write(group, "X", array)
@@ -198,28 +188,24 @@ def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
     return {name: column for name, column in columns.items() if not column.null_count}
 
 
-def _write_frame(h5py: Any, group: Any, name: str, index: Sequence[str], columns: dict[str, pa.Array]) -> None:
+def _write_frame(group: Any, name: str, index: Iterable[Any], columns: dict[str, pa.Array]) -> None:
     """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
-    frame = group.create_group(name)
+    from h5py import string_dtype
+
+    frame, texts = group.create_group(name), string_dtype()
     frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
-    frame.attrs.create("column-order", list(columns), dtype=h5py.string_dtype())
-    texts = h5py.string_dtype()
-    _write(frame, "_index", np.array(index, object), "string-array", texts)
+    frame.attrs.create("column-order", list(columns), dtype=texts)
+    _write(frame, "_index", np.array([str(one) for one in index], object), "string-array", texts)
     for header, column in columns.items():
         if not pa.types.is_string(column.type):
             _write(frame, header, column.to_numpy(zero_copy_only=False))
             continue
         coded, stored = column.dictionary_encode(), frame.create_group(header)
         stored.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
-        categories = np.array(coded.dictionary.to_pylist(), object)
-        _write(stored, "categories", categories, "string-array", texts)
+        _write(stored, "categories", np.array(coded.dictionary.to_pylist(), object), "string-array", texts)
         _write(stored, "codes", coded.indices.to_numpy())
 
 
 def _write(group: Any, name: str, values: Values, encoding: str = "array", dtype: Any = None) -> None:
     stored = group.create_dataset(name, data=values, dtype=dtype)
     stored.attrs.update({"encoding-type": encoding, "encoding-version": "0.2.0"})
-
-
-def _texts(ids: pa.Array) -> list[str]:
-    return [str(value) for value in ids.to_pylist()]

@@ -1,26 +1,18 @@
 """Samples in the units, types and names that they were imported with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, beside
-from postprior.pipelines.data.conversion import (
-    ArrayConversion,
-    ColumnConversion,
-    Conversion,
-    TableConversion,
-    from_description,
-)
-from postprior.pipelines.data.conversion.columns import named_type
+from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description
+from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
 from postprior.pipelines.data.conversion.texts import CELL, formatted, restored, stated
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
@@ -45,15 +37,13 @@ class Samples:
     excel_safe: bool = False
 
     @classmethod
-    def of(cls, dataset: Dataset, facts: Mapping[str, tuple[str, ...]]) -> Samples:
+    def of(cls, dataset: Dataset, facts: Mapping[str, tuple[str, ...]]) -> Self:
         """The samples of a dataset; a conversion that is damaged or not of its modalities is refused.
 
         `facts` are what the writer of every source needs to know of a modality.
         """
         known = dataset.conversion or {}
-        conversions = tuple(
-            _conversion(modality, known.get("modalities", {}), facts) for modality in dataset.modalities
-        )
+        conversions = tuple(_conversion(m, known.get("modalities", {}), facts) for m in dataset.modalities)
         tables: dict[str, list[str]] = {c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"}
         try:
             tables |= {file: list(headers) for file, headers in known.get("tables", {}).items()}
@@ -120,8 +110,7 @@ class Samples:
         assert self.dataset.filled is not None
         texts = np.full(self.dataset.filled.shape, "all", dtype=object)
         for m, conversion in enumerate(self.conversions):
-            cells = self.dataset.filled_cells.get(conversion.name)
-            if cells is not None:
+            if (cells := self.dataset.filled_cells.get(conversion.name)) is not None:
                 flat = cells.reshape(len(self), -1)
                 for row in np.flatnonzero(flat.any(1) & ~flat.all(1)):
                     texts[row, m] = _named(conversion, cells[row])
@@ -140,8 +129,7 @@ class Samples:
     @property
     def groups(self) -> pa.Array:
         """Subjects in the type that they had, null where the samples have none."""
-        groups = self.dataset.groups
-        column = pa.nulls(len(self)) if groups is None else pa.array(groups)
+        column = pa.nulls(len(self)) if self.dataset.groups is None else pa.array(self.dataset.groups)
         return _typed(column, self._known("groups").get("type"))
 
     @property
@@ -203,10 +191,9 @@ def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str,
         lacking = [fact for fact in facts[conversion.facts["source"]] if fact not in conversion.facts]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"conversion of {modality.name}: {error} found; import the data again") from None
-    if not fits:
-        raise UserError(f"conversion of {modality.name}: that of other data found; import the data again")
-    if lacking:
-        raise UserError(f"conversion of {modality.name}: no {lacking[0]} found; import the data again")
+    if lacking or not fits:
+        found = f"no {lacking[0]}" if fits else "that of other data"
+        raise UserError(f"conversion of {modality.name}: {found} found; import the data again")
     return conversion
 
 
@@ -242,6 +229,5 @@ def plain(modality: Modality) -> Conversion:
 def _plain_column(column: Column) -> ColumnConversion:
     if column.classes is not None:
         return ColumnConversion(column.name, "categorical", "int64", values=tuple(range(column.classes)))
-    kinds = {"bernoulli": "boolean", **dict.fromkeys(COUNTS, "count")}
-    kind = kinds.get(column.likelihood, "numeric")
+    kind = {"bernoulli": "boolean", **dict.fromkeys(COUNTS, "count")}.get(column.likelihood, "numeric")
     return ColumnConversion(column.name, kind, "double" if kind == "numeric" else "int64")

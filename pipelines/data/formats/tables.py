@@ -1,11 +1,10 @@
 """Tables: CSV, TSV and Parquet files, one or a folder of them."""
 
-from __future__ import annotations
-
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.conversion.columns import NUMBER, named_type
 from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
-from postprior.pipelines.data.formats.found import Found, Roles, TableView
-from postprior.pipelines.data.formats.kinds import column_kind, made_plain, plain, safe_name
+from postprior.pipelines.data.formats.found import Found, Roles, TableView, column_kind, made_plain, plain, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.settings.names import hint, listed, twice
@@ -27,13 +25,10 @@ ABOUT = "a .csv, .tsv or .parquet table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
 TEXT = (".csv", ".tsv")
 SUFFIXES = (*TEXT, ".parquet")
-ROWS = 1 << 14
-"""Rows of a CSV that are written together."""
+ROWS = 1 << 14  # of a CSV that are written together
 FORMULA = r"^[=+\-@\t\r]"
-IDS = ("id", "Id", "ID")
-"""Headers of columns that are taken for ids where none is named."""
-BLOCK = 1 << 26
-"""Bytes of a text file that are read together; a row is no longer."""
+IDS = ("id", "Id", "ID")  # headers of columns that are taken for ids where none is named
+BLOCK = 1 << 26  # bytes of a text file that are read together; a row is no longer
 
 
 def recognises(path: Path) -> bool:
@@ -117,9 +112,8 @@ def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.Chun
     """What the cells of a column mean."""
     column = typed(text, mark)
     codes = pa.types.is_integer(column.type) and roles.kinds.get(name, "categorical") == "categorical"
-    if codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py():
-        return without_missing(text)
-    return column
+    padded = codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py()
+    return without_missing(text) if padded else column
 
 
 def _decimal_commas(texts: pa.ChunkedArray) -> bool:
@@ -189,12 +183,10 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
     groups = {}
     for modality, columns in roles.modalities.items():
         lacking = [column for column in columns if column not in names]
+        if lacking and len(lacking) < len(columns):
+            found = f"{place} has no free column {lacking[0]!r}{hint(lacking[0], names)}"
+            raise UserError(f"--modality {modality}: {found}; found there: {listed(names)}")
         if len(lacking) < len(columns):
-            if lacking:
-                raise UserError(
-                    f"--modality {modality}: {place} has no free column {lacking[0]!r}{hint(lacking[0], names)}; "
-                    f"found there: {listed(names)}"
-                )
             groups[modality] = list(columns)
     grouped = [column for columns in groups.values() for column in columns]
     if (column := twice(grouped)) is not None:
@@ -255,15 +247,11 @@ def write_table(table: pa.Table, path: Path, delimiter: str | None = None) -> No
     delimiter = delimiter or usual_dialect(path.name)["delimiter"]
     alone = table.num_columns == 1  # an empty line is no row
     with open(path, "wb") as file:
-        for block in (pa.table([[name] for name in table.column_names], table.column_names), *_blocks(table)):
+        blocks = (table.slice(start, ROWS) for start in range(0, table.num_rows, ROWS))
+        for block in chain([pa.table([[name] for name in table.column_names], table.column_names)], blocks):
             cells = [_quoted(column.cast(pa.string()).fill_null(""), delimiter, alone) for column in block.columns]
             lines = cells[0] if alone else pc.binary_join_element_wise(*cells, delimiter)
             file.write(("\n".join(lines.to_pylist()) + "\n").encode())
-
-
-def _blocks(table: pa.Table) -> Iterator[pa.Table]:
-    for start in range(0, table.num_rows, ROWS):
-        yield table.slice(start, ROWS)
 
 
 def _quoted(texts: pa.ChunkedArray, delimiter: str, alone: bool) -> pa.ChunkedArray:
@@ -288,15 +276,13 @@ def _as_they_were(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
 
 def _generated(samples: Samples, conversions: Sequence[TableConversion]) -> dict[str, pa.Array]:
     """Which cells of columns of texts were filled in or generated, by header; ids never were."""
-    found = {
+    labels = [samples.label_name] if samples.synthetic and samples.label_name else []
+    return {
         column.name: pa.array(samples.made(conversion.name)[:, j])
         for conversion in conversions
         for j, column in enumerate(conversion.columns)
         if column.type == "string"
-    }
-    if samples.synthetic and (label := samples.label_name):
-        found[label] = pa.array(np.ones(len(samples), bool))
-    return found
+    } | dict.fromkeys(labels, pa.array(np.ones(len(samples), bool)))
 
 
 def _harmless(texts: pa.ChunkedArray, made: pa.Array) -> pa.ChunkedArray:

@@ -1,7 +1,5 @@
 """Sources as one set of samples: rows matched by id, or by their order where no source has ids."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.formats.found import Found, Named, Roles, TableView, View
-from postprior.pipelines.data.formats.kinds import check_type
+from postprior.pipelines.data.formats.found import Found, Named, Roles, TableView, View, check_type
 from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed
@@ -23,17 +20,12 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True)
 class Joined:
-    """N samples of M modalities before they are split.
+    """N samples of M modalities, the `views`, before they are split.
 
-    Args:
-        views: the modalities.
-        places: (N, M) row of each sample in each view, −1 where the view lacks it.
-        rows: the same with rows of tables that have the sample, and no value of it.
-        ids: name and values (N,), the name None where the source has none.
-        label: name and values (N,); so are `group`, `split` and, by name, `targets`.
-        headers: of the tables, by file; `types` and `dialects` likewise.
-        originals: the label and targets as their file has them, by name, where that is another way.
-        dropped: samples left out because no modality has them.
+    `places` (N, M) are the row of each sample in each view, −1 where the view lacks it; `rows` are the same with rows
+    of tables that have the sample, and no value of it. Roles are names and values (N,), the name of `ids` None where
+    the source has none; `originals` are the label and targets as their file has them, by name, where that is another
+    way. `headers`, `types` and `dialects` are those of the tables by file. `dropped` samples are in no modality.
     """
 
     views: tuple[View, ...]
@@ -73,10 +65,8 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     tables = np.array([isinstance(view, TableView) for view, _ in views])
     kept = np.flatnonzero((places >= 0).any(1))
     if not len(kept):
-        raise UserError(
-            f"{found[0].place}: {len(places)} rows without any modality found, expected some that have one; correct "
-            "the masks or fill the values"
-        )
+        expected = "expected some that have one; correct the masks or fill the values"
+        raise UserError(f"{found[0].place}: {len(places)} rows without any modality found, {expected}")
     chosen = pa.array(kept)
 
     def column(role: str, name: str | None = None) -> Named | None:
@@ -135,13 +125,10 @@ def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
     """
     if not names:
         raise UserError(f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles")
-    for source in found:
-        for view in source.views:
-            if view.name.lower() in OPTIONAL or not NAME.fullmatch(view.name):
-                raise UserError(
-                    f"{source.place}: {view.name!r} is no name for a modality, expected up to 100 letters, digits, _ "
-                    f"and - and none of {listed(OPTIONAL)}; rename the file, folder or key"
-                )
+    for place, name in ((source.place, view.name) for source in found for view in source.views):
+        if name.lower() in OPTIONAL or not NAME.fullmatch(name):
+            expected = f"expected up to 100 letters, digits, _ and - and none of {listed(OPTIONAL)}"
+            raise UserError(f"{place}: {name!r} is no name for a modality, {expected}; rename the file, folder or key")
     counts = Counter(name.lower() for name in names)
     if same := [name for name in names if counts[name.lower()] > 1]:
         place = "in two sources" if same[0] in same[1:] else f"beside {same[1]}"
@@ -160,18 +147,17 @@ def _check_roles(found: Sequence[Found], roles: Roles) -> None:
             raise UserError(f"--{role} {name}: found in {count} tables, expected it in one; rename or drop the others")
     skipped = {name for source in found for name in source.skipped}
     views = [view.name for source in found for view in source.views]
+    known = [*headers, *views]
     for name in roles.skip:
         if name not in skipped:
-            known = [*headers, *views]
-            raise UserError(
-                f"--skip {name}: nothing of that name can be left out{hint(name, known)}; found: {listed(known)}"
-            )
+            remedy = f"{hint(name, known)}; found: {listed(known)}"
+            raise UserError(f"--skip {name}: nothing of that name can be left out{remedy}")
     for name in roles.modalities:
         if name not in views:
             raise UserError(f"--modality {name}: none of its columns found; found: {listed(headers)}")
     for name in roles.kinds:
-        if name not in [*views, *headers]:
-            raise UserError(f"--kind {name}: no such column or modality{hint(name, [*headers, *views])}")
+        if name not in known:
+            raise UserError(f"--kind {name}: no such column or modality{hint(name, known)}")
 
 
 def _match(found: Sequence[Found]) -> tuple[Named, list[Values]]:
@@ -181,32 +167,26 @@ def _match(found: Sequence[Found]) -> tuple[Named, list[Values]]:
         first = found[0]
         for source in found:
             if source.rows != first.rows:
-                raise UserError(
-                    f"{source.place}: {source.rows} rows found, {first.place} has {first.rows}, expected as many; "
-                    "match rows by a column with --id"
-                )
+                expected = f"{first.place} has {first.rows}, expected as many; match rows by a column with --id"
+                raise UserError(f"{source.place}: {source.rows} rows found, {expected}")
         return (None, pa.chunked_array([np.arange(first.rows)])), [np.arange(first.rows)] * len(found)
     if len(with_ids) < len(found):
-        without = next(source for source in found if source.ids is None)
-        raise UserError(
-            f"{without.place}: found no ids, {with_ids[0].place} has them, expected them everywhere; name with --id"
-        )
+        without = next(source.place for source in found if source.ids is None)
+        other = with_ids[0].place
+        raise UserError(f"{without}: found no ids, {other} has them, expected them everywhere; name with --id")
     named = [_checked_ids(source) for source in with_ids]
     same = len({str(ids.type) for _, ids in named}) == 1
     columns = [ids if same else ids.cast(pa.string()) for _, ids in named]
     together = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
     texts = together.cast(pa.string())
     every = texts.unique()
-    rows = [
-        pc.index_in(every, value_set=ids.cast(pa.string())).fill_null(-1).to_numpy().astype(np.int64)
-        for _, ids in named
-    ]
+    found_at = [pc.index_in(every, value_set=ids.cast(pa.string())).fill_null(-1) for _, ids in named]
+    rows = [places.to_numpy().astype(np.int64) for places in found_at]
     for source, (_, ids), row in zip(with_ids, named, rows, strict=True):
         if not ((row >= 0) & (rows[0] >= 0)).any():
-            raise UserError(
-                f"{source.place}: no id is one of {with_ids[0].place} (such as '{ids[0]}' and '{named[0][1][0]}'), "
-                "expected the same ids; correct them or name another column with --id"
-            )
+            found_there = f"no id is one of {with_ids[0].place} (such as '{ids[0]}' and '{named[0][1][0]}')"
+            expected = "expected the same ids; correct them or name another column with --id"
+            raise UserError(f"{source.place}: {found_there}, {expected}")
     name = next((name for name, _ in named if name), None)
     return (name, together.take(pc.index_in(every, value_set=texts))), rows
 
@@ -220,18 +200,14 @@ def _checked_ids(source: Found) -> Named:
         raise UserError(f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them")
     values, counts = np.unique(ids.cast(pa.string()).to_pylist(), return_counts=True)
     if counts.max() > 1:
-        raise UserError(
-            f"{source.place}: {name or 'name'} '{values[counts > 1][0]}' found {counts.max()} times, expected "
-            "every id once; merge such rows or name another column with --id"
-        )
+        found = f"{name or 'name'} '{values[counts > 1][0]}' found {counts.max()} times, expected every id once"
+        raise UserError(f"{source.place}: {found}; merge such rows or name another column with --id")
     return name, ids
 
 
 def _check_complete(place: str, name: str, values: pa.ChunkedArray, ids: pa.ChunkedArray) -> None:
     """Refuse a column that has no value for one of the samples."""
     if values.null_count:
-        row = pc.index(values.is_null(), True).as_py()
-        raise UserError(
-            f"{place}: {name}: {values.null_count} of {len(values)} samples have none, the first of them "
-            f"{ids[row].as_py()!r}, expected a value each; fill them or leave the column out"
-        )
+        first = ids[pc.index(values.is_null(), True).as_py()].as_py()
+        found = f"{values.null_count} of {len(values)} samples have none, the first of them {first!r}"
+        raise UserError(f"{place}: {name}: {found}, expected a value each; fill them or leave the column out")

@@ -1,7 +1,5 @@
 """`postprior import --like`: rows for a model that was trained before, in the scales and categories that it learned."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,14 +31,9 @@ from postprior.pipelines.texts import quoted
 def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> list[str]:
     """Make one dataset folder of rows that need no label and may lack modalities; returns lines on what was understood.
 
-    Args:
-        sources: files or folders as the training data came from, with the same columns and names of modalities.
-        folder: the dataset; an earlier one there is replaced.
-        roles: what the user says; names that are not given are those of the training data, where the sources have them.
-        like: what an import made, or one of its splits.
-
-    Raises:
-        UserError: a category, label, feature, shape or type that the training data have not.
+    The sources are such as the training data came from, with the same columns and names of modalities; `like` is what
+    the import of these made, or one of its splits. Roles that the user does not name are those of the training data,
+    where the sources have them. A category, label, feature, shape or type that these have not is refused.
     """
     inputs = [*sources, like]
     check_folder(folder, partial(files_of, origin="rows"), inputs)
@@ -77,10 +70,8 @@ def _understood(joined: Joined, chosen: Joined, observed: Values, known: dict[st
     absent += [column.name for table in tables for column in table.columns if column.name not in columns]
     if absent:
         lines.append(f"missing in every row: {shortened(absent)}")
-    named = {of[0] for of in (joined.ids, joined.label, joined.group) if of}
-    taken = columns | joined.targets.keys() | named
-    others = [name for headers in joined.headers.values() for name in headers if name not in taken]
-    if others:
+    taken = columns | joined.targets.keys() | {of[0] for of in (joined.ids, joined.label, joined.group) if of}
+    if others := [name for headers in joined.headers.values() for name in headers if name not in taken]:
         lines.append(f"not in the training data, left out: {shortened(others)}")
     for view, conversion in zip(chosen.views, learned, strict=True):
         lines += outliers(view, conversion)
@@ -130,18 +121,11 @@ def _as_trained(joined: Joined, known: dict[str, Conversion]) -> Joined:
     """The modalities of the samples in the order, kinds, shapes and types of the training data."""
     place = {view.name: m for m, view in enumerate(joined.views)}
     if others := place.keys() - known.keys():
-        raise UserError(
-            f"modality {min(others)}: not in the training data, expected some of {listed(known)}; name files and keys "
-            "as they were, or leave it out (--skip)"
-        )
+        expected = f"expected some of {listed(known)}; name files and keys as they were, or leave it out (--skip)"
+        raise UserError(f"modality {min(others)}: not in the training data, {expected}")
     order = [place[name] for name in known if name in place]
-    views = [joined.views[m] for m in order]
-    return replace(
-        joined,
-        views=tuple(_view_as_trained(view, known[view.name]) for view in views),
-        places=joined.places[:, order],
-        rows=joined.rows[:, order],
-    )
+    views = tuple(_view_as_trained(view, known[view.name]) for view in (joined.views[m] for m in order))
+    return replace(joined, views=views, places=joined.places[:, order], rows=joined.rows[:, order])
 
 
 def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any]:
@@ -153,8 +137,7 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
     here = {view.name: view.facts for view in views if view.facts["source"] == "nifti"}
     placed = dict(entries)
     for name, entry in entries.items():
-        alike = [n for n in (name, *here) if n in here and entries[n].get("volume") == entry.get("volume")]
-        if alike:
+        if alike := [n for n in (name, *here) if n in here and entries[n].get("volume") == entry.get("volume")]:
             placed[name] = entry | {key: here[alike[0]][key] for key in PLACES if key in here[alike[0]]}
     return description | {"modalities": placed}
 
@@ -165,21 +148,18 @@ def _view_as_trained(view: View, conversion: Conversion) -> View:
         columns = {c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns}
         return replace(view, content=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
-        kinds = ["a table" if isinstance(of, TableView | TableConversion) else "an array" for of in (view, conversion)]
+        kinds = ("a table", "an array") if isinstance(view, TableView) else ("an array", "a table")
         raise UserError(f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert it")
     bytes_of = [np.dtype(of) == np.uint8 for of in (view.content.dtype, conversion.dtype)]
     if view.axes != conversion.axes or view.content.shape[1:] != conversion.shape or bytes_of[0] != bytes_of[1]:
-        shape = view.content.shape[1:]
-        raise UserError(
-            f"{view.name}: {view.content.dtype} of shape {shape} found, expected {conversion.dtype} of shape "
-            f"{conversion.shape} as in the training data; convert it"
-        )
+        found = f"{view.content.dtype} of shape {view.content.shape[1:]}"
+        expected = f"{conversion.dtype} of shape {conversion.shape} as in the training data"
+        raise UserError(f"{view.name}: {found} found, expected {expected}; convert it")
     if conversion.facts["source"] == view.facts["source"] == "nifti":
         check_orientation(view.name, view.facts["affine"], conversion.facts["affine"])
     if view.facts.get("features") != conversion.facts.get("features") and view.facts["source"] == "omics":
-        raise UserError(
-            f"{view.name}: other features found than in the training data, expected the same in one order; select them"
-        )
+        found = "other features found than in the training data, expected the same in one order"
+        raise UserError(f"{view.name}: {found}; select them")
     return view
 
 
@@ -194,9 +174,8 @@ def _column_as_trained(place: str, table: pa.Table, column: ColumnConversion) ->
     try:
         found = found.cast(kind)
     except pa.ArrowInvalid:
-        raise UserError(
-            f"{place}: column {column.name}: {found.type} found, expected {kind} as in the training data; convert it"
-        ) from None
+        expected = f"expected {kind} as in the training data; convert it"
+        raise UserError(f"{place}: column {column.name}: {found.type} found, {expected}") from None
     _check_known(f"{place}: column {column.name}", found, column.values)
     return found
 
@@ -205,10 +184,8 @@ def _check_known(place: str, found: pa.ChunkedArray, values: Sequence[Any]) -> N
     """Refuse a category or label that training never saw."""
     new = found.filter(pc.invert(pc.is_in(found.fill_null(values[0]), pa.array(values, found.type))))
     if len(new):
-        raise UserError(
-            f"{place}: {str(new[0].as_py())!r} found, which no training row has, expected one of "
-            f"{shortened([str(value) for value in values], 20)}; correct it or leave it out"
-        )
+        expected = f"expected one of {shortened([str(value) for value in values], 20)}; correct it or leave it out"
+        raise UserError(f"{place}: {str(new[0].as_py())!r} found, which no training row has, {expected}")
 
 
 def _labels(named: Named | None, trained: Dataset) -> Values | None:

@@ -1,7 +1,5 @@
 """`postprior import`: foreign data as dataset folders, with all that is needed to write them back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +12,10 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.texts import comes_back
-from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
 from postprior.pipelines.data.formats.found import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
-from postprior.pipelines.data.importing.splitting import check_splits, named_split, split_rows
 from postprior.pipelines.data.importing.summary import summary
 from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
@@ -27,14 +24,12 @@ from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import quoted
 
 MOST_LABELS = 1000
+FEWEST = {"train": 10, "validation": 4, "test": 4}  # rows that a split must have: fewer teach and show nothing
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def import_data(
-    sources: Sequence[Path],
-    folder: Path,
-    roles: Roles,
-    shares: tuple[float, float] = (0.1, 0.2),
-    seed: int = 0,
+    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = (0.1, 0.2), seed: int = 0
 ) -> list[str]:
     """Make the dataset folders train, validation and test in `folder`; returns lines that say what was understood.
 
@@ -47,17 +42,16 @@ def import_data(
     joined = join([found for source in sources for found in read_source(source, roles)], roles)
     labels, names = _labels(joined.label)
     groups = None if joined.group is None else codes_of(joined.group[1])
-    rng = np.random.default_rng(seed)
     if joined.split is not None:
         splits = named_split(joined.split[1], joined.split[0] or "")
     else:
-        splits = split_rows(labels, groups, len(joined), shares, rng)
+        splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
     targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
     conversion = _describe(joined, learned, targets)
-    origin = {"source": "import", "sources": [source.name for source in sources]}
-    provenance = {**origin, "shares": list(shares), "seed": seed}
+    names_of = [source.name for source in sources]
+    provenance = {"source": "import", "sources": names_of, "shares": list(shares), "seed": seed}
     with publish(folder, earlier, sources) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
@@ -85,9 +79,8 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
     broken = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
     if broken or len(values) > MOST_LABELS:
         found = f"values such as {broken[0]:g}" if broken else f"{len(values)} different values"
-        raise UserError(
-            f"label {name}: {found} found, expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
-        )
+        expected = f"expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
+        raise UserError(f"label {name}: {found} found, {expected}")
     if len(values) < 2:
         raise UserError(f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out")
     codes = pc.index_in(column, value_set=pa.array(values, column.type))
@@ -99,6 +92,78 @@ def codes_of(column: pa.ChunkedArray) -> Values:
     if pa.types.is_integer(column.type):
         return column.to_numpy() if pa.types.is_uint64(column.type) else column.cast(pa.int64()).to_numpy()
     return np.array(column.cast(pa.string()).to_pylist())
+
+
+def split_rows(
+    labels: Ints | None, groups: Ints | None, rows: int, shares: tuple[float, float], rng: np.random.Generator
+) -> dict[str, Ints]:
+    """Rows of every split in their order.
+
+    Subjects are put in the order of their most frequent label and their size, shuffled where these are equal, and
+    every split takes from that order at equal steps: it gets its share of all and of each label, give or take one.
+    `labels` and `groups` are (N,), each row a subject without the latter; `shares` those of validation and test.
+    """
+    validation, test = shares
+    if not (validation > 0 and test > 0 and validation + test < 1):
+        found = f"{validation:g} of validation and {test:g} of test found"
+        raise UserError(f"shares: {found}, expected both above 0, their sum below 1")
+    subjects = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    label, size = _strata(labels, subjects)
+    order = np.lexsort((rng.random(len(size)), size, label))
+    side = np.zeros(len(size), np.int64)  # 0 train, 1 validation, 2 test
+    taken = _every(len(order), test, rng)
+    side[order[taken]] = 2
+    rest = order[~taken]
+    side[rest[_every(len(rest), validation / (1 - test), rng)]] = 1
+    return {split: np.flatnonzero(side[subjects] == number) for number, split in enumerate(SPLITS)}
+
+
+def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
+    """Rows of every split as a column says."""
+    texts = np.array([OTHER_SPLITS.get(text, text) for text in values.cast(pa.string()).to_pylist()])
+    if wrong := set(texts) - set(SPLITS):
+        raise UserError(f"--split {name}: found '{min(wrong)}', expected one of {', '.join(SPLITS)} in every row")
+    return {split: np.flatnonzero(texts == split) for split in SPLITS}
+
+
+def check_splits(
+    splits: dict[str, Ints], labels: Ints | None, names: tuple[str, ...] | None, groups: Values | None
+) -> None:
+    """Refuse a split with too few rows, a label that training lacks, and a subject on two sides."""
+    for split, rows in splits.items():
+        if len(rows) < (least := FEWEST[split]):
+            several = 0 if groups is None else len(np.unique(groups))
+            told = f" (those of each of {several} subjects stay together)" if several else ""
+            expected = f"expected {least} or more; give more rows or other shares"
+            raise UserError(f"{split}: {len(rows)} rows found{told}, {expected}")
+    if labels is not None and names is not None:
+        for label in np.setdiff1d(labels, labels[splits["train"]])[:1]:
+            expected = "expected 3 or more (or as many subjects); give more rows or merge it with another label"
+            found = f"{(labels == label).sum()} rows found and none of them in train"
+            raise UserError(f"label {names[label]}: {found}, {expected}")
+    if groups is not None:
+        sides = np.concatenate([np.unique(groups[rows]) for rows in splits.values()])
+        subjects, counts = np.unique(sides, return_counts=True)
+        if (counts > 1).any():
+            expected = "expected all in one; correct the splits that the data name"
+            raise UserError(f"subject {subjects[counts > 1][0]}: rows found in {counts.max()} splits, {expected}")
+
+
+def _strata(labels: Ints | None, subjects: Ints) -> tuple[Ints, Ints]:
+    """The most frequent label of every subject, (S,), and its rows, (S,)."""
+    size = np.bincount(subjects)
+    if labels is None:
+        return np.zeros_like(size), size
+    pairs, counts = np.unique(np.stack([subjects, labels], 1), axis=0, return_counts=True)
+    pairs = pairs[np.lexsort((-counts, pairs[:, 0]))]
+    first = np.unique(pairs[:, 0], return_index=True)[1]
+    return pairs[first, 1], size
+
+
+def _every(count: int, share: float, rng: np.random.Generator) -> Values:
+    """Which of `count` places in order are taken at equal steps so that `share` of them is, (count,) bool."""
+    steps = np.floor(np.arange(count + 1) * share + rng.random())
+    return np.diff(steps) > 0
 
 
 def _learn(joined: Joined, train: Values) -> list[Conversion]:
@@ -124,15 +189,13 @@ def converted(
     observed, taken = joined.observed[rows], pa.array(rows)
     data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
-        values, seen = conversion.encode(view.content, joined.places[rows, m])
+        data[view.name], seen = conversion.encode(view.content, joined.places[rows, m])
         if not seen[observed[:, m]].all():
             cells[view.name] = seen
-        data[view.name] = values
-        sources[view.name] = view.lost(conversion, joined.rows[rows, m], values, seen, joined.mark(view))
+        sources[view.name] = view.lost(conversion, joined.rows[rows, m], data[view.name], seen, joined.mark(view))
     columns, lost = [], {}
     for target in targets:
-        column = joined.targets[target.name].take(taken)
-        numbers, seen = target.encode(column)
+        numbers, seen = target.encode(joined.targets[target.name].take(taken))
         columns.append(numbers)
         original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
         if not comes_back(pa.chunked_array([target.decode(numbers, seen)]), original):

@@ -1,7 +1,5 @@
 """What an import understood, as text: kinds, shapes, ranges and which modalities are missing together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,9 +58,9 @@ def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
 def contents(view: View, conversion: Conversion) -> list[str]:
     """The columns of a table by kind, or the values of an array, with their ranges."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        kinds = [f"{kind}: {shortened(found)}" for kind, found in _by_kind(view.content, conversion).items()]
-        new = _unseen(view.content, conversion)
-        told = [*kinds, *([f"in no training row, so missing: {shortened(new)}"] if new else [])]
+        told = [f"{kind}: {shortened(found)}" for kind, found in _by_kind(view.content, conversion).items()]
+        if new := _unseen(view.content, conversion):
+            told.append(f"in no training row, so missing: {shortened(new)}")
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
@@ -91,12 +89,8 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
         values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
         found = [_counted(values)] if len(values) else []
         remedy = "make it NaN and add --nan-is-missing"
-    if not found:
-        return []
-    return [
-        f"far from all others: {shortened(found)}; models are shown nearer ones. "
-        f"If this stands for missing values, {remedy} and import again"
-    ]
+    far_ones = f"far from all others: {shortened(found)}; models are shown nearer ones. "
+    return [f"{far_ones}If this stands for missing values, {remedy} and import again"] if found else []
 
 
 def _far(raw: Values, conversion: ArrayConversion | ColumnConversion) -> Values:
@@ -160,11 +154,9 @@ def patterns(observed: Values, names: Sequence[str]) -> list[str]:
     if observed.all():
         return ["every row has every modality"]
     found, counts = np.unique(observed, axis=0, return_counts=True)
-    order = (-counts).argsort(kind="stable")
-    shown = order[:PATTERNS]
-    rows = [(*names, "rows")]
-    rows += [(*("x" if there else "." for there in found[i]), str(counts[i])) for i in shown]
-    rest = [f"and {len(order) - len(shown)} other patterns"] if len(order) > len(shown) else []
+    shown = (-counts).argsort(kind="stable")[:PATTERNS]
+    rows = [(*names, "rows"), *((*("x" if there else "." for there in found[i]), str(counts[i])) for i in shown)]
+    rest = [f"and {len(counts) - len(shown)} other patterns"] if len(counts) > len(shown) else []
     return [*aligned(rows), *rest]
 
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.digits import make_digits
-from postprior.pipelines.data.sources.folder import read_folders
+from postprior.pipelines.data.sources.folders import read_folders, read_polymnist
 from postprior.pipelines.data.sources.mnist import make_mnist
-from postprior.pipelines.data.sources.polymnist import read_polymnist
 from postprior.pipelines.settings.checks import check_options
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.params import Params

@@ -1,6 +1,8 @@
-"""Digits over photographs: a dataset of several modalities from a pool of grey images and some backgrounds."""
+"""Digits over photographs: samples of several modalities from a pool of labelled grey images and some backgrounds.
 
-from __future__ import annotations
+The pool is split first. A sample takes its images from one *group* of source images that share a label. Groups are the
+independent units of a split: an interval that resamples groups resamples source images, however often each was drawn.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.sources.tuples import GROUP, deal, draw_tuples
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
 
+GROUP = 6  # about as many source images share a group of a held-out split
 Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Background (n, 3, H, W) and digit (n, 1, H, W), both in [0, 1] → image (n, 3, H, W)."""
 
@@ -25,8 +27,7 @@ class Pool(NamedTuple):
 
 def crops(picture: np.ndarray, samples: int, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Random windows (samples, 3, *shape) of a picture (H, W, 3)."""
-    # (rows, columns, 3, *shape)
-    windows = np.lib.stride_tricks.sliding_window_view(picture, shape, axis=(0, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(picture, shape, axis=(0, 1))  # (rows, columns, 3, *shape)
     return windows[tuple(rng.integers(size, size=samples) for size in windows.shape[:2])]
 
 
@@ -54,8 +55,7 @@ def compose(
 ) -> Dataset:
     """`samples` tuples: for each layer (picture, blend) another image of the label over a random crop.
 
-    The pool of a split that is held out is dealt into groups of source images, which the dataset keeps; see
-    `data.sources.tuples`.
+    The pool of a split that is held out is dealt into groups of source images, which the dataset keeps.
     """
     held_out = split != "train"
     if samples < 1:
@@ -77,3 +77,69 @@ def compose(
         label_names=tuple(str(label) for label in range(10)),
         provenance={**provenance, "split": split, "source_images": len(pool.labels)},
     )
+
+
+def split_by_label(labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Disjoint random rows of `labels` (n,), every label in the same shares; the first part takes the rest.
+
+    >>> first, second = split_by_label(np.repeat([0, 1], 10), (0.8, 0.2), np.random.default_rng(0))
+    >>> len(first), len(second), len(np.intersect1d(first, second))
+    (16, 4, 0)
+    """
+    parts = ", ".join(f"{share:g}" for share in shares)
+    if not all(share > 0 for share in shares):
+        raise UserError(f"shares of the splits: {parts} found, expected numbers above 0 that sum to 1; lower one.")
+    order, rank, count = _ranks(labels, rng)
+    bounds = np.cumsum(shares[:0:-1])[::-1]  # share of a label that lies in this part or a later one
+    part = (count[:, None] - rank[:, None] <= np.rint(bounds * count[:, None])).sum(1)
+    rows = tuple(order[part == number] for number in range(len(shares)))
+    if not all(map(len, rows)):
+        found = f"{parts} of {len(labels)} images leave one split empty"
+        raise UserError(f"shares of the splits: {found}; raise its share.")
+    return rows
+
+
+def deal(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Group (n,) of every image: about `size` random images of one label share a group; as many groups a label.
+
+    >>> groups = deal(np.repeat([0, 1], 12), 6, np.random.default_rng(0))
+    >>> np.bincount(groups).tolist(), np.unique(groups[:12]).tolist()
+    ([6, 6, 6, 6], [0, 1])
+    """
+    order, rank, count = _ranks(labels, rng)
+    groups = max(1, round(len(labels) / len(np.unique(labels)) / size))
+    pair = np.stack([labels[order], rank * groups // count])
+    dealt = np.empty(len(labels), np.int64)
+    dealt[order] = np.unique(pair, axis=1, return_inverse=True)[1].reshape(-1)
+    return dealt
+
+
+def draw_tuples(groups: np.ndarray, samples: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows (samples, width) of the pool: every tuple from one of `groups` (n,), distinct where it is large enough.
+
+    All groups give the same number of tuples, give or take one, in random order.
+
+    >>> draw_tuples(np.array([0, 0, 1, 1, 1]), 2, 3, np.random.default_rng(0)).shape
+    (2, 3)
+    """
+    members = np.argsort(groups, kind="stable")
+    sizes = np.bincount(groups)
+    chosen = rng.permutation(rng.permutation(len(sizes))[np.arange(samples) % len(sizes)])
+    size = sizes[chosen]
+    picks = np.empty((samples, width), np.int64)
+    for column in range(width):
+        distinct = size > column
+        pick = rng.integers(np.where(distinct, size - column, size))
+        for earlier in np.sort(picks[:, :column], axis=1).T:  # the pick-th of those that are left
+            pick += distinct & (pick >= earlier)
+        picks[:, column] = pick
+    return members[(np.cumsum(sizes) - sizes)[chosen][:, None] + picks]
+
+
+def _ranks(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A random order (n,) sorted by label; in that order, each image's rank within its label and its count."""
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    rank = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[order]]
+    return order, rank, sizes[labels[order]]

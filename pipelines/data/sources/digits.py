@@ -4,8 +4,6 @@ In the manner of PolyMNIST (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/
 (`load_digits`, 1,797 images of 8 × 8) over random crops of two photographs (`load_sample_images`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
-from postprior.pipelines.data.sources.compose import Pool, composed
-from postprior.pipelines.data.sources.tuples import split_by_label
+from postprior.pipelines.data.sources.compose import Pool, composed, split_by_label
 
 SIZE = 16
 """Height and width of an image."""
@@ -22,15 +19,10 @@ SIZE = 16
 
 @dataclass(frozen=True)
 class Layer:
-    """How one modality looks: a region of a photograph, its hue and contrast, and the colour of the digit.
+    """How one modality looks: a region of a photograph of scikit-learn, and the colour of the digit, its `ink`.
 
-    Args:
-        photo: file name of a photograph of scikit-learn.
-        box: the region: left, top, right, bottom.
-        shrink: how many pixels of the photograph become one.
-        hue: degrees by which colours are turned about the grey axis.
-        low, high: the brightness that the region's darkest and brightest hundredth get.
-        ink: colour of the digit.
+    `box` is the region (left, top, right, bottom), and `shrink` says how many of its pixels become one. Colours are
+    turned by `hue` degrees about the grey axis; their darkest and brightest hundredth get the brightness `low`, `high`.
     """
 
     photo: str
@@ -62,10 +54,7 @@ def make_digits(
     validation_share: float = 0.1,
     test_share: float = 0.25,
 ) -> dict[str, Dataset]:
-    """The splits, each with as many samples as asked for, drawn from source images of its own.
-
-    `validation_share` and `test_share` are shares of the 1,797 digits; the rest is for training.
-    """
+    """The splits, each with so many samples, drawn from source images of its own: a share of the 1,797 digits."""
     from sklearn.datasets import load_digits
 
     source = load_digits()

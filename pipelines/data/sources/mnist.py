@@ -4,8 +4,6 @@ As published (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470): a
 its colours inverted where the digit is.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 from pathlib import Path
@@ -13,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
-from postprior.pipelines.data.sources.compose import Pool, composed
-from postprior.pipelines.data.sources.tuples import split_by_label
+from postprior.pipelines.data.sources.compose import Pool, composed, split_by_label
 from postprior.pipelines.errors import UserError, refused
 
 PICTURES = {".jpg", ".jpeg", ".png"}
@@ -33,14 +30,9 @@ def make_mnist(
 ) -> dict[str, Dataset]:
     """The splits, each with as many samples as asked for.
 
-    Args:
-        seed: of all draws.
-        root: where relative paths start.
-        digits: folder of the IDX files `train-…` and `t10k-…`, packed (.gz) or not. With both, test samples
-            come from `t10k` and `test_share` is not used; with one of them, that one is split.
-        backgrounds: folder of pictures; in the order of their names they give m0, m1, ….
-        train, validation, test: numbers of samples.
-        validation_share, test_share: shares of the source digits that are held out.
+    `digits` is the folder of the IDX files `train-…` and `t10k-…`, packed (.gz) or not. With both, test samples come
+    from `t10k` and `test_share` is not used; with one of them, that one is split, by shares of the source digits. The
+    pictures in the folder `backgrounds` give m0, m1, … in the order of their names.
     """
     rng = np.random.default_rng(seed)
     pools = _pools(root / digits, validation_share, test_share, rng)
@@ -55,10 +47,10 @@ def invert(background: np.ndarray, digit: np.ndarray) -> np.ndarray:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of unsigned bytes in an IDX file, packed with gzip or not.
+    """The array of unsigned bytes in an IDX file, packed with gzip or not (http://yann.lecun.com/exdb/mnist).
 
-    The format: two zero bytes, a type (8: unsigned byte), the number of dimensions, their sizes as big-endian
-    32-bit integers, then the values (http://yann.lecun.com/exdb/mnist).
+    Two zero bytes, a type (8: unsigned byte), the number of dimensions, their sizes as big-endian 32-bit integers, then
+    the values.
     """
     with refused((OSError, EOFError), f"{path}: not a whole gzip file", "fetch it again"):
         try:
@@ -87,10 +79,8 @@ def _pools(folder: Path, validation_share: float, test_share: float, rng: np.ran
         shares = (1 - validation_share - test_share, validation_share, test_share)
     sources = [(images[rows], labels[rows]) for rows in split_by_label(labels, shares, rng)]
     sources += [parts["t10k"]] if len(parts) == 2 else []
-    return {
-        split: Pool(images.astype(np.float32) / 255, labels)
-        for split, (images, labels) in zip(SPLITS, sources, strict=True)
-    }
+    pools = [Pool(images.astype(np.float32) / 255, labels) for images, labels in sources]
+    return dict(zip(SPLITS, pools, strict=True))
 
 
 def _find(folder: Path, part: str, what: str) -> Path | None:
@@ -105,10 +95,8 @@ def _read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         for what in ("images-idx3", "labels-idx1")
     )
     if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or labels.max() > 9:
-        raise UserError(
-            f"{folder}: {part}: images {images.shape} and labels {labels.shape} found, expected one label "
-            "from 0 to 9 an image; give MNIST's own files."
-        )
+        expected = "expected one label from 0 to 9 an image; give MNIST's own files."
+        raise UserError(f"{folder}: {part}: images {images.shape} and labels {labels.shape} found, {expected}")
     return images, labels.astype(np.int64)
 
 

@@ -30,22 +30,21 @@ def joint_agreement(predictions: Ints) -> NDArray[np.bool_]:
     return (predictions == predictions[:, :1]).all(1)
 
 
-def pairwise_agreement(predictions: Ints) -> NDArray[np.float64]:
+def pairwise_agreement(predictions: Ints) -> Floats:
     """The share of a tuple's pairs of modalities that carry one label (N,). Shapes: predictions (N, M), M ≥ 2."""
     _check(predictions)
     left, right = np.triu_indices(predictions.shape[1], 1)
     return (predictions[:, left] == predictions[:, right]).mean(1)
 
 
-def label_entropy(predictions: Ints, classes: int, weights: Floats) -> NDArray[np.float64]:
+def label_entropy(predictions: Ints, classes: int, weights: Floats) -> Floats:
     """Entropy of the labels of each modality over log C: 1 for all classes alike, 0 for one only (B, M).
 
     Shapes: predictions (N, M) in 0 … C − 1, weights (B, N).
     """
     if classes < 2:
         raise ValueError(f"the entropy of labels needs at least two classes, found {classes}")
-    one_hot = np.eye(classes)[predictions]  # (N, M, C)
-    share = weighted_mean(one_hot, weights)
+    share = weighted_mean(np.eye(classes)[predictions], weights)  # (B, M, C)
     logarithm = np.log(share, where=share > 0, out=np.zeros_like(share))
     return -(share * logarithm).sum(-1) / np.log(classes)
 
@@ -68,11 +67,10 @@ def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> ND
 def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """The first 1, 2, … M − 1 modalities in a random order of each row, (N, M − 1, M)."""
     places = rng.random((rows, modalities)).argsort(1).argsort(1)
-    observed: NDArray[np.bool_] = places[:, None] < np.arange(1, modalities)[:, None]
-    return observed
+    return places[:, None] < np.arange(1, modalities)[:, None]
 
 
-def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> Floats:
     """The share of the modalities that a part of a row lacks which carry the row's label: (N, S).
 
     Shapes: predictions (N, S, M) of what each part generates; labels (N,); observed (S, M), or (N, S, M) where parts

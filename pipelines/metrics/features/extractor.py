@@ -1,7 +1,5 @@
 """What an extractor of features is: it makes the space in which every distance is measured."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
@@ -22,10 +20,7 @@ class FeatureSpace(nn.Module, ABC):
     """Features of each of M modalities, in a space of its own; `features` is what a subclass gives.
 
     Values are those that encoders read, standardised by the moments of the training data, which are part of the state.
-
-    Args:
-        modalities: the M modalities, in the order of the dataset.
-        features: their number, at most.
+    Modalities are in the order of the dataset; each has so many features at most.
     """
 
     block: ClassVar[int] = BLOCK  # rows read at a time
@@ -78,14 +73,9 @@ class FeatureSpace(nn.Module, ABC):
 class Extractor(FeatureSpace):
     """A feature space that needs no labels: the contract of `EXTRACTORS` and of the user's own.
 
-    A subclass is called with the arguments below, and with `weights`, the path of a file, where it takes that too. It
-    gives `fit` and `features`, and keeps what it learns in parameters and buffers, which are its state. No global
-    generator is touched.
-
-    Args:
-        modalities: the M modalities, in the order of the dataset.
-        features: their number, at most.
-        seed: of whatever is drawn.
+    A subclass is called with the M modalities in the order of the dataset, the number of features at most, and the seed
+    of whatever is drawn; and with `weights`, the path of a file, where it takes that too. It gives `fit` and
+    `features`, and keeps what it learns in parameters and buffers, which are its state. No global generator is touched.
     """
 
     def __init__(self, modalities: tuple[Modality, ...], features: int, seed: int = 0) -> None:

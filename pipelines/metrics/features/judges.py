@@ -1,7 +1,5 @@
 """Judges: small classifiers, one a modality, that read labels and give the features of every distance."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,30 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, described
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
 from postprior.stage1_vae.randomness import seeded
 
-POOLS: dict[int, type[nn.Module]] = {
-    1: nn.AdaptiveAvgPool1d,
-    2: nn.AdaptiveAvgPool2d,
-    3: nn.AdaptiveAvgPool3d,
-}
+POOLS: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 SHIFT = 1  # images are trained shifted by up to so many pixels
 
 
 class Judges(FeatureSpace):
-    """One classifier a modality over the same C classes; its last hidden layer is that modality's feature space.
+    """One classifier a modality over the same C classes; its last hidden layer (B, F) is that modality's feature space.
 
-    Args:
-        modalities: the M modalities, in the order of the dataset.
-        label_names: the names of the C classes.
-        features: width F of the last hidden layer.
-        seed: seed of the initial weights; no global generator is touched.
+    The seed is that of the initial weights; no global generator is touched.
     """
 
     def __init__(
@@ -54,13 +45,11 @@ class Judges(FeatureSpace):
 
     def features(self, name: str, values: Tensor) -> Tensor:
         """The last hidden layer (B, F) for values (B, *shape) of one modality."""
-        hidden: Tensor = self.bodies[name](self.standardised(name, values))
-        return hidden
+        return self.bodies[name](self.standardised(name, values))
 
     def logits(self, name: str, values: Tensor) -> Tensor:
         """Logits (B, C) of values (B, *shape) of one modality."""
-        logits: Tensor = self.heads[name](self.features(name, values))
-        return logits
+        return self.heads[name](self.features(name, values))
 
     @torch.inference_mode()
     def labels(self, name: str, values: Tensor) -> Tensor:
@@ -80,6 +69,25 @@ class Judges(FeatureSpace):
         return judges.eval()
 
 
+class Descent:
+    """Steps down the losses of a module, which is put into training: how every evaluator is trained.
+
+    AdamW with decoupled decay of the weights; the learning rate rises to `rate` and falls once (OneCycleLR).
+    """
+
+    def __init__(self, module: nn.Module, rate: float, steps: int, decay: float = 0.0) -> None:
+        module.train()
+        self.optimiser = AdamW(module.parameters(), rate, weight_decay=decay, foreach=True)
+        self.schedule = OneCycleLR(self.optimiser, rate, total_steps=max(2, steps))
+
+    def step(self, loss: Tensor) -> None:
+        """One step down a loss."""
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One pass over the data, counted from 1: mean cross-entropy and accuracy of the modalities while training."""
@@ -90,12 +98,7 @@ class Epoch:
 
 
 def train_judges(
-    judges: Judges,
-    dataset: Dataset,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    generator: torch.Generator,
+    judges: Judges, dataset: Dataset, epochs: int, batch_size: int, learning_rate: float, generator: torch.Generator
 ) -> Iterator[Epoch]:
     """Train all judges at once by cross-entropy on observed values (Adam, one cycle of the learning rate).
 

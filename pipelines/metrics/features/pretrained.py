@@ -7,8 +7,6 @@ tensors = load(sys.argv[1], weights_only=True); \
 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, sys.argv[2])" FILE.pth FILE.safetensors
 """
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import sys
@@ -26,13 +24,14 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import observed_values
 from postprior.pipelines.metrics.features.projections import Projected
-from postprior.pipelines.metrics.features.vision_transformer import VisionTransformer
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import seeded
 from postprior.stage2_latent.parts import under
 
-# of the photographs that DINOv2 was trained on
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the photographs that DINOv2 was trained on
+HEAD = 64  # width of an attention head in every published size of DINOv2
+EPSILON = 1e-6
+OFFSET = 0.1  # in the factor by which positions are stretched, as in training
 
 
 class Pretrained(Projected):
@@ -40,13 +39,8 @@ class Pretrained(Projected):
 
     The features are the network's own where it has no more than `features` of them, so that distances compare with
     those of publications; else their principal components. Grey images, and those of other numbers of channels than
-    three by their mean, are read as colours alike. Weights are part of the state.
-
-    Args:
-        modalities: the M modalities, in the order of the dataset.
-        features: the number of features, at most.
-        seed: of what is drawn for principal components.
-        weights: the file of the network's weights, .safetensors; a state needs none.
+    three by their mean, are read as colours alike. `weights` is the .safetensors file of the network's weights, which
+    are part of the state: `from_state` needs no file.
     """
 
     name: ClassVar[str]
@@ -109,10 +103,9 @@ class Pretrained(Projected):
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
         """The extractor that gave this state."""
-        network = under("network.", tensors)
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith("network.")}
         extractor = super().from_state(own, description)
-        extractor.adopt(network)
+        extractor.adopt(under("network.", tensors))
         return extractor.eval()
 
     def _read(self) -> dict[str, Tensor]:
@@ -146,7 +139,6 @@ class Inception(Pretrained):
     """
 
     name = "inception"
-    LAYER = "2048"
 
     def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         """torch-fidelity's network; it reads weights by torch's own format alone, which they are given in memory."""
@@ -155,18 +147,14 @@ class Inception(Pretrained):
         torch.save(dict(tensors), file)
         file.seek(0)
         try:
-            network: nn.Module = module.FeatureExtractorInceptionV3(
-                self.name, [self.LAYER], feature_extractor_weights_path=file
-            )
+            return module.FeatureExtractorInceptionV3(self.name, ["2048"], feature_extractor_weights_path=file)
         except RuntimeError as error:
             raise ValueError(f"other tensors found ({str(error).splitlines()[1].strip()})") from None
-        return network
 
     def see(self, images: Tensor) -> Tensor:
         """The last layer of pooling, (B, 2048)."""
         assert self.network is not None
-        features: Tensor = self.network(images.to(torch.uint8))[0]
-        return features
+        return self.network(images.to(torch.uint8))[0]
 
 
 class DINOv2(Pretrained):
@@ -188,8 +176,80 @@ class DINOv2(Pretrained):
         assert self.network is not None
         x = F.interpolate(images, size=(self.SIDE, self.SIDE), mode="bilinear", align_corners=False) / 255
         mean, deviation = (x.new_tensor(moment).view(3, 1, 1) for moment in (MEAN, DEVIATION))
-        features: Tensor = self.network((x - mean) / deviation)
-        return features
+        return self.network((x - mean) / deviation)
+
+
+class VisionTransformer(nn.Module):
+    """A transformer of patches whose first token, that of the class, is the feature of an image.
+
+    Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929), with the scaled residuals of Touvron et al. 2021
+    (https://arxiv.org/abs/2103.17239), as in DINOv2 (Oquab et al. 2024, https://arxiv.org/abs/2304.07193). Names of
+    parameters are those of the files dinov2_vits14_pretrain, dinov2_vitb14_pretrain and dinov2_vitl14_pretrain;
+    ValueError where they are another network's.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        try:
+            width, patch = tensors["cls_token"].shape[-1], tensors["patch_embed.proj.weight"].shape[-1]
+            positions = tensors["pos_embed"].shape[1]
+        except KeyError as error:
+            raise ValueError(f"the tensor {error} of a DINOv2 network is missing") from None
+        depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, positions, width))
+        self.mask_token = nn.Parameter(torch.empty(1, width))  # of training alone
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, patch)})
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, EPSILON)
+        try:
+            self.load_state_dict(dict(tensors))
+        except RuntimeError as error:
+            raise ValueError(f"not the parameters of a DINOv2 network ({str(error).splitlines()[1].strip()})") from None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, width) of standardised images (B, 3, H, W), H and W multiples of a patch."""
+        patches: Tensor = self.patch_embed["proj"](images)  # (B, width, h, w)
+        x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(2).mT], 1)
+        x = x + self.positions(patches.shape[-2], patches.shape[-1])
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)[:, 0]
+
+    def positions(self, height: int, width: int) -> Tensor:
+        """The codes (1, 1 + h·w, width) of positions, stretched from the square that was trained."""
+        of_class, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        side = round(grid.shape[1] ** 0.5)
+        if (height, width) == (side, side):
+            return self.pos_embed
+        square = grid.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        factors = ((height + OFFSET) / side, (width + OFFSET) / side)
+        stretched = F.interpolate(square, scale_factor=factors, mode="bicubic")
+        return torch.cat([of_class, stretched.flatten(2).mT], 1)
+
+
+class Block(nn.Module):
+    """x + γ₁ attention(norm x), then x + γ₂ mlp(norm x)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = max(1, width // HEAD)
+        self.norm1, self.norm2 = nn.LayerNorm(width, EPSILON), nn.LayerNorm(width, EPSILON)
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width)})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
+        self.ls1, self.ls2 = (nn.ParameterDict({"gamma": nn.Parameter(torch.ones(width))}) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, tokens, width) → the same."""
+        x = x + self.ls1["gamma"] * self.attention(self.norm1(x))
+        hidden = F.gelu(self.mlp["fc1"](self.norm2(x)))
+        return x + self.ls2["gamma"] * self.mlp["fc2"](hidden)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Every token's mean of the tokens that it attends to, (B, tokens, width)."""
+        parts = self.attn["qkv"](x).unflatten(-1, (3, self.heads, -1))  # (B, tokens, 3, heads, HEAD)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        return self.attn["proj"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 def _torch_fidelity(name: str) -> Any:
@@ -212,5 +272,5 @@ def _torch_fidelity(name: str) -> Any:
 def _range(dataset: Dataset, modality: Modality) -> tuple[float, float]:
     """The least and the greatest value of a modality that is observed."""
     blocks = [block for block in observed_values(dataset, modality) if len(block)]
-    low, high = (float(min(b.min() for b in blocks)), float(max(b.max() for b in blocks)))
-    return low, max(high, low + 1e-6)
+    low = float(min(block.min() for block in blocks))
+    return low, max(float(max(block.max() for block in blocks)), low + 1e-6)

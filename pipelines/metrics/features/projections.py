@@ -1,7 +1,5 @@
 """Features that need no labels: principal components, of the values themselves or of random networks."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Self
 
@@ -67,14 +65,10 @@ class Projected(Extractor):
         rng = np.random.default_rng(self.seed)
         some = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
         chosen = Dataset((modality,), {modality.name: dataset.data[modality.name][some]})
-        vectors = torch.cat(
-            [self.vectors(modality.name, block) for block in observed_values(chosen, modality, self.block)]
-        )
-        found = PCA(
-            min(self.width, *vectors.shape),
-            svd_solver="covariance_eigh" if dimensions <= NARROW else "randomized",
-            random_state=self.seed,
-        ).fit(vectors.numpy())
+        blocks = observed_values(chosen, modality, self.block)
+        vectors = torch.cat([self.vectors(modality.name, block) for block in blocks])
+        solver = "covariance_eigh" if dimensions <= NARROW else "randomized"
+        found = PCA(min(self.width, *vectors.shape), svd_solver=solver, random_state=self.seed).fit(vectors.numpy())
         scale = np.sqrt(self.width / max(found.explained_variance_.sum(), np.finfo(np.float32).tiny))
         axes = torch.from_numpy(found.components_.T * scale).float()
         self.register_buffer(f"{modality.name}_origin", torch.from_numpy(found.mean_).float())
@@ -103,5 +97,4 @@ class RandomNetworks(Projected):
 
     def vectors(self, name: str, values: Tensor) -> Tensor:
         """The last hidden layer (B, F)."""
-        hidden: Tensor = self.bodies[name](self.standardised(name, values))
-        return hidden
+        return self.bodies[name](self.standardised(name, values))

@@ -1,11 +1,9 @@
 """Extractors of features by name, and the reader that turns tuples into what every score takes."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -36,16 +34,10 @@ EXTRACTORS: dict[str, type[FeatureSpace]] = {
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads tuples: the extractor of their features, and the judges of their labels where there are labels.
+    """What reads tuples: the extractor of their features, and the judges of their labels where there are labels."""
 
-    Args:
-        name: of the extractor, as `resolve` takes it.
-        space: the extractor; the judges themselves for `classifier`.
-        judges: one classifier a modality, or None.
-    """
-
-    name: str
-    space: FeatureSpace
+    name: str  # of the extractor, as `resolve` takes it
+    space: FeatureSpace  # the extractor; the judges themselves for `classifier`
     judges: Judges | None
 
     @property
@@ -69,7 +61,9 @@ class Reader:
         Features are 0 and labels −1 where a modality was not observed. Blocks are of one size, so that the bytes of a
         row do not depend on the others.
         """
-        self._check(dataset)
+        found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
+        if found != expected:
+            raise UserError(f"dataset: modalities {found} found, the judges read {expected}; train them on such data.")
         observed = dataset.observed
         features: list[np.ndarray] = []
         predictions = None if self.judges is None else np.full(observed.shape, -1, np.int64)
@@ -102,7 +96,7 @@ class Reader:
         return tensors, {"extractor": self.name, **{part: about for part, (_, about) in states.items()}}
 
     @classmethod
-    def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Reader:
+    def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
         """The reader that gave this state."""
         name = description["extractor"]
         space = resolve(name).from_state(under("space.", tensors), description["space"])
@@ -123,18 +117,9 @@ class Reader:
         hidden = features if self.judges is self.space else self.judges.features(name, block)
         return features[:n].numpy(), self.judges.heads[name](hidden)[:n].argmax(1).numpy()
 
-    def _check(self, dataset: Dataset) -> None:
-        found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
-        if found != expected:
-            raise UserError(f"dataset: modalities {found} found, the judges read {expected}; train them on such data.")
-
 
 def resolve(name: str) -> type[FeatureSpace]:
-    """The extractor of a name of `EXTRACTORS`, or at an import path `package.module:Name`.
-
-    Raises:
-        UserError: there is none, or it is no `Extractor`.
-    """
+    """The extractor of a name of `EXTRACTORS`, or at an import path `package.module:Name`; UserError for others."""
     if ":" not in name:
         if name not in EXTRACTORS:
             raise UserError(
@@ -149,17 +134,10 @@ def resolve(name: str) -> type[FeatureSpace]:
 
 
 def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights: Path | None) -> Extractor:
-    """The extractor of a name, fitted to a dataset.
+    """The extractor of a name as `resolve` takes it, fitted to training data; `weights` is a pretrained network's file.
 
-    Args:
-        name: as `resolve` takes it; `classifier` alone is no extractor of this kind, it learns from labels.
-        dataset: training data.
-        features: the number of features of a modality, at most.
-        seed: of whatever is drawn.
-        weights: the file of a pretrained network, for extractors that have one.
-
-    Raises:
-        UserError: there is no such extractor, its weights are missing, or found where it reads none.
+    Raises UserError for `classifier`, which learns from labels, for an extractor that there is not, and for weights
+    that are missing, or given where none are read.
     """
     kind = resolve(name)
     if not issubclass(kind, Extractor):
@@ -167,9 +145,8 @@ def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights
             f"judge.extractor: found '{name}', which learns from labels, and the data have none; "
             "expected auto, pca, random or another extractor, or data with labels"
         )
-    options: dict[str, Any] = {}
-    if "weights" in inspect.signature(kind.__init__).parameters:
-        options["weights"] = weights
-    elif weights is not None:
+    pretrained = "weights" in inspect.signature(kind.__init__).parameters
+    if weights is not None and not pretrained:
         raise UserError(f"judge.weights: found '{weights}', expected null: extractor {name} reads no weights")
+    options: dict[str, Any] = {"weights": weights} if pretrained else {}
     return kind(dataset.modalities, features, seed, **options).fit(dataset).eval()

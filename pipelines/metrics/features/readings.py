@@ -23,17 +23,12 @@ RESAMPLES = 200  # half-samples behind the accuracy of judges
 
 @dataclass(frozen=True)
 class Readings:
-    """Features and predicted labels of every modality, with the labels and sources that the rows came with.
+    """Features and predicted labels of every modality, with the labels and sources that the rows came with."""
 
-    Shapes: features M times (N, F_m); predictions (N, M), −1 where a modality was not observed, or None where nobody
-    knows labels; labels (N,) or None, as given by the data or drawn by a density; groups (N,) or None, the source of
-    each row (None: each row its own).
-    """
-
-    features: tuple[NDArray[np.float32], ...]
-    predictions: NDArray[np.int64] | None = None
-    labels: NDArray[np.int64] | None = None
-    groups: NDArray[np.int64] | None = None
+    features: tuple[NDArray[np.float32], ...]  # M times (N, F_m)
+    predictions: NDArray[np.int64] | None = None  # (N, M), −1 of an unobserved modality; None where nobody knows labels
+    labels: NDArray[np.int64] | None = None  # (N,), as given by the data or drawn by a density
+    groups: NDArray[np.int64] | None = None  # (N,), the source of each row; None: each row its own
 
     def __len__(self) -> int:
         return len(self.features[0])
@@ -71,9 +66,5 @@ def accuracy(readings: Readings, modalities: Sequence[str], rng: np.random.Gener
         weighted_mean(hits[seen], weights[:, seen]) if seen.any() else Missing(f"no test row has {name}")
         for name, hits, seen in zip(modalities, right.T, observed.T, strict=True)
     ]
-    return {
-        "accuracy": estimate(mean_of(shares), SHARE),
-        "modalities": {
-            name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)
-        },
-    }
+    own = {name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)}
+    return {"accuracy": estimate(mean_of(shares), SHARE), "modalities": own}

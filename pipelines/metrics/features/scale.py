@@ -9,11 +9,10 @@ tokens are of one kind and make one unit. The variances of a modality then sum t
 in the joint distance d² = Σ_m d_m², and so do the columns of a table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ class Scale:
     source: Tensor
 
     @classmethod
-    def fit(cls, data: Dataset, modality: Modality) -> Scale:
+    def fit(cls, data: Dataset, modality: Modality) -> Self:
         """The moments of the rows that have the modality, of their observed cells."""
         read = reader(modality)
         if isinstance(read, Table):

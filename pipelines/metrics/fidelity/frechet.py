@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.linalg.lapack import dpstrf
 from threadpoolctl import threadpool_limits
 
@@ -25,8 +24,8 @@ from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
 class Gaussian:
     """A mean (D,) and a root (R, D) of the covariance, RᵀR = Σ."""
 
-    mean: NDArray[np.float64]
-    root: NDArray[np.float64]
+    mean: Floats
+    root: Floats
 
     @classmethod
     def fit(cls, features: Floats, weights: Floats) -> "Gaussian":
@@ -44,10 +43,8 @@ def scores(real: Space, fake: Space) -> Scores:
     return {"frechet_distance": frechet_distance(real.features, real.weights, fake.features, fake.weights)}
 
 
-def frechet_distance(real: Floats, real_weights: Floats, fake: Floats, fake_weights: Floats) -> NDArray[np.float64]:
-    """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'), half-sample by half-sample.
-
-    NaN for a half-sample of one row, which has no covariance.
+def frechet_distance(real: Floats, real_weights: Floats, fake: Floats, fake_weights: Floats) -> Floats:
+    """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'); NaN of one row, which has no covariance.
 
     A thread does a half-sample alone: small decompositions gain nothing from several, and sums would depend on them.
     """
@@ -70,7 +67,7 @@ def distance(first: Gaussian, second: Gaussian) -> float:
     return max(0.0, float(((first.mean - second.mean) ** 2).sum() + spread))
 
 
-def root(covariance: Floats) -> NDArray[np.float64]:
+def root(covariance: Floats) -> Floats:
     """R (rank, D) with RᵀR = Σ (D, D), by Cholesky's decomposition with pivots, which takes any rank."""
     factor, pivots, rank, _ = dpstrf(covariance, lower=1)  # (L Lᵀ)_ij = Σ_pᵢpⱼ
     return np.triu(factor.T[:rank])[:, pivots.argsort()]

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.metrics.fidelity.space import Space
@@ -32,7 +31,7 @@ class Kernels:
     features: Floats
     weights: Floats
     bandwidth: float
-    within: NDArray[np.float64]
+    within: Floats
 
     @classmethod
     def fit(cls, space: Space, bandwidth: float | None = None) -> "Kernels":
@@ -57,7 +56,7 @@ def median_distance(features: Floats) -> float:
     return float(apart.median()) if len(apart) else 1.0
 
 
-def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.float64]:
+def _within(features: Floats, weights: Floats, bandwidth: float) -> Floats:
     """Mean kernels (2, B) of pairs of different rows, (wᵀKw − Σ w² k(x, x)) / ((Σw)² − Σ w²), from half of K.
 
     NaN for a half-sample of one row, which makes no pair.
@@ -78,7 +77,7 @@ def _within(features: Floats, weights: Floats, bandwidth: float) -> NDArray[np.f
     return ((total - itself) / pairs).masked_fill(alone, torch.nan).numpy()
 
 
-def _between(real: Kernels, fake: Kernels) -> NDArray[np.float64]:
+def _between(real: Kernels, fake: Kernels) -> Floats:
     """Mean kernels (2, B) of pairs of a real and a fake row, wᵀKv / Σw Σv."""
     x, y = (torch.from_numpy(of.features.astype(np.float64)) for of in (real, fake))
     w, v = (torch.from_numpy(np.array(of.weights.T)) for of in (real, fake))

@@ -28,17 +28,11 @@ SLACK = 1e-10  # of squared norms, more than a product in float64 loses: what is
 
 @dataclass(frozen=True)
 class Distinct:
-    """The U distinct rows of some features, and what each stands for in every half-sample.
+    """The U distinct rows of some features, and what each stands for in every half-sample."""
 
-    Args:
-        values: (U, D).
-        weights: (B, U), the summed weights of the rows that lie there.
-        rows: (B, U), how many of these rows are kept.
-    """
-
-    values: Floats
-    weights: NDArray[np.float64]
-    rows: NDArray[np.int32]
+    values: Floats  # (U, D)
+    weights: Floats  # (B, U), the summed weights of the rows that lie there
+    rows: NDArray[np.int32]  # (B, U), how many of these rows are kept
 
     @classmethod
     def fit(cls, features: Floats, weights: Floats) -> "Distinct":
@@ -57,29 +51,23 @@ class Distinct:
     def __len__(self) -> int:
         return len(self.values)
 
-    def share(self, of: NDArray[Any]) -> NDArray[np.float64]:
+    def share(self, of: NDArray[Any]) -> Floats:
         """The weighted mean (B,) of what holds for a point in each half-sample, `of` (B, U)."""
         return (self.weights * of).sum(1) / self.weights.sum(1)
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Points, and in each half-sample the radii (B, U) of their balls; −1 if left out.
-
-    `nearest` (B, U) is the distance to the nearest other row, `neighbours` the k of the balls.
-    """
+    """Points, and balls about them in each half-sample."""
 
     points: Distinct
-    radii: NDArray[np.float64]
-    nearest: NDArray[np.float64]
-    neighbours: int
+    radii: Floats  # (B, U), −1 if left out
+    nearest: Floats  # (B, U), the distance to the nearest other row
+    neighbours: int  # k
 
     @classmethod
     def fit(cls, space: Space) -> "Balls":
-        """Balls of the rows of a space to the k-th neighbour among those that each half-sample keeps.
-
-        Raises ValueError where a half-sample has no k-th neighbour.
-        """
+        """Balls to the k-th neighbour among the rows that each half-sample keeps; ValueError where one has none."""
         neighbours, fewest = space.neighbours, int((space.weights > 0).sum(1).min())
         if fewest <= neighbours:
             need = f"{neighbours} neighbours need more than {neighbours} rows"
@@ -98,8 +86,7 @@ def by_balls(
     """
     k, rows = real.neighbours, min(len(real), len(fake))
     if rows <= k:
-        why = Missing(f"{k} neighbours need more than {k} rows, {rows} are there")
-        return dict.fromkeys(names, why)
+        return dict.fromkeys(names, Missing(f"{k} neighbours need more than {k} rows, {rows} are there"))
     whole = all(int((space.weights > 0).sum(1).min()) > k for space in (real, fake))
     found = of(*((space if whole else space.known(full)).known(Balls.fit) for space in (real, fake)))
     left = (0, 0 if whole else len(fake.weights) - 1)
@@ -119,7 +106,7 @@ def manifold(real: Balls, fake: Balls) -> tuple[Floats, ...]:
     return fake.points.share(precise), real.points.share(recalled), density, real.points.share(holding)
 
 
-def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
     """Whether a ball holds each point (B, P), whether each holds a kept one (B, U), and how many hold points (B,).
 
     In a half-sample balls only grow. What is in the least ball of a point is in all that are kept, and counted by
@@ -144,9 +131,7 @@ def _held(balls: Balls, points: Distinct) -> tuple[NDArray[np.bool_], NDArray[np
     return inside, holding, held
 
 
-def kept_neighbours(
-    points: Distinct, targets: Distinct, ranks: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def kept_neighbours(points: Distinct, targets: Distinct, ranks: tuple[int, ...]) -> tuple[Floats, NDArray[np.int64]]:
     """Distance and place of the nearest kept row of the targets, of the next one …, by rank, which starts at 0.
 
     Distances and places are (R, B, U) for R ranks; of a point that a half-sample leaves out they mean nothing. Every
@@ -198,7 +183,7 @@ def within_reach(
         yield rows, within, (left[inside], right[inside], distances[inside])
 
 
-def _nearest(points: Floats, targets: Floats, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _nearest(points: Floats, targets: Floats, count: int) -> tuple[Floats, NDArray[np.int64]]:
     """Ascending distances (n, count) and places (n, count) of the nearest targets, of two as near the first."""
     places = nearest(*_centred(points, targets), count).numpy()
     left = np.repeat(np.arange(len(points)), count)
@@ -208,10 +193,7 @@ def _nearest(points: Floats, targets: Floats, count: int) -> tuple[NDArray[np.fl
 
 
 def _steps(rows: NDArray[np.int32], lists: Ints, ranks: tuple[int, ...]) -> NDArray[np.int64]:
-    """How far down its list of places (n, L) each point finds the kept row of each rank: (R, B, n), L if nowhere.
-
-    `rows` (B, U) says how many rows are kept at each place.
-    """
+    """How far down its list of places (n, L) each point finds the row of each rank, of those kept (B, U): (R, B, n)."""
     passed = np.zeros((len(rows), len(lists)), np.int32)
     steps = np.zeros((len(ranks), *passed.shape), np.int64)
     for places in lists.T:
@@ -229,7 +211,7 @@ def _centred(points: Floats, targets: Floats) -> tuple[torch.Tensor, torch.Tenso
     return torch.from_numpy(points - mean), torch.from_numpy(targets - mean)
 
 
-def _distances(points: Floats, targets: Floats, left: Ints, right: Ints) -> NDArray[np.float64]:
+def _distances(points: Floats, targets: Floats, left: Ints, right: Ints) -> Floats:
     """Euclidean distances (P,) of the pairs points[left], targets[right]."""
     found, step = np.empty(len(left)), max(1, FLOATS // points.shape[1])
     for start in range(0, len(left), step):

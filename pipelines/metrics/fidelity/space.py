@@ -11,25 +11,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Space:
-    """Features (N, D) under weights (1 + B, N), with what is computed of them once for all comparisons.
-
-    `neighbours` is the k of scores by nearest neighbours.
-    """
+    """Features (N, D) under weights (1 + B, N), with what is computed of them once for all comparisons."""
 
     features: Floats
     weights: Floats
-    neighbours: int
+    neighbours: int  # the k of scores by nearest neighbours
     _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def known(self, of: Callable[["Space"], T]) -> T:
         """What a function makes of the space, computed when it is first asked for."""
         if of not in self._known:
             self._known[of] = of(self)
-        found: T = self._known[of]
-        return found
+        return self._known[of]
 
     def __len__(self) -> int:
-        """The number of rows."""
         return len(self.features)
 
 

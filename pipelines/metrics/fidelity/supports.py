@@ -14,7 +14,6 @@ the α at which fakes enter to the uniform law.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.fidelity.manifold import Balls, Distinct, by_balls, kept_neighbours
 from postprior.pipelines.metrics.fidelity.space import Space
@@ -38,7 +37,7 @@ def supports(real: Balls, fake: Balls) -> tuple[Floats, ...]:
     return precision, recall, authenticity(real, fake.points)
 
 
-def typicality(points: Distinct, of: Distinct) -> NDArray[np.float64]:
+def typicality(points: Distinct, of: Distinct) -> Floats:
     """The share of the set `of` that lies nearer to its own mean than each of the points: (B, U)."""
     origin = of.values.mean(0, dtype=np.float64)
     centre = weighted_mean(of.values - origin, of.weights)  # (B, D)
@@ -51,7 +50,7 @@ def typicality(points: Distinct, of: Distinct) -> NDArray[np.float64]:
     return shares
 
 
-def calibration(entries: Floats, weights: Floats) -> NDArray[np.float64]:
+def calibration(entries: Floats, weights: Floats) -> Floats:
     """1 − 2 ∫₀¹ |F(α) − α| dα (B,), where F(α) is the weighted share of the entries (B, U) up to α; all in [0, 1].
 
     1 where they are uniform, 0 where all are 0 or all are 1.
@@ -67,12 +66,12 @@ def calibration(entries: Floats, weights: Floats) -> NDArray[np.float64]:
     return 1 - (above * np.abs(above) - below * np.abs(below)).sum(1)
 
 
-def authenticity(real: Balls, points: Distinct) -> NDArray[np.float64]:
+def authenticity(real: Balls, points: Distinct) -> Floats:
     """The share (B,) of points farther from the nearest real row than that row from its nearest other one."""
     (distance,), (place,) = kept_neighbours(points, real.points, (0,))
     return points.share(distance > np.take_along_axis(real.nearest, place, 1))
 
 
-def _from_centre(x: Floats, centre: Floats) -> NDArray[np.float64]:
+def _from_centre(x: Floats, centre: Floats) -> Floats:
     """Squared distances (B, U) of points (U, D) to one centre a half-sample (B, D)."""
     return (x**2).sum(1) - 2 * centre @ x.T + (centre**2).sum(1)[:, None]

@@ -43,11 +43,11 @@ class Cells:
     """One column of a set of rows: its values (n,) where it is observed, and these rows of all N."""
 
     column: Column
-    values: NDArray[np.float64]
+    values: Floats
     observed: NDArray[np.bool_]
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def shares(self) -> Floats:
         """How much of each observed row is of each class: (n, K)."""
         if self.column.likelihood == "bernoulli":
             return np.stack([1 - self.values, self.values], axis=1)
@@ -92,11 +92,11 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
         if few := too_few(min(len(x.values), len(y.values)), FEWEST, "rows with this column on either side"):
             return few.written
         if x.column.likelihood not in CLASSES:
-            found = ks_2samp(x.values, y.values, method="asymp")
-            return {"test": "ks", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
-        counts = np.stack([of.shares.sum(0) for of in (x, y)])
-        found = chi2_contingency(counts[:, counts.sum(0) > 0], correction=False)
-        return {"test": "chi_square", "statistic": float(found.statistic), "p_value": float(found.pvalue)}
+            name, found = "ks", ks_2samp(x.values, y.values, method="asymp")
+        else:
+            counts = np.stack([of.shares.sum(0) for of in (x, y)])
+            name, found = "chi_square", chi2_contingency(counts[:, counts.sum(0) > 0], correction=False)
+        return {"test": name, "statistic": float(found.statistic), "p_value": float(found.pvalue)}
 
     return {
         modality.name: {x.column.name: test(x, y) for x, y in zip(ours, theirs, strict=True)}
@@ -124,7 +124,7 @@ def _columns(dataset: Dataset, table: Modality) -> list[Cells]:
     return [Cells(column, some[seen], seen) for column, some, seen in columns]
 
 
-def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> NDArray[np.float64]:
+def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> Floats:
     """1 − the distance (B,) between the distributions of a column."""
     w, v = real_weights[:, x.observed], fake_weights[:, y.observed]
     if x.column.likelihood in CLASSES:
@@ -136,22 +136,20 @@ def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) ->
     return 1 - np.abs(steps.cumsum(1)[:, last]).max(1)
 
 
-def _correlations(
-    columns: list[tuple[Cells, Cells]], real_weights: Floats, fake_weights: Floats
-) -> Iterator[NDArray[np.float64]]:
+def _correlations(columns: list[tuple[Cells, Cells]], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
     """1 − the change (B,) of the association of every pair of columns, each given in the real and in the fake rows."""
     for left, right in combinations(columns, 2):
-        sets = []
-        for x, y, weights in zip(left, right, (real_weights, fake_weights), strict=True):
-            both = x.observed & y.observed
-            sets.append((x.where(both), y.where(both), weights))
+        sets = [
+            (x.where(x.observed & y.observed), y.where(x.observed & y.observed), weights)
+            for x, y, weights in zip(left, right, (real_weights, fake_weights), strict=True)
+        ]
         if all(x.known(weights) for x, _, weights in sets):
             ours, theirs = (_association(x, y, weights[:, x.observed]) for x, y, weights in sets)
             numbers = all(x.column.likelihood != "categorical" for x in (left[0], right[0]))
             yield 1 - np.abs(ours - theirs) / (2 if numbers else 1)
 
 
-def _association(x: Cells, y: Cells, weights: Floats) -> NDArray[np.float64]:
+def _association(x: Cells, y: Cells, weights: Floats) -> Floats:
     """How far two columns of the same n rows go together (B,); 0 where one is constant. Weights (B, n)."""
     classes = [of for of in (x, y) if of.column.likelihood == "categorical"]
     numbers = [of.values - of.values.mean() for of in (x, y) if of.column.likelihood != "categorical"]
@@ -162,11 +160,8 @@ def _association(x: Cells, y: Cells, weights: Floats) -> NDArray[np.float64]:
     return correlation(numbers[0][:, None], numbers[1][:, None], weights)[:, 0]
 
 
-def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> NDArray[np.float64]:
-    """η (B,), the root of the share of the variance that lies between classes.
-
-    Shapes: values (n,), classes (n, K) one-hot, weights (B, n).
-    """
+def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> Floats:
+    """η (B,), the root of the share of the variance of values (n,) between classes (n, K) one-hot; weights (B, n)."""
     x = values - values.mean()
     share, total = weighted_mean(classes, weights), weighted_mean(classes * x[:, None], weights)  # (B, K)
     mean = total.sum(1)
@@ -177,11 +172,8 @@ def correlation_ratio(values: Floats, classes: Floats, weights: Floats) -> NDArr
     return np.sqrt(np.divide(between, variance, where=varies, out=np.zeros_like(mean)).clip(0, 1))
 
 
-def cramers_v(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
-    """V (B,) of two columns of classes: the root of χ² / n over the most that it can be, of classes that occur.
-
-    Shapes: x (n, K) and y (n, L) one-hot, weights (B, n).
-    """
+def cramers_v(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """V (B,) of classes (n, K) and (n, L) one-hot, the root of χ² / n over its maximum by those that occur."""
     joint = np.stack([(x * line[:, None]).T @ y for line in _normalised(weights)])  # (B, K, L)
     expected = joint.sum(2)[:, :, None] * joint.sum(1)[:, None]
     squares = np.divide(joint**2, expected, where=expected > 0, out=np.zeros_like(joint)).sum((1, 2))
@@ -189,6 +181,6 @@ def cramers_v(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
     return np.sqrt(np.divide(squares - 1, degrees, where=degrees > 0, out=np.zeros(len(joint))).clip(0, 1))
 
 
-def _normalised(weights: Floats) -> NDArray[np.float64]:
+def _normalised(weights: Floats) -> Floats:
     """Weights (B, n) that sum to 1."""
     return weights / weights.sum(1, keepdims=True)

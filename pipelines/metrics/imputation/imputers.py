@@ -3,8 +3,6 @@
 All see rows as features (N, F), the modalities side by side, NaN where a value is missing.
 """
 
-from __future__ import annotations
-
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -12,20 +10,15 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+
 Filled = Callable[[int, Ints], tuple[Floats, Floats]]
 """Number of a block, and some rows (n,) → draws (R, n, F_m) and the single best guess (n, F_m)."""
-NEIGHBOURS = (5, 10, 20, 40, 80)
-"""Numbers of neighbours among which held-out rows choose."""
-COMPONENTS = 16
-"""Principal components that stand for a modality of more features in regressions."""
-NEAREST = 32
-"""Features that a regression reads at most, drawn by their correlation with what it is for."""
-ROUNDS = 10
-"""Rounds of regressions, scikit-learn's default."""
+NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours among which held-out rows choose
+COMPONENTS = 16  # principal components that stand for a modality of more features in regressions
+NEAREST = 32  # features that a regression reads at most, drawn by their correlation with what it is for
+ROUNDS = 10  # rounds of regressions, scikit-learn's default
 BEYOND = 10
 """Times as far from 0 as every value that is known: what regressions fill in beyond has grown from round to round."""
 
@@ -51,8 +44,7 @@ class Mean(Imputer):
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
         with warnings.catch_warnings():
-            # of a feature that was never observed: its mean is then 0, that of all
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # of a feature that was never observed: its mean is then 0, that of all
             self.mean = np.nan_to_num(np.nanmean(rows, 0))
         return self
 
@@ -102,12 +94,8 @@ class Neighbours(Imputer):
 class Iterative(Imputer):
     """Chained Bayesian ridge regressions (IterativeImputer): draws from their posteriors, and a guess without noise.
 
-    On columns of many rare classes they may diverge, which `filled` refuses with a ValueError.
-
-    Args:
-        widths: of the blocks.
-        reduced: blocks of which principal components take part, learned from the training rows that have them; a row
-            has them whole or not at all.
+    On columns of many rare classes they may diverge, which `filled` refuses with a ValueError. Of the blocks `reduced`,
+    which a row has whole or not at all, principal components take part, learned from the training rows that have them.
     """
 
     def __init__(self, widths: Sequence[int], reduced: Collection[int] = ()) -> None:
@@ -143,13 +131,9 @@ class Iterative(Imputer):
         return self
 
     def _reduced(self, rows: Floats) -> Floats:
-        parts = []
-        for number, block in enumerate(self.blocks):
-            part = rows[:, block]
-            if number in self.components:
-                basis = self.components[number]
-                part = (part - basis.mean_) @ basis.components_.T
-            parts.append(part)
+        parts = [rows[:, block] for block in self.blocks]
+        for number, basis in self.components.items():
+            parts[number] = (parts[number] - basis.mean_) @ basis.components_.T
         return np.concatenate(parts, 1)
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:

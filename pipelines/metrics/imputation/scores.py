@@ -6,24 +6,25 @@
   the k-th greatest hold a further one between them with probability (R + 1 − 2k) / (R + 1), whatever the law.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import SHARE, Missing, Written, combined, estimate, weighted_mean
+from postprior.pipelines.metrics.statistics.intervals import (
+    SHARE,
+    Floats,
+    Missing,
+    Written,
+    combined,
+    estimate,
+    weighted_mean,
+)
 from postprior.stage1_vae.modalities import Modality
 
-Floats = NDArray[np.floating[Any]]
-Found = dict[str, NDArray[np.float64]] | Missing
+Found = dict[str, Floats] | Missing
 """Scores by name, (N, M) each: of what N rows lost of M modalities, NaN where they lost nothing."""
 SCORES = ("energy_score", "rmse", "coverage")
-LEVEL = 0.9
-"""Of the intervals."""
-ROWS = 128
-"""Rows whose pairs of draws are measured at a time."""
+LEVEL = 0.9  # of the intervals
+ROWS = 128  # rows whose pairs of draws are measured at a time
 NOTHING = {  # why no row has a score
     "energy_score": Missing("nothing was hidden"),
     "rmse": Missing("nothing was hidden"),
@@ -32,7 +33,7 @@ NOTHING = {  # why no row has a score
 }
 
 
-def energy_score(draws: Floats, truth: Floats) -> NDArray[np.float64]:
+def energy_score(draws: Floats, truth: Floats) -> Floats:
     """The energy score of R ≥ 2 draws of each row, (n,): unbiased for that of the law they are drawn from.
 
     Shapes: draws (R, n, F), truth (n, F). Draws that are all one guess have its distance to the truth.
@@ -61,15 +62,13 @@ def continuous(modality: Modality) -> NDArray[np.bool_]:
 def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """The central interval of R draws (R, …), from the k-th smallest to the k-th greatest, whose level is the nearest.
 
-    Raises:
-        ValueError: too few draws for an interval of that level.
+    ValueError for too few draws.
     """
     R = len(draws)
     k = round((R + 1) * (1 - level) / 2)
     if k < 1:
-        raise ValueError(
-            f"draws: found {R}, expected {round(2 / (1 - level)) - 1} at least for intervals of {level:.0%}"
-        )
+        least = round(2 / (1 - level)) - 1
+        raise ValueError(f"draws: found {R}, expected {least} at least for intervals of {level:.0%}")
     ordered = np.partition(draws, (k - 1, R - k), 0)
     return ordered[k - 1], ordered[R - k]
 
@@ -77,8 +76,7 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
 def covered(draws: Floats, truth: Floats, level: float = LEVEL) -> NDArray[np.bool_]:
     """Whether each number (n, F) lies within the interval of its draws (R, n, F)."""
     low, high = interval(draws, level)
-    found: NDArray[np.bool_] = (truth >= low) & (truth <= high)
-    return found
+    return np.asarray((truth >= low) & (truth <= high))
 
 
 def compared(found: Found, theirs: Found, weights: Floats) -> dict[str, Written]:

@@ -1,7 +1,5 @@
 """A map of the latent space in two dimensions: training, held-out and drawn codes on one plane."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,31 +15,19 @@ KINDS = ("pca", "umap")
 
 @dataclass(frozen=True)
 class CodeMap:
-    """Points in the plane.
+    """Points in the plane."""
 
-    Args:
-        train: (N, 2) of training codes.
-        held_out: (n, 2).
-        drawn: by density, (m, 2) each.
-        explained: the share of the training codes' variance that the plane shows; None where axes have no meaning.
-    """
-
-    train: NDArray[np.float64]
-    held_out: NDArray[np.float64]
-    drawn: dict[str, NDArray[np.float64]]
-    explained: float | None
+    train: NDArray[np.float64]  # (N, 2)
+    held_out: NDArray[np.float64]  # (n, 2)
+    drawn: dict[str, NDArray[np.float64]]  # by density, (m, 2) each
+    explained: float | None  # the share of the training codes' variance in the plane; None where axes mean nothing
 
 
 def code_map(train: Floats, held_out: Floats, drawn: Mapping[str, Floats], kind: str = "pca", seed: int = 0) -> CodeMap:
-    """The map of codes (N, D), (n, D) and (m, D), D at least 2, none of them missing.
+    """The map of codes (N, D) and (n, D), and of those drawn from densities (m, D), D at least 2, none missing.
 
-    Args:
-        train: codes of training rows, which alone choose the axes of `pca`.
-        held_out: codes of other rows.
-        drawn: codes drawn from densities, by name.
-        kind: `pca`, the two directions of most variance, or `umap` (McInnes, Healy & Melville 2018,
-            https://arxiv.org/abs/1802.03426), which shows neighbourhoods and is fitted to all sets together.
-        seed: of `umap`.
+    By `pca` on the two directions in which training codes vary most, or by `umap` (McInnes, Healy & Melville 2018,
+    https://arxiv.org/abs/1802.03426), which shows neighbourhoods and is fitted to all sets together, from the seed.
     """
     sets = [np.asarray(codes, np.float64) for codes in (train, held_out, *drawn.values())]
     points, explained = _principal(sets) if kind == "pca" else (_neighbourhoods(sets, seed), None)
@@ -60,8 +46,7 @@ def _principal(sets: list[NDArray[np.float64]]) -> tuple[list[NDArray[np.float64
     axes = directions[:, :-3:-1]  # (D, 2), the greater variance first
     # an eigenvector has no sign: its largest entry is made positive, so that maps of one space agree
     axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0))
-    tiny = np.finfo(np.float64).tiny  # codes may not vary at all
-    share = variances[-2:].sum() / max(variances.sum(), tiny)
+    share = variances[-2:].sum() / max(variances.sum(), np.finfo(np.float64).tiny)  # codes may not vary at all
     return [(codes - centre) @ axes for codes in sets], float(share)
 
 

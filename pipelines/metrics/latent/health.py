@@ -7,10 +7,7 @@ With q(z | x) the posterior of a row, q(z) = E_x q(z | x) the aggregated posteri
 The first term says how much the codes tell, the second how far draws of the prior are from codes.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,22 +38,6 @@ DISTINCT = 0.1  # nats from the information's bound: a row is then known by its 
 FAR = 1.0  # nats of `moment_kl`: by moments alone a code is then e times less likely under the prior
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """Posteriors against the prior: mean KL in nats, of whole codes and of each coordinate (D,).
-
-    The coordinates' sum is the total where both are diagonal; components of a mixture tie coordinates together.
-    """
-
-    total: float
-    coordinates: Tensor
-
-    @property
-    def collapsed(self) -> int:
-        """Number of coordinates whose posterior is the prior, whatever the row."""
-        return int((self.coordinates < COLLAPSED).sum())
-
-
 @torch.no_grad()
 def health(codes: Codes, generator: torch.Generator) -> dict[str, Any]:
     """What the codes of complete rows, two at least, say of their latent space, in numbers.
@@ -66,15 +47,15 @@ def health(codes: Codes, generator: torch.Generator) -> dict[str, Any]:
     """
     posterior, prior = double(codes.posterior()), double(prior_of(codes))
     dead = dead_dimensions(posterior.mean)
-    divergence = divergence_to_prior(posterior, prior, generator)
+    total, coordinates = divergence_to_prior(posterior, prior, generator)
     found = {
         "dimensions": codes.dimensions,
         "dead_dimensions": dead,
-        "collapsed_dimensions": divergence.collapsed,
+        "collapsed_dimensions": int((coordinates < COLLAPSED).sum()),
         "active_units": codes.dimensions - dead,
-        "kl_total": divergence.total,
-        "kl_per_dimension": divergence.coordinates.tolist(),
-        "aggregated_to_prior": aggregated_to_prior(codes, divergence.total, generator),
+        "kl_total": total,
+        "kl_per_dimension": coordinates.tolist(),
+        "aggregated_to_prior": aggregated_to_prior(codes, total, generator),
     }
     return found | {"advice": advice(found)}
 
@@ -130,16 +111,17 @@ def double(mixture: Mixture) -> Mixture:
     return Mixture(mixture.weights.double(), type(parts)(full, scale))
 
 
-def divergence_to_prior(posterior: Mixture, prior: Mixture, generator: torch.Generator) -> Divergence:
-    """KL(q(z | x) ‖ p(z)), mean over rows; in closed form where both are one Gaussian, by stratified draws elsewhere.
+def divergence_to_prior(posterior: Mixture, prior: Mixture, generator: torch.Generator) -> tuple[float, Tensor]:
+    """KL(q(z | x) ‖ p(z)) in nats, mean over the N rows of the posterior, of whole codes and of each coordinate (D,).
 
-    Shapes: posterior of batch shape (N,), prior of none, both over D coordinates.
+    In closed form where both are one Gaussian, by stratified draws elsewhere. The coordinates' sum is the total where
+    both are diagonal; components of a mixture tie coordinates together.
     """
     if gaussian(posterior) and gaussian(prior):
         shift = (posterior.mean - prior.mean).square() / prior.variance
         ratio = posterior.variance / prior.variance
         coordinates = 0.5 * (ratio + shift - 1 - ratio.log()).mean(0)
-        return Divergence(float(coordinates.sum()), coordinates)
+        return float(coordinates.sum()), coordinates
     (N, C), D = posterior.weights.shape, prior.mean.shape[-1]
     width = max(C, prior.weights.shape[-1])
     total, coordinates = 0.0, torch.zeros(D, dtype=torch.float64)
@@ -147,10 +129,9 @@ def divergence_to_prior(posterior: Mixture, prior: Mixture, generator: torch.Gen
         q = posterior[rows]
         z = q.stratified(DRAWS, generator)  # (K, n, D)
         total += float((q.log_prob(z) - prior.log_prob(z)).mean(0).sum())
-        alone = z.unsqueeze(-1)
-        ratio = by_coordinate(q).log_prob(alone) - by_coordinate(prior).log_prob(alone)  # (K, n, D)
-        coordinates += ratio.mean(0).sum(0)
-    return Divergence(total / N, coordinates / N)
+        own, priors = (by_coordinate(of).log_prob(z.unsqueeze(-1)) for of in (q, prior))  # (K, n, D)
+        coordinates += (own - priors).mean(0).sum(0)
+    return total / N, coordinates / N
 
 
 def gaussian(mixture: Mixture) -> bool:
@@ -166,17 +147,13 @@ def by_coordinate(mixture: Mixture) -> Mixture:
 
 
 def aggregated_to_prior(codes: Codes, divergence: float, generator: torch.Generator) -> dict[str, Any]:
-    """The aggregated posterior of N rows against the prior.
+    """The aggregated posterior of N complete rows against the prior.
 
     `shift` and `variance` are a coordinate's mean and variance where the prior's are 0 and 1; `moment_kl` is the
     divergence of the Gaussian with the codes' mean and covariance from that with the prior's: where the prior is
     Gaussian, no more than that of the codes, as KL(q(z) ‖ p) = KL(q(z) ‖ Gaussian) + KL(Gaussian ‖ p). `marginal_kl` is
     this left side with q(z) = 1/N Σ_n q(z | x_n): too large where `mutual_information` comes near its bound, ln N.
-
-    Args:
-        codes: N rows, complete.
-        divergence: mean over rows of KL(q(z | x) ‖ p(z)).
-        generator: source of the draws.
+    `divergence` is the mean over rows of KL(q(z | x) ‖ p(z)).
     """
     prior, (mean, covariance) = double(prior_of(codes)), (found[0] for found in moments(codes))
     shift = (mean - prior.mean) / prior.variance.sqrt()
@@ -201,15 +178,9 @@ def aggregated_to_prior(codes: Codes, divergence: float, generator: torch.Genera
 def mutual_information(posterior: Mixture, generator: torch.Generator) -> float:
     """E log q(z | x_i) − log 1/N Σ_n q(z | x_n), z a draw of q(z | x_i), of posteriors of N rows: ln N at most."""
     z = posterior.rsample((), generator)  # (N, D)
-    own = posterior.log_prob(z)
-    size = posterior.components.loc.numel()
-    every = torch.cat(
-        [
-            posterior.log_prob(part.unsqueeze(1)).logsumexp(1) - math.log(len(z))
-            for part in z.split(max(1, FLOATS // size))
-        ]
-    )
-    return float((own - every).mean())
+    own, blocks = posterior.log_prob(z), z.split(max(1, FLOATS // posterior.components.loc.numel()))
+    every = [posterior.log_prob(some.unsqueeze(1)).logsumexp(1) - math.log(len(z)) for some in blocks]
+    return float((own - torch.cat(every)).mean())
 
 
 def moments_of(mixture: Mixture) -> tuple[Tensor, Tensor]:

@@ -36,23 +36,17 @@ class Labelled:
 
 
 def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) -> dict[str, Any]:
-    """`kmeans_accuracy`, `nmi`, `ari`, `linear_probe` and `knn`, each with its interval.
+    """`kmeans_accuracy`, `nmi`, `ari`, `linear_probe` and `knn` of n test rows under weights (1 + B, n).
 
-    Missing where the rows of either side have fewer than two labels.
-
-    Args:
-        train: rows to learn from.
-        test: n rows to score.
-        weights: (1 + B, n), half-samples of the test rows.
-        seed: of k-means, and of the choice among more than `MOST` training rows.
+    Missing where the rows of either side have fewer than two labels. The seed is that of k-means, and of the choice
+    among more than `MOST` training rows.
     """
     some = np.random.default_rng(seed).permutation(len(train.codes))[:MOST]
     codes, labels = train.codes[some], train.labels[some]
     for side, shown in {"training": labels, "test": test.labels}.items():
         if few := too_few(len(np.unique(shown)), 2, f"labels of {side} rows with every block of codes"):
             return dict.fromkeys(SCORES, few.written)
-    # sums over several threads end in an order of their own each time
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1):  # sums over several threads end in an order of their own each time
         kmeans = KMeans(len(np.unique(labels)), n_init=STARTS, random_state=seed).fit(codes)
         clusters, test_clusters = kmeans.labels_, kmeans.predict(test.codes)
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(codes, labels)
@@ -72,13 +66,10 @@ def by_part(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, 
     """The scores of whole codes; where some blocks are private to a modality, also `shared`, of the others alone."""
 
     def score(columns: Any) -> dict[str, Any]:
-        learned, scored = (
-            Labelled(codes.mean[:, columns].numpy(), np.asarray(codes.labels)) for codes in (train, test)
-        )
+        learned, scored = (Labelled(of.mean[:, columns].numpy(), np.asarray(of.labels)) for of in (train, test))
         return representation(learned, scored, weights, seed)
 
-    sizes = [block.size for block in test.layout]
-    shared = np.repeat([block.owner is None for block in test.layout], sizes)
+    shared = np.repeat([block.owner is None for block in test.layout], [block.size for block in test.layout])
     scores = score(slice(None))
     return scores if shared.all() or not shared.any() else scores | {"shared": score(shared)}
 
@@ -90,5 +81,4 @@ def best_assignment(clusters: Ints, labels: Ints) -> Ints:
     names, places = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (clusters, places), 1)
-    answer: Ints = names[linear_sum_assignment(counts, maximize=True)[1]]
-    return answer
+    return names[linear_sum_assignment(counts, maximize=True)[1]]

@@ -9,13 +9,11 @@ the `NEIGHBOURS`-th among the reference rows, a smooth estimate. Data are seen i
 reference rows. The AUC is that of training rows against held-out ones: 1/2 where samples tell nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, weighted_auc
@@ -43,24 +41,20 @@ Sides = dict[str, Side]  # by space
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components of reference rows, in each space apart.
+    """Principal components of reference rows, in each space apart."""
 
-    Args:
-        centre: the means (F_m,) of each part.
-        axes: by space, one matrix (F_m, d) for each of its parts m.
-    """
-
-    centre: list[Tensor]
-    axes: dict[str, dict[int, Tensor]]
+    centre: list[Tensor]  # the means (F_m,) of each part
+    axes: dict[str, dict[int, Tensor]]  # by space, one matrix (F_m, d) for each of its parts m
 
     @classmethod
-    def fit(cls, reference: Points, dimensions: int) -> Projection:
+    def fit(cls, reference: Points, dimensions: int) -> Self:
         """The components of `MOST` rows at the most, in the spaces that `REFERENCES` of them have."""
         some = reference.select(evenly(len(reference), min(MOST, max(2, FLOATS // reference.width))))
         blocks, observed = [x for _, x in some.blocks()], torch.from_numpy(some.observed)
         parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
         centre = [
-            part[observed[:, m]].mean(0) if bool(observed[:, m].any()) else part[0] * 0 for m, part in enumerate(parts)
+            part[seen].mean(0) if bool(seen.any()) else part[0] * 0
+            for part, seen in zip(parts, observed.T, strict=True)
         ]
         axes = {}
         for space, members in reference.spaces.items():
@@ -94,10 +88,8 @@ def _components(x: Tensor, dimensions: int) -> Tensor:
 class Attack:
     """The attack on samples that go by block by block, in every space that all sides have rows in.
 
-    Args:
-        members: training rows.
-        others: held-out rows, of other sources than the reference.
-        reference: rows that the attacker knows to be no training rows.
+    `members` are training rows, `others` held-out rows of other sources than those of `reference`, which the attacker
+    knows to be no training rows.
     """
 
     def __init__(self, members: Sides, others: Sides, reference: Sides) -> None:
@@ -118,9 +110,9 @@ class Attack:
             least = self._least[space]
             torch.minimum(least, gaps(x, precise(samples[space], NARROW)).amin(1), out=least)
 
-    def aucs(self, member_weights: Floats, other_weights: Floats) -> dict[str, NDArray[np.float64]]:
+    def aucs(self, member_weights: Floats, other_weights: Floats) -> dict[str, Floats]:
         """The AUC (1 + B,) in each space, under weights of the members (1 + B, n) and of the others (1 + B, m)."""
-        found = {}
+        found: dict[str, Floats] = {}
         for space, x in self._seen.items():
             nearest = (self._least[space] + x.square().sum(1)).clamp_min(TINY).sqrt()
             score = (self._known[space].log() - nearest.log()).double().numpy()

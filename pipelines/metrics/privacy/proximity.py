@@ -9,6 +9,12 @@
 - membership: the AUC of an attack, see `membership`; 1/2 where samples tell nothing.
 
 None of them is differential privacy.
+
+Whether a density repeats its training codes is told alike: how near its draws come to them, against how near held-out
+codes do. A code's distance is that to the nearest training code, in units in which the aggregated posterior has
+covariance I (the Mahalanobis distance), which no affine change of the latent space alters. Everything compared is one
+draw: a draw of the density, one posterior draw of each held-out row, one of each training row; and there are as many of
+the first as of the second. A density that has learned no more than the distribution comes as near as held-out codes do.
 """
 
 from collections.abc import Mapping
@@ -17,7 +23,9 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -33,10 +41,16 @@ from postprior.pipelines.metrics.statistics.intervals import (
     too_few,
     weighted_mean,
 )
-from postprior.pipelines.metrics.statistics.neighbours import CODES, JOINT, Closest, Points, closest
+from postprior.pipelines.metrics.statistics.neighbours import CODES, JOINT, Closest, Points, closest, nearest
+from postprior.stage1_vae.randomness import seed_from
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.moments import Whitening
 
 NEAR = 0.01  # of fresh rows lie nearer to a record than a near copy must
 LISTED = 50  # near copies, at most
+MOST = 2000  # held-out codes, and draws of a density, that are compared
+RESAMPLES = 200  # half-samples behind their intervals
 MARGINS = {"distance_ratio": 0.05, "near_copies": NEAR, "authenticity": 0.05, "membership_auc": 0.05}
 """How far beyond fresh rows a leak is flagged: more samples tell ever smaller ones from chance."""
 CAUTION = (
@@ -59,19 +73,12 @@ TESTS = {  # name → what it is beyond what fresh rows give: positive where sam
 
 @dataclass(frozen=True)
 class Proximity:
-    """Samples and fresh rows in one space: how close they come to training records.
+    """Samples and fresh rows in one space: how close they come to training records."""
 
-    Args:
-        samples: (n,), their closest records.
-        fresh: (m,), likewise.
-        samples_authentic: (n,) bool.
-        fresh_authentic: (m,) bool.
-    """
-
-    samples: Closest
-    fresh: Closest
-    samples_authentic: NDArray[np.bool_]
-    fresh_authentic: NDArray[np.bool_]
+    samples: Closest  # (n,), their closest records
+    fresh: Closest  # (m,), likewise
+    samples_authentic: NDArray[np.bool_]  # (n,)
+    fresh_authentic: NDArray[np.bool_]  # (m,)
 
     @property
     def typical(self) -> float:
@@ -107,12 +114,8 @@ def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Pr
     for space in spaces:
         ours, theirs = found["samples"][space], found["fresh"][space]
         reach = own[space].distance
-        proximity[space] = Proximity(
-            ours,
-            theirs,
-            ours.distance > reach[np.searchsorted(met, ours.record)],
-            theirs.distance > reach[np.searchsorted(met, theirs.record)],
-        )
+        authentic = (side.distance > reach[np.searchsorted(met, side.record)] for side in (ours, theirs))
+        proximity[space] = Proximity(ours, theirs, *authentic)
     return proximity
 
 
@@ -133,8 +136,8 @@ def proximity_vectors(
     """The numbers of the first three tests by space; half-samples of the sources (m,) of fresh rows, and of samples."""
     if not found:
         return {}
-    samples = len(next(iter(found.values())).samples.distance)
     fresh = half_samples(sources, resamples, rng)
+    samples = len(next(iter(found.values())).samples.distance)
     drawn = half_samples(np.arange(samples), resamples, rng)
     return {
         space: {
@@ -185,3 +188,42 @@ def beyond(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[
     critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
     told = {name for name, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)}
     return [name for name in TESTS if name in told]
+
+
+@torch.no_grad()
+def memorisation(density: Density, train: Codes, held_out: Codes, generator: torch.Generator) -> dict[str, Any]:
+    """The content of `memorisation` in a density's manifest: medians of the distances, their ratio, and near copies.
+
+    `ratio` is the median distance of the density's draws over that of the held-out codes: 1 where nothing is
+    memorised, 0 where the draws are copies. `near_copies` is the share of draws nearer to a training code than all but
+    the share `NEAR` of held-out codes, hence `NEAR` where nothing is memorised. Those are codes of other rows than the
+    density was fitted to, of the same distribution.
+    """
+    known, held = (codes.complete.nonzero().squeeze(-1) for codes in (train, held_out))
+    for side, there in {"training": known, "held-out": held}.items():
+        if few := too_few(len(there), FEWEST, f"{side} rows with every block of codes"):
+            return dict.fromkeys(("ratio", "near_copies"), few.written)
+    rows = held[torch.randperm(len(held), generator=generator)[:MOST]]
+    whitening = Whitening.fit(train)
+    targets = whitening.forward(train.draw(generator, known))
+    sets = held_out.draw(generator, rows), density.sample(len(rows), generator).loc[:, 0]
+    real, new = (_distance(whitening.forward(z), targets) for z in sets)
+    return scored(real, new, np.random.default_rng(seed_from(generator)))
+
+
+def scored(held_out: Floats, drawn: Floats, rng: np.random.Generator) -> dict[str, Any]:
+    """Distances of n held-out codes and of n draws (both (n,)), in numbers with 95 % intervals from half-samples."""
+    rows = np.arange(len(held_out))
+    fresh, samples = (half_samples(rows, RESAMPLES, rng) for _ in range(2))
+    found = written(compared(drawn, held_out, (samples, fresh)))
+    return {
+        "ratio": found["distance_ratio"],
+        "near_copies": found["near_copies"],
+        "medians": {"held_out": float(np.median(held_out)), "drawn": float(np.median(drawn))},
+        "samples": len(held_out),
+    }
+
+
+def _distance(points: Tensor, targets: Tensor) -> Floats:
+    """Euclidean distance of each of the points (n, D) to the nearest target (N, D): (n,)."""
+    return (points - targets[nearest(points, targets)[:, 0]]).norm(dim=1).double().numpy()

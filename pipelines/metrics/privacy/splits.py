@@ -1,10 +1,8 @@
 """Real rows of every split as the tests of privacy see them, and what these find of samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,21 +33,13 @@ SIDES = {"members": "train", "others": "test", "reference": "validation"}  # of 
 
 @dataclass(frozen=True)
 class Split:
-    """Real rows, and one posterior draw of each of those that have every block.
-
-    Args:
-        data: the rows.
-        points: the same, scaled.
-        z: codes (n, D).
-        codes: the same, whitened.
-        places: the row (n,) of each code.
-    """
+    """Real rows, and one posterior draw of each of those that have every block."""
 
     data: Dataset
-    points: Points
-    z: Tensor
-    codes: Points
-    places: Ints
+    points: Points  # the rows, scaled
+    z: Tensor  # codes (n, D)
+    codes: Points  # the same, whitened
+    places: Ints  # the row (n,) of each code
 
     @property
     def names(self) -> NDArray[Any]:
@@ -76,7 +66,7 @@ class Real:
     whiten: Callable[[Tensor], Tensor]
 
     @classmethod
-    def fit(cls, data: Mapping[str, Dataset], codes: Mapping[str, Codes], whole: Ints, seed: int) -> Real:
+    def fit(cls, data: Mapping[str, Dataset], codes: Mapping[str, Codes], whole: Ints, seed: int) -> Self:
         """The rows and codes of every split; `whole` are the rows of `test` that were encoded from every modality."""
         scales = tuple(Scale.fit(data["train"], m) for m in data["train"].modalities)
         whiten, generator = Whitening.fit(codes["train"]).forward, generator_for("cpu", seed)
@@ -98,10 +88,8 @@ class Real:
         found: dict[str, Vectors] = {}
         needed = {"train": 1, "test": 1, "validation": REFERENCES}
         for space in (*self.splits["train"].points.spaces, CODES):
-            having = {
-                split: len((rows.codes if space == CODES else rows.points).having(space))
-                for split, rows in self.splits.items()
-            }
+            rows = {split: of.codes if space == CODES else of.points for split, of in self.splits.items()}
+            having = {split: len(points.having(space)) for split, points in rows.items()}
             found[space] = {}
             if why := unmeasured(len(self.fresh), having["train"], space):
                 found[space] |= dict.fromkeys(PROXIMITY, why)
@@ -111,12 +99,9 @@ class Real:
         return found
 
     def proximities(self, samples: Dataset, codes: Tensor, fresh: Dataset) -> dict[str, Proximity]:
-        """How close samples come to training records, beside fresh rows, in every space.
+        """How close samples and their codes (n, D) come to training records, in every space.
 
-        Args:
-            samples: n rows.
-            codes: (n, D), theirs.
-            fresh: what the decoders make of `fresh_codes`.
+        They stand beside `fresh`, what the decoders make of `fresh_codes`.
         """
         train = self.splits["train"]
         points = [points_of(data, self.scales) for data in (samples, fresh)]
@@ -128,21 +113,12 @@ class Real:
         return found
 
     def attack(
-        self,
-        samples: Iterable[tuple[Tensor, Dataset]],
-        dimensions: int,
-        resamples: int,
-        rng: np.random.Generator,
+        self, samples: Iterable[tuple[Tensor, Dataset]], dimensions: int, resamples: int, rng: np.random.Generator
     ) -> tuple[Vectors, dict[str, int]]:
         """The AUC of the attack by space, under half-samples (1 + B,), and how many rows each side has.
 
-        The reference rows are the validation split, the others that members are told from the test split.
-
-        Args:
-            samples: codes (n, D) and rows, block by block.
-            dimensions: principal components of each space.
-            resamples: half-samples B.
-            rng: of what is chosen.
+        Samples come as codes (n, D) and rows, block by block; each space has so many principal components. The
+        reference rows are the validation split, the others that members are told from the test split.
         """
         project = Projection.fit(self.splits["validation"].points, dimensions)
         chosen = {split: np.sort(rng.permutation(len(rows.data))[:MOST]) for split, rows in self.splits.items()}
@@ -151,11 +127,9 @@ class Real:
             rows = np.arange(len(data))
             parts = [part(rows) for part in points_of(data, self.scales).parts]
             game.see({**project(parts), CODES: self.whiten(z)})
-        weights = [
-            half_samples(self.splits[split].data.sources[chosen[split]], resamples, rng) for split in ("train", "test")
-        ]
-        counts = {name: len(chosen[split]) for name, split in SIDES.items()}
-        return {**game.aucs(*weights)}, counts
+        sources = [self.splits[split].data.sources[chosen[split]] for split in ("train", "test")]
+        aucs = game.aucs(*(half_samples(of, resamples, rng) for of in sources))
+        return {**aucs}, {name: len(chosen[split]) for name, split in SIDES.items()}
 
     def gallery(self, found: Mapping[str, Proximity], samples: Dataset) -> dict[str, np.ndarray]:
         """Samples beside their closest training rows in the joint space, the closest pair first."""

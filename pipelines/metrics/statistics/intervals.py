@@ -46,13 +46,11 @@ Scores = dict[str, Score]  # by name
 
 def combined(function: Callable[..., Floats], *scores: Score) -> Score:
     """What a function makes of the scores' values; the first that is missing where one is."""
-    values: list[Floats] = []
     for score in scores:
         if isinstance(score, Missing):
             return score
-        values.append(score)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return function(*values)
+        return function(*scores)
 
 
 def mean_of(scores: Sequence[Score]) -> Score:
@@ -88,9 +86,9 @@ def half_samples(
 
     Shapes: groups (N,) is the source of each row; strata (N,) a label each (a group counts where most of its rows are).
     """
-    codes, sources = _dense(groups)
-    source_strata = _majority(codes, sources, np.zeros(len(codes), int) if strata is None else strata)
-    taken = np.zeros((resamples, sources))
+    names, codes = np.unique(groups, return_inverse=True)
+    source_strata = _majority(codes, len(names), np.zeros(len(codes), int) if strata is None else strata)
+    taken = np.zeros((resamples, len(names)))
     for stratum in np.unique(source_strata):
         members = np.flatnonzero(source_strata == stratum)
         n = len(members)
@@ -105,7 +103,8 @@ def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, 
 
     The odd group of a stratum goes to the half that is behind; the longer half then loses rows at random.
     """
-    codes, sources = _dense(groups)
+    names, codes = np.unique(groups, return_inverse=True)
+    sources = len(names)
     source_strata, sizes = _majority(codes, sources, strata), np.bincount(codes, minlength=sources)
     second, behind = np.zeros(sources, bool), 0
     for stratum in np.unique(source_strata):
@@ -119,12 +118,10 @@ def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, 
 
 
 def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Written:
-    """The full sample's value and its 95 % interval: value + quantiles of (half-sample − mean half-sample).
+    """The value of a score (1 + B,) and its 95 % interval: value + quantiles of (half-sample − mean half-sample).
 
     Centring on the mean half-sample removes the bias that half the rows bring (a Frechet distance grows as 1/N).
     A value that is missing is None, and so are the ends of an interval that is; `why` gives the reason.
-
-    Shapes: values (1 + B,), the full sample first.
     """
     if isinstance(values, Missing):
         return values.written
@@ -140,20 +137,14 @@ def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> 
 
 
 def replicates(values: Floats) -> Floats | None:
-    """The half-samples' values, without the few that are NaN; None where these are too many, or some are infinite.
-
-    Shapes: values (1 + B,), the full sample first.
-    """
+    """Of values (1 + B,) the half-samples', without the few that are NaN; None if these are many, or some infinite."""
     known: Floats = values[1:][~np.isnan(values[1:])]
     enough = len(known) >= (1 - SPARED) * (len(values) - 1) and bool(np.isfinite(known).all())
     return known if enough else None
 
 
 def gap_closed(density: Score, normal: Score, reconstruction: Score) -> float | Missing:
-    """(density − normal) / (reconstruction − normal); missing where that gap lies inside its own noise.
-
-    Shapes: all (1 + B,), paired by half-sample.
-    """
+    """(density − normal) / (reconstruction − normal), paired by half-sample; missing where it lies inside its noise."""
     gap = estimate(combined(np.subtract, reconstruction, normal))
     own = estimate(combined(np.subtract, density, normal))
     for needed, of in (("low", gap), ("value", own)):
@@ -175,8 +166,7 @@ def correlation(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
     """Weighted correlations (B, K) of columns; 0 where one is constant. Shapes: x and y (N, K), weights (B, N)."""
     mean_x, mean_y = weighted_mean(x, weights), weighted_mean(y, weights)
     covariance = weighted_mean(x * y, weights) - mean_x * mean_y
-    square_x = weighted_mean(x**2, weights)
-    square_y = weighted_mean(y**2, weights)
+    square_x, square_y = weighted_mean(x**2, weights), weighted_mean(y**2, weights)
     variance = (square_x - mean_x**2).clip(0) * (square_y - mean_y**2).clip(0)
     varies = variance > 1e-20 * square_x * square_y  # less is rounding
     return np.divide(covariance, np.sqrt(variance), where=varies, out=np.zeros_like(covariance)).clip(-1, 1)
@@ -185,16 +175,13 @@ def correlation(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
 def weighted_auc(positive: Floats, negative: Floats, of_positive: Floats, of_negative: Floats) -> NDArray[np.float64]:
     """The chance (B,) that a positive score exceeds a negative one, ties as half (Mann & Whitney 1947).
 
-    NaN where the rows of one side weigh nothing.
-
-    Shapes: scores (N,) and (N',), their weights (B, N) and (B, N').
+    NaN where one side weighs nothing. Shapes: scores (N,) and (N',), their weights (B, N) and (B, N').
 
     >>> weighted_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.ones((1, 2)), np.ones((1, 2))).tolist()
     [0.875]
     """
     order = np.argsort(negative, kind="stable")
-    below = np.cumsum(of_negative[:, order], axis=1)
-    below = np.concatenate([np.zeros((len(below), 1)), below], axis=1)  # (B, N' + 1)
+    below = np.pad(np.cumsum(of_negative[:, order], axis=1), ((0, 0), (1, 0)))  # (B, N' + 1)
     places = [np.searchsorted(negative[order], positive, side) for side in ("left", "right")]
     beaten = (below[:, places[0]] + below[:, places[1]]) / 2  # (B, N)
     pairs = of_positive.sum(1) * below[:, -1]
@@ -202,14 +189,8 @@ def weighted_auc(positive: Floats, negative: Floats, of_positive: Floats, of_neg
         return np.where(pairs > 0, (of_positive * beaten).sum(1) / pairs, np.nan)
 
 
-def _dense(groups: Ints) -> tuple[Ints, int]:
-    """Groups renumbered 0 … G − 1, and G."""
-    names, codes = np.unique(groups, return_inverse=True)
-    return codes, len(names)
-
-
 def _majority(codes: Ints, sources: int, strata: Ints) -> Ints:
-    """The commonest stratum (G,) among the rows of each group."""
+    """The commonest stratum (G,) among the rows of each group, numbered 0 … G − 1."""
     names, of_row = np.unique(strata, return_inverse=True)
     counts = np.zeros((sources, len(names)), int)
     np.add.at(counts, (codes, of_row), 1)

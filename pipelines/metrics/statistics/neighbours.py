@@ -6,11 +6,10 @@ orders the targets t of a point x, and loses digits where two almost coincide: d
 from differences. In few dimensions thousands of points lie so close that the product needs double precision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
+from typing import Self
 
 import numpy as np
 import torch
@@ -53,25 +52,17 @@ def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Points:
-    """N rows in M spaces side by side, read when they are asked for; the joint space is that of all M, where M > 1.
+    """N rows in M spaces side by side, read when they are asked for; the joint space is that of all M, where M > 1."""
 
-    Args:
-        names: of the spaces.
-        parts: (n,) numbers of rows → (n, F_m), one function a space.
-        observed: (N, M) bool; what a part gives where it is False means nothing.
-        width: Σ_m F_m.
-    """
-
-    names: tuple[str, ...]
-    parts: tuple[Callable[[Ints], Tensor], ...]
-    observed: NDArray[np.bool_]
-    width: int
+    names: tuple[str, ...]  # of the spaces
+    parts: tuple[Callable[[Ints], Tensor], ...]  # (n,) numbers of rows → (n, F_m), one function a space
+    observed: NDArray[np.bool_]  # (N, M); what a part gives where it is False means nothing
+    width: int  # Σ_m F_m
 
     @classmethod
-    def of_codes(cls, z: Tensor) -> Points:
+    def of_codes(cls, z: Tensor) -> Self:
         """Codes (N, D), in a space of their own."""
-        everywhere = np.ones((len(z), 1), bool)
-        return cls((CODES,), (lambda rows: z[torch.from_numpy(rows)],), everywhere, z.shape[1])
+        return cls((CODES,), (lambda rows: z[torch.from_numpy(rows)],), np.ones((len(z), 1), bool), z.shape[1])
 
     def __len__(self) -> int:
         return len(self.observed)
@@ -86,13 +77,13 @@ class Points:
         """The rows (n,) that have every part of a space."""
         return np.flatnonzero(self.observed[:, self.spaces[space]].all(1))
 
-    def select(self, rows: Ints) -> Points:
+    def select(self, rows: Ints) -> Self:
         """Some of the rows."""
 
         def at(part: Callable[[Ints], Tensor], some: Ints) -> Tensor:
             return part(rows[some])
 
-        return Points(self.names, tuple(partial(at, part) for part in self.parts), self.observed[rows], self.width)
+        return replace(self, parts=tuple(partial(at, part) for part in self.parts), observed=self.observed[rows])
 
     def blocks(self) -> Iterator[tuple[Ints, list[Tensor]]]:
         """All rows, block by block: their numbers (n,) and parts (n, F_m)."""
@@ -102,13 +93,10 @@ class Points:
 
 @dataclass(frozen=True)
 class Closest:
-    """The distance (n,) of each row to its closest record, and which that is (n,).
+    """The closest record of each row."""
 
-    NaN for rows that lack a part of the space, infinite where every record does.
-    """
-
-    distance: NDArray[np.float64]
-    record: Ints
+    distance: NDArray[np.float64]  # (n,), NaN for rows that lack a part of the space, infinite where every record does
+    record: Ints  # (n,)
 
 
 def closest(rows: Points, records: Points, itself: Ints | None = None) -> dict[str, Closest]:
@@ -140,10 +128,7 @@ def _closest(x: list[Tensor], records: Points, itself: Ints | None) -> tuple[Ten
         for s, parts in enumerate(spaces):
             value, place = total([squares[m] for m in parts]).min(1)
             nearer = value < least[s]
-            least[s, nearer], record[s, nearer] = (
-                value[nearer].double(),
-                torch.from_numpy(others)[place[nearer]],
-            )
+            least[s, nearer], record[s, nearer] = value[nearer].double(), torch.from_numpy(others)[place[nearer]]
     distances = [
         total([(x[m] - records.parts[m](record[s].numpy())).double().square().sum(1) for m in parts]).sqrt()
         for s, parts in enumerate(spaces)

@@ -3,12 +3,10 @@
 Train on synthetic, test on real, and the reverse (Esteban et al. 2017, https://arxiv.org/abs/1706.02633).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,18 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
-from postprior.pipelines.metrics.features.judges import Judges
-from postprior.pipelines.metrics.statistics.intervals import (
-    Floats,
-    Ints,
-    Missing,
-    Score,
-    estimate,
-    half_samples,
-    mean_of,
-)
+from postprior.pipelines.metrics.features.judges import Descent, Judges
+from postprior.pipelines.metrics.statistics.intervals import Ints, Missing, Score, estimate, half_samples, mean_of
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
@@ -41,13 +30,8 @@ class Classifiers(nn.Module):
     """A classifier of each of M modalities, and a joint one: a linear head on all their features side by side.
 
     The joint head learns from the features, the features do not learn from it: a modality's classifier is what that
-    modality alone teaches. The features of a modality that a row lacks are 0 in the joint head.
-
-    Args:
-        modalities: the M modalities, in the order of the dataset.
-        label_names: the names of the C classes.
-        features: width of a modality's last hidden layer.
-        seed: of the initial weights; no global generator is touched.
+    modality alone teaches. The features of a modality that a row lacks are 0 in the joint head. Arguments are those of
+    `Judges`; no global generator is touched.
     """
 
     def __init__(
@@ -62,9 +46,8 @@ class Classifiers(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, 1 + M, C), those of the joint classifier first."""
         seen = {name: self.alone.features(name, values) for name, values in batch.data.items()}
-        shown = [
-            features.detach() * here[:, None] for features, here in zip(seen.values(), batch.observed.T, strict=True)
-        ]
+        observed = zip(seen.values(), batch.observed.T, strict=True)
+        shown = [features.detach() * here[:, None] for features, here in observed]
         own = [self.alone.heads[name](features) for name, features in seen.items()]
         return torch.stack([self.joint(torch.cat(shown, 1)), *own], 1)
 
@@ -73,30 +56,21 @@ class Classifiers(nn.Module):
         """Predicted labels (1 + M, N), the joint classifier's first, read in blocks."""
         starts = range(0, len(dataset), BLOCK)
         blocks = [self(dataset.batch(slice(start, start + BLOCK))).argmax(2) for start in starts]
-        predictions: NDArray[np.int64] = torch.cat(blocks).T.numpy()
-        return predictions
+        return torch.cat(blocks).T.numpy()
 
     def hits(self, dataset: Dataset) -> NDArray[np.bool_]:
         """Where the labels are read rightly (1 + M, N); no modality that a row lacks is."""
-        right: NDArray[np.bool_] = (self.predict(dataset) == dataset.labels) & seen_by(dataset)
-        return right
+        return (self.predict(dataset) == dataset.labels) & seen_by(dataset)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How classifiers are trained, the same for every set of rows: more rows are not more training.
+    """How classifiers are trained, the same for every set of rows: more rows are not more training."""
 
-    Args:
-        steps: minibatches in all.
-        batch_size: rows of a minibatch.
-        learning_rate: Adam's, at the top of its one cycle.
-        features: width of a modality's last hidden layer.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    features: int
+    steps: int  # minibatches in all
+    batch_size: int  # rows of a minibatch
+    learning_rate: float  # Adam's, at the top of its one cycle
+    features: int  # width of a modality's last hidden layer
 
 
 def train_classifiers(
@@ -104,13 +78,9 @@ def train_classifiers(
 ) -> Classifiers:
     """Classifiers of the rows of all parts together, by the cross-entropies of what the rows have.
 
-    No row is held out and none chosen by: the weights are those of the last step.
-
-    Args:
-        parts: datasets of the same modalities, with labels; values are standardised by the moments of the first.
-        recipe: how to train.
-        seed: of the initial weights, of the order of the rows and of the distortion.
-        distortion: what becomes of values each time that they are learned from.
+    Parts are datasets of the same modalities, with labels; values are standardised by the moments of the first. No row
+    is held out and none chosen by: the weights are those of the last step. The seed is that of the initial weights, of
+    the order of the rows and of the distortion.
     """
     first = parts[0]
     classifiers = Classifiers(first.modalities, first.label_names or (), recipe.features, seed)
@@ -173,33 +143,30 @@ class Replicates:
     An accuracy is a mean over two crossed sets, and half-samples of both give the sum of both variances, after the
     bootstrap of Owen (2007, https://doi.org/10.1214/07-AOAS122). One seed says nothing of seeds: the interval
     is then that of test rows.
-
-    Shapes: seeds (1 + B, S), rows (1 + B, N); the full sample first.
     """
 
-    seeds: Floats
-    rows: Floats
+    seeds: NDArray[np.float64]  # (1 + B, S), the full sample first
+    rows: NDArray[np.float64]  # (1 + B, N)
 
     @classmethod
     def draw(
         cls, seeds: int, groups: Ints, resamples: int, rng: np.random.Generator, strata: Ints | None = None
-    ) -> Replicates:
+    ) -> Self:
         """Weights of S seeds, and of test rows by their groups (N,), within strata (N,)."""
         return cls(half_samples(np.arange(seeds), resamples, rng), half_samples(groups, resamples, rng, strata))
 
-    def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> Floats:
+    def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Shares of right answers (1 + B, K) of K classifiers: hits (S, K, N), over the rows that each reads (K, N).
 
         NaN where a half-sample keeps none that a classifier reads.
         """
         right = np.einsum("bs,skb->bk", self.seeds, hits.astype(np.float64) @ self.rows.T, optimize=True)
         read = self.rows @ seen.T * self.seeds.sum(1)[:, None]  # (1 + B, K)
-        shares: Floats = np.divide(right, read, where=read > 0, out=np.full_like(right, np.nan))
-        return shares
+        return np.divide(right, read, where=read > 0, out=np.full_like(right, np.nan))
 
 
 def told(
-    values: Floats, modalities: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
+    values: NDArray[np.float64], modalities: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> dict[str, Any]:
     """Estimates of the joint classifier, of the mean over modalities and of each modality; values (1 + B, 1 + M).
 
@@ -208,19 +175,17 @@ def told(
     return by_classifier(values, modalities, lambda score: estimate(score, bounds))
 
 
-def by_classifier(values: Floats, modalities: Sequence[str], tell: Callable[[Score], Any]) -> dict[str, Any]:
+def by_classifier(
+    values: NDArray[np.float64], modalities: Sequence[str], tell: Callable[[Score], Any]
+) -> dict[str, Any]:
     """What is told of scores by classifier; `joint`, `mean` and `modalities`, of values (1 + B, 1 + M)."""
     joint, *columns = values.T
     own: dict[str, Score] = {
         name: Missing(f"no tested row has {name}") if np.isnan(column[0]) else column
         for name, column in zip(modalities, columns, strict=True)
     }
-    mean = mean_of(list(own.values()))
-    return {
-        "joint": tell(joint),
-        "mean": tell(mean),
-        "modalities": {name: tell(score) for name, score in own.items()},
-    }
+    each = {name: tell(score) for name, score in own.items()}
+    return {"joint": tell(joint), "mean": tell(mean_of(list(own.values()))), "modalities": each}
 
 
 def recipe(params: Params) -> Recipe:

@@ -1,11 +1,10 @@
-"""PolyMNIST as published: a folder a modality, of PNG files that carry the label in their name.
+"""Folders that exist: datasets, one a split, and PolyMNIST as published.
+
+PolyMNIST (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470) has a folder a modality, of PNG files that
+carry the label in their name:
 
     <path>/train/m0/0.5.png …/m4/0.5.png      <path>/test/m0/… ; the same name in all folders is one sample
-
-Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470.
 """
-
-from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,23 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
-from postprior.pipelines.data.sources.tuples import split_by_label
+from postprior.pipelines.data.sources.compose import split_by_label
 from postprior.pipelines.errors import UserError, refused
 from postprior.stage1_vae.modalities import Modality
 
 NAME = re.compile(r"(\d+)\.(\d)\.png")
+
+
+def read_folders(seed: int, root: Path, path: str) -> dict[str, Dataset]:
+    """The datasets in `path`/train, `path`/validation and `path`/test; nothing is drawn, so `seed` is not used."""
+    splits = {split: Dataset.load(root / path / split) for split in SPLITS}
+    first = splits["train"]
+    for split, dataset in splits.items():
+        for field in ("modalities", "label_names"):
+            if getattr(dataset, field) != getattr(first, field):
+                remedy = "give all splits the same."
+                raise UserError(f"{root / path / split}: {field}: other ones found than in train; {remedy}")
+    return splits
 
 
 def read_polymnist(
@@ -48,9 +59,8 @@ def _names(folder: Path, samples: int | None) -> list[str]:
     """File names that all modalities of a split share, by index."""
     names = {path.name: NAME.fullmatch(path.name) for path in (folder / "m0").glob("*.png")}
     if not names:
-        raise UserError(
-            f"{folder / 'm0'}: no PNG files here, expected <index>.<label>.png; correct data.polymnist.path."
-        )
+        expected = "expected <index>.<label>.png; correct data.polymnist.path."
+        raise UserError(f"{folder / 'm0'}: no PNG files here, {expected}")
     for name, match in names.items():
         if match is None:
             raise UserError(f"{folder / 'm0' / name}: a name like 17.5.png (index, label) is expected; rename it.")
