@@ -1,29 +1,22 @@
 """The autoencoder: built from settings, saved and loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
-
-if TYPE_CHECKING:
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage1_vae.training import Epoch
-
+from postprior.stage1_vae import MODELS
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.training import Epoch
 
 KIND = "autoencoder"
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
     """The untrained model of params.yaml for the modalities of a dataset, told which of them lack cells."""
-    from postprior.stage1_vae import MODELS
-
     modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
     try:
         return MODELS[params.vae.model](modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen)
@@ -33,8 +26,6 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
 
 def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
     """The trained model in a folder, and the artefact that it came from."""
-    from postprior.stage1_vae import MODELS
-
     artefact = load_artefact(folder, KIND)
     name = artefact.manifest["model"]
     if name not in MODELS:
