@@ -1,17 +1,11 @@
 """The one error that is shown to a user."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, told in one sentence.
-
-    The sentence names the field or file, what was found, what was expected and how to mend it; the command
-    line prints it without a traceback.
-    """
+    """A mistake that the user can mend, in one sentence: the field or file, what was found and expected, a remedy."""
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """One trainer a project: the newest to start takes over, and its lock dies with its process."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import time
@@ -24,13 +22,8 @@ def sole_trainer(root: Path) -> Iterator[Callable[[], None]]:
 
     Who starts writes a claim, which replaces that of whoever trains, and waits for the lock. Who trains holds the
     lock, and gives it up when the claim is no longer its own. So an orphan whose parent was killed stops. Nobody
-    removes the two files: a claim means nothing without its process, and two processes would hold two locks.
-
-    Args:
-        root: the project's root.
-
-    Raises:
-        UserError: a newer process claimed the right, here or when the yielded function is called.
+    removes the two files: a claim means nothing without its process, and two processes would hold two locks. A
+    UserError tells of a newer process that claimed the right, here or when the yielded function is called.
     """
     claim, mine = root / ".postprior/trainer", f"{os.getpid()} {secrets.token_hex(8)}"
     write_text(claim, mine)
@@ -54,7 +47,12 @@ def _wait(file: IO[str], confirm: Callable[[], None]) -> None:
     """Lock a file, in which its holder then stands."""
     told = ""
     try:
-        while not _locked(file):
+        import fcntl
+
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             if not told:
                 file.seek(0)
                 if told := file.read():
@@ -67,13 +65,3 @@ def _wait(file: IO[str], confirm: Callable[[], None]) -> None:
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
-
-
-def _locked(file: IO[str]) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,7 +1,5 @@
 """Files and folders published whole or not at all, and never over what is not ours to replace."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
@@ -12,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.signals import held_back
@@ -25,25 +23,11 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
-def nothing(folder: Path) -> Collection[Path]:
-    """No file at all: for commands that replace nothing."""
-    return ()
+def check_folder(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()) -> None:
+    """Refuse with a UserError a folder whose replacement would lose what the same command did not write.
 
-
-# ---- what may be replaced --------------------------------------------------------------------------------
-
-
-def check_folder(folder: Path, ours: Ours = nothing, inputs: Iterable[Path] = ()) -> None:
-    """Refuse a folder whose replacement would lose what the same command did not write.
-
-    Args:
-        folder: where a result is to go.
-        ours: which files of the folder an earlier run of the same command wrote.
-        inputs: files and folders that are read for the result.
-
-    Raises:
-        UserError: the folder is a file, the current folder, the home folder, one above these, holds an input, or holds
-            a file that is not `ours`.
+    That is a file, the current folder, the home folder, one above these, and what holds an input or a file that is not
+    `ours`; `inputs` are files and folders that are read for the result.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, expected a folder or nothing; give another name")
@@ -87,19 +71,13 @@ def _stranger(folder: Path, ours: Ours) -> Path | None:
     return next((path for path in inside if path not in known and path.name not in LITTER), None)
 
 
-# ---- folders ---------------------------------------------------------------------------------------------
-
-
 @contextmanager
-def publish(folder: Path, ours: Ours = nothing, inputs: Iterable[Path] = ()) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` when the block ends well.
+def publish(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` when the block ends well; see `check_folder`.
 
     Whatever happens in between (an exception, a full disk, a kill), `folder` is the old one or the new one, never half
     of one; where the system cannot swap two folders at once it is none for an instant. What a killed process left
     behind goes at the next publication. A link is followed: what it leads to is replaced.
-
-    Raises:
-        UserError: before and after the block, for what `check_folder` refuses.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -140,22 +118,21 @@ def _put(new: Path, place: Path) -> None:
 def _exchange(one: Path, other: Path) -> bool:
     """Swap two folders in one step; False where the system or the disk cannot."""
     rename = _renameat2()
-    if rename is None or rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE):
-        if rename is None or ctypes.get_errno() in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-            return False
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
-    return True
+    if rename is None:
+        return False
+    failed = rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    if failed and (number := ctypes.get_errno()) not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        raise OSError(number, os.strerror(number), str(other))
+    return not failed
 
 
 @cache
 def _renameat2() -> Callable[..., int] | None:
     """The system call of Linux, through a C library that has it."""
-    found = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if found is None:
-        return None
-    found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-    function: Callable[..., int] = found
-    return function
+    found: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if found is not None:
+        found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return found
 
 
 def _swap(new: Path, place: Path) -> None:
@@ -169,9 +146,6 @@ def _swap(new: Path, place: Path) -> None:
             old.rename(place)
         raise
     old.rename(new)
-
-
-# ---- files -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -207,9 +181,6 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-# ---- what is not finished --------------------------------------------------------------------------------
-
-
 def _partial(path: Path) -> Path:
     """A hidden sibling of `path`, `.<name>.<process>-<random>.partial`; those of dead processes are swept."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,8 +188,12 @@ def _partial(path: Path) -> Path:
         name = sibling.name
         if name.startswith(f".{path.name}.") and name.endswith(".partial"):
             process = name.removeprefix(f".{path.name}.").partition("-")[0]
-            if process.isdigit() and not _alive(process):
-                _remove(sibling)
+            if not process.isdigit() or _alive(process):
+                continue
+            if sibling.is_dir() and not sibling.is_symlink():
+                shutil.rmtree(sibling)
+            else:
+                sibling.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
@@ -228,15 +203,8 @@ def _alive(process: str) -> bool:
     except (ProcessLookupError, ValueError):
         return False
     except OSError:
-        return True
+        pass  # it is another user's
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -13,6 +13,7 @@ from types import FrameType
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 """The signals that end a command, each with the word that tells of it."""
+ENDING = [signum for signum in signal.Signals if signum.name in WORDS]
 
 
 class Ended(KeyboardInterrupt):
@@ -33,14 +34,14 @@ def watch() -> None:
     A signal that is ignored already (by `nohup`, or in the background of a shell) stays so.
     """
     sys.unraisablehook = _raise_later
-    for signum in _watchable():
+    for signum in ENDING:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _come)
 
 
 def exit_if_ended() -> None:
     """One line and the exit code of the signal that came, whatever became of its exception on the way."""
-    for signum in _watchable():
+    for signum in ENDING:
         signal.signal(signum, signal.SIG_IGN)
     if _State.came is not None:
         with suppress(OSError):  # the terminal may be gone
@@ -57,10 +58,6 @@ def held_back() -> Iterator[None]:
     finally:
         _State.holding -= 1
         _raise_if_due()
-
-
-def _watchable() -> list[signal.Signals]:
-    return [signum for signum in signal.Signals if signum.name in WORDS]
 
 
 def _come(signum: int, _: FrameType | None) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.publishing import publish, publish_file, write_text
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ the older one up to date, or refuses it in one sentence; tests/fixtures/formats 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 Read = TypeVar("Read")
-
-
-# ---- JSON ------------------------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> Any:
@@ -58,12 +55,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-# ---- arrays ----------------------------------------------------------------------------------------------
-
-
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    descr = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 
@@ -126,9 +119,6 @@ def load_array(path: Path, mmap: bool = True) -> np.ndarray:
     return array if mmap else np.array(array)
 
 
-# ---- artefacts -------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Artefact:
     """What a stage left in a folder: a manifest, named tensors, named arrays, and the hash of it all."""
@@ -155,35 +145,25 @@ def undisturbed(folder: Path, read: Callable[[Path], Read]) -> Read:
     is open the system gives its number to no other.
     """
     while True:
-        with _held(folder) as held:
-            try:
-                found = read(folder)
-            except (UserError, OSError):
-                if _is_at(folder, held):
-                    raise
-                continue
-            if _is_at(folder, held):
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except OSError:
+            return read(folder)
+        try:
+            found = read(folder)
+            if _is_at(folder, descriptor):
                 return found
+        except (UserError, OSError):
+            if _is_at(folder, descriptor):
+                raise
+        finally:
+            os.close(descriptor)
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[os.stat_result | None]:
-    """The identity of a folder, which the system gives to no other within the block; None where there is none."""
+def _is_at(folder: Path, descriptor: int) -> bool:
+    """Whether a folder that is open still stands at its path."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield None
-        return
-    try:
-        yield os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_at(folder: Path, held: os.stat_result | None) -> bool:
-    """Whether a folder that is held still stands at its path."""
-    try:
-        return held is None or os.path.samestat(held, os.stat(folder))
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
     except FileNotFoundError:
         return False
 
@@ -268,30 +248,26 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
         if Path(name).name != name or not isinstance(entry, dict):
             raise UserError(f"{folder / MANIFEST}: files: {name!r} is no entry of this folder; make it again.")
         with _opened(folder / name, entry) as file:
-            if name == TENSORS:
-                from safetensors.torch import load
+            content = file.read() if name == TENSORS else b""
+            read = hashlib.sha256(content) if content else hashlib.file_digest(file, "sha256")
+        if read.hexdigest() != entry.get("sha256"):
+            raise UserError(
+                f"{folder / name}: its content is not what was written (sha256 differs); make the folder again."
+            )
+        if name == TENSORS:
+            from safetensors.torch import load
 
-                content = file.read()
-                _check_hash(folder / name, hashlib.sha256(content).hexdigest(), entry)
-                tensors = load(content)  # not load_file, which opens the path again after the header
-            else:
-                _check_hash(folder / name, hashlib.file_digest(file, "sha256").hexdigest(), entry)
+            tensors = load(content)  # not load_file, which opens the path again after the header
         if name.endswith(".npy"):
             arrays[name.removesuffix(".npy")] = load_array(folder / name)
     return Artefact(manifest, tensors, arrays, _canonical_hash(manifest))
 
 
-@contextmanager
-def rebuilding(folder: Path) -> Iterator[None]:
+def rebuilding(folder: Path) -> AbstractContextManager[None]:
     """Errors of what is rebuilt from an artefact, as a UserError: another version wrote what this one cannot read."""
-    try:
-        yield
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise UserError(
-            f"{folder}: this was written by another version of postprior ({told}); make the folder again with "
-            "this one, or update postprior"
-        ) from None
+    kinds = (KeyError, RuntimeError, TypeError, ValueError)
+    found = f"{folder}: this was written by another version of postprior"
+    return refused(kinds, found, "make the folder again with this one, or update postprior")
 
 
 def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
@@ -305,11 +281,6 @@ def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
             "or changed; make the folder again with the stage that wrote it."
         )
     return open(path, "rb")
-
-
-def _check_hash(path: Path, found: str, entry: dict[str, Any]) -> None:
-    if found != entry.get("sha256"):
-        raise UserError(f"{path}: its content is not what was written (sha256 differs); make the folder again.")
 
 
 def folder_hash(folder: Path) -> str:

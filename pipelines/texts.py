@@ -1,10 +1,4 @@
-"""Texts of others on their way out: to a terminal, to Markdown, to a shell.
-
-Names, labels, headers and paths come from files of strangers. They stay what they are in data and files; where people
-read them they are shown, and do nothing.
-"""
-
-from __future__ import annotations
+"""Names and paths from files of strangers, on a terminal, in Markdown and in a shell: shown, they do nothing."""
 
 import os
 import re
@@ -64,7 +58,8 @@ def quoted(text: str | Path) -> str:
     if visible(plain) == plain:
         return shlex.quote(plain)
     escaped = re.sub(r"[\\']", r"\\\g<0>", plain)
-    return "$'" + "".join(one if visible(one) == one else _bytes(one) for one in escaped) + "'"
+    spelt = (one if visible(one) == one else "".join(map("\\x{:02x}".format, os.fsencode(one))) for one in escaped)
+    return f"$'{''.join(spelt)}'"  # as bash and zsh read it
 
 
 class Markdown(str):
@@ -88,8 +83,3 @@ def markdown(text: object) -> Markdown:
 def code(name: object) -> Markdown:
     """A name as code in Markdown, where nothing in it could act there."""
     return Markdown(f"`{name}`") if PLAIN.fullmatch(str(name)) else markdown(name)
-
-
-def _bytes(text: str) -> str:
-    """The bytes of a text, as bash and zsh read them between $' and '."""
-    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))

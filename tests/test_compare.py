@@ -23,10 +23,10 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.findings import findings
 from postprior.pipelines.report.gallery import Pictures, pictures
 from postprior.pipelines.report.leaderboard import as_csv
+from postprior.pipelines.report.page import settings
 from postprior.pipelines.report.plots.space import foundations, space
-from postprior.pipelines.report.provenance import settings
 from postprior.pipelines.report.results import Results, read_results
-from postprior.pipelines.report.seeds import mean
+from postprior.pipelines.report.rows import mean
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.storage import read_json, write_json

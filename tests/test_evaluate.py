@@ -14,7 +14,7 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.gallery import grid
+from postprior.pipelines.generation.parts import grid
 from postprior.pipelines.generation.request import Request
 from postprior.pipelines.metrics.statistics.intervals import Missing, estimate
 from postprior.pipelines.settings.params import Params

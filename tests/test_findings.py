@@ -14,10 +14,10 @@ from postprior.pipelines.metrics.latent import health
 from postprior.pipelines.metrics.privacy.proximity import NEAR
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.findings.leaks import COPIES
-from postprior.pipelines.report.findings.words import count, listed, number_with, percent, points
 from postprior.pipelines.report.plots.space import COLLAPSED
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.words import count, listed, number_with, percent, points
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,9 @@ from postprior.pipelines.data.pictures import GAP, SAMPLES, SPACE, Sheet, sheet
 from postprior.pipelines.metrics.latent.code_map import code_map
 from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report import figures
-from postprior.pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark
+from postprior.pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark, readable
 from postprior.pipelines.report.gallery import PAIRS, grid, neighbours
 from postprior.pipelines.report.leaderboard import as_csv
-from postprior.pipelines.report.numbers import readable
 from postprior.pipelines.report.page import GLYPHS
 from postprior.pipelines.report.plots import figures as figures_of
 from postprior.pipelines.report.plots import marks

@@ -9,9 +9,9 @@ import torch
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.calibration import DRAWS, Spread, continuous, hidden_as, quantile, reach
+from postprior.pipelines.generation.calibration import DRAWS, Spread, hidden_as, quantile, reach
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.metrics.imputation.scores import covered
+from postprior.pipelines.metrics.imputation.scores import continuous, covered
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES

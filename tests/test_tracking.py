@@ -17,9 +17,7 @@ from postprior.pipelines.api.track import track as log_again
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.tracking import client as mlflow_client
-from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT
-from postprior.pipelines.tracking.groups import PARENT
+from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT, PARENT
 from postprior.pipelines.tracking.runs import Run, numbers, track
 
 
@@ -228,7 +226,7 @@ def test_a_run_that_is_interrupted_as_it_starts_is_closed(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mlflow_client, "log_params", interrupt)
+    monkeypatch.setattr("postprior.pipelines.tracking.runs.log_params", interrupt)
     with pytest.raises(KeyboardInterrupt), track("evaluate", params, project, density="gmm"):
         pass
     assert runs(project)[0].info.status == "KILLED"

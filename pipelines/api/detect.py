@@ -1,11 +1,10 @@
 """`postprior detect`: how strange rows are beside the normal ones that a project was trained on, as a table."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
@@ -19,11 +18,7 @@ from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.tracking.runs import track
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.modalities import Modality
 
 ENDINGS = (".csv", ".tsv", ".parquet")
 
@@ -43,16 +38,11 @@ def detect(
     The project's training rows, artefacts/data/train, say what is normal: they must be normal rows.
 
     Args:
-        name: a fitted density of the project.
-        folder: the rows to be scored.
-        params: the settings; draws follow from their seed.
-        root: the project's root.
         out: a table that ends in .csv, .tsv or .parquet, one line a row in the order of `folder`: id, or number of the
             row; score; p_value; flagged; the statistics, `STATISTIC.MODALITY`, and code and distance of the whole row;
             `contribution.MODALITY` to the score; the feature that surprises most, and by how many nats.
         calibration: a dataset folder of normal rows that had no part in training; artefacts/data/test if None.
         alpha: rows are flagged whose p-value is not greater.
-        force: replace a file at `out`.
 
     Raises:
         UserError: an unknown density, rows of other modalities, another ending, a file in the way, or too few
@@ -89,31 +79,24 @@ def detect(
 
 def as_table(modalities: tuple[Modality, ...], data: Dataset, found: Detection, flagged: np.ndarray) -> pa.Table:
     """A line a row, as `detect` writes it."""
-    import pyarrow as pa
-
     columns: dict[str, Any] = {"row": np.arange(len(data))} if data.ids is None else {"id": data.ids}
     columns |= {"score": found.score, "p_value": found.p_value, "flagged": flagged}
     for statistic, values in found.statistics.items():
         columns |= {f"{statistic}.{m.name}": column for m, column in zip(modalities, values.T, strict=True)}
     columns |= found.whole
-    contributions = zip(modalities, found.contributions.T, strict=True)
-    columns |= {f"contribution.{m.name}": column for m, column in contributions}
+    columns |= {f"contribution.{m.name}": x for m, x in zip(modalities, found.contributions.T, strict=True)}
     if found.features:
         columns["top_feature"], columns["top_surprise"] = top_features(modalities, found)
     arrays = {key: pa.array(values, from_pandas=True) for key, values in columns.items()}  # NaN becomes null
     return pa.table(arrays)
 
 
-def top_features(
-    modalities: tuple[Modality, ...], found: Detection
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def top_features(modalities: tuple[Modality, ...], found: Detection) -> tuple[np.ndarray, np.ndarray]:
     """The feature of each row that surprises most, `MODALITY.FEATURE`, and its surprise in nats: (N,) each."""
-    names: list[str] = []
-    for m in modalities:
-        if m.name in found.features:
-            known = [column.name for column in m.columns] or list(map(str, range(m.shape[0])))
-            names += [f"{m.name}.{feature}" for feature in known]
-    surprise = np.concatenate([found.features[m.name] for m in modalities if m.name in found.features], 1)
+    having = [m for m in modalities if m.name in found.features]
+    known = [[column.name for column in m.columns] or range(m.shape[0]) for m in having]
+    names = [f"{m.name}.{feature}" for m, features in zip(having, known, strict=True) for feature in features]
+    surprise = np.concatenate([found.features[m.name] for m in having], 1)
     return np.array(names)[surprise.argmax(1)], surprise.max(1)
 
 
@@ -123,8 +106,7 @@ def summary(found: Detection, flagged: np.ndarray, alpha: float, out: Path) -> l
     for n in np.unique(found.calibrated_on)[::-1].tolist():
         rows = found.calibrated_on == n
         rate = float(alarm_rate(alpha, n))
-        promise = f"of normal ones {rate:.3f} are flagged on average"
-        if not rate:
-            promise = f"none can be flagged, p-values are {1 / (n + 1):.3g} at least"
+        none = f"none can be flagged, p-values are {1 / (n + 1):.3g} at least"
+        promise = f"of normal ones {rate:.3f} are flagged on average" if rate else none
         lines.append(f"  {int(rows.sum())} rows set against {n} calibration rows: {promise}")
     return lines

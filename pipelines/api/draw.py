@@ -1,7 +1,5 @@
 """The command `draw`: codes of a fitted density alone, as an .npz file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from postprior.pipelines.artefacts.density import load_density

@@ -1,7 +1,5 @@
 """`postprior impute`: a dataset folder with all that its rows lack filled in, once or several times."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -40,9 +38,8 @@ def impute(
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
     values = params.generate.values if values is None else values
     seed = params.generate.seed if seed is None else seed
-    spread = None
-    if values == "draws" and draws > 1:
-        spread = generator.spread(project.dataset("validation"), data, seed)
+    calibrated = values == "draws" and draws > 1
+    spread = generator.spread(project.dataset("validation"), data, seed) if calibrated else None
     blocks = generator.completed(data, draws, seed, values, spread=spread)
     fields = as_filled(data)
     known = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}

@@ -3,8 +3,6 @@
 Its settings are those of this repository, with what depends on the data set by their size and kinds.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping
@@ -30,14 +28,10 @@ from postprior.pipelines.texts import quoted
 TEMPLATES = ("params.yaml", "dvc.yaml")
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
-STEPS = 3000
-"""Steps of training that the autoencoder gets, at whatever size of the data."""
-JUDGED = 400
-"""The same of the judges."""
-SCORED = 8
-"""Test rows with every modality that scores of whole samples need: two in each half-sample of each half of them."""
-SMALL = 1000
-"""Training rows below which flows have too little to learn from."""
+STEPS = 3000  # steps of training that the autoencoder gets, at whatever size of the data
+JUDGED = 400  # the same of the judges
+SCORED = 8  # test rows with every modality that scores need: two in each half-sample of each half of them
+SMALL = 1000  # training rows below which flows have too little to learn from
 
 
 def init(project: Path, data: Path) -> list[str]:
@@ -66,11 +60,13 @@ def init(project: Path, data: Path) -> list[str]:
         write_text(project / name, _yaml_text(tree))
     _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
     _ignore(project / ".dvcignore", LEFT)
-    _start_dvc(project)
-    told = [f"  {key}: {_told(value)}" for key, value in chosen.items()]
+    if not (project / ".dvc").exists():
+        from dvc.repo import Repo
+
+        Repo.init(str(project), no_scm=not (project / ".git").exists()).close()  # in git's, where it is one
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
-        *told,
+        *(f"  {key}: {_told(value)}" for key, value in chosen.items()),
         *_too_few(splits["test"]),
         f"Go on with: cd {quoted(project)} && dvc repro",
     ]
@@ -84,23 +80,20 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """
     train, half = splits["train"], int(splits["test"].observed.all(1).sum()) // 2  # whole samples are scored
     rows, labels = len(train), len(train.label_names or ("",))
-    sizes = {m.name: math.prod(m.shape) for m in train.modalities}
+    sizes = [math.prod(m.shape) for m in train.modalities]
     batch = 64 if rows >= SMALL else 32
     epochs = _within(10, STEPS * batch // rows, 300)
     most_components = max(1, rows // (10 * labels))
-    scales = {
-        m.name: 0.1 if m.kind in ("image", "volume") else "learned"
-        for m in train.modalities
-        if m.likelihood in ("normal", "laplace")
-    }
+    scaled = [m for m in train.modalities if m.likelihood in ("normal", "laplace")]
+    scales = {m.name: 0.1 if m.kind in ("image", "volume") else "learned" for m in scaled}
     flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
     return {
         "judge.epochs": _within(5, JUDGED * batch // rows, 100),
         "judge.features": _within(2, half // 2, 64),
         "judge.batch_size": batch,
-        "vae.latent": 2 ** _within(1, int(math.log2(max(2, sum(sizes.values()) // 2))), 5),
+        "vae.latent": 2 ** _within(1, int(math.log2(max(2, sum(sizes) // 2))), 5),
         "vae.likelihood_scale": scales if set(scales.values()) - {0.1} else 0.1,
-        "vae.rescaling": "dimensions" if max(sizes.values()) >= 10 * min(sizes.values()) else None,
+        "vae.rescaling": "dimensions" if max(sizes) >= 10 * min(sizes) else None,
         "train.epochs": epochs,
         "train.batch_size": batch,
         "train.patience": 0 if rows >= SMALL else max(10, epochs // 5),
@@ -169,15 +162,6 @@ def _ignore(path: Path, lines: str) -> None:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if lines not in text:
         write_text(path, text + lines)
-
-
-def _start_dvc(project: Path) -> None:
-    """A DVC repository in the project, in git's where it is one, unless there is one already."""
-    if (project / ".dvc").exists():
-        return
-    from dvc.repo import Repo
-
-    Repo.init(str(project), no_scm=not (project / ".git").exists()).close()
 
 
 def _told(value: Any) -> str:

@@ -30,12 +30,7 @@ SHOWN = 2  # labels in the example, and samples of each
 def register(name: str, params: Params, root: Path, model: str | None = None, alias: str = "champion") -> str:
     """Log the generator of density `name`, register it and give the version an alias; says where it is.
 
-    Args:
-        name: a fitted density.
-        params: the settings, logged with it.
-        root: the project's root.
-        model: the name in the registry; postprior-<name> when not given.
-        alias: of this version, taken from the one that has it.
+    The registry has it as `model`, postprior-<name> when not given; the alias is taken from the version that has it.
     """
     if not re.fullmatch(ALIASES, alias):
         raise UserError(
@@ -49,11 +44,9 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
         raise UserError(
             "MLFLOW_TRACKING_URI: found off, expected a database or server to register the model with; unset it"
         )
-    title = model or f"postprior-{name}"
-
+    title, told = model or f"postprior-{name}", list[str]()
     artifacts = {"density": folders.densities / name, "autoencoder": folders.autoencoder}
-    codes = str(generator.density.stores_training_codes).lower()
-    tags = {"density": name, "stores_training_codes": codes}
+    tags = {"density": name, "stores_training_codes": str(generator.density.stores_training_codes).lower()}
 
     def log(client: MlflowClient) -> None:
         create(client, title)  # first: it finds out whether there is a registry
@@ -63,7 +56,6 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
         client.set_registered_model_alias(title, alias, logged.version)
         told.append(f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}")
 
-    told: list[str] = []
     with track("register", params, root, density=name, failed=refuse) as run:
         run.call(log)
     return told[0]
@@ -150,6 +142,4 @@ def _location(package: str) -> Path:
     """The folder of a package, or the file of a module."""
     spec = find_spec(package)
     assert spec is not None
-    if spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))
-    return Path(str(spec.origin))
+    return Path(next(iter(spec.submodule_search_locations or ()), str(spec.origin)))

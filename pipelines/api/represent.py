@@ -1,24 +1,29 @@
 """`postprior represent`: the latent codes of any rows, complete or not, as a file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.exchange import write_codes
 from postprior.pipelines.artefacts.project import ArtefactFolders
+from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.formats import omics
+from postprior.pipelines.data.formats.files import optional
+from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.tables import write_table
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.publishing import check_file, publish_path
 from postprior.pipelines.settings.names import pick
-
-if TYPE_CHECKING:
-    from postprior.stage2_latent.codes import Codes
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.randomness import generator_for
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.layouts import apart
 
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -33,19 +38,14 @@ def represent(
 
     Args:
         data: rows that have some or all of the autoencoder's modalities.
-        autoencoder: its folder, such as artefacts/autoencoder.
-        out: a file that ends in .npz, .parquet or .h5ad.
         seed: of the draws that stand for a posterior with too many components or without a closed form.
         components: the most that a posterior may have; with `encode.components`, codes are those of stage `encode`.
-        force: replace a file at `out`.
 
     Raises:
         UserError: another ending, a file in the way, or rows of other modalities.
     """
     write = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
     check_file(out, force)
-    from postprior.stage1_vae.randomness import generator_for
-
     model, _ = load_autoencoder(autoencoder)
     training = ArtefactFolders(autoencoder.resolve().parent).data / "train"
     rows = conformed(Dataset.load(data), model.modalities, conversion_in(training))
@@ -61,10 +61,6 @@ def represent(
 
 def _parquet(rows: Dataset, codes: Codes, path: Path) -> None:
     """A table of id, label and a column a coordinate."""
-    import pyarrow as pa
-
-    from postprior.pipelines.data.formats.tables import write_table
-
     columns = {"id": pa.array(np.arange(len(rows)) if rows.ids is None else rows.ids)}
     if rows.labels is not None and rows.label_names is not None:
         columns["label"] = pa.array(rows.label_names).take(pa.array(rows.labels))
@@ -76,26 +72,16 @@ def _parquet(rows: Dataset, codes: Codes, path: Path) -> None:
 
 def _h5ad(rows: Dataset, codes: Codes, path: Path) -> None:
     """AnnData: the shared code as X, ids and labels as obs, private codes in obsm."""
-    from postprior.pipelines.data.conversion import ArrayConversion
-    from postprior.pipelines.data.formats import omics
-    from postprior.pipelines.data.formats.files import optional
-    from postprior.pipelines.data.formats.samples import Samples
-    from postprior.stage1_vae.modalities import Modality
-
     h5py = optional("h5py", "omics", ".h5ad")
     means = _means(codes)
+    ours = [block for block in codes.layout if block.owner is None]
     private = {block.name: means[block.name] for block in codes.layout if block.owner is not None}
-    shared = np.concatenate([means[block.name] for block in codes.layout if block.owner is None], 1)
-    features = [f"{b.name}_{i}" for b in codes.layout if b.owner is None for i in range(b.size)]
+    shared = np.concatenate([means[block.name] for block in ours], 1)
+    features = [f"{block.name}_{i}" for block in ours for i in range(block.size)]
     facts = {"source": "omics", "file": "codes.h5ad", "features": features, "sparse": False}
     conversion = ArrayConversion("z", "numeric", "X", "float32", shared.shape[1:], facts=facts)
-    table = Dataset(
-        (Modality("z", "vector", shared.shape[1:], "normal"),),
-        {"z": shared},
-        labels=rows.labels,
-        label_names=rows.label_names,
-        ids=rows.ids,
-    )
+    z = Modality("z", "vector", shared.shape[1:], "normal")
+    table = Dataset((z,), {"z": shared}, labels=rows.labels, label_names=rows.label_names, ids=rows.ids)
     omics.write(Samples(table, (conversion,), {}), [conversion], path)
     with h5py.File(path, "a") as file:
         group = file.create_group("obsm")
@@ -107,8 +93,6 @@ def _h5ad(rows: Dataset, codes: Codes, path: Path) -> None:
 
 def _means(codes: Codes) -> dict[str, Values]:
     """Posterior means (N, size) by block, NaN where it has no posterior."""
-    from postprior.stage2_latent.layouts import apart
-
     return {name: part.flatten(1).numpy() for name, part in apart(codes.layout, codes.mean).items()}
 
 

@@ -1,7 +1,5 @@
 """The command `track`: existing results logged to MLflow again, for stages that DVC had no need to run."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,21 +1,15 @@
 """The autoencoder: built from settings, saved and loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
-
-if TYPE_CHECKING:
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage1_vae.training import Epoch
-
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.training import Epoch
 
 KIND = "autoencoder"
 

@@ -1,20 +1,14 @@
 """Cells of the augmentation curve: their arrays, and the cells loaded."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from postprior.pipelines.metrics.utility.augmentation import Cell
 from postprior.pipelines.storage import load_artefact
 
-if TYPE_CHECKING:
-    from postprior.pipelines.metrics.utility.augmentation import Cell
-
 KIND = "augmentation"
-ARRAYS = ("hits", "groups", "labels", "mask")
-"""Of a cell, each a file; all but the first may be absent."""
+ARRAYS = ("hits", "groups", "labels", "mask")  # of a cell, each a file; all but the first may be absent
 
 
 def arrays_of(cell: Cell) -> dict[str, np.ndarray]:
@@ -24,8 +18,6 @@ def arrays_of(cell: Cell) -> dict[str, np.ndarray]:
 
 def load_cell(folder: Path) -> Cell:
     """What the arms of one cell answered."""
-    from postprior.pipelines.metrics.utility.augmentation import Cell
-
     found = load_artefact(folder, KIND)
     hits, *known = (found.arrays.get(name) for name in ARRAYS)
     size, seed, arms, modalities = (found.manifest[key] for key in ("size", "seed", "arms", "modalities"))

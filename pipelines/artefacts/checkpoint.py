@@ -1,27 +1,25 @@
 """What a training run resumes from: all its epochs so far, and the state at the end of the last."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
 
 from postprior.pipelines.artefacts.code import fingerprint, own_code
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from postprior.stage1_vae.training import Snapshot
+from postprior.stage1_vae.training import Snapshot
 
 HASH = "sha256"
-History = list[dict[str, Any]]
-"""What is told of each epoch, in all phases."""
+History = list[dict[str, Any]]  # what is told of each epoch, in all phases
 
 
 class Checkpoint:
@@ -31,7 +29,7 @@ class Checkpoint:
         self.path = path
 
     @classmethod
-    def of(cls, folder: Path, params: Params, *data: Dataset) -> Checkpoint:
+    def of(cls, folder: Path, params: Params, *data: Dataset) -> Self:
         """The checkpoint in a folder of a run: its settings, its data and the code of the stage."""
         code = fingerprint("train", own_code(params.vae.networks.values()))
         model = [params.vae.model, params.vae.sizes, params.vae.chosen]
@@ -41,11 +39,6 @@ class Checkpoint:
 
     def load(self) -> tuple[History, Snapshot | None]:
         """The epochs done so far, and where to resume; nothing and None at a first start, or from a damaged file."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        from postprior.stage1_vae.training import Snapshot
-
         try:
             content = self.path.read_bytes()  # once: another process may replace the file
         except FileNotFoundError:
@@ -61,15 +54,11 @@ class Checkpoint:
 
     def save(self, history: History, snapshot: Snapshot) -> None:
         """Replace the file by the run as it stands."""
-        from safetensors.torch import save
-
         run = json.dumps({"history": history, "phase": snapshot.phase, "epoch": snapshot.epoch})
         write_bytes(self.path, save(snapshot.tensors, {"run": run, HASH: self._hash(run, snapshot.tensors)}))
 
     def _hash(self, run: str, tensors: dict[str, Tensor]) -> str:
         """The hash of all that the file says, and of its name, which says for what run."""
-        import torch
-
         known = hashlib.sha256(json.dumps([self.path.name, run]).encode())
         for name, tensor in sorted(tensors.items()):
             known.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())

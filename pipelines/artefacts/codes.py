@@ -1,37 +1,25 @@
 """Codes: posteriors of a dataset's rows, saved and loaded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.codes import Codes
+from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage2_latent.codes import COLUMNS, Codes
 
 KIND = "codes"
-
-
-ROWS = 512
-"""Rows encoded at a time: a fixed block, so that the bytes depend on the data alone."""
+ROWS = 512  # rows encoded at a time: a fixed block, so that the bytes depend on the data alone
 
 
 def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
     """Codes of all rows from whatever modalities they have; at most `components` components each."""
-    import torch
-
-    from postprior.stage1_vae.distributions import Mixture
-    from postprior.stage2_latent.codes import Codes
-
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
         blocks = [model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts]
@@ -53,20 +41,15 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
 
 
 def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
-    """Blocks of the code that rows with these modalities (N, M) say something of, (N, blocks) bool: what is shared, and
-    the private ones of the modalities that a row has."""
-    import torch
-
-    names = [m.name for m in model.modalities]
+    """Blocks of the code, (N, blocks) bool, that rows with these modalities (N, M) speak of: all but private ones of
+    modalities that a row lacks."""
+    columns = dict(zip([m.name for m in model.modalities], observed.T, strict=True))
     everywhere = torch.ones_like(observed[:, 0])
-    columns = [everywhere if block.owner is None else observed[:, names.index(block.owner)] for block in model.layout]
-    return torch.stack(columns, 1)
+    return torch.stack([everywhere if b.owner is None else columns[b.owner] for b in model.layout], 1)
 
 
 def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
     """Publish codes as an artefact; `origin` names the hashes of what they were made from."""
-    from postprior.stage2_latent.codes import COLUMNS
-
     columns = {name: getattr(codes, name) for name in COLUMNS}
     arrays = {name: value.numpy() for name, value in columns.items() if value is not None}
     if codes.ids is not None:
@@ -87,25 +70,18 @@ def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
 
 def load_codes(folder: Path) -> Codes:
     """The codes in a folder, with the prior of their autoencoder."""
-    import torch
-
-    from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
-    from postprior.stage2_latent.codes import COLUMNS, Codes
-
     artefact = load_artefact(folder, KIND)
     manifest, prior = artefact.manifest, artefact.tensors
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
     ids = arrays.pop("ids", None)
     columns: dict[str, Any] = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS}
     with rebuilding(folder):
-        names = manifest["label_names"]
+        names, family = manifest["label_names"], FAMILIES[manifest["prior"]] if prior else None
         return Codes(
             layout=tuple(Block.from_description(each) for each in manifest["layout"]),
             family=manifest["family"],
             **columns,
-            prior=Mixture(prior["weights"], FAMILIES[manifest["prior"]](prior["loc"], prior["scale"]))
-            if prior
-            else None,
+            prior=Mixture(prior["weights"], family(prior["loc"], prior["scale"])) if family else None,
             label_names=None if names is None else tuple(names),
             ids=None if ids is None else ids.tolist(),
         )
@@ -124,7 +100,7 @@ class Complete:
     table: Codes
 
     @property
-    def rows(self) -> Ints:
+    def rows(self) -> np.ndarray:
         """Their numbers (n,)."""
         return np.flatnonzero(self.table.complete.numpy())
 
@@ -134,12 +110,12 @@ class Complete:
         return self.table.select(self.table.complete)
 
     @property
-    def means(self) -> Floats:
+    def means(self) -> np.ndarray:
         """Posterior means (n, D)."""
         return self.table.mean[self.table.complete].numpy()
 
     @property
-    def labels(self) -> Ints | None:
+    def labels(self) -> np.ndarray | None:
         """The label of each (n,), if there are labels."""
         return None if self.table.labels is None else self.table.labels[self.table.complete].numpy()
 

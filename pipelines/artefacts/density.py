@@ -1,26 +1,23 @@
 """Fitted densities, loaded, and their scores of codes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.metrics.statistics.intervals import Missing
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
-
-if TYPE_CHECKING:
-    from postprior.stage2_latent.codes import Codes
-    from postprior.stage2_latent.density import Density
-
+from postprior.stage1_vae.randomness import generator_for
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
 
 KIND = "density"
-
-
-MOST = 5000
-"""Rows of a split whose log-likelihood is taken."""
+MOST = 5000  # rows of a split whose log-likelihood is taken
 
 
 def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, Any]:
@@ -29,11 +26,6 @@ def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dic
     Of rows that have every modality, as whole samples have, `MOST` at the most; nothing for a density without scores.
     Missing, as it is written, of a split without such rows, or with one to which the density gives no likelihood.
     """
-    import torch
-
-    from postprior.pipelines.metrics.statistics.intervals import Missing
-    from postprior.stage1_vae.randomness import generator_for
-
     if not (density.exact_log_prob or density.bound):
         return {}
     means: dict[str, Any] = {}
@@ -67,8 +59,6 @@ def load_density(folder: Path | str) -> Density:
 
 def density_of(artefact: Artefact, folder: Path) -> Density:
     """The density of an artefact that lies in a folder."""
-    from postprior.stage2_latent import DENSITIES
-
     family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
     with rebuilding(folder):
         return family.from_state(artefact.tensors, artefact.manifest)

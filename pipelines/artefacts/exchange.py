@@ -11,20 +11,18 @@
 A code vector of several blocks has `<block>.loc` and `<block>.scale` of each, ordered as the columns of `observed`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from postprior.pipelines.data.arrays import read_arrays
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish_file
 from postprior.pipelines.settings.names import hint, listed
-
-if TYPE_CHECKING:
-    from postprior.stage2_latent.codes import Codes
+from postprior.stage1_vae.distributions import Block, Mixture, Normal
+from postprior.stage2_latent.codes import EMPIRICAL, Codes
+from postprior.stage2_latent.layouts import apart
 
 OTHER_NAMES = {"means": "loc", "scales": "scale", "mask": "observed"}
 OF_BLOCKS = ("loc", "scale")
@@ -38,18 +36,12 @@ FIELDS: dict[str, tuple[str, str, type]] = {  # kinds of NumPy's types, in words
     "family": ("U", "a text", np.str_),
     "ids": ("U", "texts", np.str_),
 }
-ONLY = "z"
-"""The name of a block that the file gives none."""
+ONLY = "z"  # the name of a block that the file gives none
 Arrays = dict[str, np.ndarray]
 
 
 def read_codes(path: Path) -> Codes:
     """The codes in an .npz file, whose prior is taken to be N(0, I); whatever is wrong with it is a UserError."""
-    import torch
-
-    from postprior.stage1_vae.distributions import Block, Mixture, Normal
-    from postprior.stage2_latent.codes import EMPIRICAL, Codes
-
     if not path.is_file():
         raise UserError(f"{path}: there is no such file or folder; expected a code folder or an .npz file")
     blocks, others = _sorted(read_arrays(path), path)
@@ -85,18 +77,13 @@ def write_codes(path: Path, codes: Codes) -> None:
 
     Blocks of several axes are flattened, and hold NaN in rows where they have no posterior.
     """
-    from postprior.stage2_latent.layouts import apart
-
     arrays: Arrays = {}
     unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
     for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
         if whole is not None:
-            parts = {
-                name: part.flatten(2) for name, part in apart(codes.layout, whole.masked_fill(unknown, np.nan)).items()
-            }
-            for name, part in parts.items():
-                key = f"{name}.{field}" if len(parts) > 1 else field
-                arrays[key] = (part[:, 0] if part.shape[1] == 1 else part).numpy()
+            for name, part in apart(codes.layout, whole.masked_fill(unknown, np.nan)).items():
+                key = f"{name}.{field}" if len(codes.layout) > 1 else field
+                arrays[key] = (part[:, 0].flatten(1) if part.shape[1] == 1 else part.flatten(2)).numpy()
     if codes.scale is not None:
         arrays["family"] = np.array(codes.family)
     if codes.loc.shape[1] > 1:

@@ -4,10 +4,8 @@ Rows are loaded here, which every stage reads. All else is loaded by its own mod
 than it reads: what a stage imports decides when DVC runs it again.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset, check_labels
 from postprior.pipelines.errors import UserError
@@ -34,7 +32,7 @@ class ArtefactFolders:
         self.other_imputers = home / "recovery/baselines"  # scores that densities are set against
 
     @classmethod
-    def around(cls, density: Path) -> ArtefactFolders:
+    def around(cls, density: Path) -> Self:
         """The artefacts of the project in which the folder of a density lies."""
         return cls(density.resolve().parents[1])
 
@@ -51,17 +49,14 @@ class ResultFiles:
         self.datasheets = home / "datasheets"  # a folder of Markdown, a file a synthetic dataset
 
     def scores(self, part: str, name: str) -> Path:
-        """What was measured of a density, or under another name.
+        """What was measured in a part: `metrics`, `utility`, `privacy`, `recovery` or `augmentation`.
 
-        Args:
-            part: `metrics`, `utility`, `privacy`, `recovery` or `augmentation`.
-            name: of the density; in `metrics` also that of a row of the reference, `autoencoder`, `judges` or `latent`;
-                in `augmentation` that of a cell, <size>-<seed>; `real` in `utility`; `baselines` in `recovery`.
+        The name is that of a density; in `metrics` also of a row of the reference, `autoencoder`, `judges` or `latent`;
+        in `augmentation` of a cell, <size>-<seed>; `real` in `utility`; `baselines` in `recovery`.
         """
         return self.home / part / f"{name}.json"
 
 
-@dataclass(frozen=True)
 class Project:
     """A folder with params.yaml, artefacts and results.
 
@@ -72,22 +67,11 @@ class Project:
         'results/metrics/gmm.json'
     """
 
-    root: Path
-
-    @property
-    def artefacts(self) -> ArtefactFolders:
-        """Where artefacts lie."""
-        return ArtefactFolders(self.root / "artefacts")
-
-    @property
-    def results(self) -> ResultFiles:
-        """Where results lie."""
-        return ResultFiles(self.root / "results")
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the files that training resumes from."""
-        return self.root / ".postprior/checkpoints"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.artefacts = ArtefactFolders(root / "artefacts")
+        self.results = ResultFiles(root / "results")
+        self.checkpoints = root / ".postprior/checkpoints"  # a folder of files that training resumes from
 
     def dataset(self, split: str) -> Dataset:
         """The rows of a split."""

@@ -1,10 +1,8 @@
 """The standard: half of the test rows that samples are scored against, and the rows scored already."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,58 +12,46 @@ from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, Scores
-from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
+from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
 
 KIND = "reference"
 GALLERY = 8  # tuples of every row that are kept as images
-WEIGHTS = {"real": "real", "reconstruction": "real", "normal": "synthetic"}  # of each row that is scored
+WEIGHTS = {  # of each row that is scored
+    "real": "real",
+    "reconstruction": "real",  # held-out rows, encoded and decoded
+    "normal": "synthetic",  # draws of the model's own prior
+}
 
 
 @dataclass(frozen=True)
 class Standard:
-    """What samples are scored against, and the rows scored already.
+    """What samples are scored against, and the rows scored already."""
 
-    Args:
-        reference: the reference half.
-        alignment: how its modalities go together.
-        rows: of the test split that are the reference half.
-        weights: (1 + B, N), of as many synthetic rows as are scored.
-        real: rows of the test split that are scored as `real`.
-        real_weights: (1 + B, N), theirs.
-        scores: of `real`, `reconstruction` (held-out rows, encoded and decoded) and `normal` (the model's own prior),
-            those of whole tuples.
-        manifest: of the artefact.
-    """
-
-    reference: Reference
-    alignment: Alignment
-    rows: Ints
-    weights: Floats
-    real: Ints
-    real_weights: Floats
-    scores: dict[str, Scores]
-    manifest: dict[str, Any]
+    reference: Reference  # the reference half
+    alignment: Alignment  # how its modalities go together
+    rows: Ints  # of the test split that are the reference half
+    weights: Floats  # (1 + B, N), of as many synthetic rows as are scored
+    real: Ints  # rows of the test split that are scored as `real`
+    real_weights: Floats  # (1 + B, N), theirs
+    scores: dict[str, Scores]  # of whole tuples, by row: the keys of `WEIGHTS`
+    manifest: dict[str, Any]  # of the artefact
 
     @classmethod
-    def load(cls, folder: Path) -> Standard:
+    def load(cls, folder: Path) -> Self:
         """The standard that the stage left in a folder."""
         artefact = load_artefact(folder, KIND)
-        with rebuilding(folder):
-            return cls._rebuilt(artefact)
-
-    @classmethod
-    def _rebuilt(cls, artefact: Artefact) -> Standard:
         arrays, manifest = artefact.arrays, artefact.manifest
-        readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in manifest["modalities"]))
-        alignment = Alignment(None, None, manifest["seed"])
-        if manifest["critic"] is not None:
-            critic = Critic.from_state(artefact.tensors, manifest["critic"])
-            alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
-        missing = manifest.get("missing", {})
-        scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
-        weights = {of: arrays[f"weights.{of}"] for of in ("reference", "real", "synthetic")}
-        rows = arrays["rows.reference"], arrays["rows.real"]
-        return cls.fit(readings, weights, rows, manifest, alignment, scores)
+        with rebuilding(folder):
+            readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in manifest["modalities"]))
+            alignment = Alignment(None, None, manifest["seed"])
+            if manifest["critic"] is not None:
+                critic = Critic.from_state(artefact.tensors, manifest["critic"])
+                alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
+            missing = manifest.get("missing", {})
+            scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
+            weights = {of: arrays[f"weights.{of}"] for of in ("reference", "real", "synthetic")}
+            rows = arrays["rows.reference"], arrays["rows.real"]
+            return cls.fit(readings, weights, rows, manifest, alignment, scores)
 
     @classmethod
     def fit(
@@ -76,16 +62,14 @@ class Standard:
         manifest: dict[str, Any],
         alignment: Alignment | None = None,
         scores: dict[str, Scores] | None = None,
-    ) -> Standard:
-        """The standard of a reference half.
+    ) -> Self:
+        """The standard of a reference half with these readings.
 
         Args:
-            readings: of the half.
             weights: half-samples of `reference`, `real` and `synthetic` rows.
             rows: of the test split: the half, and those scored as `real`.
             manifest: where all comes from, the settings of `evaluate`, `modalities` and `classes`.
             alignment: of the half; learned from it if None.
-            scores: those that are there, none at first.
         """
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
         reference = Reference.fit(readings, weights["reference"], manifest["neighbours"], names, classes)
@@ -96,20 +80,22 @@ class Standard:
     def save(self, folder: Path, readings: dict[str, Readings], sets: dict[str, Dataset]) -> None:
         """Publish the standard, with readings of the half and of every row scored, and some images of these."""
         whole = [name for name in self.scores["real"] if "/" not in name and name in self.scores["normal"]]
-        kept, missing = _kept(self.scores, whole)
         tensors, critic = self.alignment.state()
-        manifest = self.manifest | {"critic": critic, "scores": whole} | ({"missing": missing} if missing else {})
-        names = self.manifest["modalities"]
+        manifest = self.manifest | {"critic": critic, "scores": whole}
         arrays = {
             "rows.reference": self.rows,
             "rows.real": self.real,
             "weights.reference": self.reference.joint.weights,
             "weights.real": self.real_weights,
             "weights.synthetic": self.weights,
-            **kept,
         }
+        for of, found in self.scores.items():
+            chosen = {name: found[name] for name in whole}
+            arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
+            if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
+                manifest["missing"] = manifest.get("missing", {}) | {of: why}
         for of, seen in readings.items():
-            features = zip(names, seen.features, strict=True)
+            features = zip(self.manifest["modalities"], seen.features, strict=True)
             arrays |= {f"features.{of}.{name}": array for name, array in features}
             told = {field: getattr(seen, field) for field in ("predictions", "labels", "groups")}
             arrays |= {f"{field}.{of}": array for field, array in told.items() if array is not None}
@@ -119,13 +105,9 @@ class Standard:
         save_artefact(folder, KIND, manifest, tensors, arrays)
 
     def score(self, readings: Readings, half: Dataset, rows: Dataset, weights: Floats | None = None) -> Scores:
-        """Every score of rows and of their readings; the reference half is for tables.
+        """Every score of rows and their readings, with weights (1 + B, N), those of synthetic rows if None.
 
-        Args:
-            readings: of the rows.
-            half: the reference half.
-            rows: what is scored.
-            weights: (1 + B, N), those of synthetic rows if None.
+        The reference half is for tables.
         """
         weights = self.weights if weights is None else weights
         own = self.alignment.score(readings, weights, self.scores.get("real"))
@@ -143,20 +125,8 @@ class Standard:
         return self.weights.shape[1]
 
 
-def _kept(scores: dict[str, Scores], names: list[str]) -> tuple[dict[str, Floats], dict[str, dict[str, str]]]:
-    """Scores of these names as arrays `scores.<row>.<name>`, and by row and name why others are missing."""
-    arrays: dict[str, Floats] = {}
-    missing: dict[str, dict[str, str]] = {}
-    for of, found in scores.items():
-        chosen = {name: found[name] for name in names}
-        arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
-        if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
-            missing[of] = why
-    return arrays, missing
-
-
 def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
-    """The scores of a row that `_kept` put there."""
+    """The scores of a row that `Standard.save` put there."""
     place = f"scores.{of}."
     found: Scores = {key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)}
     return found | {name: Missing(why) for name, why in missing.items()}

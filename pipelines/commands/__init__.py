@@ -1,7 +1,5 @@
 """The console script `postprior`. It minds signals before it imports what takes time."""
 
-from __future__ import annotations
-
 import os
 import warnings
 

@@ -3,8 +3,6 @@
 Nothing heavy is imported here: a command imports what it runs.
 """
 
-from __future__ import annotations
-
 import traceback
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Data in and out: `import`, `init` and `export`, which read no settings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +22,7 @@ def import_data(
     target: Annotated[list[str] | None, typer.Option(help="A covariate or target; repeatable.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="A column or array to leave out; repeatable.")] = None,
     modality: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=COLUMN,…", help="Columns that make a modality; repeatable."),
+        list[str] | None, typer.Option(metavar="NAME=COLUMN,…", help="Columns that make a modality; repeatable.")
     ] = None,
     kind: Annotated[
         list[str] | None,
@@ -34,8 +31,7 @@ def import_data(
     nan_is_missing: Annotated[bool, typer.Option(help="NaN in arrays stands for missing values.")] = False,
     slices: Annotated[str | None, typer.Option(help="axial, coronal or sagittal: cut volumes.")] = None,
     like: Annotated[
-        Path | None,
-        typer.Option(metavar="DATA", help="Rows for a model trained on this import: its scales, no split."),
+        Path | None, typer.Option(metavar="DATA", help="Rows for a model trained on this import: its scales, no split.")
     ] = None,
     validation_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.1,
     test_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.2,
@@ -78,8 +74,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the files go.")],
     format: Annotated[
-        str | None,
-        typer.Option(help="csv, parquet, npz or images; what each modality came from if not given."),
+        str | None, typer.Option(help="csv, parquet, npz or images; what each modality came from if not given.")
     ] = None,
     excel_safe: Annotated[
         bool,

@@ -1,7 +1,5 @@
 """The stages of the pipeline, in its order. Each is imported by its command, after the settings were read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

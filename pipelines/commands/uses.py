@@ -1,7 +1,5 @@
 """Uses of what the pipeline made: draw, fill in, score, represent, register, track."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,8 +62,7 @@ def detect(
     out: Annotated[Path, typer.Option(help="A table that ends in .csv, .tsv or .parquet.")],
     params: options.ParamsFile = options.DEFAULT,
     calibration: Annotated[
-        Path | None,
-        typer.Option(help="Normal rows that had no part in training; artefacts/data/test if not given."),
+        Path | None, typer.Option(help="Normal rows that had no part in training; artefacts/data/test if not given.")
     ] = None,
     alpha: Annotated[float, typer.Option(help="The share of normal rows that may be flagged.")] = 0.05,
     force: options.Force = False,

@@ -3,11 +3,8 @@
 The autoencoder, the density and every classifier of a cell see the same few training rows and no other.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +15,13 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, learn
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import Request, apportion
+from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.pipelines.metrics.utility.augmentation import Classical
+from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import ALL, Params
-
-if TYPE_CHECKING:
-    from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.stage1_vae import training
+from postprior.stage1_vae.randomness import generator_for
 
 ARMS = {  # synthetic rows for each real one, and whether rows are augmented classically as they are learned from
     "real": (0, False),
@@ -61,9 +60,6 @@ def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:
 
 def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
     """Where the classifiers of each arm read the test rows rightly: (arms, 1 + M, N) bool."""
-    from postprior.pipelines.metrics.utility.augmentation import Classical
-    from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
-
     request = Request.of(params.generate, MOST * len(rows), seed=seed)
     samples = pair(rows, params, seed).draw(request)
     classical, hits = Classical(rows), []
@@ -80,23 +76,18 @@ def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarr
 
 def pair(rows: Dataset, params: Params, seed: int) -> Generator:
     """The autoencoder of these rows, and the density of its codes of these rows."""
-    from postprior.stage1_vae import training
-    from postprior.stage1_vae.randomness import generator_for
-
     name = params.augment.density
     vae = params.vae.model_copy(update={"model": params.augment.model})
     model = build(params.model_copy(update={"vae": vae, "seed": seed}), rows)
     epochs = epochs_of(params.augment.steps, len(rows), params.train.batch_size)
-    options = params.train.model_dump() | {"epochs": epochs, "patience": 0, "seed": seed}
-    settings = training.Settings(**options)
+    settings = training.Settings(**params.train.model_dump() | {"epochs": epochs, "patience": 0, "seed": seed})
     total = sum(training.epochs_of(phase, settings) for phase in model.phases())
     with progress(f"train {params.augment.model}", total) as step:
         for epoch in mendable(training.train(model, rows, settings)):
             step(f"loss {epoch.metrics['train_loss']:.1f}")
     model.to("cpu")
     codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))
-    encoder = FrozenEncoder(lambda: (model, rows))
-    density, _ = learn(name, params.density[name], {"train": codes}, seed, encoder)
+    density, _ = learn(name, params.density[name], {"train": codes}, seed, FrozenEncoder(lambda: (model, rows)))
     return Generator(model, density, {})
 
 

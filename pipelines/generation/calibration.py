@@ -11,33 +11,26 @@ https://arxiv.org/abs/1604.04173): rows that took no part in training lose what 
 least factor under which the intervals cover the share of the hidden values that they promise.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from postprior.pipelines.metrics.imputation.scores import LEVEL, interval
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.completion import completions
+from postprior.pipelines.metrics.imputation.scores import LEVEL, continuous, interval
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage2_latent.density import Density
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from postprior.pipelines.data.dataset import Dataset
-    from postprior.stage1_vae.modalities import Modality
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.density import Density
-
-DRAWS = 39
-"""Draws of a held-out row: their interval of 90 % leaves out the two least and the two greatest."""
-MOST = 300
-"""Held-out rows, at most."""
-FEWEST = 20
-"""Hidden values that a factor needs; a modality with fewer keeps its draws as they are."""
-CONTINUOUS = ("normal", "laplace")
+DRAWS = 39  # draws of a held-out row: their interval of 90 % leaves out the two least and the two greatest
+MOST = 300  # held-out rows, at most
+FEWEST = 20  # hidden values that a factor needs; a modality with fewer keeps its draws as they are
 
 
 @dataclass(frozen=True)
@@ -48,17 +41,10 @@ class Spread:
 
     @classmethod
     def fit(cls, model: MultimodalVAE, density: Density, held_out: Dataset, like: Dataset, seed: int = 0) -> Self:
-        """Learn the factors for imputing the rows of `like`, from held-out rows of the same modalities.
+        """The factors for imputing the rows of `like`, from held-out rows of the same modalities.
 
-        Args:
-            model: the autoencoder.
-            density: stands in for its prior.
-            held_out: rows that took no part in training.
-            like: the rows to be imputed; each held-out row loses what one of them, drawn at random, lacks.
-            seed: of the choice and of the draws.
+        Each of these loses what a row of `like`, drawn at random, lacks.
         """
-        from postprior.pipelines.generation.completion import completions
-
         rng = np.random.default_rng(seed)
         held_out = held_out.select(np.arange(min(len(held_out), MOST)))
         hidden = hidden_as(held_out, like, rng)
@@ -75,8 +61,6 @@ class Spread:
 
     def __call__(self, modality: Modality, x: Tensor) -> Tensor:
         """Draws (R, n, *shape) of a modality, spread."""
-        import torch
-
         factor = self.factors.get(modality.name)
         if factor is None or len(x) < 2:
             return x
@@ -100,13 +84,6 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
     for name, seen in like.cells.items():
         cells[name] = np.array(held_out.cells.get(name, True) & seen[donors])
     return replace(held_out, mask=mask, cells=cells, folder=None)
-
-
-def continuous(modality: Modality) -> NDArray[np.bool_]:
-    """Which values of a modality are no counts or classes: (J,) for the columns of a table, () for others."""
-    if modality.columns:
-        return np.array([column.likelihood in CONTINUOUS for column in modality.columns])
-    return np.array(modality.likelihood in CONTINUOUS)
 
 
 def reach(draws: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,29 +1,22 @@
 """Rows completed: what a row lacks is drawn given what it has, and what it has stays as it is to the bit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
+from postprior.stage2_latent.density import Density
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from postprior.pipelines.data.dataset import Dataset
-    from postprior.stage1_vae.modalities import Modality
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.density import Density
-
-ROWS = 64
-"""Rows of a block, each with a seed of its own."""
-EACH = 4
-"""Posterior draws of a row for each that is chosen among them; `DRAWS` at least, `Density.proposals` at most."""
+ROWS = 64  # rows of a block, each with a seed of its own
+EACH = 4  # posterior draws of a row for each that is chosen among them; `DRAWS` at least, `Density.proposals` at most
 
 
 @torch.no_grad()
@@ -37,17 +30,12 @@ def completions(
     labels: np.ndarray | None = None,
     spread: Callable[[Modality, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The rows of a dataset of the model's modalities, each completed `draws` times, block by block.
+    """The rows of a dataset of the model's modalities, each completed R = `draws` times, block by block.
 
     The latents of a row are drawn from its posterior under the density (`conditional_draw`), and only the decoders of
     what it lacks are run.
 
     Args:
-        model: the autoencoder.
-        density: stands in for its prior.
-        data: N rows.
-        draws: completions R of each.
-        seed: of all that is drawn.
         values: `mean` of the decoders, or `draws` from their likelihoods.
         labels: (N,), that the density is conditioned on, or None.
         spread: changes how far the draws (R, n, *shape) of a modality lie apart, or None.

@@ -1,24 +1,19 @@
 """Conditional generation through a density: p(z | x_S) where the density stands in for the autoencoder's prior."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import observed_blocks
+from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import apart, coordinates
 
-if TYPE_CHECKING:
-    from postprior.stage1_vae.modalities import Batch
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.density import Density
-
-DRAWS = 16
-"""Posterior draws of a row among which the density chooses."""
+DRAWS = 16  # posterior draws of a row among which the density chooses
 
 
 @dataclass(frozen=True)
@@ -32,20 +27,13 @@ class Candidates:
 
     whose draws are approximately those among the K that are chosen in proportion to f(z) / p(z), the more exactly the
     larger K. Private codes of observed modalities belong to z; those of the others are drawn from f given z.
-
-    Args:
-        model: the autoencoder.
-        codes: (B, K, D), the whole vectors; private codes of missing modalities follow the prior.
-        states: (B, K, F), what the decoders read, where it is more than the codes say; None elsewhere.
-        known: (B, blocks) bool, the blocks that a row's posterior speaks of.
-        uniform: (…, B) numbers from 0 to 1; they choose, under any weights, a candidate of each row so many times.
     """
 
     model: MultimodalVAE
-    codes: Tensor
-    states: Tensor | None
-    known: Tensor
-    uniform: Tensor
+    codes: Tensor  # (B, K, D), the whole vectors; private codes of missing modalities follow the prior
+    states: Tensor | None  # (B, K, F), what the decoders read, where it is more than the codes say
+    known: Tensor  # (B, blocks) bool, the blocks that a row's posterior speaks of
+    uniform: Tensor  # (…, B) from 0 to 1; they choose, under any weights, a candidate of each row so many times
 
     @classmethod
     def draw(
@@ -55,7 +43,7 @@ class Candidates:
         generator: torch.Generator,
         draws: int = DRAWS,
         times: Sequence[int] = (),
-    ) -> Candidates:
+    ) -> Self:
         """Candidates of rows with any pattern of observed modalities, to be chosen from `times`, once by default."""
         codes, states = model.candidates(batch, draws, generator)
         size = (*times, len(codes))
@@ -65,10 +53,9 @@ class Candidates:
     def log_weights(self, density: Density, labels: Tensor | None = None) -> Tensor:
         """log f / p of the codes that a row's posterior speaks of, (B, K); 0 where the density has no such score.
 
-        With labels (B,), f is the density given each row's.
-
-        A density that neither integrates private codes out nor draws them given others scores the whole vector: its
-        private codes of missing modalities were drawn from the prior, and are chosen with the rest.
+        With labels (B,), f is the density given each row's. A density that neither integrates private codes out nor
+        draws them given others scores the whole vector: its private codes of missing modalities were drawn from the
+        prior, and are chosen with the rest.
         """
         found = torch.zeros_like(self.codes[..., 0])
         for rows, known in self._patterns():
@@ -132,16 +119,10 @@ def conditional_draw(
     times: Sequence[int] = (),
     labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws of what the decoders read given the modalities that each row has, through the density.
+    """Draws of what the decoders read given the modalities that each of B rows has, through the density.
 
-    Args:
-        model: the autoencoder.
-        density: stands in for its prior.
-        batch: B rows with any pattern of observed modalities.
-        generator: source of all noise.
-        draws: candidates of a row.
-        times: draws of a row, one by default.
-        labels: (B,), the density's given each row's; None mixes over them.
+    `draws` are candidates of a row, and `times` is the shape of those chosen, one by default. With labels (B,), the
+    density is that given each row's.
 
     Returns:
         Latents (*times, B, F) for `model.decode_one`, and the effective share (B,) of the candidates; see `Candidates`.

@@ -1,112 +1,35 @@
 """Fitting of densities to codes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import whole_rows
 from postprior.pipelines.artefacts.density import log_likelihoods
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.privacy.proximity import memorisation
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.checks import read_entry
-from postprior.pipelines.settings.params import Fitting, Options
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from postprior.pipelines.data.dataset import Dataset
-    from postprior.stage1_vae.distributions import Mixture
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.codes import Codes
-    from postprior.stage2_latent.density import Density
-
-
-def learn(
-    name: str,
-    written: Options,
-    codes: dict[str, Codes],
-    seed: int,
-    encoder: FrozenEncoder | None = None,
-    log: Callable[..., None] | None = None,
-) -> tuple[Density, dict[str, Any]]:
-    """The density that an entry asks for, fitted, and what is known of the fit.
-
-    Args:
-        name: the entry.
-        written: what stands there.
-        codes: by split: `train`, and `validation` and `test` where they are there.
-        seed: of all randomness.
-        encoder: the encoder that made the codes of `train`, for densities that learn with one.
-        log: is handed the numbers of each pass.
-    """
-    from postprior.pipelines.metrics.privacy.proximity import memorisation
-    from postprior.stage1_vae.randomness import generator_for
-    from postprior.stage2_latent import DENSITIES
-    from postprior.stage2_latent.task import PartialEncoder
-
-    fitting, options = read_entry(name, written)
-    chosen = {split: _rows(table, fitting, f"density.{name}.rows", split) for split, table in codes.items()}
-    tables = {split: _table(table, chosen[split], fitting) for split, table in codes.items()}
-    with progress(f"fit {name}", None) as step:
-
-        def report(row: dict[str, Any]) -> None:
-            if log is not None:
-                log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
-            step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
-
-        try:
-            apart = ("independent", {"density": fitting.kind, "options": options})
-            kind, given = apart if fitting.independent else (fitting.kind, options)
-            density = DENSITIES[kind](**given)
-            if density.needs_encoder and encoder is None:
-                raise UserError(
-                    f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
-                    f"bring; run postprior fit {name} in the autoencoder's project, without --codes"
-                )
-            view = None if encoder is None else PartialEncoder(encoder, chosen["train"])
-            density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
-        except ValueError as error:
-            told = str(error).removeprefix(f"density {fitting.kind}: ")
-            raise UserError(f"density.{name}: {told}") from None
-    known: dict[str, Any] = {
-        "fitting": fitting.model_dump(),
-        "bound": density.bound,
-        "log_likelihood": log_likelihoods(density, codes, seed),
-        "memorisation": {},
-    }
-    held_out = tables.get("test", tables.get("validation"))
-    if held_out is not None:
-        generator = generator_for("cpu", seed, 2)
-        known["memorisation"] = memorisation(density, tables["train"], held_out, generator)
-    return density, known
-
-
-def _rows(codes: Codes, fitting: Fitting, key: str, split: str) -> Tensor:
-    """Rows that are fitted, or chosen by: (n,) int64."""
-    import torch
-
-    if fitting.rows == "all":
-        return torch.arange(len(codes))
-    rows = whole_rows(codes)
-    if not len(rows):
-        raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
-    return rows
-
-
-def _table(codes: Codes, rows: Tensor, fitting: Fitting) -> Codes:
-    """The codes as they are fitted."""
-    codes = codes.select(rows) if len(rows) < len(codes) else codes
-    return codes if fitting.labels else replace(codes, labels=None, label_names=None)
+from postprior.pipelines.settings.params import Options
+from postprior.stage1_vae.distributions import Mixture
+from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.randomness import generator_for
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.task import PartialEncoder
 
 
 class FrozenEncoder:
     """The trained encoder as a density sees it: training inputs by row, and posteriors of inputs.
 
-    Args:
-        load: gives the autoencoder and its training rows; called when they are first asked for, which few densities do.
+    `load` gives the autoencoder and its training rows; called when they are first asked for, which few densities do.
     """
 
     def __init__(self, load: Callable[[], tuple[MultimodalVAE, Dataset]]) -> None:
@@ -134,11 +57,64 @@ class FrozenEncoder:
         Pseudo-inputs may leave the modalities' ranges: they stand for posteriors, not for data, and clamped to the
         ranges they would stop learning at the bounds.
         """
-        import torch
-
-        from postprior.stage1_vae.modalities import Batch
-        from postprior.stage1_vae.randomness import generator_for
-
         rows = len(next(iter(inputs.values())))
         complete = Batch(dict(inputs), torch.ones(rows, len(inputs), dtype=torch.bool))
         return self.trained[0].encode(complete, generator_for("cpu", 0))
+
+
+def learn(
+    name: str,
+    written: Options,
+    codes: dict[str, Codes],
+    seed: int,
+    encoder: FrozenEncoder | None = None,
+    log: Callable[..., None] | None = None,
+) -> tuple[Density, dict[str, Any]]:
+    """The density that an entry asks for, fitted to codes by split, and what is known of the fit.
+
+    There are `train`, and perhaps `validation` and `test`. `encoder` is the one that made the codes of `train`, for
+    densities that learn with one; `log` is handed the numbers of each pass.
+    """
+    fitting, options = read_entry(name, written)
+
+    def rows_of(split: str, table: Codes) -> Tensor:
+        """Rows that are fitted, or chosen by: (n,) int64."""
+        if fitting.rows == "all":
+            return torch.arange(len(table))
+        if not len(rows := whole_rows(table)):
+            key = f"density.{name}.rows"
+            raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
+        return rows
+
+    chosen = {split: rows_of(split, table) for split, table in codes.items()}
+    tables = {split: table if fitting.rows == "all" else table.select(chosen[split]) for split, table in codes.items()}
+    if not fitting.labels:
+        tables = {split: replace(table, labels=None, label_names=None) for split, table in tables.items()}
+    with progress(f"fit {name}", None) as step:
+
+        def report(row: dict[str, Any]) -> None:
+            if log is not None:
+                log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+            step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
+
+        try:
+            apart = ("independent", {"density": fitting.kind, "options": options})
+            kind, given = apart if fitting.independent else (fitting.kind, options)
+            density = DENSITIES[kind](**given)
+            if density.needs_encoder and encoder is None:
+                raise UserError(
+                    f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
+                    f"bring; run postprior fit {name} in the autoencoder's project, without --codes"
+                )
+            view = None if encoder is None else PartialEncoder(encoder, chosen["train"])
+            density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
+        except ValueError as error:
+            told = str(error).removeprefix(f"density {fitting.kind}: ")
+            raise UserError(f"density.{name}: {told}") from None
+    held_out, noise = tables.get("test", tables.get("validation")), generator_for("cpu", seed, 2)
+    return density, {
+        "fitting": fitting.model_dump(),
+        "bound": density.bound,
+        "log_likelihood": log_likelihoods(density, codes, seed),
+        "memorisation": {} if held_out is None else memorisation(density, tables["train"], held_out, noise),
+    }

@@ -8,41 +8,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.artefacts.project import ArtefactFolders
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.completion import as_filled, completions
 from postprior.pipelines.generation.request import Labels, Request, check_values
 from postprior.pipelines.storage import load_artefact
 from postprior.pipelines.texts import quoted
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.randomness import generator_for
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
 
 if TYPE_CHECKING:
-    import torch
-
     from postprior.pipelines.generation.calibration import Spread
-    from postprior.stage1_vae.modalities import Modality
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.codes import Codes
-    from postprior.stage2_latent.density import Density
 
 ROWS = 256
 """Rows of a block. Each block is drawn whole, from a seed of its own, so that the bytes of a row depend on the seed and
 its number alone: a longer set begins with the shorter one."""
 Block = tuple[int, dict[str, np.ndarray], np.ndarray | None]
-Drawn = tuple[int, int, "Codes", "torch.Generator"]
 
 
 class Generator:
-    """Draws whole multimodal samples: codes from a density, values from the decoders.
+    """Draws whole multimodal samples: codes from a density fitted to an autoencoder's, values from its decoders.
 
-    Args:
-        model: the autoencoder.
-        density: a fitted density of its codes.
-        provenance: hashes of both and of the training data, for the datasets drawn.
-        conversion: how imported values go back into their units and files, for the datasets drawn.
+    The datasets drawn carry `provenance`, hashes of both and of the training data, and `conversion`, how imported
+    values go back into their units and files.
 
     Example:
         Generator.load("artefacts/densities/gmm").sample(1000, seed=0).save(Path("synthetic"))
@@ -60,11 +58,9 @@ class Generator:
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Generator:
-        """The pair of a fitted density and its autoencoder.
+        """The pair of a fitted density, such as artefacts/densities/gmm, and its autoencoder.
 
-        Args:
-            folder: the density, such as artefacts/densities/gmm.
-            autoencoder: its autoencoder; `autoencoder` two folders above when not given, as the pipeline lays it out.
+        That is `autoencoder` two folders above when not given, as the pipeline lays it out.
 
         Raises:
             UserError: a folder is missing or damaged, or the density belongs to another autoencoder.
@@ -136,10 +132,7 @@ class Generator:
             yield start, {name: array[:kept] for name, array in data.items()}, labels
 
     def blocks_given(self, data: Dataset, request: Request) -> Iterator[Block]:
-        """The same of samples that have what the rows of `data` have, as many as are asked for.
-
-        The rows are of the model's modalities (`conformed`).
-        """
+        """The same of samples that have what the rows of `data`, which are `conformed` and as many, have."""
         if request.temperature != 1 or request.truncation:
             raise UserError(
                 f"--given: found temperature {request.temperature} and truncation {request.truncation}, expected 1 and "
@@ -153,35 +146,23 @@ class Generator:
 
     def represent(self, data: Dataset, components: int = 32, seed: int = 0) -> Codes:
         """The posterior of each row's code, as the stage `encode` gives it."""
-        from postprior.pipelines.artefacts.codes import posteriors
-        from postprior.stage1_vae.randomness import generator_for
-
         rows = conformed(data, self.model.modalities, self.conversion)
         return posteriors(self.model, rows, components, generator_for("cpu", seed))
 
     def impute(
-        self,
-        data: Dataset,
-        draws: int = 1,
-        seed: int = 0,
-        values: str = "mean",
-        held_out: Dataset | None = None,
+        self, data: Dataset, draws: int = 1, seed: int = 0, values: str = "mean", held_out: Dataset | None = None
     ) -> list[Dataset]:
         """The rows of a dataset with all that they lack filled in, so many times (multiple imputation).
 
+        What is filled in differs between the completed datasets as much as it is uncertain; the same seed gives the
+        same bytes. With rows that took no part in training, `held_out`, draws are calibrated (`Spread`).
+
         Args:
-            data: rows with some or all of the modalities, which may lack cells.
-            draws: completed datasets; what is filled in differs between them as much as it is uncertain.
-            seed: the same seed gives the same bytes.
             values: `mean` of the decoders, or `draws` from their likelihoods.
-            held_out: rows that took no part in training, by which draws are calibrated (`Spread`); None leaves them
-                as the model has them.
 
         Raises:
             UserError: no draws, or modalities of other data.
         """
-        from postprior.pipelines.generation.completion import as_filled
-
         data, spread = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and values == "draws":
             spread = self.spread(held_out, data, seed)
@@ -215,12 +196,7 @@ class Generator:
         labels: np.ndarray | None = None,
         spread: Spread | None = None,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """The same in bounded memory: number of the first row of a block, and its values (draws, n, *shape).
-
-        The rows are of the model's modalities (`conformed`); with labels (n,) the density is conditioned on them.
-        """
-        from postprior.pipelines.generation.completion import completions
-
+        """The same of `conformed` rows in bounded memory, see `completions`."""
         check_values(values)
         if draws < 1:
             raise UserError(f"draws: found {draws}, expected a whole number of at least 1")
@@ -250,8 +226,6 @@ class Generator:
 
         The lower levels of a hierarchical model are drawn either way.
         """
-        import torch
-
         with torch.no_grad():
             data, latents = {}, self.model.descend(z, generator)
             for modality in self.model.modalities:
@@ -261,15 +235,8 @@ class Generator:
         return data
 
 
-def draw_codes(density: Density, request: Request) -> Iterator[Drawn]:
-    """Codes of a density, block by block: (number of the first row, rows that are kept, codes, their generator).
-
-    A block always has `ROWS` codes.
-    """
-    import torch
-
-    from postprior.stage1_vae.randomness import generator_for
-
+def draw_codes(density: Density, request: Request) -> Iterator[tuple[int, int, Codes, torch.Generator]]:
+    """Blocks of `ROWS` codes: (number of the first row, rows that are kept, codes, their generator)."""
     rows, labels = request.of_rows(density)
     for number, start in enumerate(range(0, rows, ROWS)):
         generator = generator_for("cpu", request.seed, number)
@@ -285,10 +252,6 @@ def draw_codes(density: Density, request: Request) -> Iterator[Drawn]:
 
 def drawn_codes(density: Density, request: Request) -> Codes:
     """The codes of a density that a request asks for, in memory."""
-    import torch
-
-    from postprior.stage2_latent.codes import Codes
-
     parts = [codes.select(torch.arange(kept)) for _, kept, codes, _ in draw_codes(density, request)]
     labels = [part.labels for part in parts if part.labels is not None]
     z = torch.cat([part.loc[:, 0] for part in parts])

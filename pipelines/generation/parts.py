@@ -3,8 +3,7 @@
 What is generated of a row from some of its modalities is read by judges: see `metrics/coherence/agreement.py`.
 """
 
-from __future__ import annotations
-
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,19 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.conditional import DRAWS, Candidates, effective_share
+from postprior.pipelines.generation.conditional import DRAWS, Candidates, conditional_draw, effective_share
 from postprior.pipelines.metrics.coherence.agreement import by_size, nested_parts, share_right, subsets_by_size
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Judges
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, estimate, too_few, unscored, weighted_mean
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.randomness import generator_from
+from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent.density import Density
 
 SUBSETS = 60  # subsets of observed modalities, at the most
 ROWS = 64  # rows encoded at once, each from every subset
 NESTED_ROWS = 100  # rows of one block, each with every number of observed modalities
+BYTES = 500_000  # what the pictures may take, at most
 
 
 @torch.no_grad()
@@ -53,11 +53,7 @@ def conditional_scores(
 
 
 def generated_labels(
-    model: MultimodalVAE,
-    judges: Judges,
-    data: Dataset,
-    subsets: NDArray[np.bool_],
-    generator: torch.Generator,
+    model: MultimodalVAE, judges: Judges, data: Dataset, subsets: NDArray[np.bool_], generator: torch.Generator
 ) -> NDArray[np.int64]:
     """Labels (N, S, M) that judges read in the modalities generated from each subset (S, M); −1 where it observes."""
     labels = []
@@ -71,12 +67,7 @@ def generated_labels(
 
 @torch.no_grad()
 def scores_through(
-    model: MultimodalVAE,
-    density: Density,
-    judges: Judges,
-    data: Dataset,
-    weights: Floats,
-    rng: np.random.Generator,
+    model: MultimodalVAE, density: Density, judges: Judges, data: Dataset, weights: Floats, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Conditional coherence through a density, by number of observed modalities, and what it gains.
 
@@ -103,25 +94,19 @@ def scores_through(
     observed = nested_parts(len(data), M, rng)  # (N, M−1, M)
     posterior, own = (generator_from(rng) for _ in range(2))
     blocks = np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
-    found, effective = zip(
-        *(
-            _read(model, density, judges, in_parts(data.select(rows), observed[rows]), posterior, own)
-            for rows in blocks
-        ),
-        strict=True,
-    )
+    parts = (in_parts(data.select(rows), observed[rows]) for rows in blocks)
+    found, effective = zip(*(_read(model, density, judges, part, posterior, own) for part in parts), strict=True)
     ways = {
         way: share_right(np.concatenate([read[way] for read in found]).reshape(observed.shape), labels, observed)
         for way in found[0]
     }  # each (N, M−1)
     shares = np.concatenate(effective).reshape(len(data), -1).mean(1)
-
     values = {"conditional_coherence": ways["density"], "conditional_gain": ways["density"] - ways["plain"]}
     if "prior" in ways:
         values["private_gain"] = ways["density"] - ways["prior"]
     scores = {key: by_size(key, weighted_mean(each, weights).T) for key, each in values.items()}
-    told = estimate(weighted_mean(shares, weights), SHARE)
-    return {**scores, "effective_sample_share": told, "posterior_draws": DRAWS}
+    scores["effective_sample_share"] = estimate(weighted_mean(shares, weights), SHARE)
+    return {**scores, "posterior_draws": DRAWS}
 
 
 def _read(
@@ -132,10 +117,7 @@ def _read(
     posterior: torch.Generator,
     own: torch.Generator,
 ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.floating[Any]]]:
-    """Labels (n, M) that judges read in what rows lack, by the way of generating it, and effective shares (n,).
-
-    `own` is the source of what the density draws.
-    """
+    """Labels (n, M) that judges read in what rows lack, by the way of generating it, and effective shares (n,)."""
     candidates = Candidates.draw(model, parts.batch(slice(None)), posterior)
     log_weights = candidates.log_weights(density)
     plain, index = candidates.choose(torch.zeros_like(log_weights)), candidates.choose(log_weights)
@@ -170,3 +152,34 @@ def judged(model: MultimodalVAE, judges: Judges, latents: Tensor, wanted: NDArra
 def decoded(model: MultimodalVAE, modality: Modality, latents: Tensor) -> Tensor:
     """Means (n, *shape) of one decoder for what it reads (n, F), as data of the modality may hold them."""
     return modality.admit(model.decode_one(modality, latents).mean)
+
+
+@torch.no_grad()
+def grid(model: MultimodalVAE, density: Density, real: Dataset, seed: int) -> dict[str, np.ndarray]:
+    """Pictures of some real rows, and of what is generated of each from 1, 2, … M − 1 of its modalities.
+
+    The rows, the parts that are observed and the draws of the posterior are those of every density.
+
+    Returns:
+        `grid.real.<m>` (rows, *shape), `grid.<m>` (rows, M − 1, *shape) with the real value where it is observed, and
+        `grid.observed` (rows, M − 1, M); nothing without images. Of large ones there are fewer rows, then fewer pixels.
+    """
+    images = [(index, m) for index, m in enumerate(real.modalities) if m.kind == "image"]
+    if not images or not len(real):
+        return {}
+    M = len(real.modalities)
+    size = sum(math.prod(m.shape) for _, m in images) * M * 4  # bytes of a row, real and made
+    real = real.select(np.arange(max(1, min(len(real), BYTES // size))))
+    step = max(1, math.ceil(math.sqrt(size / BYTES)))
+    observed = nested_parts(len(real), M, np.random.default_rng(seed))
+    repeated = in_parts(real, observed)
+    noise = generator_for("cpu", seed, 3)
+    latents, _ = conditional_draw(model, density, repeated.batch(slice(None)), noise)
+    arrays: dict[str, np.ndarray] = {"grid.observed": observed}
+    for index, m in images:
+        here = observed[:, :, index].reshape(-1, *[1] * len(m.shape))
+        shown = np.where(here, repeated.data[m.name], decoded(model, m, latents).numpy())
+        shown = shown.reshape(*observed.shape[:2], *m.shape)
+        for key, values in ((m.name, shown), (f"real.{m.name}", real.data[m.name])):
+            arrays[f"grid.{key}"] = np.asarray(values[..., ::step, ::step], np.float32)
+    return arrays

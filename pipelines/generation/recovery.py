@@ -12,16 +12,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.calibration import continuous
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
     Found,
     by_row,
     compared,
+    continuous,
     covered,
     energy_score,
     estimated,
@@ -35,34 +36,22 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.features.judges import Judges
     from postprior.pipelines.metrics.imputation.imputers import Filled
 
-MOST = 1000
-"""Test rows that are scored, at most."""
-CHOOSING = 200
-"""Validation rows by which the number of neighbours is chosen, at most."""
-CELLS = ("table", "vector")
-"""Kinds of modalities of which single cells are hidden."""
+MOST = 1000  # test rows that are scored, at most
+CHOOSING = 200  # validation rows by which the number of neighbours is chosen, at most
+CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
 T = TypeVar("T")
-Trial = Callable[[], "dict[str, Found] | Missing"]
-"""Gives the scores of an imputer by task; missing where it fails."""
+Trial = Callable[[], "dict[str, Found] | Missing"]  # gives the scores of an imputer by task; missing where it fails
 
 
 @dataclass(frozen=True)
 class Task:
-    """Rows that have been made to lack something.
+    """Rows that have been made to lack something."""
 
-    Args:
-        whole: the rows as they are.
-        hidden: the same rows, lacking more.
-        scales: how features are made, a modality each.
-        lost: features (N, F_m) of each modality that were there and are hidden, bool.
-        rows: the rows (n,) that lost anything.
-    """
-
-    whole: Dataset
-    hidden: Dataset
-    scales: tuple[Scale, ...]
-    lost: tuple[NDArray[np.bool_], ...]
-    rows: NDArray[np.int64]
+    whole: Dataset  # the rows as they are
+    hidden: Dataset  # the same rows, lacking more
+    scales: tuple[Scale, ...]  # how features are made, a modality each
+    lost: tuple[NDArray[np.bool_], ...]  # features (N, F_m) of each modality that were there and are hidden
+    rows: NDArray[np.int64]  # those that lost anything, (n,)
 
     @classmethod
     def hide(cls, of: str, data: Dataset, scales: tuple[Scale, ...], share: float, rng: np.random.Generator) -> Self:
@@ -94,7 +83,7 @@ class Task:
         return found
 
     def scores(self, filled: Filled) -> Found:
-        """Energy score, squared error and coverage of each row's lost features, (N, M); NaN where it lost none.
+        """Energy score, squared error and coverage of lost features, (N, M), NaN where a row lost none.
 
         Missing where what was filled in is not finite.
         """
@@ -137,23 +126,14 @@ def of_features(scale: Scale, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Questions:
-    """What every imputer is asked, and how its answers are scored: the same for all.
+    """What every imputer is asked, and how its answers are scored: the same for all."""
 
-    Args:
-        train: rows to learn from.
-        validation: rows to choose and to calibrate by.
-        scales: how features are made, a modality each.
-        tasks: by name, those in which some row lost something.
-        weights: (1 + B, N), half-samples of the test rows.
-        about: the data and settings that all this follows from.
-    """
-
-    train: Dataset
-    validation: Dataset
-    scales: tuple[Scale, ...]
-    tasks: dict[str, Task]
-    weights: Floats
-    about: dict[str, Any]
+    train: Dataset  # rows to learn from
+    validation: Dataset  # rows to choose and to calibrate by
+    scales: tuple[Scale, ...]  # how features are made, a modality each
+    tasks: dict[str, Task]  # by name, those in which some row lost something
+    weights: Floats  # (1 + B, N), half-samples of the test rows
+    about: dict[str, Any]  # the data and settings that all this follows from
 
     @classmethod
     def of(cls, splits: dict[str, Dataset], params: Params) -> Self:
@@ -164,19 +144,17 @@ class Questions:
         scales = tuple(Scale.fit(train, m) for m in train.modalities)
         tasks = {of: Task.hide(of, test, scales, settings.cells, rng) for of in ("modalities", "cells")}
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
-        about = {
-            "data": [split.hash for split in splits.values()],
-            **settings.model_dump(),
-            "seed": params.evaluate.seed,
-        }
+        hashes = [split.hash for split in splits.values()]
+        about = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
         asked = {of: task for of, task in tasks.items() if len(task.rows)}
         return cls(train, validation, scales, asked, weights, about)
 
     def written(self, scores: dict[str, Any]) -> dict[str, Any]:
         """The content of a file of results."""
-        none = Missing("no test row has two modalities, of which one can be hidden")
-        lacking = {} if "modalities" in self.tasks else {"modalities": none.written}
-        return {"draws": self.about["draws"], **scores, **lacking}
+        written = {"draws": self.about["draws"], **scores}
+        if "modalities" not in self.tasks:
+            written["modalities"] = Missing("no test row has two modalities, of which one can be hidden").written
+        return written
 
 
 def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
@@ -186,8 +164,7 @@ def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[st
     rng, train, scales = np.random.default_rng(seed), asked.train, asked.scales
     held_out = asked.validation.select(np.arange(min(len(asked.validation), CHOOSING)))
     choice = Task.hide("modalities", held_out, scales, asked.about["cells"], rng)
-    rows = train.select(np.arange(len(train)))
-    features = np.concatenate(replace(choice, whole=rows).features(rows, known=True), 1)
+    features = np.concatenate(choice.features(train, known=True), 1)
     widths = [len(scale.source) for scale in scales]
 
     def scored(task: Task, imputer: Imputer) -> Found:
@@ -198,9 +175,7 @@ def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[st
         """Those of the number of neighbours that is best, or the least one where no held-out row can tell."""
         numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
         near = [Neighbours(widths, k).fit(features, rng) for k in numbers]
-        if not len(choice.rows):
-            return near[0]
-        return min(near, key=lambda each: loss(scored(choice, each)))
+        return min(near, key=lambda each: loss(scored(choice, each))) if len(choice.rows) else near[0]
 
     def loss(found: Found) -> float:
         return np.inf if isinstance(found, Missing) else float(np.nanmean(found["energy_score"]))
@@ -209,13 +184,12 @@ def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[st
         imputer.fit(features, rng)
         return {of: scored(task, imputer) for of, task in asked.tasks.items()}
 
-    best = attempted(nearest)
-    reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
-    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
-
     def trial(imputer: Imputer | Missing) -> dict[str, Found] | Missing:
         return imputer if isinstance(imputer, Missing) else attempted(partial(every_task, imputer))
 
+    best = attempted(nearest)
+    reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
+    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
     trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
     return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
 
@@ -233,12 +207,7 @@ def attempted(function: Callable[[], T]) -> T | Missing:
 
 
 def through(
-    generator: Generator,
-    judges: Judges | None,
-    of: str,
-    asked: Questions,
-    others: dict[str, Found],
-    seed: int,
+    generator: Generator, judges: Judges | None, of: str, asked: Questions, others: dict[str, Found], seed: int
 ) -> dict[str, Any]:
     """Scores of a density in one of the tasks, and its paired differences to every other imputer."""
     task, R = asked.tasks[of], asked.about["draws"]
@@ -267,8 +236,6 @@ def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread)
 
 def agreement(generator: Generator, judges: Judges, task: Task, seed: int, weights: Floats) -> Written:
     """The share of imputed modalities, decoders' means, in which judges read the label of the row."""
-    import torch
-
     labels = np.asarray(task.whole.labels)
     values = [block for _, block in generator.completed(task.hidden, 1, seed, "mean")]
     right = np.full((len(task.whole), len(task.scales)), np.nan)

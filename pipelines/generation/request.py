@@ -1,19 +1,15 @@
 """What is asked of a generator: how many samples, of which labels, and how they are drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.params import Generate
-
-if TYPE_CHECKING:
-    from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.density import Density
 
 K = TypeVar("K")
 VALUES = ("mean", "draws")
@@ -26,7 +22,6 @@ class Request:
 
     Args:
         n: number of rows; their sum when `labels` holds counts.
-        seed: of all that is drawn.
         labels: None draws them as the density learned them; n labels ask for these, in their order; counts by label
             name ask for so many of each, in an order drawn from the seed.
         values: `mean` of the decoders, or `draws` from their likelihoods; both clipped to the modality's range,

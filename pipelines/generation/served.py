@@ -1,7 +1,5 @@
 """The code of a registered generator: what `mlflow.pyfunc.load_model` runs in place of unpickling an object."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +29,6 @@ class Served(PythonModel):
         """Whole samples, as `Generator.sample` draws them.
 
         Args:
-            context: not read.
             model_input: a row for each label that is asked for, with columns `label` (its name) and `count`; an empty
                 table for labels as the density learned them.
             params: `n`, the number of samples where the table is empty; `seed`; `temperature`.

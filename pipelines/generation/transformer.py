@@ -1,12 +1,11 @@
 """A transformer of scikit-learn: a table whose columns are modalities in, joint latent codes out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
@@ -17,20 +16,17 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.options import check_options
+from postprior.stage1_vae import training
 from postprior.stage1_vae.modalities import Modality, support
-
-if TYPE_CHECKING:
-    from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.randomness import generator_for
 
 Values = np.ndarray[Any, np.dtype[Any]]
 Columns = Mapping[str, Sequence[int] | Sequence[str]]
-ONLY = "x"
-"""The name of a modality that is given none."""
-SCALED = ("normal", "laplace")
-"""Likelihoods of values that are standardised."""
+ONLY = "x"  # the name of a modality that is given none
+SCALED = ("normal", "laplace")  # likelihoods of values that are standardised
 LIKELIHOODS = (*SCALED, "bernoulli", "negative_binomial", "zero_inflated_negative_binomial")
-DRAWS = 32
-"""Draws that stand for a posterior which has no closed form."""
+DRAWS = 32  # draws that stand for a posterior which has no closed form
 
 
 class MultimodalEncoder(TransformerMixin, BaseEstimator):
@@ -49,8 +45,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
             `bernoulli` (values from 0 to 1), `negative_binomial` or `zero_inflated_negative_binomial` (counts).
         latent: dimension D of the shared code.
         width: of the networks; their hidden layers have eight times as many units.
-        epochs: passes over the rows.
-        batch_size: rows a step.
+        epochs, batch_size: passes over the rows, and rows a step.
         learning_rate: of AdamW at its start; it falls to 0 along half a cosine.
         options: the model's own, such as {"beta": 1.0}.
         random_state: seed of initial weights, order of rows and posterior draws. None takes one from NumPy's global
@@ -102,8 +97,6 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         Raises:
             ValueError: an argument or a value of X is impossible, or the loss diverges: one sentence.
         """
-        from postprior.stage1_vae import training
-
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
         if (empty := np.isnan(X).all(0)).any():
             name = getattr(self, "feature_names_in_", range(X.shape[1]))[int(np.argmax(empty))]
@@ -133,21 +126,13 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         Raises:
             ValueError: a value of X is impossible: one sentence.
         """
-        import torch
-
-        from postprior.stage1_vae.randomness import generator_for
-
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         data, generator = self._dataset(X), generator_for("cpu", self._seed)
         components = max(DRAWS, 2 ** len(self._modalities))  # as many as any posterior has
+        batches = (data.batch(slice(start, start + ROWS)) for start in range(0, len(X), ROWS))
         with torch.no_grad():
-            means = [
-                self.model_.encode(
-                    data.batch(slice(start, start + ROWS)).to("cpu", torch.float64), generator, components
-                ).mean
-                for start in range(0, len(X), ROWS)
-            ]
+            means = [self.model_.encode(b.to("cpu", torch.float64), generator, components).mean for b in batches]
         return torch.cat(means).numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> Values:
@@ -229,14 +214,8 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         except UserError as error:
             raise ValueError(str(error)) from None
         modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
-        return constructor(
-            modalities,
-            latent=self.latent,
-            width=self.width,
-            likelihood_scale="learned",
-            seed=self._seed,
-            **options,
-        )
+        sizes: dict[str, Any] = {"latent": self.latent, "width": self.width}
+        return constructor(modalities, **sizes, likelihood_scale="learned", seed=self._seed, **options)
 
 
 def _check_support(modality: Modality, values: Values) -> None:

@@ -1,14 +1,10 @@
 """The datasheet that a synthetic dataset travels with; datasheet.md holds its words.
 
-Its sections are those of Gebru et al. 2021, "Datasheets for Datasets" (https://arxiv.org/abs/1803.09010), for data that
-nobody collected: what they are, how they were made, what they can stand in for and what they cannot.
+Its sections are those of Gebru et al. 2021, "Datasheets for Datasets" (https://arxiv.org/abs/1803.09010).
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +12,9 @@ import numpy as np
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.findings import QUESTIONS, findings
-from postprior.pipelines.report.findings.words import number_with, percent
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
+from postprior.pipelines.report.words import number_with, percent, template
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import Markdown, code, markdown
 from postprior.stage1_vae.modalities import Modality
@@ -29,16 +25,7 @@ VALUES = {"mean": "means of the decoders", "draws": "draws from the decoders' li
 
 
 def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> str:
-    """The datasheet of a density's synthetic dataset, as Markdown; the same files give the same bytes.
-
-    Args:
-        row: of the density.
-        results: of the comparison.
-        params: the settings that led here.
-        dataset: the samples.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+    """The datasheet of a density's synthetic dataset, as Markdown; the same files give the same bytes."""
     rows = tuple(r for r in results.rows if r is row or (r.kind in ("data", "floor") and not r.source))
     found: dict[str, list[str]] = {question: [] for question in QUESTIONS}
     for finding in findings(replace(results, rows=rows, augmentation={})):
@@ -50,15 +37,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
         scores = list(_scores(row, results, question))
         return Markdown("\n\n".join(filter(None, [_table(SCORES, scores) if scores else "", points])))
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        finalize=markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    text = environment.get_template("datasheet.md").render(
+    text = template("datasheet.md", finalize=markdown, keep_trailing_newline=True).render(
         row=row,
         dataset=dataset,
         origin=UNKNOWN | dataset.provenance,
@@ -104,7 +83,9 @@ def _labels(dataset: Dataset) -> Iterator[tuple[Any, ...]]:
 
 def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any]]:
     """How the rows were made: model, density, seed and settings."""
-    origin = dataset.provenance
+    origin, labels = dataset.provenance, dataset.provenance.get("labels")
+    if isinstance(labels, dict):
+        labels = ", ".join(f"{count} of {name}" for name, count in labels.items())
     kind = origin.get("sampler", "unknown")
     return [
         ("real data", Markdown(f"source {code(params.data.source)}")),
@@ -112,18 +93,11 @@ def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any
         ("autoencoder", f"{params.vae.model}, {params.vae.latent} latent dimensions, seed {params.seed}"),
         ("density of the codes", row.name if row.name == kind else f"{row.name}, of kind {kind}"),
         ("seed of the samples", origin.get("seed", "unknown")),
-        ("condition", _condition(origin.get("labels"))),
+        ("condition", str(labels or "none, as learned")),
         ("values", VALUES.get(str(origin.get("values")), "unknown")),
         ("temperature", origin.get("temperature", "unknown")),
         ("truncation", origin.get("truncation", "unknown")),
     ]
-
-
-def _condition(labels: Any) -> str:
-    """What labels were asked for."""
-    if isinstance(labels, dict):
-        return ", ".join(f"{count} of {name}" for name, count in labels.items())
-    return str(labels) if labels else "none, as learned"
 
 
 def _scores(row: Row, results: Results, question: str) -> Iterator[tuple[str, ...]]:

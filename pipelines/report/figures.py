@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.report.rows import INTERVAL
+from postprior.pipelines.report.words import text, with_interval
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_LINES = 24  # of a curve or a cloud; a longer one stands beside the page alone
 WIDTH = 4.4  # inches; shown at 80 dots a CSS inch, so that the type has the page's size
 WIDE = 9.1  # of figures of several panels, on a page that is wide itself
 NARROW = 3.8  # of the same on a telephone
@@ -71,33 +75,19 @@ Panel = Callable[["Axes", Theme], None]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the report.
+    """A figure of the report."""
 
-    Args:
-        name: of its files.
-        title: what the page sets above it.
-        alt: what it shows, for those who cannot see it.
-        header: names of the columns of its table.
-        table: the numbers behind it.
-        panels: what it draws, side by side; one beneath the other on a narrow page.
-        height: of a panel, in inches.
-        columns: panels side by side at most.
-        aligned: whether panels share their vertical axis.
-        about: a sentence on how to read it.
-        across: columns of its table whose values the page sets side by side.
-    """
-
-    name: str
-    title: str
-    alt: str
-    header: tuple[str, ...]
-    table: Sequence[Sequence[Any]]
-    panels: Sequence[Panel]
-    height: float = 3.0
-    columns: int = 1
-    aligned: bool = False
-    about: str = ""
-    across: tuple[str, ...] = ()
+    name: str  # of its files
+    title: str  # what the page sets above it
+    alt: str  # what it shows, for those who cannot see it
+    header: tuple[str, ...]  # names of the columns of its table
+    table: Sequence[Sequence[Any]]  # the numbers behind it
+    panels: Sequence[Panel]  # what it draws, side by side; one beneath the other on a narrow page
+    height: float = 3.0  # of a panel, in inches
+    columns: int = 1  # panels side by side at most
+    aligned: bool = False  # whether panels share their vertical axis
+    about: str = ""  # a sentence on how to read it
+    across: tuple[str, ...] = ()  # columns of its table whose values the page sets side by side
 
     @property
     def wide(self) -> bool:
@@ -165,3 +155,24 @@ def _style(theme: Theme) -> Any:
         "ytick.color": theme.grid,
         "ytick.labelcolor": theme.ink,
     }
+
+
+def readable(figure: Figure) -> tuple[list[str], list[list[str]]] | None:
+    """Header and lines of its table for readers; None for curves and clouds of more points than one reads."""
+    keys = [name for name in figure.header if name not in INTERVAL]
+    if len(keys) == len(figure.header):
+        many = len(figure.table) > MOST_LINES
+        return None if many else ([*map(text, keys)], [[*map(text, told)] for told in figure.table])
+    # lines that differ in the keys `across` alone are put side by side
+    places = [figure.header.index(key) for key in keys if key not in figure.across]
+    turned = [figure.header.index(key) for key in keys if key in figure.across]
+    value = figure.header.index(INTERVAL[0])
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    titles: dict[str, None] = {}
+    for told in figure.table:
+        title = ", ".join(text(told[place]) for place in turned) or INTERVAL[0]
+        titles[title] = None
+        written = with_interval(text, *told[value : value + len(INTERVAL)])
+        cells.setdefault(tuple(text(told[place]) for place in places), {})[title] = written
+    lines = [[*line, *(found.get(title, "–") for title in titles)] for line, found in cells.items()]
+    return [text(name) for name in (*(figure.header[place] for place in places), *titles)], lines

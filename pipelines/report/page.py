@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing but itself."""
+"""The page: one HTML file that needs nothing but itself, and where its results come from."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import base64
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.pictures import EXACT, GAP, Sheet
+from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
-from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark
+from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark, readable
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.gallery import Pictures
-from postprior.pipelines.report.numbers import number, readable, text
+from postprior.pipelines.report.leaderboard import FIT, cell, columns, known, remarks
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.table import FIT, cells, columns, known, remarks, spans
+from postprior.pipelines.report.words import listed, number, template, text
+from postprior.pipelines.settings.params import Params, leaves
+from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.texts import visible
 
 HERE = Path(__file__).parent
@@ -62,34 +67,28 @@ def render(
 ) -> str:
     """The page as text.
 
-    Args:
-        results: the rows, in the order of the leaderboard.
-        looks: the mark of every row.
-        pictures: of samples.
-        figures: by the section that they stand in.
-        plots: their pictures, by the figure's name.
-        facts: short facts under the headline.
-        tables: by caption, the keys and values of settings.
-        datasheets: rows whose synthetic set has a datasheet in datasheets/<row>.md beside the page.
+    `looks` are by row, `figures` by the section that they stand in, `plots` by the figure's name. The `facts` stand
+    under the headline, `tables` hold by caption the keys and values of settings, and `datasheets` are rows whose
+    synthetic set has a datasheet in datasheets/<row>.md beside the page.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # markup is another type
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
-    environment.globals |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}
+    def shown_as(value: Any) -> Any:
+        return visible(value) if type(value) is str else value  # markup is another type
+
+    names = {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
+    names |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}
     shown = columns(results)
+    groups = [metric.group for metric in shown]
     fitted = [row for row in results.rows if any(row.estimate(*metric.keys) for metric in FIT)]
     fit = [metric for metric in FIT if known(fitted, metric.keys)]
+    copies = [
+        (row.title, *(copy[key] for key in ("sample", "record", "space", "distance", "ratio")))
+        for row in results.densities
+        for copy in row.scores.get("privacy", {}).get("near_copies", [])
+    ]
     pairs = [(p.metric, p.first, p.second, p.difference, p.low, p.high, p.p_holm) for p in results.pairs]
-    return environment.get_template("page.html").render(
+    return template("page.html", names, autoescape=True, finalize=shown_as).render(
         title="postprior: is the synthetic data faithful, useful, safe?",
         css=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
@@ -97,15 +96,15 @@ def render(
         facts=facts,
         answers=list(_answers(results)),
         columns=shown,
-        spans=spans(shown),
+        spans=[(group, groups.count(group)) for group in dict.fromkeys(groups)],
         metrics=[metric for metric in LEADERBOARD if metric in shown],
-        rows=[(row, cells(row, shown, results)) for row in results.rows],
+        rows=[(row, [cell(row, metric, results) for metric in shown]) for row in results.rows],
         fit=fit,
         noted=any(remarks(row) for row in fitted),
-        fits=[(row, cells(row, fit, results)) for row in fitted],
+        fits=[(row, [cell(row, metric, results) for metric in fit]) for row in fitted],
         figures=figures,
         pairs=[list(map(text, told)) for told in pairs],
-        copies=[list(map(text, told)) for told in _copies(results)],
+        copies=[list(map(text, told)) for told in copies],
         advice=results.latent.get("health", {}).get("advice", []),
         tables=[(caption, list(rows)) for caption, rows in tables.items()],
         datasheets=datasheets,
@@ -137,13 +136,6 @@ def _beside(metric: Metric, results: Results) -> str:
     return f"{number(real.value, metric.decimals)} for real rows" if real else metric.neutral
 
 
-def _copies(results: Results) -> Iterator[tuple[Any, ...]]:
-    """The lines of the table of near copies."""
-    for row in results.densities:
-        for copy in row.scores.get("privacy", {}).get("near_copies", []):
-            yield row.title, *(copy[key] for key in ("sample", "record", "space", "distance", "ratio"))
-
-
 def _of_rows(results: Results, sheets: Mapping[str, Sheet]) -> list[tuple[Row, Sheet]]:
     """The rows that have a sheet, with it."""
     return [(row, sheets[row.name]) for row in results.rows if row.name in sheets]
@@ -158,3 +150,40 @@ def _cut(sheet: Sheet, noun: str, word: str) -> str:
 
 def _uri(content: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def settings(params: Params) -> list[tuple[str, str]]:
+    """The settings that led here, by dotted key."""
+    return [(key, _spelt(value)) for key, value in leaves(params.chosen(params.densities))]
+
+
+def _spelt(value: Any) -> str:
+    """A value as params.yaml has it, a list without its brackets."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_spelt, value)) or "none"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def hashes(params: Params, project: Project) -> Iterator[tuple[str, str]]:
+    """The identities of the artefacts behind the results."""
+    folders = project.artefacts
+    places = [folders.autoencoder, folders.judges, folders.reference]
+    places += [kind / name for kind in (folders.densities, folders.synthetic) for name in params.densities]
+    for place in places:
+        with suppress(UserError):
+            yield place.relative_to(project.root).as_posix(), folder_hash(place)[:16]
+
+
+def facts(params: Params, results: Results) -> list[str]:
+    """What was compared, in a few words each."""
+    told = [
+        f"model {params.vae.model}, {params.vae.latent} latent dimensions",
+        f"data {params.data.source}",
+        f"{results.row(params.densities[0]).scores['samples']} samples scored a row",
+        f"{params.evaluate.resamples} half-samples behind every interval",
+    ]
+    if others := list(dict.fromkeys(row.source for row in results.rows if row.source)):
+        told.append(f"beside {listed(others)}")
+    return told

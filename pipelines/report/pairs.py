@@ -1,7 +1,5 @@
 """Tests between samplers that were scored on the same half-samples of the reference."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,17 +17,9 @@ from postprior.pipelines.storage import load_artefact
 
 @dataclass(frozen=True)
 class Pair:
-    """A difference between two samplers, first − second, with its interval.
+    """A score's difference between two samplers, first − second, with its 95 % interval.
 
-    Args:
-        metric: the score.
-        first: the name of a sampler.
-        second: the name of another.
-        difference: of their scores.
-        low: end of its 95 % interval.
-        high: the other end.
-        p_value: of no difference.
-        p_holm: the same, corrected for the number of tests.
+    `p_value` is that of no difference, `p_holm` the same, corrected for the number of tests.
     """
 
     metric: str
@@ -74,10 +64,8 @@ def wald_tests(scores: Mapping[str, Mapping[str, Floats]]) -> list[Pair]:
 
     z = d / s, where d is the difference in the full sample and s the standard deviation of the half-samples'
     differences, which is the standard error of d (Shao & Wu 1989, https://doi.org/10.1214/aos/1176347263). Both
-    samplers meet the same half-samples of the reference, so what these have in common drops out of s.
-
-    Args:
-        scores: by sampler and metric, (1 + B,), the full sample first; what one of a pair lacks is left out.
+    samplers meet the same half-samples of the reference, so what these have in common drops out of s. Scores are by
+    sampler and metric, (1 + B,), the full sample first; what one of a pair lacks is left out.
     """
     found = [
         _test(metric, first, second, scores[first][metric], scores[second][metric])

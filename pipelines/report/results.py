@@ -1,7 +1,5 @@
 """What the stages have written, as the comparison reads it: from files alone, of this project and of others."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -13,9 +11,8 @@ from typing import Any, TypeVar
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.pairs import Pair, read_pairs
-from postprior.pipelines.report.rows import Row, ranked
-from postprior.pipelines.report.seeds import over_seeds
-from postprior.pipelines.report.sources import Folder, Source, content, find_source, settings
+from postprior.pipelines.report.rows import Row, over_seeds, ranked
+from postprior.pipelines.report.sources import Source, content, find_source, settings
 from postprior.pipelines.settings.params import Params, leaves
 
 T = TypeVar("T")
@@ -34,31 +31,18 @@ IMPUTERS = {  # names for readers of those that densities are set against
 
 @dataclass(frozen=True)
 class Results:
-    """All rows in the order of the leaderboard, and what else is known.
+    """All rows in the order of the leaderboard, and what else is known; what no stage has written is empty."""
 
-    Args:
-        rows: of this project and of other sources; the densities by joint coherence, without labels by distance.
-        judges: accuracies of the judges.
-        autoencoder: its scores.
-        training: the epochs of the autoencoder.
-        latent: what the stage `inspect` wrote, empty where it has not run.
-        augmentation: accuracy and gains by size and arm (`metrics.utility.augmentation.curve`), empty likewise.
-        augmented: of every size and seed behind it, what the stage `augment` wrote.
-        imputers: what the densities of this project are set against as imputers, by task under the key `recovery`.
-        pairs: tests between the densities of this project.
-        cautions: what a reader should know of other sources.
-    """
-
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...]  # of other sources too; the densities by joint coherence, without labels by distance
     judges: dict[str, Any]
     autoencoder: dict[str, Any]
-    training: list[dict[str, str]]
-    latent: dict[str, Any] = field(default_factory=dict)
-    augmentation: dict[str, Any] = field(default_factory=dict)
-    augmented: tuple[dict[str, Any], ...] = ()
-    imputers: tuple[Row, ...] = ()
-    pairs: tuple[Pair, ...] = ()
-    cautions: tuple[str, ...] = ()
+    training: list[dict[str, str]]  # a row an epoch
+    latent: dict[str, Any] = field(default_factory=dict)  # of the stage `inspect`
+    augmentation: dict[str, Any] = field(default_factory=dict)  # by size and arm: `metrics.utility.augmentation.curve`
+    augmented: tuple[dict[str, Any], ...] = ()  # of every size and seed behind it, what the stage `augment` wrote
+    imputers: tuple[Row, ...] = ()  # that densities are set against, with scores by task under the key `recovery`
+    pairs: tuple[Pair, ...] = ()  # tests between the densities of this project
+    cautions: tuple[str, ...] = ()  # on other sources
 
     @property
     def densities(self) -> tuple[Row, ...]:
@@ -89,20 +73,16 @@ def read_results(
 ) -> Results:
     """The results of a project, and of other sources: `real`, `reconstruction`, the densities, then the floors.
 
-    Args:
-        params: the settings; `densities` are the rows.
-        root: the project's root.
-        others: by label, a folder, a revision of git or an experiment of DVC.
-        names: densities of other sources, where these have them; all of theirs otherwise.
-
-    Raises:
-        UserError: a file is missing (the sentence names the command that writes it), or a source is not to be found.
+    `others` are by label a folder, a revision of git or an experiment of DVC. Of these come the densities `names`, or
+    all where they have none of them. A UserError names the command that writes a missing file, or a missing source.
     """
-    own = Folder(root)
+    own = Source(root)
     sources = {label: find_source(label, named, root) for label, named in (others or {}).items()}
     trees = {"": json.loads(params.model_dump_json())}
     trees |= {label: settings(source) for label, source in sources.items()}
-    rows = _own_rows(own, params.densities)
+    commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in params.densities}
+    found = {name: _needed(content, own, FILES.scores("metrics", name), made) for name, made in commands.items()}
+    rows = [_row(own, "", name, scores) for name, scores in found.items()]
     for label, source in sources.items():
         known = list(map(str, trees[label]["densities"]))
         rows += _rows_of(label, source, [name for name in known if name in names] or known, real=rows[0])
@@ -110,22 +90,13 @@ def read_results(
         _in_order([*rows, *over_seeds(rows, trees)]),
         _needed(content, own, FILES.scores("metrics", "judges"), "judge"),
         _needed(content, own, FILES.scores("metrics", "autoencoder"), "reference"),
-        list(csv.DictReader(io.StringIO(_needed(Folder.text, own, FILES.training, "train")))),
+        list(csv.DictReader(io.StringIO(_needed(Source.text, own, FILES.training, "train")))),
         content(own, FILES.scores("metrics", "latent")) or {},
         *_augmentation(params, root),
         imputers=tuple(_imputers(own)),
         pairs=read_pairs(root, params.densities),
         cautions=tuple(_cautions(rows, trees)),
     )
-
-
-def _own_rows(source: Folder, densities: tuple[str, ...]) -> list[Row]:
-    """The rows of this project, all of which must be there."""
-    commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in densities}
-    return [
-        _row(source, "", name, _needed(content, source, FILES.scores("metrics", name), command))
-        for name, command in commands.items()
-    ]
 
 
 def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> list[Row]:
@@ -185,7 +156,7 @@ def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dic
     from postprior.pipelines.metrics.utility.augmentation import curve
 
     asked = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
-    files = [content(Folder(root), FILES.scores("augmentation", name)) for name in asked]
+    files = [content(Source(root), FILES.scores("augmentation", name)) for name in asked]
     told = {(file["size"], file["seed"]): file for file in files if file}
     cells = [cell for cell in load_cells(Project(root).artefacts.augmentation) if (cell.size, cell.seed) in told]
     return curve(cells), tuple(told[cell.size, cell.seed] for cell in cells)
@@ -197,7 +168,7 @@ def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
 
 
-def _needed(read: Callable[[Folder, Path], T | None], source: Folder, path: Path, command: str) -> T:
+def _needed(read: Callable[[Source, Path], T | None], source: Source, path: Path, command: str) -> T:
     """What is read of a file that a command writes."""
     if (found := read(source, path)) is None:
         raise UserError(

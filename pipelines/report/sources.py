@@ -1,7 +1,5 @@
 """Where results lie: a project's folder, or a revision of git in which they are committed; neither is touched."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Mapping
@@ -13,58 +11,31 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
 SETTINGS = Path("params.yaml")
-EXPERIMENTS = "refs/exps"  # where DVC keeps its experiments
 
 
 @dataclass(frozen=True)
-class Folder:
-    """The project in a folder."""
+class Source:
+    """Files of a project, by their paths from its root: as they lie there, or as they were committed under any name."""
 
     root: Path
+    commit: str = ""
 
     def text(self, path: Path) -> str | None:
         """The content of a file, None where there is none."""
+        if self.commit:
+            return _git(self.root, "show", f"{self.commit}:./{path.as_posix()}")
         file = self.root / path
         return file.read_text(encoding="utf-8") if file.is_file() else None
 
     def place(self, path: Path) -> str:
         """The file's name for messages."""
-        return str(self.root / path)
-
-
-@dataclass(frozen=True)
-class Revision:
-    """The project as it was committed.
-
-    Args:
-        root: the project's root in a checkout.
-        commit: any name of the commit.
-    """
-
-    root: Path
-    commit: str
-
-    def text(self, path: Path) -> str | None:
-        """The content of a file, None where there is none."""
-        return _git(self.root, "show", f"{self.commit}:./{path.as_posix()}")
-
-    def place(self, path: Path) -> str:
-        """The file's name for messages."""
-        return f"{self.commit[:12]}:{path.as_posix()}"
-
-
-Source = Folder | Revision
-"""Files of a project, by their paths from its root."""
+        return f"{self.commit[:12]}:{path.as_posix()}" if self.commit else str(self.root / path)
 
 
 def find_source(label: str, named: str, root: Path) -> Source:
-    """The source that a user names: a folder, a revision of git, or an experiment of DVC.
-
-    Raises:
-        UserError: nothing has that name, or it holds no project.
-    """
+    """The source that a user names: a folder, a revision of git, or an experiment of DVC; a UserError without one."""
     folder = Path(named)
-    source = Folder(folder.resolve()) if folder.is_dir() else Revision(root, _commit(label, named, root))
+    source = Source(folder.resolve()) if folder.is_dir() else Source(root, _commit(label, named, root))
     if source.text(SETTINGS) is None:
         raise UserError(
             f"--with {label}: no params.yaml found in '{named}', expected the root of a project; correct the source"
@@ -99,8 +70,8 @@ def _commit(label: str, named: str, root: Path) -> str:
     """The commit of a revision, or of the experiment with that name."""
     if found := _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{named}^{{commit}}"):
         return found.strip()
-    references = (_git(root, "for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or "").splitlines()
-    commits = {line.split()[0] for line in references if line.endswith(f"/{named}")}
+    references = _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""  # DVC's experiments
+    commits = {line.split()[0] for line in references.splitlines() if line.endswith(f"/{named}")}
     if len(commits) > 1:
         raise UserError(
             f"--with {label}: found {len(commits)} experiments named '{named}', expected one; give its revision"

@@ -1,12 +1,12 @@
 """Stage `augment`: a cell of the augmentation curve."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from postprior.pipelines.artefacts.cells import KIND, arrays_of
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.generation.augmentation import ARMS, answers, few
+from postprior.pipelines.metrics.utility.augmentation import Cell
+from postprior.pipelines.metrics.utility.classifiers import names_of
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
@@ -17,9 +17,6 @@ def augment(size: str, params: Params, root: Path, seed: int) -> None:
 
     Without labels there is nothing to learn, and the file says no more than what was asked for.
     """
-    from postprior.pipelines.metrics.utility.augmentation import Cell
-    from postprior.pipelines.metrics.utility.classifiers import names_of
-
     project, name = Project(root), f"{size}-{seed}"
     train, test = project.train_and_test()
     with track("augment", params, root) as run:
@@ -33,7 +30,6 @@ def augment(size: str, params: Params, root: Path, seed: int) -> None:
             arrays = arrays_of(cell)
             run.metrics(cell.accuracy, prefix=f"augmentation.{len(rows)}.")
             told = {"accuracy": cell.accuracy, "samples": {"train": len(rows), "test": len(test)}}
-        origins = {"data": train.hash, "test": test.hash}
-        known = {**asked, **origins, "modalities": modalities, "arms": arms}
+        known = {**asked, "data": train.hash, "test": test.hash, "modalities": modalities, "arms": arms}
         save_artefact(project.artefacts.augmentation / name, KIND, known, arrays=arrays)
         write_json(project.results.scores("augmentation", name), asked | told)

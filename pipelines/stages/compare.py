@@ -1,7 +1,5 @@
 """Stage `compare`: the leaderboard as a table, plots, datasheets and one page, from the results in files alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -12,9 +10,8 @@ from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.gallery import code_points, pictures
 from postprior.pipelines.report.leaderboard import as_csv, leaderboard
-from postprior.pipelines.report.page import Plot, render
+from postprior.pipelines.report.page import Plot, facts, hashes, render, settings
 from postprior.pipelines.report.plots import figures, marks
-from postprior.pipelines.report.provenance import facts, hashes, settings
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.settings.checks import check_rows
 from postprior.pipelines.settings.params import Params
@@ -24,11 +21,8 @@ from postprior.pipelines.tracking.runs import track
 def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None) -> None:
     """Write results/comparison.csv, results/plots, results/datasheets and results/report.html.
 
-    Args:
-        params: the settings.
-        root: the project's root.
-        names: densities; those of params.yaml if none.
-        others: more results by label: folders of other projects, revisions of git or experiments of DVC.
+    They tell of the densities `names`, those of params.yaml if none, and of `others`, more results by label: folders of
+    other projects, revisions of git or experiments of DVC.
     """
     if names:
         check_rows(params, names, "NAME")
@@ -41,19 +35,12 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         plots = {figure.name: Plot.of(figure) for drawn in shown.values() for figure in drawn}
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))
-        write_datasheets(project, params, results)
+        for name in params.densities:
+            text = datasheet(results.row(name), results, params, project.synthetic(name))
+            write_text(files.datasheets / f"{name}.md", text)
+        gallery, known = pictures(params, project), facts(params, results)
         told = {"Settings": settings(params), "Hashes": hashes(params, project)}
-        page = render(
-            results,
-            looks,
-            pictures(params, project),
-            shown,
-            plots,
-            facts(params, results),
-            told,
-            params.densities,
-        )
-        write_text(files.page, page)
+        write_text(files.page, render(results, looks, gallery, shown, plots, known, told, params.densities))
 
 
 def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
@@ -63,10 +50,3 @@ def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
         write_text(folder / f"{plot.figure.name}.csv", as_csv(plot.figure.header, plot.figure.table))
     if results.pairs:
         write_text(folder / "paired.csv", as_csv(pairs.COLUMNS, map(astuple, results.pairs)))
-
-
-def write_datasheets(project: Project, params: Params, results: Results) -> None:
-    """A datasheet beside the synthetic set of every density of this project."""
-    for name in params.densities:
-        text = datasheet(results.row(name), results, params, project.synthetic(name))
-        write_text(project.results.datasheets / f"{name}.md", text)

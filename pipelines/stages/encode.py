@@ -1,7 +1,5 @@
 """Stage `encode`: the posterior of every row of every split, as a table of latent codes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
@@ -9,18 +7,15 @@ from postprior.pipelines.artefacts.codes import posteriors, save_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
+from postprior.stage1_vae.randomness import generator_for
 
 
 def encode(params: Params, root: Path) -> None:
     """Encode the three splits; artefacts/codes/<split>."""
-    from postprior.stage1_vae.randomness import generator_for
-
     project = Project(root)
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     with track("encode", params, root) as run:
         for index, (split, data) in enumerate(project.splits().items()):
-            generator = generator_for("cpu", params.seed, index)
-            codes = posteriors(model, data, params.encode.components, generator)
-            origins = {"autoencoder": artefact.hash, "data": data.hash}
-            save_codes(project.artefacts.codes / split, codes, origins)
+            codes = posteriors(model, data, params.encode.components, generator_for("cpu", params.seed, index))
+            save_codes(project.artefacts.codes / split, codes, {"autoencoder": artefact.hash, "data": data.hash})
             run.metrics({f"{split}_posterior_variance": float(codes.posterior().variance.mean())})

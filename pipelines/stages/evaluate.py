@@ -3,11 +3,9 @@
 Its synthetic dataset is compared with real data, and modalities of real rows are generated from others through it.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +15,12 @@ from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.parts import grid, scores_through
+from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.metrics.statistics.intervals import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST, folder_hash, read_json, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
-
-if TYPE_CHECKING:
-    from postprior.pipelines.metrics.features.reader import Reader
 
 KIND = "evaluation"
 CONDITIONED = 200  # rows whose modalities are generated from one another
@@ -33,13 +30,10 @@ USUAL = {"temperature": 1.0, "truncation": 0.0}  # settings of draws, told where
 
 
 def evaluate(name: str, params: Params, root: Path) -> None:
-    """Score artefacts/synthetic/<name> and what <name> generates from parts.
+    """Score artefacts/synthetic/<name> and what <name> generates from parts; results/metrics/<name>.json.
 
-    Writes results/metrics/<name>.json, and artefacts/evaluation/<name>: the half-samples of every score of whole tuples
-    and some rows generated from parts of them.
+    Half-samples of scores of whole tuples, and some rows generated from parts: artefacts/evaluation/<name>.
     """
-    from postprior.pipelines.generation.gallery import grid
-
     project = Project(root)
     synthetic, test = project.synthetic(name), project.dataset("test")
     generator = Generator.load(project.artefacts.densities / name)
@@ -62,30 +56,19 @@ def evaluate(name: str, params: Params, root: Path) -> None:
             "samples": len(standard),
         }
         write_json(project.results.scores("metrics", name), written)
-        arrays = {
-            f"scores.{key}": values
-            for key, values in scores.items()
-            if "/" not in key and not isinstance(values, Missing)
-        }
+        of_tuples = {key: values for key, values in scores.items() if "/" not in key}
+        arrays = {f"scores.{key}": values for key, values in of_tuples.items() if not isinstance(values, Missing)}
         shown = test.select(standard.real[:GRID])
         arrays |= grid(generator.model, generator.density, shown, params.evaluate.seed)
-        known = {
-            "density": generator.provenance["density"],
-            "reference": folder_hash(project.artefacts.reference),
-            "samples": len(standard),
-        }
+        known = {"density": generator.provenance["density"], "samples": len(standard)}
+        known["reference"] = folder_hash(project.artefacts.reference)
         save_artefact(project.artefacts.evaluation / name, KIND, known, arrays=arrays)
 
 
 def conditional(
     generator: Generator, reader: Reader, test: Dataset, standard: Standard, params: Params
 ) -> dict[str, Any]:
-    """What the density adds when modalities are generated from others, on rows that `reference` took too.
-
-    Nothing without labels, by which it is judged.
-    """
-    from postprior.pipelines.generation.parts import scores_through
-
+    """What the density adds when modalities are generated from others, on rows of `real`; nothing without labels."""
     if reader.judges is None:
         return {}
     rng = np.random.default_rng(params.evaluate.seed)

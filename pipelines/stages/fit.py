@@ -1,10 +1,7 @@
 """Stage `fit`: a density of the training codes. The same fit to codes of one's own: `fit_codes`."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes
@@ -18,10 +15,7 @@ from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import file_hash, files_of, load_artefact
 from postprior.pipelines.tracking.runs import track
-
-if TYPE_CHECKING:
-    from postprior.stage1_vae.model import MultimodalVAE
-    from postprior.stage2_latent.codes import Codes
+from postprior.stage1_vae.model import MultimodalVAE
 
 
 def fit(name: str, params: Params, root: Path) -> None:
@@ -49,38 +43,23 @@ def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Datas
 
 
 def fit_codes(
-    name: str,
-    params: Params | None,
-    root: Path,
-    codes: Path,
-    validation: Path | None = None,
-    out: Path | None = None,
+    name: str, params: Params | None, root: Path, codes: Path, validation: Path | None = None, out: Path | None = None
 ) -> None:
     """Fit a density to codes of one's own, code folders or .npz files; artefacts/densities/<name>, or `out`.
 
-    Args:
-        name: an entry of `density`, or a density where there is none, which then has its default options.
-        params: the settings, if there are any.
-        root: the project's root.
-        codes: what is fitted.
-        validation: codes of other rows to choose by; None sets a tenth of the rows apart.
-        out: the folder of the density.
+    Without an entry `name` the density has its default options. `validation` are codes of other rows to choose by; None
+    sets a tenth of the rows apart.
     """
     paths = {"train": codes} if validation is None else {"train": codes, "validation": validation}
     folder = out or Project(root).artefacts.densities / name
     check_folder(folder, partial(files_of, kind=KIND), paths.values())
-    tables = {split: own_codes(path) for split, path in paths.items()}
+    tables = {split: load_codes(path) if path.is_dir() else read_codes(path) for split, path in paths.items()}
     origins = origins_of(codes)
     if validation and origins_of(validation).get("autoencoder") != origins.get("autoencoder"):
         raise UserError(f"{validation}: codes of another autoencoder than those of {codes}; expected the same")
     written, seed = (params.density.get(name, {}), params.seed) if params else ({}, 0)
     density, known = learn(name, written, tables, seed)
     save_density(folder, density, known | origins, inputs=paths.values())
-
-
-def own_codes(path: Path) -> Codes:
-    """Codes in a code folder or an .npz file."""
-    return load_codes(path) if path.is_dir() else read_codes(path)
 
 
 def origins_of(path: Path) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Stage `generate`: a synthetic dataset from a density, of any size, in bounded memory; labelled where the data are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from postprior.pipelines.artefacts.evaluators import load_judges
@@ -9,6 +7,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset, conformed, writing
 from postprior.pipelines.data.manifest import Manifest, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
+from postprior.pipelines.generation.completion import tiled
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.generation.request import Request
 from postprior.pipelines.progress import progress
@@ -25,12 +24,10 @@ def generate(
     out: Path | None = None,
     given: Path | None = None,
 ) -> None:
-    """Draw a dataset from density `name`; artefacts/synthetic/<name>, or `out`.
+    """Draw a dataset from density `name`, as params.yaml asks if not requested; artefacts/synthetic/<name>, or `out`.
 
     `given` is a dataset folder whose rows, over and over in their order, are what the samples have; the rest is drawn.
-
-    Without a request the samples are those that `generate` in params.yaml asks for. A density without labels has its
-    rows labelled by the judges, where there are any, and the provenance says so.
+    A density without labels has its rows labelled by the judges, where there are any, and the provenance says so.
     """
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
@@ -41,8 +38,6 @@ def generate(
     if given is None:
         blocks = generator.blocks(asked)
     else:
-        from postprior.pipelines.generation.completion import tiled
-
         origin = Dataset.load(given)
         provenance["given"] = origin.hash
         origin = tiled(conformed(origin, generator.modalities, generator.conversion), rows)

@@ -1,7 +1,5 @@
 """Stage `inspect`: what the codes say of the labels, and the health of the latent space that holds them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +7,24 @@ import numpy as np
 
 from postprior.pipelines.artefacts.codes import Complete, load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
+from postprior.pipelines.metrics.latent.health import clusters, health
+from postprior.pipelines.metrics.latent.representation import SCORES, by_part
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, half_samples, too_few
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST, read_json, write_json
 from postprior.pipelines.tracking.runs import track
+from postprior.stage1_vae.randomness import generator_for
 
 COMPLETE = "rows with every block of codes"
 
 
 def inspect(params: Params, root: Path) -> None:
     """Score the test split's codes, with what those of the training split teach; results/metrics/latent.json."""
-    from postprior.pipelines.metrics.latent.health import clusters, health
-    from postprior.pipelines.metrics.latent.representation import SCORES, by_part
-    from postprior.stage1_vae.randomness import generator_for
-
     project, settings = Project(root), params.evaluate
     data = project.dataset("test")
     train, test = (Complete(load_codes(project.artefacts.codes / split)) for split in ("train", "test"))
     encoded = project.artefacts.codes / "test"
-    origin = read_json(encoded / MANIFEST).get("data")
-    check_origin(encoded, "codes of data", origin, data.hash, "encode")
+    check_origin(encoded, "codes of data", read_json(encoded / MANIFEST).get("data"), data.hash, "encode")
     with track("inspect", params, root) as run:
         run.dataset(project.artefacts.data / "test", data.hash)
         rng = np.random.default_rng(settings.seed)

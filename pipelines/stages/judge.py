@@ -3,47 +3,38 @@
 Classifiers where there are labels, reported with their accuracy on held-out data, and an extractor of features.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from postprior.pipelines.artefacts.evaluators import KIND
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.judges import Judges, train_judges
+from postprior.pipelines.metrics.features.reader import Reader, fit_extractor
+from postprior.pipelines.metrics.features.readings import accuracy
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import Run, track
-
-if TYPE_CHECKING:
-    from postprior.pipelines.metrics.features.judges import Judges
-    from postprior.pipelines.metrics.features.reader import Reader
+from postprior.stage1_vae.randomness import generator_for
 
 
 def judge(params: Params, root: Path) -> None:
-    """Train one classifier a modality where there are labels, and fit the extractor of features.
-
-    Writes artefacts/judges and results/metrics/judges.json.
-    """
-    from postprior.pipelines.metrics.features.reader import Reader, fit_extractor
-
+    """Train judges, if there are labels, and fit the extractor; artefacts/judges and results/metrics/judges.json."""
     project, settings = Project(root), params.judge
     train, test = project.train_and_test()
     with track("judge", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
         judges = None if train.labels is None else trained(train, params, run)
-        name = settings.extractor
-        if name == "auto":
-            name = "pca" if judges is None else "classifier"
+        usual = "pca" if judges is None else "classifier"
+        name = usual if settings.extractor == "auto" else settings.extractor
         if judges is not None and name == "classifier":
             reader = Reader(name, judges, judges)
         else:
             weights = None if settings.weights is None else root / settings.weights
-            space = fit_extractor(name, train, settings.features, params.seed, weights)
-            reader = Reader(name, space, judges)
+            reader = Reader(name, fit_extractor(name, train, settings.features, params.seed, weights), judges)
         tensors, manifest = reader.state()
         save_artefact(project.artefacts.judges, KIND, {**manifest, "data": train.hash}, tensors)
         written = report(reader, test, np.random.default_rng(params.seed))
@@ -52,9 +43,6 @@ def judge(params: Params, root: Path) -> None:
 
 def trained(train: Dataset, params: Params, run: Run) -> Judges:
     """Judges of the labels of a dataset; the run is told of every epoch."""
-    from postprior.pipelines.metrics.features.judges import Judges, train_judges
-    from postprior.stage1_vae.randomness import generator_for
-
     settings, generator = params.judge, generator_for("cpu", params.seed, 1)
     judges = Judges(train.modalities, train.label_names or (), settings.features, params.seed)
     how = (settings.epochs, settings.batch_size, settings.learning_rate)
@@ -67,8 +55,6 @@ def trained(train: Dataset, params: Params, run: Run) -> Judges:
 
 def report(reader: Reader, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     """The content of judges.json: the extractor and its numbers of features, and how well labels are read."""
-    from postprior.pipelines.metrics.features.readings import accuracy
-
     readings = reader.read(test)
     names = [m.name for m in test.modalities]
     widths = {name: features.shape[1] for name, features in zip(names, readings.features, strict=True)}

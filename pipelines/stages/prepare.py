@@ -1,7 +1,5 @@
 """Stage `prepare`: the dataset folders that everything else starts from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from postprior.pipelines.artefacts.project import Project

@@ -6,14 +6,14 @@ space of codes it is these draws themselves. The attack compares real rows with 
 it alone sees a decoder that repeats training rows whatever the code, for then these held-out rows become copies too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import load_codes, whole_rows
 from postprior.pipelines.artefacts.project import Project, check_origin
@@ -36,9 +36,7 @@ from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from postprior.stage1_vae.randomness import generator_for
 
 KIND = "privacy"
 ASKED = ("seed", "labels", "temperature", "truncation")  # what decides the codes of samples
@@ -74,8 +72,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
         }
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
-        arrays = real.gallery(found, synthetic)
-        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=arrays)
+        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(found, synthetic))
 
 
 def splits(project: Project, seed: int) -> Real:
@@ -96,14 +93,7 @@ def check_density(synthetic: Dataset, generator: Generator) -> None:
 
 
 def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
-    """How close the published samples come to training records, beside fresh rows, in every space.
-
-    Nothing where there are too few fresh rows.
-    """
-    import torch
-
-    from postprior.stage1_vae.randomness import generator_for
-
+    """How close published samples come to training records, beside fresh rows, by space; nothing if these are few."""
     if len(real.fresh) < FEWEST:
         return {}
     drawn, rows = synthetic.provenance, np.arange(min(len(synthetic), MOST))
@@ -117,10 +107,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
 
 
 def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -> Iterator[tuple[Tensor, Dataset]]:
-    """Codes (n, D) and rows, block by block, drawn as the published ones are.
-
-    But for their labels, which come as often as in the data.
-    """
+    """Blocks of codes (n, D) and rows, drawn as the published ones are, but with labels as often as in the data."""
     asked = Request(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
         for _, kept, codes, noise in draw_codes(generator.density, asked):

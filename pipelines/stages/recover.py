@@ -1,13 +1,12 @@
 """Stages `recover-baselines` and `recover`: what test rows have is hidden, and imputed by others and by a density."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.recovery import Questions, other_imputers, through
 from postprior.pipelines.metrics.imputation.scores import SCORES, Found
 from postprior.pipelines.metrics.statistics.intervals import Floats, Missing
 from postprior.pipelines.progress import progress
@@ -24,8 +23,6 @@ def recover_by_baselines(params: Params, root: Path) -> None:
 
     Scores of every row are kept for the densities. An imputer that fails says why.
     """
-    from postprior.pipelines.generation.recovery import Questions, other_imputers
-
     project = Project(root)
     asked = Questions.of(project.splits(), params)
     with track("recover-baselines", params, root) as run:
@@ -53,7 +50,6 @@ def recover_by_baselines(params: Params, root: Path) -> None:
 def recover(name: str, params: Params, root: Path) -> None:
     """Impute what was hidden through density `name`; results/recovery/<name>.json."""
     from postprior.pipelines.generation.generator import Generator
-    from postprior.pipelines.generation.recovery import Questions, through
 
     project = Project(root)
     asked = Questions.of(project.splits(), params)

@@ -4,13 +4,12 @@ The test split is halved by source. One half is the reference that distances are
 are `real`, their codes decoded are `reconstruction`, and as many draws of the model's own prior are `normal`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes
@@ -20,17 +19,20 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.artefacts.standard import WEIGHTS, Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import ROWS, Generator
+from postprior.pipelines.generation.parts import conditional_scores
+from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
+from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
-
-if TYPE_CHECKING:
-    from postprior.pipelines.metrics.features.reader import Reader
-    from postprior.stage2_latent.codes import Codes
+from postprior.stage1_vae.randomness import generator_for, generator_from
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.codes import Codes
 
 MOST = 5000  # rows of a half: the time of scores grows as their square
 CONDITIONED = 500  # rows whose modalities are generated from one another
@@ -38,15 +40,10 @@ CONDITIONED = 500  # rows whose modalities are generated from one another
 
 def reference(params: Params, root: Path) -> None:
     """Score `normal`, `reconstruction`, `real` and the autoencoder; artefacts/reference and results/metrics."""
-    from postprior.stage2_latent import DENSITIES
-
     project, settings = Project(root), params.evaluate
     model, trained = load_autoencoder(project.artefacts.autoencoder)
-    reader, codes, test = (
-        load_judges(project.artefacts.judges),
-        load_codes(project.artefacts.codes / "test"),
-        project.dataset("test"),
-    )
+    reader, codes = load_judges(project.artefacts.judges), load_codes(project.artefacts.codes / "test")
+    test = project.dataset("test")
     rng = np.random.default_rng(settings.seed)
     with track("reference", params, root) as run:
         run.dataset(project.artefacts.data / "test", test.hash)
@@ -65,8 +62,7 @@ def reference(params: Params, root: Path) -> None:
         }
         standard = Standard.fit(readings["reference"], weights, (first, second), made_of)
         for name, dataset in sets.items():
-            theirs = weights[WEIGHTS[name]]
-            standard.scores[name] = standard.score(readings[name], half, dataset, theirs)
+            standard.scores[name] = standard.score(readings[name], half, dataset, weights[WEIGHTS[name]])
         likelihood = log_likelihoods(floor.density, {"test": codes}, settings.seed)
         for name, dataset in sets.items():
             written = standard.row(standard.scores[name], half, dataset)
@@ -92,10 +88,6 @@ def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
 
 def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, seed: int) -> dict[str, Dataset]:
     """The datasets of the rows `real`, `reconstruction` (one posterior draw a row, decoder means) and `normal`."""
-    import torch
-
-    from postprior.stage1_vae.randomness import generator_for
-
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)
         z = codes.draw(generator, torch.from_numpy(rows))
@@ -110,12 +102,12 @@ def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, see
 
 def draw_weights(readings: dict[str, Readings], resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
     """Half-samples of both halves, by source within labels, and of synthetic rows, each its own source."""
-    weights: dict[str, Floats] = {
-        name: half_samples(readings[name].sources, resamples, rng, readings[name].labels)
-        for name in ("reference", "real")
+    first, second = (readings[name] for name in ("reference", "real"))
+    return {
+        "reference": half_samples(first.sources, resamples, rng, first.labels),
+        "real": half_samples(second.sources, resamples, rng, second.labels),
+        "synthetic": half_samples(np.arange(len(readings["normal"])), resamples, rng),
     }
-    weights["synthetic"] = half_samples(np.arange(len(readings["normal"])), resamples, rng)
-    return weights
 
 
 def cautions_of(readings: Readings, test: Dataset, rows: int) -> list[str]:
@@ -126,10 +118,9 @@ def cautions_of(readings: Readings, test: Dataset, rows: int) -> list[str]:
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:
     """What is known of a row beside its scores; `likelihood` is that of held-out codes under the model's own prior."""
-    known = {"labels_from": "data" if labelled else None, "stores_training_codes": False}
-    if name != "normal":
-        return known
-    return known | {"labels_from": "judges" if labelled else None, "log_likelihood": likelihood}
+    origin = "judges" if name == "normal" else "data"
+    known = {"labels_from": origin if labelled else None, "stores_training_codes": False}
+    return known | {"log_likelihood": likelihood} if name == "normal" else known
 
 
 def autoencoder_scores(
@@ -141,15 +132,7 @@ def autoencoder_scores(
     weights: Floats,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """The content of autoencoder.json; readings and weights are those of the reconstruction.
-
-    Without labels there is no conditional coherence.
-    """
-    from postprior.pipelines.generation.parts import conditional_scores
-    from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
-    from postprior.pipelines.metrics.latent.health import dead_dimensions
-    from postprior.stage1_vae.randomness import generator_from
-
+    """The content of autoencoder.json; readings and weights are those of the reconstruction."""
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]
     means = codes.mean[codes.complete]

@@ -1,14 +1,12 @@
 """Stage `train`: the autoencoder. Killed and started again, it ends with the same bytes."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from postprior.pipelines.artefacts.autoencoder import KIND, build, mendable
 from postprior.pipelines.artefacts.checkpoint import Checkpoint, History
@@ -21,16 +19,13 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import files_of, save_artefact
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
-
-if TYPE_CHECKING:
-    from postprior.stage1_vae.modalities import Batch
-    from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae import training
+from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.model import MultimodalVAE
 
 
 def train(params: Params, root: Path) -> None:
     """Train the model of params.yaml; artefacts/autoencoder and results/training.csv."""
-    from postprior.stage1_vae import training
-
     project = Project(root)
     folder = project.artefacts.autoencoder
     check_folder(folder, partial(files_of, kind=KIND))  # now, not after hours
@@ -43,10 +38,7 @@ def train(params: Params, root: Path) -> None:
         history, resume = checkpoint.load()
         epochs = training.train(model, Confirmed(data, confirm), settings, validation, resume)
         total = sum(training.epochs_of(phase, settings) for phase in model.phases())
-        with (
-            track("train", params, root) as run,
-            progress(f"train {params.vae.model}", total, len(history)) as step,
-        ):
+        with track("train", params, root) as run, progress(f"train {params.vae.model}", total, len(history)) as step:
             run.dataset(project.artefacts.data / "train", digest)
             for epoch in mendable(epochs):
                 history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})

@@ -3,13 +3,12 @@
 Those of synthetic rows are tested on real ones and set against those of real rows, which read the synthetic ones.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project
@@ -17,6 +16,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import Request
+from postprior.pipelines.metrics.features.reader import Reader
 from postprior.pipelines.metrics.statistics.intervals import SHARE
 from postprior.pipelines.metrics.utility.classifiers import (
     Classifiers,
@@ -32,20 +32,14 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from postprior.pipelines.metrics.features.reader import Reader
-
 KIND = "utility"
 REAL = "real"  # the name of what real rows teach; no density has it
 
 
 def utility_of_real(params: Params, root: Path) -> None:
-    """Train classifiers on real rows, one set a seed, and test them; results/utility/real.json.
+    """Train classifiers on real rows, one set a seed, keep them and test them; results/utility/real.json.
 
-    They are kept for the densities. Without labels there is nothing to learn, and the file has the numbers of rows
-    alone.
+    Without labels there is nothing to learn, and the file has the numbers of rows alone.
     """
     project = Project(root)
     train, test = project.train_and_test()
@@ -71,8 +65,7 @@ def utility_of_real(params: Params, root: Path) -> None:
 def utility(name: str, params: Params, root: Path) -> None:
     """Train on samples of a density and test on real rows, and the reverse; results/utility/<name>.json.
 
-    There are as many samples as training rows, other ones a seed. Without labels the file has the numbers of rows
-    alone.
+    There are as many samples as training rows, other ones a seed. Without labels the file has numbers of rows alone.
     """
     project = Project(root)
     train, test = project.train_and_test()
@@ -124,12 +117,8 @@ def drawn(generator: Generator, judges: Reader | None, rows: int, seed: int, par
     samples = generator.draw(Request.of(params.generate, rows, seed=seed))
     if judges is None:
         return samples
-    return replace(
-        samples,
-        labels=judges.label(samples.data),
-        label_names=judges.label_names,
-        provenance={**samples.provenance, "labels_from": "judges"},
-    )
+    provenance = {**samples.provenance, "labels_from": "judges"}
+    return replace(samples, labels=judges.label(samples.data), label_names=judges.label_names, provenance=provenance)
 
 
 def learned_from_real(folder: Path, expected: dict[str, Any]) -> Artefact:

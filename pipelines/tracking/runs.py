@@ -1,7 +1,7 @@
 """MLflow as a view of the results: one run an executed stage. A failure costs a warning, never a result.
 
 The runs go to mlflow.db in the project's root, or wherever MLFLOW_TRACKING_URI points; `off` there logs nothing,
-and spares each stage the import of MLflow. Runs of one experiment lie beneath a parent run: see `groups`.
+and spares each stage the import of MLflow. Runs of one experiment lie beneath a parent run: see `client.Group`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,36 +25,29 @@ from postprior.pipelines.signals import held_back
 from postprior.pipelines.storage import folder_hash, read_json
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking import client as mlflow_client
-from postprior.pipelines.tracking.groups import PARENT, TAG, Group
+from postprior.pipelines.tracking.client import PARENT, TAG, Group, log_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROJECT = Project(Path())  # whose paths begin at the root of any project
 FOLDERS, FILES = PROJECT.artefacts, PROJECT.results
+OF_DENSITY = (FOLDERS.autoencoder, FOLDERS.densities / "{density}")
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a stage leaves in the project, in paths in which {density} stands for the density's name.
+    """What a stage leaves in the project, in paths in which {density} stands for the density's name."""
 
-    Args:
-        artefacts: folders that it makes or rests on; their hashes become tags.
-        metrics: files with the prefix of their metrics in MLflow.
-        files: files and folders that are logged as they are.
-        pictures: a dataset folder whose first samples are shown.
-    """
-
-    artefacts: tuple[Path, ...] = ()
-    metrics: Mapping[Path, str] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()
-    pictures: Path | None = None
+    artefacts: tuple[Path, ...] = ()  # folders that it makes or rests on; their hashes become tags
+    metrics: Mapping[Path, str] = field(default_factory=dict)  # files, with the prefix of their metrics in MLflow
+    files: tuple[Path, ...] = ()  # logged as they are, folders too
+    pictures: Path | None = None  # a dataset folder whose first samples are shown
 
 
 def _of_density(part: str = "", prefix: str = "") -> Results:
     """What a stage leaves that works on one density."""
-    metrics = {FILES.scores(part, "{density}"): prefix} if part else {}
-    return Results((FOLDERS.autoencoder, FOLDERS.densities / "{density}"), metrics)
+    return Results(OF_DENSITY, {FILES.scores(part, "{density}"): prefix} if part else {})
 
 
 RESULTS = {
@@ -72,9 +65,9 @@ RESULTS = {
     ),
     "fit": _of_density(),
     "generate": _of_density(),
-    "evaluate": replace(
-        _of_density("metrics"),
-        artefacts=(FOLDERS.autoencoder, FOLDERS.densities / "{density}", FOLDERS.judges),
+    "evaluate": Results(
+        (*OF_DENSITY, FOLDERS.judges),
+        {FILES.scores("metrics", "{density}"): ""},
         pictures=FOLDERS.synthetic / "{density}",
     ),
     "utility-real": Results(metrics={FILES.scores("utility", "real"): "real.utility."}),
@@ -95,11 +88,7 @@ def warn(reason: str) -> None:
 
 
 class Run:
-    """One run of a stage in MLflow; after the first failure its methods do nothing.
-
-    Args:
-        failed: called with the reason of that failure.
-    """
+    """One run of a stage in MLflow; after the first failure, whose reason `failed` is told, its methods do nothing."""
 
     def __init__(self, failed: Callable[[str], None] = warn) -> None:
         self._client: MlflowClient | None = None
@@ -113,8 +102,7 @@ class Run:
         if uri is None:
             return
         if uri.startswith(mlflow_client.DATABASES):
-            # a transaction that is cut locks out the call that closes the run
-            self._whole = held_back
+            self._whole = held_back  # a transaction that is cut locks out the call that closes the run
 
         def start() -> None:
             with held_back():  # a run that was made is known, and will be closed
@@ -123,7 +111,7 @@ class Run:
                 nested = {**tags, PARENT: self._parent, TAG: group.key}
                 self.id = client.create_run(experiment, tags=nested, run_name=name).info.run_id
                 self._client = client
-            mlflow_client.log_params(client, self.id, params)
+            log_params(client, self.id, params)
 
         self._try(start)
 
@@ -157,29 +145,19 @@ class Run:
         """Log a picture of the first samples in a dataset folder, under a file name."""
 
         def log(client: MlflowClient) -> None:
-            from tempfile import TemporaryDirectory
-
             from PIL import Image
 
             from postprior.pipelines.data.dataset import Dataset
             from postprior.pipelines.data.pictures import sheet_of
 
             if sheet := sheet_of(Dataset.load(folder)):
-                with TemporaryDirectory() as temporary:
-                    path = Path(temporary) / name
-                    Image.open(io.BytesIO(sheet.image)).save(path)
-                    client.log_artifact(self.id, str(path))
+                client.log_image(self.id, Image.open(io.BytesIO(sheet.image)), name)
 
         self.call(log)
 
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
-
-        def log(client: MlflowClient) -> None:
-            for key, value in values.items():
-                client.set_tag(self.id, key, value)
-
-        self.call(log)
+    def tag(self, key: str, value: str) -> None:
+        """Set a tag."""
+        self.call(lambda client: client.set_tag(self.id, key, value))
 
     def finish(self, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
@@ -192,12 +170,12 @@ class Run:
             self.call(close)
             self._client = None
 
-    def call(self, action: Callable[[MlflowClient], None]) -> None:
+    def call(self, action: Callable[[MlflowClient], object]) -> None:
         """Hand the client to an action, unless a failure came before."""
         if (client := self._client) is not None:
             self._try(lambda: action(client))
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _try(self, action: Callable[[], object]) -> None:
         try:
             with mlflow_client.undisturbed(), self._whole():
                 action()
@@ -208,32 +186,19 @@ class Run:
 
 @contextmanager
 def track(
-    stage: str,
-    params: Params,
-    root: Path,
-    density: str | None = None,
-    failed: Callable[[str], None] = warn,
+    stage: str, params: Params, root: Path, density: str | None = None, failed: Callable[[str], None] = warn
 ) -> Iterator[Run]:
     """A run in MLflow around a stage; when the stage ends well, the results in its files are logged.
 
-    Args:
-        stage: the stage's command.
-        params: the settings; those of the chosen source, model and density are logged.
-        root: the project's root.
-        density: the density that the stage works on, for the stages of a density.
-        failed: called with the reason when MLflow fails.
+    Settings of the chosen source, model and density are logged too; `density` is for the stages of a density, and
+    `failed` is told the reason when MLflow fails.
     """
     run, group = Run(failed), Group.of(params, root)
     sampler = "normal" if stage == "reference" else density  # the row of this stage that is a sampler
-    status = "FAILED"
+    tags = {**group.tags, "stage": stage} | ({"density": sampler} if sampler else {})
+    settings, status = dict(leaves(params.chosen([density] if density else []))), "FAILED"
     try:
-        run.start(
-            root,
-            f"{stage} {density or ''}".strip(),
-            dict(leaves(params.chosen([density] if density else []))),
-            {**group.tags, "stage": stage, **({"density": sampler} if sampler else {})},
-            group,
-        )
+        run.start(root, f"{stage} {density or ''}".strip(), settings, tags, group)
         yield run
         _log_results(run, stage, root, density or "")
         if stage == "compare":  # the last one: also of rows whose stages had no need to run
@@ -259,11 +224,9 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
     """Log what a finished stage has written."""
     results = RESULTS.get(stage, Results())
-    hashes = {}
     for place in results.artefacts:
         with suppress(UserError, OSError):
-            hashes[f"hash.{place.relative_to(FOLDERS.home).parts[0]}"] = folder_hash(written(root, place, density))
-    run.tags(hashes)
+            run.tag(f"hash.{place.relative_to(FOLDERS.home).parts[0]}", folder_hash(written(root, place, density)))
     for pattern, prefix in results.metrics.items():
         if (path := written(root, pattern, density)).exists():
             run.metrics(read_json(path), prefix=prefix)

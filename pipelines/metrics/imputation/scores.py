@@ -18,6 +18,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     estimate,
     weighted_mean,
 )
+from postprior.stage1_vae.modalities import Modality
 
 Found = dict[str, Floats] | Missing
 """Scores by name, (N, M) each: of what N rows lost of M modalities, NaN where they lost nothing."""
@@ -50,6 +51,12 @@ def energy_score(draws: Floats, truth: Floats) -> Floats:
         squared = squares[:, :, None] + squares[:, None] - 2 * gram
         apart[start : start + ROWS] = np.sqrt(np.maximum(squared, 0)).sum((1, 2)) / (R * (R - 1))
     return near - apart / 2
+
+
+def continuous(modality: Modality) -> NDArray[np.bool_]:
+    """Which values of a modality are no counts or classes: (J,) for the columns of a table, () for others."""
+    of = [each.likelihood in ("normal", "laplace") for each in modality.columns or (modality,)]
+    return np.array(of if modality.columns else of[0])
 
 
 def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:

@@ -1,28 +1,21 @@
 """What the numbers say, in sentences: under one headline, the answers to three questions and what they rest on."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
-from postprior.pipelines.report.findings.basis import basis
+from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.findings.faithful import above_floor, collapsed, faithful, told_apart
 from postprior.pipelines.report.findings.leaks import leaks
 from postprior.pipelines.report.findings.useful import useful
-from postprior.pipelines.report.findings.words import Finding, percent
 from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Estimate, Row, estimates
+from postprior.pipelines.report.words import MANY, Finding, count, listed, number_with, percent, titles
 
 QUESTIONS = {
     "faithful": "Is it faithful?",
     "useful": "Is it useful?",
     "leaks": "Does it leak?",
     "basis": "What it rests on",
-}
-ANSWERS: dict[str, Callable[[Results], Iterator[Finding]]] = {
-    "faithful": faithful,
-    "useful": useful,
-    "leaks": leaks,
-    "basis": basis,
 }
 
 
@@ -54,6 +47,89 @@ def headline(results: Results) -> str:
 
 def findings(results: Results) -> Iterator[Finding]:
     """What the comparison found, question by question, each computed from the results."""
-    for question, answer in ANSWERS.items():
+    for question, answer in zip(QUESTIONS, (faithful, useful, leaks, basis), strict=True):
         for finding in answer(results):
             yield replace(finding, question=question)
+
+
+def basis(results: Results) -> Iterator[Finding]:
+    """Judges, fits, advice on the autoencoder, and cautions."""
+    if accuracy := Estimate.of(results.judges.get("accuracy")):
+        yield Finding(
+            "Judges",
+            f"The classifiers that read the labels are right on {percent(accuracy.value)} of held-out real data; "
+            "what they misread counts against every row.",
+        )
+    yield from _autoencoder(results)
+    if judged := [row for row in results.densities if row.scores.get("labels_from") == "judges"]:
+        yield Finding("Labels", f"{titles(judged)}: the labels of the samples were given by the judges.")
+    yield from _fits(results)
+    yield from _missing(results)
+    for advice in results.latent.get("health", {}).get("advice", []):
+        yield Finding("Latent space", str(advice))
+    yield from _cautions(results)
+
+
+def _autoencoder(results: Results) -> Iterator[Finding]:
+    """How well held-out rows are encoded and decoded: no density on its codes can do better."""
+    own = results.posterior
+    error, accuracy = own.estimate("reconstruction_error"), own.estimate("accuracy")
+    told = []
+    if error:
+        text = f"Reconstructions of held-out rows have a mean squared error of {error.value:.4f}"
+        if similarity := own.estimate("ssim"):
+            text += f" and a structural similarity (SSIM) of {similarity.value:.2f}"
+        told.append(f"{text}.")
+    if accuracy:
+        told.append(f"The judges read them rightly in {percent(accuracy.value)}.")
+    if likelihood := own.estimate("log_evidence"):
+        told.append(
+            f"The log-likelihood of held-out rows, by importance sampling, is {number_with(likelihood, 0)} nats."
+        )
+    if told:
+        yield Finding("Autoencoder", " ".join(told))
+
+
+def _fits(results: Results) -> Iterator[Finding]:
+    """Overfitting, and the choice of `auto`."""
+    gaps = estimates(results.densities, "overfitting")
+    if gaps and max(gap.value for gap in gaps.values()) <= 0:
+        yield Finding("Overfitting", "No density scores training codes above validation codes.")
+    elif gaps:
+        row = max(gaps, key=lambda row: gaps[row].value)
+        has = "has the widest" if len(gaps) > 1 else "has a"
+        yield Finding(
+            "Overfitting",
+            f"{row.title} {has} gap between training and validation codes: {gaps[row].value:.2f} nats of "
+            "log-likelihood a row.",
+        )
+    for row in results.densities:
+        if why := row.scores.get("why"):
+            yield Finding("Choice", f"{row.title} compared its candidates on held-out codes: {why}.")
+
+
+def _missing(results: Results) -> Iterator[Finding]:
+    """Scores of this project's rows that could not be computed, or have no interval, by reason."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row in results.rows:
+        for metric in LEADERBOARD:
+            if not row.source and metric.question != "leaks" and (why := row.why(*metric.keys)):
+                lacks = "an interval" if row.estimate(*metric.keys) else "a value"
+                found.setdefault((lacks, why), {})[metric.title] = None
+    for (lacks, why), metrics in found.items():
+        shown = [*metrics][:MANY]
+        some = f"{', '.join(shown)} and {len(metrics) - MANY} more" if len(metrics) > MANY else listed(shown)
+        yield Finding("Missing scores", f"Without {lacks} in some rows: {some}. The reason: {why}.")
+
+
+def _cautions(results: Results) -> Iterator[Finding]:
+    """Cautions of the metrics, each once with the rows that it is about, and those of other sources."""
+    found: dict[str, list[Row]] = {}
+    for row in results.rows:
+        for caution in row.scores.get("cautions", []):
+            found.setdefault(str(caution), []).append(row)
+    for caution, rows in found.items():
+        of = titles(rows) if len(rows) < 4 else f"{count(len(rows))} rows"
+        yield Finding("Caution", caution if len(rows) == len(results.rows) else f"{of}: {caution}")
+    for caution in results.cautions:
+        yield Finding("Other sources", caution)

@@ -1,26 +1,21 @@
 """Is it faithful? How the densities stand between the floor and real rows, and to one another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
-from postprior.pipelines.report.findings.words import (
+from postprior.pipelines.report.pairs import Pair, holm
+from postprior.pipelines.report.results import Results
+from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.words import (
     Finding,
-    above,
     against,
-    below,
-    chance,
     count,
     listed,
+    number,
     number_with,
     percent,
     percent_with,
     points,
 )
-from postprior.pipelines.report.numbers import number
-from postprior.pipelines.report.pairs import Pair, holm
-from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import Estimate, Row
 
 EVEN = 0.9  # of the label entropy of real rows: less is a collapse
 
@@ -43,14 +38,13 @@ def faithful(results: Results) -> Iterator[Finding]:
 def above_floor(row: Row, metric: str) -> bool:
     """Whether the paired difference to the floor is clear: a share above 0, a distance below."""
     difference = row.estimate("difference_to_normal", metric)
-    clear = above if metric == "joint_coherence" else below
-    return difference is not None and clear(difference)
+    return difference is not None and (difference.above() if metric == "joint_coherence" else difference.below())
 
 
 def collapsed(results: Results, row: Row) -> bool:
     """Whether the labels that samples show are far less even than those of real rows."""
     ours, real = row.estimate("label_entropy"), results.beside(row, "real").estimate("label_entropy")
-    return ours is not None and real is not None and below(ours, EVEN * real.value)
+    return ours is not None and real is not None and ours.below(EVEN * real.value)
 
 
 def _floor(results: Results, best: Row) -> Iterator[Finding]:
@@ -113,7 +107,7 @@ def _pairings(results: Results, best: Row) -> Iterator[Finding]:
             f"those of {best.title} with {auc.value:.3f}"
         )
         if lacking := best.estimate("incoherence"):
-            clear = "" if above(lacking) else ", not clearly above 0"
+            clear = "" if lacking.above() else ", not clearly above 0"
             told[0] += f": an incoherence of {number_with(lacking, 3)}{clear}"
     if kept := best.estimate("canonical_preservation"):
         told.append(f"Canonical correlations between modalities are kept at {percent_with(kept)}")
@@ -172,7 +166,7 @@ def told_apart(results: Results, metric: str, first: Row, second: Row) -> bool:
     ours, theirs = first.estimate(metric), second.estimate(metric)
     if not ours or not theirs or ours.high is None or theirs.high is None:
         return False
-    return above(ours, theirs.high) or above(theirs, ours.high)
+    return ours.above(theirs.high) or theirs.above(ours.high)
 
 
 def _apart(results: Results, metric: str, first: Row, second: Row) -> str:
@@ -181,8 +175,9 @@ def _apart(results: Results, metric: str, first: Row, second: Row) -> str:
     if pair := _paired(results, metric, first, second):
         difference = pair.of(first.name)
         told = points(difference) if metric == "joint_coherence" else number_with(difference, 2)
+        chance = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
         verdict = "they are" if apart else "they are not"
-        return f"; {verdict} told apart (paired difference {told}, {chance(pair.p_holm)} after Holm's correction)"
+        return f"; {verdict} told apart (paired difference {told}, {chance} after Holm's correction)"
     known = all(e and e.high is not None for e in (first.estimate(metric), second.estimate(metric)))
     return f"; their intervals {'do not overlap' if apart else 'overlap'}" if known else ""
 
@@ -239,7 +234,7 @@ def _private(results: Results) -> Iterator[Finding]:
     if max(gains) > min(gains):
         told += f", and by {points(gains[max(gains)])} given {count(max(gains))}"
     doubt = "; none of these is clearly above 0" if len(gains) > 1 else ", which is not clearly above 0"
-    verdict = "" if any(above(gain) for gain in gains.values()) else doubt
+    verdict = "" if any(gain.above() for gain in gains.values()) else doubt
     yield Finding(
         "Private codes",
         f"Drawing private codes of missing modalities from {row.title} given the other codes, instead of from the "

@@ -1,13 +1,11 @@
 """Does it leak? What tests of privacy and memorisation say of the samples and of what was fitted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 
 from postprior.pipelines.metrics.registry import JOINT
-from postprior.pipelines.report.findings.words import Finding, above, count, each, listed, percent, percent_with, titles
 from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
+from postprior.pipelines.report.words import Finding, count, each, listed, percent, percent_with, titles
 
 COPIES = 0.01  # near copies among held-out rows and codes, by their definition
 COIN = 0.5  # the AUC of an attacker who guesses
@@ -96,7 +94,7 @@ def _near_copies(rows: list[Row]) -> Iterator[Finding]:
     if without := [row for row, share in shares.items() if share.value == 0]:
         among = f"among the samples of {titles(without)}"
         yield Finding("Near copies", f"There are no near copies of training rows {among}.")
-    usual = {row: share for row, share in shares.items() if share.value > 0 and not above(share, COPIES)}
+    usual = {row: share for row, share in shares.items() if share.value > 0 and not share.above(COPIES)}
     if usual:
         told = listed([f"{percent_with(share)} of the samples of {row.title}" for row, share in usual.items()])
         yield Finding(
@@ -105,7 +103,7 @@ def _near_copies(rows: list[Row]) -> Iterator[Finding]:
             f"they are {percent(COPIES, 0)} by definition: {told}.",
         )
     for row, share in shares.items():
-        if above(share, COPIES):
+        if share.above(COPIES):
             yield Finding("Near copies", _copied(row, percent_with(share)))
 
 
@@ -125,7 +123,7 @@ def _attack(rows: list[Row]) -> Iterator[Finding]:
     found = estimates(rows, *JOINT, "membership_auc")
     if not found:
         return
-    better = [row for row, auc in found.items() if above(auc, COIN)]
+    better = [row for row, auc in found.items() if auc.above(COIN)]
     verdict = "clearly better than a coin"
     if not better:
         verdict = f"{'not' if len(found) == 1 else 'none'} {verdict}"
@@ -153,7 +151,7 @@ def _distances(rows: list[Row]) -> Iterator[Finding]:
 def _codes(results: Results) -> Iterator[Finding]:
     """Densities whose draws lie on training codes."""
     found = estimates(results.densities, "memorisation", "near_copies")
-    if copying := [f"{row.title} ({percent(e.value)})" for row, e in found.items() if above(e, COPIES)]:
+    if copying := [f"{row.title} ({percent(e.value)})" for row, e in found.items() if e.above(COPIES)]:
         yield Finding(
             "Memorisation",
             f"By definition {percent(COPIES, 0)} of held-out codes are near copies of a training code; more are "

@@ -1,15 +1,13 @@
 """Is it useful? What classifiers learn from synthetic data, alone and beside real rows, and what densities impute."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
-from postprior.pipelines.report.findings.words import (
+from postprior.pipelines.report.results import IMPUTERS, Results
+from postprior.pipelines.report.rows import Estimate, Row, estimates
+from postprior.pipelines.report.words import (
     MANY,
     Finding,
-    above,
     against,
-    below,
     count,
     listed,
     number_with,
@@ -17,8 +15,6 @@ from postprior.pipelines.report.findings.words import (
     percent_with,
     points,
 )
-from postprior.pipelines.report.results import IMPUTERS, Results
-from postprior.pipelines.report.rows import Estimate, Row, estimates
 
 RATIO = ("utility", "ratio_to_real", "joint")
 EACH = ("utility", "ratio_to_real", "mean")
@@ -102,9 +98,9 @@ def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Findi
 def _lifts(arm: Row, gain: Estimate) -> str:
     """What the arm makes of the accuracy of real rows alone."""
     reached = percent(arm.value("accuracy", "joint"))
-    if above(gain):
+    if gain.above():
         return f"lifts that to {reached}, by {points(gain)}"
-    if below(gain):
+    if gain.below():
         return f"lowers that to {reached}, by {points(-gain)}"
     return f"makes that {reached}, which is no clear change: {points(gain)}"
 
@@ -141,6 +137,6 @@ def _beside_others(row: Row, task: str) -> str:
         return ""
     other = max(found, key=lambda title: found[title].value)
     paired = found[other]
-    apart = "clearly worse than" if above(paired) else "not clearly apart from"
-    stands = "clearly better than" if below(paired) else apart
+    apart = "clearly worse than" if paired.above() else "not clearly apart from"
+    stands = "clearly better than" if paired.below() else apart
     return f", which is {stands} that of {other}, the best other imputer (paired difference {number_with(paired, 3)})"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme
-from postprior.pipelines.report.numbers import number
-from postprior.pipelines.report.rows import INTERVAL, Estimate, Row
+from postprior.pipelines.report.rows import INTERVAL, MISSING, Estimate, Row
+from postprior.pipelines.report.words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,43 +17,25 @@ WIDER = 10.0  # a range of so many times its lower end is drawn on a logarithmic
 ROW = 0.24  # inches of a line of dots
 LETTER = 0.072  # inches of a letter of a legend
 HEAD = 0.62  # inches of a panel beside its lines
-MISSING = Estimate(float("nan"))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A panel of dots, one line of a figure's rows each.
+    """A panel of dots, one line of a figure's rows each."""
 
-    Args:
-        cells: what its lines in the figure's table begin with.
-        title: above it.
-        estimates: by line; a line without one has no dot.
-        said: what its numbers are, for those who cannot see them.
-        decimals: of the values.
-        limits: of the horizontal axis; None: as the values need it.
-        reference: where a line stands for comparison.
-    """
-
-    cells: tuple[str, ...]
+    cells: tuple[str, ...]  # what its lines in the figure's table begin with
     title: str
-    estimates: Mapping[str, Estimate]
-    said: str = ""
+    estimates: Mapping[str, Estimate]  # by line; a line without one has no dot
+    said: str = ""  # what its numbers are, for those who cannot see them
     decimals: int = 3
-    limits: tuple[float, float] | None = None
-    reference: float | None = None
+    limits: tuple[float, float] | None = None  # of the horizontal axis; None: as the values need it
+    reference: float | None = None  # where a line stands for comparison
 
 
 def dotted(
-    name: str,
-    title: str,
-    header: Sequence[str],
-    parts: Sequence[Part],
-    lines: Mapping[str, Mark],
-    **layout: Any,
+    name: str, title: str, header: Sequence[str], parts: Sequence[Part], lines: Mapping[str, Mark], **layout: Any
 ) -> Figure:
-    """A figure of panels whose lines are the same; `header` names the cells of a part, which stand side by side, and
-    the line.
-    """
+    """A figure of panels whose lines are the same; `header` names the cells of a part, side by side, and the line."""
     return Figure(
         name,
         title,
@@ -136,16 +118,7 @@ def grouped(
     reference: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Panel:
-    """Groups of estimates one below the other, the rows of each beneath one another.
-
-    Args:
-        title: above the panel.
-        names: of the groups.
-        values: the estimate of every group, by row.
-        look: the mark of every row.
-        reference: where a line stands for comparison.
-        limits: of the horizontal axis; None: as the values need it.
-    """
+    """Groups of estimates one below the other, the rows of each beneath one another; `values` are by row and group."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         every = [estimate for estimates in values.values() for estimate in estimates.values()]
@@ -176,13 +149,7 @@ def lines(
 ) -> Panel:
     """Estimates against numbers, a line a name, beside one another where they would cover each other.
 
-    Args:
-        title: above the panel.
-        places: where the estimates stand on the horizontal axis.
-        values: by name, an estimate a place.
-        looks: the mark of every name.
-        label: of the horizontal axis.
-        reference: where a line stands for comparison.
+    `places` are where the estimates stand on the horizontal axis, which has a label; `values` are by name and place.
     """
 
     def draw(axes: Axes, theme: Theme) -> None:

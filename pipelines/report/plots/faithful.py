@@ -7,24 +7,10 @@ from typing import TYPE_CHECKING
 
 from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, of_family
 from postprior.pipelines.report.figures import Figure, Mark, Theme
-from postprior.pipelines.report.numbers import number
-from postprior.pipelines.report.plots.drawing import (
-    MISSING,
-    Part,
-    dotted,
-    grouped,
-    height_of_groups,
-    lines,
-    marked,
-    point,
-    reach,
-    said,
-    scale,
-    tabled,
-    with_legend,
-)
+from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import estimates
+from postprior.pipelines.report.rows import MISSING, estimates
+from postprior.pipelines.report.words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,9 +46,9 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
     def draw(axes: Axes, theme: Theme) -> None:
         for row, x, y in complete:
             mark = look[row.name]
-            point(axes, x, y.value, mark, theme, size=7)
-            axes.errorbar(x.value, y.value, reach([y]), color=mark.colour_in(theme), elinewidth=1.4)
-        scale(axes, [x for _, x, _ in complete])
+            drawing.point(axes, x, y.value, mark, theme, size=7)
+            axes.errorbar(x.value, y.value, drawing.reach([y]), color=mark.colour_in(theme), elinewidth=1.4)
+        drawing.scale(axes, [x for _, x, _ in complete])
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="both")
         axes.set(xlabel="Frechet distance: nearer to real is to the left", ylabel="Joint coherence")
@@ -72,11 +58,11 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         "Coherent and real at once: up and left is better",
         "Joint coherence against Frechet distance: "
         + "; ".join(f"{row.title} {y.value:.3f} at {x.value:.2f}" for row, x, y in complete),
-        *tabled(
+        *drawing.tabled(
             ("score", "row"),
             {(key, row.title): e for row, *both in complete for key, e in zip(reversed(HEADLINES), both, strict=True)},
         ),
-        with_legend([draw], marked((row for row, _, _ in complete), look)),
+        drawing.with_legend([draw], drawing.marked((row for row, _, _ in complete), look)),
         height=3.1 + 0.08 * len(complete),
         across=("score",),
     )
@@ -95,13 +81,12 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
     yield Figure(
         "frechet_by_modality",
         "Frechet distance in each modality",
-        f"Frechet distance by modality; {best.title}: {said(values[best], 2)}",
-        *tabled(
-            ("row", "modality"),
-            {(row.title, name): e for row, found in values.items() for name, e in found.items()},
+        f"Frechet distance by modality; {best.title}: {drawing.said(values[best], 2)}",
+        *drawing.tabled(
+            ("row", "modality"), {(row.title, name): e for row, found in values.items() for name, e in found.items()}
         ),
-        with_legend([grouped("", names, values, look)], marked(values, look)),
-        height=max(3.6, height_of_groups(names, len(values))),
+        drawing.with_legend([drawing.grouped("", names, values, look)], drawing.marked(values, look)),
+        height=max(3.6, drawing.height_of_groups(names, len(values))),
         across=("modality",),
     )
 
@@ -110,7 +95,7 @@ def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
     """Scores of every row, a panel each; those that no row has are left out."""
     title, groups = SCORES[name]
     parts = [
-        Part(
+        drawing.Part(
             (metric.key,),
             metric.heading,
             {row.title: estimate for row, estimate in found.items()},
@@ -122,19 +107,14 @@ def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
         if metric.group in groups and (found := estimates(results.rows, *metric.keys))
     ]
     if parts:
-        yield dotted(
+        yield drawing.dotted(
             name,
             title,
             ("score", "row"),
             parts,
-            marked(results.rows, look),
-            columns=side_by_side(len(parts)),
+            drawing.marked(results.rows, look),
+            columns=min((5, 4, 3), key=lambda columns: -len(parts) % columns),  # the fewest places are empty
         )
-
-
-def side_by_side(panels: int) -> int:
-    """Panels side by side that leave the fewest places empty, the more the better."""
-    return min((5, 4, 3), key=lambda columns: -panels % columns)
 
 
 def conditional(results: Results, look: Looks) -> Iterator[Figure]:
@@ -151,9 +131,9 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
         for size, e in some.items()
     }
     sizes = sorted({size for _, _, size in every})
-    looks = marked(dict.fromkeys(row for values in shown.values() for row in values), look)
+    looks = drawing.marked(dict.fromkeys(row for values in shown.values() for row in values), look)
     panels = [
-        lines(
+        drawing.lines(
             CONDITIONAL[key].title,
             sizes,
             {row.title: [some.get(size, MISSING) for size in sizes] for row, some in values.items()},
@@ -172,8 +152,8 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
             for key, values in shown.items()
             for row, some in values.items()
         ),
-        *tabled(("score", "row", "observed"), every),
-        with_legend(panels, looks),
+        *drawing.tabled(("score", "row", "observed"), every),
+        drawing.with_legend(panels, looks),
         height=3.0,
         columns=max(len(panels), 2),
         across=("observed",),

@@ -1,22 +1,12 @@
 """Figures that answer whether synthetic data leak their training rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.report.figures import Figure, Mark
-from postprior.pipelines.report.plots.drawing import (
-    MISSING,
-    grouped,
-    height_of_groups,
-    marked,
-    said,
-    tabled,
-    with_legend,
-)
+from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.rows import MISSING, Estimate, Row
 
 FRESH = {"authenticity": "authenticity_fresh"}  # the same of held-out rows
 TESTS = {key: metric for key, metric in of_family("privacy").items() if key not in FRESH.values()}
@@ -49,7 +39,7 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
     if not shown:
         return
     panels = [
-        grouped(
+        drawing.grouped(
             TESTS[test].heading,
             [NAMES.get(space, space) for space in spaces],
             values,
@@ -63,13 +53,15 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
         "privacy",
         "Tests for leaks, by the space in which rows are compared",
         "; ".join(
-            f"{test.replace('_', ' ')} of {row.title}: {said(estimates)}"
+            f"{test.replace('_', ' ')} of {row.title}: {drawing.said(estimates)}"
             for test, values in shown.items()
             for row, estimates in values.items()
         ),
-        *tabled(("test", "row", "space"), {(test, row.title, space): e for (test, row, space), e in known.items()}),
-        with_legend(panels, marked((row for values in shown.values() for row in values), look)),
-        height=height_of_groups(spaces, len(rows)),
+        *drawing.tabled(
+            ("test", "row", "space"), {(test, row.title, space): e for (test, row, space), e in known.items()}
+        ),
+        drawing.with_legend(panels, drawing.marked((row for values in shown.values() for row in values), look)),
+        height=drawing.height_of_groups(spaces, len(rows)),
         columns=max(len(panels), 2),
         aligned=True,
         across=("space",),

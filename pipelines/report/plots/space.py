@@ -56,14 +56,9 @@ def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
         cloud, mark = over[title]
 
         def draw(axes: Axes, theme: Theme) -> None:
+            colour = mark.colour_in(theme) if mark else theme.ink
             axes.scatter(points.train[:, 0], points.train[:, 1], s=5, color=theme.muted, alpha=0.35, linewidths=0)
-            axes.scatter(
-                cloud[:, 0],
-                cloud[:, 1],
-                s=5,
-                color=mark.colour_in(theme) if mark else theme.ink,
-                linewidths=0,
-            )
+            axes.scatter(cloud[:, 0], cloud[:, 1], s=5, color=colour, linewidths=0)
             axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             axes.set_aspect("equal", adjustable="box")
             axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)

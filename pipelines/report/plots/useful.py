@@ -1,28 +1,14 @@
 """Figures that answer whether synthetic data are useful."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
 from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.report.figures import Figure, Mark, Panel, density_mark
-from postprior.pipelines.report.plots.drawing import (
-    MISSING,
-    Part,
-    dots,
-    dotted,
-    height_of,
-    lines,
-    marked,
-    said,
-    tabled,
-    with_legend,
-    written,
-)
+from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import IMPUTERS, Results
-from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.rows import MISSING, Estimate, Row
 
 Looks = Mapping[str, Mark]
 
@@ -67,7 +53,7 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
     rows = [row for row in results.rows if "utility" in row.scores]
     found = {keys: {row.title: e for row in rows if (e := _trained(row, *keys))} for keys in TRAINED}
     parts = [
-        Part(
+        drawing.Part(
             keys,
             TRAINED[keys],
             estimates,
@@ -79,12 +65,12 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
         if estimates
     ]
     if parts:
-        yield dotted(
+        yield drawing.dotted(
             "utility",
             "Classifiers trained on synthetic rows, tested on real ones",
             ("score", "part", "row"),
             parts,
-            marked(rows, look),
+            drawing.marked(rows, look),
             columns=max(len(parts), 2),
             about=(
                 "Real, held out: what training on as many real rows reaches; ratios to it are paired by test row. "
@@ -114,25 +100,25 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
     marks = {ARMS[arm]: mark for arm, mark in arms.items()}
     accuracy = {part: {size: by_arm(size, part) for size in sizes} for part in PARTS}
     if len(sizes) > 1:
-        panels = with_legend([_curve(part, accuracy[part], marks) for part in PARTS], marks)
+        panels = drawing.with_legend([_curve(part, accuracy[part], marks) for part in PARTS], marks)
     else:
         found = {f"Accuracy, {part}": by_arm(sizes[0], part) for part in PARTS}
-        parts = [Part((), title, e, limits=_around(e.values())) for title, e in found.items()]
+        parts = [drawing.Part((), title, e, limits=_around(e.values())) for title, e in found.items()]
         gains = {title: by_arm(sizes[0], "joint", score) for score, title in GAINS.items()}
-        parts += [Part((), title, e, reference=0.0) for title, e in gains.items()]
-        panels = [dots(part, marks) for part in parts if any(e is not MISSING for e in part.estimates.values())]
+        parts += [drawing.Part((), title, e, reference=0.0) for title, e in gains.items()]
+        panels = [drawing.dots(part, marks) for part in parts if any(e is not MISSING for e in part.estimates.values())]
     yield Figure(
         "augmentation",
         "Accuracy on real rows when synthetic rows are added to n real ones"
         + (f", n = {sizes[0]}" if len(sizes) == 1 else ""),
         "; ".join(
-            f"with {size} real rows, {PARTS[part]}: {said(found)}"
+            f"with {size} real rows, {PARTS[part]}: {drawing.said(found)}"
             for part, of_size in accuracy.items()
             for size, found in of_size.items()
         ),
-        *tabled(("size", "arm", "part", "score"), every),
+        *drawing.tabled(("size", "arm", "part", "score"), every),
         panels,
-        height=3.2 if len(sizes) > 1 else height_of(len(arms)),
+        height=3.2 if len(sizes) > 1 else drawing.height_of(len(arms)),
         columns=max(len(panels), 2),
         aligned=len(sizes) == 1,
         across=("score", "part"),
@@ -147,7 +133,8 @@ def _curve(part: str, found: Mapping[str, Mapping[str, Estimate]], marks: Looks)
     """Accuracies of every arm against the number of real rows."""
     places = [int(size) for size in found]
     values = {title: [of_size[title] for of_size in found.values()] for title in marks}
-    return lines(f"Accuracy, {PARTS[part]}", places, values, marks, "real rows that everything was trained on, n")
+    label = "real rows that everything was trained on, n"
+    return drawing.lines(f"Accuracy, {PARTS[part]}", places, values, marks, label)
 
 
 def imputation(results: Results, look: Looks) -> Iterator[Figure]:
@@ -160,27 +147,25 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
         rows += [row for row in results.imputers if task in row.scores["recovery"]]
         found = {key: {row.title: e for row in rows if (e := _filled(row, task, key))} for key in FILLED}
         parts = [
-            Part(
+            drawing.Part(
                 (key,),
                 metric.heading,
                 found[key],
                 key.replace("_", " "),
                 limits=_around(
-                    [e for title, e in found[key].items() if (title, key) != BEYOND],
-                    metric.expected,
-                    metric.share,
+                    [e for title, e in found[key].items() if (title, key) != BEYOND], metric.expected, metric.share
                 ),
                 reference=metric.expected,
             )
             for key, metric in FILLED.items()
             if any(e is not MISSING for e in found[key].values())
         ]
-        yield dotted(
+        yield drawing.dotted(
             f"imputed_{task}",
             title,
             ("score", "row"),
             parts,
-            marked(rows, looks),
+            drawing.marked(rows, looks),
             columns=len(parts),
             about=(
                 "Energy scores weigh draws against what stood there, errors their mean, in features whose variances "
@@ -208,7 +193,7 @@ def _around(
     estimates: Iterable[Estimate], reference: float | None = None, share: bool = True
 ) -> tuple[float, float] | None:
     """Limits a little beyond intervals and what they are set against; of shares without such, 1 at most."""
-    ends = [end for e in estimates for end in written(e) if end is not None]
+    ends = [end for e in estimates for end in drawing.written(e) if end is not None]
     if not ends:
         return None
     if reference is None:

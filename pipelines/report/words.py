@@ -1,15 +1,13 @@
-"""A finding, and the words and numbers of its sentences."""
+"""The words and numbers that readers see: of findings, of cells, of the lines of a table."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from postprior.pipelines.report.numbers import number, with_interval
 from postprior.pipelines.report.rows import Estimate, Row
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
 MANY = 4  # names that a sentence lists with their numbers
 
 
@@ -20,6 +18,35 @@ class Finding:
     about: str
     text: str
     question: str = ""
+
+
+def template(name: str, known: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """A template that stands here; `known` are names that all its macros know. A name that is missing is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    here = FileSystemLoader(Path(__file__).parent)
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, **options}
+    environment = Environment(loader=here, **options)
+    environment.globals |= known or {}
+    return environment.get_template(name)
+
+
+def text(value: Any) -> str:
+    """A value for readers."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def with_interval(spell: Callable[[Any], str], value: Any, low: Any, high: Any, unit: str = "") -> str:
+    """A value and, where there is one, its interval in brackets."""
+    told = f"{spell(value)}{unit}"
+    return told if low is None or high is None else f"{told} ({spell(low)} to {spell(high)})"
+
+
+def number(value: float, decimals: int) -> str:
+    """A number with so many decimals and a minus sign, never a negative zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 def percent(share: float, decimals: int = 1) -> str:
@@ -42,26 +69,11 @@ def points(gain: Estimate) -> str:
     return _with_interval(gain, 1, 100, " percentage points")
 
 
-def above(estimate: Estimate, bound: float = 0.0) -> bool:
-    """Whether the whole interval lies above a bound."""
-    return estimate.low is not None and estimate.low > bound
-
-
-def below(estimate: Estimate, bound: float = 0.0) -> bool:
-    """Whether the whole interval lies below a bound."""
-    return estimate.high is not None and estimate.high < bound
-
-
 def against(gain: Estimate) -> str:
     """A paired difference, and whether its interval leaves 0 out, before the name of what it is set against."""
-    if above(gain):
+    if gain.above():
         return f"{points(gain)} above"
-    return f"{points(-gain)} below" if below(gain) else f"not clearly apart, by {points(gain)}, from"
-
-
-def chance(p: float) -> str:
-    """A p-value."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{points(-gain)} below" if gain.below() else f"not clearly apart, by {points(gain)}, from"
 
 
 def count(number: int) -> str:
