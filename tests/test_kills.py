@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_pipeline_dvc import BINARIES, CODE, REPOSITORY, settings
+from test_pipeline_dvc import BINARIES, REPOSITORY, settings
 
 from postprior.pipelines.storage import load_artefact
 
@@ -49,8 +49,6 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir()
-        for name in CODE:
-            shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(REPOSITORY / name, root)
         tree = settings()

@@ -42,7 +42,7 @@ FILES: dict[str, Callable[[str], list[str]]] = {
     "detect": lambda out: ["detect", "normal", "{given}", "--out", out + ".csv"],
     "represent": lambda out: ["represent", "{given}", out + ".npz"],
 }
-IN_PLACE = {"prepare", "judge", "train", "encode", "inspect", "reference", "evaluate", "utility", "augment"}
+IN_PLACE = {"code", "prepare", "judge", "train", "encode", "inspect", "reference", "evaluate", "utility", "augment"}
 IN_PLACE |= {"recover", "privacy", "compare", "track", "register", "init"}
 """Commands that write where the project keeps what they write, and take no other place."""
 PROJECTS = ("generate", "impute", "fit", "detect", "represent")

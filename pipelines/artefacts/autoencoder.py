@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.training import Epoch
 
+T = TypeVar("T")
 KIND = "autoencoder"
 
 
@@ -40,7 +41,7 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
             raise UserError(f"{folder}: {error}") from None
 
 
-def mendable(epochs: Iterator[Epoch]) -> Iterator[Epoch]:
+def mendable(epochs: Iterator[T]) -> Iterator[T]:
     """The epochs; a loss that diverges and rows that a phase cannot use are the user's to mend."""
     try:
         yield from epochs

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,14 +11,16 @@ from torch import Tensor
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import COLUMNS, Codes
+
+if TYPE_CHECKING:  # who reads codes runs no model
+    from postprior.stage1_vae.model import MultimodalVAE
 
 KIND = "codes"
 ROWS = 512  # rows encoded at a time: a fixed block, so that the bytes depend on the data alone
 
 
-def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
+def posteriors(model: "MultimodalVAE", data: Dataset, components: int, generator: Any) -> Codes:
     """Codes of all rows from whatever modalities they have; at most `components` components each."""
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
@@ -40,7 +42,7 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
     )
 
 
-def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
+def observed_blocks(model: "MultimodalVAE", observed: Tensor) -> Tensor:
     """Blocks of the code, (N, blocks) bool, that rows with these modalities (N, M) speak of: all but private ones of
     modalities that a row lacks."""
     columns = dict(zip([m.name for m in model.modalities], observed.T, strict=True))
