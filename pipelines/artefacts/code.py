@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,10 +48,17 @@ def fingerprint(stage: str, own: Iterable[Path] = ()) -> str:
 
 
 def own_code(names: Iterable[str]) -> list[Path]:
-    """The files of classes of the user's own, named by import paths, each package.module:Name; others are left out."""
-    paths = [path.partition(":")[0].strip() for name in names if ":" in name for path in name.split(",")]
-    specs = [find_spec(name) for name in sorted(set(paths))]
-    return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
+    """The files of classes of the user's own, named by import paths, each package.module:Name.
+
+    Other names are left out, and so is what cannot be found: the stage that imports it tells why.
+    """
+    found = []
+    for path in sorted({path.strip() for name in names for path in name.split(",") if ":" in path}):
+        with suppress(Exception, SystemExit):  # of the package that it lies in
+            spec = find_spec(path.partition(":")[0])
+            if spec is not None and spec.origin is not None:
+                found.append(Path(spec.origin))
+    return found
 
 
 def _location(name: str) -> Path | None:
