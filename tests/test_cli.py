@@ -174,7 +174,7 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
 
 
 def test_a_fit_to_codes_takes_the_settings_that_there_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("postprior.pipelines.stages.fit")
+    module = ModuleType("postprior.pipelines.api.fit")
     module.fit_codes = stage = Stage()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     command = ["fit", "gmm", "--codes", "a.npz", "--validation", "b.npz", "--out", "mine"]

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.artefacts.codes import load_codes, posteriors
+from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.memorising import memorised
 from postprior.pipelines.generation.parts import grid
 from postprior.pipelines.generation.request import Request
-from postprior.pipelines.metrics.statistics.intervals import Missing, estimate
+from postprior.pipelines.metrics.statistics.intervals import estimate
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.evaluate import evaluate, facts
 from postprior.pipelines.stages.generate import generate
@@ -103,17 +106,19 @@ def test_modalities_are_generated_through_a_density(copy: Project) -> None:
 
 
 def test_what_is_known_of_a_fit_and_of_the_draws_is_told(project: Project) -> None:
-    root, _ = project
+    root, params = project
     manifest = load_artefact(root / "artefacts/densities/gmm", "density").manifest
     found = read(root, "gmm")
     likelihood = found["log_likelihood"]
     assert found["overfitting"] == likelihood["train"] - likelihood["validation"]
     assert found["rows"] == {"used": 300, "left_out": 0, "incomplete": 0}
-    assert found["memorisation"] == manifest["memorisation"]
+    train, test = (load_codes(root / "artefacts/codes" / split) for split in ("train", "test"))
+    density = load_density(root / "artefacts/densities/gmm")
+    assert found["memorisation"] == memorised("gmm", density, manifest, train, test, params.seed)
     assert not {"bound", "temperature", "truncation", "why"} & set(found)
     synthetic = Dataset.load(root / "artefacts/synthetic/gmm")
     drawn = synthetic.provenance | {"temperature": 0.7, "truncation": 0.1, "stores_training_codes": True}
-    known = {"log_likelihood": {}, "bound": True, "learned": {"why": "It is the best."}, "memorisation": {}}
+    known = {"log_likelihood": {}, "bound": True, "learned": {"why": "It is the best."}}
     assert facts(replace(synthetic, provenance=drawn), known) == {
         "labels_from": "density",
         "stores_training_codes": True,

@@ -5,7 +5,8 @@ import pytest
 
 from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment, Directions
 from postprior.pipelines.metrics.features.readings import Readings
-from postprior.pipelines.metrics.statistics.intervals import Missing, correlation, half_samples
+from postprior.pipelines.metrics.statistics.intervals import correlation, half_samples
+from postprior.pipelines.metrics.statistics.missing import Missing
 
 KNOWN = np.array([0.9, 0.6, 0.3])
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.metrics.statistics.intervals import (
-    Missing,
     combined,
     estimate,
     gap_closed,
@@ -15,6 +14,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     weighted_auc,
     weighted_mean,
 )
+from postprior.pipelines.metrics.statistics.missing import Missing
 
 
 def test_first_line_is_the_full_sample_and_groups_stay_whole():

@@ -8,7 +8,8 @@ import pytest
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.scores import OF_JUDGES, Reference, cautions, fidelity, row, score
-from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.metrics.statistics.missing import Missing
 
 NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120
 SHARES = ("precision", "recall", "density", "coverage", "alpha_precision", "beta_recall", "authenticity")

@@ -6,7 +6,8 @@ from scipy import stats
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.fidelity.tables import FEW, column_tests, correlation_ratio, cramers_v, table_scores
-from postprior.pipelines.metrics.statistics.intervals import Missing, half_samples
+from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.modalities import Column, Modality
 
 COLUMNS = (

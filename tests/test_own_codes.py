@@ -13,13 +13,13 @@ from latent import labelled, seeded
 from typer.testing import CliRunner
 
 from postprior.pipelines.api.draw import draw
+from postprior.pipelines.api.fit import fit_codes
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.generation.request import Request
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.fit import fit_codes
 from postprior.pipelines.storage import load_artefact, save_artefact
 
 POSTPRIOR = Path(sys.executable).parent / "postprior"

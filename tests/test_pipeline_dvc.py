@@ -188,6 +188,7 @@ AUGMENT = ("augment@40-0", "augment@40-1")
         "pipelines/report/style.css": ("compare",),
         "pipelines/metrics/fidelity/frechet.py": ("reference", "evaluate"),
         "pipelines/metrics/privacy/membership.py": ("privacy",),
+        "pipelines/metrics/privacy/proximity.py": ("evaluate", "privacy"),
         "pipelines/metrics/imputation/imputers.py": ("recover", "recover-baselines"),
         "pipelines/metrics/latent/health.py": ("inspect", "reference"),
         "pipelines/data/sources/digits.py": ("prepare",),

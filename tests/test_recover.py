@@ -14,7 +14,7 @@ from postprior.pipelines.generation.recovery import Task, attempted
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, estimated
-from postprior.pipelines.metrics.statistics.intervals import Missing
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.recover import recover, recover_by_baselines
 from postprior.pipelines.storage import read_json

@@ -1,5 +1,7 @@
 """Codes: posteriors of a dataset's rows, saved and loaded."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
+from postprior.pipelines.storage import file_hash, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
@@ -20,7 +22,7 @@ KIND = "codes"
 ROWS = 512  # rows encoded at a time: a fixed block, so that the bytes depend on the data alone
 
 
-def posteriors(model: "MultimodalVAE", data: Dataset, components: int, generator: Any) -> Codes:
+def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
     """Codes of all rows from whatever modalities they have; at most `components` components each."""
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
@@ -42,7 +44,7 @@ def posteriors(model: "MultimodalVAE", data: Dataset, components: int, generator
     )
 
 
-def observed_blocks(model: "MultimodalVAE", observed: Tensor) -> Tensor:
+def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
     """Blocks of the code, (N, blocks) bool, that rows with these modalities (N, M) speak of: all but private ones of
     modalities that a row lacks."""
     columns = dict(zip([m.name for m in model.modalities], observed.T, strict=True))
@@ -123,3 +125,11 @@ class Complete:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def origins_of(path: Path) -> dict[str, str]:
+    """The hashes of codes in a code folder or an .npz file, and of their autoencoder, where it is known."""
+    if not path.is_dir():
+        return {"codes": file_hash(path)}
+    artefact = load_artefact(path, "codes")
+    return {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from postprior.pipelines.artefacts.codes import whole_rows
-from postprior.pipelines.metrics.statistics.intervals import Missing
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.randomness import generator_for

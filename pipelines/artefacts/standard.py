@@ -11,7 +11,8 @@ from postprior.pipelines.metrics.coherence.alignment import Alignment, Critic, D
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
 from postprior.pipelines.metrics.scores import Reference, row, score
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, Scores
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Scores
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
 
 KIND = "reference"

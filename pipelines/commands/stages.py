@@ -93,7 +93,7 @@ def fit(
     if codes is not None:
         alone = params == options.DEFAULT and not params.exists()  # such a fit needs no project
         given, place = (None, Path()) if alone else load(params)
-        from postprior.pipelines.stages.fit import fit_codes
+        from postprior.pipelines.api.fit import fit_codes
 
         fit_codes(name, given, place, codes, validation, out)
         return

@@ -12,10 +12,9 @@ from postprior.pipelines.artefacts.codes import whole_rows
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.privacy.proximity import memorisation
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.checks import read_entry
-from postprior.pipelines.settings.params import Options
+from postprior.pipelines.settings.params import Fitting, Options
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
@@ -76,20 +75,8 @@ def learn(
     densities that learn with one; `log` is handed the numbers of each pass.
     """
     fitting, options = read_entry(name, written)
-
-    def rows_of(split: str, table: Codes) -> Tensor:
-        """Rows that are fitted, or chosen by: (n,) int64."""
-        if fitting.rows == "all":
-            return torch.arange(len(table))
-        if not len(rows := whole_rows(table)):
-            key = f"density.{name}.rows"
-            raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
-        return rows
-
-    chosen = {split: rows_of(split, table) for split, table in codes.items()}
-    tables = {split: table if fitting.rows == "all" else table.select(chosen[split]) for split, table in codes.items()}
-    if not fitting.labels:
-        tables = {split: replace(table, labels=None, label_names=None) for split, table in tables.items()}
+    chosen = {split: fitted_rows(name, fitting, split, table) for split, table in codes.items()}
+    tables = {split: as_fitted(fitting, table, chosen[split]) for split, table in codes.items()}
     with progress(f"fit {name}", None) as step:
 
         def report(row: dict[str, Any]) -> None:
@@ -111,10 +98,21 @@ def learn(
         except ValueError as error:
             told = str(error).removeprefix(f"density {fitting.kind}: ")
             raise UserError(f"density.{name}: {told}") from None
-    held_out, noise = tables.get("test", tables.get("validation")), generator_for("cpu", seed, 2)
-    return density, {
-        "fitting": fitting.model_dump(),
-        "bound": density.bound,
-        "log_likelihood": log_likelihoods(density, codes, seed),
-        "memorisation": {} if held_out is None else memorisation(density, tables["train"], held_out, noise),
-    }
+    likelihoods = log_likelihoods(density, codes, seed)
+    return density, {"fitting": fitting.model_dump(), "bound": density.bound, "log_likelihood": likelihoods}
+
+
+def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes) -> Tensor:
+    """The rows of a split that are fitted, or chosen by: (n,) int64."""
+    if fitting.rows == "all":
+        return torch.arange(len(codes))
+    if not len(rows := whole_rows(codes)):
+        key = f"density.{name}.rows"
+        raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
+    return rows
+
+
+def as_fitted(fitting: Fitting, codes: Codes, rows: Tensor) -> Codes:
+    """Rows (n,) of codes as a density is fitted to them."""
+    codes = codes if fitting.rows == "all" else codes.select(rows)
+    return codes if fitting.labels else replace(codes, labels=None, label_names=None)

@@ -27,7 +27,8 @@ from postprior.pipelines.metrics.imputation.scores import (
     energy_score,
     estimated,
 )
-from postprior.pipelines.metrics.statistics.intervals import Floats, Missing, Written, half_samples
+from postprior.pipelines.metrics.statistics.intervals import Floats, half_samples
+from postprior.pipelines.metrics.statistics.missing import Missing, Written
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     Floats,
     Ints,
-    Missing,
     Score,
     Scores,
     combined,
@@ -25,6 +24,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     unscored,
     weighted_mean,
 )
+from postprior.pipelines.metrics.statistics.missing import Missing
 
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
 OF_JUDGES = Missing("the judges gave these samples their labels")

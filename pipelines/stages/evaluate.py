@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.evaluators import load_judges
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.memorising import memorised
 from postprior.pipelines.generation.parts import grid, scores_through
 from postprior.pipelines.metrics.features.reader import Reader
-from postprior.pipelines.metrics.statistics.intervals import Missing
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST, folder_hash, read_json, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
@@ -25,7 +27,7 @@ from postprior.pipelines.tracking.runs import track
 KIND = "evaluation"
 CONDITIONED = 200  # rows whose modalities are generated from one another
 GRID = 4  # rows that are shown generated from parts
-FITTED = ("log_likelihood", "bound", "memorisation", "rows")  # told by the fit, where there is any
+FITTED = ("log_likelihood", "bound", "rows")  # told by the fit, where there is any
 USUAL = {"temperature": 1.0, "truncation": 0.0}  # settings of draws, told where they differ
 
 
@@ -49,10 +51,12 @@ def evaluate(name: str, params: Params, root: Path) -> None:
         samples, half = scored_rows(synthetic, len(standard)), test.select(standard.rows)
         scores = standard.score(reader.read(samples), half, samples)
         fitted = read_json(project.artefacts.densities / name / MANIFEST)
+        train, held_out = (load_codes(project.artefacts.codes / split) for split in ("train", "test"))
         written = {
             **standard.row(scores, half, samples),
             **conditional(generator, reader, test, standard, params),
             **facts(synthetic, fitted),
+            "memorisation": memorised(name, generator.density, fitted, train, held_out, params.seed),
             "samples": len(standard),
         }
         write_json(project.results.scores("metrics", name), written)
@@ -60,9 +64,9 @@ def evaluate(name: str, params: Params, root: Path) -> None:
         arrays = {f"scores.{key}": values for key, values in of_tuples.items() if not isinstance(values, Missing)}
         shown = test.select(standard.real[:GRID])
         arrays |= grid(generator.model, generator.density, shown, params.evaluate.seed)
-        known = {"density": generator.provenance["density"], "samples": len(standard)}
-        known["reference"] = folder_hash(project.artefacts.reference)
-        save_artefact(project.artefacts.evaluation / name, KIND, known, arrays=arrays)
+        origins = {"density": generator.provenance["density"], "samples": len(standard)}
+        origins["reference"] = folder_hash(project.artefacts.reference)
+        save_artefact(project.artefacts.evaluation / name, KIND, origins, arrays=arrays)
 
 
 def conditional(

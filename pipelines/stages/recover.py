@@ -8,7 +8,8 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.recovery import Questions, other_imputers, through
 from postprior.pipelines.metrics.imputation.scores import SCORES, Found
-from postprior.pipelines.metrics.statistics.intervals import Floats, Missing
+from postprior.pipelines.metrics.statistics.intervals import Floats
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, write_json

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.registry import bounds_of
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Written, estimate, weighted_mean
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, estimate, weighted_mean
+from postprior.pipelines.metrics.statistics.missing import Written
 
 BOUNDS = bounds_of("coherence")
 

@@ -34,7 +34,6 @@ from postprior.pipelines.metrics.statistics.intervals import (
     SCORED,
     Floats,
     Ints,
-    Missing,
     Scores,
     combined,
     correlation,
@@ -42,6 +41,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     too_few,
     weighted_auc,
 )
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.randomness import seeded
 
 NAMES = ("pairing_auc", "canonical_correlation", "incoherence", "canonical_preservation")

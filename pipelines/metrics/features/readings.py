@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from postprior.pipelines.metrics.statistics.intervals import (
     SHARE,
     Ints,
-    Missing,
     Score,
     estimate,
     half_samples,
     mean_of,
     weighted_mean,
 )
+from postprior.pipelines.metrics.statistics.missing import Missing
 
 RESAMPLES = 200  # half-samples behind the accuracy of judges
 

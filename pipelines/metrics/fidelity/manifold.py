@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.fidelity.space import Space, full
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Missing, Scores
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Scores
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.metrics.statistics.neighbours import FLOATS, nearest
 
 NAMES = ("precision", "recall", "density", "coverage")

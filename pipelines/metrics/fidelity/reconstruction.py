@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.metrics.registry import bounds_of
-from postprior.pipelines.metrics.statistics.intervals import Floats, Written, estimate, unscored, weighted_mean
+from postprior.pipelines.metrics.statistics.intervals import Floats, estimate, unscored, weighted_mean
+from postprior.pipelines.metrics.statistics.missing import Written
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 

@@ -22,13 +22,13 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     Floats,
-    Missing,
     Scores,
     correlation,
     mean_of,
     too_few,
     weighted_mean,
 )
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.modalities import Column, Modality
 
 FEW = {

@@ -9,15 +9,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import (
-    SHARE,
-    Floats,
-    Missing,
-    Written,
-    combined,
-    estimate,
-    weighted_mean,
-)
+from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, combined, estimate, weighted_mean
+from postprior.pipelines.metrics.statistics.missing import Missing, Written
 from postprior.stage1_vae.modalities import Modality
 
 Found = dict[str, Floats] | Missing

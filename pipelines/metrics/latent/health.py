@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, Ints, Missing, too_few
+from postprior.pipelines.metrics.statistics.intervals import FEWEST, Floats, Ints, too_few
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.distributions import Mixture, Normal
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.moments import moments

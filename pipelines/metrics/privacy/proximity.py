@@ -33,7 +33,6 @@ from postprior.pipelines.metrics.statistics.intervals import (
     LEVEL,
     Floats,
     Ints,
-    Missing,
     Score,
     estimate,
     half_samples,
@@ -41,6 +40,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     too_few,
     weighted_mean,
 )
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.metrics.statistics.neighbours import CODES, JOINT, Closest, Points, closest, nearest
 from postprior.stage1_vae.randomness import seed_from
 from postprior.stage2_latent.codes import Codes

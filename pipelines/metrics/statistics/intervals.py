@@ -11,11 +11,12 @@ too few rows is NaN: a few such are left out, and where they are more the score 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from postprior.pipelines.metrics.statistics.missing import Missing, Written
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -25,19 +26,6 @@ SHARE = (0.0, 1.0)  # bounds of an estimate that is a share
 SPARED = 0.05  # of the half-samples, at most, may give no value for an interval
 FEWEST = 2  # rows of which anything is scored
 SCORED = "test rows with every modality in each half of the sources"  # which may be too few
-Written = dict[str, Any]  # an estimate in a file
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A score that cannot be computed, and why, in one clause."""
-
-    why: str
-
-    @property
-    def written(self) -> Written:
-        """What stands in the place of the score's estimate."""
-        return {"value": None, "why": self.why}
 
 
 Score = Floats | Missing  # (1 + B,): the full sample, then its half-samples

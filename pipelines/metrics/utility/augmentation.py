@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import moments, observed_values
-from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Missing, Score
+from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Score
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.metrics.utility.classifiers import Replicates, by_classifier, told
 from postprior.stage1_vae.modalities import Modality, support
 

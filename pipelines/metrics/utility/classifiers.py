@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.judges import Descent, Judges
-from postprior.pipelines.metrics.statistics.intervals import Ints, Missing, Score, estimate, half_samples, mean_of
+from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
