@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import small
-from copied import ROOT, copy, python, run, touched
+from support.copied import REPOSITORY, copy, python, run, touched
+from support.project import small
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def work(tmp_path: Path) -> Path:
 
 def add(ours: Path, name: str, lines: dict[str, list[tuple[str, str]]]) -> int:
     """Add a file to the copy, and to others lines above such as they have once; the number of files touched."""
-    shutil.copy(ROOT / "tests/fixtures/additions" / name, ours / name)
+    shutil.copy(REPOSITORY / "tests/fixtures/additions" / name, ours / name)
     for place, additions in lines.items():
         text = (ours / place).read_text()
         for line, above in additions:
@@ -112,8 +112,8 @@ def test_a_metric_is_a_file_and_an_entry(ours: Path, work: Path) -> None:
     script = """
 from contextlib import nullcontext
 from pathlib import Path
-import report_project
-from test_metrics_scores import CLASSES, NAMES, ROWS, readings
+from support import report_project
+from test_scores import CLASSES, NAMES, ROWS, readings
 from postprior.pipelines.metrics.scores import Reference, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.checks import load_params
@@ -130,7 +130,7 @@ write_json(path, read_json(path) | {"spread_kept": row(*made)["spread_kept"]})
 compare.track, compare.figures = lambda *_: nullcontext(), lambda *_: {}
 compare.compare(load_params(root / "params.yaml"), root)
 """
-    python("-c", script, folder=work, path=f"{ours}{os.pathsep}{ROOT / 'tests'}")
+    python("-c", script, folder=work, path=f"{ours}{os.pathsep}{REPOSITORY / 'tests'}")
     header = (work / "project/results/comparison.csv").read_text().splitlines()[0]
     assert "spread_kept" in header.split(",")
     page = (work / "project/results/report.html").read_text()

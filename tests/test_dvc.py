@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from importlib import import_module
@@ -19,16 +18,15 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
-from recorded import Recorded
+from support.dvc import BINARIES, DENSITIES, settings
+from support.project import REPOSITORY
+from support.recorded import Recorded
 
 from postprior.pipelines.artefacts.code import SILENT, _by_computed_names, _imports, closure
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.code import code
 from postprior.pipelines.tracking.runs import Run
 
-REPOSITORY = Path(__file__).parents[1]
-BINARIES = Path(sys.executable).parent
-DENSITIES = ["gmm_free", "vamp"]  # an entry that names its kind, and one that is named after it
 OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "recover", "privacy")
 STAGES = ["code", "prepare", "judge", "train", "encode", "inspect", "reference"]
 STAGES += [f"{stage}@{name}" for stage in OF_A_DENSITY for name in DENSITIES]
@@ -41,23 +39,6 @@ pytestmark = [
         reason="The console script postprior is not installed, or git is not",
     ),
 ]
-
-
-def settings() -> dict[str, Any]:
-    """The settings of the repository, at a size that runs in seconds."""
-    tree: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    tree["data"]["digits"] |= {"train": 200, "validation": 60, "test": 120}
-    tree["judge"] |= {"epochs": 1, "features": 8}
-    tree["vae"] |= {"latent": 4, "width": 4}
-    tree["train"] |= {"epochs": 2, "device": "cpu"}
-    tree["densities"] = DENSITIES
-    tree["density"]["gmm_free"] = {"kind": "gmm", "labels": False, "components": [1], "passes": 10}
-    tree["density"]["vamp"] |= {"pseudo_inputs": 10, "steps": 20}
-    tree["generate"]["samples"] = 60
-    tree["evaluate"] |= {"resamples": 20, "neighbours": 3}
-    tree["utility"] |= {"seeds": [0], "steps": 4}
-    tree["augment"] |= {"sizes": [40], "seeds": [0, 1], "steps": 4, "density": "gmm_free"}
-    return tree
 
 
 TOLD = """

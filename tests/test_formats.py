@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import formats
 import numpy as np
 import pyarrow.csv as tables
 import pytest
 import torch
+from support import formats
 
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.track import track

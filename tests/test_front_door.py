@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from copied import PACKAGES, ROOT, copy, python, run
+from support.copied import PACKAGES, REPOSITORY, copy, python, run
 
 import postprior
 
@@ -29,14 +29,14 @@ def test_types_are_read_where_names_are_imported_from() -> None:
     """What mypy is told beside what runs."""
     told = {
         alias.name: f"{node.module}"
-        for node in ast.walk(ast.parse((ROOT / "postprior/__init__.py").read_text()))
+        for node in ast.walk(ast.parse((REPOSITORY / "postprior/__init__.py").read_text()))
         if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("postprior.")
         for alias in node.names
     }
     assert told == {name: f"postprior.{home}" for name, home in postprior.HOMES.items()}
 
 
-SCRIPTS = sorted([*(ROOT / "docs/examples").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+SCRIPTS = sorted([*(REPOSITORY / "docs/examples").glob("*.py"), *(REPOSITORY / "benchmarks").glob("*.py")])
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -66,7 +66,7 @@ def test_the_door_is_light() -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_module_has_two_names(name: str) -> None:
-    answer = run(sys.executable, "-c", f"import {name}", folder=ROOT)
+    answer = run(sys.executable, "-c", f"import {name}", folder=REPOSITORY)
     assert answer.stderr.endswith(f"ImportError: {name} has one name: import postprior.{name}\n")
 
 
@@ -99,8 +99,8 @@ def listing(wheel: Path) -> set[str]:
 
 def test_a_wheel_holds_one_name_and_all_that_it_needs(wheel: Path) -> None:
     kinds = (".py", ".yaml", ".html", ".css", ".js", ".md")
-    ours = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in kinds]
-    expected = {f"postprior/{path.relative_to(ROOT)}" for path in ours}
+    ours = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*") if path.suffix in kinds]
+    expected = {f"postprior/{path.relative_to(REPOSITORY)}" for path in ours}
     assert listing(wheel) == expected | {f"postprior/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_dvc import BINARIES, REPOSITORY, settings
+from support.dvc import BINARIES, REPOSITORY, settings
 
 from postprior.pipelines.storage import load_artefact
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import small, write_params
+from support.project import small, write_params
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.report.figures import Figure, Theme

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import COMMANDS
+from support.project import COMMANDS
 from typer.testing import CliRunner, Result
 
 from postprior.pipelines.api.init import init

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from latent import labelled, seeded
+from support.latent import labelled, seeded
 from typer.testing import CliRunner
 
 from postprior.pipelines.api.draw import draw

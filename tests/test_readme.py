@@ -8,14 +8,13 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import pytest
-from conftest import COMMANDS
+from support.project import COMMANDS, REPOSITORY
 
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (REPOSITORY / "README.md").read_text()
 RESULTS = {  # columns of comparison.csv, with the places that the README gives them
     "joint_coherence": 3,
     "frechet_distance": 1,
@@ -42,7 +41,7 @@ def test_the_quickstart_runs(trained: tuple[Path, Params], monkeypatch: pytest.M
 def test_the_commands_are_there() -> None:
     for command in re.findall(r"postprior (\w+)", README):
         assert command in COMMANDS, command
-    targets = (ROOT / "Makefile").read_text()
+    targets = (REPOSITORY / "Makefile").read_text()
     for target in re.findall(r"`?make (\w+)", README):
         assert re.search(rf"^{target}:", targets, re.MULTILINE), target
 
@@ -50,13 +49,13 @@ def test_the_commands_are_there() -> None:
 def test_the_rooms_are_there() -> None:
     """Every folder of pipelines/ has its line, and what pages name is where they say."""
     told = set(re.findall(r"^\| `([\w/]+)/` \|", README, re.MULTILINE))
-    rooms = {f"pipelines/{path.parent.name}" for path in (ROOT / "pipelines").glob("*/__init__.py")}
+    rooms = {f"pipelines/{path.parent.name}" for path in (REPOSITORY / "pipelines").glob("*/__init__.py")}
     assert told == rooms | {"postprior", "pipelines", "stage1_vae", "stage2_latent"}
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")):
         for place in re.findall(
             r"`((?:postprior|pipelines|stage1_vae|stage2_latent|tests)/[\w/.]*)`", page.read_text()
         ):
-            assert (ROOT / place).exists(), f"{page}: {place}"
+            assert (REPOSITORY / place).exists(), f"{page}: {place}"
 
 
 def test_every_model_and_density_is_described() -> None:
@@ -65,7 +64,7 @@ def test_every_model_and_density_is_described() -> None:
 
 
 def test_the_table_of_capabilities_is_that_of_the_densities() -> None:
-    page = (ROOT / "docs/densities.md").read_text()
+    page = (REPOSITORY / "docs/densities.md").read_text()
     for name in DENSITIES:
         density = DENSITIES[name]()
         score = "exact" if density.exact_log_prob else "bound" if density.bound else "none"
@@ -106,7 +105,7 @@ def check_results(readme: str, comparison: Path) -> None:
 
 
 def test_the_table_of_results_is_that_of_the_files() -> None:
-    check_results(README, ROOT / "results/comparison.csv")
+    check_results(README, REPOSITORY / "results/comparison.csv")
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -146,7 +145,7 @@ def test_a_run_of_the_demo_does_not_belie_the_readme(tmp_path: Path) -> None:
 
 
 def test_the_table_of_speeds_is_that_of_the_file() -> None:
-    with open(ROOT / "benchmarks/multivae.csv") as file:
+    with open(REPOSITORY / "benchmarks/multivae.csv") as file:
         rows = list(csv.DictReader(file))
     assert {row["model"] for row in rows} == set(MODELS)
     table = README.split("<!-- speed -->")[1].split("<!-- /speed -->")[0]

@@ -8,8 +8,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support.project import REPOSITORY
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ("stage1_vae", "stage2_latent", "pipelines")
 FRAMEWORKS = {"dvc", "mlflow", "typer", "pydantic"}
 ROOMS = [
@@ -36,7 +36,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def files(package: str) -> list[Path]:
-    found = sorted((ROOT / package).rglob("*.py"))
+    found = sorted((REPOSITORY / package).rglob("*.py"))
     assert found
     return found
 
@@ -48,8 +48,8 @@ def tops(path: Path) -> set[str]:
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
     paths = [path for package in PACKAGES for path in files(package)]
-    names = {".".join(("postprior", *p.relative_to(ROOT).with_suffix("").parts)): p for p in paths}
-    return {"postprior": ROOT / "postprior/__init__.py"} | {
+    names = {".".join(("postprior", *p.relative_to(REPOSITORY).with_suffix("").parts)): p for p in paths}
+    return {"postprior": REPOSITORY / "postprior/__init__.py"} | {
         name.removesuffix(".__init__"): path for name, path in names.items()
     }
 
@@ -107,7 +107,7 @@ def room(module: str) -> str:
 
 
 def test_every_room_has_its_place() -> None:
-    there = {path.stem for path in (ROOT / "pipelines").iterdir() if not path.name.startswith("__")}
+    there = {path.stem for path in (REPOSITORY / "pipelines").iterdir() if not path.name.startswith("__")}
     assert there == set(ROOMS)
 
 
@@ -167,7 +167,7 @@ def test_texts_reach_the_terminal_through_one_door() -> None:
 
 def test_paths_of_a_project_are_spelled_in_one_file() -> None:
     """Docstrings and sentences to a user may name one; a text that is a path, or begins with one, is spelled."""
-    for path in set(files("pipelines")) - {ROOT / "pipelines/artefacts/project.py"}:
+    for path in set(files("pipelines")) - {REPOSITORY / "pipelines/artefacts/project.py"}:
         nodes = list(ast.walk(ast.parse(path.read_text())))
         told = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
         texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in told]

@@ -1,0 +1,65 @@
+"""The code of a stage as a hash: of our modules that it runs, and of those of the user's own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.project import REPOSITORY
+
+from postprior.pipelines.artefacts.code import closure, fingerprint, own_code
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.stages.code import code
+
+PARAMS = REPOSITORY / "params.yaml"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of the user's own that can be imported, one in a package, and a package that ends the program."""
+    (tmp_path / "mine.py").write_text("class Encoder: ...\n")
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/__init__.py").touch()
+    (tmp_path / "packed/deep.py").write_text("class Decoder: ...\n")
+    (tmp_path / "ending").mkdir()
+    (tmp_path / "ending/__init__.py").write_text("import sys\nsys.exit()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("mine", "packed", "packed.deep"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def test_files_of_ones_own_are_found_and_what_cannot_be_is_left_out(own: Path) -> None:
+    named = ["mine:Encoder,packed.deep:Decoder", "residual", "nowhere.at_all:Encoder", "ending.deep:Encoder"]
+    assert own_code(named) == [own / "mine.py", own / "packed/deep.py"]
+
+
+def test_a_hash_hangs_on_the_files_and_on_nothing_else(own: Path) -> None:
+    files = own_code(["mine:Encoder"])
+    before = fingerprint("train", files)
+    assert fingerprint("train", files) == before
+    assert fingerprint("train") != before != fingerprint("encode", files)
+    (own / "mine.py").write_text("class Encoder: pass\n")
+    assert fingerprint("train", files) != before
+
+
+def test_a_network_of_ones_own_is_part_of_the_stages_that_run_networks(own: Path) -> None:
+    tree = yaml.safe_load(PARAMS.read_text())
+    tree["vae"]["networks"] = {"m0": "mine:Encoder,packed.deep:Decoder"}
+    (own / "params.yaml").write_text(yaml.safe_dump(tree))
+    hashes = []
+    for content in ("class Encoder: ...\n", "class Encoder: pass\n"):
+        (own / "mine.py").write_text(content)
+        code(load_params(own / "params.yaml"), own)
+        hashes.append({path.name: path.read_text() for path in (own / "artefacts/code").iterdir()})
+    changed = {name for name in hashes[0] if hashes[0][name] != hashes[1][name]}
+    assert {"train", "encode", "fit", "generate", "augment"} <= changed
+    assert changed.isdisjoint({"prepare", "inspect"})
+
+
+def test_computed_names_count() -> None:
+    """Densities are looked up in a table, scores of fidelity by the registry."""
+    assert "postprior.stage2_latent.flow_matching" in closure("fit")
+    assert "postprior.pipelines.metrics.fidelity.frechet" in closure("evaluate")
+    assert not any("stage2_latent.flow" in name or ".metrics." in name for name in closure("train"))
+    assert {name for name in closure("compare") if name.endswith(".css")} == {"pipelines/report/style.css"}

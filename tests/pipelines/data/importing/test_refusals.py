@@ -1,0 +1,247 @@
+"""Tables that cannot be imported: each is told in one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from support.importing import ROLES, N, clinic, refused, write
+
+from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.importing.run import import_data
+from postprior.pipelines.errors import UserError
+
+
+def put(name: str, values: Any) -> Callable[[pa.Table], pa.Table]:
+    """A column in place of another, or beside the others."""
+
+    def change(table: pa.Table) -> pa.Table:
+        if name in table.column_names:
+            return table.set_column(table.column_names.index(name), name, pa.array(values))
+        return table.append_column(name, pa.array(values))
+
+    return change
+
+
+FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
+    "a constant column": (put("crp", [1.5] * N), ROLES, "clinic.parquet: column crp: constant .* --skip crp"),
+    "an empty column": (put("crp", [None] * N), ROLES, "column crp: constant or all missing"),
+    "two of them": (
+        lambda t: put("crp", [1.5] * N)(put("site", ["a"] * N)(t)),
+        ROLES,
+        "columns site, crp: .* --skip site --skip crp",
+    ),
+    "one label": (
+        put("diagnosis", ["ill"] * N),
+        ROLES,
+        "label diagnosis: only 'ill' found, expected two classes",
+    ),
+    "a label that is a number": (
+        put("diagnosis", np.arange(N) / 7),
+        ROLES,
+        r"label diagnosis: values such as 0\.\d+ found, expected classes, 1000 at most; use --target diagnosis",
+    ),
+    "a hole in the labels": (
+        put("diagnosis", [None] + ["a", "b"] * 59 + ["a"]),
+        ROLES,
+        "diagnosis: 1 of 120 samples have none, the first of them 'p000'",
+    ),
+    "one row of a label": (
+        put("diagnosis", ["rare"] + ["a", "b"] * 59 + ["a"]),
+        Roles(id="patient", label="diagnosis", split="part"),
+        "label rare: 1 rows found and none of them in train",
+    ),
+    "an id twice": (
+        put("patient", ["p"] * 2 + list("0" * 0) + [f"q{i}" for i in range(N - 2)]),
+        ROLES,
+        "'p' found 2 times",
+    ),
+    "no id": (put("patient", [None] + [f"q{i}" for i in range(N - 1)]), ROLES, "1 rows without an id"),
+    "free text": (
+        put("note", [f"note {row}" for row in range(N)]),
+        ROLES,
+        r"clinic\.parquet: column note: 120 different values such as 'note 0' found, expected at most 60 categories",
+    ),
+    "a date": (
+        put("seen", np.arange(N).astype("datetime64[D]")),
+        ROLES,
+        "column seen: found date32.*, expected numbers",
+    ),
+    "a text among numbers": (
+        put("crp", ["unknown" if row == 9 else f"{row}.5" for row in range(N)]),
+        Roles(id="patient", label="diagnosis", split="part"),
+        r"clinic\.parquet: column crp: the text 'unknown' found among numbers, expected numbers and empty cells",
+    ),
+    "numbers whose squares are none": (
+        put("crp", [1e300, 1.5] * 60),
+        ROLES,
+        r"clinic\.parquet: column crp: values from 1\.5 to 1e\+300 found, .* rescale it or leave it out",
+    ),
+    "infinity": (put("crp", [np.inf] * N), ROLES, "column crp: infinity found"),
+    "a target that is a date": (
+        put("seen", np.arange(N).astype("datetime64[D]")),
+        Roles(id="patient", targets=("seen",)),
+        "column seen: found date32.*, expected numbers",
+    ),
+    "a label that is a list": (
+        put("tags", [[1, 2]] * N),
+        Roles(id="patient", label="tags"),
+        "column tags: found list.*, expected numbers",
+    ),
+    "a subject on two sides": (
+        put("subject", np.arange(N) % 50),
+        Roles(id="patient", group="subject", split="part"),
+        r"subject \d+: rows found in \d splits, expected all in one",
+    ),
+    "a misspelt name to skip": (
+        lambda t: t,
+        Roles(id="patient", skip=("crpp",)),
+        r"--skip crpp: nothing of that name can be left out \(did you mean crp",
+    ),
+    "a column in two groups": (
+        lambda t: t,
+        Roles(modalities={"labs": ("crp", "visits"), "blood": ("crp",)}),
+        "--modality: found column 'crp' twice, expected it in one",
+    ),
+    "a misspelt label": (
+        lambda t: t,
+        Roles(label="diagnose"),
+        r"--label diagnose: no such column \(did you mean diagnosis",
+    ),
+    "a misspelt group": (
+        lambda t: t,
+        Roles(modalities={"labs": ("crp", "visit")}),
+        r"--modality labs: clinic.parquet has no free column 'visit' \(did you mean visits",
+    ),
+    "a group with a blank": (
+        lambda t: t,
+        Roles(id="patient", modalities={"my labs": ("crp",)}),
+        "clinic.parquet: 'my labs' is no name for a modality",
+    ),
+    "a group with a name that is taken": (
+        lambda t: t,
+        Roles(id="patient", modalities={"labels": ("crp",)}),
+        "'labels' is no name for a modality, expected .* none of .*labels, mask, targets",
+    ),
+    "a group that is nowhere": (
+        lambda t: t,
+        Roles(modalities={"labs": ("a", "b")}),
+        "labs: none of its columns",
+    ),
+    "a kind that is none": (
+        lambda t: t,
+        Roles(kinds={"age": "number"}),
+        "'number', which is no kind of column",
+    ),
+    "a kind of texts": (
+        lambda t: t,
+        Roles(kinds={"site": "count"}),
+        "column site: found texts, expected numbers",
+    ),
+    "a kind of halves": (lambda t: t, Roles(kinds={"weight": "count"}), "column weight: .* whole numbers"),
+    "a kind of what is not there": (lambda t: t, Roles(kinds={"ag": "count"}), "--kind ag: no such column"),
+    "a split that is none": (lambda t: t, Roles(id="patient", split="site"), "--split site: found 'Bern'"),
+    "too few rows": (
+        lambda t: t.slice(0, 12),
+        ROLES,
+        "train: . rows found, expected 10|.*rows found, expected 4",
+    ),
+    "no rows": (lambda t: t.slice(0, 0), ROLES, "found no rows below the headers"),
+    "nothing but roles": (lambda t: t.select(["patient", "diagnosis"]), ROLES, "found no modality"),
+}
+
+
+@pytest.mark.parametrize("case", FACES)
+def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) -> None:
+    spoil, roles, sentence = FACES[case]
+    table = spoil(clinic().append_column("part", pa.array(["test"] * 20 + ["validation"] * 20 + ["train"] * 80)))
+    if "part" in table.column_names and roles.split is None:
+        table = table.drop_columns(["part"])
+    path = write(table, tmp_path / "clinic.parquet")
+    refused(path, tmp_path / "data", sentence, roles)
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    for name, content, sentence in (
+        ("twice.csv", b"a,b,a\n1,2,3\n", "header 'a' found twice"),
+        ("ids.csv", b"id,id\n1,2\n", "header 'id' found twice"),
+        ("nameless.csv", b"a,,c\n1,2,3\n", "an empty header found above column 2"),
+        ("short.csv", b"a,b\n1,2\n3\n", "no table in UTF-8"),
+        ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: bytes that are no UTF-8 found; save"),
+        ("head.csv", "größe,b\n1,2\n".encode("latin-1"), "no table in UTF-8"),
+        ("wide.csv", "a,b\n1,2\n".encode("utf-16"), "no table in UTF-8"),
+        ("commas.csv", b",,,\n,,,\n", "an empty header found above column 1"),
+        ("lines.csv", b"\n\n\n", "no table in UTF-8"),
+        ("bytes.csv", bytes(range(256)), "no table in UTF-8"),
+        ("none.parquet", b"PAR1", "no table in UTF-8"),
+        ("none.csv", b"", "no table in UTF-8"),
+        ("none.xlsx", b"", "nothing that can be read was found there, expected an .npz archive"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        refused(path, tmp_path / "data", sentence, Roles())
+    with pytest.raises(UserError, match="no such file or folder"):
+        import_data([tmp_path / "gone.csv"], tmp_path / "data", Roles())
+
+
+def test_a_header_twice_in_parquet(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1.0, 2.0])] * 2, names=["a", "a"])
+    refused(write(table, tmp_path / "a.parquet"), tmp_path / "data", "header 'a' found twice", Roles())
+
+
+def test_a_table_that_lies_elsewhere(tmp_path: Path) -> None:
+    write(clinic().select(["patient", "age"]), tmp_path / "in/age.csv")
+    (tmp_path / "in/crp.csv").symlink_to(write(clinic().select(["patient", "crp"]), tmp_path / "crp.csv"))
+    refused(tmp_path / "in", tmp_path / "data", r"crp\.csv: leads out of .*in, expected files inside", ROLES)
+
+
+def test_folders_that_imports_would_destroy_are_refused(tmp_path: Path) -> None:
+    """A folder of the user's own may have the names of our splits."""
+    path = write(clinic(), tmp_path / "clinic.csv")
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "data/train/picture.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"found train/picture\.png there, which this command did not write"):
+        import_data([path], tmp_path / "data", ROLES)
+    assert (tmp_path / "data/train/picture.png").read_bytes() == b"mine"
+    import_data([path], tmp_path / "made", ROLES)
+    inside = write(clinic(), tmp_path / "made/train/clinic.csv")
+    with pytest.raises(UserError, match=r"clinic\.csv lies in it, expected a folder beside what is read"):
+        import_data([inside], tmp_path / "made", ROLES)
+    assert inside.exists()
+    with pytest.raises(UserError, match="--seed: -1 found, expected a whole number of at least 0"):
+        import_data([path], tmp_path / "new", ROLES, seed=-1)
+
+
+def test_tables_that_do_not_match(tmp_path: Path) -> None:
+    table = clinic()
+    body = write(table.select(["patient", "weight"]), tmp_path / "body.csv")
+    labs = write(table.select(["crp"]).slice(1), tmp_path / "labs.csv")
+    with pytest.raises(UserError, match=r"labs.csv: 119 rows found, body.csv has 120"):
+        import_data([body, labs], tmp_path / "data", Roles())
+    with pytest.raises(UserError, match=r"labs.csv: found no ids, body.csv has them"):
+        import_data([body, labs], tmp_path / "data", Roles(id="patient"))
+    other = pa.table({"patient": [f"x{row}" for row in range(N)], "crp": table["crp"]})
+    with pytest.raises(UserError, match=r"no id is one of body.csv \(such as 'x0' and 'p000'\)"):
+        import_data([body, write(other, tmp_path / "labs.csv")], tmp_path / "data", Roles(id="patient"))
+    with pytest.raises(UserError, match="modality body: found in two sources"):
+        import_data(
+            [body, write(table.select(["patient", "crp"]), tmp_path / "b/body.csv")],
+            tmp_path / "data",
+            Roles(id="patient"),
+        )
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"clinic\xff.csv")
+    try:
+        write(clinic(), tmp_path / "clinic.csv").rename(path)
+    except OSError:
+        pytest.skip("This disk has names in UTF-8 alone")
+    with pytest.raises(UserError, match="expected names of files in UTF-8; rename it"):
+        import_data([path], tmp_path / "data", ROLES)
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,251 @@
+"""What a detector is made of: surprises against their laws, robust distances, and evidence in closed form."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import linear_gaussian as linear
+
+from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.detection.normative import DRAWS, Evidence
+from postprior.pipelines.detection.rarity import CodeDistance, generalised_pareto, surprises
+from postprior.stage1_vae.modalities import Column, Modality
+from postprior.stage1_vae.models import MODELS
+from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.density import Density
+
+TIMES = 400
+WHOLE = torch.ones(3, dtype=torch.bool)
+RNG = np.random.default_rng(0)
+
+
+# ---- surprises -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [0.0, 0.3, 0.6])
+def test_the_tail_recovers_the_law_of_its_exceedances(shape: float) -> None:
+    """Quantiles of a generalised Pareto law with scale 2 in place of draws from it."""
+    level = (np.arange(20000) + 0.5) / 20000
+    exceedances = -2 * np.log1p(-level) if shape == 0 else 2 * ((1 - level) ** -shape - 1) / shape
+    assert generalised_pareto(exceedances) == pytest.approx((2, shape), abs=0.05)
+
+
+def test_a_tail_that_ends_is_taken_for_exponential() -> None:
+    level = (np.arange(1000) + 0.5) / 1000
+    assert generalised_pareto(level) == (pytest.approx(0.5), 0.0)
+
+
+def test_surprises_are_minus_the_log_of_the_chance_to_exceed() -> None:
+    """Of exponential statistics it is the statistic itself, inside of the normal rows' range and far beyond it."""
+    normal, values = RNG.exponential(size=(50000, 1)), np.array([[0.1], [1.0], [2.0], [8.0], [30.0]])
+    np.testing.assert_allclose(surprises(normal, values), values, rtol=0.15)
+
+
+def test_a_normal_row_has_one_nat_whatever_the_law() -> None:
+    normal = np.stack([RNG.normal(size=4000), RNG.standard_t(3, size=4000), RNG.uniform(size=4000)], 1)
+    found = surprises(normal[:2000], normal[2000:])
+    np.testing.assert_allclose(found.mean(0), 1, atol=0.1)
+
+
+def test_surprises_rise_with_the_statistic() -> None:
+    values = np.sort(RNG.standard_cauchy(size=(500, 1)), 0)
+    for rows in (2, 3, 15, 30, 500):
+        found = surprises(RNG.standard_cauchy(size=(rows, 1)), values)
+        assert np.isfinite(found).all()
+        assert (np.diff(found[:, 0]) >= 0).all()
+
+
+@pytest.mark.parametrize("scale", [-3.0, 1e-6, 1e12])
+def test_scale_and_place_of_a_statistic_do_not_matter(scale: float) -> None:
+    normal, values = RNG.normal(size=(300, 1)), RNG.normal(size=(300, 1)) * 3
+    expected = surprises(normal, values)
+    moved = surprises(abs(scale) * normal + scale, abs(scale) * values + scale)
+    np.testing.assert_allclose(moved, expected, rtol=1e-6)
+
+
+def test_what_is_missing_or_known_of_no_normal_row_surprises_nobody() -> None:
+    normal = np.array([[1.0, np.nan, 2.0], [2.0, np.nan, 2.0], [3.0, 1.0, 2.0]])
+    found = surprises(normal, np.array([[np.nan, 5.0, 2.0], [9.0, np.nan, 2.0]]))
+    assert found[:, 1].tolist() == [0, 0]
+    assert found[0, 0] == 0
+    assert found[1, 0] > 1
+    assert np.isfinite(surprises(normal, np.array([[0.0, 0.0, 1e30]]))).all()
+
+
+# ---- distances of codes --------------------------------------------------------------------------------
+
+
+def test_distances_are_those_of_the_law_and_not_pulled_by_odd_rows() -> None:
+    """A tenth of the rows lies elsewhere: distances are still Mahalanobis', chi-squared with D degrees of freedom."""
+    root = np.array([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.0, 1.0, 3.0]])
+    codes = RNG.normal(size=(2000, 3)) @ root.T
+    fitted = CodeDistance.fit(np.concatenate([codes[:200] + 60, codes]), None)
+    x = RNG.normal(size=(4000, 3))
+    found = fitted(x @ root.T, None)
+    np.testing.assert_allclose(np.corrcoef(found, (x**2).sum(1))[0, 1], 1, atol=0.03)
+    assert np.median(found) == pytest.approx(2.366, rel=0.15)  # of chi-squared with 3 degrees of freedom
+
+
+def test_what_covariates_explain_is_no_distance() -> None:
+    age = RNG.normal(size=(800, 1)) * 20 + 50
+    codes = age * np.array([[0.3, -0.1]]) + RNG.normal(size=(800, 2))
+    young, old = np.array([[20.0]]), np.array([[80.0]])
+    fitted = CodeDistance.fit(codes, age)
+    expected = np.array([[0.3, -0.1]])
+    assert fitted(old * expected, old)[0] < 0.2
+    assert fitted(old * expected, young)[0] > 100
+    assert fitted(codes, age) == pytest.approx(CodeDistance.fit(codes + 7, age * 2 + 1)(codes + 7, age * 2 + 1))
+
+
+@pytest.mark.parametrize(("rows", "dimensions"), [(12, 8), (40, 8), (300, 70)])
+def test_few_rows_and_many_dimensions_still_give_distances(rows: int, dimensions: int) -> None:
+    codes = RNG.normal(size=(rows, dimensions))
+    fitted = CodeDistance.fit(codes, None)
+    assert np.isfinite(fitted(codes, None)).all()
+    assert fitted(codes + 10, None).min() > fitted(codes, None).max()
+
+
+# ---- evidence ------------------------------------------------------------------------------------------
+
+
+def exact() -> tuple[Any, Density, Dataset]:
+    """A linear Gaussian model with N(0, I) for its density, and 5 rows of it."""
+    model: Any = linear.exact(MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE))
+    batch = linear.sample(model, 5, seed=3)
+    data = Dataset(model.modalities, {name: x.float().numpy() for name, x in batch.data.items()})
+    density = DENSITIES["normal"]().fit(posteriors(model.float(), data, 1, torch.Generator()))
+    return model, density, data
+
+
+def of_repeated(model: Any, density: Density, data: Dataset, pattern: torch.Tensor) -> Evidence:
+    """Evidence of every row many times over, each with noise of its own."""
+    return Evidence.of(model, density, data.select(np.repeat(np.arange(len(data)), TIMES)), pattern, 0)
+
+
+def unlikely(model: Any, data: Dataset, subset: torch.Tensor, m: int) -> torch.Tensor:
+    """E[−log p(x_m | z)] under p(z | x_S): the residual of the mean, and what the covariance adds."""
+    double = data.batch(slice(None)).to("cpu", torch.float64)
+    mean, covariance = linear.posterior(model.double(), double, subset)
+    decoder, name = model.decoders[f"m{m}"], f"m{m}"
+    residual = (double.data[name] - decoder(mean)).square().sum(-1)
+    spread = (decoder.weight @ covariance @ decoder.weight.T).trace()
+    constant = linear.SIZE * math.log(linear.SCALE * math.sqrt(2 * math.pi))
+    model.float()
+    return (residual + spread) / (2 * linear.SCALE**2) + constant
+
+
+def test_reconstruction_and_inconsistency_are_expectations_over_posteriors() -> None:
+    model, density, data = exact()
+    found = of_repeated(model, density, data, WHOLE)
+    for m in range(3):
+        rest = WHOLE.clone()
+        rest[m] = False
+        for values, subset in ((found.reconstruction, WHOLE), (found.inconsistency, rest)):
+            draws = torch.from_numpy(values[:, m]).unflatten(0, (-1, TIMES))
+            linear.agree(draws, unlikely(model, data, subset, m))
+
+
+def test_code_is_the_expected_log_density_of_the_whole_rows_and_each_modalitys_code() -> None:
+    model, density, data = exact()
+    found = of_repeated(model, density, data, WHOLE)
+    double = data.batch(slice(None)).to("cpu", torch.float64)
+    whitening = density.whitening  # of N(0, I): that of the prior, which is none
+    assert torch.allclose(whitening.root, torch.eye(linear.LATENT))
+    for place, subset in enumerate([WHOLE, *torch.eye(3, dtype=torch.bool)]):
+        mean, covariance = linear.posterior(model.double(), double, subset)
+        expected = 0.5 * (mean.square().sum(-1) + covariance.trace()) + linear.LATENT / 2 * math.log(2 * math.pi)
+        linear.agree(torch.from_numpy(found.code[:, place]).unflatten(0, (-1, TIMES)), expected)
+        codes = torch.from_numpy(found.codes[place]).unflatten(0, (-1, TIMES))
+        linear.agree(codes.transpose(1, 2), mean)
+        model.float()
+    assert DRAWS > 1
+
+
+def test_cells_sum_to_their_modality() -> None:
+    model, density, data = exact()
+    found = Evidence.of(model, density, data, WHOLE, 0)
+    for m in range(3):
+        cells = found.cells[f"m{m}"]  # (N, 2, J)
+        np.testing.assert_allclose(cells[:, 0].sum(1), found.reconstruction[:, m], rtol=1e-5)
+        np.testing.assert_allclose(cells[:, 1].sum(1), found.inconsistency[:, m], rtol=1e-5)
+
+
+def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
+    """What stands in modalities outside of the pattern is never read; alone, a modality has no prediction."""
+    model, density, data = exact()
+    pattern = torch.tensor([True, False, True])
+    garbage = replace(data, data={**data.data, "m1": np.full_like(data.data["m1"], 1e6)})
+    one, other = (Evidence.of(model, density, rows, pattern, 0) for rows in (data, garbage))
+    np.testing.assert_array_equal(one.reconstruction, other.reconstruction)
+    np.testing.assert_array_equal(one.inconsistency, other.inconsistency)
+    np.testing.assert_array_equal(one.code, other.code)
+    assert one.reconstruction.shape == (5, 2)
+    assert list(one.cells) == ["m0", "m2"]
+    found = of_repeated(model, density, data, pattern)
+    draws = torch.from_numpy(found.inconsistency[:, 0]).unflatten(0, (-1, TIMES))
+    linear.agree(draws, unlikely(model, data, torch.tensor([False, False, True]), 0))
+    alone = Evidence.of(model, density, data, torch.tensor([False, True, False]), 0)
+    assert alone.inconsistency.shape == (5, 0)
+    assert alone.cells["m1"].shape == (5, 1, linear.SIZE)
+
+
+def test_missing_cells_are_neither_read_nor_counted() -> None:
+    modalities = (
+        Modality("t", "table", (3,), "columns", columns=tuple(Column(c, "normal") for c in "abc"), partial=True),
+        Modality("v", "vector", (2,), "laplace"),
+    )
+    model = MODELS["mvtcae"](modalities, latent=2, width=2)
+    rows = {"t": RNG.normal(size=(6, 3)), "v": RNG.normal(size=(6, 2))}
+    data = Dataset(modalities, {name: x.astype(np.float32) for name, x in rows.items()})
+    density = DENSITIES["gaussian"]().fit(posteriors(model, data, 1, torch.Generator()))
+    seen = np.ones((6, 3), bool)
+    seen[:, 1] = False
+    changed = data.data["t"].copy()
+    changed[:, 1] = 1e6
+    both = torch.ones(2, dtype=torch.bool)
+    one, other = (
+        Evidence.of(model, density, replace(data, data={**data.data, "t": t}, cells={"t": seen}), both, 0)
+        for t in (data.data["t"], changed)
+    )
+    np.testing.assert_array_equal(one.reconstruction, other.reconstruction)
+    np.testing.assert_array_equal(one.code, other.code)
+    assert np.isnan(one.cells["t"][:, :, 1]).all()
+    np.testing.assert_allclose(one.reconstruction[:, 0], np.nanmean(one.cells["t"][:, 0], 1) * 3, rtol=1e-6)
+
+
+def test_private_codes_of_missing_modalities_are_integrated_out() -> None:
+    """Of a modality's code alone, a density with marginals scores the shared block and its private one."""
+    modalities = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
+    model = MODELS["dmvae"](modalities, latent=2, width=2, private=1).requires_grad_(False)
+    rows = {m.name: RNG.normal(size=(60, *m.shape)).astype(np.float32) for m in modalities}
+    data = Dataset(modalities, rows)
+    density = DENSITIES["gaussian"]().fit(posteriors(model, data, 1, torch.Generator()))
+    found = Evidence.of(model, density, data, torch.ones(2, dtype=torch.bool), 0)
+    assert [codes.shape[1] for codes in found.codes] == [4, 3, 3]
+    covariance = density.whitening.root @ density.whitening.root.T
+    assert covariance.shape == (4, 4)
+    half_logdet = 0.5 * torch.linalg.slogdet(covariance[:3, :3])[1]
+    least = float(half_logdet) + 1.5 * math.log(2 * math.pi)  # −log of a Gaussian's height, of 3 coordinates
+    assert found.code[:, 1].min() >= least - 1e-3
+
+
+def test_rows_beyond_all_bounds_stay_finite() -> None:
+    model, density, data = exact()
+    far = {name: np.full_like(x, 1e30) for name, x in data.data.items()}
+    found = Evidence.of(model, density, replace(data, data=far), WHOLE, 0)
+    for values in (found.reconstruction, found.inconsistency, found.code, *found.codes):
+        assert np.isfinite(values).all()
+    near = Evidence.of(model, density, data, WHOLE, 0)
+    assert (found.reconstruction.min(0) > near.reconstruction.max(0)).all()
+    assert (found.code.min(0) > near.code.max(0)).all()
+
+
+def test_rows_that_mostly_coincide_still_give_distances() -> None:
+    codes = np.concatenate([np.zeros((80, 2)), np.random.default_rng(0).normal(size=(20, 2))])
+    near, far = CodeDistance.fit(codes, None)(np.array([[0.0, 0.0], [9.0, 9.0]]), None)
+    assert 0 <= near < 1 < 50 < far
+    assert CodeDistance.fit(np.zeros((100, 2)), None)(codes[:1], None) == 0

@@ -1,0 +1,160 @@
+"""Classifiers of a fixed recipe, and the replicates behind their intervals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.labelled import NAMES, data
+from torch import Tensor
+from torch.nn import functional as F
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.statistics.intervals import estimate
+from postprior.pipelines.metrics.utility.classifiers import (
+    Classifiers,
+    Recipe,
+    Replicates,
+    _cross_entropies,
+    _together,
+    seen_by,
+    told,
+    train_classifiers,
+)
+from postprior.stage1_vae.modalities import Modality
+
+RECIPE = Recipe(steps=40, batch_size=32, learning_rate=1e-2, features=8)
+SHORT = replace(RECIPE, steps=3)
+
+
+def test_labels_are_read_from_rows_never_seen() -> None:
+    hits = train_classifiers([data(300)], RECIPE, seed=0).hits(data(200, seed=1))
+    assert hits.shape == (3, 200)
+    assert (hits.mean(1) > 0.95).all()
+
+
+def test_two_modalities_that_tell_half_each_tell_all_together() -> None:
+    rng = np.random.default_rng(0)
+    bits = rng.integers(2, size=(600, 2))
+    modalities = tuple(Modality(name, "vector", (1,), "normal") for name in ("one", "other"))
+    values = {m.name: bits[:, [i]].astype(np.float32) for i, m in enumerate(modalities)}
+    rows = Dataset(modalities, values, labels=2 * bits[:, 0] + bits[:, 1], label_names=tuple("abcd"))
+    hits = train_classifiers([rows], RECIPE, seed=0).hits(rows)
+    assert hits[0].mean() == 1
+    assert (hits[1:].mean(1) < 0.75).all()  # half, but for chance
+
+
+def test_a_modality_s_classifier_learns_nothing_from_the_joint_one() -> None:
+    classifiers = Classifiers(data(1).modalities, NAMES, 8)
+    torch.nn.init.ones_(classifiers.joint.weight)
+    logits = classifiers(data(6).batch(slice(None)))
+    assert logits.shape == (6, 3, 3)
+    logits[:, 0].square().sum().backward()
+    assert classifiers.joint.weight.grad.any()
+    assert not any(parameter.grad.any() for parameter in classifiers.alone.parameters())
+
+
+def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    states = [train_classifiers([data(60)], SHORT, seed).state_dict() for seed in (0, 0, 1)]
+    assert torch.rand(1) == expected
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["joint.weight"], states[2]["joint.weight"])
+
+
+def test_what_is_missing_is_neither_learned_from_nor_counted() -> None:
+    learned = [train_classifiers([data(90, fill=fill)], RECIPE, 0) for fill in (0.0, 1e3)]
+    states = [each.state_dict() for each in learned]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    test = data(120, seed=1, fill=1e3)
+    hits, seen = learned[0].hits(test), seen_by(test)
+    assert seen.sum(1).tolist() == [120, 80, 80]
+    assert not hits[~seen].any()
+    weights = Replicates.draw(1, np.arange(120), 20, np.random.default_rng(0))
+    assert (weights.accuracy(hits[None], seen)[0] > 0.9).all()
+
+
+@pytest.mark.parametrize("rows", [20, 400])
+def test_more_rows_are_not_more_training(rows: int) -> None:
+    learned_from = []
+
+    def look(modality: Modality, values: Tensor, generator: torch.Generator) -> Tensor:
+        learned_from.append((modality.name, len(values)))
+        return values
+
+    train_classifiers([data(10), data(rows)], SHORT, 0, look)
+    assert learned_from == [("picture", 32), ("table", 32)] * 3
+
+
+def test_rows_are_taken_from_all_parts() -> None:
+    first, second = data(5), data(7, seed=1, fill=0.0)
+    order = np.array([11, 0, 5, 4, 6])
+    batch, labels = _together([first, second], order)
+    places = np.sort(order)  # of one minibatch, whatever the order in it
+    for name in ("picture", "table"):
+        whole = np.concatenate([first.data[name], second.data[name]])
+        assert sorted(batch.data[name].flatten(1)[:, 0].tolist()) == sorted(whole[places].reshape(5, -1)[:, 0].tolist())
+    assert sorted(labels.tolist()) == sorted(np.concatenate([first.labels, second.labels])[order].tolist())
+    assert batch.observed.sum(0).tolist() == np.concatenate([first.observed, second.observed])[order].sum(0).tolist()
+
+
+def test_the_loss_is_a_mean_over_the_rows_that_have_the_modality() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 3, 4, generator=generator)
+    observed = torch.tensor([[True, False], [True, False], [False, False], [True, False], [True, False]])
+    labels = torch.tensor([0, 3, 1, 2, 2])
+    rows = observed[:, 0]
+    expected = F.cross_entropy(logits[:, 0], labels) + F.cross_entropy(logits[rows, 1], labels[rows])
+    assert _cross_entropies(logits, observed, labels) == pytest.approx(expected.item())
+
+
+def test_shares_are_weighted_over_seeds_and_rows() -> None:
+    rng = np.random.default_rng(0)
+    hits, seen = rng.random((3, 2, 12)) < 0.6, rng.random((2, 12)) < 0.8
+    hits &= seen
+    weights = Replicates.draw(3, np.arange(12) // 2, 7, rng)
+    shares = weights.accuracy(hits, seen)
+    for b in range(8):
+        for k in range(2):
+            right = sum(weights.seeds[b, s] * weights.rows[b, n] * hits[s, k, n] for s in range(3) for n in range(12))
+            read = sum(weights.seeds[b, s] * weights.rows[b, n] * seen[k, n] for s in range(3) for n in range(12))
+            assert shares[b, k] == pytest.approx(right / read)
+    assert shares[0] == pytest.approx(hits.sum((0, 2)) / (3 * seen.sum(1)))
+
+
+def test_replicates_spread_as_seeds_and_rows_do_together() -> None:
+    rng = np.random.default_rng(0)
+    of_seed, of_row = rng.normal(size=6), 2 * rng.normal(size=40)
+    values = of_seed[:, None, None] + of_row[None, None, :]  # (S, 1, N), not hits: any number will do
+    weights = Replicates.draw(6, np.arange(40), 20_000, rng)
+    shares = weights.accuracy(values, np.ones((1, 40), bool))[1:, 0]
+    expected = of_seed.var(ddof=1) / 6 + of_row.var(ddof=1) / 40
+    assert shares.var() == pytest.approx(expected, rel=0.03)
+
+
+def test_one_seed_says_nothing_of_seeds() -> None:
+    rng = np.random.default_rng(0)
+    assert (Replicates.draw(1, np.arange(9), 30, rng).seeds == 1).all()
+    same = np.ones((1, 2, 9), bool)
+    values = Replicates.draw(1, np.arange(9), 30, rng).accuracy(same, same[0])
+    assert estimate(values[:, 0]) == {"value": 1, "low": 1, "high": 1}
+
+
+def test_what_is_told_has_the_mean_over_modalities() -> None:
+    values = np.stack([np.full(21, share) for share in (0.9, 0.4, 0.6)], 1)
+    found = told(values, ["x", "y"], (0, 1))
+    assert found["joint"]["value"] == 0.9
+    assert found["mean"]["value"] == 0.5
+    assert {name: each["value"] for name, each in found["modalities"].items()} == {"x": 0.4, "y": 0.6}
+
+
+def test_a_modality_that_no_row_has_is_missing_and_not_wrong() -> None:
+    hits = np.array([[[True, False], [False, False], [True, False]]])  # (S, 1 + M, N)
+    seen = np.array([[True, True], [False, False], [True, True]])
+    weights = Replicates.draw(1, np.arange(2), 4, np.random.default_rng(0))
+    found = told(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
+    missing = {"value": None, "why": "no tested row has picture"}
+    assert found["joint"]["value"] == found["modalities"]["table"]["value"] == 0.5
+    assert found["modalities"]["picture"] == found["mean"] == missing

@@ -1,0 +1,330 @@
+"""MLflow: a view of the results, whose failures cost one warning."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.report_project import ROWS, make_project
+
+from postprior.pipelines.api.track import track as log_again
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT, PARENT
+from postprior.pipelines.tracking.runs import Run, numbers, track
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with results, and an empty database whose migrations have run."""
+    root = make_project(tmp_path_factory.mktemp("tracked"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with track("prepare", load_params(root / "params.yaml"), root):
+            pass
+    return root
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that project, tracked in its own database."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "my project"
+    shutil.copytree(made, root)
+    return root
+
+
+@pytest.fixture
+def params(project: Path) -> Params:
+    return load_params(project / "params.yaml")
+
+
+def client(root: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+
+
+def found(root: Path, condition: str) -> list[Any]:
+    """The runs in a project's database under a condition, the latest first."""
+    mlflow = client(root)
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    return list(mlflow.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"]))
+
+
+def runs(root: Path) -> list[Any]:
+    """The runs of stages."""
+    return found(root, "tags.stage != 'all'")
+
+
+def parents(root: Path) -> list[Any]:
+    """The runs of experiments, which those of stages lie beneath."""
+    return found(root, "tags.stage = 'all'")
+
+
+def commit(root: Path) -> None:
+    """Make the project a git repository with one commit, on the branch work."""
+    for command in (
+        ["init", "-q", "-b", "work"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c", "--allow-empty"],
+    ):
+        subprocess.run(["git", "-C", str(root), *command], check=True)
+
+
+def evaluated(params: Params, root: Path, density: str = "gmm") -> Any:
+    """The run of an evaluation, just logged."""
+    with track("evaluate", params, root, density=density):
+        pass
+    return runs(root)[0]
+
+
+def test_a_run_tells_stage_settings_and_origin(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "stuffy-otter")
+    monkeypatch.chdir("/")
+    commit(project)
+    with track("evaluate", params, project, density="gmm") as run:
+        run.dataset(project / "artefacts/synthetic/gmm", "f" * 64)
+    logged = runs(project)[0]
+    tags = logged.data.tags
+    assert logged.info.status == "FINISHED"
+    assert logged.info.run_name == "evaluate gmm"
+    assert (tags["stage"], tags["model"], tags["density"]) == ("evaluate", "mvtcae", "gmm")
+    assert tags["DVC_EXP_NAME"] == "stuffy-otter"
+    assert len(tags["mlflow.source.git.commit"]) == 40
+    assert {"hash.autoencoder", "hash.densities", "hash.judges"} <= set(tags)
+    assert logged.data.params["vae.latent"] == str(params.vae.latent)
+    assert logged.data.params["data.digits.train"] == str(params.data.options["train"])
+    assert not [name for name in logged.data.params if name.startswith(("density.flow", "vae.options.mopoe"))]
+    (dataset,) = logged.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("gmm", "f" * 36)
+
+
+def test_scores_of_samplers_have_the_same_names(project: Path, params: Params) -> None:
+    with track("reference", params, project):
+        pass
+    with track("evaluate", params, project, density="gmm"):
+        pass
+    density, floor = runs(project)[:2]
+    assert floor.data.tags["density"] == "normal"
+    for row, logged in (("normal", floor), ("gmm", density)):
+        assert logged.data.metrics["joint_coherence"] == ROWS[row][0]
+        assert logged.data.metrics["frechet_distance"] == ROWS[row][1]
+        assert logged.data.metrics["joint_coherence.low"] < ROWS[row][0]
+        assert "modalities.m0.frechet_distance" in logged.data.metrics
+    assert floor.data.metrics["reconstruction.joint_coherence"] == ROWS["reconstruction"][0]
+    assert floor.data.metrics["autoencoder.conditional_coherence.1"] == pytest.approx(0.56)
+    assert [file.path for file in client(project).list_artifacts(density.info.run_id)] == ["samples.png"]
+    assert (project / "mlartifacts").is_dir()
+
+
+def test_metrics_of_epochs_are_a_curve(project: Path, params: Params) -> None:
+    with track("train", params, project) as run:
+        for epoch in range(1, 4):
+            run.metrics({"train_loss": 1 / epoch, "kl": 0.5}, step=epoch)
+    logged = runs(project)[0]
+    curve = client(project).get_metric_history(logged.info.run_id, "train_loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 1), (2, 1 / 2), (3, 1 / 3)]
+
+
+def test_stages_lie_beneath_their_experiment(project: Path, params: Params) -> None:
+    commit(project)
+    first = evaluated(params, project)
+    with track("reference", params, project):
+        pass
+    second = runs(project)[0]
+    parent = next(run for run in parents(project) if run.info.run_id == first.data.tags[PARENT])
+    assert second.data.tags[PARENT] == parent.info.run_id
+    assert parent.info.run_name == "work"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["train.epochs"] == str(params.train.epochs)
+    for row in ("gmm", "normal", "real"):
+        assert parent.data.metrics[f"{row}.joint_coherence"] == ROWS[row][0]
+        assert parent.data.metrics[f"{row}.frechet_distance"] == ROWS[row][1]
+    assert "flow.joint_coherence" not in parent.data.metrics  # which this experiment did not evaluate
+
+
+def test_the_last_stage_tells_of_every_row(project: Path, params: Params) -> None:
+    with track("compare", params, project):
+        pass
+    parent = client(project).get_run(runs(project)[0].data.tags[PARENT])
+    rows = {name.removesuffix(".frechet_distance") for name in parent.data.metrics}
+    assert {"gmm", "flow", "vamp", "normal", "reconstruction", "real"} <= rows
+
+
+def test_experiments_are_told_apart_by_name_and_settings(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(project)
+    other = params.model_copy(update={"seed": params.seed + 1})
+    fewer = params.model_copy(update={"densities": ("gmm",)})  # which are shown changes none of the results
+    groups = [evaluated(settings, project).data.tags[PARENT] for settings in (params, other, params, fewer)]
+    monkeypatch.setenv("DVC_EXP_NAME", "stuffy-otter")
+    groups.append(evaluated(params, project).data.tags[PARENT])
+    assert groups[0] == groups[2] == groups[3]
+    assert len(set(groups)) == 3
+    assert client(project).get_run(groups[-1]).info.run_name == "stuffy-otter"
+    subprocess.run(["git", "-C", str(project), "checkout", "-q", "--detach"], check=True)
+    monkeypatch.delenv("DVC_EXP_NAME")
+    detached = client(project).get_run(evaluated(params, project).data.tags[PARENT])
+    assert detached.data.tags["mlflow.source.git.commit"].startswith(detached.info.run_name)
+
+
+def test_an_experiment_whose_run_was_deleted_gets_another(project: Path, params: Params) -> None:
+    before = evaluated(params, project).data.tags[PARENT]
+    client(project).delete_run(before)
+    after = evaluated(params, project).data.tags[PARENT]
+    assert after != before
+    assert client(project).get_run(after).data.metrics["gmm.joint_coherence"] == ROWS["gmm"][0]
+
+
+def test_results_without_labels_are_compared_by_distance(project: Path, params: Params) -> None:
+    path = project / "results/metrics/gmm.json"
+    scores = {"frechet_distance": {"value": 3.0, "low": 2.0, "high": 4.0}, "label_agreement": None}
+    path.write_text(json.dumps(scores))
+    parent = client(project).get_run(evaluated(params, project).data.tags[PARENT])
+    assert parent.data.metrics["gmm.frechet_distance"] == 3.0
+    assert "gmm.joint_coherence" not in parent.data.metrics
+
+
+def test_runs_of_a_copy_that_dvc_made_go_to_the_project(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = project / ".dvc/tmp/exps/tmp1"
+    shutil.copytree(project / "results", copy / "results")
+    before = len(runs(project))
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    with track("evaluate", params, copy, density="gmm"):
+        pass
+    assert len(runs(project)) == before + 1
+    assert not (copy / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError(), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_stage_that_does_not_end_well(project: Path, params: Params, error: BaseException, status: str) -> None:
+    def stage() -> None:
+        with track("evaluate", params, project, density="gmm"):
+            raise error
+
+    with pytest.raises(type(error)):
+        stage()
+    logged = runs(project)[0]
+    assert logged.info.status == status
+    assert not logged.data.metrics
+    assert client(project).get_run(logged.data.tags[PARENT]).info.status == status
+
+
+def test_a_run_that_is_interrupted_as_it_starts_is_closed(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("postprior.pipelines.tracking.runs.log_params", interrupt)
+    with pytest.raises(KeyboardInterrupt), track("evaluate", params, project, density="gmm"):
+        pass
+    assert runs(project)[0].info.status == "KILLED"
+
+
+def test_results_can_be_logged_again(project: Path, params: Params) -> None:
+    before = len(runs(project))
+    (project / "results/comparison.csv").write_text("row\nreal\n")
+    log_again(params, project)
+    logged = runs(project)[: len(runs(project)) - before]
+    names = [run.info.run_name for run in logged][::-1]
+    assert (names[0], names[-1]) == ("judge", "compare")
+    assert {"train", "inspect", "reference", *(f"evaluate {name}" for name in params.densities)} <= set(names)
+    assert len(names) == len(set(names))
+    train = next(run for run in logged if run.info.run_name == "train")
+    assert len(client(project).get_metric_history(train.info.run_id, "validation_loss")) == 40
+    assert "phase" not in train.data.metrics
+    assert len({run.data.tags[PARENT] for run in logged}) == 1
+
+
+def test_nothing_to_log_again(tmp_path: Path, params: Params) -> None:
+    with pytest.raises(UserError, match="there are no results to log yet"):
+        log_again(params, tmp_path)
+
+
+def test_an_unreachable_server_costs_one_warning(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with track("evaluate", params, project, density="gmm") as run:
+        run.metrics({"loss": 1.0})
+        run.file(project / "params.yaml")
+    assert capsys.readouterr().err == (
+        "postprior: warning: MLflow could not log this run ([Errno 111] Connection refused); "
+        "the results are written all the same\n"
+    )
+
+
+def test_a_database_that_cannot_be_opened_costs_one_warning(
+    project: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "mlflow.db").unlink()
+    (project / "mlflow.db").mkdir()
+    with track("evaluate", params, project, density="gmm") as run:
+        run.metrics({"loss": 1.0})
+    warning = capsys.readouterr().err
+    assert warning.startswith("postprior: warning: MLflow could not log this run (")
+    assert warning.count("\n") == 1
+
+
+def test_a_failure_in_the_middle_costs_one_warning(
+    project: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with track("evaluate", params, project, density="gmm") as run:
+        run.file(project / "no such file")
+        run.metrics({"loss": 1.0})
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_environment_and_loggers_are_as_they_were(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    environment = dict(os.environ)
+    with track("prepare", params, project):
+        assert dict(os.environ) == environment
+    assert dict(os.environ) == environment
+    assert [logger.level for logger in loggers] == levels
+
+
+def test_a_run_that_never_started_does_nothing() -> None:
+    run = Run()
+    run.metrics({"loss": 1.0})
+    run.finish("FINISHED")
+
+
+def test_tracking_can_be_off(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(runs(project))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
+    with track("evaluate", params, project, density="gmm") as run:
+        run.metrics({"loss": 1.0})
+    assert len(runs(project)) == before
+
+
+def test_names_and_values_that_mlflow_allows() -> None:
+    values = {
+        "joint_coherence": {"value": 0.5, "low": 0.4, "high": None},
+        "modalities": {"m(0)!": {"frechet_distance": 2}},
+        "labels_from": "density",
+        "stores_training_codes": True,
+        "endless": float("inf"),
+        "list": [1, 2],
+    }
+    assert numbers(values) == {
+        "joint_coherence": 0.5,
+        "joint_coherence.low": 0.4,
+        "modalities.m_0__.frechet_distance": 2.0,
+    }

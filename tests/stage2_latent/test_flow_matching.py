@@ -1,0 +1,269 @@
+"""Flow matching: the exact divergence, an ODE that converges, the Gaussian it starts as, and what masks teach."""
+
+import math
+
+import pytest
+import torch
+from support.latent import CENTRES, LAYOUT, labelled, seeded, unlabelled
+from torch import Tensor
+
+from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.flow_matching import FlowMatching
+from postprior.stage2_latent.velocity import Velocity, integrate
+
+CODES, _ = labelled(400, seed=1)
+SLOPE = torch.tensor([[0.9, 0.0], [0.5, -0.7]])
+
+
+def network(features: int = 4, blocks: int = 2, spread: float = 0.3) -> Velocity:
+    """A network of random weights, in double precision."""
+    velocity = Velocity(features, blocks, classes=3, hidden=9).double()
+    generator = seeded()
+    with torch.no_grad():
+        for parameter in velocity.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(spread * noise)
+    return velocity
+
+
+def modulated(velocity: Velocity, rows: int, known: Tensor) -> Tensor:
+    """Modulation of rows at time 0.3, of classes in turn."""
+    t = torch.full((rows,), 0.3, dtype=torch.float64)
+    return velocity.modulation(t, torch.arange(rows) % 3, known.expand(rows, -1))
+
+
+@pytest.mark.parametrize("known", [(False, False), (True, False), (False, True)])
+def test_divergence_is_the_trace_of_the_jacobian(known: tuple[bool, bool]) -> None:
+    velocity, moving = network(), torch.tensor([not known[0]] * 2 + [not known[1]] * 2)
+    x = torch.randn(6, 4, generator=seeded(1), dtype=torch.float64)
+    modulation = modulated(velocity, 6, torch.tensor(known))
+    both = velocity.with_divergence(x, modulation, moving)
+    torch.testing.assert_close(both[:, :-1], velocity(x, modulation, moving))
+    assert (both[:, :-1][:, ~moving] == 0).all()
+    for row in range(6):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda v, row=row: velocity(v.unsqueeze(0), modulation[row : row + 1], moving)[0], x[row]
+        )
+        trace = (jacobian.diagonal() * moving).sum()
+        torch.testing.assert_close(both[row, -1], trace)
+    assert float(both[:, -1].detach().abs().max()) > 0.01
+
+
+def test_velocity_sees_time_label_and_what_is_known() -> None:
+    velocity = network()
+    x, moving = (
+        torch.randn(1, 4, generator=seeded(), dtype=torch.float64),
+        torch.tensor([True] * 2 + [False] * 2),
+    )
+
+    def at(t: float, label: int, known: bool) -> Tensor:
+        time = torch.tensor([t], dtype=torch.float64)
+        return velocity(x, velocity.modulation(time, torch.tensor([label]), torch.tensor([[False, known]])), moving)
+
+    first = at(0.2, 0, True)
+    for other in (at(0.7, 0, True), at(0.2, 1, True), at(0.2, 0, False)):
+        assert not torch.allclose(first, other, atol=1e-3)
+    x = x + torch.tensor([0.0, 0.0, 1.0, 0.0])
+    assert not torch.allclose(first, at(0.2, 0, True), atol=1e-3), "known blocks are not read"
+
+
+def test_integration_is_of_fourth_order() -> None:
+    """dy/dt = A y + t has a closed form; half the step leaves a sixteenth of the error."""
+    matrix = torch.randn(3, 3, generator=seeded(), dtype=torch.float64)
+    start = torch.randn(5, 3, generator=seeded(1), dtype=torch.float64)
+    grown = torch.zeros(5, 5, dtype=torch.float64)  # d/dt (y, t, 1) is linear
+    grown[:3, :3], grown[:3, 3], grown[3, 4] = matrix, 1.0, 1.0
+    whole = torch.cat([start, torch.zeros(5, 1), torch.ones(5, 1)], dim=1)
+    exact = (whole @ torch.linalg.matrix_exp(grown).T)[:, :3]
+    errors = [
+        (integrate(lambda t, y: y @ matrix.T + t, start, 0.0, 1.0, steps) - exact).abs().max() for steps in (8, 16)
+    ]
+    assert 12 < float(errors[0] / errors[1]) < 20
+    back = integrate(lambda t, y: y @ matrix.T + t, exact, 1.0, 0.0, 64)
+    torch.testing.assert_close(back, start, rtol=1e-6, atol=1e-6)
+
+
+def test_untrained_it_is_a_gaussian_a_label_with_blocks_apart() -> None:
+    """Noise that is to become noise stands still, so that v = 0 is exact for the Gaussian."""
+    density = FlowMatching(steps=1, learning_rate=0.0, hidden=4, batch=8).fit(CODES, CODES, seeded())
+    exact = density.to(torch.float64)
+    z = CODES.mean.double()
+    assert (density.shape.root[2:, :2] == 0).all()
+    roots = torch.linalg.inv(exact.gaussians.factors[:, 0])
+    covariance = (exact.classes.probabilities[:, None, None] * (roots @ roots.mT)).sum(0)
+    for index, label in enumerate((0, 2)):
+        mean = CODES.mean[CODES.labels == label].double().mean(0)
+        expected = sum(
+            torch.distributions.MultivariateNormal(mean[part], covariance[part, part]).log_prob(z[:, part])
+            for part in (slice(0, 2), slice(2, 4))
+        )
+        found = exact.log_prob(z, torch.full((len(z),), label))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        asked = torch.full((4,), label)
+        warm, cold = (density.sample(4, seeded(), labels=asked, temperature=t).mean for t in (1.0, 0.25))
+        centre = density.gaussians.means[index, 0]
+        torch.testing.assert_close(cold - centre, 0.25 * (warm - centre), rtol=1e-5, atol=1e-5)
+
+
+def test_loss_is_that_of_the_paper() -> None:
+    """Re-derived, with the same random numbers: the velocity of the path, in coordinates that move."""
+    density = FlowMatching(steps=1, learning_rate=0.0, hidden=9, batch=64).fit(CODES, CODES, seeded())
+    density = density.to(torch.float64)
+    density.network = network()
+    draws = Recorded()
+    found = density._loss(draws, seeded(3))  # type: ignore[arg-type]
+    g = seeded(3)
+    rows = torch.randint(len(draws), (64,), generator=g)
+    classes, z = draws.classes[rows], draws.draw(g, rows)
+    x1 = torch.linalg.solve(density.shape.root, (z - density.gaussians.means[classes, 0]).T).T
+    x0 = torch.randn(64, 4, generator=g, dtype=torch.float64)
+    known = density._masks(64, g)
+    t = (torch.rand(1, generator=g, dtype=torch.float64) + torch.arange(64) / 64) % 1
+
+    def path(t: Tensor) -> Tensor:
+        return (math.pi * t / 2).cos().unsqueeze(-1) * x0 + (math.pi * t / 2).sin().unsqueeze(-1) * x1
+
+    moving = ~known.repeat_interleave(2, dim=1)
+    x = path(t).where(moving, x1)
+    velocity = (path(t + 1e-6) - path(t - 1e-6)) / 2e-6
+    error = density.network(x, density.network.modulation(t, classes, known), moving) - velocity
+    expected = torch.stack([row[here].square().sum() for row, here in zip(error, moving, strict=True)]).sum()
+    torch.testing.assert_close(found, expected / moving.sum(), rtol=1e-6, atol=1e-6)
+
+
+class Recorded:
+    """Draws that are known points."""
+
+    def __init__(self) -> None:
+        self.rows, self.classes = torch.arange(30), torch.arange(30) % 2
+        self.points = torch.randn(30, 4, generator=seeded(8), dtype=torch.float64)
+
+    def __len__(self) -> int:
+        return 30
+
+    def draw(self, generator: torch.Generator, index: Tensor) -> Tensor:
+        return self.points[index]
+
+
+def test_masks_leave_something_to_move() -> None:
+    """Half of the rows know no block; of the others each number of known blocks, each block as often."""
+    density = FlowMatching(steps=1, learning_rate=0.0, hidden=4, batch=8).fit(CODES, CODES, seeded())
+    for count in (1, 2, 5):
+        density.layout = tuple(Block(str(i), (1,)) for i in range(count))
+        known = density._masks(6000, seeded())
+        assert not known[::2].any()
+        assert not known.all(-1).any()
+        if count == 1:
+            continue
+        some = known[1::2]
+        assert some.any(-1).all()
+        assert (some.float().mean(0) - 0.5).abs().max() < 0.05
+        assert set(some.sum(-1).unique().tolist()) == set(range(1, count))
+
+
+def pair(rows: int, seed: int) -> Codes:
+    """w = SLOPE z + noise of scale 0.5: two blocks, Gaussian together."""
+    generator = seeded(seed)
+    z = torch.randn(rows, 2, generator=generator)
+    w = z @ SLOPE.T + 0.5 * torch.randn(rows, 2, generator=generator)
+    return Codes.empirical(LAYOUT, torch.cat([z, w], dim=1))
+
+
+@pytest.fixture(scope="module")
+def learned() -> FlowMatching:
+    density = FlowMatching(hidden=32, steps=400, batch=512, weight_decay=0.1)
+    return density.fit(pair(4000, 1), pair(500, 2), seeded())
+
+
+def test_dependence_between_blocks_is_learned(learned: FlowMatching) -> None:
+    """Against the log-likelihood of the truth, and of blocks apart: their mutual information lies between."""
+    z = pair(4000, 3).mean
+    covariance = torch.eye(4)
+    covariance[2:, :2], covariance[:2, 2:] = SLOPE, SLOPE.T
+    covariance[2:, 2:] = SLOPE @ SLOPE.T + 0.25 * torch.eye(2)
+    truth = torch.distributions.MultivariateNormal(torch.zeros(4), covariance).log_prob(z).mean()
+    apart = FlowMatching(steps=1, learning_rate=0.0, hidden=4).fit(pair(4000, 1), generator=seeded())
+    found = learned.log_prob(z).mean()
+    assert truth - apart.log_prob(z).mean() > 1.0
+    assert truth - found == pytest.approx(0.0, abs=0.06)
+
+
+def test_conditional_draws_follow_the_regression(learned: FlowMatching) -> None:
+    """w | z ~ N(SLOPE z, 0.25 I), and z | w in the other direction, from the one network."""
+    drawn = pair(20_000, 4).mean
+    z, w = drawn[:, :2], drawn[:, 2:]
+    residual = learned.condition({"z": z}, seeded()).mean[:, 2:] - z @ SLOPE.T
+    assert residual.mean(0).abs().max() < 0.04
+    torch.testing.assert_close(residual.T.cov(), 0.25 * torch.eye(2), atol=0.03, rtol=0)
+    gain = SLOPE.T @ torch.linalg.inv(SLOPE @ SLOPE.T + 0.25 * torch.eye(2))
+    residual = learned.condition({"w": w.reshape(-1, 1, 2)}, seeded()).mean[:, :2] - w @ gain.T
+    torch.testing.assert_close(residual.T.cov(), torch.eye(2) - gain @ SLOPE, atol=0.04, rtol=0)
+
+
+def test_discretisation_is_negligible_and_the_map_inverts(learned: FlowMatching) -> None:
+    exact, finer = learned.to(torch.float64), learned.to(torch.float64)
+    finer.ode_steps *= 2
+    z = pair(200, 5).mean.double()
+    error = (exact.log_prob(z) - finer.log_prob(z)).abs()
+    assert float(error.mean()) < 2e-3
+    assert float(error.max()) < 1e-2
+    noise = torch.randn(200, 4, generator=seeded(), dtype=torch.float64)
+    classes = torch.zeros(200, dtype=torch.int64)
+    sampled = exact._sample(classes, seeded(), 1.0)
+    free, moving = torch.zeros(2, dtype=torch.bool), torch.ones(4, dtype=torch.bool)
+    back = integrate(
+        lambda t, x: exact.network(x, exact._modulation(t, classes, free), moving),
+        exact._standard(sampled, classes),
+        1.0,
+        0.0,
+        exact.ode_steps,
+    )
+    torch.testing.assert_close(back, noise, rtol=0, atol=1e-3)
+    assert (exact._standard(sampled, classes) - noise).abs().max() > 0.3
+
+
+def test_labels_of_conditional_draws_follow_the_known_blocks() -> None:
+    """p(y | z) of Gaussians of one covariance is logistic: checked by its frequency at points between the means."""
+    density = FlowMatching(steps=1, learning_rate=0.0, hidden=4).fit(CODES, CODES, seeded())
+    shares = []
+    for share in (0.5, 0.6, 0.7):
+        point = CENTRES[2, :2].lerp(CENTRES[0, :2], share)
+        gaussians = density.gaussians.marginal(torch.tensor([True, True, False, False]))
+        joint = gaussians.log_prob(point.expand(2, 1, 2)).squeeze(-1) + density.classes.probabilities.log()
+        expected = float(joint.softmax(0)[0])
+        drawn = density.condition({"z": point.expand(4000, 2)}, seeded())
+        assert float((drawn.labels == 0).float().mean()) == pytest.approx(expected, abs=0.03)
+        shares.append(expected)
+    assert max(shares) - min(shares) > 0.1
+
+
+def ring(rows: int, seed: int) -> Codes:
+    """A ring of radius 2, which one Gaussian cannot be."""
+    generator = seeded(seed)
+    angle = 2 * torch.pi * torch.rand(rows, generator=generator)
+    radius = 2 + 0.3 * torch.randn(rows, generator=generator)
+    points = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+    return Codes.empirical((Block("z", (2,)),), points)
+
+
+def test_it_learns_what_no_gaussian_is() -> None:
+    density = FlowMatching(hidden=32, steps=400, batch=256, weight_decay=0.01, ode_steps=6)
+    density.fit(ring(3000, 1), ring(500, 2), seeded())
+    z = ring(2000, 3).mean
+    radius = z.norm(dim=1)
+    truth = torch.distributions.Normal(2.0, 0.3).log_prob(radius) - (2 * torch.pi * radius).log()
+    assert float(truth.mean() - density.log_prob(z).mean()) < 0.15
+    assert float(truth.mean()) - density.history[0]["validation_log_likelihood"] > 0.5
+    drawn = density.sample(2000, seeded()).mean.norm(dim=1)
+    assert float(drawn.lt(1).float().mean()) < 0.03
+
+
+def test_weights_of_the_best_held_out_look_are_kept() -> None:
+    """Thirty rows are overfitted at once; what is kept is no worse than the best look."""
+    few = unlabelled(CODES.select(torch.arange(30)))
+    density = FlowMatching(hidden=48, steps=300, batch=64, weight_decay=0.0, learning_rate=0.02, ode_steps=4)
+    density.fit(few, unlabelled(CODES), seeded())
+    held_out = [row["validation_log_likelihood"] for row in density.history]
+    assert held_out[-1] < max(held_out) - 0.1
+    z = torch.cat([CODES.draw(seeded(i)) for i in range(3)])
+    assert float(density.log_prob(z).mean()) == pytest.approx(max(held_out), abs=0.08)

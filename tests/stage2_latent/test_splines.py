@@ -1,0 +1,63 @@
+"""Splines: those of the library, invertible, with their own slope, the identity where nothing is asked of them."""
+
+import math
+
+import pytest
+import torch
+from normflows.utils.splines import unconstrained_rational_quadratic_spline
+from support.latent import seeded
+from torch import Tensor
+
+from postprior.stage2_latent.splines import LEAST, Splines
+
+BINS, BOUND = 5, 3.0
+
+
+def numbers(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+
+
+RAW = 2 * numbers(0, 40, 3 * BINS - 1, 6)
+X = 2 * numbers(1, 40, 6)
+SPLINES = Splines.of(RAW, BINS, BOUND)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_they_are_those_of_the_library(direction: str) -> None:
+    widths, heights, slopes = RAW.transpose(1, 2).split([BINS, BINS, BINS - 1], dim=-1)
+    expected = unconstrained_rational_quadratic_spline(
+        X,
+        widths,
+        heights,
+        slopes + math.log(math.expm1(1 - LEAST)),
+        inverse=direction == "inverse",
+        tail_bound=BOUND,
+    )
+    assert (X.abs() > BOUND).any()
+    for found, truth in zip(getattr(SPLINES, direction)(X), expected, strict=True):
+        torch.testing.assert_close(found, truth, rtol=1e-9, atol=1e-9)
+
+
+def test_inverse_undoes_forward() -> None:
+    y, up = SPLINES.forward(X)
+    back, down = SPLINES.inverse(y)
+    torch.testing.assert_close(back, X, rtol=0, atol=1e-11)
+    torch.testing.assert_close(down, -up, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_slope_is_the_derivative_also_beyond_the_bounds(direction: str) -> None:
+    x = (3 * X).requires_grad_()
+    y, log_slope = getattr(SPLINES, direction)(x)
+    (derivative,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    torch.testing.assert_close(log_slope, derivative.log())
+    (bend,) = torch.autograd.grad(log_slope.sum(), x)
+    assert bend.isfinite().all()
+    outside = x.abs() > BOUND
+    assert torch.equal(y[outside], x[outside])
+
+
+def test_zeros_are_the_identity() -> None:
+    y, log_slope = Splines.of(torch.zeros_like(RAW), BINS, BOUND).forward(X)
+    torch.testing.assert_close(y, X)
+    torch.testing.assert_close(log_slope, torch.zeros_like(X))
