@@ -34,7 +34,7 @@ from postprior.pipelines.storage import read_json, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from postprior.pipelines.artefacts.standard import Standard
+    from postprior.pipelines.artefacts.baselines import Baselines
     from postprior.pipelines.metrics.statistics.intervals import Scores
     from postprior.stage2_latent.codes import Codes
     from postprior.stage2_latent.density import Density
@@ -105,14 +105,14 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
     """Train where that is not done, fit, draw and score; the rows and their differences."""
     from postprior import Generator
     from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+    from postprior.pipelines.artefacts.baselines import Baselines
     from postprior.pipelines.artefacts.codes import load_codes
-    from postprior.pipelines.artefacts.evaluators import load_judges
-    from postprior.pipelines.artefacts.standard import Standard
+    from postprior.pipelines.artefacts.evaluators import load_evaluators
 
     plan = PARTS[part]
     params, folder = trained(part, model, seed)
     artefacts = folder / "artefacts"
-    standard, judges = Standard.load(artefacts / "reference"), load_judges(artefacts / "judges")
+    baselines, evaluators = Baselines.load(artefacts / "baselines"), load_evaluators(artefacts / "evaluators")
     autoencoder, _ = load_autoencoder(artefacts / "autoencoder")
     codes = {split: load_codes(artefacts / "codes" / split) for split in ("train", "validation", "test")}
     rows: dict[str, dict[str, Any]] = {}
@@ -126,13 +126,13 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
         else:
             density = fitted(name, params, folder)
         generator = Generator(autoencoder, density, {})
-        scores[name] = scored(generator, judges, standard)
+        scores[name] = scored(generator, evaluators, baselines)
         rows[name] = written(scores[name]) | {"stores": density.stores_training_codes}
         learned = density.state()[1]["learned"]
         if "why" in learned:
             rows[name] |= {"why": learned["why"], "chosen": learned["chosen"]["density"]}
         if part == "best":
-            rows[name]["coherence_to_choose_by"] = coherence_to_choose_by(generator, judges, len(standard))
+            rows[name]["coherence_to_choose_by"] = coherence_to_choose_by(generator, evaluators, len(baselines))
         if density.exact_log_prob:
             likelihoods[name] = log_likelihood(density, codes["test"])
             rows[name]["log_likelihood"] = float(likelihoods[name].mean())
@@ -162,7 +162,7 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
 def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
     """The project of a run, its autoencoder trained, its codes and reference made."""
     from postprior.pipelines.stages.encode import encode
-    from postprior.pipelines.stages.reference import reference
+    from postprior.pipelines.stages.score_baselines import score_baselines
     from postprior.pipelines.stages.train import train
 
     plan = PARTS[part]
@@ -175,12 +175,12 @@ def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
         "density": own,
         "densities": fitted_here,
     }
-    judges = work / f"seed-{seed}" / "artefacts/judges"
-    if plan.changes and not judges.exists():  # few rows would not teach judges to read; the source images are the same
+    evaluators = work / f"seed-{seed}" / "artefacts/evaluators"
+    if plan.changes and not evaluators.exists():  # few rows train poor evaluators; the source images are the same
         whole = prepare(model, seed, WORK, {})[1]
-        shutil.copytree(whole / "artefacts/judges", judges)
+        shutil.copytree(whole / "artefacts/evaluators", evaluators)
     params, folder = prepare(model, seed, work, changes)
-    for made, stage in (("autoencoder", train), ("codes/test", encode), ("reference", reference)):
+    for made, stage in (("autoencoder", train), ("codes/test", encode), ("baselines", score_baselines)):
         if not (folder / "artefacts" / made).exists():
             stage(params, folder)
     return params, folder
@@ -197,25 +197,25 @@ def fitted(name: str, params: Any, folder: Path) -> Density:
     return load_density(made)
 
 
-def scored(generator: Any, judges: Any, standard: Standard) -> Scores:
+def scored(generator: Any, evaluators: Any, baselines: Baselines) -> Scores:
     """Scores of as many draws as the reference has rows, with all half-samples: means over `SETS` sets of draws."""
     from postprior.pipelines.metrics.scores import score
     from postprior.pipelines.stages.evaluate import scored_rows
 
     every = []
     for seed in range(SETS):
-        samples = generator.sample(len(standard), seed=seed)
-        readings = judges.read(scored_rows(samples, len(standard)))
-        every.append(score(readings, standard.weights, standard.reference))
+        samples = generator.sample(len(baselines), seed=seed)
+        outputs = evaluators.read(scored_rows(samples, len(baselines)))
+        every.append(score(outputs, baselines.weights, baselines.reference))
     return {name: np.mean([scores[name] for scores in every], axis=0) for name in every[0]}
 
 
-def coherence_to_choose_by(generator: Any, judges: Any, rows: int) -> float:
-    """Joint coherence of draws that are not reported: it needs judges, which saw training rows, and no test row."""
+def coherence_to_choose_by(generator: Any, evaluators: Any, rows: int) -> float:
+    """Joint coherence of draws that are not reported: it needs evaluators, which saw training rows, and no test row."""
     from postprior.pipelines.metrics.coherence.agreement import joint_agreement
 
     sets = (generator.sample(rows, seed=SETS + seed) for seed in range(SETS))
-    return float(np.mean([joint_agreement(judges.read(samples).predictions).mean() for samples in sets]))
+    return float(np.mean([joint_agreement(evaluators.read(samples).predictions).mean() for samples in sets]))
 
 
 def field_mixture() -> Density:

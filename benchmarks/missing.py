@@ -1,11 +1,9 @@
 """Half of all modalities missing at random in training, beside complete training, on `digits`.
 
 An autoencoder and a mixture learn from complete rows, and again from the same rows that have lost each modality with
-probability one half (one at least stays). Judges trained on complete rows score both on complete test rows. On the
-incomplete rows the mixture is fitted twice: to all rows, each with what it has, and to the complete ones alone. The
-numbers are written to benchmarks/missing.json and docs/imputation.md.
-
-    python benchmarks/missing.py [MODEL …]
+probability one half (one at least stays). Label classifiers trained on complete rows score both on complete test rows.
+On the incomplete rows the mixture is fitted twice: to all rows, each with what it has, and to the complete ones alone.
+The numbers are written to benchmarks/missing.json and docs/imputation.md.
 """
 
 from __future__ import annotations
@@ -48,9 +46,9 @@ def trained(model: str, way: str) -> Path:
     """A project whose training and validation rows are those of the way; its stages run where they have not."""
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.fit import fit
-    from postprior.pipelines.stages.judge import judge
     from postprior.pipelines.stages.prepare import prepare
     from postprior.pipelines.stages.train import train
+    from postprior.pipelines.stages.train_evaluators import train_evaluators
 
     entry = WAYS[way]
     folder = WORK / model / way.partition(",")[0]
@@ -59,7 +57,7 @@ def trained(model: str, way: str) -> Path:
     params = project(folder, tree)
     if not (folder / "artefacts/codes/test").exists():
         prepare(params, folder)
-        judge(params, folder)
+        train_evaluators(params, folder)
         if way != "complete":
             for seed, split in enumerate(("train", "validation")):
                 place = folder / "artefacts/data" / split
@@ -74,18 +72,18 @@ def trained(model: str, way: str) -> Path:
 def scores(folder: Path, entry: str) -> dict[str, Any]:
     """Conditional coherence, plain and through the density, and log p(z) of test codes."""
     from postprior import Generator
-    from postprior.pipelines.artefacts.evaluators import load_judges
-    from postprior.pipelines.generation.parts import conditional_scores, scores_through
+    from postprior.pipelines.artefacts.evaluators import load_evaluators
+    from postprior.pipelines.generation.conditional_scores import conditional_scores, scores_through
     from postprior.pipelines.metrics.statistics.intervals import half_samples
 
     generator = Generator.load(folder / "artefacts/densities" / entry)
-    judges = load_judges(folder / "artefacts/judges").judges
-    assert judges is not None
+    classifiers = load_evaluators(folder / "artefacts/evaluators").classifiers
+    assert classifiers is not None
     test = Dataset.load(folder / "artefacts/data/test")
     test = test.select(np.arange(ROWS))
     weights = half_samples(test.sources, 200, np.random.default_rng(0), test.labels)
-    plain = conditional_scores(generator.model, judges, test, weights, np.random.default_rng(0))
-    through = scores_through(generator.model, generator.density, judges, test, weights, np.random.default_rng(0))
+    plain = conditional_scores(generator.model, classifiers, test, weights, np.random.default_rng(0))
+    through = scores_through(generator.model, generator.density, classifiers, test, weights, np.random.default_rng(0))
     manifest = read_json(folder / "artefacts/densities" / entry / "manifest.json")
     return {
         "plain": plain,

@@ -23,7 +23,7 @@ from postprior import MODELS
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.phases import Phase
-from postprior.stage1_vae.training import alone
+from postprior.stage1_vae.training import freeze_except
 
 MODALITIES = images(16)
 
@@ -61,7 +61,7 @@ def calls(model: MultimodalVAE, phase: Phase, data: Batch) -> list[Call]:
         if network is not model
         for hook in (network.register_forward_pre_hook(enter), network.register_forward_hook(leave))
     ]
-    with alone(model, phase):
+    with freeze_except(model, phase):
         phase.objective(data, torch.Generator().manual_seed(0), 1.0)
     for hook in hooks:
         hook.remove()
@@ -105,7 +105,7 @@ def main() -> None:
         options = {"draws": given.draws} if name == "mmvae" else {}
         model, data = MODELS[name](MODALITIES, width=WIDTH, **options).train(), batch(MODALITIES)
         for phase in model.phases():
-            with alone(model, phase):
+            with freeze_except(model, phase):
                 ours, passes = (make(model, phase, data) for make in (step, bare))
                 slowest = max(seconds(action) for action in (ours, passes) * 2)
                 rounds = max(3, min(given.rounds, round(given.seconds / (2 * slowest))))

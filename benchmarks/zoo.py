@@ -55,15 +55,15 @@ def project(folder: Path, tree: dict[str, Any]) -> Params:
 
 def prepare(model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = CHANGES) -> tuple[Params, Path]:
     """The project of a run in a folder of such runs; the data and judges of a seed are made once."""
-    from postprior.pipelines.stages.judge import judge
     from postprior.pipelines.stages.prepare import prepare as make_data
+    from postprior.pipelines.stages.train_evaluators import train_evaluators
 
     common = work / f"seed-{seed}"
     params = project(common, settings(model, seed, changes))
     if not (common / "artefacts/data/test").exists():
         make_data(params, common)
-    if not (common / "artefacts/judges").exists():
-        judge(params, common)
+    if not (common / "artefacts/evaluators").exists():
+        train_evaluators(params, common)
     folder = work / f"{model}-{seed}"
     params = project(folder, settings(model, seed, changes))
     for name in SHARED:
@@ -79,7 +79,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
     from postprior.pipelines.stages.evaluate import evaluate
     from postprior.pipelines.stages.fit import fit
     from postprior.pipelines.stages.generate import generate
-    from postprior.pipelines.stages.reference import reference
+    from postprior.pipelines.stages.score_baselines import score_baselines
     from postprior.pipelines.stages.train import train
 
     params, folder = prepare(model, seed)
@@ -89,7 +89,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
         train(params, folder)
     seconds = time.perf_counter() - start
     encode(params, folder)
-    reference(params, folder)
+    score_baselines(params, folder)
     for name in params.densities:
         fit(name, params, folder)
         generate(name, params, folder)

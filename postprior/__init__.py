@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from postprior.pipelines.artefacts.density import load_density as load_density
     from postprior.pipelines.data.dataset import Dataset as Dataset
-    from postprior.pipelines.data.formats.found import Roles as Roles
+    from postprior.pipelines.data.formats.contents import Roles as Roles
     from postprior.pipelines.data.importing.run import import_data as import_data
     from postprior.pipelines.detection.detector import Detector as Detector
     from postprior.pipelines.generation.generator import Generator as Generator
@@ -32,7 +32,7 @@ HOMES = {
     "Extractor": "pipelines.metrics.features.extractor",
     "Generator": "pipelines.generation.generator",
     "MultimodalEncoder": "pipelines.generation.transformer",
-    "Roles": "pipelines.data.formats.found",
+    "Roles": "pipelines.data.formats.contents",
     "import_data": "pipelines.data.importing.run",
     "load_density": "pipelines.artefacts.density",
 }

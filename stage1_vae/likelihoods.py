@@ -107,7 +107,7 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Group:
+class ColumnGroup:
     """The columns of a table that share a likelihood.
 
     Args:
@@ -122,7 +122,7 @@ class Group:
 
 
 @lru_cache(maxsize=64)
-def groups(columns: tuple[Column, ...], device: torch.device) -> tuple[Group, ...]:
+def groups(columns: tuple[Column, ...], device: torch.device) -> tuple[ColumnGroup, ...]:
     """The groups of a table's columns, their tensors on a device."""
     found = []
     with torch.inference_mode(False):  # what is kept here must serve training too
@@ -133,11 +133,11 @@ def groups(columns: tuple[Column, ...], device: torch.device) -> tuple[Group, ..
                 found.append(categorical_group(index, [columns[place].classes or 0 for place in members]))
             else:
                 numbers, read = COLUMN_LIKELIHOODS[likelihood]
-                found.append(Group(index, numbers * len(members), read))
+                found.append(ColumnGroup(index, numbers * len(members), read))
     return tuple(found)
 
 
-def categorical_group(index: Tensor, classes: Sequence[int]) -> Group:
+def categorical_group(index: Tensor, classes: Sequence[int]) -> ColumnGroup:
     """Columns with their own numbers of classes: logits side by side, read as one table padded with −∞."""
     count = torch.tensor(classes, device=index.device)
     level = torch.arange(max(classes), device=index.device).unsqueeze(1)  # (K, 1)
@@ -148,7 +148,7 @@ def categorical_group(index: Tensor, classes: Sequence[int]) -> Group:
         logits = raw.index_select(-1, place.flatten()).unflatten(-1, place.shape)
         return Categorical(logits.masked_fill(absent, -math.inf), 1)
 
-    return Group(index, sum(classes), read)
+    return ColumnGroup(index, sum(classes), read)
 
 
 def first(raw: Tensor, event: int) -> Tensor:

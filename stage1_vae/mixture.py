@@ -65,9 +65,9 @@ class MixtureVAE(MultimodalVAE):
         q = self.aggregate(self.scored(experts), batch.observed.unsqueeze(1))  # (B, 1)
         return q[:, :, None].log_prob(z) - self.shared_prior().log_prob(z)
 
-    def bounded(self, likelihood: Tensor, divergence: Tensor, drawn: Tensor, batch: Batch, warmth: float) -> Loss:
+    def bounded(self, likelihood: Tensor, divergence: Tensor, drawn: Tensor, batch: Batch, kl_weight: float) -> Loss:
         """The loss from log p and log q/p of every draw, (B, M, K) each, and what the experts drew, (B, M, K, ·)."""
-        log_weights = likelihood - warmth * self.beta * divergence
+        log_weights = likelihood - kl_weight * self.beta * divergence
         bound = mixture_bound(log_weights, drawn, batch.observed, self.bound, self.estimator)
         terms = {
             "reconstruction": -masked_mean(likelihood.mean(-1), batch.observed),

@@ -130,8 +130,8 @@ class MultimodalVAE(nn.Module, ABC):
         """q(z | x_S) with batch shape (B, S) from experts of batch shape (B, M) and subsets (B, S, M) bool."""
 
     @abstractmethod
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
-        """The loss of a batch; `warmth` ∈ [0, 1] multiplies the weight of the divergences (KL annealing)."""
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
+        """The loss of a batch; `kl_weight` ∈ [0, 1] multiplies the weight of the divergences (KL annealing)."""
 
     def shared_prior(self) -> Any:
         """p(z), event (D,), a diagonal distribution or a mixture: location 0 and scale 1."""

@@ -26,7 +26,7 @@ class Phase:
     Args:
         name: what the phase is called in the history.
         parameters: what is trained; the trainer freezes all else meanwhile.
-        objective: (batch, generator, warmth) → Loss.
+        objective: (batch, generator, kl_weight) → Loss.
         complete: trained on rows that have every modality; the others wait for a later phase.
         scope: `sample`, or `batch` where the objective is a statistic of the whole batch.
         share: part of the settings' epochs that the phase takes.

@@ -119,16 +119,16 @@ def train(
                 break
             generator = generator_for(device, settings.seed, index, number)
             order = rows[torch.randperm(len(rows), generator=generator_for("cpu", settings.seed, index, number))]
-            warmth = min(1.0, (number + 1) / (settings.warmup + 1))
+            kl_weight = min(1.0, (number + 1) / (settings.warmup + 1))
             totals = Totals()
             model.train()
-            with alone(model, phase):
+            with freeze_except(model, phase):
                 for step, chosen in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
                     optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
                     batch = data.batch(chosen.numpy()).to(device)
                     with accelerator.autocast():
-                        loss = phase.objective(batch, generator, warmth)
+                        loss = phase.objective(batch, generator, kl_weight)
                     optimizer.zero_grad(set_to_none=True)
                     accelerator.backward(loss.per_sample.mean())
                     optimizer.step()
@@ -161,7 +161,7 @@ def rows_of(phase: Phase, data: Table) -> Tensor:
 
 
 @contextmanager
-def alone(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
+def freeze_except(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
     """All parameters outside of the phase frozen inside the block: gradients may flow through them, never into them."""
     chosen = {id(parameter) for parameter in phase.parameters}
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture, Normal
+from postprior.stage2_latent.categorical import draw_component
 from postprior.stage2_latent.layouts import Layout, coordinates
-from postprior.stage2_latent.picks import pick
 
 __all__ = ["Block", "Codes"]
 
@@ -25,7 +25,7 @@ class Codes:
     """Posteriors of N rows over one code vector of D dimensions, the blocks of the layout side by side.
 
     Row n is the mixture Σ_c w_nc p(· | loc_nc, scale_nc) of C diagonal components of one family, tied across the
-    blocks; or, when the family is `empirical`, C equally admissible draws of which weights pick one.
+    blocks; or, when the family is `empirical`, C equally admissible draws of which weights draw_component one.
 
     Args:
         layout: the blocks of the vector, in order.
@@ -106,7 +106,7 @@ class Codes:
     def draw(self, generator: torch.Generator, rows: Tensor | None = None) -> Tensor:
         """One fresh posterior draw for each of the rows, (n, D); int64 `rows` may repeat, None means all."""
         rows = torch.arange(len(self), device=self.loc.device) if rows is None else rows
-        component = pick(self.weights, rows, generator)
+        component = draw_component(self.weights, rows, generator)
         z = self.loc[rows, component]
         if self.scale is not None:
             z = FAMILIES[self.family](z, self.scale[rows, component]).rsample((), generator)

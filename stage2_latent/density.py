@@ -9,11 +9,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from postprior.stage2_latent.categorical import draw_component
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import join
 from postprior.stage2_latent.moments import Whitening
-from postprior.stage2_latent.picks import pick
 from postprior.stage2_latent.stored import Stored
 from postprior.stage2_latent.task import Encoder, Record, Task
 
@@ -157,7 +157,9 @@ class Density(Stored):
             raise ValueError(f"truncation: density {self.name} has no exact score, expected truncation 0")
         generator = generator or torch.Generator().manual_seed(0)
         if labels is None:
-            chosen = pick(self.classes.probabilities.unsqueeze(0), torch.zeros(n, dtype=torch.int64), generator)
+            chosen = draw_component(
+                self.classes.probabilities.unsqueeze(0), torch.zeros(n, dtype=torch.int64), generator
+            )
         else:
             chosen = self.classes.resolve(labels, n)
         x = self._sample(chosen, generator, temperature)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Diagonal
+from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.picks import pick, pick_given
 
 CACHED = 2**20
 """Numbers that a table of residuals may hold: larger ones leave the processor's caches and take three times as long."""
@@ -43,7 +43,7 @@ class DiagonalMixture(Density):
         return joint.logsumexp(-1)
 
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-        component = pick(self.log_weights.exp(), classes, generator)
+        component = draw_component(self.log_weights.exp(), classes, generator)
         chosen = self._components((classes, component))
         return type(chosen)(chosen.loc, temperature * chosen.scale).rsample((), generator)
 
@@ -52,7 +52,10 @@ class DiagonalMixture(Density):
     ) -> tuple[Tensor, Tensor]:
         parts = z.split(self._chunk())
         asked = [None] * len(parts) if classes is None else classes.split(self._chunk())
-        picked = [pick_given(self._seen(part, known), of, generator) for part, of in zip(parts, asked, strict=True)]
+        picked = [
+            draw_class_and_component(self._seen(part, known), of, generator)
+            for part, of in zip(parts, asked, strict=True)
+        ]
         k, t = (torch.cat(index) for index in zip(*picked, strict=True))
         return self._components((k, t)).rsample((), generator), k
 

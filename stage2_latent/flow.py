@@ -17,7 +17,7 @@ from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments
 from postprior.stage2_latent.online_em import clusters, online_em
 from postprior.stage2_latent.options import choice, number, whole
-from postprior.stage2_latent.parts import frozen, over, under
+from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.transport import COUPLINGS, Sizes, Transport
 
@@ -216,8 +216,8 @@ class Flow(Density):
         return max(spline, self.base.means[0].numel(), 4 * self.sizes.hidden)
 
     def _tensors(self) -> dict[str, Tensor]:
-        return over("layers.", self.transport.state_dict()) | over("base.", self.base.tensors())
+        return add_prefix("layers.", self.transport.state_dict()) | add_prefix("base.", self.base.tensors())
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        self.base = Gaussians.of(under("base.", tensors))
-        self.transport = frozen(self._build(0).to(self.base.means), under("layers.", tensors))
+        self.base = Gaussians.of(strip_prefix("base.", tensors))
+        self.transport = frozen(self._build(0).to(self.base.means), strip_prefix("layers.", tensors))

@@ -18,7 +18,7 @@ from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factor
 from postprior.stage2_latent.layouts import coordinates, marked
 from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.options import number, whole
-from postprior.stage2_latent.parts import frozen, over, under
+from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.velocity import Velocity, integrate
 
@@ -212,9 +212,9 @@ class FlowMatching(Density):
         return 12 * self.hidden * 4 * self.ode_steps  # kept for the gradient
 
     def _tensors(self) -> dict[str, Tensor]:
-        return over("network.", self.network.state_dict()) | over("gaussians.", self.gaussians.tensors())
+        return add_prefix("network.", self.network.state_dict()) | add_prefix("gaussians.", self.gaussians.tensors())
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        self.gaussians = Gaussians.of(under("gaussians.", tensors))
+        self.gaussians = Gaussians.of(strip_prefix("gaussians.", tensors))
         self.shape = self._shape()
-        self.network = frozen(self._build(0).to(self.gaussians.means), under("network.", tensors))
+        self.network = frozen(self._build(0).to(self.gaussians.means), strip_prefix("network.", tensors))

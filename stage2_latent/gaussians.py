@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.randomness import normal
+from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
 from postprior.stage2_latent.moments import Whitening
-from postprior.stage2_latent.picks import pick, pick_given
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -58,7 +58,7 @@ class Components(ABC):
 
     def sample(self, classes: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         """A draw for each class index in `classes` (n,), its deviation from μ times the temperature: (n, D)."""
-        component = classes * self.means.shape[1] + pick(self.log_weights.exp(), classes, generator)
+        component = classes * self.means.shape[1] + draw_component(self.log_weights.exp(), classes, generator)
         return self.means.flatten(0, 1)[component] + temperature * self.deviations(component, generator)
 
     def select(self, index: int) -> Self:
@@ -150,7 +150,7 @@ class Gaussians(Components):
         seen, given = self.marginal(known), z[:, known]
         rows = max(1, FLOATS // seen.means.numel())
         joint = torch.cat([seen.joint(part.expand(len(self.means), -1, -1)) for part in given.split(rows)], 1)
-        k, t = pick_given(joint.transpose(0, 1), classes, generator)
+        k, t = draw_class_and_component(joint.transpose(0, 1), classes, generator)
         component = k * self.means.shape[1] + t
         below = (self.factors.mT @ self.factors)[..., ~known, :]  # (K, T, r, D), rows of Λ
         upper = torch.linalg.cholesky(below[..., ~known]).mT  # Λ_rr = Uᵀ U

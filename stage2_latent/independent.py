@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent import DENSITIES
+from postprior.stage2_latent.categorical import draw_class_and_component
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import apart, marked
 from postprior.stage2_latent.nested import gather, rebuild
 from postprior.stage2_latent.options import choice
-from postprior.stage2_latent.picks import pick_given
 from postprior.stage2_latent.task import PartialEncoder, Task
 
 
@@ -92,7 +92,7 @@ class Independent(Density):
     ) -> tuple[Tensor, Tensor]:
         scores = torch.stack([self._scores(z, known, index) for index in range(len(self.classes))], -1)
         joint = (scores + self.classes.probabilities.log()).unsqueeze(-1)  # (n, K, 1)
-        chosen, _ = pick_given(joint, classes, generator)
+        chosen, _ = draw_class_and_component(joint, classes, generator)
         return self._sample(chosen, generator, 1.0), chosen
 
     def _labels(self, classes: Tensor) -> Tensor | None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.randomness import normal, seed_from, uniform
+from postprior.stage2_latent.categorical import draw_component
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.kde import kernels
 from postprior.stage2_latent.options import listed, number, whole
-from postprior.stage2_latent.picks import pick
 from postprior.stage2_latent.task import Task
 
 FLOATS = 2**20
@@ -57,7 +57,7 @@ class Metric:
         """Draws of q: centres and offsets from them, (n, D) each."""
         masses = (0.5 * (self.values / self.rates).log().sum(-1)).softmax(-1)
         place = torch.zeros(n, dtype=torch.int64, device=masses.device)
-        term = pick(masses.unsqueeze(0), place, generator)
+        term = draw_component(masses.unsqueeze(0), place, generator)
         shape, like = (n, self.centres.shape[-1]), self.centres
         noise = normal(shape, like, generator)
         return self.centres[term], noise * (shape[-1] * self.rates).rsqrt()[term]

@@ -15,7 +15,7 @@ from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.options import number, whole
-from postprior.stage2_latent.parts import frozen, over, under
+from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 
 START = 0.5
@@ -175,8 +175,8 @@ class TwoStageVae(Density):
         return len(self.noise) * widest
 
     def _tensors(self) -> dict[str, Tensor]:
-        return over("stage.", self.stage.state_dict()) | {"noise": self.noise}
+        return add_prefix("stage.", self.stage.state_dict()) | {"noise": self.noise}
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.noise = tensors["noise"]
-        self.stage = frozen(self._build(0).to(self.noise), under("stage.", tensors))
+        self.stage = frozen(self._build(0).to(self.noise), strip_prefix("stage.", tensors))

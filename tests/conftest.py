@@ -27,13 +27,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
     """A project with data, judges, an autoencoder, codes and the densities `normal` and `gmm`: root and settings."""
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.fit import fit
-    from postprior.pipelines.stages.judge import judge
     from postprior.pipelines.stages.prepare import prepare
     from postprior.pipelines.stages.train import train
+    from postprior.pipelines.stages.train_evaluators import train_evaluators
 
     root = tmp_path_factory.mktemp("trained")
     params = write_params(root, small())
-    for stage in (prepare, judge, train, encode):
+    for stage in (prepare, train_evaluators, train, encode):
         stage(params, root)
     for name in ("normal", "gmm"):
         fit(name, params, root)

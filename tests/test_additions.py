@@ -114,7 +114,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from support import report_project
 from test_scores import CLASSES, NAMES, ROWS, readings
-from postprior.pipelines.metrics.scores import Reference, row, score
+from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages import compare
@@ -122,7 +122,7 @@ from postprior.pipelines.storage import read_json, write_json
 import numpy as np
 
 weights = half_samples(np.arange(ROWS), 20, np.random.default_rng(0))
-reference = Reference.fit(readings(0), weights, 3, NAMES, CLASSES)
+reference = ReferenceSet.fit(readings(0), weights, 3, NAMES, CLASSES)
 made = [score(readings(seed), weights, reference) for seed in (1, 2, 3)]
 root = report_project.make_project(Path("project"))
 path = root / "results/metrics/gmm.json"
@@ -155,10 +155,10 @@ def count(params: options.ParamsFile = options.DEFAULT) -> None:
       - results/metrics/count.json: {cache: false}
 """
     lines = {
-        "pipelines/commands/stages.py": [(command, "def judge(")],
-        "dvc.yaml": [(entry, "  judge:\n")],
+        "pipelines/commands/stages.py": [(command, "def train_evaluators(")],
+        "dvc.yaml": [(entry, "  train-evaluators:\n")],
         "pipelines/tracking/runs.py": [
-            ('    "count": Results(metrics={FILES.scores("metrics", "count"): ""}),', '    "judge": ')
+            ('    "count": StageOutputs(metrics={FILES.scores("metrics", "count"): ""}),', '    "train-evaluators": ')
         ],
     }
     assert add(ours, "pipelines/stages/count.py", lines) == 4

@@ -27,10 +27,10 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.code import code
 from postprior.pipelines.tracking.runs import Run
 
-OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "recover", "privacy")
-STAGES = ["code", "prepare", "judge", "train", "encode", "inspect", "reference"]
+OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "evaluate-imputation", "privacy")
+STAGES = ["code", "prepare", "train-evaluators", "train", "encode", "diagnose", "score-baselines"]
 STAGES += [f"{stage}@{name}" for stage in OF_A_DENSITY for name in DENSITIES]
-STAGES += ["utility-real", "recover-baselines", "augment@40-0", "augment@40-1", "compare"]
+STAGES += ["utility-real", "evaluate-imputation-baselines", "augment@40-0", "augment@40-1", "compare"]
 
 pytestmark = [
     pytest.mark.timeout(900),  # the whole pipeline; a minute on a quiet machine
@@ -108,7 +108,7 @@ def test_every_stage_runs_once(first: tuple[Path, str]) -> None:
 def test_the_results_are_there_and_finite(first: tuple[Path, str]) -> None:
     metrics = first[0] / "results/metrics"
     rows = ["real", "reconstruction", "normal", *DENSITIES]
-    assert {path.stem for path in metrics.glob("*.json")} == {*rows, "autoencoder", "judges", "latent"}
+    assert {path.stem for path in metrics.glob("*.json")} == {*rows, "autoencoder", "evaluators", "latent"}
     for path in metrics.glob("*.json"):
         found = list(numbers(json.loads(path.read_text())))
         assert found
@@ -158,7 +158,15 @@ def of_all(*stages: str) -> set[str]:
     }
 
 
-LOADS_A_PAIR = ("generate", "evaluate", "utility", "utility-real", "recover", "recover-baselines", "privacy")
+LOADS_A_PAIR = (
+    "generate",
+    "evaluate",
+    "utility",
+    "utility-real",
+    "evaluate-imputation",
+    "evaluate-imputation-baselines",
+    "privacy",
+)
 AUGMENT = ("augment@40-0", "augment@40-1")
 
 
@@ -167,11 +175,11 @@ AUGMENT = ("augment@40-0", "augment@40-1")
     {
         "pipelines/report/page.py": ("compare",),
         "pipelines/report/style.css": ("compare",),
-        "pipelines/metrics/fidelity/frechet.py": ("reference", "evaluate"),
+        "pipelines/metrics/fidelity/frechet.py": ("score-baselines", "evaluate"),
         "pipelines/metrics/privacy/membership.py": ("privacy",),
         "pipelines/metrics/privacy/proximity.py": ("evaluate", "privacy"),
-        "pipelines/metrics/imputation/imputers.py": ("recover", "recover-baselines"),
-        "pipelines/metrics/latent/health.py": ("inspect", "reference"),
+        "pipelines/metrics/imputation/imputers.py": ("evaluate-imputation", "evaluate-imputation-baselines"),
+        "pipelines/metrics/latent/health.py": ("diagnose", "score-baselines"),
         "pipelines/data/sources/digits.py": ("prepare",),
         "pipelines/data/formats/npz.py": (),
         "pipelines/tracking/runs.py": (),
@@ -179,13 +187,13 @@ AUGMENT = ("augment@40-0", "augment@40-1")
         "stage1_vae/models/mvtcae.py": (
             "train",
             "encode",
-            "reference",
+            "score-baselines",
             "fit",
             *AUGMENT,
             *LOADS_A_PAIR,
             "compare",
         ),
-        "stage2_latent/flow.py": ("fit", "reference", *AUGMENT, *LOADS_A_PAIR, "compare"),
+        "stage2_latent/flow.py": ("fit", "score-baselines", *AUGMENT, *LOADS_A_PAIR, "compare"),
     }.items(),
 )
 def test_an_edit_of_code_reruns_what_runs_it(
@@ -203,12 +211,12 @@ def test_an_edit_of_code_reruns_what_runs_it(
 @pytest.mark.parametrize(
     ("key", "value", "stages"),
     [
-        ("judge.epochs", 2, ("judge", "compare")),
+        ("evaluators.epochs", 2, ("train-evaluators", "compare")),
         ("train.epochs", 3, ("train", *AUGMENT, "compare")),
-        ("evaluate.neighbours", 4, ("reference", "evaluate", "compare")),
+        ("evaluate.neighbours", 4, ("score-baselines", "evaluate", "compare")),
         ("generate.balance", {"0": 1.0}, ("generate", "utility", *AUGMENT, "compare")),
         ("privacy.draws", 3, ("privacy", "compare")),
-        ("recovery.draws", 20, ("recover", "recover-baselines", "compare")),
+        ("imputation.draws", 20, ("evaluate-imputation", "evaluate-imputation-baselines", "compare")),
         ("compare.map", "umap", ("compare",)),
         ("augment.steps", 5, (*AUGMENT, "compare")),
     ],
@@ -271,7 +279,7 @@ def test_a_stage_reads_the_settings_that_dvc_watches_for_it_and_no_other(
 
 CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "utility-real": ("utility_of_real", ()),
-    "recover-baselines": ("recover_by_baselines", ()),
+    "evaluate-imputation-baselines": ("evaluate_baseline_imputers", ()),
     "augment": ("augment", ("40",)),
 }
 """Functions of stages that are not called as their stage, and what comes before the settings."""

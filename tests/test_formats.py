@@ -17,16 +17,16 @@ from support import formats
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.track import track
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import load_density
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
@@ -34,8 +34,8 @@ from postprior.pipelines.settings.checks import check_density, check_model, load
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.evaluate_imputation import evaluate_imputation
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.recover import recover
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.utility import utility
 from postprior.pipelines.storage import FORMAT, read_json, write_json
@@ -125,14 +125,14 @@ def test_densities(home: Path, name: str) -> None:
 @measured("readers")
 def test_judges_and_extractors(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
-    agree(formats.of_reader(load_judges(home / name), data), EXPECTED[home]["readers"][name])
+    agree(formats.of_reader(load_evaluators(home / name), data), EXPECTED[home]["readers"][name])
 
 
 @measured("references")
 def test_references(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
-    readings = load_judges(home / "project/artefacts/judges").read(data)
-    agree(formats.of_standard(Standard.load(home / name), readings), EXPECTED[home]["references"][name])
+    outputs = load_evaluators(home / "project/artefacts/evaluators").read(data)
+    agree(formats.of_standard(Baselines.load(home / name), outputs), EXPECTED[home]["references"][name])
 
 
 @EVERY
@@ -202,9 +202,9 @@ def test_new_rows_are_imported_like_old_ones(home: Path, tmp_path: Path) -> None
 STAGES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
     evaluate: ("metrics", ("joint_coherence", "frechet_distance", "pairing_auc")),
     utility: ("utility", ("ratio_to_real", "train_real_test_synthetic")),
-    recover: ("recovery", ("modalities", "cells")),
+    evaluate_imputation: ("imputation", ("modalities", "cells")),
 }
-"""Stages that score from judges, references, classifiers of real data and imputers that lie there, with some scores."""
+"""Stages that score with the evaluators, baselines, classifiers of real data and imputers of the fixture."""
 
 
 @EVERY
@@ -280,8 +280,8 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "project/artefacts/codes/train": load_codes,
     "project/artefacts/data/train": Dataset.load,
     "project/artefacts/densities/gmm": load_density,
-    "project/artefacts/judges": load_judges,
-    "project/artefacts/reference": Standard.load,
+    "project/artefacts/evaluators": load_evaluators,
+    "project/artefacts/baselines": Baselines.load,
 }
 
 
@@ -299,8 +299,8 @@ CHANGED: dict[str, tuple[str, Any]] = {
     "project/artefacts/autoencoder": ("options", {"depth": 3}),
     "project/artefacts/codes/train": ("layout", [{"name": "z"}]),
     "project/artefacts/densities/gmm": ("learned", {}),
-    "project/artefacts/judges": ("space", {}),
-    "project/artefacts/reference": ("critic", {}),
+    "project/artefacts/evaluators": ("space", {}),
+    "project/artefacts/baselines": ("critic", {}),
 }
 """Entries of manifests as a version that forgot to raise the number might write them."""
 

@@ -26,9 +26,9 @@ from postprior.pipelines.storage import load_artefact
 KILLS = int(os.environ.get("POSTPRIOR_KILLS", "20"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 STAGES = [
-    *("prepare", "judge", "train", "train", "train", "encode", "inspect", "reference", "compare"),
-    *(f"{stage} gmm_free" for stage in ("fit", "generate", "evaluate", "utility", "recover", "privacy")),
-    *("fit vamp", "utility --real", "recover --baselines", "augment 40"),
+    *("prepare", "train-evaluators", "train", "train", "train", "encode", "diagnose", "score-baselines", "compare"),
+    *(f"{stage} gmm_free" for stage in ("fit", "generate", "evaluate", "utility", "evaluate-imputation", "privacy")),
+    *("fit vamp", "utility --real", "evaluate-imputation --baselines", "augment 40"),
 ]
 PUBLISHER = """
 import sys, itertools, numpy, torch
@@ -122,7 +122,7 @@ def test_a_stage_killed_ends_with_the_same_bytes(project: Project) -> None:
 def test_a_killed_pipeline_ends_with_the_same_bytes(project: Project) -> None:
     """Killed alone, `dvc` leaves a stage that runs on beside the next one."""
     chosen, hit = random.Random(1), Counter[str]()
-    targets = ["train", "train", "encode", "fit@vamp", "evaluate@gmm_free", "judge"]
+    targets = ["train", "train", "encode", "fit@vamp", "evaluate@gmm_free", "train-evaluators"]
     for number in range(KILLS // 5):
         target = chosen.choice(targets)
         with_children = chosen.random() < 0.5

@@ -16,16 +16,16 @@ from postprior.pipelines.report.figures import Figure, Theme
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.stages.compare import compare
+from postprior.pipelines.stages.diagnose import diagnose
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.inspect import inspect
-from postprior.pipelines.stages.judge import judge
 from postprior.pipelines.stages.privacy import privacy
-from postprior.pipelines.stages.recover import recover, recover_by_baselines
-from postprior.pipelines.stages.reference import reference
+from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.stages.train import train
+from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.stages.utility import utility, utility_of_real
 from postprior.pipelines.storage import read_json
 from postprior.pipelines.tracking.runs import numbers
@@ -59,13 +59,13 @@ def people(rows: int, whole: int, seed: int) -> Dataset:
 
 
 def settings() -> dict[str, Any]:
-    tree = small(judge__features=2, judge__epochs=1, train__epochs=1, vae__latent=2, densities=["gmm"])
+    tree = small(evaluators__features=2, evaluators__epochs=1, train__epochs=1, vae__latent=2, densities=["gmm"])
     tree["density"]["gmm"] = {"components": [1], "passes": 5}
     tree["evaluate"] |= {"neighbours": 1}
     tree["utility"] |= {"seeds": [0], "steps": 2}
     tree["augment"] |= {"sizes": [12], "density": "gmm", "steps": 2}
     tree["privacy"] |= {"draws": 1}
-    tree["recovery"] |= {"draws": 19}
+    tree["imputation"] |= {"draws": 19}
     return tree
 
 
@@ -94,11 +94,11 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def run(params: Params, root: Path) -> None:
     """Every stage, in the order of the pipeline."""
-    for stage in (judge, train, encode, inspect, reference):
+    for stage in (train_evaluators, train, encode, diagnose, score_baselines):
         stage(params, root)
     utility_of_real(params, root)
-    recover_by_baselines(params, root)
-    for of_density in (fit, generate, evaluate, utility, privacy, recover):
+    evaluate_baseline_imputers(params, root)
+    for of_density in (fit, generate, evaluate, utility, privacy, evaluate_imputation):
         of_density("gmm", params, root)
     augment("12", params, root, 0)
     compare(params, root)
@@ -129,11 +129,11 @@ def test_what_is_missing_says_why(project: tuple[Path, str]) -> None:
 
 def test_what_can_be_computed_is(project: tuple[Path, str]) -> None:
     root, _ = project
-    judges = read_json(root / "results/metrics/judges.json")
+    judges = read_json(root / "results/metrics/evaluators.json")
     assert judges["modalities"]["record"]["accuracy"]["low"] is not None
     used = read_json(root / "results/utility/gmm.json")
     assert used["ratio_to_real"]["joint"]["low"] is not None
-    cells = read_json(root / "results/recovery/gmm.json")["cells"]
+    cells = read_json(root / "results/imputation/gmm.json")["cells"]
     assert cells["energy_score"]["value"] > 0
     attack = read_json(root / "results/privacy/gmm.json")["spaces"]["record"]["membership_auc"]
     assert 0 <= attack["low"] <= attack["high"] <= 1

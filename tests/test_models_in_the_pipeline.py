@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from postprior.pipelines.artefacts.codes import load_codes, posteriors, save_codes
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.parts import conditional_scores
 from postprior.pipelines.metrics.fidelity.reconstruction import evidence
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.params import Params
@@ -69,9 +69,9 @@ def test_conditional_generation_and_evidence_of_every_model(
     rows = np.arange(12)
     data = Dataset.load(trained[0] / "artefacts/data/test").select(rows)
     weights = half_samples(rows, 20, np.random.default_rng(0))
-    judges = load_judges(trained[0] / "artefacts/judges").judges
-    assert judges is not None
-    scores = conditional_scores(model, judges, data, weights, np.random.default_rng(0))
+    classifiers = load_evaluators(trained[0] / "artefacts/evaluators").classifiers
+    assert classifiers is not None
+    scores = conditional_scores(model, classifiers, data, weights, np.random.default_rng(0))
     assert set(scores) == {"1", "2", "3", "4"}
     found = evidence(model, data, weights, torch.Generator().manual_seed(0))
     if model.tractable:

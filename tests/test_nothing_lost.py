@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from postprior.pipelines.api.init import init
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.settings.params import Params
 
@@ -42,8 +42,19 @@ FILES: dict[str, Callable[[str], list[str]]] = {
     "detect": lambda out: ["detect", "normal", "{given}", "--out", out + ".csv"],
     "represent": lambda out: ["represent", "{given}", out + ".npz"],
 }
-IN_PLACE = {"code", "prepare", "judge", "train", "encode", "inspect", "reference", "evaluate", "utility", "augment"}
-IN_PLACE |= {"recover", "privacy", "compare", "track", "register", "init"}
+IN_PLACE = {
+    "code",
+    "prepare",
+    "train-evaluators",
+    "train",
+    "encode",
+    "diagnose",
+    "score-baselines",
+    "evaluate",
+    "utility",
+    "augment",
+}
+IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init"}
 """Commands that write where the project keeps what they write, and take no other place."""
 PROJECTS = ("generate", "impute", "fit", "detect", "represent")
 

@@ -13,9 +13,9 @@ from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.judge import judge
-from postprior.pipelines.stages.reference import reference
+from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.stages.train import train
+from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.storage import load_artefact, read_json
 from postprior.stage1_vae.modalities import Column, Modality
 
@@ -42,8 +42,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
     root = tmp_path_factory.mktemp("tables")
     for seed, (split, size) in enumerate({"train": 200, "validation": 40, "test": 120}.items()):
         people(size, seed).save(root / "artefacts/data" / split)
-    params = write_params(root, small(judge__features=8, train__epochs=1))
-    for stage in (judge, train, encode, reference):
+    params = write_params(root, small(evaluators__features=8, train__epochs=1))
+    for stage in (train_evaluators, train, encode, score_baselines):
         stage(params, root)
     for stage in (fit, generate, evaluate):
         stage("gmm", params, root)
@@ -68,7 +68,7 @@ def test_every_row_compares_its_tables(rows: tuple[Path, dict[str, dict[str, Any
 
 def test_a_density_is_compared_with_the_reference_half(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:
     root = rows[0]
-    half = load_artefact(root / "artefacts/reference", "reference").arrays["rows.reference"]
+    half = load_artefact(root / "artefacts/baselines", "reference").arrays["rows.reference"]
     real = Dataset.load(root / "artefacts/data/test").select(np.asarray(half))
     made = Dataset.load(root / "artefacts/synthetic/gmm").select(np.arange(60))
     found = rows[1]["gmm"]["modalities"]["record"]["columns"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.project import small, write_params
 
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
@@ -16,9 +16,9 @@ from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.judge import judge
-from postprior.pipelines.stages.reference import reference
+from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.stages.train import train
+from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 ABOUT_LABELS = {"coherence", "entropy", "agreement", "accuracy", "gain"}
@@ -32,7 +32,7 @@ def project(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFacto
         folder = Path("artefacts/data") / split
         replace(Dataset.load(trained[0] / folder), labels=None, label_names=None).save(root / folder)
     params = write_params(root, small())
-    for stage in (judge, train, encode, reference):
+    for stage in (train_evaluators, train, encode, score_baselines):
         stage(params, root)
     for stage in (fit, generate, evaluate):
         stage("gmm", params, root)
@@ -46,7 +46,7 @@ def keys(tree: Any) -> set[str]:
     return set(tree) | {key for value in tree.values() for key in keys(value)}
 
 
-@pytest.mark.parametrize("row", ["judges", "real", "reconstruction", "normal", "autoencoder", "gmm"])
+@pytest.mark.parametrize("row", ["evaluators", "real", "reconstruction", "normal", "autoencoder", "gmm"])
 def test_nothing_is_said_of_labels(project: tuple[Path, Params], row: str) -> None:
     found = read_json(project[0] / f"results/metrics/{row}.json")
     words = {word for key in keys(found) for word in key.split("_")}
@@ -77,8 +77,8 @@ def test_fidelity_and_coherence_without_labels_remain(project: tuple[Path, Param
 def test_synthetic_data_have_no_labels_either(project: tuple[Path, Params]) -> None:
     made = Dataset.load(project[0] / "artefacts/synthetic/gmm")
     assert made.labels is made.label_names is made.provenance["labels_from"] is None
-    assert load_judges(project[0] / "artefacts/judges").judges is None
-    assert read_json(project[0] / "results/metrics/judges.json")["extractor"] == "pca"
+    assert load_evaluators(project[0] / "artefacts/evaluators").classifiers is None
+    assert read_json(project[0] / "results/metrics/evaluators.json")["extractor"] == "pca"
 
 
 def test_what_has_no_labels_is_drawn_without_judges(project: tuple[Path, Params], tmp_path: Path) -> None:
@@ -89,18 +89,18 @@ def test_what_has_no_labels_is_drawn_without_judges(project: tuple[Path, Params]
     drawn, expected = (Dataset.load(of / "artefacts/synthetic/gmm") for of in (tmp_path, root))
     assert drawn.hash == expected.hash
     shutil.rmtree(tmp_path / "artefacts/data")  # so that nothing says whether there are labels
-    with pytest.raises(UserError, match="artefacts/judges"):
+    with pytest.raises(UserError, match="artefacts/evaluators"):
         generate("gmm", params, tmp_path)
 
 
 def test_the_same_data_give_the_same_bytes(project: tuple[Path, Params], tmp_path: Path) -> None:
     root, params = tmp_path / "project", project[1]
     shutil.copytree(project[0], root)
-    folders = ("judges", "reference", "evaluation/gmm")
+    folders = ("evaluators", "baselines", "evaluation/gmm")
     kept = [path for folder in folders for path in (root / "artefacts" / folder).iterdir()]
     kept += (root / "results/metrics").iterdir()
     before = {path: file_hash(path) for path in kept}
-    for stage in (judge, reference):
+    for stage in (train_evaluators, score_baselines):
         stage(params, root)
     evaluate("gmm", params, root)
     assert {path: file_hash(path) for path in kept} == before
@@ -113,6 +113,6 @@ def test_parts_are_completed_for_the_page_without_labels_too(project: tuple[Path
 
 def test_a_classifier_cannot_be_the_extractor(project: tuple[Path, Params], tmp_path: Path) -> None:
     shutil.copytree(project[0] / "artefacts/data", tmp_path / "artefacts/data")
-    params = write_params(tmp_path, small(judge__extractor="classifier"))
-    with pytest.raises(UserError, match=r"judge\.extractor: found 'classifier', which learns from labels"):
-        judge(params, tmp_path)
+    params = write_params(tmp_path, small(evaluators__extractor="classifier"))
+    with pytest.raises(UserError, match=r"evaluators\.extractor: found 'classifier', which learns from labels"):
+        train_evaluators(params, tmp_path)

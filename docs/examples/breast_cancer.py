@@ -277,10 +277,10 @@ def imputation(patients: Patients, out: Path) -> list[str]:
     import_data([out / "patients.parquet"], out / "data", patients.roles(labels=True))
     postprior("init", out / "project", "--from", out / "data")
     params = trained(out / "project", "gmm", {})
-    postprior("judge", *params)
+    postprior("train-evaluators", *params)
     lines = []
     for which in ("--baselines", "gmm"):
-        postprior("recover", which, *params)
+        postprior("evaluate-imputation", which, *params)
     for task, title in (("modalities", "One of the three modalities hidden."), ("cells", "Cells hidden.")):
         lines += ["", title, "", *imputers(out / "project", ["gmm"], task)]
     return lines

@@ -74,7 +74,7 @@ def learn(out: Path, epochs: int | None) -> tuple[object, ...]:
     postprior("import", out / "digits.npz", out / "data", "--kind", "text=tokens")
     postprior("init", out / "project", "--from", out / "data")
     params = trained(out / "project", DENSITY, {"train.epochs": epochs})
-    postprior("judge", *params)
+    postprior("train-evaluators", *params)
     return params
 
 

@@ -19,7 +19,7 @@ from cells import FEATURES, Cells, law, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
 from postprior import Dataset
-from postprior.pipelines.generation.recovery import Task
+from postprior.pipelines.generation.imputation import Task
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Filled, Imputer, Iterative, Mean, Neighbours
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, covered, estimated

@@ -72,13 +72,13 @@ def interval(of: Mapping[str, Any] | None, sign: str = "") -> str:
 
 def imputers(project: Path, densities: Sequence[str], task: str) -> list[str]:
     """The table of what the stage `recover` found in a task: densities, then other imputers, the best first."""
-    others = results(project / "results/recovery/baselines.json")[task]
+    others = results(project / "results/imputation/baselines.json")[task]
     ranked = sorted(others, key=lambda name: float(others[name]["energy_score"]["value"]))
     lines = [
         f"| imputer | energy score ↓ | minus that of {TITLES[ranked[0]]} | error ↓ | coverage of 90 % | right label |",
         "|---|---|---|---|---|---|",
     ]
-    found = {f"`{name}`": results(project / f"results/recovery/{name}.json")[task] for name in densities}
+    found = {f"`{name}`": results(project / f"results/imputation/{name}.json")[task] for name in densities}
     for title, of in (found | {TITLES[name]: others[name] for name in ranked}).items():
         paired = of["against"][ranked[0]]["energy_score"] if "against" in of else None
         scores = [of["energy_score"], of["rmse"], of["coverage"], of.get("label_agreement")]

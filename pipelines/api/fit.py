@@ -9,7 +9,7 @@ from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import learn
-from postprior.pipelines.generation.memorising import memorised
+from postprior.pipelines.generation.memorisation import memorised
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import files_of

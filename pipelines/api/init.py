@@ -29,7 +29,7 @@ TEMPLATES = ("params.yaml", "dvc.yaml")
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
 STEPS = 3000  # steps of training that the autoencoder gets, at whatever size of the data
-JUDGED = 400  # the same of the judges
+EVALUATOR_STEPS = 400  # the same of the judges
 SCORED = 8  # test rows with every modality that scores need: two in each half-sample of each half of them
 SMALL = 1000  # training rows below which flows have too little to learn from
 
@@ -88,9 +88,9 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     scales = {m.name: 0.1 if m.kind in ("image", "volume") else "learned" for m in scaled}
     flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
     return {
-        "judge.epochs": _within(5, JUDGED * batch // rows, 100),
-        "judge.features": _within(2, half // 2, 64),
-        "judge.batch_size": batch,
+        "evaluators.epochs": _within(5, EVALUATOR_STEPS * batch // rows, 100),
+        "evaluators.features": _within(2, half // 2, 64),
+        "evaluators.batch_size": batch,
         "vae.latent": 2 ** _within(1, int(math.log2(max(2, sum(sizes) // 2))), 5),
         "vae.likelihood_scale": scales if set(scales.values()) - {0.1} else 0.1,
         "vae.rescaling": "dimensions" if max(sizes) >= 10 * min(sizes) else None,
@@ -142,7 +142,7 @@ def _yaml_text(tree: Any) -> str:
     stream = StringIO()
     _yaml().dump(tree, stream)
     # the empty line went with the data that it followed
-    return stream.getvalue().replace("\njudge:", "\n\njudge:")
+    return stream.getvalue().replace("\nevaluators:", "\n\nevaluators:")
 
 
 def _put(tree: Any, key: str, value: Any) -> None:

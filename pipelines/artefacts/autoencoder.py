@@ -41,7 +41,7 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
             raise UserError(f"{folder}: {error}") from None
 
 
-def mendable(epochs: Iterator[T]) -> Iterator[T]:
+def as_user_errors(epochs: Iterator[T]) -> Iterator[T]:
     """The epochs; a loss that diverges and rows that a phase cannot use are the user's to mend."""
     try:
         yield from epochs

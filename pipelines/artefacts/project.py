@@ -21,15 +21,15 @@ class ArtefactFolders:
         self.autoencoder = home / "autoencoder"  # the trained model of stage 1
         self.codes = home / "codes"  # posteriors of the rows, by split
         self.densities = home / "densities"  # fitted to the training codes
-        self.judges = home / "judges"  # what reads samples: an extractor of features, and judges
-        self.reference = home / "reference"  # what samples are scored against
+        self.evaluators = home / "evaluators"  # a feature extractor, and label classifiers where there are labels
+        self.baselines = home / "baselines"  # the reference set, and the scores of the baseline rows
         self.synthetic = home / "synthetic"  # datasets, by density
         self.evaluation = home / "evaluation"  # half-samples, and rows generated from parts, by density
         self.utility = home / "utility"  # answers of the classifiers that a density taught, by density
         self.real_utility = self.utility / "real"  # the classifiers that real rows taught
         self.augmentation = home / "augmentation"  # answers of the arms of each cell, <size>-<seed>
         self.privacy = home / "privacy"  # samples beside their closest training rows, by density
-        self.other_imputers = home / "recovery/baselines"  # scores that densities are set against
+        self.baseline_imputers = home / "imputation/baselines"  # scores that densities are set against
 
     @classmethod
     def around(cls, density: Path) -> Self:
@@ -49,10 +49,10 @@ class ResultFiles:
         self.datasheets = home / "datasheets"  # a folder of Markdown, a file a synthetic dataset
 
     def scores(self, part: str, name: str) -> Path:
-        """What was measured in a part: `metrics`, `utility`, `privacy`, `recovery` or `augmentation`.
+        """What was measured in a part: `metrics`, `utility`, `privacy`, `imputation` or `augmentation`.
 
-        The name is that of a density; in `metrics` also of a row of the reference, `autoencoder`, `judges` or `latent`;
-        in `augmentation` of a cell, <size>-<seed>; `real` in `utility`; `baselines` in `recovery`.
+        The name is that of a density; in `metrics` also of a baseline row, `autoencoder`, `evaluators` or `latent`;
+        in `augmentation` of a cell, <size>-<seed>; `real` in `utility`; `baselines` in `imputation`.
         """
         return self.home / part / f"{name}.json"
 

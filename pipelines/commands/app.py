@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from postprior.pipelines.commands import data, stages, uses
+from postprior.pipelines.commands import applications, data, stages
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import tell
 
@@ -45,5 +45,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (data.app, stages.app, uses.app):
+for part in (data.app, stages.app, applications.app):
     app.add_typer(part)

@@ -38,7 +38,7 @@ def import_data(
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
     """Make dataset folders from your own files."""
-    from postprior.pipelines.data.formats.found import Roles
+    from postprior.pipelines.data.formats.contents import Roles
 
     columns = pairs("--modality", modality, "NAME=VALUE", "age=numeric")
     roles = Roles(

@@ -33,12 +33,12 @@ def prepare(params: options.ParamsFile = options.DEFAULT) -> None:
 
 
 @app.command()
-def judge(params: options.ParamsFile = options.DEFAULT) -> None:
+def train_evaluators(params: options.ParamsFile = options.DEFAULT) -> None:
     """Train the classifiers that score."""
     settings, root = load(params)
-    from postprior.pipelines.stages.judge import judge
+    from postprior.pipelines.stages.train_evaluators import train_evaluators
 
-    judge(settings, root)
+    train_evaluators(settings, root)
 
 
 @app.command()
@@ -62,21 +62,21 @@ def encode(params: options.ParamsFile = options.DEFAULT) -> None:
 
 
 @app.command()
-def inspect(params: options.ParamsFile = options.DEFAULT) -> None:
+def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
     """Score the codes and the health of their space."""
     settings, root = load(params)
-    from postprior.pipelines.stages.inspect import inspect
+    from postprior.pipelines.stages.diagnose import diagnose
 
-    inspect(settings, root)
+    diagnose(settings, root)
 
 
 @app.command()
-def reference(params: options.ParamsFile = options.DEFAULT) -> None:
+def score_baselines(params: options.ParamsFile = options.DEFAULT) -> None:
     """Score what densities are set against."""
     settings, root = load(params)
-    from postprior.pipelines.stages.reference import reference
+    from postprior.pipelines.stages.score_baselines import score_baselines
 
-    reference(settings, root)
+    score_baselines(settings, root)
 
 
 @app.command()
@@ -185,7 +185,7 @@ def privacy(name: options.DensityName, params: options.ParamsFile = options.DEFA
 
 
 @app.command()
-def recover(
+def evaluate_imputation(
     name: options.NameOrNone = None,
     params: options.ParamsFile = options.DEFAULT,
     baselines: Annotated[bool, typer.Option("--baselines", help="Impute by other methods, for comparison.")] = False,
@@ -193,9 +193,9 @@ def recover(
     """Hide what rows have, impute it and score."""
     check_name(name, baselines, "--baselines")
     settings, root = load(params)
-    from postprior.pipelines.stages.recover import recover, recover_by_baselines
+    from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
 
-    recover_by_baselines(settings, root) if name is None else recover(name, settings, root)
+    evaluate_baseline_imputers(settings, root) if name is None else evaluate_imputation(name, settings, root)
 
 
 @app.command()

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.detection.rarity import CodeDistance, Floats, alarm_rate, p_values, surprises
+from postprior.pipelines.detection.rarity import CodeDistance, Floats, alarm_rate, p_values, surprisals
 from postprior.pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from postprior.pipelines.detection.normative import Evidence
+    from postprior.pipelines.detection.normative import Surprisals
     from postprior.pipelines.generation.generator import Generator
 
 MOST = 2000  # training rows that say what is normal, at most
@@ -27,13 +27,13 @@ TRAIN, CALIBRATION, SCORED = range(3)
 class Detection:
     """How strange each of N rows is; everything is larger where a row is stranger."""
 
-    score: Floats  # (N,), the mean surprise of the statistics in nats, about 1 for normal rows
+    score: Floats  # (N,), the mean surprisal of the statistics in nats, about 1 for normal rows
     p_value: Floats  # (N,), conformal: among normal rows, the chance of a score as large
     calibrated_on: NDArray[np.int64]  # (N,), the number n of calibration rows behind a p-value of 1/(n + 1) at least
     statistics: dict[str, Floats]  # those of `Detector`, (N, M), NaN where a row lacks the modality, or all others
     whole: dict[str, Floats]  # `code` and `distance` of the code of all that the row has, (N,)
     contributions: Floats  # (N, M), what each modality adds to the score, 0 for those that a row lacks; they sum to it
-    features: dict[str, Floats]  # by table and vector, (N, J): the surprise of each value, 0 where it is missing
+    features: dict[str, Floats]  # by table and vector, (N, J): the surprisal of each value, 0 where it is missing
 
     def flagged(self, alpha: float) -> NDArray[np.bool_]:
         """(N,) rows whose p-value is `alpha` or less; of normal rows a share of `alarm_rate`, on average."""
@@ -44,22 +44,22 @@ class Detection:
 class Norm:
     """What is normal among rows of one pattern of P modalities: the evidence of training rows, and their distances."""
 
-    evidence: Evidence
+    evidence: Surprisals
     distance: tuple[CodeDistance, ...]  # of the code of the whole row, and of each modality alone
     distances: Floats  # (n, 1 + P)
 
     @classmethod
-    def fit(cls, evidence: Evidence, covariates: Floats | None, seed: int) -> Self:
+    def fit(cls, evidence: Surprisals, covariates: Floats | None, seed: int) -> Self:
         distance = tuple(CodeDistance.fit(codes, covariates, seed) for codes in evidence.codes)
         return cls(evidence, distance, _distances(distance, evidence, covariates))
 
-    def judge(self, evidence: Evidence, covariates: Floats | None) -> dict[str, Any]:
+    def judge(self, evidence: Surprisals, covariates: Floats | None) -> dict[str, Any]:
         """Score, contributions, statistics and features of rows of the pattern, over its P modalities."""
         normal, distances = self.evidence, _distances(self.distance, evidence, covariates)
-        reconstruction = surprises(normal.reconstruction, evidence.reconstruction)  # (N, P)
-        inconsistency = surprises(normal.inconsistency, evidence.inconsistency)  # (N, P or 0)
-        code = surprises(normal.code, evidence.code)  # (N, 1 + P)
-        distance = surprises(self.distances, distances)
+        reconstruction = surprisals(normal.reconstruction, evidence.reconstruction)  # (N, P)
+        inconsistency = surprisals(normal.inconsistency, evidence.inconsistency)  # (N, P or 0)
+        code = surprisals(normal.code, evidence.code)  # (N, 1 + P)
+        distance = surprisals(self.distances, distances)
         terms = [reconstruction, *([inconsistency] if inconsistency.size else [])]
         terms += [(each[:, :1] + each[:, 1:]) / 2 for each in (code, distance)]
         contributions = np.mean(terms, 0) / reconstruction.shape[1]
@@ -77,15 +77,15 @@ class Norm:
         }
 
 
-def _distances(distance: tuple[CodeDistance, ...], evidence: Evidence, covariates: Floats | None) -> Floats:
+def _distances(distance: tuple[CodeDistance, ...], evidence: Surprisals, covariates: Floats | None) -> Floats:
     """(N, 1 + P)."""
     return np.stack([each(codes, covariates) for each, codes in zip(distance, evidence.codes, strict=True)], 1)
 
 
 def _of_features(normal: Floats, cells: Floats) -> Floats:
-    """The surprise of each value (N, J): its mean in the reconstruction and the prediction from other modalities."""
+    """The surprisal of each value (N, J): its mean in the reconstruction and the prediction from other modalities."""
     N, kinds, J = cells.shape
-    found = surprises(normal.reshape(len(normal), kinds * J), cells.reshape(N, kinds * J))
+    found = surprisals(normal.reshape(len(normal), kinds * J), cells.reshape(N, kinds * J))
     return found.reshape(N, kinds, J).mean(1)
 
 
@@ -99,7 +99,7 @@ class Detector:
     - code, −log f(z) under the fitted density, of the whole row's code and of that of m alone;
     - distance, the robust Mahalanobis distance of these codes, targets regressed out: see `CodeDistance`.
 
-    Each becomes a surprise, −log of the share of normal training rows in which it is as large (`surprises`), and the
+    Each becomes a surprisal, −log of the share of normal training rows in which it is as large (`surprisals`), and the
     score is their mean: that of the modalities, then half of what each says of a code alone and half of the whole, then
     over the four, as Fisher (1932) adds the logarithms of p-values. No row that is not normal has a part in it.
 
@@ -192,13 +192,13 @@ class Detector:
     def _judged(self, norm: Norm, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> dict[str, Any]:
         return norm.judge(self._evidence(rows, pattern, stream), rows.targets) if len(rows) else {"score": np.zeros(0)}
 
-    def _evidence(self, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> Evidence:
+    def _evidence(self, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> Surprisals:
         import torch
 
-        from postprior.pipelines.detection.normative import Evidence
+        from postprior.pipelines.detection.normative import Surprisals
 
         pair, observed = self.generator, torch.from_numpy(pattern)
-        return Evidence.of(pair.model, pair.density, rows, observed, self.seed, stream)
+        return Surprisals.of(pair.model, pair.density, rows, observed, self.seed, stream)
 
 
 def _present(data: Dataset, place: str) -> Dataset:

@@ -25,7 +25,7 @@ FEATURED = ("table", "vector")  # kinds whose values are features with a name or
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Surprisals:
     """What is known of N rows that have the same P modalities, in nats, larger where a row is stranger.
 
     A modality that lacks cells is scored by the mean of those that are there, times the number of all. `cells` are
@@ -61,7 +61,7 @@ class Evidence:
 @torch.no_grad()
 def _block(
     model: MultimodalVAE, density: Density, batch: Batch, pattern: Tensor, generator: torch.Generator
-) -> Evidence:
+) -> Surprisals:
     own = torch.eye(len(pattern), dtype=torch.bool)[pattern]  # (P, M)
     there = [m for m, here in zip(model.modalities, pattern.tolist(), strict=True) if here]
     codes, states = model.candidates(batch, DRAWS, generator)  # (B, K, D)
@@ -79,7 +79,7 @@ def _block(
     scores = [_code_log_prob(model, density, z[:, :, place], here) for place, here in enumerate(known)]
     means = [z[:, :, place].mean(0)[:, coordinates(model.layout, here)] for place, here in enumerate(known)]
     featured = [m.name for m in there if m.kind in FEATURED]
-    return Evidence(
+    return Surprisals(
         _array(totals[0]),
         _array(totals[1] if len(totals) > 1 else totals[0][:, :0]),
         _array(-torch.stack(scores, 1)),

@@ -1,4 +1,4 @@
-"""What is rare among normal rows: surprises of statistics on one scale, conformal p-values, robust distances of codes.
+"""What is rare among normal rows: surprisals of statistics on one scale, conformal p-values, robust distances of codes.
 
 A normal row and n calibration rows that nothing was learned from are exchangeable, so the rank of its score among
 theirs is uniform, whatever the score is and however few the rows are (Vovk, Gammerman & Shafer 2005, Algorithmic
@@ -22,7 +22,7 @@ DIMENSIONS = 64  # dimensions beyond which it costs too much
 ROWS = 500  # rows that it is taken of, at most, spread evenly: with more its search takes ten times as long
 
 
-def surprises(normal: Floats, values: Floats) -> Floats:
+def surprisals(normal: Floats, values: Floats) -> Floats:
     """−log P(S ≥ s) in nats, column by column: how rare it is among normal rows that a statistic is as large.
 
     Within the range of the normal rows P is their share. Of the largest ones, beyond a threshold u, it is a
@@ -31,7 +31,7 @@ def surprises(normal: Floats, values: Floats) -> Floats:
         P(S ≥ s) = k/n · (1 + ξ (s − u)/σ)^(−1/ξ),
 
     σ and ξ from probability-weighted moments (Hosking & Wallis 1987, https://doi.org/10.2307/1269343), ξ from 0,
-    where the tail is exponential, to 0.9. A normal row's surprise is 1 nat on average.
+    where the tail is exponential, to 0.9. A normal row's surprisal is 1 nat on average.
 
     Shapes: statistics of normal rows (n, C) and values (N, C), both NaN where a row has none; answer (N, C), 0 where a
     row has no value or normal rows have fewer than two.
@@ -41,7 +41,7 @@ def surprises(normal: Floats, values: Floats) -> Floats:
 
 
 def _surprise(normal: Floats, values: Floats) -> Floats:
-    """The surprises (N,) of one statistic."""
+    """The surprisals (N,) of one statistic."""
     known = np.sort(normal[~np.isnan(normal)])
     n = len(known)
     if n < 2:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from postprior.pipelines.artefacts.autoencoder import build, mendable
+from postprior.pipelines.artefacts.autoencoder import as_user_errors, build
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
@@ -83,7 +83,7 @@ def pair(rows: Dataset, params: Params, seed: int) -> Generator:
     settings = training.Settings(**params.train.model_dump() | {"epochs": epochs, "patience": 0, "seed": seed})
     total = sum(training.epochs_of(phase, settings) for phase in model.phases())
     with progress(f"train {params.augment.model}", total) as step:
-        for epoch in mendable(training.train(model, rows, settings)):
+        for epoch in as_user_errors(training.train(model, rows, settings)):
             step(f"loss {epoch.metrics['train_loss']:.1f}")
     model.to("cpu")
     codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))

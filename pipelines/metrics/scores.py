@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from postprior.pipelines.metrics.coherence.agreement import joint_agreement, label_entropy, pairwise_agreement
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.registry import HEADLINES, bounds_of, of_family
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -37,8 +37,8 @@ FILES = {key: metric.file for key, metric in KNOWN.items() if metric.about and n
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Real readings that distances are taken to, with what is computed of them once for all rows."""
+class ReferenceSet:
+    """Real outputs that distances are taken to, with what is computed of them once for all rows."""
 
     spaces: tuple[Space, ...]
     joint: Space
@@ -47,28 +47,33 @@ class Reference:
 
     @classmethod
     def fit(
-        cls, readings: Readings, weights: Floats, neighbours: int, modalities: tuple[str, ...], classes: int | None
-    ) -> "Reference":
-        """A space a modality and one of whole tuples, of readings of N rows under weights (1 + B, N)."""
-        spaces = tuple(Space(features, weights, neighbours) for features in readings.features)
-        return cls(spaces, Space(readings.joined, weights, neighbours), modalities, classes)
+        cls,
+        outputs: EvaluatorOutputs,
+        weights: Floats,
+        neighbours: int,
+        modalities: tuple[str, ...],
+        classes: int | None,
+    ) -> "ReferenceSet":
+        """A space a modality and one of whole tuples, of outputs of N rows under weights (1 + B, N)."""
+        spaces = tuple(Space(features, weights, neighbours) for features in outputs.features)
+        return cls(spaces, Space(outputs.joined, weights, neighbours), modalities, classes)
 
 
-def score(readings: Readings, weights: Floats, reference: Reference) -> Scores:
-    """Every score of the readings under weights (1 + B, N), those of a modality as "<score>/<modality>".
+def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -> Scores:
+    """Every score of the outputs under weights (1 + B, N), those of a modality as "<score>/<modality>".
 
-    Labels that came with the readings are compared with what the judges read; without predictions there are no scores
+    Labels that came with the outputs are compared with what the judges read; without predictions there are no scores
     of labels. Without a modality's name, distances of `JOINT` are means over modalities and all other fidelity is
     that of whole tuples, the features of all modalities side by side.
     """
-    pairs = zip(reference.spaces, readings.features, strict=True)
+    pairs = zip(reference.spaces, outputs.features, strict=True)
     own = [fidelity(space, Space(features, weights, space.neighbours)) for space, features in pairs]
-    joint = fidelity(reference.joint, Space(readings.joined, weights, reference.joint.neighbours))
+    joint = fidelity(reference.joint, Space(outputs.joined, weights, reference.joint.neighbours))
     by_modality = {name: [scores[name] for scores in own] for name in joint}
     scores: Scores = {}
-    if readings.predictions is not None and reference.classes is not None:
-        scores |= _coherence(readings.predictions, weights)
-        by_modality |= _labels(readings.predictions, readings.labels, reference.classes, weights)
+    if outputs.predictions is not None and reference.classes is not None:
+        scores |= _coherence(outputs.predictions, weights)
+        by_modality |= _labels(outputs.predictions, outputs.labels, reference.classes, weights)
     scores |= {name: mean_of(values) for name, values in by_modality.items()}
     scores |= {f"joint_{name}" if name in JOINT else name: value for name, value in joint.items()}
     return scores | {

@@ -14,7 +14,7 @@ from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.findings import QUESTIONS, findings
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.words import number_with, percent, template
+from postprior.pipelines.report.wording import number_with, percent, template
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import Markdown, code, markdown
 from postprior.stage1_vae.modalities import Modality

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.report.rows import INTERVAL
-from postprior.pipelines.report.words import text, with_interval
+from postprior.pipelines.report.wording import text, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import numpy as np
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.pictures import Sheet, laid_out, sheet, sheet_of
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import REFERENCE_ROWS, Params
+from postprior.pipelines.settings.params import BASELINE_ROWS, Params
 from postprior.pipelines.storage import load_artefact
 from postprior.stage1_vae.modalities import Modality
 
@@ -38,8 +38,8 @@ def pictures(params: Params, project: Project) -> Pictures:
     sets = {name: project.synthetic(name) for name in params.densities}
     first = next(iter(sets.values()))
     samples = {name: sheet_of(dataset) for name, dataset in sets.items()}
-    arrays = load_artefact(folders.reference, "reference").arrays
-    for row in REFERENCE_ROWS:
+    arrays = load_artefact(folders.baselines, "reference").arrays
+    for row in BASELINE_ROWS:
         data = {m.name: arrays[key] for m in first.modalities if (key := f"gallery.{row}.{m.name}") in arrays}
         samples[row] = sheet(first.modalities, data, arrays.get(f"labels.{row}"), first.label_names)
     near = {name: neighbours(folders.privacy / name, first.modalities) for name in sets}

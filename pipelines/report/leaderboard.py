@@ -10,7 +10,7 @@ from typing import Any
 from postprior.pipelines.metrics.registry import GROUPS, HEADLINES, LEADERBOARD, SIGNED, Metric
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import INTERVAL, Row
-from postprior.pipelines.report.words import number
+from postprior.pipelines.report.wording import number
 
 TRANSLATED = ("conditional_coherence", "conditional_gain")
 

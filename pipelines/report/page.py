@@ -22,7 +22,7 @@ from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.leaderboard import FIT, cell, columns, known, remarks
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.words import listed, number, template, text
+from postprior.pipelines.report.wording import listed, number, template, text
 from postprior.pipelines.settings.params import Params, leaves
 from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.texts import visible
@@ -169,7 +169,7 @@ def _spelt(value: Any) -> str:
 def hashes(params: Params, project: Project) -> Iterator[tuple[str, str]]:
     """The identities of the artefacts behind the results."""
     folders = project.artefacts
-    places = [folders.autoencoder, folders.judges, folders.reference]
+    places = [folders.autoencoder, folders.evaluators, folders.baselines]
     places += [kind / name for kind in (folders.densities, folders.synthetic) for name in params.densities]
     for place in places:
         with suppress(UserError):

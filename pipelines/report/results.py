@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 FILES = Project(Path()).results  # as they lie in any source
 METRICS = FILES.scores("metrics", "").parent
-REFERENCE = {"real": "data", "reconstruction": "data", "normal": "floor"}
-YARDSTICK = ("data", "judge", "evaluate", "seed")  # settings that scores of the same samples hang on
-PARTS = ("utility", "privacy", "recovery")  # folders of results that rows have beside their metrics
+BASELINES = {"real": "data", "reconstruction": "data", "normal": "floor"}
+YARDSTICK = ("data", "evaluators", "evaluate", "seed")  # settings that scores of the same samples hang on
+PARTS = ("utility", "privacy", "imputation")  # folders of results that rows have beside their metrics
 IMPUTERS = {  # names for readers of those that densities are set against
     "neighbours": "Nearest neighbours",
     "iterative": "Chained regressions",
@@ -34,13 +34,13 @@ class Results:
     """All rows in the order of the leaderboard, and what else is known; what no stage has written is empty."""
 
     rows: tuple[Row, ...]  # of other sources too; the densities by joint coherence, without labels by distance
-    judges: dict[str, Any]
+    evaluators: dict[str, Any]
     autoencoder: dict[str, Any]
     training: list[dict[str, str]]  # a row an epoch
-    latent: dict[str, Any] = field(default_factory=dict)  # of the stage `inspect`
+    latent: dict[str, Any] = field(default_factory=dict)  # of the stage `diagnose`
     augmentation: dict[str, Any] = field(default_factory=dict)  # by size and arm: `metrics.utility.augmentation.curve`
     augmented: tuple[dict[str, Any], ...] = ()  # of every size and seed behind it, what the stage `augment` wrote
-    imputers: tuple[Row, ...] = ()  # that densities are set against, with scores by task under the key `recovery`
+    imputers: tuple[Row, ...] = ()  # that densities are set against, with scores by task under the key `imputation`
     pairs: tuple[Pair, ...] = ()  # tests between the densities of this project
     cautions: tuple[str, ...] = ()  # on other sources
 
@@ -80,7 +80,7 @@ def read_results(
     sources = {label: find_source(label, named, root) for label, named in (others or {}).items()}
     trees = {"": json.loads(params.model_dump_json())}
     trees |= {label: settings(source) for label, source in sources.items()}
-    commands = dict.fromkeys(REFERENCE, "reference") | {name: f"evaluate {name}" for name in params.densities}
+    commands = dict.fromkeys(BASELINES, "score-baselines") | {name: f"evaluate {name}" for name in params.densities}
     found = {name: _needed(content, own, FILES.scores("metrics", name), made) for name, made in commands.items()}
     rows = [_row(own, "", name, scores) for name, scores in found.items()]
     for label, source in sources.items():
@@ -88,8 +88,8 @@ def read_results(
         rows += _rows_of(label, source, [name for name in known if name in names] or known, real=rows[0])
     return Results(
         _in_order([*rows, *over_seeds(rows, trees)]),
-        _needed(content, own, FILES.scores("metrics", "judges"), "judge"),
-        _needed(content, own, FILES.scores("metrics", "autoencoder"), "reference"),
+        _needed(content, own, FILES.scores("metrics", "evaluators"), "train-evaluators"),
+        _needed(content, own, FILES.scores("metrics", "autoencoder"), "score-baselines"),
         list(csv.DictReader(io.StringIO(_needed(Source.text, own, FILES.training, "train")))),
         content(own, FILES.scores("metrics", "latent")) or {},
         *_augmentation(params, root),
@@ -102,7 +102,7 @@ def read_results(
 def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> list[Row]:
     """The rows of another source, of what has been scored there; its real row only where it is not that of here."""
     rows = []
-    for name in (*densities, *REFERENCE):
+    for name in (*densities, *BASELINES):
         if scores := content(source, FILES.scores("metrics", name)):
             row = _row(source, label, name, scores)
             rows += [row] if name != real.name or row.scores != real.scores else []
@@ -118,16 +118,16 @@ def _row(source: Source, label: str, name: str, scores: dict[str, Any]) -> Row:
     """A row with what is known of its use, its privacy and what it imputes."""
     parts = {part: content(source, FILES.scores(part, name)) for part in PARTS}
     scores = scores | {part: found for part, found in parts.items() if found}
-    return Row(f"{label}: {name}" if label else name, REFERENCE.get(name, "density"), scores, label)
+    return Row(f"{label}: {name}" if label else name, BASELINES.get(name, "density"), scores, label)
 
 
 def _imputers(source: Source) -> Iterator[Row]:
     """The other imputers that have been scored, with what each reached in every task."""
-    written = content(source, FILES.scores("recovery", "baselines")) or {}
+    written = content(source, FILES.scores("imputation", "baselines")) or {}
     tasks = {task: told for task, told in written.items() if isinstance(told, dict)}
     for key, title in IMPUTERS.items():
         if reached := {task: told[key] for task, told in tasks.items() if key in told}:
-            yield Row(title, "imputer", {"recovery": reached})
+            yield Row(title, "imputer", {"imputation": reached})
 
 
 def _in_order(rows: list[Row]) -> tuple[Row, ...]:
@@ -140,13 +140,13 @@ def _in_order(rows: list[Row]) -> tuple[Row, ...]:
 
 
 def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Sources whose real rows have other scores than here: their judges, features or test rows are others."""
+    """Sources whose real rows have other scores than here: their evaluators, features or test rows are others."""
     for row in rows:
         if row.source and row.own_name == "real":
             others = ", ".join(_differing(trees[""], trees[row.source])) or "other code or data"
             yield (
-                f"Real rows score otherwise in {row.source} than here ({others}): its judges, features or test rows "
-                "are others, so small differences to its rows mean little."
+                f"Real rows score otherwise in {row.source} than here ({others}): its evaluators, features or "
+                "test rows are others, so small differences to its rows mean little."
             )
 
 

@@ -58,7 +58,7 @@ class Row:
 
     name: str  # that of another source begins with its label, as in "mopoe: gmm"
     kind: str  # "data", "floor", "density", or "seeds" for the mean of a density over seeds
-    scores: dict[str, Any]  # what was measured of it; results/utility/… stand under `utility`, `privacy`, `recovery`
+    scores: dict[str, Any]  # what was measured of it; results/utility/… stand under `utility`, `privacy`, `imputation`
     source: str = ""  # the label of the source, "" for this project
 
     @property
@@ -184,7 +184,7 @@ def _means(trees: Sequence[Tree]) -> dict[str, Any]:
 
 def _chosen(tree: Tree, name: str) -> dict[str, Any]:
     """The settings that the row of a density hangs on."""
-    kept = {key: tree.get(key) for key in ("judge", "train", "encode", "generate", "evaluate")}
+    kept = {key: tree.get(key) for key in ("evaluators", "train", "encode", "generate", "evaluate")}
     vae, data, densities = (tree.get(key) or {} for key in ("vae", "data", "density"))
     vae = {**vae, "options": (vae.get("options") or {}).get(vae.get("model"))}
     source = {"source": data.get("source"), "options": data.get(data.get("source"))}

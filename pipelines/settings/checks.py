@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, sentence
-from postprior.pipelines.settings.params import OTHER_RESULTS, REFERENCE_ROWS, Fitting, Options, Params, Vae
+from postprior.pipelines.settings.params import BASELINE_ROWS, OTHER_RESULTS, Fitting, Options, Params, Vae
 from postprior.pipelines.settings.yaml_text import read_yaml
 
 
@@ -67,7 +67,7 @@ def read_entry(name: str, written: Options) -> tuple[Fitting, Options]:
 def check_rows(params: Params, names: Sequence[str], key: str) -> None:
     """Refuse densities that cannot be rows of one leaderboard: no entry, twice there, or a name that is taken."""
     for name in names:
-        if name in REFERENCE_ROWS:
+        if name in BASELINE_ROWS:
             raise UserError(f"{key}: found '{name}', which is always scored; leave it out")
         _check_free(key, name)
         _check_entry(key, name, "density", params.density)
@@ -85,7 +85,7 @@ def _check_names(params: Params, file: str) -> None:
     check_rows(params, params.densities, f"{file}: densities")
     for name in params.density:
         if name != "normal":  # which may be fitted, to be looked at
-            _check_free(f"{file}: density", name, REFERENCE_ROWS)
+            _check_free(f"{file}: density", name, BASELINE_ROWS)
     if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
         raise UserError(f"{file}: generate.balance: found no share above 0; expected at least one, or null")
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-REFERENCE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
+BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
 ALL = "all"  # in place of a number of rows
-OTHER_RESULTS = ("autoencoder", "baselines", "judges", "latent")
+OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent")
 """What else stands beside results of densities."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
@@ -45,7 +45,7 @@ class Data(BaseModel):
         return dict((self.__pydantic_extra__ or {})[self.source])
 
 
-class Judge(Section):
+class EvaluatorSettings(Section):
     """Training of the classifiers that score, and the extractor of the features in which distances are measured."""
 
     extractor: Annotated[
@@ -143,7 +143,7 @@ class Privacy(Section):
     dimensions: Count
 
 
-class Recovery(Section):
+class ImputationSettings(Section):
     """What test rows are made to lack, and how often it is imputed."""
 
     draws: Annotated[int, Field(ge=19, description="a whole number of at least 19, for intervals of 90 %")]
@@ -151,7 +151,7 @@ class Recovery(Section):
 
 
 class Utility(Section):
-    """Classifiers that are trained on real or synthetic rows; the widths of their features are those of the judges."""
+    """Classifiers trained on real or synthetic rows; `evaluators.features` is the width of their features."""
 
     seeds: Seeds
     steps: Count
@@ -199,7 +199,7 @@ class Params(Section):
 
     seed: Seed
     data: Data
-    judge: Judge
+    evaluators: EvaluatorSettings
     vae: Vae
     train: Train
     encode: Encode
@@ -212,7 +212,7 @@ class Params(Section):
     evaluate: Evaluate
     utility: Utility
     privacy: Privacy
-    recovery: Recovery
+    imputation: ImputationSettings
     augment: Augment
     compare: Compare
 

@@ -11,14 +11,14 @@ from postprior.pipelines.settings.params import Params
 
 OWN = {
     "postprior.stage1_vae.networks": "networks",
-    "postprior.pipelines.metrics.features.reader": "extractor",
+    "postprior.pipelines.metrics.features.evaluators": "extractor",
 }
 """Modules of ours that run code of the user's own: where a stage runs one, that code is part of its hash."""
 
 
 def code(params: Params, root: Path) -> None:
     """Write the hash of each stage's code; artefacts/code/<stage>."""
-    named = {"networks": params.vae.networks.values(), "extractor": [params.judge.extractor]}
+    named = {"networks": params.vae.networks.values(), "extractor": [params.evaluators.extractor]}
     own = {module: own_code(named[which]) for module, which in OWN.items()}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         if path.stem != "code":

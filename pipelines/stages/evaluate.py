@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the scores of a density, beside the rows that `reference` scored.
+"""Stage `evaluate`: the scores of a density, beside the rows that `score-baselines` scored.
 
 Its synthetic dataset is compared with real data, and modalities of real rows are generated from others through it.
 """
@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project, check_origin
-from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.conditional_scores import grid, scores_through
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.memorising import memorised
-from postprior.pipelines.generation.parts import grid, scores_through
-from postprior.pipelines.metrics.features.reader import Reader
+from postprior.pipelines.generation.memorisation import memorised
+from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST, folder_hash, read_json, save_artefact, write_json
@@ -39,45 +39,45 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     project = Project(root)
     synthetic, test = project.synthetic(name), project.dataset("test")
     generator = Generator.load(project.artefacts.densities / name)
-    standard, reader = Standard.load(project.artefacts.reference), load_judges(project.artefacts.judges)
-    check_origins(project, synthetic, generator, standard, test)
-    if len(synthetic) < len(standard):
+    baselines, evaluators = Baselines.load(project.artefacts.baselines), load_evaluators(project.artefacts.evaluators)
+    check_origins(project, synthetic, generator, baselines, test)
+    if len(synthetic) < len(baselines):
         raise UserError(
-            f"{synthetic.folder}: {len(synthetic)} samples found, expected {len(standard)} at least, as many as the "
-            f"reference has; set generate.samples to {len(standard)} or more and run postprior generate {name}"
+            f"{synthetic.folder}: {len(synthetic)} samples found, expected {len(baselines)} at least, as many as the "
+            f"reference set has; set generate.samples to {len(baselines)} or more and run postprior generate {name}"
         )
     with track("evaluate", params, root, density=name) as run:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
-        samples, half = scored_rows(synthetic, len(standard)), test.select(standard.rows)
-        scores = standard.score(reader.read(samples), half, samples)
+        samples, half = scored_rows(synthetic, len(baselines)), test.select(baselines.rows)
+        scores = baselines.score(evaluators.read(samples), half, samples)
         fitted = read_json(project.artefacts.densities / name / MANIFEST)
         train, held_out = (load_codes(project.artefacts.codes / split) for split in ("train", "test"))
         written = {
-            **standard.row(scores, half, samples),
-            **conditional(generator, reader, test, standard, params),
+            **baselines.row(scores, half, samples),
+            **conditional(generator, evaluators, test, baselines, params),
             **facts(synthetic, fitted),
             "memorisation": memorised(name, generator.density, fitted, train, held_out, params.seed),
-            "samples": len(standard),
+            "samples": len(baselines),
         }
         write_json(project.results.scores("metrics", name), written)
         of_tuples = {key: values for key, values in scores.items() if "/" not in key}
         arrays = {f"scores.{key}": values for key, values in of_tuples.items() if not isinstance(values, Missing)}
-        shown = test.select(standard.real[:GRID])
+        shown = test.select(baselines.real[:GRID])
         arrays |= grid(generator.model, generator.density, shown, params.evaluate.seed)
-        origins = {"density": generator.provenance["density"], "samples": len(standard)}
-        origins["reference"] = folder_hash(project.artefacts.reference)
+        origins = {"density": generator.provenance["density"], "samples": len(baselines)}
+        origins["reference"] = folder_hash(project.artefacts.baselines)
         save_artefact(project.artefacts.evaluation / name, KIND, origins, arrays=arrays)
 
 
 def conditional(
-    generator: Generator, reader: Reader, test: Dataset, standard: Standard, params: Params
+    generator: Generator, evaluators: Evaluators, test: Dataset, baselines: Baselines, params: Params
 ) -> dict[str, Any]:
     """What the density adds when modalities are generated from others, on rows of `real`; nothing without labels."""
-    if reader.judges is None:
+    if evaluators.classifiers is None:
         return {}
     rng = np.random.default_rng(params.evaluate.seed)
-    rows, weights = test.select(standard.real[:CONDITIONED]), standard.real_weights[:, :CONDITIONED]
-    return scores_through(generator.model, generator.density, reader.judges, rows, weights, rng)
+    rows, weights = test.select(baselines.real[:CONDITIONED]), baselines.real_weights[:, :CONDITIONED]
+    return scores_through(generator.model, generator.density, evaluators.classifiers, rows, weights, rng)
 
 
 def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
@@ -96,18 +96,18 @@ def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
 
 
 def scored_rows(synthetic: Dataset, samples: int) -> Dataset:
-    """As many rows as the reference has, the first (their order is random), with labels where the density drew them."""
+    """The first rows, as many as in the reference set (their order is random); with labels if the density drew them."""
     first = synthetic.select(np.arange(samples))
     return first if synthetic.provenance["labels_from"] == "density" else replace(first, labels=None)
 
 
 def check_origins(
-    project: Project, synthetic: Dataset, generator: Generator, standard: Standard, test: Dataset
+    project: Project, synthetic: Dataset, generator: Generator, baselines: Baselines, test: Dataset
 ) -> None:
     """Refuse to score what was not made from the same density, autoencoder, judges and test data."""
-    place, made, reference = synthetic.folder, generator.provenance, standard.manifest
-    judges = folder_hash(project.artefacts.judges)
+    place, made, reference = synthetic.folder, generator.provenance, baselines.manifest
+    evaluators = folder_hash(project.artefacts.evaluators)
     check_origin(place, "density", synthetic.provenance.get("density"), made["density"], "generate")
-    check_origin(place, "autoencoder", made["autoencoder"], reference["autoencoder"], "reference")
-    check_origin(place, "judges", judges, reference["judges"], "reference")
-    check_origin(place, "test data", test.hash, reference["data"], "reference")
+    check_origin(place, "autoencoder", made["autoencoder"], reference["autoencoder"], "score-baselines")
+    check_origin(place, "evaluators", evaluators, reference["judges"], "score-baselines")
+    check_origin(place, "test data", test.hash, reference["data"], "score-baselines")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset, conformed, writing
 from postprior.pipelines.data.manifest import Manifest, labelled_in
@@ -27,13 +27,13 @@ def generate(
     """Draw a dataset from density `name`, as params.yaml asks if not requested; artefacts/synthetic/<name>, or `out`.
 
     `given` is a dataset folder whose rows, over and over in their order, are what the samples have; the rest is drawn.
-    A density without labels has its rows labelled by the judges, where there are any, and the provenance says so.
+    A density without labels has its rows labelled by the evaluators, where there are any, and the provenance says so.
     """
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
     asked = Request.of(params.generate) if request is None else request
     rows, labels = asked.of_rows(generator.density)
-    provenance, names, judges = generator.describe(asked), generator.label_names, None
+    provenance, names, evaluators = generator.describe(asked), generator.label_names, None
     source_values: SourceValues = {}
     if given is None:
         blocks = generator.blocks(asked)
@@ -45,8 +45,8 @@ def generate(
         source_values = {name: found for name, found in origin.source_values.items() if name in origin.data}
         names = None if labels is None else names
     if names is None and labelled_in(project.artefacts.data / "train"):
-        judges = load_judges(project.artefacts.judges)
-        names = judges.label_names
+        evaluators = load_evaluators(project.artefacts.evaluators)
+        names = evaluators.label_names
         provenance["labels_from"] = None if names is None else "judges"
     folder = project.artefacts.synthetic / name if out is None else out
     manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion)
@@ -55,6 +55,6 @@ def generate(
     with track("generate", params, root, density=name) as run:
         with writer as write, progress(f"generate {name}", -(-rows // ROWS)) as step:
             for start, data, drawn in blocks:
-                write(start, data, judges.label(data) if judges else drawn)
+                write(start, data, evaluators.label(data) if evaluators else drawn)
                 step("")
         run.dataset(folder, folder_hash(folder))

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from postprior.pipelines.artefacts.autoencoder import KIND, build, mendable
+from postprior.pipelines.artefacts.autoencoder import KIND, as_user_errors, build
 from postprior.pipelines.artefacts.checkpoint import Checkpoint, History
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
@@ -40,7 +40,7 @@ def train(params: Params, root: Path) -> None:
         total = sum(training.epochs_of(phase, settings) for phase in model.phases())
         with track("train", params, root) as run, progress(f"train {params.vae.model}", total, len(history)) as step:
             run.dataset(project.artefacts.data / "train", digest)
-            for epoch in mendable(epochs):
+            for epoch in as_user_errors(epochs):
                 history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
                 checkpoint.save(history, epoch.snapshot)
                 run.metrics(epoch.metrics, step=len(history))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import Request
-from postprior.pipelines.metrics.features.reader import Reader
+from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.intervals import SHARE
 from postprior.pipelines.metrics.utility.classifiers import (
     Classifiers,
@@ -76,8 +76,8 @@ def utility(name: str, params: Params, root: Path) -> None:
         if train.labels is not None:
             known = learned_from_real(project.artefacts.real_utility, about(params, train, test))
             generator = Generator.load(project.artefacts.densities / name)
-            judges = load_judges(project.artefacts.judges) if generator.label_names is None else None
-            arrays["hits"], scores = exchanged(name, generator, judges, known, train, test, params)
+            evaluators = load_evaluators(project.artefacts.evaluators) if generator.label_names is None else None
+            arrays["hits"], scores = exchanged(name, generator, evaluators, known, train, test, params)
             written |= scores
         save_artefact(project.artefacts.utility / name, KIND, about(params, train, test), arrays=arrays)
         write_json(project.results.scores("utility", name), written)
@@ -86,7 +86,7 @@ def utility(name: str, params: Params, root: Path) -> None:
 def exchanged(
     name: str,
     generator: Generator,
-    judges: Reader | None,
+    evaluators: Evaluators | None,
     known: Artefact,
     train: Dataset,
     test: Dataset,
@@ -96,7 +96,7 @@ def exchanged(
     hits, read = [], []
     with progress(f"utility {name}", len(params.utility.seeds)) as step:
         for seed in params.utility.seeds:
-            samples = drawn(generator, judges, len(train), seed, params)
+            samples = drawn(generator, evaluators, len(train), seed, params)
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             read.append(classifiers_of(known, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")
@@ -112,13 +112,15 @@ def exchanged(
     }
 
 
-def drawn(generator: Generator, judges: Reader | None, rows: int, seed: int, params: Params) -> Dataset:
-    """Samples as the stage `generate` draws them; a density without labels has them read by the judges."""
+def drawn(generator: Generator, evaluators: Evaluators | None, rows: int, seed: int, params: Params) -> Dataset:
+    """Samples as the stage `generate` draws them; a density without labels has them read by the evaluators."""
     samples = generator.draw(Request.of(params.generate, rows, seed=seed))
-    if judges is None:
+    if evaluators is None:
         return samples
     provenance = {**samples.provenance, "labels_from": "judges"}
-    return replace(samples, labels=judges.label(samples.data), label_names=judges.label_names, provenance=provenance)
+    return replace(
+        samples, labels=evaluators.label(samples.data), label_names=evaluators.label_names, provenance=provenance
+    )
 
 
 def learned_from_real(folder: Path, expected: dict[str, Any]) -> Artefact:
@@ -134,10 +136,10 @@ def learned_from_real(folder: Path, expected: dict[str, Any]) -> Artefact:
 
 def classifiers_of(known: Artefact, seed: int, train: Dataset, params: Params) -> Classifiers:
     """The classifiers that real rows taught with a seed."""
-    from postprior.stage2_latent.parts import under
+    from postprior.stage2_latent.states import strip_prefix
 
-    classifiers = Classifiers(train.modalities, train.label_names or (), params.judge.features)
-    classifiers.load_state_dict(under(f"{seed}/", known.tensors))
+    classifiers = Classifiers(train.modalities, train.label_names or (), params.evaluators.features)
+    classifiers.load_state_dict(strip_prefix(f"{seed}/", known.tensors))
     return classifiers.eval()
 
 
@@ -150,5 +152,5 @@ def replicates(params: Params, rows: Dataset) -> Replicates:
 
 def about(params: Params, train: Dataset, test: Dataset) -> dict[str, Any]:
     """What classifiers must share to be compared: their data and how they are trained."""
-    settings = {**params.utility.model_dump(mode="json"), "features": params.judge.features}
+    settings = {**params.utility.model_dump(mode="json"), "features": params.evaluators.features}
     return {"data": train.hash, "test": test.hash, **settings}

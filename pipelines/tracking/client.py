@@ -89,7 +89,7 @@ def undisturbed(**settings: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Group:
+class ExperimentGroup:
     """What the stages of one `dvc repro` share, whichever of them run: a parent run that experiments are compared by.
 
     It is named by DVC's experiment, or else git's branch or commit; `settings` are all that results follow from, by
@@ -101,7 +101,7 @@ class Group:
     tags: dict[str, str]
 
     @classmethod
-    def of(cls, params: Params, root: Path) -> Group:
+    def of(cls, params: Params, root: Path) -> ExperimentGroup:
         """The group of the runs that settings lead to."""
         experiment, (commit, branch) = os.environ.get("DVC_EXP_NAME", ""), _revision(root)
         tree = params.chosen(params.density)

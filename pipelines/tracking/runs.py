@@ -1,7 +1,7 @@
 """MLflow as a view of the results: one run an executed stage. A failure costs a warning, never a result.
 
-The runs go to mlflow.db in the project's root, or wherever MLFLOW_TRACKING_URI points; `off` there logs nothing,
-and spares each stage the import of MLflow. Runs of one experiment lie beneath a parent run: see `client.Group`.
+The runs go to mlflow.db in the project's root, or to MLFLOW_TRACKING_URI; its value `off` logs nothing and spares
+each stage the import of MLflow. Runs of one experiment lie beneath a parent run: see `client.ExperimentGroup`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import HEADLINES
-from postprior.pipelines.settings.params import REFERENCE_ROWS, Params, leaves
+from postprior.pipelines.settings.params import BASELINE_ROWS, Params, leaves
 from postprior.pipelines.signals import held_back
 from postprior.pipelines.storage import folder_hash, read_json
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking import client as mlflow_client
-from postprior.pipelines.tracking.client import PARENT, TAG, Group, log_params
+from postprior.pipelines.tracking.client import PARENT, TAG, ExperimentGroup, log_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +36,7 @@ OF_DENSITY = (FOLDERS.autoencoder, FOLDERS.densities / "{density}")
 
 
 @dataclass(frozen=True)
-class Results:
+class StageOutputs:
     """What a stage leaves in the project, in paths in which {density} stands for the density's name."""
 
     artefacts: tuple[Path, ...] = ()  # folders that it makes or rests on; their hashes become tags
@@ -45,39 +45,39 @@ class Results:
     pictures: Path | None = None  # a dataset folder whose first samples are shown
 
 
-def _of_density(part: str = "", prefix: str = "") -> Results:
+def _of_density(part: str = "", prefix: str = "") -> StageOutputs:
     """What a stage leaves that works on one density."""
-    return Results(OF_DENSITY, {FILES.scores(part, "{density}"): prefix} if part else {})
+    return StageOutputs(OF_DENSITY, {FILES.scores(part, "{density}"): prefix} if part else {})
 
 
 RESULTS = {
-    "judge": Results((FOLDERS.judges,), {FILES.scores("metrics", "judges"): ""}),
-    "train": Results((FOLDERS.autoencoder,), files=(FILES.training,)),
-    "encode": Results((FOLDERS.autoencoder,)),
-    "inspect": Results((FOLDERS.autoencoder,), {FILES.scores("metrics", "latent"): "latent."}),
-    "reference": Results(
-        (FOLDERS.autoencoder, FOLDERS.judges),
+    "train-evaluators": StageOutputs((FOLDERS.evaluators,), {FILES.scores("metrics", "evaluators"): ""}),
+    "train": StageOutputs((FOLDERS.autoencoder,), files=(FILES.training,)),
+    "encode": StageOutputs((FOLDERS.autoencoder,)),
+    "diagnose": StageOutputs((FOLDERS.autoencoder,), {FILES.scores("metrics", "latent"): "latent."}),
+    "score-baselines": StageOutputs(
+        (FOLDERS.autoencoder, FOLDERS.evaluators),
         # `normal` is a sampler: its metrics have the names of a density's, so that all samplers can be compared
         {
             FILES.scores("metrics", name): "" if name == "normal" else f"{name}."
-            for name in (*REFERENCE_ROWS, "autoencoder")
+            for name in (*BASELINE_ROWS, "autoencoder")
         },
     ),
     "fit": _of_density(),
     "generate": _of_density(),
-    "evaluate": Results(
-        (*OF_DENSITY, FOLDERS.judges),
+    "evaluate": StageOutputs(
+        (*OF_DENSITY, FOLDERS.evaluators),
         {FILES.scores("metrics", "{density}"): ""},
         pictures=FOLDERS.synthetic / "{density}",
     ),
-    "utility-real": Results(metrics={FILES.scores("utility", "real"): "real.utility."}),
+    "utility-real": StageOutputs(metrics={FILES.scores("utility", "real"): "real.utility."}),
     "utility": _of_density("utility", "utility."),
     "privacy": _of_density("privacy", "privacy."),
-    "recover-baselines": Results(metrics={FILES.scores("recovery", "baselines"): "recovery."}),
-    "recover": _of_density("recovery", "recovery."),
-    "augment": Results(files=(FILES.scores("augmentation", "").parent,)),
+    "evaluate-imputation-baselines": StageOutputs(metrics={FILES.scores("imputation", "baselines"): "imputation."}),
+    "evaluate-imputation": _of_density("imputation", "imputation."),
+    "augment": StageOutputs(files=(FILES.scores("augmentation", "").parent,)),
     "register": _of_density(),
-    "compare": Results(files=(FILES.comparison, FILES.page, FILES.plots, FILES.datasheets)),
+    "compare": StageOutputs(files=(FILES.comparison, FILES.page, FILES.plots, FILES.datasheets)),
 }
 
 
@@ -96,7 +96,9 @@ class Run:
         self._whole: Callable[[], AbstractContextManager[None]] = nullcontext
         self.id = self._parent = ""
 
-    def start(self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str], group: Group) -> None:
+    def start(
+        self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str], group: ExperimentGroup
+    ) -> None:
         """Open the run beneath that of its group; the other methods then write to it."""
         uri = mlflow_client.address(root)
         if uri is None:
@@ -193,8 +195,8 @@ def track(
     Settings of the chosen source, model and density are logged too; `density` is for the stages of a density, and
     `failed` is told the reason when MLflow fails.
     """
-    run, group = Run(failed), Group.of(params, root)
-    sampler = "normal" if stage == "reference" else density  # the row of this stage that is a sampler
+    run, group = Run(failed), ExperimentGroup.of(params, root)
+    sampler = "normal" if stage == "score-baselines" else density  # the row of this stage that is a sampler
     tags = {**group.tags, "stage": stage} | ({"density": sampler} if sampler else {})
     settings, status = dict(leaves(params.chosen([density] if density else []))), "FAILED"
     try:
@@ -202,7 +204,7 @@ def track(
         yield run
         _log_results(run, stage, root, density or "")
         if stage == "compare":  # the last one: also of rows whose stages had no need to run
-            _log_headlines(run, root, (*REFERENCE_ROWS, *params.densities))
+            _log_headlines(run, root, (*BASELINE_ROWS, *params.densities))
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -223,7 +225,7 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
     """Log what a finished stage has written."""
-    results = RESULTS.get(stage, Results())
+    results = RESULTS.get(stage, StageOutputs())
     for place in results.artefacts:
         with suppress(UserError, OSError):
             run.tag(f"hash.{place.relative_to(FOLDERS.home).parts[0]}", folder_hash(written(root, place, density)))

@@ -38,7 +38,7 @@ class CRMVAE(MultimodalVAE):
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         return product_of_experts(experts, subsets)
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         experts, observed = self.unimodal(batch).shared, batch.observed
         count = observed.sum(-1).to(experts.loc.dtype)  # (B,)
         q = self.aggregate(experts, observed.unsqueeze(1))  # (B, 1)
@@ -57,4 +57,4 @@ class CRMVAE(MultimodalVAE):
             "kl": to_prior,
             "kl_to_unimodal": to_unimodal,
         }
-        return Loss(warmth * self.beta * penalty - gain, terms)
+        return Loss(kl_weight * self.beta * penalty - gain, terms)

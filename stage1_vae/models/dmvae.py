@@ -51,7 +51,7 @@ class DMVAE(MultimodalVAE):
         single = subsets.sum(-1, keepdim=True) == 1
         return Normal(torch.where(single, alone.loc, together.loc), torch.where(single, alone.scale, together.scale))
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         subsets = torch.cat([batch.observed.unsqueeze(1), torch.diag_embed(batch.observed)], 1)
         present = subsets.any(-1)  # (B, 1 + M): bounds that the row has
         unimodal = self.unimodal(batch)
@@ -63,4 +63,4 @@ class DMVAE(MultimodalVAE):
         private = kl_divergence(unimodal.private, self.private_prior()).unsqueeze(1)
         divergence = torch.where(present, kl_divergence(q, self.shared_prior()) + private, 0).sum(-1)
         terms = {"reconstruction": -likelihood, "kl": divergence}
-        return Loss(warmth * self.beta * divergence - likelihood, terms)
+        return Loss(kl_weight * self.beta * divergence - likelihood, terms)

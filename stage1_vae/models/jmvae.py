@@ -47,9 +47,9 @@ class JMVAE(JointVAE):
     def phases(self) -> list[Phase]:
         return [Phase("joint", list(self.parameters()), self.loss, complete=True)]
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         q, likelihood, joint = self.joint_terms(batch, generator)
         likelihood = likelihood.sum(-1)
         unimodal = kl_divergence(q[:, None], self.unimodal(batch).shared).sum(-1)
         terms = {"reconstruction": -likelihood, "kl": joint, "kl_to_unimodal": unimodal}
-        return Loss(warmth * (self.beta * joint + self.alpha * unimodal) - likelihood, terms)
+        return Loss(kl_weight * (self.beta * joint + self.alpha * unimodal) - likelihood, terms)

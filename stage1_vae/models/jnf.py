@@ -90,14 +90,14 @@ class JNF(JointVAE):
         networks: Any = [self.encoders[m.name] for m in self.modalities]
         return [network[0] for network in networks] if self.dcca else []
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """The loss of the first phase, on complete rows."""
         _, likelihood, divergence = self.joint_terms(batch, generator)
         likelihood = likelihood.sum(-1)
         terms = {"reconstruction": -likelihood, "kl": divergence}
-        return Loss(warmth * self.beta * divergence - likelihood, terms)
+        return Loss(kl_weight * self.beta * divergence - likelihood, terms)
 
-    def flow_loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def flow_loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """The loss of the last phase, on complete rows; nothing in it is annealed."""
         self.refuse_incomplete(batch)
         with torch.no_grad():
@@ -106,7 +106,7 @@ class JNF(JointVAE):
         names = [f"log_loss_{m.name}" for m in self.modalities]
         return Loss(torch.stack(unlikely).sum(0), dict(zip(names, unlikely, strict=True)))
 
-    def dcca_loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def dcca_loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """−Σ over pairs of modalities of the total correlation of their embeddings, the same for every row."""
         self.refuse_incomplete(batch)
         values = [batch.shown(m) for m in self.modalities]

@@ -134,7 +134,7 @@ class MHVAE(MultimodalVAE):
         levels = self.walk(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
         return levels[0].z, levels[-1].state
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, S, M)
         levels = self.walk(batch, subsets, generator)
         wanted = batch.observed.unsqueeze(1).expand_as(subsets)
@@ -142,7 +142,7 @@ class MHVAE(MultimodalVAE):
         divergences = [kl_divergence(level.posterior, level.prior).mean(-1) for level in levels]
         divergence = torch.stack(divergences).sum(0)
         terms = {"reconstruction": -likelihood, "kl": divergence, "kl_top": divergences[0]}
-        return Loss(warmth * self.beta * divergence - likelihood, terms)
+        return Loss(kl_weight * self.beta * divergence - likelihood, terms)
 
     def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Subsets of each row, (B, S, M) bool: one from each S-th of the 2^|S| − 1 that it has, by number."""

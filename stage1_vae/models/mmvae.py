@@ -57,8 +57,8 @@ class MMVAE(MixtureVAE):
         scale = self.prior_logits.softmax(0) * self.latent
         return self.experts_family(torch.zeros_like(scale), scale)
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         experts = self.unimodal(batch).shared
         z = experts.rsample((self.draws,), generator).permute(1, 2, 0, 3).contiguous()  # (B, M, K, D)
         likelihood = self.explained(z, batch)
-        return self.bounded(likelihood, self.divergence(experts, z, batch), z, batch, warmth)
+        return self.bounded(likelihood, self.divergence(experts, z, batch), z, batch, kl_weight)

@@ -61,7 +61,7 @@ class PrivateMixture(MixtureVAE):
         scale = torch.cat([logits.softmax(0) * len(logits) for logits in self.auxiliary.values()])
         return self.experts_family(torch.zeros_like(scale), scale)
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         unimodal, count = self.unimodal(batch), len(self.modalities)
         z = unimodal.shared.rsample((self.draws,), generator).permute(1, 2, 0, 3)  # (B, M, K, D)
         w = unimodal.private.rsample((self.draws,), generator).transpose(0, 1)  # (B, K, P)
@@ -77,7 +77,7 @@ class PrivateMixture(MixtureVAE):
         private = self.scored(unimodal.private)[:, None, None]
         ratio = private.each(w) - self.private_prior().each(w)
         divergence = divergence + torch.where(own, ratio, 0).sum(-1)
-        return self.bounded(likelihood, divergence, drawn, batch, warmth)
+        return self.bounded(likelihood, divergence, drawn, batch, kl_weight)
 
 
 class MMVAEPlus(PrivateMixture):

@@ -57,7 +57,7 @@ class MoPoE(MultimodalVAE):
         every = all_subsets(len(self.modalities), subsets.device)  # (P, M)
         return product_of_experts(experts, every), ~(every & ~subsets.unsqueeze(2)).any(-1)
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         unimodal = self.unimodal(batch)
         products, inside = self.products(unimodal.shared, batch.observed.unsqueeze(1))
         inside = inside[:, 0]  # (B, P)
@@ -68,4 +68,4 @@ class MoPoE(MultimodalVAE):
         shared = masked_mean(kl_divergence(products, self.shared_prior()), inside)
         divergence = shared + kl_divergence(unimodal.private, self.private_prior())
         terms = {"reconstruction": -likelihood, "kl": divergence}
-        return Loss(warmth * self.beta * divergence - likelihood, terms)
+        return Loss(kl_weight * self.beta * divergence - likelihood, terms)

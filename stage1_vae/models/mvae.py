@@ -48,7 +48,7 @@ class MVAE(MultimodalVAE):
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         return product_of_experts(experts, subsets, self.shared_prior())
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, 1 + k + M, M)
         present = subsets.any(-1)
         q = self.aggregate(self.unimodal(batch).shared, subsets)
@@ -56,7 +56,7 @@ class MVAE(MultimodalVAE):
         likelihood = self.log_likelihood(z, batch, subsets).sum((-2, -1))
         divergence = torch.where(present, kl_divergence(q, self.shared_prior()), 0).sum(-1)
         terms = {"reconstruction": -likelihood, "kl": divergence}
-        return Loss(warmth * self.beta * divergence - likelihood, terms)
+        return Loss(kl_weight * self.beta * divergence - likelihood, terms)
 
     def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Subsets of each row's bounds, (B, 1 + k + M, M) bool: all, k random ones, singletons (or nothing)."""

@@ -47,7 +47,7 @@ class MVTCAE(MultimodalVAE):
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         return product_of_experts(experts, subsets)
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         experts = self.unimodal(batch).shared
         count = batch.observed.sum(-1).to(experts.loc.dtype)  # (B,)
         q = self.aggregate(experts, batch.observed.unsqueeze(1))  # (B, 1)
@@ -56,4 +56,4 @@ class MVTCAE(MultimodalVAE):
         unimodal = torch.where(batch.observed, kl_divergence(q, experts), 0).sum(-1)
         penalty = (1 - self.alpha) * joint + self.alpha / count * unimodal
         terms = {"reconstruction": -likelihood, "kl": joint, "kl_to_unimodal": unimodal}
-        return Loss(warmth * self.beta * penalty - (count - self.alpha) / count * likelihood, terms)
+        return Loss(kl_weight * self.beta * penalty - (count - self.alpha) / count * likelihood, terms)

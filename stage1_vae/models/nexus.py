@@ -114,7 +114,7 @@ class Nexus(MultimodalVAE):
         start = self.bottom * self.modalities.index(modality)
         return latents[..., start : start + self.bottom]
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         observed, q = batch.observed, self.unimodal(batch).shared
         codes = q.rsample((), generator)  # (B, M, ·)
         likelihood = self.log_likelihood(codes.flatten(1).unsqueeze(1), batch, observed.unsqueeze(1)).sum((1, 2))
@@ -128,7 +128,7 @@ class Nexus(MultimodalVAE):
         fit = torch.where(observed, weights * rebuilt.log_prob(codes), 0).sum(-1)
         above = self.beta * kl_divergence(top, self.shared_prior())[:, 0]
         terms = {"reconstruction": -likelihood, "kl": below + above, "kl_top": above, "rebuilding": -fit}
-        return Loss(warmth * (below + above) - likelihood - fit, terms)
+        return Loss(kl_weight * (below + above) - likelihood - fit, terms)
 
     def log_evidence(self, batch: Batch, generator: torch.Generator, draws: int = 64) -> Tensor:
         """Refused.

@@ -54,14 +54,14 @@ class TELBO(JointVAE):
             Phase("unimodal", unimodal, self.unimodal_loss, share=0.5),
         ]
 
-    def loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """The loss of the first phase, on complete rows."""
         _, likelihood, divergence = self.joint_terms(batch, generator)
         likelihood = likelihood @ likelihood.new_tensor(self.lambdas)
         terms = {"reconstruction": -likelihood, "kl": divergence}
-        return Loss(warmth * divergence - likelihood, terms)
+        return Loss(kl_weight * divergence - likelihood, terms)
 
-    def unimodal_loss(self, batch: Batch, generator: torch.Generator, warmth: float = 1.0) -> Loss:
+    def unimodal_loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """The loss of the second phase, on rows with any pattern of observed modalities."""
         experts = self.unimodal(batch).shared  # (B, M)
         own = torch.diag_embed(batch.observed)  # (B, M, M): the draw of an expert goes to its own decoder
@@ -70,4 +70,4 @@ class TELBO(JointVAE):
         divergence = kl_divergence(experts, self.shared_prior())
         divergence = torch.where(batch.observed, divergence, 0).sum(-1)
         terms = {"reconstruction": -likelihood, "kl": divergence}
-        return Loss(warmth * divergence - likelihood, terms)
+        return Loss(kl_weight * divergence - likelihood, terms)

@@ -25,7 +25,7 @@ from postprior.stage1_vae.networks.convolutional import (
     ResidualEncoder,
 )
 from postprior.stage1_vae.networks.dense import DenseDecoder, DenseEncoder
-from postprior.stage1_vae.networks.inputs import reader
+from postprior.stage1_vae.networks.inputs import input_layer
 
 Pair = tuple[type[nn.Module], type[nn.Module]]
 
@@ -52,7 +52,7 @@ SHORT = {"image": 4, "volume": 4, "sequence": 8}
 
 def encoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
     """Network (B, *modality.shape) → (B, features); `network` as this module says, or None for the kind's default."""
-    prepared = reader(modality)
+    prepared = input_layer(modality)
     body = pair(modality, network)[0](prepared.shape, features, width)
     return body if prepared.trivial and prepared.shape == modality.shape else nn.Sequential(prepared, body)
 

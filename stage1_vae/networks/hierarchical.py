@@ -21,7 +21,7 @@ from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.networks import decoder, encoder, of_each
 from postprior.stage1_vae.networks.convolutional import pyramid
 from postprior.stage1_vae.networks.dense import DEPTH
-from postprior.stage1_vae.networks.inputs import reader
+from postprior.stage1_vae.networks.inputs import input_layer
 
 PRIOR_START, FACTOR_START = -3.0, 2.0
 """Log-scales below the top before training: narrow priors and wide factors, so that the code alone speaks at first.
@@ -146,7 +146,7 @@ def pyramid_encoder(
     modality: Modality, grids: Sequence[tuple[int, ...]], used: Sequence[int], latent: int, width: int
 ) -> nn.Module:
     """A pyramid's encoder behind what prepares the values of its modality."""
-    prepared = reader(modality)
+    prepared = input_layer(modality)
     body = PyramidEncoder(prepared.shape, grids, used, latent, width)
     return body if prepared.trivial else nn.Sequential(prepared, body)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.modalities import COUNTS, Modality
 
 
-def reader(modality: Modality) -> Values | Table:
+def input_layer(modality: Modality) -> Values | Table:
     """The module (B, *shape) → (B, *module.shape) that prepares the values of a modality."""
     return Table(modality) if modality.columns else Values(modality)
 

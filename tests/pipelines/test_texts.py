@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from postprior.pipelines.api.init import init
 from postprior.pipelines.commands.app import app
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import Markdown, code, markdown, quoted, tell, visible, warned

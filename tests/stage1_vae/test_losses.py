@@ -250,6 +250,8 @@ def test_mmvae(observed: Tensor, bound: str, estimator: str) -> None:
 def test_annealing_scales_the_divergences_alone() -> None:
     for kind in (MVAE, MVTCAE, MoPoE, CRMVAE):
         model, data = build(kind), batch(HOLES)
-        losses = [model.loss(data, torch.Generator().manual_seed(0), warmth).per_sample for warmth in (0.0, 0.5, 1.0)]
+        losses = [
+            model.loss(data, torch.Generator().manual_seed(0), kl_weight).per_sample for kl_weight in (0.0, 0.5, 1.0)
+        ]
         torch.testing.assert_close(losses[1], (losses[0] + losses[2]) / 2)
         assert (losses[2] > losses[0]).all()

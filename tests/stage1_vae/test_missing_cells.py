@@ -11,7 +11,7 @@ from postprior.stage1_vae.likelihoods import LIKELIHOODS, likelihood, raw_shape,
 from postprior.stage1_vae.modalities import Batch, Column, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
-from postprior.stage1_vae.networks.inputs import reader
+from postprior.stage1_vae.networks.inputs import input_layer
 
 COLUMNS = (
     Column("height", "normal"),
@@ -129,7 +129,7 @@ def test_every_likelihood_is_tried() -> None:
 @every_kind
 def test_encoders_read_zero_and_that_a_cell_is_missing(modality: Modality) -> None:
     x, there = drawn(modality), seen(modality)
-    prepared, whole = reader(modality), reader(replace(modality, partial=False))
+    prepared, whole = input_layer(modality), input_layer(replace(modality, partial=False))
     rows = Batch({modality.name: x}, torch.ones(ROWS, 1).bool(), {modality.name: there})
     read, plain = prepared(rows.shown(modality)), whole(x)
     assert read.shape == (ROWS, *prepared.shape)
@@ -156,7 +156,7 @@ def test_cells_that_do_not_fit_are_refused(cells: Callable[[dict[str, Tensor]], 
 
 @every_kind
 def test_a_reader_takes_no_rows_at_all(modality: Modality) -> None:
-    read = reader(modality)
+    read = input_layer(modality)
     assert read(torch.zeros(0, *modality.shape)).shape == (0, *read.shape)
 
 

@@ -13,7 +13,7 @@ from postprior.stage1_vae.likelihoods import likelihood, raw_shape
 from postprior.stage1_vae.modalities import KINDS, Batch, Column, Modality
 from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.networks import FITTING, NETWORKS, decoder, encoder, pair
-from postprior.stage1_vae.networks.inputs import reader
+from postprior.stage1_vae.networks.inputs import input_layer
 from postprior.stage1_vae.randomness import seeded
 
 COLUMNS = (
@@ -171,19 +171,19 @@ def test_a_volume_of_one_slice_of_weights_is_an_image() -> None:
 
 
 def test_encoders_read_classes_one_hot_and_counts_as_logarithms() -> None:
-    tokens = reader(MODALITIES["tokens"])(torch.tensor([[0.0, 5.0, 2.0, 7.0, -1.0, *[1.0] * 6]]))
+    tokens = input_layer(MODALITIES["tokens"])(torch.tensor([[0.0, 5.0, 2.0, 7.0, -1.0, *[1.0] * 6]]))
     assert tokens.shape == (1, 6, 11)
     assert tokens[0].argmax(0)[:3].tolist() == [0, 5, 2]
     assert (tokens != 0).sum(1).tolist() == [[1, 1, 1, 0, 0, *[1] * 6]]  # 7 and −1 are no classes
     torch.testing.assert_close(tokens.square().mean(1)[0, :3], torch.ones(3))
     x = values(MODALITIES["segments"])
-    segments = reader(MODALITIES["segments"])(x)
+    segments = input_layer(MODALITIES["segments"])(x)
     assert segments.shape == (3, 3, 5, 9)
     assert torch.equal(segments.argmax(1, keepdim=True), x.long())
     reads = values(MODALITIES["reads"])
-    torch.testing.assert_close(reader(MODALITIES["reads"])(reads), (reads + 1).log())
+    torch.testing.assert_close(input_layer(MODALITIES["reads"])(reads), (reads + 1).log())
     row = torch.tensor([[0.5, 2.0, 9.0, 1.0, 0.0]])
-    seen = reader(MODALITIES["table"])(row)
+    seen = input_layer(MODALITIES["table"])(row)
     expected = [0.5, 1.0, math.log(10), 0, 0, math.sqrt(3), math.sqrt(4), 0, 0, 0]
     torch.testing.assert_close(seen, torch.tensor([expected]))
 

@@ -7,11 +7,11 @@ import torch
 from support.latent import LAYOUT, labelled, posteriors, seeded
 
 from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
+from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import apart, coordinates, join, marked
 from postprior.stage2_latent.moments import Whitening, moments
-from postprior.stage2_latent.picks import pick, pick_given
 
 CODES, _ = labelled(50, seed=1)
 
@@ -209,7 +209,7 @@ def test_repeated_draws_carry_their_classes() -> None:
 def test_pick_follows_the_probabilities_of_each_row() -> None:
     table = torch.tensor([[0.2, 0.0, 0.8], [0.0, 1.0, 0.0]])
     rows = torch.tensor([0, 1]).repeat(10_000)
-    index = pick(table, rows, seeded())
+    index = draw_component(table, rows, seeded())
     assert (index[rows == 1] == 1).all()
     shares = index[rows == 0].bincount(minlength=3) / 10_000
     torch.testing.assert_close(shares, table[0], atol=0.015, rtol=0)
@@ -217,11 +217,11 @@ def test_pick_follows_the_probabilities_of_each_row() -> None:
 
 def test_pick_given_stays_within_the_class_asked_for() -> None:
     joint = torch.tensor([[[0.1, 0.2], [0.3, 0.4]]]).log().expand(20_000, 2, 2)
-    classes, components = pick_given(joint, None, seeded())
+    classes, components = draw_class_and_component(joint, None, seeded())
     shares = (classes * 2 + components).bincount() / 20_000
     torch.testing.assert_close(shares, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.015, rtol=0)
     asked = torch.ones(20_000, dtype=torch.int64)
-    classes, components = pick_given(joint, asked, seeded())
+    classes, components = draw_class_and_component(joint, asked, seeded())
     assert torch.equal(classes, asked)
     assert float(components.float().mean()) == pytest.approx(4 / 7, abs=0.015)
 

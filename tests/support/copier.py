@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.judges import Judges, train_judges
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 
@@ -22,12 +22,12 @@ def data(rows: int = 90) -> Dataset:
     return Dataset(MODALITIES, values, labels=labels, label_names=NAMES)
 
 
-def read() -> Judges:
-    """Judges of such data."""
-    judges = Judges(MODALITIES, NAMES, 4)
-    for _ in train_judges(judges, data(300), 8, 30, 1e-2, torch.Generator().manual_seed(0)):
+def read() -> LabelClassifiers:
+    """LabelClassifiers of such data."""
+    classifiers = LabelClassifiers(MODALITIES, NAMES, 4)
+    for _ in train_label_classifiers(classifiers, data(300), 8, 30, 1e-2, torch.Generator().manual_seed(0)):
         pass
-    return judges
+    return classifiers
 
 
 class Copier:

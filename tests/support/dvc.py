@@ -18,7 +18,7 @@ def settings() -> dict[str, Any]:
     """The settings of the repository, at a size that runs in seconds."""
     tree: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     tree["data"]["digits"] |= {"train": 200, "validation": 60, "test": 120}
-    tree["judge"] |= {"epochs": 1, "features": 8}
+    tree["evaluators"] |= {"epochs": 1, "features": 8}
     tree["vae"] |= {"latent": 4, "width": 4}
     tree["train"] |= {"epochs": 2, "device": "cpu"}
     tree["densities"] = DENSITIES

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import load_density
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.exchange import read_codes
-from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.reader import Reader
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
+from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.storage import MANIFEST, read_json
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
@@ -45,8 +45,8 @@ def measure(home: Path) -> dict[str, dict[str, Any]]:
     codes = load_codes(artefacts / "codes/test")
     sets = [*(artefacts / "data").iterdir(), *(artefacts / "synthetic").iterdir(), artefacts / "imputed"]
     densities = [*sorted((artefacts / "densities").iterdir()), home / "own/density"]
-    readers = {str(path.relative_to(home)): load_judges(path) for path in sorted(home.glob("**/judges"))}
-    standard = Standard.load(artefacts / "reference")
+    readers = {str(path.relative_to(home)): load_evaluators(path) for path in sorted(home.glob("**/judges"))}
+    baselines = Baselines.load(artefacts / "baselines")
     return {
         "datasets": {str(path.relative_to(home)): of_dataset(Dataset.load(path)) for path in sorted(sets)},
         "autoencoders": {
@@ -60,9 +60,9 @@ def measure(home: Path) -> dict[str, dict[str, Any]]:
             "own/codes.npz": of_codes(read_codes(home / "own/codes.npz")),
         },
         "densities": {str(path.relative_to(home)): of_density(load_density(path), codes) for path in densities},
-        "readers": {name: of_reader(reader, test) for name, reader in readers.items()},
+        "readers": {name: of_reader(evaluators, test) for name, evaluators in readers.items()},
         "references": {
-            "project/artefacts/reference": of_standard(standard, readers["project/artefacts/judges"].read(test))
+            "project/artefacts/baselines": of_standard(baselines, readers["project/artefacts/evaluators"].read(test))
         },
     }
 
@@ -159,20 +159,20 @@ def of_density(density: Density, codes: Codes) -> dict[str, Any]:
     return measured
 
 
-def of_reader(reader: Reader, data: Dataset) -> dict[str, Any]:
+def of_reader(evaluators: Evaluators, data: Dataset) -> dict[str, Any]:
     """Features of a few rows, a list a modality, and the labels that are read in them."""
-    readings = reader.read(data.select(np.arange(4)))
-    predictions = None if readings.predictions is None else readings.predictions.tolist()
-    return {"features": [numbers(features) for features in readings.features], "predictions": predictions}
+    outputs = evaluators.read(data.select(np.arange(4)))
+    predictions = None if outputs.predictions is None else outputs.predictions.tolist()
+    return {"features": [numbers(features) for features in outputs.features], "predictions": predictions}
 
 
-def of_standard(standard: Standard, readings: Readings) -> dict[str, Any]:
+def of_standard(baselines: Baselines, outputs: EvaluatorOutputs) -> dict[str, Any]:
     """What a reference says of the rows that samples are set against, and of how modalities go together."""
     return {
-        "rows": standard.rows.tolist(),
-        "real": standard.real.tolist(),
+        "rows": baselines.rows.tolist(),
+        "real": baselines.real.tolist(),
         "scores": {
-            of: {key: numbers(values[:3]) for key, values in scores.items()} for of, scores in standard.scores.items()
+            of: {key: numbers(values[:3]) for key, values in scores.items()} for of, scores in baselines.scores.items()
         },
-        "critic": numbers(standard.alignment.critic.places(readings.features)[:2].flatten(1)),
+        "critic": numbers(baselines.alignment.critic.places(outputs.features)[:2].flatten(1)),
     }

@@ -20,7 +20,7 @@ def small(**changes: Any) -> dict[str, Any]:
     """The settings of the repository at a size that trains in seconds; dotted keys (`vae__model`) change one each."""
     tree: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     tree["data"]["digits"] |= {"train": 300, "validation": 60, "test": 120}
-    tree["judge"] |= {"epochs": 2, "features": 16}  # fewer than rows in half of the test split
+    tree["evaluators"] |= {"epochs": 2, "features": 16}  # fewer than rows in half of the test split
     tree["vae"] |= {"latent": 4, "width": 4}
     tree["train"] |= {"epochs": 2, "device": "cpu"}
     tree["generate"]["samples"] = 60

@@ -46,8 +46,8 @@ def make_project(root: Path, labels: bool = True) -> Path:
     write_metrics(root, labels)
     for name in FITS:
         write_json(root / f"results/privacy/{name}.json", made_up.privacy(name))
-        write_json(root / f"results/recovery/{name}.json", made_up.recovery(name, labels))
-    write_json(root / "results/recovery/baselines.json", made_up.baselines())
+        write_json(root / f"results/imputation/{name}.json", made_up.recovery(name, labels))
+    write_json(root / "results/imputation/baselines.json", made_up.baselines())
     if labels:
         write_uses(root)
     write_sets(root, labels)
@@ -68,7 +68,7 @@ def without(results: Results, *keys: str) -> Results:
 
 def write_metrics(root: Path, labels: bool) -> None:
     """results/metrics and results/training.csv."""
-    contents = {"judges": made_up.judges, "autoencoder": made_up.autoencoder, "latent": made_up.latent}
+    contents = {"evaluators": made_up.evaluators, "autoencoder": made_up.autoencoder, "latent": made_up.latent}
     files: dict[str, Any] = {name: content(labels) for name, content in contents.items()}
     for name in ROWS:
         files[name] = made_up.scores(name, labels) | (made_up.fit(name, labels) if name in FITS else {})
@@ -114,19 +114,19 @@ def write_sets(root: Path, labels: bool) -> None:
         dataset = Dataset(MODALITIES, pictures(seed), provenance=provenance, **given)
         dataset.save(root / "artefacts/synthetic" / name)
         save_artefact(root / "artefacts/densities" / name, "density", {"density": name})
-    for name in ("autoencoder", "judges"):
+    for name in ("autoencoder", "evaluators"):
         save_artefact(root / "artefacts" / name, name, {"made": "up"})
 
 
 def write_arrays(root: Path, labels: bool) -> None:
-    """artefacts/reference, artefacts/evaluation and artefacts/privacy."""
+    """artefacts/baselines, artefacts/evaluation and artefacts/privacy."""
     arrays = {
         f"gallery.{name}.{m}": array[:8]
         for seed, name in enumerate(("real", "reconstruction", "normal"), 10)
         for m, array in pictures(seed).items()
     }
     arrays |= {f"labels.{name}": np.arange(12) % 10 for name in ("real", "reconstruction") if labels}
-    save_artefact(root / "artefacts/reference", "reference", {}, arrays=arrays)
+    save_artefact(root / "artefacts/baselines", "reference", {}, arrays=arrays)
     for seed, name in enumerate(FITS, 20):
         vectors = made_up.half_samples(name, labels)
         save_artefact(

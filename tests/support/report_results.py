@@ -153,8 +153,8 @@ def fit(name: str, labels: bool = True) -> dict[str, Any]:
     }
 
 
-def judges(labels: bool = True) -> dict[str, Any]:
-    """results/metrics/judges.json"""
+def evaluators(labels: bool = True) -> dict[str, Any]:
+    """results/metrics/evaluators.json"""
     if not labels:
         return {"samples": 2000}
     accuracies = {m: {"accuracy": estimate(0.97 + 0.004 * i, 0.004)} for i, m in enumerate(NAMES)}
@@ -280,7 +280,7 @@ def privacy(name: str) -> dict[str, Any]:
 
 
 def imputed(name: str) -> dict[str, Any]:
-    """What results/recovery/<name>.json and baselines.json hold of one task of an imputer."""
+    """What results/imputation/<name>.json and baselines.json hold of one task of an imputer."""
     energy, error, coverage = IMPUTED[name]
     scores = {
         "energy_score": estimate(energy),
@@ -291,13 +291,13 @@ def imputed(name: str) -> dict[str, Any]:
 
 
 def baselines(tasks: tuple[str, ...] = ("modalities",)) -> dict[str, Any]:
-    """results/recovery/baselines.json"""
+    """results/imputation/baselines.json"""
     known = {task: {name: imputed(name) for name in OTHER_IMPUTERS} for task in tasks}
     return {"draws": 39, "neighbours": 40, **known}
 
 
 def recovery(name: str, labels: bool = True, tasks: tuple[str, ...] = ("modalities",)) -> dict[str, Any]:
-    """results/recovery/<density>.json"""
+    """results/imputation/<density>.json"""
     energy, error, _ = IMPUTED[name]
     against = {}
     for other in OTHER_IMPUTERS:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats import huggingface, images, nifti, npz, omics, tables
-from postprior.pipelines.data.formats.found import Found, Roles
+from postprior.pipelines.data.formats.contents import Found, Roles
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError
 

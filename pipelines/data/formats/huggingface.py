@@ -18,8 +18,7 @@ from PIL import Image
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
-from postprior.pipelines.data.formats.files import check_inside, optional
-from postprior.pipelines.data.formats.found import (
+from postprior.pipelines.data.formats.contents import (
     ArrayView,
     Found,
     Roles,
@@ -28,6 +27,7 @@ from postprior.pipelines.data.formats.found import (
     pixel_kind,
     safe_name,
 )
+from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import found_in

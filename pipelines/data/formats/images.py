@@ -16,8 +16,8 @@ from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import close
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.formats.contents import ArrayView, Found, Roles, pixel_kind, safe_name
 from postprior.pipelines.data.formats.files import files_in, holds, inside
-from postprior.pipelines.data.formats.found import ArrayView, Found, Roles, pixel_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 

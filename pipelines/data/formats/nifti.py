@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion
+from postprior.pipelines.data.formats.contents import ArrayView, Found, Named, Roles, pixel_kind, safe_name
 from postprior.pipelines.data.formats.files import files_in, holds, inside, optional
-from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles, pixel_kind, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 

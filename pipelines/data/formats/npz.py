@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values, read_arrays
+from postprior.pipelines.data.formats.contents import Found, Named, Roles, array_view, plain
 from postprior.pipelines.data.formats.files import ends_in
-from postprior.pipelines.data.formats.found import Found, Named, Roles, array_view, plain
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
+from postprior.pipelines.data.formats.contents import Found, Named, Roles, array_view, plain, safe_name
 from postprior.pipelines.data.formats.files import ends_in, optional
-from postprior.pipelines.data.formats.found import Found, Named, Roles, array_view, plain, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.conversion.columns import NUMBER, named_type
 from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
+from postprior.pipelines.data.formats.contents import Found, Roles, TableView, column_kind, made_plain, plain, safe_name
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
-from postprior.pipelines.data.formats.found import Found, Roles, TableView, column_kind, made_plain, plain, safe_name
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.settings.names import hint, listed, twice

@@ -15,7 +15,7 @@ from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversio
 from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.dataset import PLACES, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
-from postprior.pipelines.data.formats.found import ArrayView, Found, Named, Roles, TableView, View
+from postprior.pipelines.data.formats.contents import ArrayView, Found, Named, Roles, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted

@@ -14,7 +14,7 @@ from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.texts import comes_back
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
-from postprior.pipelines.data.formats.found import Named, Roles
+from postprior.pipelines.data.formats.contents import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.summary import summary
 from postprior.pipelines.data.manifest import files_of

@@ -11,7 +11,7 @@ from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
-from postprior.pipelines.data.formats.found import ArrayView, TableView, View
+from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.texts import quoted
 

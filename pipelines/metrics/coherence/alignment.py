@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from postprior.pipelines.metrics.features.judges import Descent
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
+from postprior.pipelines.metrics.features.label_classifiers import Descent
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
@@ -203,30 +203,30 @@ class Alignment:
     seed: int  # of the shuffles
 
     @classmethod
-    def fit(cls, readings: Readings, seed: int) -> Self:
+    def fit(cls, outputs: EvaluatorOutputs, seed: int) -> Self:
         """The alignment of the reference half."""
-        if unpaired(readings):
+        if unpaired(outputs):
             return cls(None, None, seed)
-        return cls(fit_critic(readings.features, seed), Directions.fit(readings.features), seed)
+        return cls(fit_critic(outputs.features, seed), Directions.fit(outputs.features), seed)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         """The critic's named tensors and description; nothing without one."""
         return ({}, None) if self.critic is None else self.critic.state()
 
-    def score(self, readings: Readings, weights: Floats, real: Scores | None = None) -> Scores:
-        """`pairing_auc` and `canonical_correlation` of readings under weights (1 + B, N), and both beside real data's.
+    def score(self, outputs: EvaluatorOutputs, weights: Floats, real: Scores | None = None) -> Scores:
+        """`pairing_auc` and `canonical_correlation` of outputs under weights (1 + B, N), and both beside real data's.
 
         `incoherence` is the AUC of real data less that of the set; `canonical_preservation` the correlation over that
         of real data, where these correlate beyond noise. Decoded means are smoother than real data: they may be the
         more coherent, the first then below 0 and the second above 1. `real` are the scores of real data; None where
         these are.
         """
-        if why := unpaired(readings):
+        if why := unpaired(outputs):
             return dict.fromkeys(NAMES, why)
         assert self.critic is not None
         assert self.directions is not None
-        auc = pairing_auc(self.critic, readings.features, weights, np.random.default_rng(self.seed))
-        correlation = self.directions.mean(readings.features, weights)
+        auc = pairing_auc(self.critic, outputs.features, weights, np.random.default_rng(self.seed))
+        correlation = self.directions.mean(outputs.features, weights)
         own: Scores = {"pairing_auc": auc, "canonical_correlation": correlation}
         of_real = own if real is None else real
         theirs = of_real["canonical_correlation"]
@@ -237,10 +237,10 @@ class Alignment:
         return {**own, "incoherence": incoherence, "canonical_preservation": preserved}
 
 
-def unpaired(readings: Readings) -> Missing | None:
+def unpaired(outputs: EvaluatorOutputs) -> Missing | None:
     """Why nothing can be said of how modalities go together, if nothing can."""
-    modalities = len(readings.features)
-    return too_few(modalities, 2, "modalities") or too_few(len(readings), max(FEWEST, modalities), SCORED)
+    modalities = len(outputs.features)
+    return too_few(modalities, 2, "modalities") or too_few(len(outputs), max(FEWEST, modalities), SCORED)
 
 
 def _whiten(features: Floats) -> tuple[Floats, Floats]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.networks.inputs import Table, Values, reader
+from postprior.stage1_vae.networks.inputs import Table, Values, input_layer
 
 BLOCK = 256  # rows read at a time: fixed, so that the bytes of the features never depend on their number
 
@@ -28,7 +28,7 @@ class FeatureSpace(nn.Module, ABC):
     def __init__(self, modalities: tuple[Modality, ...], features: int) -> None:
         super().__init__()
         self.modalities, self.width = tuple(modalities), features
-        self.inputs = nn.ModuleDict({m.name: reader(m) for m in modalities})
+        self.inputs = nn.ModuleDict({m.name: input_layer(m) for m in modalities})
         for m in modalities:
             channels, *space = self.shape(m.name)
             shape = (channels, *[1] * len(space))  # one moment a channel, or a column

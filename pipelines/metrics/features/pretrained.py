@@ -26,7 +26,7 @@ from postprior.pipelines.metrics.features.extractor import observed_values
 from postprior.pipelines.metrics.features.projections import Projected
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import seeded
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.states import strip_prefix
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the photographs that DINOv2 was trained on
 HEAD = 64  # width of an attention head in every published size of DINOv2
@@ -69,7 +69,7 @@ class Pretrained(Projected):
         try:
             self.adopt(tensors)
         except ValueError as error:
-            raise UserError(f"judge.weights: {self.weights}: {error}; expected weights of {self.name}") from None
+            raise UserError(f"evaluators.weights: {self.weights}: {error}; expected weights of {self.name}") from None
         for m in self.images():
             low, high = m.range or _range(dataset, m)
             self.get_buffer(f"{m.name}_range").copy_(torch.tensor([low, high]))
@@ -105,7 +105,7 @@ class Pretrained(Projected):
         """The extractor that gave this state."""
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith("network.")}
         extractor = super().from_state(own, description)
-        extractor.adopt(under("network.", tensors))
+        extractor.adopt(strip_prefix("network.", tensors))
         return extractor.eval()
 
     def _read(self) -> dict[str, Tensor]:
@@ -114,18 +114,18 @@ class Pretrained(Projected):
 
         if self.weights is None:
             raise UserError(
-                f"judge.weights: found null, extractor {self.name} reads its network from a file; "
+                f"evaluators.weights: found null, extractor {self.name} reads its network from a file; "
                 "expected the path of its weights, a .safetensors file"
             )
         try:
             return load_file(self.weights)
         except FileNotFoundError:
             raise UserError(
-                f"judge.weights: there is no file {self.weights}; expected the weights of {self.name}"
+                f"evaluators.weights: there is no file {self.weights}; expected the weights of {self.name}"
             ) from None
         except SafetensorError as error:
             raise UserError(
-                f"judge.weights: {self.weights} is no .safetensors file ({error}); convert it, as "
+                f"evaluators.weights: {self.weights} is no .safetensors file ({error}); convert it, as "
                 "pipelines/metrics/features/pretrained.py says"
             ) from None
 
@@ -259,7 +259,7 @@ def _torch_fidelity(name: str) -> Any:
         return import_module(f"{package}.{name}")
     if (spec := importlib.util.find_spec(package)) is None:
         raise UserError(
-            "judge.extractor: inception needs torch-fidelity, which is not installed; "
+            "evaluators.extractor: inception needs torch-fidelity, which is not installed; "
             "run pip install 'postprior[features]'"
         )
     sys.modules[package] = importlib.util.module_from_spec(spec)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import Extractor, observed_values
-from postprior.pipelines.metrics.features.judges import body
+from postprior.pipelines.metrics.features.label_classifiers import body
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import seeded
 

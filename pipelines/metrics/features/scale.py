@@ -22,7 +22,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.statistics.neighbours import CODES, JOINT, Points, blocks
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.networks.inputs import Table, reader
+from postprior.stage1_vae.networks.inputs import Table, input_layer
 
 CONSTANT = 1e-12  # variance under which a unit says nothing
 
@@ -39,7 +39,7 @@ class Scale:
     @classmethod
     def fit(cls, data: Dataset, modality: Modality) -> Self:
         """The moments of the rows that have the modality, of their observed cells."""
-        read = reader(modality)
+        read = input_layer(modality)
         if isinstance(read, Table):
             source = torch.cat([read.plain, read.counts, read.column])
         else:
@@ -73,7 +73,7 @@ class Scale:
     def read(self, data: Dataset, rows: Ints) -> tuple[Tensor, Tensor]:
         """Values (n, F) as encoders read them, and which were observed (n, F)."""
         name = self.modality.name
-        read = reader(self.modality)(torch.from_numpy(np.array(data.data[name][rows], np.float32)))
+        read = input_layer(self.modality)(torch.from_numpy(np.array(data.data[name][rows], np.float32)))
         values = read.flatten(1)
         if name not in data.cells:
             return values, torch.ones(1, len(self.source), dtype=torch.bool).expand_as(values)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import Floats, estimate, unscored, weighted_mean
 from postprior.pipelines.metrics.statistics.missing import Written
@@ -46,18 +46,18 @@ def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, generator: to
 
 
 def reconstruction_scores(
-    data: Dataset, reconstruction: Dataset, readings: Readings, weights: Floats
+    data: Dataset, reconstruction: Dataset, outputs: EvaluatorOutputs, weights: Floats
 ) -> dict[str, Any]:
     """Mean squared error of reconstructions, likeness of images and volumes, with labels judged accuracy.
 
-    Each is a mean over the modalities that have it. Readings and weights (1 + B, N) are of the reconstruction's rows.
+    Each is a mean over the modalities that have it. Outputs and weights (1 + B, N) are of the reconstructed rows.
     """
     if few := unscored(len(data)):
         return {"reconstruction_error": few.written, "modalities": {}}
     rows = {m.name: row_errors(m, data.data[m.name], reconstruction.data[m.name]) for m in data.modalities}
-    if readings.predictions is not None and readings.labels is not None:
-        for of, predicted in zip(rows.values(), readings.predictions.T, strict=True):
-            of["accuracy"] = predicted == readings.labels
+    if outputs.predictions is not None and outputs.labels is not None:
+        for of, predicted in zip(rows.values(), outputs.predictions.T, strict=True):
+            of["accuracy"] = predicted == outputs.labels
     means = {name: {kind: weighted_mean(values, weights) for kind, values in of.items()} for name, of in rows.items()}
     by_kind = {kind: [of[kind] for of in means.values() if kind in of] for of in rows.values() for kind in of}
     own = {name: {kind: estimate(line, BOUNDS[kind]) for kind, line in of.items()} for name, of in means.items()}

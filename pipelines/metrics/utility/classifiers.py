@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.extractor import BLOCK
-from postprior.pipelines.metrics.features.judges import Descent, Judges
+from postprior.pipelines.metrics.features.label_classifiers import Descent, LabelClassifiers
 from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
@@ -32,14 +32,14 @@ class Classifiers(nn.Module):
 
     The joint head learns from the features, the features do not learn from it: a modality's classifier is what that
     modality alone teaches. The features of a modality that a row lacks are 0 in the joint head. Arguments are those of
-    `Judges`; no global generator is touched.
+    `LabelClassifiers`; no global generator is touched.
     """
 
     def __init__(
         self, modalities: tuple[Modality, ...], label_names: tuple[str, ...], features: int, seed: int = 0
     ) -> None:
         super().__init__()
-        self.alone = Judges(modalities, label_names, features, seed)
+        self.alone = LabelClassifiers(modalities, label_names, features, seed)
         self.joint = nn.utils.skip_init(nn.Linear, features * len(modalities), len(label_names))
         for parameter in self.joint.parameters():
             nn.init.zeros_(parameter)
@@ -192,7 +192,7 @@ def by_classifier(
 def recipe(params: Params) -> Recipe:
     """How all classifiers are trained."""
     settings = params.utility
-    return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.judge.features)
+    return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.evaluators.features)
 
 
 def names_of(dataset: Dataset) -> list[str]:

@@ -9,7 +9,7 @@ from postprior.pipelines.report.findings.leaks import leaks
 from postprior.pipelines.report.findings.useful import useful
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row, estimates
-from postprior.pipelines.report.words import MANY, Finding, count, listed, number_with, percent, titles
+from postprior.pipelines.report.wording import MANY, Finding, count, listed, number_with, percent, titles
 
 QUESTIONS = {
     "faithful": "Is it faithful?",
@@ -53,16 +53,16 @@ def findings(results: Results) -> Iterator[Finding]:
 
 
 def basis(results: Results) -> Iterator[Finding]:
-    """Judges, fits, advice on the autoencoder, and cautions."""
-    if accuracy := Estimate.of(results.judges.get("accuracy")):
+    """LabelClassifiers, fits, advice on the autoencoder, and cautions."""
+    if accuracy := Estimate.of(results.evaluators.get("accuracy")):
         yield Finding(
-            "Judges",
+            "LabelClassifiers",
             f"The classifiers that read the labels are right on {percent(accuracy.value)} of held-out real data; "
             "what they misread counts against every row.",
         )
     yield from _autoencoder(results)
     if judged := [row for row in results.densities if row.scores.get("labels_from") == "judges"]:
-        yield Finding("Labels", f"{titles(judged)}: the labels of the samples were given by the judges.")
+        yield Finding("Labels", f"{titles(judged)}: the labels of the samples were given by the classifiers.")
     yield from _fits(results)
     yield from _missing(results)
     for advice in results.latent.get("health", {}).get("advice", []):

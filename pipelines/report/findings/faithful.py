@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from postprior.pipelines.report.pairs import Pair, holm
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row
-from postprior.pipelines.report.words import (
+from postprior.pipelines.report.wording import (
     Finding,
     against,
     count,

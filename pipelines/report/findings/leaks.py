@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from postprior.pipelines.metrics.registry import JOINT
 from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
-from postprior.pipelines.report.words import Finding, count, each, listed, percent, percent_with, titles
+from postprior.pipelines.report.wording import Finding, count, each, listed, percent, percent_with, titles
 
 COPIES = 0.01  # near copies among held-out rows and codes, by their definition
 COIN = 0.5  # the AUC of an attacker who guesses

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from postprior.pipelines.report.results import IMPUTERS, Results
 from postprior.pipelines.report.rows import Estimate, Row, estimates
-from postprior.pipelines.report.words import (
+from postprior.pipelines.report.wording import (
     MANY,
     Finding,
     against,
@@ -107,7 +107,7 @@ def _lifts(arm: Row, gain: Estimate) -> str:
 
 def _imputed(results: Results, task: str) -> Iterator[Finding]:
     """Which density imputes best, beside the best other imputer, and whether its intervals hold what they should."""
-    keys = ("recovery", task, "energy_score")
+    keys = ("imputation", task, "energy_score")
     scores = estimates(results.densities, *keys)
     if not scores:
         return
@@ -117,7 +117,7 @@ def _imputed(results: Results, task: str) -> Iterator[Finding]:
         f"Where held-out rows {LOST[task]}, {best.title} imputes{among} with an energy score of "
         f"{number_with(scores[best], 3)}{_beside_others(best, task)}."
     )
-    if held := best.estimate("recovery", task, "coverage"):
+    if held := best.estimate("imputation", task, "coverage"):
         text += f" Its {percent(0.9, 0)} intervals hold {percent_with(held)} of the continuous values that were lost."
     yield Finding("Where rows lack parts", text)
     for other in results.imputers:
@@ -131,7 +131,7 @@ def _beside_others(row: Row, task: str) -> str:
     found = {
         title.lower(): difference
         for key, title in IMPUTERS.items()
-        if (difference := row.estimate("recovery", task, "against", key, "energy_score"))
+        if (difference := row.estimate("imputation", task, "against", key, "energy_score"))
     }
     if not found:
         return ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme
 from postprior.pipelines.report.rows import INTERVAL, MISSING, Estimate, Row
-from postprior.pipelines.report.words import number
+from postprior.pipelines.report.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ class Part:
     said: str = ""  # what its numbers are, for those who cannot see them
     decimals: int = 3
     limits: tuple[float, float] | None = None  # of the horizontal axis; None: as the values need it
-    reference: float | None = None  # where a line stands for comparison
+    reference_line: float | None = None  # where a line stands for comparison
 
 
 def dotted(
@@ -63,7 +63,7 @@ def dots(part: Part, lines: Mapping[str, Mark]) -> Panel:
     estimates = {line: part.estimates.get(line, MISSING) for line in lines}
 
     def draw(axes: Axes, theme: Theme) -> None:
-        _frame(axes, theme, part.title, list(lines), list(estimates.values()), part.limits, part.reference)
+        _frame(axes, theme, part.title, list(lines), list(estimates.values()), part.limits, part.reference_line)
         for height, (line, mark) in enumerate(lines.items()):
             if (estimate := estimates[line]) is MISSING:
                 continue
@@ -90,11 +90,11 @@ def _frame(
     names: Sequence[str],
     estimates: Sequence[Estimate],
     limits: tuple[float, float] | None,
-    reference: float | None,
+    reference_line: float | None,
 ) -> None:
     """Names down the left side, a title, a scale for the estimates, and a line where they are compared with it."""
-    if reference is not None:
-        axes.axvline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    if reference_line is not None:
+        axes.axvline(reference_line, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=7.5)
@@ -115,14 +115,14 @@ def grouped(
     names: Sequence[str],
     values: Mapping[Row, Mapping[str, Estimate]],
     look: Mapping[str, Mark],
-    reference: float | None = None,
+    reference_line: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Panel:
     """Groups of estimates one below the other, the rows of each beneath one another; `values` are by row and group."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         every = [estimate for estimates in values.values() for estimate in estimates.values()]
-        _frame(axes, theme, title, names, every, limits, reference)
+        _frame(axes, theme, title, names, every, limits, reference_line)
         for place, (row, estimates) in enumerate(values.items()):
             shift = 0.62 * (place / (len(values) - 1) - 0.5) if len(values) > 1 else 0.0
             for height, estimate in enumerate(estimates.values()):
@@ -145,7 +145,7 @@ def lines(
     values: Mapping[str, Sequence[Estimate]],
     looks: Mapping[str, Mark],
     label: str,
-    reference: float | None = None,
+    reference_line: float | None = None,
 ) -> Panel:
     """Estimates against numbers, a line a name, beside one another where they would cover each other.
 
@@ -153,8 +153,8 @@ def lines(
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        if reference is not None:
-            axes.axhline(reference, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        if reference_line is not None:
+            axes.axhline(reference_line, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         for line, (name, estimates) in enumerate(values.items()):
             shift = 0.3 * ((line + 0.5) / len(values) - 0.5)
             axes.errorbar(

@@ -10,7 +10,7 @@ from postprior.pipelines.report.figures import Figure, Mark, Theme
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import MISSING, estimates
-from postprior.pipelines.report.words import number
+from postprior.pipelines.report.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Looks = Mapping[str, Mark]
 
 SCORES = {  # the title of a figure and the groups of columns that it shows, by its name
-    "fidelity": ("Likeness to real rows, in the judges' features", ("Distance", "Overlap")),
+    "fidelity": ("Likeness to real rows, in the evaluators' features", ("Distance", "Overlap")),
     "coherence": ("Do the modalities of a sample belong together? By their labels", ("Coherence",)),
     "pairings": ("Do they belong together? Without any label", ("Pairing",)),
 }

@@ -32,16 +32,16 @@ def space(results: Results, points: CodeMap | None, look: Mapping[str, Mark]) ->
 
 
 def foundations(results: Results) -> Iterator[Figure]:
-    """Figures of what the comparison rests on: the autoencoder and the judges."""
+    """Figures of what the comparison rests on: the autoencoder and the evaluators."""
     if results.training:
         yield training(results.training)
     accuracies = {
         name: estimate
-        for name, value in results.judges.get("modalities", {}).items()
+        for name, value in results.evaluators.get("modalities", {}).items()
         if (estimate := Estimate.of(value.get("accuracy")))
     }
     if accuracies:
-        yield judges(accuracies)
+        yield evaluator_accuracy(accuracies)
 
 
 def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
@@ -126,12 +126,12 @@ def divergence(divergences: Sequence[float]) -> Figure:
     )
 
 
-def judges(accuracies: Mapping[str, Estimate]) -> Figure:
+def evaluator_accuracy(accuracies: Mapping[str, Estimate]) -> Figure:
     """How well the classifiers that score read real, held-out data."""
     lowest = min(e.value if e.low is None else e.low for e in accuracies.values())
     limits = (min(0.9, lowest - 0.02), 1.002)
-    part = Part((), "", accuracies, "Accuracy of the judges", limits=limits)
-    return _one("judges", "Accuracy of the judges on held-out real data", "modality", part)
+    part = Part((), "", accuracies, "Accuracy of the label classifiers", limits=limits)
+    return _one("evaluators", "Accuracy of the label classifiers on held-out real data", "modality", part)
 
 
 def _one(name: str, title: str, key: str, part: Part, about: str = "") -> Figure:

@@ -19,7 +19,7 @@ TRAINED = {  # the title of a panel, by keys in a row's `utility`
     ("ratio_to_real", "mean"): "Ratio to real, mean",
     ("train_real_test_synthetic", "joint"): "Reverse, joint",
 }
-REFERENCE = {"ratio_to_real": 1.0}  # where a dashed line stands
+REFERENCE_LINES = {"ratio_to_real": 1.0}  # where a dashed line stands
 ARMS = {  # names for readers
     "real": "Real alone",
     "classical": "Real, classical augmentation",
@@ -58,8 +58,8 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
             TRAINED[keys],
             estimates,
             f"{keys[0].replace('_', ' ')}, {PARTS[keys[1]]}",
-            limits=_around(estimates.values(), REFERENCE.get(keys[0])),
-            reference=REFERENCE.get(keys[0]),
+            limits=_around(estimates.values(), REFERENCE_LINES.get(keys[0])),
+            reference_line=REFERENCE_LINES.get(keys[0]),
         )
         for keys, estimates in found.items()
         if estimates
@@ -105,7 +105,7 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
         found = {f"Accuracy, {part}": by_arm(sizes[0], part) for part in PARTS}
         parts = [drawing.Part((), title, e, limits=_around(e.values())) for title, e in found.items()]
         gains = {title: by_arm(sizes[0], "joint", score) for score, title in GAINS.items()}
-        parts += [drawing.Part((), title, e, reference=0.0) for title, e in gains.items()]
+        parts += [drawing.Part((), title, e, reference_line=0.0) for title, e in gains.items()]
         panels = [drawing.dots(part, marks) for part in parts if any(e is not MISSING for e in part.estimates.values())]
     yield Figure(
         "augmentation",
@@ -141,10 +141,10 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
     """What densities and other imputers make of what was hidden, a figure a task."""
     looks = {**look, **OTHERS}
     for task, title in TASKS.items():
-        rows = [row for row in results.rows if row.estimate("recovery", task, "energy_score")]
+        rows = [row for row in results.rows if row.estimate("imputation", task, "energy_score")]
         if not rows:
             continue
-        rows += [row for row in results.imputers if task in row.scores["recovery"]]
+        rows += [row for row in results.imputers if task in row.scores["imputation"]]
         found = {key: {row.title: e for row in rows if (e := _filled(row, task, key))} for key in FILLED}
         parts = [
             drawing.Part(
@@ -155,7 +155,7 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
                 limits=_around(
                     [e for title, e in found[key].items() if (title, key) != BEYOND], metric.expected, metric.share
                 ),
-                reference=metric.expected,
+                reference_line=metric.expected,
             )
             for key, metric in FILLED.items()
             if any(e is not MISSING for e in found[key].values())
@@ -177,7 +177,7 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
 
 def _filled(row: Row, task: str, score: str) -> Estimate | None:
     """A score of an imputer, a missing one where it says why; what draws nothing has no intervals to hold anything."""
-    keys = ("recovery", task, score)
+    keys = ("imputation", task, score)
     if (row.name, score) == (NO_DRAWS, "coverage"):
         return None
     return row.estimate(*keys) or (MISSING if row.why(*keys) else None)
@@ -190,12 +190,12 @@ def _trained(row: Row, score: str, part: str) -> Estimate | None:
 
 
 def _around(
-    estimates: Iterable[Estimate], reference: float | None = None, share: bool = True
+    estimates: Iterable[Estimate], reference_line: float | None = None, share: bool = True
 ) -> tuple[float, float] | None:
     """Limits a little beyond intervals and what they are set against; of shares without such, 1 at most."""
     ends = [end for e in estimates for end in drawing.written(e) if end is not None]
     if not ends:
         return None
-    if reference is None:
+    if reference_line is None:
         return min(ends) - 0.03, min(max(ends) + 0.03, 1.005 if share else inf)
-    return min(*ends, reference) - 0.03, max(*ends, reference) + 0.03
+    return min(*ends, reference_line) - 0.03, max(*ends, reference_line) + 0.03

@@ -9,11 +9,11 @@ import pytest
 from support.project import REPOSITORY
 
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.stages.diagnose import diagnose
 from postprior.pipelines.stages.evaluate import evaluate
+from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.inspect import inspect
-from postprior.pipelines.stages.recover import recover, recover_by_baselines
-from postprior.pipelines.stages.reference import reference
+from postprior.pipelines.stages.score_baselines import score_baselines
 
 SCRIPT = REPOSITORY / "docs/examples/digits.py"
 
@@ -23,12 +23,12 @@ def test_the_tutorial_prints_its_numbers_and_draws_its_figures(trained: tuple[Pa
     root, params = trained
     folder = tmp_path / "project"
     shutil.copytree(root, folder)
-    inspect(params, folder)
-    reference(params, folder)
+    diagnose(params, folder)
+    score_baselines(params, folder)
     generate("gmm", params, folder)
     evaluate("gmm", params, folder)
-    recover_by_baselines(params, folder)
-    recover("gmm", params, folder)
+    evaluate_baseline_imputers(params, folder)
+    evaluate_imputation("gmm", params, folder)
     page = SCRIPT.with_suffix(".md").read_bytes()
     command = [sys.executable, str(SCRIPT), "--project", str(folder), "--out", str(tmp_path)]
     run = subprocess.run([*command, "--densities", "gmm"], capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 
 pytest.importorskip("h5py")
@@ -64,7 +64,7 @@ def test_correlations_are_those_of_numpy() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_imputed_counts_are_better_than_those_of_other_imputers(tmp_path: Path) -> None:
+def test_imputed_counts_are_better_than_those_of_baseline_imputers(tmp_path: Path) -> None:
     omics, figures = import_module("omics"), tmp_path / "figures"
     lines, found = omics.run(tmp_path, figures, 1200, None)
     assert lines[-1].endswith("as they were.")

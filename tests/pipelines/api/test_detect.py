@@ -70,7 +70,7 @@ def test_contributions_sum_to_the_score(known: tuple[Detector, Dataset]) -> None
         found = detector.score(scored)
         np.testing.assert_allclose(found.contributions.sum(1), found.score)
         np.testing.assert_array_equal(found.contributions != 0, scored.observed)
-        assert found.score.mean() == pytest.approx(1, abs=0.15)  # a surprise of one nat a statistic
+        assert found.score.mean() == pytest.approx(1, abs=0.15)  # a surprisal of one nat a statistic
 
 
 def test_a_changed_value_is_found_and_named(known: tuple[Detector, Dataset]) -> None:
@@ -310,6 +310,6 @@ def test_top_features_are_named(known: tuple[Detector, Dataset]) -> None:
     detector, rows = known
     values = rows.data["m1"].copy()
     values[:, 3] += 10
-    names, surprise = top_features(detector.normal.modalities, detector.score(changed(rows, m1=values)))
+    names, surprisal = top_features(detector.normal.modalities, detector.score(changed(rows, m1=values)))
     assert np.mean(names == "m1.3") > 0.9
-    assert (surprise > 0).all()
+    assert (surprisal > 0).all()

@@ -18,7 +18,7 @@ from postprior.pipelines.api.init import init, settings
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
@@ -129,7 +129,7 @@ def test_nothing_needs_more_rows_than_there_are(rows: int) -> None:
     splits = {"train": example(rows), "validation": example(8), "test": example(max(8, rows // 4))}
     chosen = settings(splits)
     half = len(splits["test"]) // 2
-    assert chosen["judge.features"] < max(half, 3)
+    assert chosen["evaluators.features"] < max(half, 3)
     assert chosen["evaluate.neighbours"] < half
     assert chosen["density.vamp.pseudo_inputs"] <= rows
     assert chosen["augment.sizes"][0] <= rows // 2

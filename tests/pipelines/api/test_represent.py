@@ -12,7 +12,7 @@ from postprior.pipelines.api.represent import represent
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import learn

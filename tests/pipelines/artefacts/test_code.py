@@ -54,7 +54,7 @@ def test_a_network_of_ones_own_is_part_of_the_stages_that_run_networks(own: Path
         hashes.append({path.name: path.read_text() for path in (own / "artefacts/code").iterdir()})
     changed = {name for name in hashes[0] if hashes[0][name] != hashes[1][name]}
     assert {"train", "encode", "fit", "generate", "augment"} <= changed
-    assert changed.isdisjoint({"prepare", "inspect"})
+    assert changed.isdisjoint({"prepare", "diagnose"})
 
 
 def test_computed_names_count() -> None:

@@ -65,7 +65,7 @@ assert not heavy, heavy
     assert all(f"  {name}  " in answer.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["judge", "train", "encode", "inspect", "reference", "track"])
+@pytest.mark.parametrize("name", ["train-evaluators", "train", "encode", "diagnose", "score-baselines", "track"])
 def test_a_stage_gets_the_settings_and_their_folder(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     stage = replace_stage(monkeypatch, name, Stage())
     elsewhere = project / "elsewhere"
@@ -90,7 +90,7 @@ def test_a_stage_of_a_density_gets_its_name(project: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("name", "option", "other"),
-    [("utility", "--real", "utility_of_real"), ("recover", "--baselines", "recover_by_baselines")],
+    [("utility", "--real", "utility_of_real"), ("evaluate-imputation", "--baselines", "evaluate_baseline_imputers")],
 )
 def test_what_densities_are_set_against_is_an_option(
     project: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str, other: str
@@ -246,7 +246,7 @@ def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("import", "init", "draw", "export")])
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    densities = ("fit", "generate", "evaluate", "utility", "recover", "privacy", "register")
+    densities = ("fit", "generate", "evaluate", "utility", "evaluate-imputation", "privacy", "register")
     argument = {"augment": ["100"], "impute": ["gmm", "data", "out"], "represent": ["data", "codes.npz"]}
     argument |= {"detect": ["gmm", "data", "--out", "scores.csv"]} | {name: ["gmm"] for name in densities}
     answer = CliRunner().invoke(app, [name, *argument.get(name, [])])

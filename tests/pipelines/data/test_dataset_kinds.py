@@ -15,9 +15,9 @@ from support.kinds import LABELS, MODALITIES, example
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.pictures import sheet_of
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.parts import decoded
-from postprior.pipelines.metrics.features.judges import Judges, train_judges
-from postprior.pipelines.metrics.features.reader import Reader
+from postprior.pipelines.generation.conditional_scores import decoded
+from postprior.pipelines.metrics.features.evaluators import Evaluators
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
 from postprior.stage1_vae.models import MODELS
 
 
@@ -131,16 +131,16 @@ def test_what_a_model_decodes_is_a_dataset(tmp_path: Path, values: str) -> None:
 
 
 def test_judges_read_every_kind_of_modality() -> None:
-    judges = Judges(MODALITIES, LABELS, features=8)
-    for _ in train_judges(judges, example(400), 6, 32, 1e-2, torch.Generator().manual_seed(0)):
+    classifiers = LabelClassifiers(MODALITIES, LABELS, features=8)
+    for _ in train_label_classifiers(classifiers, example(400), 6, 32, 1e-2, torch.Generator().manual_seed(0)):
         pass
-    reader = Reader("classifier", judges, judges)
-    readings = reader.read(example(100, seed=1))
-    assert readings.labels is not None
-    accuracy = (readings.predictions == readings.labels[:, None]).mean(0)
+    evaluators = Evaluators("classifier", classifiers, classifiers)
+    outputs = evaluators.read(example(100, seed=1))
+    assert outputs.labels is not None
+    accuracy = (outputs.predictions == outputs.labels[:, None]).mean(0)
     assert (accuracy > 0.9).all(), accuracy
-    again = Reader.from_state(*reader.state()).read(example(100, seed=1))
-    np.testing.assert_array_equal(again.joined, readings.joined)
+    again = Evaluators.from_state(*evaluators.state()).read(example(100, seed=1))
+    np.testing.assert_array_equal(again.joined, outputs.joined)
 
 
 def test_there_is_no_sheet_of_what_is_no_picture() -> None:

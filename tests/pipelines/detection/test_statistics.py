@@ -1,4 +1,4 @@
-"""What a detector is made of: surprises against their laws, robust distances, and evidence in closed form."""
+"""What a detector is made of: surprisals against their laws, robust distances, and evidence in closed form."""
 
 import math
 from dataclasses import replace
@@ -11,8 +11,8 @@ from support import linear_gaussian as linear
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.detection.normative import DRAWS, Evidence
-from postprior.pipelines.detection.rarity import CodeDistance, generalised_pareto, surprises
+from postprior.pipelines.detection.normative import DRAWS, Surprisals
+from postprior.pipelines.detection.rarity import CodeDistance, generalised_pareto, surprisals
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
@@ -23,7 +23,7 @@ WHOLE = torch.ones(3, dtype=torch.bool)
 RNG = np.random.default_rng(0)
 
 
-# ---- surprises -----------------------------------------------------------------------------------------
+# ---- surprisals -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [0.0, 0.3, 0.6])
@@ -42,19 +42,19 @@ def test_a_tail_that_ends_is_taken_for_exponential() -> None:
 def test_surprises_are_minus_the_log_of_the_chance_to_exceed() -> None:
     """Of exponential statistics it is the statistic itself, inside of the normal rows' range and far beyond it."""
     normal, values = RNG.exponential(size=(50000, 1)), np.array([[0.1], [1.0], [2.0], [8.0], [30.0]])
-    np.testing.assert_allclose(surprises(normal, values), values, rtol=0.15)
+    np.testing.assert_allclose(surprisals(normal, values), values, rtol=0.15)
 
 
 def test_a_normal_row_has_one_nat_whatever_the_law() -> None:
     normal = np.stack([RNG.normal(size=4000), RNG.standard_t(3, size=4000), RNG.uniform(size=4000)], 1)
-    found = surprises(normal[:2000], normal[2000:])
+    found = surprisals(normal[:2000], normal[2000:])
     np.testing.assert_allclose(found.mean(0), 1, atol=0.1)
 
 
 def test_surprises_rise_with_the_statistic() -> None:
     values = np.sort(RNG.standard_cauchy(size=(500, 1)), 0)
     for rows in (2, 3, 15, 30, 500):
-        found = surprises(RNG.standard_cauchy(size=(rows, 1)), values)
+        found = surprisals(RNG.standard_cauchy(size=(rows, 1)), values)
         assert np.isfinite(found).all()
         assert (np.diff(found[:, 0]) >= 0).all()
 
@@ -62,18 +62,18 @@ def test_surprises_rise_with_the_statistic() -> None:
 @pytest.mark.parametrize("scale", [-3.0, 1e-6, 1e12])
 def test_scale_and_place_of_a_statistic_do_not_matter(scale: float) -> None:
     normal, values = RNG.normal(size=(300, 1)), RNG.normal(size=(300, 1)) * 3
-    expected = surprises(normal, values)
-    moved = surprises(abs(scale) * normal + scale, abs(scale) * values + scale)
+    expected = surprisals(normal, values)
+    moved = surprisals(abs(scale) * normal + scale, abs(scale) * values + scale)
     np.testing.assert_allclose(moved, expected, rtol=1e-6)
 
 
 def test_what_is_missing_or_known_of_no_normal_row_surprises_nobody() -> None:
     normal = np.array([[1.0, np.nan, 2.0], [2.0, np.nan, 2.0], [3.0, 1.0, 2.0]])
-    found = surprises(normal, np.array([[np.nan, 5.0, 2.0], [9.0, np.nan, 2.0]]))
+    found = surprisals(normal, np.array([[np.nan, 5.0, 2.0], [9.0, np.nan, 2.0]]))
     assert found[:, 1].tolist() == [0, 0]
     assert found[0, 0] == 0
     assert found[1, 0] > 1
-    assert np.isfinite(surprises(normal, np.array([[0.0, 0.0, 1e30]]))).all()
+    assert np.isfinite(surprisals(normal, np.array([[0.0, 0.0, 1e30]]))).all()
 
 
 # ---- distances of codes --------------------------------------------------------------------------------
@@ -121,9 +121,9 @@ def exact() -> tuple[Any, Density, Dataset]:
     return model, density, data
 
 
-def of_repeated(model: Any, density: Density, data: Dataset, pattern: torch.Tensor) -> Evidence:
-    """Evidence of every row many times over, each with noise of its own."""
-    return Evidence.of(model, density, data.select(np.repeat(np.arange(len(data)), TIMES)), pattern, 0)
+def of_repeated(model: Any, density: Density, data: Dataset, pattern: torch.Tensor) -> Surprisals:
+    """Surprisals of every row many times over, each with noise of its own."""
+    return Surprisals.of(model, density, data.select(np.repeat(np.arange(len(data)), TIMES)), pattern, 0)
 
 
 def unlikely(model: Any, data: Dataset, subset: torch.Tensor, m: int) -> torch.Tensor:
@@ -167,7 +167,7 @@ def test_code_is_the_expected_log_density_of_the_whole_rows_and_each_modalitys_c
 
 def test_cells_sum_to_their_modality() -> None:
     model, density, data = exact()
-    found = Evidence.of(model, density, data, WHOLE, 0)
+    found = Surprisals.of(model, density, data, WHOLE, 0)
     for m in range(3):
         cells = found.cells[f"m{m}"]  # (N, 2, J)
         np.testing.assert_allclose(cells[:, 0].sum(1), found.reconstruction[:, m], rtol=1e-5)
@@ -179,7 +179,7 @@ def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
     model, density, data = exact()
     pattern = torch.tensor([True, False, True])
     garbage = replace(data, data={**data.data, "m1": np.full_like(data.data["m1"], 1e6)})
-    one, other = (Evidence.of(model, density, rows, pattern, 0) for rows in (data, garbage))
+    one, other = (Surprisals.of(model, density, rows, pattern, 0) for rows in (data, garbage))
     np.testing.assert_array_equal(one.reconstruction, other.reconstruction)
     np.testing.assert_array_equal(one.inconsistency, other.inconsistency)
     np.testing.assert_array_equal(one.code, other.code)
@@ -188,7 +188,7 @@ def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
     found = of_repeated(model, density, data, pattern)
     draws = torch.from_numpy(found.inconsistency[:, 0]).unflatten(0, (-1, TIMES))
     linear.agree(draws, unlikely(model, data, torch.tensor([False, False, True]), 0))
-    alone = Evidence.of(model, density, data, torch.tensor([False, True, False]), 0)
+    alone = Surprisals.of(model, density, data, torch.tensor([False, True, False]), 0)
     assert alone.inconsistency.shape == (5, 0)
     assert alone.cells["m1"].shape == (5, 1, linear.SIZE)
 
@@ -208,7 +208,7 @@ def test_missing_cells_are_neither_read_nor_counted() -> None:
     changed[:, 1] = 1e6
     both = torch.ones(2, dtype=torch.bool)
     one, other = (
-        Evidence.of(model, density, replace(data, data={**data.data, "t": t}, cells={"t": seen}), both, 0)
+        Surprisals.of(model, density, replace(data, data={**data.data, "t": t}, cells={"t": seen}), both, 0)
         for t in (data.data["t"], changed)
     )
     np.testing.assert_array_equal(one.reconstruction, other.reconstruction)
@@ -224,7 +224,7 @@ def test_private_codes_of_missing_modalities_are_integrated_out() -> None:
     rows = {m.name: RNG.normal(size=(60, *m.shape)).astype(np.float32) for m in modalities}
     data = Dataset(modalities, rows)
     density = DENSITIES["gaussian"]().fit(posteriors(model, data, 1, torch.Generator()))
-    found = Evidence.of(model, density, data, torch.ones(2, dtype=torch.bool), 0)
+    found = Surprisals.of(model, density, data, torch.ones(2, dtype=torch.bool), 0)
     assert [codes.shape[1] for codes in found.codes] == [4, 3, 3]
     covariance = density.whitening.root @ density.whitening.root.T
     assert covariance.shape == (4, 4)
@@ -236,10 +236,10 @@ def test_private_codes_of_missing_modalities_are_integrated_out() -> None:
 def test_rows_beyond_all_bounds_stay_finite() -> None:
     model, density, data = exact()
     far = {name: np.full_like(x, 1e30) for name, x in data.data.items()}
-    found = Evidence.of(model, density, replace(data, data=far), WHOLE, 0)
+    found = Surprisals.of(model, density, replace(data, data=far), WHOLE, 0)
     for values in (found.reconstruction, found.inconsistency, found.code, *found.codes):
         assert np.isfinite(values).all()
-    near = Evidence.of(model, density, data, WHOLE, 0)
+    near = Surprisals.of(model, density, data, WHOLE, 0)
     assert (found.reconstruction.min(0) > near.reconstruction.max(0)).all()
     assert (found.code.min(0) > near.code.max(0)).all()
 

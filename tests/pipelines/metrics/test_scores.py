@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.scores import OF_JUDGES, Reference, cautions, fidelity, row, score
+from postprior.pipelines.metrics.scores import OF_JUDGES, ReferenceSet, cautions, fidelity, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing
 
@@ -16,13 +16,13 @@ SHARES = ("precision", "recall", "density", "coverage", "alpha_precision", "beta
 CENTRES = np.random.default_rng(7).normal(size=(CLASSES, WIDTH)) * 3
 
 
-def readings(seed, coherent=1.0, labelled=True):
+def outputs(seed, coherent=1.0, labelled=True):
     """Tuples whose modalities show the row's label with probability `coherent`, a random one otherwise."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, ROWS)
     shown = np.where(rng.random((ROWS, 3)) < coherent, labels[:, None], rng.integers(0, CLASSES, (ROWS, 3)))
     features = CENTRES[shown] + rng.normal(size=(ROWS, 3, WIDTH))
-    return Readings(tuple(features.astype(np.float32).swapaxes(0, 1)), shown, labels if labelled else None)
+    return EvaluatorOutputs(tuple(features.astype(np.float32).swapaxes(0, 1)), shown, labels if labelled else None)
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,15 @@ def weights():
 
 @pytest.fixture(scope="module")
 def reference(weights):
-    return Reference.fit(readings(0), weights[0], 3, NAMES, CLASSES)
+    return ReferenceSet.fit(outputs(0), weights[0], 3, NAMES, CLASSES)
 
 
 @pytest.fixture(scope="module")
 def scored(weights, reference):
     made = {
-        "normal": readings(1, 0.0, False),
-        "reconstruction": readings(2, 0.9),
-        "density": readings(3, 0.7),
+        "normal": outputs(1, 0.0, False),
+        "reconstruction": outputs(2, 0.9),
+        "density": outputs(3, 0.7),
     }
     return {name: score(value, weights[1], reference) for name, value in made.items()}
 
@@ -85,7 +85,7 @@ def test_pairing_narrows_a_difference(scored, weights):
 
 
 def test_collapse_shows_beside_its_coherence(weights, reference):
-    one = readings(4).select(np.zeros(ROWS, int))
+    one = outputs(4).select(np.zeros(ROWS, int))
     scores = {name: values[0] for name, values in score(one, weights[1], reference).items()}
     assert scores["joint_coherence"] == 1
     assert scores["label_entropy"] == 0
@@ -94,7 +94,7 @@ def test_collapse_shows_beside_its_coherence(weights, reference):
 
 
 def test_the_reference_against_itself_is_perfect(weights, reference):
-    scores = score(readings(0), weights[0], reference)
+    scores = score(outputs(0), weights[0], reference)
     assert scores["frechet_distance"] == pytest.approx(np.zeros(61), abs=1e-6)
     assert scores["joint_frechet_distance"] == pytest.approx(np.zeros(61), abs=1e-6)
     for name in ("precision", "recall", "coverage", "joint_coherence", "label_agreement"):
@@ -107,7 +107,7 @@ def test_distances_are_means_of_modalities_and_shares_are_of_whole_tuples(scored
     scores = scored["density"]
     for name in ("frechet_distance", "kernel_distance"):
         assert scores[name] == pytest.approx(np.mean([scores[f"{name}/{m}"] for m in NAMES], axis=0))
-    whole = fidelity(reference.joint, Space(readings(3, 0.7).joined, weights[1], 3))
+    whole = fidelity(reference.joint, Space(outputs(3, 0.7).joined, weights[1], 3))
     for name in (*SHARES, "mmd"):
         assert (scores[name] == whole[name]).all()
 
@@ -124,18 +124,18 @@ def test_few_rows_for_the_features_are_told_space_by_space():
 
 def test_votes_and_selection():
     predictions = np.array([[2, 2, 1], [-1, 3, -1]])
-    few = Readings((np.zeros((2, 1), np.float32),) * 3, predictions, groups=np.array([5, 5]))
+    few = EvaluatorOutputs((np.zeros((2, 1), np.float32),) * 3, predictions, groups=np.array([5, 5]))
     assert few.vote(4).tolist() == [2, 3]
     assert few.select(np.array([1])).groups.tolist() == [5]
     assert few.sources.tolist() == [5, 5]
-    assert readings(0).sources.tolist() == list(range(ROWS))
+    assert outputs(0).sources.tolist() == list(range(ROWS))
 
 
 def few(rows):
     """The scores of so many rows against as many, k = 3."""
     weights = half_samples(np.arange(rows), 10, np.random.default_rng(0))
-    some = readings(1).select(np.arange(rows))
-    standard = Reference.fit(readings(0).select(np.arange(rows)), weights, 3, NAMES, CLASSES)
+    some = outputs(1).select(np.arange(rows))
+    standard = ReferenceSet.fit(outputs(0).select(np.arange(rows)), weights, 3, NAMES, CLASSES)
     return score(some, weights, standard)
 
 
@@ -163,25 +163,27 @@ def test_three_rows_have_distances_and_no_third_neighbour():
 def test_rows_whose_half_samples_have_no_third_neighbour_keep_the_value_of_all():
     scores = few(6)  # three in a half-sample
     assert np.isfinite(scores["precision"]).tolist() == [True] + 10 * [False]
-    whole = Reference.fit(readings(0).select(np.arange(6)), np.ones((1, 6)), 3, NAMES, CLASSES)
-    alone = score(readings(1).select(np.arange(6)), np.ones((1, 6)), whole)
+    whole = ReferenceSet.fit(outputs(0).select(np.arange(6)), np.ones((1, 6)), 3, NAMES, CLASSES)
+    alone = score(outputs(1).select(np.arange(6)), np.ones((1, 6)), whole)
     assert scores["coverage"][0] == alone["coverage"][0]
     assert np.isfinite(scores["joint_coherence"]).all()
 
 
 @pytest.mark.filterwarnings("error")
 def test_features_that_never_vary_have_finite_scores():
-    same = Readings(tuple(np.ones((20, WIDTH), np.float32) for _ in NAMES), np.zeros((20, 3), int))
+    same = EvaluatorOutputs(tuple(np.ones((20, WIDTH), np.float32) for _ in NAMES), np.zeros((20, 3), int))
     weights = half_samples(np.arange(20), 10, np.random.default_rng(0))
-    scores = score(same, weights, Reference.fit(same, weights, 3, NAMES, CLASSES))
+    scores = score(same, weights, ReferenceSet.fit(same, weights, 3, NAMES, CLASSES))
     assert all(np.isfinite(values).all() for values in scores.values())
     assert (scores["frechet_distance"] == 0).all()
 
 
 def test_one_label_has_no_entropy_and_one_modality_no_coherence():
     weights = np.ones((1, 20))
-    alone = Readings((np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32),), np.zeros((20, 1), int))
-    scores = score(alone, weights, Reference.fit(alone, weights, 3, ("m0",), 1))
+    alone = EvaluatorOutputs(
+        (np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32),), np.zeros((20, 1), int)
+    )
+    scores = score(alone, weights, ReferenceSet.fit(alone, weights, 3, ("m0",), 1))
     assert scores["label_entropy"] == Missing("2 labels are needed, 1 is there")
     assert scores["joint_coherence"] == Missing("2 modalities are needed, 1 is there")
     assert np.isfinite(scores["frechet_distance"]).all()

@@ -78,7 +78,7 @@ def test_there_is_a_figure_for_every_question(drawn: Mapping[str, Figure]) -> No
         "representation",
         "divergence",
         "training",
-        "judges",
+        "evaluators",
     ]
 
 
@@ -108,8 +108,8 @@ def test_figures_have_a_dark_and_a_narrow_side(drawn: Mapping[str, Figure], monk
 
 def test_what_no_row_has_is_not_drawn(results: Results) -> None:
     coherence = (metric.key for metric in LEADERBOARD if metric.group == "Coherence")
-    lacking = (*coherence, "utility", "privacy", "recovery", "conditional_coherence", "conditional_gain")
-    less = replace(without(results, *lacking), judges={}, autoencoder={}, latent={}, augmentation={})
+    lacking = (*coherence, "utility", "privacy", "imputation", "conditional_coherence", "conditional_gain")
+    less = replace(without(results, *lacking), evaluators={}, autoencoder={}, latent={}, augmentation={})
     found = figures_of(less, marks([row.name for row in less.rows]))
     assert list(found) == ["faithful", "basis"]
     names = [figure.name for some in found.values() for figure in some]
@@ -134,14 +134,14 @@ def test_an_augmentation_curve_of_many_sizes_is_one_of_lines(results: Results) -
 def test_imputers_stand_beside_densities_task_by_task(results: Results) -> None:
     tasks = ("modalities", "cells")
     rows = [
-        replace(row, scores=row.scores | {"recovery": made_up.recovery("gmm", tasks=tasks)})
+        replace(row, scores=row.scores | {"imputation": made_up.recovery("gmm", tasks=tasks)})
         if row.name == "gmm"
-        else replace(row, scores={key: value for key, value in row.scores.items() if key != "recovery"})
+        else replace(row, scores={key: value for key, value in row.scores.items() if key != "imputation"})
         for row in results.rows
     ]
     told = {task: {key: made_up.imputed(key) for key in made_up.OTHER_IMPUTERS} for task in tasks}
     imputers = tuple(
-        replace(row, scores={"recovery": {task: told[task][key] for task in tasks}})
+        replace(row, scores={"imputation": {task: told[task][key] for task in tasks}})
         for row, key in zip(results.imputers, made_up.OTHER_IMPUTERS, strict=True)
     )
     modalities, cells = imputation(replace(results, rows=tuple(rows), imputers=imputers), marks(NAMES))
@@ -313,7 +313,7 @@ def test_an_imputer_that_failed_has_a_line_without_a_mark(results: Results) -> N
     failed = {"value": None, "why": "it failed on these data"}
     tasks = {"modalities": {"energy_score": failed, "rmse": failed, "coverage": failed}}
     rows = [
-        replace(row, scores={"recovery": tasks}) if row.title == "Chained regressions" else row
+        replace(row, scores={"imputation": tasks}) if row.title == "Chained regressions" else row
         for row in results.imputers
     ]
     look = marks([row.name for row in results.rows])

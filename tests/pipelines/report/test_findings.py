@@ -17,7 +17,7 @@ from postprior.pipelines.report.findings.leaks import COPIES
 from postprior.pipelines.report.plots.space import COLLAPSED
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row
-from postprior.pipelines.report.words import count, listed, number_with, percent, points
+from postprior.pipelines.report.wording import count, listed, number_with, percent, points
 
 
 @pytest.fixture(scope="module")
@@ -206,11 +206,11 @@ def test_what_is_imputed_is_told_of_the_tasks_and_densities_that_there_are(resul
     assert "90 % intervals" not in told(changed(results, "gmm", recovery={"modalities": classes}), "useful")
     lacking = told(changed(results, "gmm", recovery={}), "useful")  # as if it had not been recovered yet
     assert "vamp imputes best of two densities" in lacking
-    assert "imputes" not in told(without(results, "recovery"))
+    assert "imputes" not in told(without(results, "imputation"))
 
 
 def test_what_was_not_run_is_said(results: Results) -> None:
-    bare = replace(without(results, "utility", "privacy", "recovery"), augmentation={})
+    bare = replace(without(results, "utility", "privacy", "imputation"), augmentation={})
     assert told(bare, "useful") == "The stage utility has not run, so nothing here says whether samples teach."
     assert told(bare, "leaks").startswith("The stage privacy has not run, so nothing here says whether samples leak.")
 
@@ -387,7 +387,7 @@ def test_tests_that_could_not_be_made_flag_nobody_and_clear_nobody(results: Resu
 def test_an_imputer_that_failed_is_told(results: Results) -> None:
     failed = {"value": None, "why": "it failed on these data: its values grew without bound"}
     imputers = tuple(
-        replace(row, scores={"recovery": {"modalities": {"energy_score": failed}}})
+        replace(row, scores={"imputation": {"modalities": {"energy_score": failed}}})
         if row.title == "Chained regressions"
         else row
         for row in results.imputers

@@ -206,7 +206,12 @@ def test_texts_are_escaped(results: Results) -> None:
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [("gmm", "evaluate gmm"), ("normal", "reference"), ("judges", "judge"), ("autoencoder", "reference")],
+    [
+        ("gmm", "evaluate gmm"),
+        ("normal", "score-baselines"),
+        ("evaluators", "train-evaluators"),
+        ("autoencoder", "score-baselines"),
+    ],
 )
 def test_missing_results_name_the_command(project: Path, tmp_path: Path, name: str, command: str) -> None:
     copy = tmp_path / "copy"

@@ -414,7 +414,7 @@ def test_no_density_has_an_option_with_the_name_of_a_common_setting() -> None:
     [
         (["gmm", "flov"], "NAME: found 'flov', which has no entry under `density` (did you mean flow?)"),
         (["real"], "NAME: found 'real', which is always scored; leave it out"),
-        (["judges"], "NAME: found 'judges', the name of another file of results; expected another name"),
+        (["evaluators"], "NAME: found 'evaluators', the name of another file of results; expected another name"),
         (["gmm", "gmm"], "NAME: found a name twice in gmm, gmm; expected each once"),
     ],
 )

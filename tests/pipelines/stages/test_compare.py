@@ -137,7 +137,7 @@ def test_the_table_holds_use_and_privacy(project: Path) -> None:
 
 
 def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
-    for part in ("utility", "privacy", "augmentation", "recovery"):
+    for part in ("utility", "privacy", "augmentation", "imputation"):
         shutil.rmtree(project / "results" / part)
         shutil.rmtree(project / "artefacts" / part, ignore_errors=True)
     shutil.rmtree(project / "artefacts/evaluation")
@@ -168,11 +168,11 @@ def test_the_augmentation_is_that_of_the_sizes_and_seeds_asked_for(project: Path
 
 
 def test_imputers_are_read_with_what_they_reached_by_task(project: Path) -> None:
-    write_json(project / "results/recovery/baselines.json", made_up.baselines(("modalities", "cells")))
+    write_json(project / "results/imputation/baselines.json", made_up.baselines(("modalities", "cells")))
     found = {row.name: row.scores for row in read(project).imputers}
     assert list(found) == ["Nearest neighbours", "Chained regressions", "Training mean"]
     assert found["Chained regressions"] == {
-        "recovery": dict.fromkeys(("modalities", "cells"), made_up.imputed("iterative"))
+        "imputation": dict.fromkeys(("modalities", "cells"), made_up.imputed("iterative"))
     }
 
 
@@ -303,7 +303,7 @@ def test_a_revision_stands_beside_the_checkout(repository: Path) -> None:
     assert values["before: gmm"] == made_up.ROWS["gmm"][0]
     assert values["gmm"] == 0.1
     assert results.row("before: gmm").value("utility", "ratio_to_real", "joint") > 0.9
-    assert results.row("before: gmm").value("recovery", "modalities", "energy_score") == made_up.IMPUTED["gmm"][0]
+    assert results.row("before: gmm").value("imputation", "modalities", "energy_score") == made_up.IMPUTED["gmm"][0]
     assert git(repository, "status", "--porcelain") == ""
 
 
@@ -385,7 +385,7 @@ def test_dvc_shows_the_numbers_of_the_comparison(project: Path) -> None:
     assert all("data" in file for file in files.values())
     told = files["results/metrics/gmm.json"]["data"]
     assert told["joint_coherence"]["value"] == float(lines(project)["gmm"]["joint_coherence"])
-    assert {Path(name).parent.name for name in files} >= {"metrics", "utility", "augmentation", "recovery"}
+    assert {Path(name).parent.name for name in files} >= {"metrics", "utility", "augmentation", "imputation"}
     plots = json.loads(run_dvc(project, "plots", "show", "--json"))
     assert set(plots["data"]) == {name for plot in shown["plots"] for name in plot}
     points = plots["data"]["joint_coherence"][0]["content"]["data"]["values"]

@@ -17,7 +17,7 @@ from support.project import small, write_params
 from postprior.pipelines.artefacts.codes import save_codes
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.stages.inspect import inspect
+from postprior.pipelines.stages.diagnose import diagnose
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.codes import Codes
 
@@ -38,7 +38,7 @@ def inspected(root: Path, change: Callable[[Codes], Codes] = same, data: str = "
     for seed, (split, rows) in enumerate({"train": 300, "test": 160}.items()):
         origin = {"data": data or Dataset.load(folder).hash, "autoencoder": "0"}
         save_codes(root / "artefacts/codes" / split, change(labelled(rows, seed)[0]), origin)
-    inspect(params, root)
+    diagnose(params, root)
     found: dict[str, Any] = json.loads((root / "results/metrics/latent.json").read_text())
     return found
 

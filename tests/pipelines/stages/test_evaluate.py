@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes, posteriors
 from postprior.pipelines.artefacts.density import load_density
-from postprior.pipelines.artefacts.standard import Standard
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.memorising import memorised
-from postprior.pipelines.generation.parts import grid
+from postprior.pipelines.generation.conditional_scores import grid
+from postprior.pipelines.generation.memorisation import memorised
 from postprior.pipelines.generation.request import Request
 from postprior.pipelines.metrics.statistics.intervals import estimate
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.evaluate import evaluate, facts
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.reference import reference, split
+from postprior.pipelines.stages.score_baselines import score_baselines, split
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.models import MODELS
@@ -37,7 +37,7 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
     """A copy of the trained project with synthetic sets of both densities, and everything scored."""
     root = tmp_path_factory.mktemp("evaluated") / "project"
     shutil.copytree(trained[0], root)
-    reference(trained[1], root)
+    score_baselines(trained[1], root)
     for name in ("gmm", "normal"):
         generate(name, trained[1], root)
     evaluate("gmm", trained[1], root)
@@ -131,18 +131,18 @@ def test_what_is_known_of_a_fit_and_of_the_draws_is_told(project: Project) -> No
 
 def test_half_samples_of_every_score_are_kept_for_paired_tests(project: Project) -> None:
     arrays = load_artefact(project[0] / "artefacts/evaluation/gmm", "evaluation").arrays
-    standard, found = Standard.load(project[0] / "artefacts/reference"), read(project[0], "gmm")
+    baselines, found = Baselines.load(project[0] / "artefacts/baselines"), read(project[0], "gmm")
     names = {name.removeprefix("scores.") for name in arrays if name.startswith("scores.")}
     assert {"joint_coherence", "label_entropy", "frechet_distance", "pairing_auc", "coverage"} <= names
     for name in names:
         assert arrays[f"scores.{name}"].shape == (21,)
         assert arrays[f"scores.{name}"][0] == found[name]["value"]
-    compared = set(standard.scores["normal"])
+    compared = set(baselines.scores["normal"])
     assert compared <= names
     for row in ("real", "normal", "reconstruction"):
-        assert set(standard.scores[row]) == compared
+        assert set(baselines.scores[row]) == compared
         for name in compared:
-            assert standard.scores[row][name][0] == pytest.approx(read(project[0], row)[name]["value"])
+            assert baselines.scores[row][name][0] == pytest.approx(read(project[0], row)[name]["value"])
 
 
 def test_the_grid_completes_the_same_parts_of_the_same_rows_for_every_density(copy: Project) -> None:
@@ -157,7 +157,7 @@ def test_the_grid_completes_the_same_parts_of_the_same_rows_for_every_density(co
     assert (observed[:, 1:] >= observed[:, :-1]).all()  # a part grows
     assert (other["grid.observed"] == observed).all()
     test = Dataset.load(root / "artefacts/data/test")
-    rows = Standard.load(root / "artefacts/reference").real[:4]
+    rows = Baselines.load(root / "artefacts/baselines").real[:4]
     for index, name in enumerate(f"m{index}" for index in range(5)):
         real, shown = one[f"grid.real.{name}"], one[f"grid.{name}"]
         assert shown.shape == (4, 4, 3, 16, 16)
@@ -180,19 +180,19 @@ def test_the_autoencoder_is_scored_by_itself(project: Project) -> None:
 
 def test_the_same_settings_give_the_same_bytes(copy: Project) -> None:
     root, params = copy
-    folders = ("artefacts/reference", "artefacts/evaluation/gmm", "results/metrics")
+    folders = ("artefacts/baselines", "artefacts/evaluation/gmm", "results/metrics")
     kept = [path for folder in folders for path in (root / folder).iterdir()]
     before = {path: file_hash(path) for path in kept}
-    reference(params, root)
+    score_baselines(params, root)
     evaluate("gmm", params, root)
     assert {path: file_hash(path) for path in kept} == before
 
 
 def test_rows_are_paired_by_half_sample(project: Project) -> None:
-    standard = Standard.load(project[0] / "artefacts/reference")
-    assert len(standard) == read(project[0], "gmm")["samples"]
-    assert standard.weights.shape[0] == 21
-    distance = {name: standard.scores[name]["frechet_distance"] for name in ("reconstruction", "normal")}
+    baselines = Baselines.load(project[0] / "artefacts/baselines")
+    assert len(baselines) == read(project[0], "gmm")["samples"]
+    assert baselines.weights.shape[0] == 21
+    distance = {name: baselines.scores[name]["frechet_distance"] for name in ("reconstruction", "normal")}
     difference = distance["reconstruction"] - distance["normal"]
     assert read(project[0], "reconstruction")["difference_to_normal"]["frechet_distance"] == estimate(difference)
 
@@ -220,7 +220,7 @@ def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project
     root, params = copy
     few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"neighbours": 1})})
     Dataset.load(root / "artefacts/data/test").select(np.arange(8)).save(root / "artefacts/data/test")
-    reference(few, root)
+    score_baselines(few, root)
     for name in ("real", "reconstruction", "normal"):
         found = read(root, name)
         assert found["frechet_distance"]["value"] > 0
@@ -229,15 +229,15 @@ def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project
             "value": None,
             "why": "5 test rows with every modality in each half of the sources are needed, 4 are there",
         }
-    standard = Standard.load(root / "artefacts/reference")
-    assert standard.alignment.critic is None
-    assert standard.scores["normal"]["pairing_auc"] == Missing(found["pairing_auc"]["why"])
+    baselines = Baselines.load(root / "artefacts/baselines")
+    assert baselines.alignment.critic is None
+    assert baselines.scores["normal"]["pairing_auc"] == Missing(found["pairing_auc"]["why"])
 
 
 def test_too_few_rows_for_neighbours_are_told(copy: Project) -> None:
     root, params = copy
     Dataset.load(root / "artefacts/data/test").select(np.arange(10)).save(root / "artefacts/data/test")
-    reference(params, root)
+    score_baselines(params, root)
     assert read(root, "real")["coverage"] == {
         "value": None,
         "why": "5 neighbours need more than 5 rows, 5 are there",
@@ -256,9 +256,9 @@ def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
     ("artefact", "key", "words"),
     [
         ("synthetic/gmm", "density", "run postprior generate again"),
-        ("reference", "autoencoder", "run postprior reference again"),
-        ("reference", "judges", "run postprior reference again"),
-        ("data/test", "source", "test data .* run postprior reference again"),
+        ("reference", "autoencoder", "run postprior score-baselines again"),
+        ("reference", "judges", "run postprior score-baselines again"),
+        ("data/test", "source", "test data .* run postprior score-baselines again"),
     ],
 )
 def test_what_belongs_to_something_else_is_refused(copy: Project, artefact: str, key: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The stage `recover`: what is hidden, how it is scored, and what it is set against."""
+"""The stage `evaluate-imputation`: what is hidden, how it is scored, and what it is set against."""
 
 import shutil
 from dataclasses import replace
@@ -10,13 +10,13 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.recovery import Task, attempted
+from postprior.pipelines.generation.imputation import Task, attempted
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, estimated
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.recover import recover, recover_by_baselines
+from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
 from postprior.pipelines.storage import read_json
 from postprior.stage1_vae.modalities import Column, Modality
 
@@ -98,16 +98,16 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
     small = replace_draws(params, 19)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(imputers, "ROUNDS", 1)
-        recover_by_baselines(small, folder)
-        recover("gmm", small, folder)
+        evaluate_baseline_imputers(small, folder)
+        evaluate_imputation("gmm", small, folder)
     return folder, small
 
 
 def read(root: Path, name: str) -> dict[str, Any]:
-    return read_json(root / f"results/recovery/{name}.json")
+    return read_json(root / f"results/imputation/{name}.json")
 
 
-def test_densities_stand_beside_other_imputers(project: Project) -> None:
+def test_densities_stand_beside_baseline_imputers(project: Project) -> None:
     root, _ = project
     theirs, ours = read(root, "baselines")["modalities"], read(root, "gmm")["modalities"]
     assert set(theirs) == {"mean", "neighbours", "iterative"} == set(ours["against"])
@@ -130,22 +130,22 @@ def test_densities_stand_beside_other_imputers(project: Project) -> None:
 def test_the_same_settings_give_the_same_bytes(project: Project, tmp_path: Path) -> None:
     root, params = project
     copy = shutil.copytree(root, tmp_path / "again")
-    path = copy / "results/recovery/gmm.json"
+    path = copy / "results/imputation/gmm.json"
     before = path.read_bytes()
     path.unlink()
-    recover("gmm", params, copy)
+    evaluate_imputation("gmm", params, copy)
     assert path.read_bytes() == before
 
 
 def test_baselines_of_other_settings_are_refused(project: Project) -> None:
     root, params = project
     other = replace_draws(params, 21)
-    with pytest.raises(UserError, match="run postprior recover --baselines"):
-        recover("gmm", other, root)
+    with pytest.raises(UserError, match="run postprior evaluate-imputation --baselines"):
+        evaluate_imputation("gmm", other, root)
 
 
 def replace_draws(params: Params, draws: int) -> Params:
-    return params.model_copy(update={"recovery": params.recovery.model_copy(update={"draws": draws})})
+    return params.model_copy(update={"imputation": params.imputation.model_copy(update={"draws": draws})})
 
 
 def test_rows_of_one_modality_lose_none() -> None:
@@ -168,8 +168,8 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
 
     monkeypatch.setattr(imputers.Iterative, "fit", diverge)
     monkeypatch.setattr(imputers.Mean, "filled", infinite)
-    recover_by_baselines(params, copy)
-    recover("gmm", params, copy)
+    evaluate_baseline_imputers(params, copy)
+    evaluate_imputation("gmm", params, copy)
     theirs, ours = read(copy, "baselines")["modalities"], read(copy, "gmm")["modalities"]
     diverged = {"value": None, "why": "it failed on these data: its values grew without bound"}
     assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == diverged

@@ -17,7 +17,7 @@ from postprior.pipelines.artefacts.density import load_density, log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import learn
-from postprior.pipelines.generation.memorising import memorised
+from postprior.pipelines.generation.memorisation import memorised
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.storage import load_artefact, save_artefact

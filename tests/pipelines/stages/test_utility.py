@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
@@ -75,8 +75,8 @@ def test_the_same_inputs_give_the_same_bytes(project: Project, tmp_path: Path) -
 def test_judges_label_the_samples_of_a_density_without_labels(project: Project) -> None:
     root, params = project
     generator = Generator.load(root / "artefacts/densities/normal")
-    judges = load_judges(root / "artefacts/judges")
-    samples = drawn(generator, judges, 30, 1, params)
+    classifiers = load_evaluators(root / "artefacts/evaluators")
+    samples = drawn(generator, classifiers, 30, 1, params)
     assert samples.provenance["labels_from"] == "judges"
     assert samples.labels is not None
     assert len(samples) == 30

@@ -98,7 +98,7 @@ def test_a_run_tells_stage_settings_and_origin(project: Path, params: Params, mo
     assert (tags["stage"], tags["model"], tags["density"]) == ("evaluate", "mvtcae", "gmm")
     assert tags["DVC_EXP_NAME"] == "stuffy-otter"
     assert len(tags["mlflow.source.git.commit"]) == 40
-    assert {"hash.autoencoder", "hash.densities", "hash.judges"} <= set(tags)
+    assert {"hash.autoencoder", "hash.densities", "hash.evaluators"} <= set(tags)
     assert logged.data.params["vae.latent"] == str(params.vae.latent)
     assert logged.data.params["data.digits.train"] == str(params.data.options["train"])
     assert not [name for name in logged.data.params if name.startswith(("density.flow", "vae.options.mopoe"))]
@@ -107,7 +107,7 @@ def test_a_run_tells_stage_settings_and_origin(project: Path, params: Params, mo
 
 
 def test_scores_of_samplers_have_the_same_names(project: Path, params: Params) -> None:
-    with track("reference", params, project):
+    with track("score-baselines", params, project):
         pass
     with track("evaluate", params, project, density="gmm"):
         pass
@@ -136,7 +136,7 @@ def test_metrics_of_epochs_are_a_curve(project: Path, params: Params) -> None:
 def test_stages_lie_beneath_their_experiment(project: Path, params: Params) -> None:
     commit(project)
     first = evaluated(params, project)
-    with track("reference", params, project):
+    with track("score-baselines", params, project):
         pass
     second = runs(project)[0]
     parent = next(run for run in parents(project) if run.info.run_id == first.data.tags[PARENT])
@@ -238,8 +238,8 @@ def test_results_can_be_logged_again(project: Path, params: Params) -> None:
     log_again(params, project)
     logged = runs(project)[: len(runs(project)) - before]
     names = [run.info.run_name for run in logged][::-1]
-    assert (names[0], names[-1]) == ("judge", "compare")
-    assert {"train", "inspect", "reference", *(f"evaluate {name}" for name in params.densities)} <= set(names)
+    assert (names[0], names[-1]) == ("train-evaluators", "compare")
+    assert {"train", "diagnose", "score-baselines", *(f"evaluate {name}" for name in params.densities)} <= set(names)
     assert len(names) == len(set(names))
     train = next(run for run in logged if run.info.run_name == "train")
     assert len(client(project).get_metric_history(train.info.run_id, "validation_loss")) == 40

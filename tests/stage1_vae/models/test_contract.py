@@ -12,7 +12,7 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.networks import CACHED, in_blocks
-from postprior.stage1_vae.training import alone
+from postprior.stage1_vae.training import freeze_except
 
 MODALITIES = (
     Modality("a", "vector", (3,), "normal"),
@@ -161,7 +161,7 @@ def test_every_parameter_is_trained_in_its_phase_and_none_out_of_it(name: str) -
     for phase in model.phases():
         model.zero_grad()
         chosen = {id(parameter) for parameter in phase.parameters}
-        with alone(model, phase):
+        with freeze_except(model, phase):
             phase.objective(
                 data() if phase.complete else trainable(model), generator(), 1.0
             ).per_sample.mean().backward()

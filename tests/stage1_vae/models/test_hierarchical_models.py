@@ -492,6 +492,6 @@ def test_rows_of_maps_are_independent_of_one_another() -> None:
 def test_annealing_scales_the_divergences_alone() -> None:
     for kind in (Nexus, MHVAE):
         model = build(kind)
-        losses = [model.loss(data(HOLES), generator(), warmth).per_sample for warmth in (0.0, 0.5, 1.0)]
+        losses = [model.loss(data(HOLES), generator(), kl_weight).per_sample for kl_weight in (0.0, 0.5, 1.0)]
         torch.testing.assert_close(losses[1], (losses[0] + losses[2]) / 2)
         assert (losses[2] > losses[0]).all()

@@ -21,7 +21,7 @@ from postprior.stage1_vae.models import MODELS
 from postprior.stage1_vae.models.jmvae import JMVAE
 from postprior.stage1_vae.models.jnf import JNF, total_correlation
 from postprior.stage1_vae.models.telbo import TELBO
-from postprior.stage1_vae.training import alone
+from postprior.stage1_vae.training import freeze_except
 
 MODALITIES = (
     Modality("a", "vector", (3,), "normal"),
@@ -424,7 +424,7 @@ def test_the_unimodal_posteriors_of_telbo_converge_to_the_exact_ones() -> None:
         data, fresh = sample(model, 1000), sample(model, 200, seed=1)
     phase = model.phases()[1]
     start = divergence_from_exact(model, lambda m, z: model.unimodal(fresh).shared[:, m].log_prob(z), fresh)
-    with alone(model, phase):
+    with freeze_except(model, phase):
         train(phase.objective, phase.parameters, data, 500)
     end = divergence_from_exact(model, lambda m, z: model.unimodal(fresh).shared[:, m].log_prob(z), fresh)
     assert (start > 0.5).all()
@@ -439,7 +439,7 @@ def test_the_flows_of_jnf_converge_to_the_exact_posteriors() -> None:
     phase = model.phases()[-1]
     with torch.no_grad():
         start = divergence_from_exact(model, lambda m, z: model.flow_posteriors(fresh)[m].log_prob(z), fresh)
-    with alone(model, phase):
+    with freeze_except(model, phase):
         train(phase.objective, phase.parameters, data, 400)
     with torch.no_grad():
         end = divergence_from_exact(model, lambda m, z: model.flow_posteriors(fresh)[m].log_prob(z), fresh)
@@ -458,7 +458,7 @@ def test_a_later_phase_trains_its_own_parameters_and_leaves_the_first_s_as_they_
     for phase in model.phases():
         before = {key: value.clone() for key, value in model.state_dict().items()}
         chosen = {id(p) for p in phase.parameters}
-        with alone(model, phase):
+        with freeze_except(model, phase):
             train(phase.objective, phase.parameters, data, 2)
         for key, parameter in model.named_parameters():
             shift = phase.name == "dcca" and key.endswith("bias")  # correlations are blind to shifts
@@ -672,7 +672,7 @@ def test_dcca_finds_what_modalities_share() -> None:
     model = JNF(modalities(2), **SIZES, dcca=1).double()
     phase, whole = model.phases()[1], Batch(data, torch.ones(1000, 2, dtype=torch.bool))
     before = float(phase.objective(whole, generator(), 1.0).terms["correlation"][0].detach())
-    with alone(model, phase):
+    with freeze_except(model, phase):
         train(phase.objective, phase.parameters, whole, 150)
     assert float(phase.objective(whole, generator(), 1.0).terms["correlation"][0].detach()) > max(0.9, before + 0.1)
 

@@ -16,7 +16,7 @@ from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.conversion import ColumnConversion, from_description
 from postprior.pipelines.data.dataset import Dataset, writing
 from postprior.pipelines.data.export import export
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.errors import UserError

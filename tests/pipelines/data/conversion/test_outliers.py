@@ -13,7 +13,7 @@ from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversio
 from postprior.pipelines.data.conversion.outliers import BOUND, usual
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 
 ROWS = 400

@@ -14,7 +14,7 @@ from support.archives import N, an_archive, exported, load, saved, views
 from support.importing import refused
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 
 X = np.random.default_rng(0).normal(size=(N, 3))

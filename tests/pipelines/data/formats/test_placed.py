@@ -9,7 +9,7 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.export import export
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError

@@ -15,7 +15,7 @@ from support.importing import ROLES, N, clinic, write
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from support.importing import ROLES, N, clinic, refused, write
 
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 

@@ -17,7 +17,7 @@ from support.importing import ROLES, clinic, write
 
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.export import FILLED, export
-from postprior.pipelines.data.formats.found import Roles
+from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError

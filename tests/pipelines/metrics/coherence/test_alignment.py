@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment, Directions
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.statistics.intervals import correlation, half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing
 
@@ -75,13 +75,13 @@ def test_weights_are_repetitions():
 
 def test_preservation_is_the_share_of_rows_that_kept_their_pairs():
     """A share q of right pairs among independent ones has q times the correlation."""
-    real, weights = Readings(pairs(1)), half_samples(np.arange(4000), 20, np.random.default_rng(0))
-    alignment = Alignment.fit(Readings(pairs(0)), seed=0)
+    real, weights = EvaluatorOutputs(pairs(1)), half_samples(np.arange(4000), 20, np.random.default_rng(0))
+    alignment = Alignment.fit(EvaluatorOutputs(pairs(0)), seed=0)
     own = alignment.score(real, weights)
     assert (own["incoherence"] == 0).all()
     assert (own["canonical_preservation"] == 1).all()
     x, y = pairs(2)
-    half = Readings((x, np.concatenate([y[:2000], np.roll(y[2000:], 1, axis=0)])))
+    half = EvaluatorOutputs((x, np.concatenate([y[:2000], np.roll(y[2000:], 1, axis=0)])))
     found = alignment.score(half, weights, own)
     assert found["canonical_preservation"][0] == pytest.approx(0.5, abs=0.05)
     assert found["incoherence"][0] == pytest.approx((own["pairing_auc"][0] - 0.5) / 2, abs=0.03)
@@ -90,8 +90,8 @@ def test_preservation_is_the_share_of_rows_that_kept_their_pairs():
 def test_nothing_is_preserved_where_real_modalities_are_independent(monkeypatch):
     monkeypatch.setattr("postprior.pipelines.metrics.coherence.alignment.STEPS", 5)
     x, y = pairs(0, rows=300)
-    alignment = Alignment.fit(Readings((x, np.roll(y, 1, axis=0))), seed=0)
-    new = Readings((pairs(1, rows=300)[0], pairs(2, rows=300)[1]))
+    alignment = Alignment.fit(EvaluatorOutputs((x, np.roll(y, 1, axis=0))), seed=0)
+    new = EvaluatorOutputs((pairs(1, rows=300)[0], pairs(2, rows=300)[1]))
     weights = half_samples(np.arange(300), 40, np.random.default_rng(0))
     assert alignment.score(new, weights)["canonical_preservation"] is UNCORRELATED
 
@@ -103,7 +103,7 @@ def test_one_modality_has_no_canonical_correlation():
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_one_row_is_of_no_pairing(rows):
-    some = Readings(tuple(array[:rows].astype(np.float32) for array in pairs(0)))
+    some = EvaluatorOutputs(tuple(array[:rows].astype(np.float32) for array in pairs(0)))
     found = Alignment.fit(some, seed=0).score(some, np.ones((1, rows)))
     assert set(found) == {"pairing_auc", "incoherence", "canonical_correlation", "canonical_preservation"}
     assert all(isinstance(values, Missing) for values in found.values())

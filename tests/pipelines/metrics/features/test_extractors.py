@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.evaluators import EXTRACTORS, Evaluators, fit_extractor, resolve
 from postprior.pipelines.metrics.features.extractor import BLOCK, Extractor
-from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.pretrained import VisionTransformer, _torch_fidelity
-from postprior.pipelines.metrics.features.reader import EXTRACTORS, Reader, fit_extractor, resolve
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.randomness import seeded
 
@@ -67,7 +67,7 @@ class Moments(Extractor):
 
 
 def read(extractor, dataset):
-    return Reader("any", extractor, None).read(dataset)
+    return Evaluators("any", extractor, None).read(dataset)
 
 
 @pytest.fixture(scope="module", params=["pca", "random", "test_metrics_features:Moments"])
@@ -77,12 +77,12 @@ def fitted(request):
 
 def test_every_kind_of_modality_has_features(fitted):
     name, extractor = fitted
-    readings = read(extractor, data(50, seed=1))
-    assert readings.predictions is None
+    outputs = read(extractor, data(50, seed=1))
+    assert outputs.predictions is None
     widths = {"pca": [16, 16, 16, 15, 4], "random": [16] * 5}.get(name, [2] * 5)
-    assert [features.shape for features in readings.features] == [(50, width) for width in widths]
-    assert all(features.dtype == np.float32 for features in readings.features)
-    assert np.isfinite(readings.joined).all()
+    assert [features.shape for features in outputs.features] == [(50, width) for width in widths]
+    assert all(features.dtype == np.float32 for features in outputs.features)
+    assert np.isfinite(outputs.joined).all()
 
 
 def test_the_bytes_of_a_row_are_its_own(fitted):
@@ -100,9 +100,9 @@ def test_a_seed_gives_the_same_state_and_the_state_gives_the_extractor_back(fitt
     torch.manual_seed(4)
     again = fit_extractor(name, data(), 16, 0, None)
     assert torch.rand(1) == expected
-    tensors, description = Reader(name, extractor, None).state()
+    tensors, description = Evaluators(name, extractor, None).state()
     assert all(torch.equal(value, tensors[f"space.{key}"]) for key, value in again.state()[0].items())
-    rebuilt = Reader.from_state(tensors, description)
+    rebuilt = Evaluators.from_state(tensors, description)
     assert rebuilt.label_names is rebuilt.classes is rebuilt.label({}) is None
     assert (rebuilt.read(data(9)).joined == read(extractor, data(9)).joined).all()
 
@@ -117,9 +117,9 @@ def test_what_is_missing_is_neither_learned_from_nor_read(fitted):
     both = [
         fit_extractor(name, Dataset(MODALITIES, values, partial.mask), 16, 0, None) for values in (partial.data, other)
     ]
-    readings = [read(extractor, data(9, missing=True)) for extractor in both]
-    assert (readings[0].joined == readings[1].joined).all()
-    assert (readings[0].features[0][0::3] == 0).all()
+    outputs = [read(extractor, data(9, missing=True)) for extractor in both]
+    assert (outputs[0].joined == outputs[1].joined).all()
+    assert (outputs[0].features[0][0::3] == 0).all()
 
 
 def test_principal_components_are_those_of_the_standardised_values_in_one_scale_a_modality():
@@ -143,16 +143,16 @@ def test_other_seeds_draw_other_networks():
 
 def test_judges_may_read_labels_while_another_space_gives_the_features():
     labelled = Dataset(MODALITIES, data(40).data, labels=np.arange(40) % 2, label_names=("a", "b"))
-    judges = Judges(MODALITIES, ("a", "b"), 8)
-    reader = Reader("pca", fit_extractor("pca", labelled, 5, 0, None), judges)
-    again = Reader.from_state(*reader.state())
-    for which in (reader, again):
-        readings = which.read(labelled)
-        assert readings.predictions is not None
-        assert readings.features[0].shape == (40, 5)
-        shown = judges.labels("scan", torch.from_numpy(labelled.data["scan"]))
-        assert (readings.predictions[:, 2] == shown.numpy()).all()
-    assert (again.read(labelled).joined == reader.read(labelled).joined).all()
+    classifiers = LabelClassifiers(MODALITIES, ("a", "b"), 8)
+    evaluators = Evaluators("pca", fit_extractor("pca", labelled, 5, 0, None), classifiers)
+    again = Evaluators.from_state(*evaluators.state())
+    for which in (evaluators, again):
+        outputs = which.read(labelled)
+        assert outputs.predictions is not None
+        assert outputs.features[0].shape == (40, 5)
+        shown = classifiers.labels("scan", torch.from_numpy(labelled.data["scan"]))
+        assert (outputs.predictions[:, 2] == shown.numpy()).all()
+    assert (again.read(labelled).joined == evaluators.read(labelled).joined).all()
 
 
 @pytest.mark.parametrize(
@@ -161,18 +161,18 @@ def test_judges_may_read_labels_while_another_space_gives_the_features():
         (
             "pac",
             None,
-            "judge.extractor: found 'pac'.*did you mean pca.*expected auto, classifier, dinov2, inception",
+            "evaluators.extractor: found 'pac'.*did you mean pca.*expected auto, classifier, dinov2, inception",
         ),
-        ("nowhere:Thing", None, "judge.extractor: 'nowhere:Thing' cannot be imported"),
+        ("nowhere:Thing", None, "evaluators.extractor: 'nowhere:Thing' cannot be imported"),
         (
             "numpy:ndarray",
             None,
             "expected a subclass of postprior.pipelines.metrics.features.extractor.Extractor",
         ),
         ("classifier", None, "learns from labels, and the data have none"),
-        ("pca", "w.safetensors", "judge.weights: found 'w.safetensors', expected null"),
-        ("dinov2", None, "judge.weights: found null, extractor dinov2"),
-        ("inception", "none.safetensors", "judge.weights: there is no file none.safetensors"),
+        ("pca", "w.safetensors", "evaluators.weights: found 'w.safetensors', expected null"),
+        ("dinov2", None, "evaluators.weights: found null, extractor dinov2"),
+        ("inception", "none.safetensors", "evaluators.weights: there is no file none.safetensors"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(name, weights, words):
@@ -261,20 +261,20 @@ def test_dinov2_reads_images_from_a_local_file_and_principal_components_elsewher
     torch.manual_seed(4)
     extractor = fit_extractor("dinov2", rows, features, 0, tmp_path / "vit.safetensors")
     assert torch.rand(1) == expected
-    readings = read(extractor, rows)
+    outputs = read(extractor, rows)
     widths = {8: [8, 8, 8, 8, 4], 64: [64, 64, 30, 15, 4]}[features]
-    assert [array.shape[1] for array in readings.features] == widths
+    assert [array.shape[1] for array in outputs.features] == widths
     (tmp_path / "vit.safetensors").unlink()
-    rebuilt = Reader.from_state(*Reader("dinov2", extractor, None).state())
-    assert (rebuilt.read(rows).joined == readings.joined).all()
-    assert (read(fit_extractor("pca", rows, features, 0, None), rows).features[3] == readings.features[3]).all()
+    rebuilt = Evaluators.from_state(*Evaluators("dinov2", extractor, None).state())
+    assert (rebuilt.read(rows).joined == outputs.joined).all()
+    assert (read(fit_extractor("pca", rows, features, 0, None), rows).features[3] == outputs.features[3]).all()
     if features == 64:  # as published: no projection, of the whole range of values
         grey = torch.from_numpy(rows.data["grey"][:3]).expand(-1, 3, -1, -1)
         large = torch.nn.functional.interpolate((grey + 1) / 2, size=(224, 224), mode="bilinear")
         mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         x = (large - mean[:, None, None]) / deviation[:, None, None]
         expected = VisionTransformer(transformer(depth=1))(x).detach()
-        torch.testing.assert_close(torch.from_numpy(readings.features[0][:3]), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(outputs.features[0][:3]), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("broken", ["no weights", "another network", "not a file of tensors"])
@@ -286,7 +286,7 @@ def test_weights_of_something_else_are_refused(tmp_path, broken):
         save_file({"weight": torch.zeros(2)}, path)
     else:
         save_file({**tensors, "blocks.0.attn.qkv.weight": torch.zeros(3, 3)}, path)
-    with pytest.raises(UserError, match=r"judge.weights: .*w\.safetensors"):
+    with pytest.raises(UserError, match=r"evaluators.weights: .*w\.safetensors"):
         fit_extractor("dinov2", data(5), 4, 0, path)
 
 
@@ -309,7 +309,7 @@ def test_inception_is_that_of_torch_fidelity_with_local_weights(tmp_path, monkey
     expected = network(bytes_of.expand(-1, 3, -1, -1))[0]
     torch.testing.assert_close(torch.from_numpy(features), expected, rtol=1e-4, atol=1e-5)
     save_file({"fc.bias": tensors["fc.bias"]}, tmp_path / "part.safetensors")
-    with pytest.raises(UserError, match=r"judge.weights: .*part\.safetensors.*expected weights of inception"):
+    with pytest.raises(UserError, match=r"evaluators.weights: .*part\.safetensors.*expected weights of inception"):
         fit_extractor("inception", images, 8, 0, tmp_path / "part.safetensors")
 
 

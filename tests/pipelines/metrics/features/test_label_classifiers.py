@@ -1,4 +1,4 @@
-"""Judges: what they learn, what they leave alone, and the bytes that a seed gives."""
+"""LabelClassifiers: what they learn, what they leave alone, and the bytes that a seed gives."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,71 +9,73 @@ import pytest
 import torch
 from support.labelled import MODALITIES, NAMES, data
 
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.evaluator_outputs import accuracy
+from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.features.extractor import BLOCK
-from postprior.pipelines.metrics.features.judges import Judges, train_judges
-from postprior.pipelines.metrics.features.reader import Reader
-from postprior.pipelines.metrics.features.readings import accuracy
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
 from postprior.pipelines.stages.augment import augment
-from postprior.pipelines.stages.judge import judge
+from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.stages.utility import utility_of_real
 from postprior.pipelines.storage import read_json, save_artefact
 from postprior.stage1_vae.modalities import Modality
 
 
-def trained_judges(dataset: Dataset, epochs: int = 3, seed: int = 0) -> Judges:
-    judges = Judges(dataset.modalities, NAMES, 8, seed)
-    for _ in train_judges(judges, dataset, epochs, 32, 1e-2, torch.Generator().manual_seed(seed)):
+def trained_judges(dataset: Dataset, epochs: int = 3, seed: int = 0) -> LabelClassifiers:
+    classifiers = LabelClassifiers(dataset.modalities, NAMES, 8, seed)
+    for _ in train_label_classifiers(classifiers, dataset, epochs, 32, 1e-2, torch.Generator().manual_seed(seed)):
         pass
-    return judges
+    return classifiers
 
 
-def reader(judges: Judges) -> Reader:
-    return Reader("classifier", judges, judges)
+def evaluators(classifiers: LabelClassifiers) -> Evaluators:
+    return Evaluators("classifier", classifiers, classifiers)
 
 
 @pytest.fixture(scope="module")
-def judges() -> Judges:
+def classifiers() -> LabelClassifiers:
     return trained_judges(data())
 
 
-def test_labels_are_read_from_data_never_seen(judges: Judges) -> None:
+def test_labels_are_read_from_data_never_seen(classifiers: LabelClassifiers) -> None:
     test = data(seed=1)
-    readings = reader(judges).read(test)
-    assert readings.predictions is not None
-    assert [features.shape for features in readings.features] == [(600, 8), (600, 8)]
-    assert (readings.predictions == readings.labels[:, None]).mean() > 0.95
-    assert (reader(judges).label(test.data) == test.labels).mean() > 0.95
+    outputs = evaluators(classifiers).read(test)
+    assert outputs.predictions is not None
+    assert [features.shape for features in outputs.features] == [(600, 8), (600, 8)]
+    assert (outputs.predictions == outputs.labels[:, None]).mean() > 0.95
+    assert (evaluators(classifiers).label(test.data) == test.labels).mean() > 0.95
 
 
-def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(judges: Judges) -> None:
+def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(classifiers: LabelClassifiers) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
     again = trained_judges(data()).state()[0]
     assert torch.rand(1) == expected
-    assert all(torch.equal(again[name], tensor) for name, tensor in judges.state()[0].items())
-    other = Judges(MODALITIES, NAMES, 8, seed=1).state()[0]
-    assert not torch.equal(other["heads.table.weight"], Judges(MODALITIES, NAMES, 8).state()[0]["heads.table.weight"])
+    assert all(torch.equal(again[name], tensor) for name, tensor in classifiers.state()[0].items())
+    other = LabelClassifiers(MODALITIES, NAMES, 8, seed=1).state()[0]
+    assert not torch.equal(
+        other["heads.table.weight"], LabelClassifiers(MODALITIES, NAMES, 8).state()[0]["heads.table.weight"]
+    )
 
 
-def test_rows_read_the_same_in_a_longer_set(judges: Judges) -> None:
-    long = reader(judges).read(data(seed=1))
+def test_rows_read_the_same_in_a_longer_set(classifiers: LabelClassifiers) -> None:
+    long = evaluators(classifiers).read(data(seed=1))
     for rows in (BLOCK, 10):
-        short = reader(judges).read(data(seed=1).select(np.arange(rows)))
+        short = evaluators(classifiers).read(data(seed=1).select(np.arange(rows)))
         assert (long.joined[:rows] == short.joined).all()
 
 
 def test_what_is_missing_is_neither_learned_from_nor_read() -> None:
     states = [trained_judges(data(fill=fill), epochs=1).state()[0] for fill in (0.0, 1e3)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    readings = reader(trained_judges(data(fill=0.0))).read(data(seed=1, fill=0.0))
-    assert readings.predictions is not None
-    assert (readings.predictions[0::3, 0] == -1).all()
-    assert (readings.features[0][0::3] == 0).all()
-    scores = accuracy(readings, ["picture", "table"], np.random.default_rng(0))
+    outputs = evaluators(trained_judges(data(fill=0.0))).read(data(seed=1, fill=0.0))
+    assert outputs.predictions is not None
+    assert (outputs.predictions[0::3, 0] == -1).all()
+    assert (outputs.features[0][0::3] == 0).all()
+    scores = accuracy(outputs, ["picture", "table"], np.random.default_rng(0))
     assert scores["modalities"]["picture"]["accuracy"]["value"] > 0.9
     assert scores["accuracy"]["low"] <= scores["accuracy"]["value"] <= scores["accuracy"]["high"]
 
@@ -86,40 +88,40 @@ def test_a_modality_that_a_minibatch_lacks_altogether_is_skipped() -> None:
     assert all(bool(tensor.isfinite().all()) for tensor in trained_judges(sparse, epochs=1).state()[0].values())
 
 
-def test_judges_are_rebuilt_from_their_artefact(judges: Judges, tmp_path: Path) -> None:
-    tensors, manifest = reader(judges).state()
+def test_judges_are_rebuilt_from_their_artefact(classifiers: LabelClassifiers, tmp_path: Path) -> None:
+    tensors, manifest = evaluators(classifiers).state()
     save_artefact(tmp_path / "judges", "judges", manifest, tensors)
-    again = load_judges(tmp_path / "judges")
+    again = load_evaluators(tmp_path / "judges")
     assert again.label_names == NAMES
-    assert again.judges is again.space
-    assert (again.read(data(seed=1)).joined == reader(judges).read(data(seed=1)).joined).all()
+    assert again.classifiers is again.space
+    assert (again.read(data(seed=1)).joined == evaluators(classifiers).read(data(seed=1)).joined).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 7), (28, 28), (64, 48)])
 def test_images_of_any_size_have_features(size: tuple[int, int]) -> None:
-    body = Judges((Modality("m", "image", (1, *size), "laplace"),), NAMES, 6)
+    body = LabelClassifiers((Modality("m", "image", (1, *size), "laplace"),), NAMES, 6)
     values = torch.zeros(2, 1, *size)
     assert body.features("m", values).shape == (2, 6)
     assert body.logits("m", values).shape == (2, 3)
 
 
-def test_other_modalities_are_refused(judges: Judges) -> None:
+def test_other_modalities_are_refused(classifiers: LabelClassifiers) -> None:
     table = Dataset(MODALITIES[1:], {"table": data().data["table"]})
     with pytest.raises(UserError, match="modalities"):
-        reader(judges).read(table)
+        evaluators(classifiers).read(table)
 
 
 def test_the_stage_reports_accuracy_on_held_out_data(trained: tuple[Path, Any]) -> None:
     root, _ = trained
-    scores = read_json(root / "results/metrics/judges.json")
+    scores = read_json(root / "results/metrics/evaluators.json")
     assert scores["samples"] == 120
     assert scores["extractor"] == "classifier"
     assert scores["features"] == dict.fromkeys(("m0", "m1", "m2", "m3", "m4"), 16)
     assert set(scores["modalities"]) == {f"m{index}" for index in range(5)}
-    assert load_judges(root / "artefacts/judges").label_names == tuple("0123456789")
+    assert load_evaluators(root / "artefacts/evaluators").label_names == tuple("0123456789")
 
 
-@pytest.mark.parametrize("stage", ["judge", "utility", "augment"])
+@pytest.mark.parametrize("stage", ["train-evaluators", "utility", "augment"])
 def test_labels_of_other_names_are_refused(trained: tuple[Path, Any], tmp_path: Path, stage: str) -> None:
     _, params = trained
     rows = data(20)
@@ -127,7 +129,7 @@ def test_labels_of_other_names_are_refused(trained: tuple[Path, Any], tmp_path: 
     names = rows.label_names or ()
     replace(rows, label_names=names[::-1]).save(tmp_path / "artefacts/data/test")
     run = {
-        "judge": lambda: judge(params, tmp_path),
+        "train-evaluators": lambda: train_evaluators(params, tmp_path),
         "utility": lambda: utility_of_real(params, tmp_path),
         "augment": lambda: augment("10", params, tmp_path, 0),
     }[stage]
@@ -141,24 +143,24 @@ def test_labels_of_one_split_alone_are_refused(trained: tuple[Path, Any], tmp_pa
     rows.save(tmp_path / "artefacts/data/train")
     Dataset(rows.modalities, rows.data).save(tmp_path / "artefacts/data/test")
     with pytest.raises(UserError, match=r"data/test: no labels found, .*data/train has them"):
-        judge(params, tmp_path)
-    assert not (tmp_path / "artefacts/judges").exists()
+        train_evaluators(params, tmp_path)
+    assert not (tmp_path / "artefacts/evaluators").exists()
 
 
 def test_judges_learn_from_labels_alone() -> None:
     rows = data(20)
-    judges = Judges(rows.modalities, NAMES, 8)
+    classifiers = LabelClassifiers(rows.modalities, NAMES, 8)
     with pytest.raises(ValueError, match="labels"):
-        next(train_judges(judges, Dataset(rows.modalities, rows.data), 1, 8, 1e-3, torch.Generator()))
+        next(train_label_classifiers(classifiers, Dataset(rows.modalities, rows.data), 1, 8, 1e-3, torch.Generator()))
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_modality_that_few_or_no_test_rows_have_says_so(judges: Judges) -> None:
+def test_a_modality_that_few_or_no_test_rows_have_says_so(classifiers: LabelClassifiers) -> None:
     test = data(20, seed=1)
     assert test.mask is not None
     test.mask[:, 0] = False
     test.mask[2:, 1] = False
-    found = accuracy(reader(judges).read(test), ["picture", "table"], np.random.default_rng(0))
+    found = accuracy(evaluators(classifiers).read(test), ["picture", "table"], np.random.default_rng(0))
     missing = {"value": None, "why": "no test row has picture"}
     assert found["accuracy"] == found["modalities"]["picture"]["accuracy"] == missing
     table = found["modalities"]["table"]["accuracy"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.reconstruction import reconstruction_scores
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.stage1_vae.modalities import Modality
@@ -22,9 +22,9 @@ def test_reconstructions_are_compared_by_what_each_modality_is(labelled: bool) -
     real = Dataset(modalities, values, labels=labels if labelled else None)
     made = Dataset(modalities, {name: np.minimum(of, 0.5) for name, of in values.items()})
     shown = np.stack([labels, 1 - labels, labels], 1) if labelled else None
-    readings = Readings(tuple(np.zeros((20, 1), np.float32) for _ in modalities), shown, real.labels)
+    outputs = EvaluatorOutputs(tuple(np.zeros((20, 1), np.float32) for _ in modalities), shown, real.labels)
     weights = half_samples(np.arange(20), 5, rng)
-    found = reconstruction_scores(real, made, readings, weights)
+    found = reconstruction_scores(real, made, outputs, weights)
     likeness = {"ssim", "psnr", "l1"}
     kinds = {"reconstruction_error", "accuracy"} if labelled else {"reconstruction_error"}
     assert set(found) == kinds | likeness | {"modalities"}

@@ -22,7 +22,7 @@ RESAMPLES = 200  # half-samples behind the accuracy of judges
 
 
 @dataclass(frozen=True)
-class Readings:
+class EvaluatorOutputs:
     """Features and predicted labels of every modality, with the labels and sources that the rows came with."""
 
     features: tuple[NDArray[np.float32], ...]  # M times (N, F_m)
@@ -43,8 +43,8 @@ class Readings:
         """The group of each row (N,), its own where it has none."""
         return np.arange(len(self)) if self.groups is None else self.groups
 
-    def select(self, rows: Ints) -> "Readings":
-        """The readings of some rows."""
+    def select(self, rows: Ints) -> "EvaluatorOutputs":
+        """The outputs of some rows."""
         optional = {"predictions": self.predictions, "labels": self.labels, "groups": self.groups}
         chosen = {name: None if array is None else array[rows] for name, array in optional.items()}
         return replace(self, features=tuple(features[rows] for features in self.features), **chosen)
@@ -56,12 +56,12 @@ class Readings:
         return counts.argmax(1)
 
 
-def accuracy(readings: Readings, modalities: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+def accuracy(outputs: EvaluatorOutputs, modalities: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
     """The share of labels read rightly, by modality over the rows that have it, and its mean; intervals by source."""
-    assert readings.labels is not None
-    assert readings.predictions is not None
-    weights = half_samples(readings.sources, RESAMPLES, rng, readings.labels)
-    observed, right = readings.predictions >= 0, readings.predictions == readings.labels[:, None]
+    assert outputs.labels is not None
+    assert outputs.predictions is not None
+    weights = half_samples(outputs.sources, RESAMPLES, rng, outputs.labels)
+    observed, right = outputs.predictions >= 0, outputs.predictions == outputs.labels[:, None]
     shares: list[Score] = [
         weighted_mean(hits[seen], weights[:, seen]) if seen.any() else Missing(f"no test row has {name}")
         for name, hits, seen in zip(modalities, right.T, observed.T, strict=True)

@@ -1,4 +1,4 @@
-"""The standard: half of the test rows that samples are scored against, and the rows scored already."""
+"""The baselines: half of the test rows that samples are scored against, and the rows scored already."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +8,9 @@ import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.coherence.alignment import Alignment, Critic, Directions
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
-from postprior.pipelines.metrics.scores import Reference, row, score
+from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Scores
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
@@ -25,10 +25,10 @@ WEIGHTS = {  # of each row that is scored
 
 
 @dataclass(frozen=True)
-class Standard:
+class Baselines:
     """What samples are scored against, and the rows scored already."""
 
-    reference: Reference  # the reference half
+    reference: ReferenceSet  # the reference half
     alignment: Alignment  # how its modalities go together
     rows: Ints  # of the test split that are the reference half
     weights: Floats  # (1 + B, N), of as many synthetic rows as are scored
@@ -39,32 +39,32 @@ class Standard:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The standard that the stage left in a folder."""
+        """The baselines that the stage left in a folder."""
         artefact = load_artefact(folder, KIND)
         arrays, manifest = artefact.arrays, artefact.manifest
         with rebuilding(folder):
-            readings = Readings(tuple(arrays[f"features.reference.{name}"] for name in manifest["modalities"]))
+            outputs = EvaluatorOutputs(tuple(arrays[f"features.reference.{name}"] for name in manifest["modalities"]))
             alignment = Alignment(None, None, manifest["seed"])
             if manifest["critic"] is not None:
                 critic = Critic.from_state(artefact.tensors, manifest["critic"])
-                alignment = replace(alignment, critic=critic, directions=Directions.fit(readings.features))
+                alignment = replace(alignment, critic=critic, directions=Directions.fit(outputs.features))
             missing = manifest.get("missing", {})
             scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
             weights = {of: arrays[f"weights.{of}"] for of in ("reference", "real", "synthetic")}
             rows = arrays["rows.reference"], arrays["rows.real"]
-            return cls.fit(readings, weights, rows, manifest, alignment, scores)
+            return cls.fit(outputs, weights, rows, manifest, alignment, scores)
 
     @classmethod
     def fit(
         cls,
-        readings: Readings,
+        outputs: EvaluatorOutputs,
         weights: dict[str, Floats],
         rows: tuple[Ints, Ints],
         manifest: dict[str, Any],
         alignment: Alignment | None = None,
         scores: dict[str, Scores] | None = None,
     ) -> Self:
-        """The standard of a reference half with these readings.
+        """The baselines of a reference half with these outputs.
 
         Args:
             weights: half-samples of `reference`, `real` and `synthetic` rows.
@@ -73,13 +73,13 @@ class Standard:
             alignment: of the half; learned from it if None.
         """
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
-        reference = Reference.fit(readings, weights["reference"], manifest["neighbours"], names, classes)
-        alignment = alignment or Alignment.fit(readings, manifest["seed"])
+        reference = ReferenceSet.fit(outputs, weights["reference"], manifest["neighbours"], names, classes)
+        alignment = alignment or Alignment.fit(outputs, manifest["seed"])
         (half, real), ours, theirs = rows, weights["synthetic"], weights["real"]
         return cls(reference, alignment, half, ours, real, theirs, scores or {}, manifest)
 
-    def save(self, folder: Path, readings: dict[str, Readings], sets: dict[str, Dataset]) -> None:
-        """Publish the standard, with readings of the half and of every row scored, and some images of these."""
+    def save(self, folder: Path, outputs: dict[str, EvaluatorOutputs], sets: dict[str, Dataset]) -> None:
+        """Publish the baselines, with outputs of the half and of every row scored, and some images of these."""
         whole = [name for name in self.scores["real"] if "/" not in name and name in self.scores["normal"]]
         tensors, critic = self.alignment.state()
         manifest = self.manifest | {"critic": critic, "scores": whole}
@@ -95,7 +95,7 @@ class Standard:
             arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
             if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
                 manifest["missing"] = manifest.get("missing", {}) | {of: why}
-        for of, seen in readings.items():
+        for of, seen in outputs.items():
             features = zip(self.manifest["modalities"], seen.features, strict=True)
             arrays |= {f"features.{of}.{name}": array for name, array in features}
             told = {field: getattr(seen, field) for field in ("predictions", "labels", "groups")}
@@ -105,15 +105,15 @@ class Standard:
             arrays |= {f"gallery.{of}.{name}": np.asarray(dataset.data[name][:GALLERY]) for name in images}
         save_artefact(folder, KIND, manifest, tensors, arrays)
 
-    def score(self, readings: Readings, half: Dataset, rows: Dataset, weights: Floats | None = None) -> Scores:
-        """Every score of rows and their readings, with weights (1 + B, N), those of synthetic rows if None.
+    def score(self, outputs: EvaluatorOutputs, half: Dataset, rows: Dataset, weights: Floats | None = None) -> Scores:
+        """Every score of rows and their outputs, with weights (1 + B, N), those of synthetic rows if None.
 
         The reference half is for tables.
         """
         weights = self.weights if weights is None else weights
-        own = self.alignment.score(readings, weights, self.scores.get("real"))
+        own = self.alignment.score(outputs, weights, self.scores.get("real"))
         own |= table_scores(half, self.reference.joint.weights, rows, weights)
-        return score(readings, weights, self.reference) | own
+        return score(outputs, weights, self.reference) | own
 
     def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
         """Scores as written, beside those of the model's own prior and of reconstructions."""
@@ -127,7 +127,7 @@ class Standard:
 
 
 def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
-    """The scores of a row that `Standard.save` put there."""
+    """The scores of a row that `Baselines.save` put there."""
     place = f"scores.{of}."
     found: Scores = {key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)}
     return found | {name: Missing(why) for name, why in missing.items()}

@@ -1,12 +1,12 @@
-"""Stages `recover-baselines` and `recover`: what test rows have is hidden, and imputed by others and by a density."""
+"""Stages `evaluate-imputation-baselines` and `evaluate-imputation`: hide test values and score how they are imputed."""
 
 from pathlib import Path
 from typing import Any
 
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.recovery import Questions, other_imputers, through
+from postprior.pipelines.generation.imputation import Questions, baseline_imputers, through
 from postprior.pipelines.metrics.imputation.scores import SCORES, Found
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -15,24 +15,24 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
-KIND = "recovery"
+KIND = "recovery"  # as the files of every format call it
 BASELINES = "baselines"  # the name of the results of other imputers; no density has it
 
 
-def recover_by_baselines(params: Params, root: Path) -> None:
-    """Impute what was hidden by scikit-learn's imputers; results/recovery/baselines.json.
+def evaluate_baseline_imputers(params: Params, root: Path) -> None:
+    """Impute what was hidden by scikit-learn's imputers; results/imputation/baselines.json.
 
     Scores of every row are kept for the densities. An imputer that fails says why.
     """
     project = Project(root)
     asked = Questions.of(project.splits(), params)
-    with track("recover-baselines", params, root) as run:
+    with track("evaluate-imputation-baselines", params, root) as run:
         run.dataset(project.artefacts.data / "train", asked.train.hash)
-        neighbours, trials = other_imputers(asked, params.seed)
+        neighbours, trials = baseline_imputers(asked, params.seed)
         scores: dict[str, Any] = {of: {} for of in asked.tasks}
         arrays: dict[str, Floats] = {}
         failed: dict[str, str] = {}
-        with progress("recover baselines", len(trials)) as step:
+        with progress("evaluate-imputation baselines", len(trials)) as step:
             for name, trial in trials.items():
                 found = trial()
                 for of, task in asked.tasks.items():
@@ -44,28 +44,28 @@ def recover_by_baselines(params: Params, root: Path) -> None:
                         arrays |= {f"{of}.{name}.{key}": values for key, values in own.items()}
                 step(f"{name}: {found.why}" if isinstance(found, Missing) else name)
         known = asked.about | ({"failed": failed} if failed else {})
-        save_artefact(project.artefacts.other_imputers, KIND, known, arrays=arrays)
-        write_json(project.results.scores("recovery", BASELINES), asked.written(scores | neighbours))
+        save_artefact(project.artefacts.baseline_imputers, KIND, known, arrays=arrays)
+        write_json(project.results.scores("imputation", BASELINES), asked.written(scores | neighbours))
 
 
-def recover(name: str, params: Params, root: Path) -> None:
-    """Impute what was hidden through density `name`; results/recovery/<name>.json."""
+def evaluate_imputation(name: str, params: Params, root: Path) -> None:
+    """Impute what was hidden through density `name`; results/imputation/<name>.json."""
     from postprior.pipelines.generation.generator import Generator
 
     project = Project(root)
     asked = Questions.of(project.splits(), params)
-    with track("recover", params, root, density=name) as run:
+    with track("evaluate-imputation", params, root, density=name) as run:
         run.dataset(project.artefacts.data / "train", asked.train.hash)
-        known = load_artefact(project.artefacts.other_imputers, KIND)
+        known = load_artefact(project.artefacts.baseline_imputers, KIND)
         if any(known.manifest.get(key) != value for key, value in asked.about.items()):
             raise UserError(
-                f"{project.artefacts.other_imputers}: other imputers of other data or settings found, expected those "
-                "of this project's; run postprior recover --baselines"
+                f"{project.artefacts.baseline_imputers}: baseline imputers of other data or settings found, "
+                "expected those of this project; run postprior evaluate-imputation --baselines"
             )
         generator = Generator.load(project.artefacts.densities / name)
-        judges = load_judges(project.artefacts.judges).judges
-        scores = {of: through(generator, judges, of, asked, others(known, of), params.seed) for of in asked.tasks}
-        write_json(project.results.scores("recovery", name), asked.written(scores))
+        classifiers = load_evaluators(project.artefacts.evaluators).classifiers
+        scores = {of: through(generator, classifiers, of, asked, others(known, of), params.seed) for of in asked.tasks}
+        write_json(project.results.scores("imputation", name), asked.written(scores))
 
 
 def others(known: Artefact, of: str) -> dict[str, Found]:

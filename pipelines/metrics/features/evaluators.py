@@ -1,4 +1,4 @@
-"""Extractors of features by name, and the reader that turns tuples into what every score takes."""
+"""Extractors of features by name, and the evaluators that turns tuples into what every score takes."""
 
 import inspect
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.extractor import Extractor, FeatureSpace
-from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
 from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
-from postprior.pipelines.metrics.features.readings import Readings
 from postprior.pipelines.settings.names import hint, listed
 from postprior.stage1_vae.imports import class_at
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage2_latent.parts import under
+from postprior.stage2_latent.states import strip_prefix
 
 EXTRACTORS: dict[str, type[FeatureSpace]] = {
-    "classifier": Judges,  # the last hidden layer of what reads the labels, where there are any
+    "classifier": LabelClassifiers,  # the last hidden layer of what reads the labels, where there are any
     "pca": PrincipalComponents,
     "random": RandomNetworks,
     "inception": Inception,
@@ -33,12 +33,12 @@ EXTRACTORS: dict[str, type[FeatureSpace]] = {
 
 
 @dataclass(frozen=True)
-class Reader:
+class Evaluators:
     """What reads tuples: the extractor of their features, and the judges of their labels where there are labels."""
 
     name: str  # of the extractor, as `resolve` takes it
     space: FeatureSpace  # the extractor; the judges themselves for `classifier`
-    judges: Judges | None
+    classifiers: LabelClassifiers | None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -48,14 +48,14 @@ class Reader:
     @property
     def label_names(self) -> tuple[str, ...] | None:
         """The names of the C labels, or None."""
-        return None if self.judges is None else self.judges.label_names
+        return None if self.classifiers is None else self.classifiers.label_names
 
     @property
     def classes(self) -> int | None:
         """C, or None without labels."""
-        return None if self.judges is None else self.judges.classes
+        return None if self.classifiers is None else self.classifiers.classes
 
-    def read(self, dataset: Dataset) -> Readings:
+    def read(self, dataset: Dataset) -> EvaluatorOutputs:
         """Features and labels of all modalities, with the dataset's labels and groups.
 
         Features are 0 and labels −1 where a modality was not observed. Blocks are of one size, so that the bytes of a
@@ -66,7 +66,7 @@ class Reader:
             raise UserError(f"dataset: modalities {found} found, the judges read {expected}; train them on such data.")
         observed = dataset.observed
         features: list[np.ndarray] = []
-        predictions = None if self.judges is None else np.full(observed.shape, -1, np.int64)
+        predictions = None if self.classifiers is None else np.full(observed.shape, -1, np.int64)
         for m, (modality, here) in enumerate(zip(self.modalities, observed.T, strict=True)):
             blocks = []
             for start in range(0, len(dataset) or 1, self.space.block):  # of no rows, one empty block
@@ -79,31 +79,31 @@ class Reader:
             features[m][~here] = 0
         if predictions is not None:
             predictions[~observed] = -1
-        return Readings(tuple(features), predictions, dataset.labels, dataset.groups)
+        return EvaluatorOutputs(tuple(features), predictions, dataset.labels, dataset.groups)
 
     def label(self, data: dict[str, np.ndarray]) -> np.ndarray | None:
-        """The label (n,) that most modalities of each tuple show, None without judges; data[m] (n, *shape)."""
-        if self.judges is None:
+        """The label (n,) that most modalities of each tuple show, None without classifiers; data[m] (n, *shape)."""
+        if self.classifiers is None:
             return None
-        alone = Reader("classifier", self.judges, self.judges)  # the space may be a large network
-        return alone.read(Dataset(self.modalities, data)).vote(self.judges.classes)
+        alone = Evaluators("classifier", self.classifiers, self.classifiers)  # the space may be a large network
+        return alone.read(Dataset(self.modalities, data)).vote(self.classifiers.classes)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Named tensors and a plain description, the arguments of `from_state`."""
-        parts = {"space": self.space, "judges": None if self.judges is self.space else self.judges}
+        parts = {"space": self.space, "judges": None if self.classifiers is self.space else self.classifiers}
         states = {name: part.state() for name, part in parts.items() if part is not None}
         tensors = {f"{part}.{name}": value for part, (own, _) in states.items() for name, value in own.items()}
         return tensors, {"extractor": self.name, **{part: about for part, (_, about) in states.items()}}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
-        """The reader that gave this state."""
+        """The evaluators that gave this state."""
         name = description["extractor"]
-        space = resolve(name).from_state(under("space.", tensors), description["space"])
-        judges = space if isinstance(space, Judges) else None
+        space = resolve(name).from_state(strip_prefix("space.", tensors), description["space"])
+        classifiers = space if isinstance(space, LabelClassifiers) else None
         if "judges" in description:
-            judges = Judges.from_state(under("judges.", tensors), description["judges"])
-        return cls(name, space, judges)
+            classifiers = LabelClassifiers.from_state(strip_prefix("judges.", tensors), description["judges"])
+        return cls(name, space, classifiers)
 
     @torch.inference_mode()
     def _look(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -112,10 +112,10 @@ class Reader:
         block = torch.from_numpy(np.array(values, np.float32))
         block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, self.space.block - n])
         features = self.space.features(name, block)
-        if self.judges is None:
+        if self.classifiers is None:
             return features[:n].numpy(), None
-        hidden = features if self.judges is self.space else self.judges.features(name, block)
-        return features[:n].numpy(), self.judges.heads[name](hidden)[:n].argmax(1).numpy()
+        hidden = features if self.classifiers is self.space else self.classifiers.features(name, block)
+        return features[:n].numpy(), self.classifiers.heads[name](hidden)[:n].argmax(1).numpy()
 
 
 def resolve(name: str) -> type[FeatureSpace]:
@@ -123,14 +123,14 @@ def resolve(name: str) -> type[FeatureSpace]:
     if ":" not in name:
         if name not in EXTRACTORS:
             raise UserError(
-                f"judge.extractor: found '{name}', which is no extractor{hint(name, EXTRACTORS)}; "
+                f"evaluators.extractor: found '{name}', which is no extractor{hint(name, EXTRACTORS)}; "
                 f"expected auto, {listed(EXTRACTORS)}, or the import path package.module:Name of your own"
             )
         return EXTRACTORS[name]
     try:
         return class_at(name, Extractor, f"{Extractor.__module__}.Extractor")
     except ValueError as error:
-        raise UserError(f"judge.extractor: {error}") from None
+        raise UserError(f"evaluators.extractor: {error}") from None
 
 
 def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights: Path | None) -> Extractor:
@@ -142,11 +142,11 @@ def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights
     kind = resolve(name)
     if not issubclass(kind, Extractor):
         raise UserError(
-            f"judge.extractor: found '{name}', which learns from labels, and the data have none; "
+            f"evaluators.extractor: found '{name}', which learns from labels, and the data have none; "
             "expected auto, pca, random or another extractor, or data with labels"
         )
     pretrained = "weights" in inspect.signature(kind.__init__).parameters
     if weights is not None and not pretrained:
-        raise UserError(f"judge.weights: found '{weights}', expected null: extractor {name} reads no weights")
+        raise UserError(f"evaluators.weights: found '{weights}', expected null: extractor {name} reads no weights")
     options: dict[str, Any] = {"weights": weights} if pretrained else {}
     return kind(dataset.modalities, features, seed, **options).fit(dataset).eval()

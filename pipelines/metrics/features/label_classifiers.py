@@ -1,4 +1,4 @@
-"""Judges: small classifiers, one a modality, that read labels and give the features of every distance."""
+"""LabelClassifiers: small classifiers, one a modality, that read labels and give the features of every distance."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ POOLS: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgP
 SHIFT = 1  # images are trained shifted by up to so many pixels
 
 
-class Judges(FeatureSpace):
+class LabelClassifiers(FeatureSpace):
     """One classifier a modality over the same C classes; its last hidden layer (B, F) is that modality's feature space.
 
     The seed is that of the initial weights; no global generator is touched.
@@ -64,9 +64,9 @@ class Judges(FeatureSpace):
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
         """The judges that gave this state."""
-        judges = cls(described(description), tuple(description["label_names"]), description["features"])
-        judges.load_state_dict(tensors)
-        return judges.eval()
+        classifiers = cls(described(description), tuple(description["label_names"]), description["features"])
+        classifiers.load_state_dict(tensors)
+        return classifiers.eval()
 
 
 class Descent:
@@ -97,8 +97,13 @@ class Epoch:
     accuracy: float
 
 
-def train_judges(
-    judges: Judges, dataset: Dataset, epochs: int, batch_size: int, learning_rate: float, generator: torch.Generator
+def train_label_classifiers(
+    classifiers: LabelClassifiers,
+    dataset: Dataset,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
 ) -> Iterator[Epoch]:
     """Train all judges at once by cross-entropy on observed values (Adam, one cycle of the learning rate).
 
@@ -107,26 +112,28 @@ def train_judges(
     if dataset.labels is None:
         raise ValueError("judges learn from labels, the dataset has none")
     labels = torch.from_numpy(np.array(dataset.labels))
-    judges.standardise(dataset)
-    descent = Descent(judges, learning_rate, epochs * math.ceil(len(dataset) / batch_size))
+    classifiers.standardise(dataset)
+    descent = Descent(classifiers, learning_rate, epochs * math.ceil(len(dataset) / batch_size))
     for epoch in range(epochs):
         seen = torch.zeros(3, dtype=torch.float64)  # cross-entropy, hits, values
         for rows in torch.randperm(len(dataset), generator=generator).split(batch_size):
-            loss, counts = _cross_entropy(judges, dataset.batch(rows.numpy()), labels[rows], generator)
+            loss, counts = _cross_entropy(classifiers, dataset.batch(rows.numpy()), labels[rows], generator)
             descent.step(loss)
             seen += counts
         yield Epoch(epoch + 1, *(seen[:2] / seen[2]).tolist())
-    judges.eval()
+    classifiers.eval()
 
 
-def _cross_entropy(judges: Judges, batch: Batch, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _cross_entropy(
+    classifiers: LabelClassifiers, batch: Batch, labels: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of a batch, each modality's mean summed, and the sums (loss, hits, values) that report it."""
     loss, counts = torch.zeros(()), torch.zeros(3, dtype=torch.float64)
     for observed, (name, values) in zip(batch.observed.T, batch.data.items(), strict=True):
         if not observed.any():
             continue
         x, y = values[observed], labels[observed]
-        logits = judges.logits(name, _shifted(x, generator) if x.ndim == 4 else x)
+        logits = classifiers.logits(name, _shifted(x, generator) if x.ndim == 4 else x)
         term = F.cross_entropy(logits, y)
         counts += torch.tensor([term.item() * len(y), (logits.argmax(1) == y).sum(), len(y)])
         loss = loss + term

@@ -34,7 +34,7 @@ from postprior.pipelines.settings.params import Params
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Spread
     from postprior.pipelines.generation.generator import Generator
-    from postprior.pipelines.metrics.features.judges import Judges
+    from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
     from postprior.pipelines.metrics.imputation.imputers import Filled
 
 MOST = 1000  # test rows that are scored, at most
@@ -139,7 +139,7 @@ class Questions:
     @classmethod
     def of(cls, splits: dict[str, Dataset], params: Params) -> Self:
         """The questions of the three splits; what is hidden is of test rows."""
-        settings, rng = params.recovery, np.random.default_rng(params.evaluate.seed)
+        settings, rng = params.imputation, np.random.default_rng(params.evaluate.seed)
         train, validation, test = splits.values()
         test = test.select(np.arange(min(len(test), MOST)))
         scales = tuple(Scale.fit(train, m) for m in train.modalities)
@@ -158,7 +158,7 @@ class Questions:
         return written
 
 
-def other_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
+def baseline_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
     """Scikit-learn's imputers by name, each to be tried, and the number of `neighbours` where one could be chosen."""
     from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
 
@@ -208,15 +208,20 @@ def attempted(function: Callable[[], T]) -> T | Missing:
 
 
 def through(
-    generator: Generator, judges: Judges | None, of: str, asked: Questions, others: dict[str, Found], seed: int
+    generator: Generator,
+    classifiers: LabelClassifiers | None,
+    of: str,
+    asked: Questions,
+    others: dict[str, Found],
+    seed: int,
 ) -> dict[str, Any]:
     """Scores of a density in one of the tasks, and its paired differences to every other imputer."""
     task, R = asked.tasks[of], asked.about["draws"]
     spread = generator.spread(asked.validation, task.hidden, seed)
     found = task.scores(imputed(generator, task, R, seed, spread))
     result = task.told(found, asked.weights) | {"spread": dict(spread.factors)}
-    if of == "modalities" and judges is not None:
-        result["label_agreement"] = agreement(generator, judges, task, seed, asked.weights)
+    if of == "modalities" and classifiers is not None:
+        result["label_agreement"] = agreement(generator, classifiers, task, seed, asked.weights)
     result["against"] = {other: compared(found, theirs, asked.weights) for other, theirs in others.items()}
     return result
 
@@ -235,7 +240,7 @@ def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread)
     return filled
 
 
-def agreement(generator: Generator, judges: Judges, task: Task, seed: int, weights: Floats) -> Written:
+def agreement(generator: Generator, classifiers: LabelClassifiers, task: Task, seed: int, weights: Floats) -> Written:
     """The share of imputed modalities, decoders' means, in which judges read the label of the row."""
     labels = np.asarray(task.whole.labels)
     values = [block for _, block in generator.completed(task.hidden, 1, seed, "mean")]
@@ -243,5 +248,5 @@ def agreement(generator: Generator, judges: Judges, task: Task, seed: int, weigh
     for m, scale in enumerate(task.scales):
         name, rows = scale.modality.name, np.flatnonzero(task.lost[m].any(1))
         shown = np.concatenate([block[name][0] for block in values])[rows]
-        right[rows, m] = judges.labels(name, torch.from_numpy(shown)).numpy() == labels[rows]
+        right[rows, m] = classifiers.labels(name, torch.from_numpy(shown)).numpy() == labels[rows]
     return estimated(by_row(right), weights, "label_agreement")

@@ -1,6 +1,6 @@
 """Modalities generated from others, once by the autoencoder alone and once through a density, and how well they agree.
 
-What is generated of a row from some of its modalities is read by judges: see `metrics/coherence/agreement.py`.
+What is generated of a row from some of its modalities is read by classifiers: see `metrics/coherence/agreement.py`.
 """
 
 import math
@@ -16,7 +16,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, Candidates, conditional_draw, effective_share
 from postprior.pipelines.metrics.coherence.agreement import by_size, nested_parts, share_right, subsets_by_size
 from postprior.pipelines.metrics.features.extractor import BLOCK
-from postprior.pipelines.metrics.features.judges import Judges
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, estimate, too_few, unscored, weighted_mean
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -31,12 +31,12 @@ BYTES = 500_000  # what the pictures may take, at most
 
 @torch.no_grad()
 def conditional_scores(
-    model: MultimodalVAE, judges: Judges, data: Dataset, weights: Floats, rng: np.random.Generator
+    model: MultimodalVAE, classifiers: LabelClassifiers, data: Dataset, weights: Floats, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Conditional coherence {"1": {"value", "low", "high"}, …} by number of observed modalities.
 
     From every subset of the modalities of a row one posterior draw is decoded into those that the subset lacks,
-    whose labels the judges compare with the row's. Data are complete rows with labels; weights (1 + B, N) theirs.
+    whose labels the classifiers compare with the row's. Data are complete rows with labels; weights (1 + B, N) theirs.
     """
     assert data.labels is not None
     sizes = range(1, len(model.modalities))
@@ -46,14 +46,18 @@ def conditional_scores(
         return {str(size): few.written for size in sizes}
     subsets = subsets_by_size(len(model.modalities), SUBSETS, rng)
     generator = generator_from(rng)
-    labels = generated_labels(model, judges, data, subsets, generator)
+    labels = generated_labels(model, classifiers, data, subsets, generator)
     right, observed = share_right(labels, np.asarray(data.labels), subsets), subsets.sum(1)
     shares = (right[:, observed == size].mean(1) for size in sizes)
     return by_size("conditional_coherence", (weighted_mean(share, weights) for share in shares))
 
 
 def generated_labels(
-    model: MultimodalVAE, judges: Judges, data: Dataset, subsets: NDArray[np.bool_], generator: torch.Generator
+    model: MultimodalVAE,
+    classifiers: LabelClassifiers,
+    data: Dataset,
+    subsets: NDArray[np.bool_],
+    generator: torch.Generator,
 ) -> NDArray[np.int64]:
     """Labels (N, S, M) that judges read in the modalities generated from each subset (S, M); −1 where it observes."""
     labels = []
@@ -61,13 +65,18 @@ def generated_labels(
         batch = data.batch(slice(start, start + ROWS))
         latents = model.infer(batch, torch.from_numpy(subsets), generator)  # (B, S, F)
         wanted = np.tile(~subsets, (len(latents), 1))
-        labels.append(judged(model, judges, latents.flatten(0, 1), wanted))
+        labels.append(judged(model, classifiers, latents.flatten(0, 1), wanted))
     return np.concatenate(labels).reshape(-1, *subsets.shape)
 
 
 @torch.no_grad()
 def scores_through(
-    model: MultimodalVAE, density: Density, judges: Judges, data: Dataset, weights: Floats, rng: np.random.Generator
+    model: MultimodalVAE,
+    density: Density,
+    classifiers: LabelClassifiers,
+    data: Dataset,
+    weights: Floats,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Conditional coherence through a density, by number of observed modalities, and what it gains.
 
@@ -95,7 +104,7 @@ def scores_through(
     posterior, own = (generator_from(rng) for _ in range(2))
     blocks = np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
     parts = (in_parts(data.select(rows), observed[rows]) for rows in blocks)
-    found, effective = zip(*(_read(model, density, judges, part, posterior, own) for part in parts), strict=True)
+    found, effective = zip(*(_read(model, density, classifiers, part, posterior, own) for part in parts), strict=True)
     ways = {
         way: share_right(np.concatenate([read[way] for read in found]).reshape(observed.shape), labels, observed)
         for way in found[0]
@@ -112,7 +121,7 @@ def scores_through(
 def _read(
     model: MultimodalVAE,
     density: Density,
-    judges: Judges,
+    classifiers: LabelClassifiers,
     parts: Dataset,
     posterior: torch.Generator,
     own: torch.Generator,
@@ -126,7 +135,8 @@ def _read(
     if density.conditional and not bool(candidates.known.all()):
         ways |= {"prior": (index, codes), "density": (index, candidates.completed(codes, density, own))}
     labels = {
-        way: judged(model, judges, candidates.latents(*chosen, own), ~parts.observed) for way, chosen in ways.items()
+        way: judged(model, classifiers, candidates.latents(*chosen, own), ~parts.observed)
+        for way, chosen in ways.items()
     }
     return labels, effective_share(log_weights).numpy()
 
@@ -137,7 +147,9 @@ def in_parts(data: Dataset, observed: NDArray[np.bool_]) -> Dataset:
     return replace(data.select(rows), mask=observed.reshape(-1, observed.shape[2]))
 
 
-def judged(model: MultimodalVAE, judges: Judges, latents: Tensor, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+def judged(
+    model: MultimodalVAE, classifiers: LabelClassifiers, latents: Tensor, wanted: NDArray[np.bool_]
+) -> NDArray[np.int64]:
     """Labels (n, M) that judges read in the modalities wanted (n, M) of what decoders read (n, F); −1 in the others."""
     predictions = np.full(wanted.shape, -1, np.int64)
     for m, modality in enumerate(model.modalities):
@@ -145,7 +157,7 @@ def judged(model: MultimodalVAE, judges: Judges, latents: Tensor, wanted: NDArra
         for start in range(0, len(rows), BLOCK):
             some = rows[start : start + BLOCK]
             shown = decoded(model, modality, latents[torch.from_numpy(some)])
-            predictions[some, m] = judges.labels(modality.name, shown).numpy()
+            predictions[some, m] = classifiers.labels(modality.name, shown).numpy()
     return predictions
 
 

@@ -1,4 +1,4 @@
-"""Stage `inspect`: what the codes say of the labels, and the health of the latent space that holds them."""
+"""Stage `diagnose`: what the codes say of the labels, and the health of the latent space that holds them."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from postprior.stage1_vae.randomness import generator_for
 COMPLETE = "rows with every block of codes"
 
 
-def inspect(params: Params, root: Path) -> None:
+def diagnose(params: Params, root: Path) -> None:
     """Score the test split's codes, with what those of the training split teach; results/metrics/latent.json."""
     project, settings = Project(root), params.evaluate
     data = project.dataset("test")
     train, test = (Complete(load_codes(project.artefacts.codes / split)) for split in ("train", "test"))
     encoded = project.artefacts.codes / "test"
     check_origin(encoded, "codes of data", read_json(encoded / MANIFEST).get("data"), data.hash, "encode")
-    with track("inspect", params, root) as run:
+    with track("diagnose", params, root) as run:
         run.dataset(project.artefacts.data / "test", data.hash)
         rng = np.random.default_rng(settings.seed)
         written: dict[str, Any] = {"samples": len(test)}

@@ -1,4 +1,4 @@
-"""Stage `reference`: what every density is set against, scored by the function that scores the densities.
+"""Stage `score-baselines`: what every density is set against, scored by the function that scores the densities.
 
 The test split is halved by source. One half is the reference that distances are taken to; rows of the other half
 are `real`, their codes decoded are `reconstruction`, and as many draws of the model's own prior are `normal`.
@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
+from postprior.pipelines.artefacts.baselines import WEIGHTS, Baselines
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import log_likelihoods
-from postprior.pipelines.artefacts.evaluators import load_judges
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.artefacts.standard import WEIGHTS, Standard
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import ROWS, Generator
-from postprior.pipelines.generation.parts import conditional_scores
-from postprior.pipelines.metrics.features.reader import Reader
-from postprior.pipelines.metrics.features.readings import Readings
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
+from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
 from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
@@ -38,39 +38,39 @@ MOST = 5000  # rows of a half: the time of scores grows as their square
 CONDITIONED = 500  # rows whose modalities are generated from one another
 
 
-def reference(params: Params, root: Path) -> None:
-    """Score `normal`, `reconstruction`, `real` and the autoencoder; artefacts/reference and results/metrics."""
+def score_baselines(params: Params, root: Path) -> None:
+    """Score `normal`, `reconstruction`, `real` and the autoencoder; artefacts/baselines and results/metrics."""
     project, settings = Project(root), params.evaluate
     model, trained = load_autoencoder(project.artefacts.autoencoder)
-    reader, codes = load_judges(project.artefacts.judges), load_codes(project.artefacts.codes / "test")
+    evaluators, codes = load_evaluators(project.artefacts.evaluators), load_codes(project.artefacts.codes / "test")
     test = project.dataset("test")
     rng = np.random.default_rng(settings.seed)
-    with track("reference", params, root) as run:
+    with track("score-baselines", params, root) as run:
         run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split(test, rng)
         half, floor = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
         sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
-        readings = {name: reader.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
-        weights = draw_weights(readings, settings.resamples, rng)
+        outputs = {name: evaluators.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
+        weights = draw_weights(outputs, settings.resamples, rng)
         made_of = settings.model_dump() | {
             "autoencoder": trained.hash,
-            "judges": folder_hash(project.artefacts.judges),
+            "judges": folder_hash(project.artefacts.evaluators),
             "data": test.hash,
             "modalities": [m.name for m in test.modalities],
-            "classes": reader.classes,
-            "cautions": cautions_of(readings["reference"], test, len(second)),
+            "classes": evaluators.classes,
+            "cautions": cautions_of(outputs["reference"], test, len(second)),
         }
-        standard = Standard.fit(readings["reference"], weights, (first, second), made_of)
+        baselines = Baselines.fit(outputs["reference"], weights, (first, second), made_of)
         for name, dataset in sets.items():
-            standard.scores[name] = standard.score(readings[name], half, dataset, weights[WEIGHTS[name]])
+            baselines.scores[name] = baselines.score(outputs[name], half, dataset, weights[WEIGHTS[name]])
         likelihood = log_likelihoods(floor.density, {"test": codes}, settings.seed)
         for name, dataset in sets.items():
-            written = standard.row(standard.scores[name], half, dataset)
-            written |= facts_of(name, likelihood, labelled=reader.judges is not None)
+            written = baselines.row(baselines.scores[name], half, dataset)
+            written |= facts_of(name, likelihood, labelled=evaluators.classifiers is not None)
             write_json(project.results.scores("metrics", name), written | {"samples": len(second)})
-        own = autoencoder_scores(floor, reader, codes, sets, readings["reconstruction"], weights["real"], rng)
+        own = autoencoder_scores(floor, evaluators, codes, sets, outputs["reconstruction"], weights["real"], rng)
         write_json(project.results.scores("metrics", "autoencoder"), own)
-        standard.save(project.artefacts.reference, readings, sets)
+        baselines.save(project.artefacts.baselines, outputs, sets)
 
 
 def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
@@ -78,11 +78,11 @@ def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
     complete = np.flatnonzero(test.observed.all(1))
     if len(complete) < len(test):
         left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
-        tell(f"reference: {left_out}; whole tuples are scored on the others", err=True)
+        tell(f"score-baselines: {left_out}; whole tuples are scored on the others", err=True)
     strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
     first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
     if few := too_few(len(first), FEWEST, SCORED):
-        tell(f"reference: whole tuples have no scores: {few.why}", err=True)
+        tell(f"score-baselines: whole tuples have no scores: {few.why}", err=True)
     return complete[first], complete[second]
 
 
@@ -100,19 +100,19 @@ def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, see
     }
 
 
-def draw_weights(readings: dict[str, Readings], resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
+def draw_weights(outputs: dict[str, EvaluatorOutputs], resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
     """Half-samples of both halves, by source within labels, and of synthetic rows, each its own source."""
-    first, second = (readings[name] for name in ("reference", "real"))
+    first, second = (outputs[name] for name in ("reference", "real"))
     return {
         "reference": half_samples(first.sources, resamples, rng, first.labels),
         "real": half_samples(second.sources, resamples, rng, second.labels),
-        "synthetic": half_samples(np.arange(len(readings["normal"])), resamples, rng),
+        "synthetic": half_samples(np.arange(len(outputs["normal"])), resamples, rng),
     }
 
 
-def cautions_of(readings: Readings, test: Dataset, rows: int) -> list[str]:
+def cautions_of(outputs: EvaluatorOutputs, test: Dataset, rows: int) -> list[str]:
     """What to mind in scores of so many rows, with as many features as a half has."""
-    widths = {m.name: of.shape[1] for m, of in zip(test.modalities, readings.features, strict=True)}
+    widths = {m.name: of.shape[1] for m, of in zip(test.modalities, outputs.features, strict=True)}
     return cautions(widths | {"whole tuples": sum(widths.values())}, rows)
 
 
@@ -125,25 +125,25 @@ def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str,
 
 def autoencoder_scores(
     floor: Generator,
-    reader: Reader,
+    evaluators: Evaluators,
     codes: Codes,
     sets: dict[str, Dataset],
-    readings: Readings,
+    outputs: EvaluatorOutputs,
     weights: Floats,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """The content of autoencoder.json; readings and weights are those of the reconstruction."""
+    """The content of autoencoder.json; outputs and weights are those of the reconstruction."""
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]
     means = codes.mean[codes.complete]
     few = too_few(len(means), FEWEST, "test rows with every block of codes")
-    own = reconstruction_scores(sets["real"], sets["reconstruction"], readings, weights) | {
+    own = reconstruction_scores(sets["real"], sets["reconstruction"], outputs, weights) | {
         "dead_dimensions": few.written if few else dead_dimensions(means),
         "dimensions": codes.dimensions,
-        "samples": len(readings),
+        "samples": len(outputs),
     }
-    if reader.judges is not None:
-        own["conditional_coherence"] = conditional_scores(floor.model, reader.judges, rows, share, rng)
+    if evaluators.classifiers is not None:
+        own["conditional_coherence"] = conditional_scores(floor.model, evaluators.classifiers, rows, share, rng)
         own["conditional_samples"] = len(some)
     likelihood = evidence(floor.model, rows, share, generator_from(rng))
     return own if likelihood is None else own | {"log_evidence": likelihood}

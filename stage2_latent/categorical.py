@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def pick(probabilities: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+def draw_component(probabilities: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
     """An index drawn for each row n from the distribution probabilities[rows[n]], (K, T) and (n,) → (n,).
 
     One search in the K cumulative distributions laid end to end, so that the (n, T) table is never made.
@@ -20,7 +20,9 @@ def pick(probabilities: Tensor, rows: Tensor, generator: torch.Generator) -> Ten
     return (place - rows * (last + 1)).clamp_max(last)  # rows + uniform may round up to the next row
 
 
-def pick_given(joint: Tensor, classes: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_class_and_component(
+    joint: Tensor, classes: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """A class and a component drawn for each row from log-probabilities (n, K, T), within `classes` (n,) if given."""
     K, T = joint.shape[1:]
     if classes is not None:

@@ -1,0 +1,64 @@
+"""Stage `train-evaluators`: what reads tuples for every score, learned from real data.
+
+Classifiers where there are labels, reported with their accuracy on held-out data, and an extractor of features.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from postprior.pipelines.artefacts.evaluators import KIND
+from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.evaluator_outputs import accuracy
+from postprior.pipelines.metrics.features.evaluators import Evaluators, fit_extractor
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
+from postprior.pipelines.progress import progress
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.storage import save_artefact, write_json
+from postprior.pipelines.tracking.runs import Run, track
+from postprior.stage1_vae.randomness import generator_for
+
+
+def train_evaluators(params: Params, root: Path) -> None:
+    """Fit the feature extractor and, if there are labels, train the label classifiers."""
+    project, settings = Project(root), params.evaluators
+    train, test = project.train_and_test()
+    with track("train-evaluators", params, root) as run:
+        run.dataset(project.artefacts.data / "train", train.hash)
+        classifiers = None if train.labels is None else trained(train, params, run)
+        usual = "pca" if classifiers is None else "classifier"
+        name = usual if settings.extractor == "auto" else settings.extractor
+        if classifiers is not None and name == "classifier":
+            evaluators = Evaluators(name, classifiers, classifiers)
+        else:
+            weights = None if settings.weights is None else root / settings.weights
+            evaluators = Evaluators(
+                name, fit_extractor(name, train, settings.features, params.seed, weights), classifiers
+            )
+        tensors, manifest = evaluators.state()
+        save_artefact(project.artefacts.evaluators, KIND, {**manifest, "data": train.hash}, tensors)
+        written = report(evaluators, test, np.random.default_rng(params.seed))
+        write_json(project.results.scores("metrics", "evaluators"), written)
+
+
+def trained(train: Dataset, params: Params, run: Run) -> LabelClassifiers:
+    """LabelClassifiers of the labels of a dataset; the run is told of every epoch."""
+    settings, generator = params.evaluators, generator_for("cpu", params.seed, 1)
+    classifiers = LabelClassifiers(train.modalities, train.label_names or (), settings.features, params.seed)
+    how = (settings.epochs, settings.batch_size, settings.learning_rate)
+    with progress("train-evaluators", settings.epochs) as step:
+        for epoch in train_label_classifiers(classifiers, train, *how, generator):
+            run.metrics({"train_loss": epoch.loss, "train_accuracy": epoch.accuracy}, step=epoch.number)
+            step(f"accuracy {epoch.accuracy:.3f}")
+    return classifiers
+
+
+def report(evaluators: Evaluators, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
+    """The content of classifiers.json: the extractor and its numbers of features, and how well labels are read."""
+    outputs = evaluators.read(test)
+    names = [m.name for m in test.modalities]
+    widths = {name: features.shape[1] for name, features in zip(names, outputs.features, strict=True)}
+    about = {"extractor": evaluators.name, "features": widths, "samples": len(test)}
+    return about if outputs.predictions is None else about | accuracy(outputs, names, rng)
