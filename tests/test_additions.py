@@ -83,7 +83,7 @@ assert encoder.loss_curve_[-1] < encoder.loss_curve_[0]
 def test_a_format_is_a_file_and_its_place_in_the_table(ours: Path, work: Path) -> None:
     imports = "from postprior.pipelines.data.formats"
     lines = [
-        (f"{imports} import plain_text", f"{imports}.found import"),
+        (f"{imports} import plain_text", f"{imports}.contents import"),
         ('    "plain text": plain_text,', '    "npz": npz,'),
     ]
     place = "pipelines/data/formats/__init__.py"
@@ -113,7 +113,7 @@ def test_a_metric_is_a_file_and_an_entry(ours: Path, work: Path) -> None:
 from contextlib import nullcontext
 from pathlib import Path
 from support import report_project
-from test_scores import CLASSES, NAMES, ROWS, readings
+from test_scores import CLASSES, NAMES, ROWS, outputs
 from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.checks import load_params
@@ -122,15 +122,16 @@ from postprior.pipelines.storage import read_json, write_json
 import numpy as np
 
 weights = half_samples(np.arange(ROWS), 20, np.random.default_rng(0))
-reference = ReferenceSet.fit(readings(0), weights, 3, NAMES, CLASSES)
-made = [score(readings(seed), weights, reference) for seed in (1, 2, 3)]
+reference = ReferenceSet.fit(outputs(0), weights, 3, NAMES, CLASSES)
+made = [score(outputs(seed), weights, reference) for seed in (1, 2, 3)]
 root = report_project.make_project(Path("project"))
 path = root / "results/metrics/gmm.json"
 write_json(path, read_json(path) | {"spread_kept": row(*made)["spread_kept"]})
 compare.track, compare.figures = lambda *_: nullcontext(), lambda *_: {}
 compare.compare(load_params(root / "params.yaml"), root)
 """
-    python("-c", script, folder=work, path=f"{ours}{os.pathsep}{REPOSITORY / 'tests'}")
+    tests = REPOSITORY / "tests"
+    python("-c", script, folder=work, path=os.pathsep.join(map(str, (ours, tests, tests / "pipelines/metrics"))))
     header = (work / "project/results/comparison.csv").read_text().splitlines()[0]
     assert "spread_kept" in header.split(",")
     page = (work / "project/results/report.html").read_text()

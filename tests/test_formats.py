@@ -131,7 +131,7 @@ def test_judges_and_extractors(home: Path, name: str) -> None:
 @measured("references")
 def test_references(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
-    outputs = load_evaluators(home / "project/artefacts/evaluators").read(data)
+    outputs = load_evaluators(home / "project/artefacts/judges").read(data)
     agree(formats.of_standard(Baselines.load(home / name), outputs), EXPECTED[home]["references"][name])
 
 
@@ -280,8 +280,8 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "project/artefacts/codes/train": load_codes,
     "project/artefacts/data/train": Dataset.load,
     "project/artefacts/densities/gmm": load_density,
-    "project/artefacts/evaluators": load_evaluators,
-    "project/artefacts/baselines": Baselines.load,
+    "project/artefacts/judges": load_evaluators,
+    "project/artefacts/reference": Baselines.load,
 }
 
 
@@ -299,8 +299,8 @@ CHANGED: dict[str, tuple[str, Any]] = {
     "project/artefacts/autoencoder": ("options", {"depth": 3}),
     "project/artefacts/codes/train": ("layout", [{"name": "z"}]),
     "project/artefacts/densities/gmm": ("learned", {}),
-    "project/artefacts/evaluators": ("space", {}),
-    "project/artefacts/baselines": ("critic", {}),
+    "project/artefacts/judges": ("space", {}),
+    "project/artefacts/reference": ("critic", {}),
 }
 """Entries of manifests as a version that forgot to raise the number might write them."""
 

@@ -25,8 +25,9 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import apart
 from support.latent import seeded
+from support.project import REPOSITORY
 
-FOLDER = Path(__file__).parent / "fixtures/formats"
+FOLDER = REPOSITORY / "tests/fixtures/formats"
 SPLITS = ("train", "validation", "test")
 COMPLETE, LACKING = 2, 1
 """Rows of the test split that models are measured on: with every modality, and without one."""

@@ -180,7 +180,7 @@ def test_what_densities_impute_is_told_beside_the_best_other_imputer(results: Re
             other: {"energy_score": {"value": (low + high) / 2, "low": low, "high": high}}
             for other, (low, high) in differences.items()
         }
-        return told(changed(results, "gmm", recovery={"modalities": task | {"against": against}}), "useful")
+        return told(changed(results, "gmm", imputation={"modalities": task | {"against": against}}), "useful")
 
     worse = beside(neighbours=(0.01, 0.03), iterative=(0.02, 0.04), mean=(-0.4, -0.3))
     assert (
@@ -197,14 +197,14 @@ def test_what_densities_impute_is_told_beside_the_best_other_imputer(results: Re
 
 def test_what_is_imputed_is_told_of_the_tasks_and_densities_that_there_are(results: Results) -> None:
     assert "lose cells" not in told(results, "useful")
-    both = changed(results, "vamp", recovery=made_up.recovery("vamp", tasks=("modalities", "cells")))
+    both = changed(results, "vamp", imputation=made_up.recovery("vamp", tasks=("modalities", "cells")))
     assert "Where held-out rows lose cells of tables and vectors, vamp imputes with an energy score of 0.620" in told(
         both, "useful"
     )
     assert "gmm imputes best of three densities" in told(both, "useful")
     classes = made_up.recovery("gmm")["modalities"] | {"coverage": None}  # none of whose values is continuous
-    assert "90 % intervals" not in told(changed(results, "gmm", recovery={"modalities": classes}), "useful")
-    lacking = told(changed(results, "gmm", recovery={}), "useful")  # as if it had not been recovered yet
+    assert "90 % intervals" not in told(changed(results, "gmm", imputation={"modalities": classes}), "useful")
+    lacking = told(changed(results, "gmm", imputation={}), "useful")  # as if it had not been recovered yet
     assert "vamp imputes best of two densities" in lacking
     assert "imputes" not in told(without(results, "imputation"))
 
@@ -335,7 +335,7 @@ def test_thresholds_are_those_of_the_metrics() -> None:
 
 
 def test_labels_given_by_judges_are_told(results: Results) -> None:
-    assert "flow: the labels of the samples were given by the judges." in told(
+    assert "flow: the labels of the samples were given by the classifiers." in told(
         changed(results, "flow", labels_from="judges")
     )
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.evaluators import EXTRACTORS, Evaluators, fit_extractor, resolve
-from postprior.pipelines.metrics.features.extractor import BLOCK, Extractor
+from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.pretrained import VisionTransformer, _torch_fidelity
 from postprior.stage1_vae.modalities import Column, Modality
@@ -53,24 +53,11 @@ def data(rows=300, seed=0, missing=False):
     return Dataset(MODALITIES, {n: v.astype(np.float32) for n, v in values.items()}, mask)
 
 
-class Moments(Extractor):
-    """An extractor of one's own: mean and deviation of each row's standardised values, times a number learned."""
-
-    def fit(self, dataset):
-        self.standardise(dataset)
-        self.register_buffer("factor", torch.tensor(float(len(dataset))))
-        return self
-
-    def features(self, name, values):
-        x = self.standardised(name, values).flatten(1)
-        return torch.stack([x.mean(1), x.std(1)], 1) * self.get_buffer("factor")
-
-
 def read(extractor, dataset):
     return Evaluators("any", extractor, None).read(dataset)
 
 
-@pytest.fixture(scope="module", params=["pca", "random", "test_metrics_features:Moments"])
+@pytest.fixture(scope="module", params=["pca", "random", "support.extractor:Moments"])
 def fitted(request):
     return request.param, fit_extractor(request.param, data(), 16, 0, None)
 
@@ -182,7 +169,7 @@ def test_mistakes_are_told_in_one_sentence(name, weights, words):
 
 def test_every_name_is_a_feature_space():
     assert list(EXTRACTORS) == ["classifier", "pca", "random", "inception", "dinov2"]
-    assert resolve("test_metrics_features:Moments").__name__ == "Moments"
+    assert resolve("support.extractor:Moments").__name__ == "Moments"
 
 
 # ---- pretrained networks -----------------------------------------------------------------------------------
