@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.project import MOVED
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.checks import parse_params
-from postprior.pipelines.settings.renames import PATHS, SETTINGS, STAGES, renamed
+from postprior.pipelines.settings.renames import SETTINGS, STAGES, renamed
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.settings.yaml_text import read_yaml
 
@@ -41,7 +42,7 @@ class Upgrade:
         old = {name: (root / name).read_text(encoding="utf-8") for name in TEMPLATES}
         params, pipeline = (read_tree(text) for text in old.values())
         new = {"params.yaml": _params(params, defaults), "dvc.yaml": _pipeline(pipeline)}
-        moves = {a: b for a, b in PATHS.items() if (root / a).exists() and not (root / b).exists()}
+        moves = {a: b for a, b in MOVED.items() if (root / a).exists() and not (root / b).exists()}
         likes = {"params.yaml": old["params.yaml"], "dvc.yaml": template("dvc.yaml")}
         return cls(root, old, {name: yaml_text(tree, likes[name]) for name, tree in new.items()}, moves)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.project import earlier
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.renames import earlier, renamed
+from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
 SETTINGS = Path("params.yaml")

@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from postprior.pipelines.api.init import init
 from postprior.pipelines.api.upgrade import Upgrade
+from postprior.pipelines.artefacts.project import MOVED
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.sources import Source, content, settings
 from postprior.pipelines.settings.checks import load_params
-from postprior.pipelines.settings.renames import COMMANDS, PATHS, SETTINGS, STAGES
+from postprior.pipelines.settings.renames import COMMANDS, SETTINGS, STAGES
 
 FIXTURE = REPOSITORY / "tests/fixtures/formats/1/project"
 RESCALING = "  rescaling: null"
@@ -59,7 +60,7 @@ def older(current: Path, tmp_path: Path) -> Path:
     (root / "params.yaml").write_text("".join(line for line in lines if not line.startswith(RESCALING)))
     for old, new in STAGES.items():
         pipeline = pipeline.replace(f"\n  {new}:", f"\n  {old}:").replace(f"postprior {new}", f"postprior {old}")
-    for old, new in PATHS.items():
+    for old, new in MOVED.items():
         pipeline = pipeline.replace(str(new), str(old))
     (root / "dvc.yaml").write_text(pipeline.replace("\nmetrics:", OWN + "\nmetrics:"))
     return root
@@ -106,16 +107,16 @@ def test_files_move_to_their_current_places(tmp_path: Path) -> None:
     root = tmp_path / "project"
     shutil.copytree(FIXTURE, root)
     (root / "dvc.yaml").write_text("stages: {}\n")
-    held = {new: (root / old).is_dir() for old, new in PATHS.items()}
+    held = {new: (root / old).is_dir() for old, new in MOVED.items()}
     answer = CliRunner().invoke(app, ["upgrade", str(root)])
     assert answer.exit_code == 0
     assert answer.output.endswith("Nothing was written; `postprior upgrade --yes` writes these changes\n")
     assert "move artefacts/judges → artefacts/evaluators" in answer.output
-    assert all((root / old).exists() for old in PATHS)
+    assert all((root / old).exists() for old in MOVED)
     answer = CliRunner().invoke(app, ["upgrade", str(root), "--yes"])
     assert answer.exit_code == 0
     assert {new: (root / new).is_dir() for new in held} == held
-    assert not any((root / old).exists() for old in PATHS)
+    assert not any((root / old).exists() for old in MOVED)
     assert Upgrade.of(root).lines() == []
 
 
@@ -165,7 +166,7 @@ def test_an_earlier_setting_names_the_command_that_mends_it(older: Path) -> None
 def test_results_of_earlier_versions_are_compared_under_current_names() -> None:
     source = Source(FIXTURE)
     assert settings(source).keys() >= set(SETTINGS.values())
-    for old, new in PATHS.items():
+    for old, new in MOVED.items():
         file = new if new.suffix else new / "gmm.json"
         if file.parts[0] == "results":
             assert content(source, file) == content(source, old if old.suffix else old / "gmm.json")
