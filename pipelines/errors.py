@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def refused(kinds: type[Exception] | tuple[type[Exception], ...], found: str, remedy: str) -> Iterator[None]:
+def as_user_error(kinds: type[Exception] | tuple[type[Exception], ...], found: str, remedy: str) -> Iterator[None]:
     """A UserError in place of an error of these kinds: what was found, in brackets what the error says, a remedy."""
     try:
         yield

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from postprior.pipelines.texts import tell, visible
+from postprior.pipelines.texts import escape_controls, tell
 
 LINES = 10
 """Lines that a whole piece of work prints where there is no terminal."""
@@ -20,8 +20,8 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
         name, beside = (TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[text]}"))
         columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), beside)
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(visible(title), total=total, completed=done, text="")
-            yield lambda text: bar.update(task, advance=1, text=visible(text))
+            task = bar.add_task(escape_controls(title), total=total, completed=done, text="")
+            yield lambda text: bar.update(task, advance=1, text=escape_controls(text))
         return
     count = done
 

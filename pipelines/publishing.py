@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.signals import held_back
+from postprior.pipelines.signals import defer_signals
 
 Ours = Callable[[Path], Collection[Path]]
 """The files in a folder, relative to it, that the same command wrote before: all that may be replaced."""
@@ -96,11 +96,11 @@ def publish(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
         check_folder(folder, ours, inputs)
-        with held_back():
+        with defer_signals():
             _put(temporary, place)
             _sync(place.parent)
     finally:
-        with held_back():
+        with defer_signals():
             shutil.rmtree(temporary, ignore_errors=True)  # what is not finished, or what stood there before
 
 

@@ -50,7 +50,7 @@ def exit_if_ended() -> None:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """A signal that comes inside the block is raised at its end: for short steps that belong together."""
     _State.holding += 1
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.publishing import publish, publish_file, write_text
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _canonical_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def undisturbed(folder: Path, read: Callable[[Path], Read]) -> Read:
+def read_consistently(folder: Path, read: Callable[[Path], Read]) -> Read:
     """What `read` finds in a published folder; read again where another one took its place meanwhile.
 
     Folders are published whole and never changed, so that what is read of one folder belongs together. While the folder
@@ -229,7 +229,7 @@ def load_artefact(folder: Path, kind: str) -> Artefact:
 
     A UserError tells of another format version or kind, and of files that are missing, cut short or changed.
     """
-    return undisturbed(folder, partial(_load_artefact, kind=kind))
+    return read_consistently(folder, partial(_load_artefact, kind=kind))
 
 
 def _load_artefact(folder: Path, kind: str) -> Artefact:
@@ -267,7 +267,7 @@ def rebuilding(folder: Path) -> AbstractContextManager[None]:
     """Errors of what is rebuilt from an artefact, as a UserError: another version wrote what this one cannot read."""
     kinds = (KeyError, RuntimeError, TypeError, ValueError)
     found = f"{folder}: this was written by another version of postprior"
-    return refused(kinds, found, "make the folder again with this one, or update postprior")
+    return as_user_error(kinds, found, "make the folder again with this one, or update postprior")
 
 
 def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
@@ -285,7 +285,7 @@ def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
 
 def folder_hash(folder: Path) -> str:
     """The identity of a published folder: an artefact's manifest, or the names and contents of all files."""
-    return undisturbed(folder, _folder_hash)
+    return read_consistently(folder, _folder_hash)
 
 
 def _folder_hash(folder: Path) -> str:

@@ -22,10 +22,10 @@ OTHERS = re.compile(r"[${~^@]|:(?=//)|^=|^\s|\s$")
 PLAIN = re.compile(r"[\w.:/-]+")
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""The text on one line, with escapes in place of characters that steer a terminal or hide.
 
-    >>> print(visible("red\x1b[31m\nand 7\u202e8"))
+    >>> print(escape_controls("red\x1b[31m\nand 7\u202e8"))
     red\x1b[31m\nand 7\u202e8
     """
     if text.isprintable():
@@ -39,26 +39,30 @@ def visible(text: str) -> str:
 def tell(*lines: str, err: bool = False) -> None:
     """Print texts, each on a line of its own whatever it holds, on stdout or stderr."""
     for line in lines:
-        print(visible(line), file=sys.stderr if err else sys.stdout, flush=True)
+        print(escape_controls(line), file=sys.stderr if err else sys.stdout, flush=True)
 
 
-def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """A warning of a library as one line; the `line` of code that it came from is left out."""
     told = " ".join(str(message).split())
-    return visible(f"postprior: warning: {told} ({category.__name__}, {filename}:{lineno})") + "\n"
+    return escape_controls(f"postprior: warning: {told} ({category.__name__}, {filename}:{lineno})") + "\n"
 
 
-def quoted(text: str | Path) -> str:
+def shell_quoted(text: str | Path) -> str:
     """A text or path as one word of a command that a user may copy into a shell; a path is never taken for an option.
 
-    >>> print(quoted("age"), quoted("my data; rm -rf x"), quoted(Path("-x")))
+    >>> print(shell_quoted("age"), shell_quoted("my data; rm -rf x"), shell_quoted(Path("-x")))
     age 'my data; rm -rf x' ./-x
     """
     plain = f"./{text}" if isinstance(text, Path) and str(text).startswith("-") else str(text)
-    if visible(plain) == plain:
+    if escape_controls(plain) == plain:
         return shlex.quote(plain)
     escaped = re.sub(r"[\\']", r"\\\g<0>", plain)
-    spelt = (one if visible(one) == one else "".join(map("\\x{:02x}".format, os.fsencode(one))) for one in escaped)
+    spelt = (
+        one if escape_controls(one) == one else "".join(map("\\x{:02x}".format, os.fsencode(one))) for one in escaped
+    )
     return f"$'{''.join(spelt)}'"  # as bash and zsh read it
 
 
@@ -76,10 +80,10 @@ def markdown(text: object) -> Markdown:
     """
     if isinstance(text, Markdown):
         return text
-    marked = NUMBERED.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", visible(str(text))))
+    marked = NUMBERED.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", escape_controls(str(text))))
     return Markdown(OTHERS.sub(lambda one: f"&#{ord(one[0])};", escape(marked, quote=False)))
 
 
-def code(name: object) -> Markdown:
+def markdown_code(name: object) -> Markdown:
     """A name as code in Markdown, where nothing in it could act there."""
     return Markdown(f"`{name}`") if PLAIN.fullmatch(str(name)) else markdown(name)

@@ -14,9 +14,9 @@ def main() -> None:
         # side by side on two cores were then 25 times as slow as one alone. A thirtieth of that costs nothing alone.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         from postprior.pipelines.commands.app import app
-        from postprior.pipelines.texts import warned
+        from postprior.pipelines.texts import format_warning
 
-        warnings.formatwarning = warned
+        warnings.formatwarning = format_warning
         app()
     finally:
         signals.exit_if_ended()

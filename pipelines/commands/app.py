@@ -14,7 +14,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import tell
 
 
-class Told(TyperGroup):
+class OneLineErrors(TyperGroup):
     """The commands: what ends one of them is told in one sentence on stderr, with exit code 1.
 
     Mistakes, faults of the machine, and own code of the user that ends the program.
@@ -38,7 +38,7 @@ class Told(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Told,
+    cls=OneLineErrors,
     help="Multimodal synthetic data from a latent prior that is fitted after the autoencoder.",
     no_args_is_help=True,
     add_completion=False,

@@ -43,7 +43,7 @@ def load(path: Path) -> tuple[Params, Path]:
     return load_params(path), root
 
 
-def pairs(
+def parse_pairs(
     option: str,
     given: Iterable[str] | None,
     form: str,
@@ -66,7 +66,7 @@ def pairs(
 
 def label_counts(given: list[str] | None) -> dict[str, int] | None:
     """Counts by label, if there are any."""
-    counts = pairs("--label", given, "LABEL=COUNT", "7=200", valid=str.isdecimal)
+    counts = parse_pairs("--label", given, "LABEL=COUNT", "7=200", valid=str.isdecimal)
     return {label: int(count) for label, count in counts.items()} or None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from postprior.pipelines.commands import options
-from postprior.pipelines.commands.options import check_name, label_counts, load, pairs
+from postprior.pipelines.commands.options import check_name, label_counts, load, parse_pairs
 from postprior.pipelines.errors import UserError
 
 app = typer.Typer()
@@ -217,5 +217,5 @@ def compare(
     settings, root = load(params)
     from postprior.pipelines.stages.compare import compare
 
-    sources = pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
+    sources = parse_pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
     compare(settings, root, names or (), sources)

@@ -21,7 +21,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def twice(names: Iterable[str]) -> str | None:
+def first_duplicate(names: Iterable[str]) -> str | None:
     """The first name that stands there twice, if one does."""
     counts = Counter(names)
     return next((name for name, count in counts.items() if count > 1), None)

@@ -61,10 +61,10 @@ def test_a_signal_is_one_line_and_its_exit_code(name: str, code: int, line: str)
     ("body", "stdout"),
     [
         ("try:\n send()\nfinally:\n send(); send('SIGINT'); print('clean')", "clean\n"),
-        ("with signals.held_back():\n send(); print('held')\nprint('never')", "held\n"),
-        ("with signals.held_back():\n with signals.held_back():\n  send()\n print('held')", "held\n"),
+        ("with signals.defer_signals():\n send(); print('held')\nprint('never')", "held\n"),
+        ("with signals.defer_signals():\n with signals.defer_signals():\n  send()\n print('held')", "held\n"),
         (
-            "try:\n send()\nfinally:\n with signals.held_back():\n  print('once')\n print('clean')",
+            "try:\n send()\nfinally:\n with signals.defer_signals():\n  print('once')\n print('clean')",
             "once\nclean\n",
         ),
         ("class Last:\n def __del__(self): send()\nLast()\ntime.sleep(9)\nprint('never')", ""),
@@ -123,7 +123,7 @@ def test_a_signal_inside_a_publication_leaves_the_old_or_the_new_and_nothing_els
 
 
 def test_without_a_signal_nothing_is_said() -> None:
-    answer = ended("with signals.held_back():\n print('done')")
+    answer = ended("with signals.defer_signals():\n print('done')")
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "done\n", "")
 
 
@@ -141,7 +141,7 @@ from postprior.pipelines import signals
 from postprior.pipelines.commands import app
 from postprior.pipelines.stages import train
 from postprior.pipelines.tracking import runs
-with signals.held_back():
+with signals.defer_signals():
     pass
 assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
