@@ -110,7 +110,7 @@ def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
     [
         (["fit", "gmmm", "--codes", "codes.npz"], "density: found 'gmmm', which is no density (did you mean"),
         (["fit", "gmm", "--codes", "none.npz"], "none.npz: there is no such file or folder; expected a code"),
-        (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: kind 'density' was found where 'codes' is"),
+        (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: found kind 'density', expected 'codes'"),
         (
             ["fit", "vamp", "--codes", "codes.npz"],
             "density.vamp: vamp learns with the autoencoder's encoder, which codes alone do not bring; run postprior",

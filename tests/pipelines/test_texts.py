@@ -1,4 +1,4 @@
-"""Texts of strangers: what a terminal, a Markdown renderer and a shell make of them."""
+"""Untrusted texts have no effect on a terminal, in Markdown and in a shell."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ PARTS = [
 
 
 def mixed(seed: int, count: int) -> Iterator[str]:
-    """Texts of up to six parts that act."""
+    """Yield texts of up to six parts with a special meaning in Markdown or a terminal."""
     rng = np.random.default_rng(seed)
     for size in rng.integers(1, 7, count):
         yield "".join(rng.choice(PARTS, size))
@@ -162,9 +162,9 @@ def test_what_steers_or_hides_is_seen() -> None:
 def test_a_line_stays_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     tell("labels: a\nrows: 7", "rows: 3\r")
     tell(STEERING, err=True)
-    told = capsys.readouterr()
-    assert told.out == "labels: a\\nrows: 7\nrows: 3\\r\n"
-    assert told.err == escape_controls(STEERING) + "\n"
+    printed = capsys.readouterr()
+    assert printed.out == "labels: a\\nrows: 7\nrows: 3\\r\n"
+    assert printed.err == escape_controls(STEERING) + "\n"
     assert (
         format_warning("a\n  b\x1b", UserWarning, "x.py", 7) == "postprior: warning: a b\\x1b (UserWarning, x.py:7)\n"
     )
@@ -189,7 +189,7 @@ def test_a_shell_reads_what_was_quoted() -> None:
 
 
 def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Path:
-    """A table with a label that steers a terminal; its second column may be constant."""
+    """Write a table with a label that contains escape sequences; its second column may be constant."""
     lines = [
         f"{row},{7 if constant else row % 7 + 0.5},{row % 3 + 0.5},{(STEERING, 'well')[row % 2]}" for row in range(60)
     ]
@@ -200,10 +200,10 @@ def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Pat
 
 @pytest.mark.parametrize("name", ["my data; rm -rf x", "-x", "it's\x1b[31m"])
 def test_the_commands_that_are_suggested_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The line that `init` ends with, given to a shell: it gets to the project, whatever its name."""
+    """The last line that `init` prints works in a shell, whatever the name of the project."""
     monkeypatch.chdir(tmp_path)
-    told = import_data([table(Path("in/t.csv"))], Path(name), Roles(id="id", label="lab"))
-    assert told[-1] == f"Go on with: postprior init PROJECT --from {shell_quoted(Path(name))}"
+    lines = import_data([table(Path("in/t.csv"))], Path(name), Roles(id="id", label="lab"))
+    assert lines[-1] == f"Go on with: postprior init PROJECT --from {shell_quoted(Path(name))}"
     project = Path(name + " project")
     command = init(project, Path(name))[-1].removeprefix("Go on with: ")
     shown = escape_controls(command).replace("dvc repro", "pwd")
@@ -214,13 +214,13 @@ def test_the_commands_that_are_suggested_run(tmp_path: Path, monkeypatch: pytest
 def test_a_column_to_leave_out_is_quoted(tmp_path: Path) -> None:
     for name, expected in (("-still one;", "'-still one;'"), ("a\x1b[31m", r"$'a\x1b[31m'")):
         source = table(tmp_path / "t.csv", f"id,{name},b,lab", constant=True)
-        with pytest.raises(UserError) as refused:
+        with pytest.raises(UserError) as error:
             import_data([source], tmp_path / "data", Roles(id="id", label="lab"))
-        assert str(refused.value).endswith(f"leave out with --skip {expected}")
+        assert str(error.value).endswith(f"leave out with --skip {expected}")
 
 
 def test_what_import_tells_steers_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names with escapes in a label, a header and a file's name: none reaches a terminal, in success or in error."""
+    """Escape sequences in a label, a header or a file name never reach a terminal, in success or in error."""
     monkeypatch.chdir(tmp_path)
     header = 'id,"a\x1b[2J","b\nrows: 0",lab'
     table(Path("t.csv"), header)
