@@ -45,8 +45,8 @@ def check_folder(folder: Path, own_files: OwnFiles = lambda _: (), inputs: Itera
             )
     if (foreign := _foreign_file(folder, own_files)) is not None:
         raise UserError(
-            f"{folder}: found {foreign} in it, which this command did not write, expected an empty folder, no folder or "
-            "an earlier result of this command; give another name or move that file away"
+            f"{folder}: found {foreign} in it, which this command did not write, expected an empty folder, no folder "
+            "or an earlier result of this command; give another name or move that file away"
         )
 
 
