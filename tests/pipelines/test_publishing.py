@@ -260,11 +260,11 @@ def test_an_artefact_replaces_its_own_kind_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        (".", "the current folder or one above it"),
-        ("", "the current folder or one above it"),
-        ("..", "the current folder or one above it"),
-        ("/", "the current folder or one above it"),
-        ("~", "the home folder or one above it"),
+        (".", "the current folder or a folder above it"),
+        ("", "the current folder or a folder above it"),
+        ("..", "the current folder or a folder above it"),
+        ("/", "the current folder or a folder above it"),
+        ("~", "the home folder or a folder above it"),
         ("inputs", "expected a folder that contains no input"),
         ("inputs/one", "expected a folder that contains no input"),
         ("linked", "expected a folder that contains no input"),

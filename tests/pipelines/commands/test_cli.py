@@ -279,7 +279,7 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
             "mopoe: {drawn",
             "vae.options.mopoe.drawn is not a known key (did you mean draws?)",
         ),
-        (["fit", "spline"], "", "", "density: found 'spline', which is no density; known: "),
+        (["fit", "spline"], "", "", "density: found 'spline', which is not a known density; known: "),
         (
             ["fit", "gmm"],
             "  gmm:\n",

@@ -81,7 +81,7 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
         ({"n": 0}, "samples: found 0, expected a whole number of at least 1; ask for one sample or more"),
         ({"n": -5}, "samples: found -5"),
         ({"labels": {}}, "samples: found 0"),
-        ({"labels": {"x": 3}}, "labels: found 'x', which is no label of the codes; known: 0, 1"),
+        ({"labels": {"x": 3}}, "labels: found 'x', which is not a known label of the codes; known: 0, 1"),
         ({"labels": {"1": -3}}, r"labels: found counts \[-3\], expected whole numbers of at least 0"),
         ({"n": 4, "labels": {"1": 3}}, "labels: found 3 for 4 samples, expected one for each"),
         ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected some of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),

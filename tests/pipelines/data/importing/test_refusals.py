@@ -136,7 +136,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a kind that is none": (
         lambda t: t,
         Roles(kinds={"age": "number"}),
-        "'number', which is no kind of column",
+        "'number', which is not a known kind of column",
     ),
     "a kind of texts": (
         lambda t: t,
