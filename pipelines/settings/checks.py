@@ -78,7 +78,7 @@ def check_rows(params: Params, names: Sequence[str], key: str) -> None:
 
 
 def _check_names(params: Params, file: str) -> None:
-    """Raise a UserError if a name has no section of options: DVC tracks these sections, and this finds misspelt names."""
+    """Raise a UserError if densities cannot form one leaderboard: a name has no entry, is reserved or occurs twice."""
     extra = params.data.__pydantic_extra__ or {}
     _check_entry(f"{file}: data.source", params.data.source, "data", extra)
     _check_entry(f"{file}: vae.model", params.vae.model, "vae.options", params.vae.options)
