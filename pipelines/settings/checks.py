@@ -16,6 +16,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, describe_error
 from postprior.pipelines.settings.params import BASELINE_ROWS, OTHER_RESULTS, Fitting, Options, Params, Vae
+from postprior.pipelines.settings.renames import SETTINGS
 from postprior.pipelines.settings.yaml_text import read_yaml
 
 
@@ -23,11 +24,25 @@ def load_params(path: Path | str) -> Params:
     """Load a params.yaml; a missing file, invalid YAML or settings outside of the schema raise a UserError."""
     path = Path(path)
     content = read_yaml(path)
+    if isinstance(content, dict) and (old := next((name for name in SETTINGS if name in content), None)):
+        raise UserError(
+            f"{path.name}: found {old}, the name of an earlier version, expected {SETTINGS[old]}; "
+            "run postprior upgrade, which rewrites params.yaml and dvc.yaml"
+        )
+    return parse_params(content, path.name)
+
+
+def parse_params(content: Any, file: str) -> Params:
+    """Return the settings that the content of a params.yaml holds.
+
+    Raises:
+        UserError: the content does not fit the schema; the message begins with the name `file`.
+    """
     try:
         params = Params.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise UserError(f"{path.name}: {describe_error(error, Params, content)}") from None
-    _check_names(params, path.name)
+        raise UserError(f"{file}: {describe_error(error, Params, content)}") from None
+    _check_names(params, file)
     return params
 
 
@@ -78,7 +93,7 @@ def check_rows(params: Params, names: Sequence[str], key: str) -> None:
 
 
 def _check_names(params: Params, file: str) -> None:
-    """Raise a UserError if densities cannot form one leaderboard: a name has no entry, is reserved or occurs twice."""
+    """Raise a UserError if a name has no section of options: DVC tracks these, and this finds misspelt names."""
     extra = params.data.__pydantic_extra__ or {}
     _check_entry(f"{file}: data.source", params.data.source, "data", extra)
     _check_entry(f"{file}: vae.model", params.vae.model, "vae.options", params.vae.options)

@@ -23,9 +23,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: there is no such file; run in the project's folder, or pass --params"
-        ) from None
+        raise UserError(f"{path}: there is no such file; run in the project's folder, or pass --params") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: found bytes that are not UTF-8, expected a YAML file in UTF-8") from None
 
