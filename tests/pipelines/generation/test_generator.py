@@ -253,7 +253,7 @@ def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
 
 
 def test_codes_of_another_autoencoder_are_refused(trained: Trained) -> None:
-    with pytest.raises(UserError, match=r"codes of autoencoder other, found .* run postprior encode"):
+    with pytest.raises(UserError, match=r"codes of autoencoder other, expected .* run postprior encode"):
         trained_on(Project(trained[0]), "other")
 
 
