@@ -20,7 +20,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import as_filled, completions
 from postprior.pipelines.generation.request import Labels, Request, check_values
 from postprior.pipelines.storage import load_artefact
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
@@ -77,7 +77,7 @@ class Generator:
         if artefact.manifest["autoencoder"] != trained.hash:
             raise UserError(
                 f"{folder}: this density was fitted to autoencoder {artefact.manifest['autoencoder'][:12]}, found "
-                f"{trained.hash[:12]} in {home}; fit it again (postprior fit {quoted(folder.name)}) or pass its "
+                f"{trained.hash[:12]} in {home}; fit it again (postprior fit {shell_quoted(folder.name)}) or pass its "
                 "autoencoder"
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}

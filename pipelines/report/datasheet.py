@@ -16,7 +16,7 @@ from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
 from postprior.pipelines.report.wording import number_with, percent, template
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.texts import Markdown, code, markdown
+from postprior.pipelines.texts import Markdown, markdown, markdown_code
 from postprior.stage1_vae.modalities import Modality
 
 SCORES = ("score", "these data", "real, held out", "what it is")
@@ -44,7 +44,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
         found=found,
         answer=answer,
         table=_table,
-        source=code(params.data.source),
+        source=markdown_code(params.data.source),
         modalities=_modalities(dataset),
         labels=list(_labels(dataset)),
         settings=_settings(row, params, dataset),
@@ -88,7 +88,7 @@ def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any
         labels = ", ".join(f"{count} of {name}" for name, count in labels.items())
     kind = origin.get("sampler", "unknown")
     return [
-        ("real data", Markdown(f"source {code(params.data.source)}")),
+        ("real data", Markdown(f"source {markdown_code(params.data.source)}")),
         ("rows that the density learned from", row.scores.get("rows", {}).get("used", "unknown")),
         ("autoencoder", f"{params.vae.model}, {params.vae.latent} latent dimensions, seed {params.seed}"),
         ("density of the codes", row.name if row.name == kind else f"{row.name}, of kind {kind}"),
@@ -113,8 +113,8 @@ def _scores(row: Row, results: Results, question: str) -> Iterator[tuple[str, ..
 def _hashes(dataset: Dataset) -> list[tuple[str, Markdown]]:
     """The hashes by which these data and what is behind them are known."""
     behind = {name: dataset.provenance.get(name) for name in ("data", "autoencoder", "density")}
-    known = [(f"{name} behind it", code(found)) for name, found in behind.items() if found]
-    return [("this dataset", code(dataset.hash)), *known]
+    known = [(f"{name} behind it", markdown_code(found)) for name, found in behind.items() if found]
+    return [("this dataset", markdown_code(dataset.hash)), *known]
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> Markdown:

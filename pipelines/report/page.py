@@ -25,7 +25,7 @@ from postprior.pipelines.report.rows import Row
 from postprior.pipelines.report.wording import listed, number, template, text
 from postprior.pipelines.settings.params import Params, leaves
 from postprior.pipelines.storage import folder_hash
-from postprior.pipelines.texts import visible
+from postprior.pipelines.texts import escape_controls
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
@@ -74,7 +74,7 @@ def render(
     from markupsafe import Markup
 
     def shown_as(value: Any) -> Any:
-        return visible(value) if type(value) is str else value  # markup is another type
+        return escape_controls(value) if type(value) is str else value  # markup is another type
 
     names = {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
     names |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}

@@ -21,7 +21,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.settings.params import BASELINE_ROWS, Params, leaves
-from postprior.pipelines.signals import held_back
+from postprior.pipelines.signals import defer_signals
 from postprior.pipelines.storage import folder_hash, read_json
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking import client as mlflow_client
@@ -104,10 +104,10 @@ class Run:
         if uri is None:
             return
         if uri.startswith(mlflow_client.DATABASES):
-            self._whole = held_back  # a transaction that is cut locks out the call that closes the run
+            self._whole = defer_signals  # a transaction that is cut locks out the call that closes the run
 
         def start() -> None:
-            with held_back():  # a run that was made is known, and will be closed
+            with defer_signals():  # a run that was made is known, and will be closed
                 client, experiment = mlflow_client.connect(uri, root)
                 self._parent = group.parent(client, experiment)
                 nested = {**tags, PARENT: self._parent, TAG: group.key}
@@ -168,7 +168,7 @@ class Run:
             for run in (self.id, self._parent):
                 client.set_terminated(run, status)
 
-        with held_back():
+        with defer_signals():
             self.call(close)
             self._client = None
 

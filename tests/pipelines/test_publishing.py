@@ -1,4 +1,4 @@
-"""Publishing whole or not at all, and over nothing that is not ours."""
+"""Folders and files are published atomically, and only the own files of a command are replaced."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from postprior.pipelines.storage import folder_hash, load_artefact, save_artefac
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """The system refuses every write beyond 4 kB of a file, as it does on a full disk; within the block alone, for the
-    tests' own report may be a longer file."""
+    """Let the system refuse every write beyond 4 kB of a file, as on a full disk.
+
+    This holds inside the block only, because the report of the tests may be a longer file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -35,7 +37,7 @@ def small_disk() -> Iterator[None]:
 
 
 def everything(folder: Path) -> set[Path]:
-    """All files of a folder are ours."""
+    """Return all files of a folder as own files."""
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
@@ -173,7 +175,7 @@ def test_the_partial_folder_of_a_living_process_is_left_alone(tmp_path: Path) ->
 
 @pytest.mark.parametrize("swap", ["_exchange", "_swap"], ids=["in one step", "in two steps"])
 def test_a_folder_is_there_whole_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
-    """Readers of an artefact that is published again and again meet a whole one each time; in two steps, or none."""
+    """Readers of an artefact that is published repeatedly always find a complete one, or none if it takes two steps."""
     folder, absent, wrong = tmp_path / "thing", [0], []
     if swap == "_swap":
         monkeypatch.setattr(publishing, "_exchange", lambda new, place: False)
@@ -234,7 +236,7 @@ def test_the_old_folder_comes_back_where_the_second_of_two_steps_fails(
 def test_what_came_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     folder = old_folder(tmp_path)
     with (
-        pytest.raises(UserError, match=r"model: found notes\.txt there"),
+        pytest.raises(UserError, match=r"model: found notes\.txt in it"),
         publish(folder, lambda place: [Path("old.txt")]),
     ):
         (folder / "notes.txt").write_text("mine")
@@ -248,7 +250,7 @@ def test_an_artefact_replaces_its_own_kind_alone(tmp_path: Path) -> None:
     save_artefact(folder, "thing", {}, arrays={"a": np.arange(3)})
     before = folder_hash(folder)
     (folder / ".DS_Store").write_text("of a desktop")
-    with pytest.raises(UserError, match=r"thing: found \S+ there, which this command did not write"):
+    with pytest.raises(UserError, match=r"thing: found \S+ in it, which this command did not write"):
         save_artefact(folder, "another", {})
     assert folder_hash(folder) == before
     save_artefact(folder, "thing", {"new": True})
@@ -258,21 +260,21 @@ def test_an_artefact_replaces_its_own_kind_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        (".", "the current folder or one above it"),
-        ("", "the current folder or one above it"),
-        ("..", "the current folder or one above it"),
-        ("/", "the current folder or one above it"),
-        ("~", "the home folder or one above it"),
-        ("inputs", "lies in it"),
-        ("inputs/one", "lies in it"),
-        ("linked", "lies in it"),
+        (".", "the current folder or a folder above it"),
+        ("", "the current folder or a folder above it"),
+        ("..", "the current folder or a folder above it"),
+        ("/", "the current folder or a folder above it"),
+        ("~", "the home folder or a folder above it"),
+        ("inputs", "expected a folder that contains no input"),
+        ("inputs/one", "expected a folder that contains no input"),
+        ("linked", "expected a folder that contains no input"),
         ("circle", None),
     ],
 )
 def test_folders_that_are_never_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, sentence: str | None
 ) -> None:
-    """Not even where all that lies in them is ours."""
+    """They are not replaced even if the command wrote all files in them."""
     source = tmp_path / "here/inputs/one/data.csv"
     source.parent.mkdir(parents=True)
     source.write_text("1")

@@ -109,7 +109,7 @@ def test_many_entries_stand_side_by_side(project: Path) -> None:
     [
         (["gmmm"], r"NAME: found 'gmmm', which has no entry under `density` \(did you mean gmm\?\)"),
         (["normal"], "NAME: found 'normal', which is always scored"),
-        (["gmm", "gmm"], "NAME: found a name twice in gmm, gmm; expected each once"),
+        (["gmm", "gmm"], "NAME: found a name twice in gmm, gmm, expected each name once"),
     ],
 )
 def test_a_mistake_writes_nothing(project: Path, names: list[str], sentence: str) -> None:

@@ -23,7 +23,7 @@ from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.evaluate import evaluate, facts
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.score_baselines import score_baselines, split
+from postprior.pipelines.stages.score_baselines import score_baselines, split_test_rows
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.models import MODELS
@@ -201,7 +201,7 @@ def test_halves_share_no_source_and_hold_whole_tuples(project: Project, capsys: 
     test = Dataset.load(project[0] / "artefacts/data/test")
     mask = np.ones((len(test), 5), bool)
     mask[:10, 2] = False
-    first, second = split(replace(test, mask=mask), np.random.default_rng(0))
+    first, second = split_test_rows(replace(test, mask=mask), np.random.default_rng(0))
     assert "10 of 120 test rows lack a modality" in capsys.readouterr().err
     assert min(first.min(), second.min()) >= 10
     assert test.groups is not None
@@ -211,7 +211,7 @@ def test_halves_share_no_source_and_hold_whole_tuples(project: Project, capsys: 
 
 def test_one_source_cannot_be_halved(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     test = Dataset.load(project[0] / "artefacts/data/test")
-    first, second = split(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
+    first, second = split_test_rows(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
     assert len(first) == len(second) == 0
     assert "there are no test rows with every modality in each half of the sources" in capsys.readouterr().err
 
@@ -248,7 +248,7 @@ def test_too_few_rows_for_neighbours_are_told(copy: Project) -> None:
 def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
     root, params = copy
     generate("gmm", params, root, Request(7))
-    with pytest.raises(UserError, match="7 samples found"):
+    with pytest.raises(UserError, match="found 7 samples"):
         evaluate("gmm", params, root)
 
 

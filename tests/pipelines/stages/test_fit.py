@@ -197,5 +197,5 @@ def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"old: this was written by another version of postprior \('levels'\); make"):
         load_density(tmp_path / "old")
     save_artefact(tmp_path / "new", "density", {**manifest, "density": "copula"}, tensors)
-    with pytest.raises(UserError, match=r"new: density: found 'copula', which is no density; known: "):
+    with pytest.raises(UserError, match=r"new: density: found 'copula', which is not a known density; known: "):
         load_density(tmp_path / "new")

@@ -12,7 +12,13 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.utility import classifiers_of, drawn, learned_from_real, utility, utility_of_real
+from postprior.pipelines.stages.utility import (
+    classifiers_of,
+    draw_samples,
+    load_real_classifiers,
+    utility,
+    utility_of_real,
+)
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
@@ -58,7 +64,7 @@ def test_the_ratio_is_that_of_the_hits_of_all_seeds(project: Project) -> None:
 def test_the_classifiers_of_real_rows_are_kept(project: Project) -> None:
     root, params = project
     train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
-    known = learned_from_real(root / "artefacts/utility/real", {"data": train.hash})
+    known = load_real_classifiers(root / "artefacts/utility/real", {"data": train.hash})
     for index, seed in enumerate(params.utility.seeds):
         again = classifiers_of(known, seed, train, params).hits(test)
         assert (again == known.arrays["hits"][index]).all()
@@ -76,11 +82,11 @@ def test_judges_label_the_samples_of_a_density_without_labels(project: Project) 
     root, params = project
     generator = Generator.load(root / "artefacts/densities/normal")
     classifiers = load_evaluators(root / "artefacts/evaluators")
-    samples = drawn(generator, classifiers, 30, 1, params)
+    samples = draw_samples(generator, classifiers, 30, 1, params)
     assert samples.provenance["labels_from"] == "judges"
     assert samples.labels is not None
     assert len(samples) == 30
-    known = drawn(Generator.load(root / "artefacts/densities/gmm"), None, 30, 1, params)
+    known = draw_samples(Generator.load(root / "artefacts/densities/gmm"), None, 30, 1, params)
     assert known.provenance["labels_from"] == "density"
 
 
