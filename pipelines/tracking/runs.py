@@ -81,6 +81,10 @@ RESULTS = {
 }
 
 
+started: Run | None = None
+"""The run that the next call of `track` opens, if a worker was started for it."""
+
+
 def warn(reason: str) -> None:
     """What becomes of a failure to log."""
     warning = f"MLflow could not log this run ({reason}); the results are written all the same"
@@ -195,7 +199,9 @@ def track(
     Settings of the chosen source, model and density are logged too; `density` is for the stages of a density, and
     `failed` is told the reason when MLflow fails.
     """
-    run, group = Run(failed), ExperimentGroup.of(params, root)
+    global started
+    run, started = started if started is not None and failed is warn else Run(failed), None
+    group = ExperimentGroup.of(params, root)
     sampler = "normal" if stage == "score-baselines" else density  # the row of this stage that is a sampler
     tags = {**group.tags, "stage": stage} | ({"density": sampler} if sampler else {})
     settings, status = dict(leaves(params.chosen([density] if density else []))), "FAILED"

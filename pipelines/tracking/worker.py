@@ -27,7 +27,7 @@ class RemoteRun(Run):
 
     def __init__(self) -> None:
         super().__init__()
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-m", "postprior.pipelines.tracking.worker"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment)
 
@@ -63,7 +63,7 @@ class RemoteRun(Run):
 
     def finish(self, status: str) -> None:
         """Close the run, and wait until all is logged."""
-        with signals.held_back():
+        with signals.defer_signals():
             self._send("finish", status)
             self.stop()
 
