@@ -12,7 +12,7 @@ from torch import Tensor
 from postprior.stage2_latent.categorical import draw_component
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
-from postprior.stage2_latent.layouts import join
+from postprior.stage2_latent.layouts import join_blocks
 from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.stored import Stored
 from postprior.stage2_latent.task import Encoder, Record, Task
@@ -278,7 +278,7 @@ class Density(Stored):
     def _given(self, given: Mapping[str, Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Code vectors of some blocks, the mask of their coordinates, and classes of labels."""
         self._check_fitted()
-        z, known = join(self.layout, given)
+        z, known = join_blocks(self.layout, given)
         z = self._check_codes(z)
         return z, known, None if labels is None else self.classes.resolve(labels, len(z))
 

@@ -15,7 +15,7 @@ from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.draws import Draws, fill
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
-from postprior.stage2_latent.layouts import coordinates, marked
+from postprior.stage2_latent.layouts import coordinates, known_blocks
 from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.options import number, whole
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
@@ -131,7 +131,7 @@ class FlowMatching(Density):
             _, classes = replace(self.gaussians, log_weights=weights).complete(z, known, None, generator)
         noise = standard(len(z), z, generator)
         start = torch.where(known, self._standard(z, classes), noise)
-        return self._carried(start, classes, marked(self.layout, known)), classes
+        return self._carried(start, classes, known_blocks(self.layout, known)), classes
 
     def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
         """Mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""

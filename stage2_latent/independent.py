@@ -11,7 +11,7 @@ from torch import Tensor
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.categorical import draw_class_and_component
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart, marked
+from postprior.stage2_latent.layouts import known_blocks, split_blocks
 from postprior.stage2_latent.nested import gather, rebuild
 from postprior.stage2_latent.options import choice
 from postprior.stage2_latent.task import PartialEncoder, Task
@@ -72,7 +72,7 @@ class Independent(Density):
         """log p of the blocks known, given the class: (n,)."""
         labels = self._labels(torch.full_like(z[:, 0], index, dtype=torch.int64))
         total = torch.zeros_like(z[:, 0])
-        for name, values in apart(self.layout, z, marked(self.layout, known)).items():
+        for name, values in split_blocks(self.layout, z, known_blocks(self.layout, known)).items():
             total = total + self.parts[name].log_prob(values.flatten(1), labels)
         return total
 

@@ -18,13 +18,13 @@ def coordinates(layout: Layout, blocks: Tensor) -> Tensor:
     return blocks.repeat_interleave(sizes, dim=-1)
 
 
-def marked(layout: Layout, known: Tensor) -> Tensor:
+def known_blocks(layout: Layout, known: Tensor) -> Tensor:
     """The blocks (blocks,) whose coordinates are `known` (D,), as `coordinates` gave them."""
     ends = torch.tensor([block.size for block in layout], device=known.device).cumsum(0)
     return known[ends - 1]
 
 
-def apart(layout: Layout, z: Tensor, chosen: Tensor | None = None) -> dict[str, Tensor]:
+def split_blocks(layout: Layout, z: Tensor, chosen: Tensor | None = None) -> dict[str, Tensor]:
     """The blocks of code vectors (…, D), or those chosen (blocks,): name → (…, *shape)."""
     parts = z.split([block.size for block in layout], dim=-1)
     here = [True] * len(layout) if chosen is None else chosen.tolist()
@@ -35,7 +35,7 @@ def apart(layout: Layout, z: Tensor, chosen: Tensor | None = None) -> dict[str, 
     }
 
 
-def join(layout: Layout, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def join_blocks(layout: Layout, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Code vectors (N, D) of some blocks {name: (N, *shape)}, 0 elsewhere, and the mask (D,) of their coordinates."""
     unknown = [name for name in parts if name not in {block.name for block in layout}]
     if unknown or not parts:

@@ -10,7 +10,7 @@ from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
 from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
-from postprior.stage2_latent.layouts import apart, coordinates, join, marked
+from postprior.stage2_latent.layouts import coordinates, join_blocks, known_blocks, split_blocks
 from postprior.stage2_latent.moments import Whitening, moments
 
 CODES, _ = labelled(50, seed=1)
@@ -71,17 +71,17 @@ def test_blocks_without_posterior_are_not_filled() -> None:
 
 def test_apart_gives_the_blocks_their_shapes() -> None:
     z = torch.arange(8.0).reshape(2, 4)
-    parts = apart(LAYOUT, z)
+    parts = split_blocks(LAYOUT, z)
     assert {name: tuple(part.shape) for name, part in parts.items()} == {"z": (2, 2), "w": (2, 1, 2)}
     assert parts["w"][1, 0].tolist() == [6.0, 7.0]
 
 
 def test_join_undoes_apart() -> None:
     z = torch.arange(8.0).reshape(2, 4)
-    joined, known = join(LAYOUT, apart(LAYOUT, z))
+    joined, known = join_blocks(LAYOUT, split_blocks(LAYOUT, z))
     assert torch.equal(joined, z)
     assert known.all()
-    alone, known = join(LAYOUT, {"w": z[:, 2:].reshape(2, 1, 2)})
+    alone, known = join_blocks(LAYOUT, {"w": z[:, 2:].reshape(2, 1, 2)})
     assert torch.equal(alone, z * torch.tensor([0.0, 0.0, 1.0, 1.0]))
     assert known.tolist() == [False, False, True, True]
 
@@ -94,8 +94,8 @@ def test_coordinates_and_blocks() -> None:
         [True, True, False, False, False, True],
         [False, False, True, True, True, False],
     ]
-    assert marked(layout, known[1]).tolist() == [False, True, False]
-    assert list(apart(layout, torch.zeros(4, 6), chosen[0])) == ["z", "v"]
+    assert known_blocks(layout, known[1]).tolist() == [False, True, False]
+    assert list(split_blocks(layout, torch.zeros(4, 6), chosen[0])) == ["z", "v"]
 
 
 def test_select_keeps_labels_and_ids() -> None:

@@ -14,7 +14,7 @@ from support.latent import LAYOUT, labelled, seeded, unlabelled
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 
 QUICK: dict[str, dict[str, Any]] = {
     "gmm": {"components": [1, 2], "passes": 15},
@@ -112,7 +112,7 @@ def test_state_of_another_density_is_refused(name: str, density: Density) -> Non
 def test_samples_are_codes_with_labels(name: str, density: Density) -> None:
     codes = density.sample(2000, seeded())
     assert (codes.family, codes.loc.shape, codes.layout) == ("empirical", (2000, 1, 4), LAYOUT)
-    assert apart(codes.layout, codes.loc[:, 0])["w"].shape == (2000, 1, 2)
+    assert split_blocks(codes.layout, codes.loc[:, 0])["w"].shape == (2000, 1, 2)
     if not density.classes.labelled:
         assert codes.labels is None
         return
