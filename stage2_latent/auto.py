@@ -13,7 +13,7 @@ from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.nested import gather, rebuild
-from postprior.stage2_latent.options import whole
+from postprior.stage2_latent.options import integer
 from postprior.stage2_latent.task import PartialEncoder, Record, Task
 
 ROWS = 2000
@@ -101,7 +101,7 @@ class Auto(Density):
                 raise ValueError(f"option candidates: found {name!r}, expected some of {', '.join(known)}")
         options = candidates if isinstance(candidates, Mapping) else {name: {} for name in candidates}
         self.candidates = {name: DENSITIES[name](**given) for name, given in options.items()}
-        self.draws = whole("draws", draws)
+        self.draws = integer("draws", draws)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
@@ -122,7 +122,7 @@ class Auto(Density):
         name, self.why = choose(trials)
         tried = {trial.name: trial.summary() for trial in trials}
         self.scores = [tried.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates]
-        self._become(self.candidates[name])
+        self._adopt(self.candidates[name])
         if left := self.chosen.rows["left_out"]:  # it can't learn from rows that lack blocks
             out = self.rows["left_out"] + left
             self.rows = {"used": self.rows["used"] - left, "left_out": out, "incomplete": 0}
@@ -139,7 +139,7 @@ class Auto(Density):
 
         return relay
 
-    def _become(self, chosen: Density) -> None:
+    def _adopt(self, chosen: Density) -> None:
         """Can what the density can, and sees codes as it does."""
         self.chosen = chosen
         self.whitening, self.classes = chosen.whitening, chosen.classes
@@ -174,7 +174,7 @@ class Auto(Density):
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.scores, self.why = list(learned["scores"]), learned["why"]
-        self._become(rebuild(tensors, {"chosen": learned["chosen"]})["chosen"])
+        self._adopt(rebuild(tensors, {"chosen": learned["chosen"]})["chosen"])
 
 
 class HeldOut:

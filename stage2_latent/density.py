@@ -21,7 +21,7 @@ Progress = Callable[[dict[str, float]], None]
 
 FLOATS = 2**24
 """Numbers that a temporary of `log_prob` may hold: rows beyond are evaluated in further chunks."""
-ROUNDS = 200
+MAX_ROUNDS = 200
 """Times that draws are drawn again, at most, by truncation."""
 
 
@@ -118,15 +118,15 @@ class Density(Stored):
             raise ValueError(f"density {self.name}: has no score, expected one that has, such as gmm or flow")
         if labels is not None:
             classes = self.classes.resolve(labels, len(z))
-            return self._of_classes(self.whitening.forward(z), classes) + self.whitening.log_det
-        return torch.cat([self._evaluate(part) for part in z.split(self._chunk())])
+            return self._log_prob_of_classes(self.whitening.forward(z), classes) + self.whitening.log_det
+        return torch.cat([self._log_prob_over_classes(part) for part in z.split(self._rows_per_chunk())])
 
     def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
         """log p of some blocks {name: (N, *shape)}, the others integrated out, given labels or over all: (N,)."""
         if not self.marginal:
             raise ValueError(f"density {self.name}: has no marginals, expected one that has, such as gmm")
-        z, known, classes = self._given(given, labels)
-        parts = [slice(i, i + self._chunk()) for i in range(0, len(z), self._chunk())]
+        z, known, classes = self._parse_given(given, labels)
+        parts = [slice(i, i + self._rows_per_chunk()) for i in range(0, len(z), self._rows_per_chunk())]
         return torch.cat([self._marginal(z[p], known, None if classes is None else classes[p]) for p in parts])
 
     def sample(
@@ -177,7 +177,7 @@ class Density(Stored):
         self._check_fitted()
         if not self.conditional:
             raise ValueError(f"density {self.name}: cannot draw some blocks given others, expected gmm or vamp")
-        z, known, asked = self._given(given, labels)
+        z, known, asked = self._parse_given(given, labels)
         generator = generator or torch.Generator().manual_seed(0)
         drawn, chosen = self._condition(z, known, asked, generator)
         return self._as_codes(torch.where(known, z, drawn), chosen)
@@ -212,7 +212,7 @@ class Density(Stored):
 
     # Shared parts
 
-    def _note(self, task: Task) -> None:
+    def _record_scores(self, task: Task) -> None:
         """Records the score of one draw of every row, where nothing is learned in passes."""
         train, validation = (
             self.mean_log_prob(*draws.repeated(1, task.generator)) for draws in (task.train, task.validation)
@@ -222,25 +222,25 @@ class Density(Stored):
     def mean_log_prob(self, x: Tensor, classes: Tensor) -> float:
         """Mean of log p(x | class) over rows of whitened codes, as `record` wants it."""
         with torch.no_grad():
-            return float(self._of_classes(x, classes).mean())
+            return float(self._log_prob_of_classes(x, classes).mean())
 
-    def _chunk(self) -> int:
+    def _rows_per_chunk(self) -> int:
         """Rows that are scored at once."""
         return max(1, FLOATS // self._floats_per_row())
 
-    def _evaluate(self, z: Tensor) -> Tensor:
+    def _log_prob_over_classes(self, z: Tensor) -> Tensor:
         x = self.whitening.forward(z)
         joint = torch.stack([self._log_prob(x, index) for index in range(len(self.classes))], dim=-1)
         return (joint + self.classes.probabilities.log()).logsumexp(-1) + self.whitening.log_det
 
-    def _of_classes(self, x: Tensor, classes: Tensor) -> Tensor:
+    def _log_prob_of_classes(self, x: Tensor, classes: Tensor) -> Tensor:
         """log p(x | class) of each row, evaluated class by class."""
-        rows = [(index, part) for index in classes.unique().tolist() for part in self._rows(classes == index)]
+        rows = [(index, part) for index in classes.unique().tolist() for part in self._row_chunks(classes == index)]
         values = torch.cat([self._log_prob(x[row], index) for index, row in rows])
         return values[torch.cat([row for _, row in rows]).argsort()]
 
-    def _rows(self, chosen: Tensor) -> tuple[Tensor, ...]:
-        return chosen.nonzero().squeeze(-1).split(self._chunk())
+    def _row_chunks(self, chosen: Tensor) -> tuple[Tensor, ...]:
+        return chosen.nonzero().squeeze(-1).split(self._rows_per_chunk())
 
     def _usable(self, codes: Codes) -> Tensor:
         """Rows that are learned from, (N,) bool."""
@@ -253,7 +253,7 @@ class Density(Stored):
         if not self.exact_log_prob:
             return like.new_zeros(len(self.classes), 0)
         share = torch.linspace(0, 1, 101).to(like)
-        values = self._of_classes(held_out.draw(generator), held_out.classes)
+        values = self._log_prob_of_classes(held_out.draw(generator), held_out.classes)
         own = [values[held_out.classes == index] for index in range(len(self.classes))]
         return torch.stack([(each if len(each) else values).quantile(share) for each in own])
 
@@ -265,17 +265,17 @@ class Density(Stored):
         below, above = self.levels[:, int(place)], self.levels[:, int(place) + 1]
         level = below.lerp(above, place - int(place))[classes]
         rows = torch.arange(len(x), device=x.device)
-        for _ in range(ROUNDS):
-            rows = rows[self._of_classes(x[rows], classes[rows]) < level[rows]]
+        for _ in range(MAX_ROUNDS):
+            rows = rows[self._log_prob_of_classes(x[rows], classes[rows]) < level[rows]]
             if not len(rows):
                 return x
             x[rows] = self._sample(classes[rows], generator, temperature)
         raise ValueError(
-            f"truncation: found {share}, and after {ROUNDS} rounds {len(rows)} of {len(x)} draws are still less "
+            f"truncation: found {share}, and after {MAX_ROUNDS} rounds {len(rows)} of {len(x)} draws are still less "
             "likely, expected a smaller share"
         )
 
-    def _given(self, given: Mapping[str, Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _parse_given(self, given: Mapping[str, Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Code vectors of some blocks, the mask of their coordinates, and classes of labels."""
         self._check_fitted()
         z, known = join_blocks(self.layout, given)

@@ -12,7 +12,7 @@ from postprior.stage1_vae.distributions import FAMILIES, Diagonal
 from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
 from postprior.stage2_latent.density import Density
 
-CACHED = 2**20
+CACHED_FLOATS = 2**20
 """Numbers that a table of residuals may hold: larger ones leave the processor's caches and take three times as long."""
 
 
@@ -50,22 +50,22 @@ class DiagonalMixture(Density):
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        parts = z.split(self._chunk())
-        asked = [None] * len(parts) if classes is None else classes.split(self._chunk())
+        parts = z.split(self._rows_per_chunk())
+        asked = [None] * len(parts) if classes is None else classes.split(self._rows_per_chunk())
         picked = [
-            draw_class_and_component(self._seen(part, known), of, generator)
+            draw_class_and_component(self._log_joint(part, known), of, generator)
             for part, of in zip(parts, asked, strict=True)
         ]
         k, t = (torch.cat(index) for index in zip(*picked, strict=True))
         return self._components((k, t)).rsample((), generator), k
 
     def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
-        joint = self._seen(z, known).logsumexp(-1)  # (n, K)
+        joint = self._log_joint(z, known).logsumexp(-1)  # (n, K)
         if classes is None:
             return joint.logsumexp(-1)
         return (joint - self.classes.probabilities.log()).gather(1, classes.unsqueeze(-1)).squeeze(-1)
 
-    def _seen(self, z: Tensor, known: Tensor) -> Tensor:
+    def _log_joint(self, z: Tensor, known: Tensor) -> Tensor:
         """log p(class) w p(z[known] | class, component), (n, K, T)."""
         seen = self._components().marginal(known)
         prior = self.log_weights + self.classes.probabilities.log().unsqueeze(-1)
@@ -74,8 +74,8 @@ class DiagonalMixture(Density):
     def _floats_per_row(self) -> int:
         return self.loc.numel()
 
-    def _chunk(self) -> int:
-        return min(super()._chunk(), max(1, CACHED // self.loc.numel()))
+    def _rows_per_chunk(self) -> int:
+        return min(super()._rows_per_chunk(), max(1, CACHED_FLOATS // self.loc.numel()))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"log_weights": self.log_weights, "loc": self.loc, "scale": self.scale}

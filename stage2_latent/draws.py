@@ -13,7 +13,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.gaussians import Gaussians
 from postprior.stage2_latent.moments import Whitening, moments
 
-ENOUGH = 100
+ENOUGH_COMPLETE = 100
 """Complete held-out rows that suffice to choose by."""
 
 
@@ -169,10 +169,10 @@ def split(
 ) -> tuple[Draws, Draws]:
     """Draws to fit and draws held out, of `usable` rows; without validation codes a tenth of each class is held out.
 
-    Complete rows alone are held out where there are `ENOUGH` of them: what is filled in is a guess of the densities'.
+    Complete rows alone are held out where there are `ENOUGH_COMPLETE` of them: what is filled in is a guess of the densities'.
     """
     train, count = usable(codes), len(classes)
-    filling = None if bool(codes.complete[train].all()) else fill(codes, train, classes)
+    filling = None if bool(codes.complete[train].all()) else fit_filling(codes, train, classes)
 
     def draws(source: Codes, chosen: Tensor) -> Draws:
         rows = chosen.nonzero().squeeze(-1)
@@ -189,14 +189,14 @@ def split(
         held_out = usable(validation) & (classes.of(validation) >= 0)
         if filling is None and not bool(validation.complete[held_out].all()):
             held_out &= validation.complete
-    if int((held_out & validation.complete).sum()) >= ENOUGH:
+    if int((held_out & validation.complete).sum()) >= ENOUGH_COMPLETE:
         held_out &= validation.complete
     if not bool(held_out.any()):
         raise ValueError("codes: no validation row is complete and of a label that the training codes have")
     return draws(codes, train), draws(validation, held_out)
 
 
-def fill(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
+def fit_filling(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
     """One Gaussian a class, fitted to all rows marked (N,) with what they have, as the first guess of what they lack.
 
     Covariances are pulled towards the mean covariance with the strength of D rows.

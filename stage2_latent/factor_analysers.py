@@ -16,9 +16,9 @@ from postprior.stage2_latent.gaussians import (
     covariance_factors,
     linear,
     log_normal,
-    normalised,
-    pooled,
-    standard,
+    log_normalised,
+    pooled_covariance,
+    standard_normal,
 )
 from postprior.stage2_latent.moments import Whitening
 
@@ -50,8 +50,8 @@ class FactorAnalysers(Components):
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
         loadings = self.loadings.flatten(0, 1)
-        factors = standard(len(component), loadings, generator)
-        noise = standard(len(component), self.means, generator)
+        factors = standard_normal(len(component), loadings, generator)
+        noise = standard_normal(len(component), self.means, generator)
         own = self.variances.sqrt().flatten(0, 1)[component] * noise
         return linear(loadings, component, factors) + own
 
@@ -119,7 +119,7 @@ class FactorMoments(Statistics[FactorAnalysers]):
         """Statistics under analysers that all have the leading eigenvectors of the class's covariance S̄ as factors."""
         B, D = x.shape[1:]
         weight, first = responsibilities.mean(1), responsibilities.mT @ x / B
-        covariance = pooled(x.mT @ x / B, first, weight, first.new_zeros(len(first)))
+        covariance = pooled_covariance(x.mT @ x / B, first, weight, first.new_zeros(len(first)))
         values, vectors = torch.linalg.eigh(covariance)  # ascending
         values, kept = values.clamp_min(FLOOR), D - min(rank, D - 1)
         rest = values[:, :kept].mean(-1, keepdim=True)
@@ -128,7 +128,7 @@ class FactorMoments(Statistics[FactorAnalysers]):
         means = first / weight.clamp_min(TINY).unsqueeze(-1)
         T = means.shape[1]
         start = FactorAnalysers(
-            normalised(weight),
+            log_normalised(weight),
             means,
             loadings.unsqueeze(1).expand(-1, T, -1, -1),
             variances.unsqueeze(1).expand(-1, T, -1),
@@ -139,7 +139,7 @@ class FactorMoments(Statistics[FactorAnalysers]):
         """One M-step: regression of x on h, both with the statistics that rows from N(μ_t, S̄) would add."""
         weight = self.weight.clamp_min(TINY).unsqueeze(-1)  # (K, T, 1)
         strength = shrinkage.reshape(-1, 1, 1)
-        mean = pooled(self.total, self.first, self.weight, shrinkage)  # (K, D, D)
+        mean = pooled_covariance(self.total, self.first, self.weight, shrinkage)  # (K, D, D)
         pull = self.gain @ mean.unsqueeze(1)  # (K, T, R, D)
         within = self.square - self.first.square() / weight
         variances = within + strength * mean.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
@@ -152,4 +152,6 @@ class FactorMoments(Statistics[FactorAnalysers]):
         loadings = torch.linalg.solve(outer, cross)  # (K, T, R, D)
         variances = (variances - (loadings * cross).sum(-2)) / (weight + strength)
         means = self.first / weight - (latent.unsqueeze(-2) @ loadings).squeeze(-2)
-        return FactorAnalysers(normalised(self.weight), means, loadings.mT.contiguous(), variances.clamp_min(0) + FLOOR)
+        return FactorAnalysers(
+            log_normalised(self.weight), means, loadings.mT.contiguous(), variances.clamp_min(0) + FLOOR
+        )

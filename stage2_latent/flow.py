@@ -16,7 +16,7 @@ from postprior.stage2_latent.descent import cosine, descend
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments
 from postprior.stage2_latent.online_em import clusters, online_em
-from postprior.stage2_latent.options import choice, number, whole
+from postprior.stage2_latent.options import choice, integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.transport import COUPLINGS, Sizes, Transport
@@ -90,7 +90,7 @@ class Flow(Density):
     base: Gaussians
     transport: Transport
 
-    EVERY = 20
+    EVALUATION_INTERVAL = 20
 
     def __init__(
         self,
@@ -114,20 +114,20 @@ class Flow(Density):
         super().__init__()
         self.coupling = choice("coupling", coupling, COUPLINGS)
         self.sizes = Sizes(
-            whole("blocks", blocks),
-            whole("hidden", hidden),
-            whole("bins", bins, low=2),
+            integer("blocks", blocks),
+            integer("hidden", hidden),
+            integer("bins", bins, low=2),
             number("bound", bound, low=1.0),
         )
-        self.components = whole("components", components, low=0)
+        self.components = integer("components", components, low=0)
         self.shrinkage = number("shrinkage", shrinkage)
-        self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.noise = number("noise", noise)
         self.learning_rate = number("learning_rate", learning_rate)
         self.base_learning_rate = number("base_learning_rate", base_learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
         self.average = number("average", average, high=1.0)
-        self.patience = whole("patience", patience)
+        self.patience = integer("patience", patience)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
@@ -164,7 +164,11 @@ class Flow(Density):
             down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
-        self._take(descend(take, look, lambda: average, steps=self.steps, every=self.EVERY, patience=self.patience))
+        self._take(
+            descend(
+                take, look, lambda: average, steps=self.steps, every=self.EVALUATION_INTERVAL, patience=self.patience
+            )
+        )
 
     def _take(self, learned: Conditional) -> None:
         self.transport, self.base = learned.transport.requires_grad_(False), learned.base().detach()

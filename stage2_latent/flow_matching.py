@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import cosine, descend
-from postprior.stage2_latent.draws import Draws, fill
-from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
+from postprior.stage2_latent.draws import Draws, fit_filling
+from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
 from postprior.stage2_latent.moments import Whitening
-from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.velocity import Velocity, integrate
 
-QUARTER = math.pi / 2
+HALF_PI = math.pi / 2
 ROWS = 1024
 """Rows that are integrated at once: what a step touches stays in the cache."""
-LOOK = 1024
+EVALUATION_DRAWS = 1024
 """Draws that a look at the log-likelihood takes."""
 
 
@@ -62,7 +62,7 @@ class FlowMatching(Density):
     proposals = 16  # a score integrates one equation a label
     whitens = False
 
-    LOOKS = 5
+    EVALUATIONS = 5
     """At the validation codes while training."""
 
     def __init__(
@@ -76,23 +76,23 @@ class FlowMatching(Density):
         ode_steps: int = 8,
     ) -> None:
         super().__init__()
-        self.hidden = whole("hidden", hidden)
-        self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.hidden = integer("hidden", hidden)
+        self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
-        self.ode_steps = whole("ode_steps", ode_steps)
+        self.ode_steps = integer("ode_steps", ode_steps)
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
         table = train.table()
-        self.gaussians = fill(table, torch.ones_like(table.complete), self.classes)
+        self.gaussians = fit_filling(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
         seed = seed_from(generator)
         self.network = self._build(seed).to(table.loc)
         parameters = list(self.network.parameters())
         optimiser = torch.optim.AdamW(parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay)
         down = cosine(optimiser, self.steps, parameters, 1.0)
-        seen, held_out = (self._look(draws, generator) for draws in (train, task.validation))
+        seen, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
         def look(step: int) -> float:
             scores = [self.mean_log_prob(*draws) for draws in (seen, held_out)]
@@ -103,12 +103,12 @@ class FlowMatching(Density):
             if step < self.steps:  # the last look is the end
                 down(self._loss(train, generator))
 
-        every = max(1, self.steps // self.LOOKS)
+        every = max(1, self.steps // self.EVALUATIONS)
         frozen(self.network, descend(take, look, self.network.state_dict, steps=self.steps, every=every))
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         classes = torch.tensor([index], device=x.device)
-        known = self._none()
+        known = self._no_blocks()
         moving = ~coordinates(self.layout, known)
         x1 = self._standard(x, classes)
 
@@ -120,8 +120,8 @@ class FlowMatching(Density):
         return change - 0.5 * (x0.square() + LOG_2PI).sum(-1) + self.shape.log_det
 
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-        noise = standard(len(classes), self.gaussians.means, generator)
-        return self._carried(temperature * noise, classes, self._none())
+        noise = standard_normal(len(classes), self.gaussians.means, generator)
+        return self._carry_to_codes(temperature * noise, classes, self._no_blocks())
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
@@ -129,9 +129,9 @@ class FlowMatching(Density):
         if classes is None:
             weights = self.classes.probabilities.log().unsqueeze(-1)
             _, classes = replace(self.gaussians, log_weights=weights).complete(z, known, None, generator)
-        noise = standard(len(z), z, generator)
+        noise = standard_normal(len(z), z, generator)
         start = torch.where(known, self._standard(z, classes), noise)
-        return self._carried(start, classes, known_blocks(self.layout, known)), classes
+        return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
 
     def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
         """Mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""
@@ -139,15 +139,15 @@ class FlowMatching(Density):
         rows = torch.randint(len(train), (self.batch,), generator=generator, device=device)
         classes = train.classes[rows]
         x1 = self._standard(train.draw(generator, rows), classes)
-        x0 = standard(len(x1), x1, generator)
+        x0 = standard_normal(len(x1), x1, generator)
         known = self._masks(len(x1), generator)
         moving = ~coordinates(self.layout, known)
         shift = uniform((1,), x1, generator)
         t = (shift + torch.arange(len(x1), device=device) / len(x1)) % 1  # stratified
-        cos, sin = (QUARTER * t).cos().unsqueeze(-1), (QUARTER * t).sin().unsqueeze(-1)
+        cos, sin = (HALF_PI * t).cos().unsqueeze(-1), (HALF_PI * t).sin().unsqueeze(-1)
         x = torch.where(moving, cos * x0 + sin * x1, x1)
         v = self.network(x, self.network.modulation(t, classes, known), moving)
-        error = (v - QUARTER * (cos * x1 - sin * x0)) * moving
+        error = (v - HALF_PI * (cos * x1 - sin * x0)) * moving
         return error.square().sum() / moving.sum()
 
     def _masks(self, rows: int, generator: torch.Generator) -> Tensor:
@@ -159,7 +159,7 @@ class FlowMatching(Density):
         known[::2] = False
         return known
 
-    def _carried(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
+    def _carry_to_codes(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Codes (n, D), not whitened, to which points at t = 0 are carried while `known` blocks stand still."""
         moving = ~coordinates(self.layout, known)
         parts = []
@@ -192,13 +192,13 @@ class FlowMatching(Density):
         mean = self.gaussians.means[0, 0]
         return Whitening(torch.zeros_like(mean), root.to(mean))
 
-    def _look(self, draws: Draws, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _evaluation_draws(self, draws: Draws, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Whatever rows, as often as it takes, to look at the log-likelihood of: draws and their classes."""
         order = torch.randperm(len(draws), generator=generator, device=draws.rows.device)
-        index = order.repeat(-(-LOOK // len(draws)))[:LOOK]
+        index = order.repeat(-(-EVALUATION_DRAWS // len(draws)))[:EVALUATION_DRAWS]
         return draws.draw(generator, index), draws.classes[index]
 
-    def _none(self) -> Tensor:
+    def _no_blocks(self) -> Tensor:
         """No block marked."""
         return torch.zeros(len(self.layout), dtype=torch.bool, device=self.gaussians.means.device)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.gaussians import Gaussians, standard
+from postprior.stage2_latent.gaussians import Gaussians, standard_normal
 from postprior.stage2_latent.task import Task
 
 
@@ -26,13 +26,13 @@ class Gaussian(Density):
     marginal = True
 
     def _fit(self, task: Task) -> None:
-        self._note(task)
+        self._record_scores(task)
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self._standard().log_prob(x.unsqueeze(0)).squeeze(0)
 
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-        return temperature * standard(len(classes), self.whitening.root, generator)
+        return temperature * standard_normal(len(classes), self.whitening.root, generator)
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator

@@ -14,7 +14,7 @@ from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics
 from postprior.stage2_latent.online_em import clusters, online_em
-from postprior.stage2_latent.options import choice, listed, number, whole
+from postprior.stage2_latent.options import candidates_of, choice, integer, number
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
@@ -67,7 +67,7 @@ class GaussianMixture(Density):
     conditional = True
     marginal = True
 
-    EVERY = 5
+    EVALUATION_INTERVAL = 5
     """Passes between two looks at the validation codes."""
 
     def __init__(
@@ -82,13 +82,13 @@ class GaussianMixture(Density):
         averaged: int = 4,
     ) -> None:
         super().__init__()
-        self.sizes = [whole("components", count) for count in listed("components", components)]
-        self.structures = [choice("covariance", each, COVARIANCES) for each in listed("covariance", covariance)]
-        self.rank = whole("rank", rank)
-        self.passes = whole("passes", passes, low=self.EVERY)
-        self.batch = whole("batch", batch, low=2)
+        self.sizes = [integer("components", count) for count in candidates_of("components", components)]
+        self.structures = [choice("covariance", each, COVARIANCES) for each in candidates_of("covariance", covariance)]
+        self.rank = integer("rank", rank)
+        self.passes = integer("passes", passes, low=self.EVALUATION_INTERVAL)
+        self.batch = integer("batch", batch, low=2)
         self.shrinkage = number("shrinkage", shrinkage)
-        self.averaged = whole("averaged", averaged)
+        self.averaged = integer("averaged", averaged)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
@@ -112,7 +112,7 @@ class GaussianMixture(Density):
             for turn, (self.mixture, likelihood) in enumerate(em, start=1):
                 if guess is not None:
                     train.filling = self.mixture.unwhitened(self.whitening)
-                if turn % self.EVERY == 0 and turn > self.passes // 2:
+                if turn % self.EVALUATION_INTERVAL == 0 and turn > self.passes // 2:
                     passed.append((self.mean_log_prob(*held_out), self.mixture))
                     expected = float(likelihood @ self.classes.probabilities)
                     task.record(train=expected, validation=passed[-1][0], components=components)
@@ -144,12 +144,12 @@ class GaussianMixture(Density):
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        return self._whole().complete(z, known, classes, generator)
+        return self._weighted().complete(z, known, classes, generator)
 
     def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
-        return self._whole().log_marginal(z, known, classes)
+        return self._weighted().log_marginal(z, known, classes)
 
-    def _whole(self) -> Gaussians:
+    def _weighted(self) -> Gaussians:
         """The mixtures over codes that are not whitened, weighted by p(class)."""
         log_weights = self.mixture.log_weights + self.classes.probabilities.log().unsqueeze(-1)
         return replace(self.mixture, log_weights=log_weights).unwhitened(self.whitening)

@@ -104,7 +104,7 @@ class Gaussians(Components):
         return log_normal(residual.square().sum(-1), self.log_weights + log_det, x.shape[-1])
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
-        noise = standard(len(component), self.means, generator)
+        noise = standard_normal(len(component), self.means, generator)
         return linear(inverse_factors(self.factors).flatten(0, 1), component, noise)
 
     def unwhitened(self, whitening: Whitening) -> Gaussians:
@@ -159,7 +159,7 @@ class Gaussians(Components):
         roots = torch.linalg.solve_triangular(upper, eye, upper=True).flatten(0, 1)  # U⁻¹
         means = self.means.flatten(0, 1)
         offset = linear(gain, component, given - means[:, known][component])
-        spread = linear(roots, component, standard(len(z), means[:, ~known], generator))
+        spread = linear(roots, component, standard_normal(len(z), means[:, ~known], generator))
         drawn = z.clone()
         drawn[:, ~known] = means[:, ~known][component] + offset + spread
         return drawn, k
@@ -170,7 +170,7 @@ def log_normal(distances: Tensor, constant: Tensor, dimensions: int) -> Tensor:
     return ((constant - 0.5 * dimensions * LOG_2PI).unsqueeze(-1) - 0.5 * distances).mT
 
 
-def standard(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
+def standard_normal(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise, `rows` times the last dimension of `like`."""
     return normal((rows, like.shape[-1]), like, generator)
 
@@ -186,28 +186,28 @@ def covariance_factors(covariance: Tensor) -> Tensor:
     return inverse_factors(torch.linalg.cholesky(covariance))
 
 
-SIDE = 64
+BLOCK = 64
 """Vectors that share one copy of their matrix in `linear`."""
 
 
 def linear(matrices: Tensor, index: Tensor, vectors: Tensor) -> Tensor:
     """matrices[index[n]] @ vectors[n], (C, E, D), (n,) and (n, D): (n, E).
 
-    Vectors of one matrix are laid in blocks of `SIDE`, the last one padded, so that products are of matrices and
+    Vectors of one matrix are laid in blocks of `BLOCK`, the last one padded, so that products are of matrices and
     no copy of a matrix is made for a row.
     """
     counts = torch.bincount(index, minlength=len(matrices))
-    blocks = (counts + SIDE - 1) // SIDE  # of each matrix
+    blocks = (counts + BLOCK - 1) // BLOCK  # of each matrix
     owner = torch.arange(len(matrices), device=index.device).repeat_interleave(blocks)
     order = index.argsort(stable=True)
     rank = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[index[order]]
     place = torch.empty_like(index)
-    place[order] = (blocks.cumsum(0) - blocks)[index[order]] * SIDE + rank
-    laid = vectors.new_zeros(len(owner) * SIDE, vectors.shape[-1]).index_copy(0, place, vectors)
-    chunk = 1 + FLOATS // (1 + matrices[0].numel() + SIDE * sum(matrices.shape[1:]))
+    place[order] = (blocks.cumsum(0) - blocks)[index[order]] * BLOCK + rank
+    laid = vectors.new_zeros(len(owner) * BLOCK, vectors.shape[-1]).index_copy(0, place, vectors)
+    chunk = 1 + FLOATS // (1 + matrices[0].numel() + BLOCK * sum(matrices.shape[1:]))
     parts = [
         part @ matrices[of].mT
-        for part, of in zip(laid.unflatten(0, (-1, SIDE)).split(chunk), owner.split(chunk), strict=True)
+        for part, of in zip(laid.unflatten(0, (-1, BLOCK)).split(chunk), owner.split(chunk), strict=True)
     ]
     return torch.cat(parts).flatten(0, 1)[place]
 
@@ -237,7 +237,7 @@ TINY = 1e-8
 """Least weight of a component."""
 
 
-def pooled(total: Tensor, first: Tensor, weight: Tensor, shrinkage: Tensor) -> Tensor:
+def pooled_covariance(total: Tensor, first: Tensor, weight: Tensor, shrinkage: Tensor) -> Tensor:
     """The mean covariance of components in each class, shrunk towards its mean over classes, (K, D, D).
 
     S̄_k = Σ x xᵀ − Σ_t w_kt μ_kt μ_ktᵀ ← (S̄_k + s_k mean_k S̄_k) / (1 + s_k).
@@ -268,12 +268,12 @@ class Moments(Statistics[Gaussians]):
         means = self.first / weight.unsqueeze(-1)
         within = self.second - self.first.unsqueeze(-1) * means.unsqueeze(-2)  # (K, T, D, D), w_t S_t
         strength = shrinkage.reshape(-1, 1, 1, 1)
-        mean = pooled(self.second.sum(1), self.first, weight, shrinkage).unsqueeze(1)
+        mean = pooled_covariance(self.second.sum(1), self.first, weight, shrinkage).unsqueeze(1)
         covariance = (within + strength * mean) / (weight[..., None, None] + strength)
         covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
-        return Gaussians(normalised(weight), means, covariance_factors(covariance))
+        return Gaussians(log_normalised(weight), means, covariance_factors(covariance))
 
 
-def normalised(weight: Tensor) -> Tensor:
+def log_normalised(weight: Tensor) -> Tensor:
     """Logarithms of weights (K, T), made to sum to 1."""
     return weight.clamp_min(TINY).log().log_softmax(-1)

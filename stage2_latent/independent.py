@@ -56,7 +56,7 @@ class Independent(Density):
             start += block.size
         self._take_capabilities(next(iter(self.parts.values())))
         if self.exact_log_prob or self.bound:
-            self._note(task)
+            self._record_scores(task)
 
     def _take_capabilities(self, part: Density) -> None:
         """What the whole can do is what its parts can."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from postprior.stage2_latent.diagonal import DiagonalMixture
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.options import listed, number
+from postprior.stage2_latent.options import candidates_of, number
 from postprior.stage2_latent.task import Task
 
 
@@ -34,7 +34,7 @@ class KernelDensity(DiagonalMixture):
 
     def __init__(self, *, bandwidth: float | Sequence[float] = (1, 2, 4, 6, 8, 10, 12, 14, 16)) -> None:
         super().__init__()
-        self.candidates = [number("bandwidth", value, low=1e-6) for value in listed("bandwidth", bandwidth)]
+        self.candidates = [number("bandwidth", value, low=1e-6) for value in candidates_of("bandwidth", bandwidth)]
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator

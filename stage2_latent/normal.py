@@ -21,4 +21,4 @@ class Normal(DiagonalMixture):
         self.log_weights = prior.weights.detach().to(like).log().unsqueeze(0)
         self.loc = prior.components.loc.detach().to(like).unsqueeze(0)
         self.scale = prior.components.scale.detach().to(like).expand_as(self.loc[0]).unsqueeze(0)
-        self._note(task)
+        self._record_scores(task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 
-def whole(name: str, value: object, low: int = 1) -> int:
+def integer(name: str, value: object, low: int = 1) -> int:
     """An integer no smaller than `low`, or a ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"option {name}: found {value!r}, expected an integer of {low} at least")
@@ -27,7 +27,7 @@ def choice(name: str, value: object, known: Collection[str]) -> str:
     return value
 
 
-def listed(name: str, value: object) -> Sequence[object]:
+def candidates_of(name: str, value: object) -> Sequence[object]:
     """The candidates of an option that is one value or a list of them, or a ValueError."""
     candidates = value if isinstance(value, list | tuple) else [value]
     if not candidates:

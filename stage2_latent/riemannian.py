@@ -14,7 +14,7 @@ from postprior.stage2_latent.categorical import draw_component
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.kde import kernels
-from postprior.stage2_latent.options import listed, number, whole
+from postprior.stage2_latent.options import candidates_of, integer, number
 from postprior.stage2_latent.task import Task
 
 FLOATS = 2**20
@@ -128,11 +128,11 @@ class Riemannian(Density):
     incomplete = False
     whitens = False
 
-    LEFT = 0.01
+    UNMIXED = 0.01
     """Share of draws, at most, that the sampler's chains have not yet brought to the law."""
-    STEPS = 32
+    MAX_STEPS = 32
     """Longest chains; a radius that needs longer ones is too large."""
-    TRIALS = 1000
+    TRIAL_DRAWS = 1000
     """Draws of each label by which a radius is judged."""
 
     def __init__(
@@ -144,23 +144,23 @@ class Riemannian(Density):
         decay: float = 1e-3,
     ) -> None:
         super().__init__()
-        self.candidates = [number("radius", value, low=1e-6) for value in listed("radius", radius)]
-        self.centroids = whole("centroids", centroids)
+        self.candidates = [number("radius", value, low=1e-6) for value in candidates_of("radius", radius)]
+        self.centroids = integer("centroids", centroids)
         self.regularisation = number("regularisation", regularisation)
         self.decay = number("decay", decay, low=1e-12)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
         self._choose_centroids(task.train, generator)
-        gaps = torch.stack([self._gap(index) for index in range(len(self.classes))])
+        gaps = torch.stack([self._largest_gap(index) for index in range(len(self.classes))])
         held_out = task.validation.repeated(4, generator)
         seed = seed_from(generator)
         best, chosen, self.scores = torch.inf, None, {}
         for radius in self.candidates:
             self.radii = radius * gaps
             noise = torch.Generator(generator.device).manual_seed(seed)  # the same for every candidate
-            self.steps = max(self._mixing(index, noise) for index in range(len(self.classes)))
-            if self.steps > self.STEPS:
+            self.steps = max(self._mixing_steps(index, noise) for index in range(len(self.classes)))
+            if self.steps > self.MAX_STEPS:
                 continue
             score = self._distance(*held_out, noise)
             self.scores[f"{radius:g}"] = score
@@ -186,28 +186,28 @@ class Riemannian(Density):
         self.precisions = (deviation * scale).take_along_dim(places, 1).pow(-2)
         self.counts = keys.isfinite().sum(-1)  # the others are last
 
-    def _gap(self, index: int) -> Tensor:
+    def _largest_gap(self, index: int) -> Tensor:
         """max_i min_j of the distances between the centroids of a class; √D for a single one, as its posterior is."""
         count = int(self.counts[index])
         centres, precisions = self.centres[index, :count], self.precisions[index, :count]
         if count == 1:
             return centres.new_tensor(float(centres.shape[-1])).sqrt()
         squares = -Metric(centres, precisions, precisions)._exponents(centres).T  # (i, j)
-        return squares.fill_diagonal_(torch.inf).amin(-1).amax().clamp_min(SMALLEST).sqrt()
+        return squares.fill_diagonal_(torch.inf).amin(-1).amax().clamp_min(MIN_SQUARED_GAP).sqrt()
 
-    def _mixing(self, index: int, generator: torch.Generator) -> int:
-        """Steps after which chains of a class have forgotten their start but for `LEFT`, or one more than `STEPS`.
+    def _mixing_steps(self, index: int, generator: torch.Generator) -> int:
+        """Steps after which chains of a class have forgotten their start but for `UNMIXED`, or one more than `MAX_STEPS`.
 
         A state of weight w is left at each step with probability a(w) = E_q min(1, w'/w), so that the share of draws
         that never were is E_p (1 − a(w))^steps; both expectations over weighted proposals.
         """
         metric = self._metric(index)
-        centre, offset = metric.propose(self.TRIALS, generator)
+        centre, offset = metric.propose(self.TRIAL_DRAWS, generator)
         weights = metric.weights(centre + offset).double()
         leaving = (weights - weights.unsqueeze(-1)).clamp_max(0).exp().mean(-1)
-        steps = torch.arange(1, self.STEPS + 1, device=weights.device)
+        steps = torch.arange(1, self.MAX_STEPS + 1, device=weights.device)
         left = weights.softmax(0) @ (1 - leaving).clamp_min(0).unsqueeze(-1) ** steps
-        return 1 + int((left > self.LEFT).sum())
+        return 1 + int((left > self.UNMIXED).sum())
 
     def _distance(self, x: Tensor, classes: Tensor, generator: torch.Generator) -> float:
         """Energy distance of draws to held-out codes of their class (Székely & Rizzo 2013), mean over held-out rows.
@@ -217,9 +217,9 @@ class Riemannian(Density):
         total = 0.0
         for index in classes.unique().tolist():
             own = x[classes == index]
-            asked = torch.full((self.TRIALS,), index, device=x.device)
+            asked = torch.full((self.TRIAL_DRAWS,), index, device=x.device)
             drawn = self._sample(asked, generator, 1.0)
-            within = torch.cdist(drawn, drawn).sum() / (self.TRIALS * (self.TRIALS - 1))
+            within = torch.cdist(drawn, drawn).sum() / (self.TRIAL_DRAWS * (self.TRIAL_DRAWS - 1))
             total += len(own) * float(2 * torch.cdist(drawn, own).mean() - within)
         return total / len(x)
 
@@ -262,5 +262,5 @@ class Riemannian(Density):
         return {"steps": self.steps, "held_out_distance": self.scores}
 
 
-SMALLEST = 1e-12
+MIN_SQUARED_GAP = 1e-12
 """Square of the smallest radius: rows that are all alike leave a point."""

@@ -18,9 +18,9 @@ from postprior.stage2_latent.gaussians import (
     inverse_factors,
     linear,
     log_normal,
-    normalised,
-    pooled,
-    standard,
+    log_normalised,
+    pooled_covariance,
+    standard_normal,
 )
 from postprior.stage2_latent.moments import Whitening
 
@@ -48,7 +48,7 @@ class TiedGaussians(Components):
         return log_normal(distances, constant, x.shape[-1])
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
-        noise = standard(len(component), self.means, generator)
+        noise = standard_normal(len(component), self.means, generator)
         return linear(inverse_factors(self.factors).flatten(0, 1), component // self._size, noise)
 
     def unwhitened(self, whitening: Whitening) -> Gaussians:
@@ -81,6 +81,6 @@ class TiedMoments(Statistics[TiedGaussians]):
     def maximise(self, shrinkage: Tensor) -> TiedGaussians:
         """The mixture that maximises the expected log-likelihood: S̄ is its covariance, whatever the shrinkage."""
         means = self.first / self.weight.clamp_min(TINY).unsqueeze(-1)
-        covariance = pooled(self.total, self.first, self.weight, shrinkage)
+        covariance = pooled_covariance(self.total, self.first, self.weight, shrinkage)
         covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
-        return TiedGaussians(normalised(self.weight), means, covariance_factors(covariance).unsqueeze(1))
+        return TiedGaussians(log_normalised(self.weight), means, covariance_factors(covariance).unsqueeze(1))

@@ -54,7 +54,7 @@ class Coupling(nf.flows.Flow):
         super().__init__()
         self.kept, self.sizes = features // 2, sizes
         outputs = (features - self.kept) * numbers
-        self.net = still(nf.nets.ResidualNet(self.kept, outputs, sizes.hidden, context))
+        self.net = zero_initialised(nf.nets.ResidualNet(self.kept, outputs, sizes.hidden, context))
 
     def maps(self, raw: Tensor) -> Affine | Splines:
         """The maps from codes to base that the network's output (n, ·) stands for."""
@@ -62,13 +62,13 @@ class Coupling(nf.flows.Flow):
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Base to codes."""
-        return self._moved(z, self.maps(self.net(z[:, : self.kept], context)).inverse)
+        return self._transform(z, self.maps(self.net(z[:, : self.kept], context)).inverse)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Codes to base."""
-        return self._moved(z, self.maps(self.net(z[:, : self.kept], context)).forward)
+        return self._transform(z, self.maps(self.net(z[:, : self.kept], context)).forward)
 
-    def _moved(self, z: Tensor, of: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def _transform(self, z: Tensor, of: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         moved, log_slope = of(z[:, self.kept :])
         return torch.cat([z[:, : self.kept], moved], dim=1), log_slope.sum(-1)
 
@@ -104,7 +104,7 @@ class MaskedAutoregression(nf.flows.Flow):
 
     def __init__(self, features: int, context: int, sizes: Sizes) -> None:
         super().__init__()
-        self.net = still(nf.nets.MADE(features, sizes.hidden, context, output_multiplier=2))
+        self.net = zero_initialised(nf.nets.MADE(features, sizes.hidden, context, output_multiplier=2))
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Base to codes."""
@@ -125,7 +125,7 @@ class MaskedAutoregression(nf.flows.Flow):
         return Affine.of(*self.net(z, context).unflatten(1, (-1, 2)).unbind(-1))
 
 
-def still(net: Net) -> Net:
+def zero_initialised(net: Net) -> Net:
     """The network with outputs of 0 at first, at which couplings are the identity."""
     nn.init.zeros_(net.final_layer.weight)
     nn.init.zeros_(net.final_layer.bias)
@@ -155,13 +155,13 @@ class Transport(nn.Module):
 
     def to_base(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Base points u of codes x (n, D), and log |du/dx| (n,)."""
-        return self._through(x, classes, [layer.inverse for layer in reversed(self.layers)])
+        return self._apply_layers(x, classes, [layer.inverse for layer in reversed(self.layers)])
 
     def to_codes(self, u: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Codes of base points u (n, D), and log |dx/du| (n,)."""
-        return self._through(u, classes, [layer.forward for layer in self.layers])
+        return self._apply_layers(u, classes, [layer.forward for layer in self.layers])
 
-    def _through(self, x: Tensor, classes: Tensor, steps: list[Any]) -> tuple[Tensor, Tensor]:
+    def _apply_layers(self, x: Tensor, classes: Tensor, steps: list[Any]) -> tuple[Tensor, Tensor]:
         context = nn.functional.one_hot(classes, self.classes).to(x.dtype)
         total = x.new_zeros(len(x))
         for step in steps:

@@ -14,13 +14,13 @@ from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import cosine, descend
-from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 
-START = 0.5
+INITIAL_SCALE = 0.5
 """Standard deviations of decoder and posterior before training."""
-SLOPE = math.sqrt(1 - START**2)
+SLOPE = math.sqrt(1 - INITIAL_SCALE**2)
 
 
 class SecondStage(nn.Module):
@@ -35,12 +35,12 @@ class SecondStage(nn.Module):
         self.classes = classes
         self.encoder = _network(features + classes, hidden, layers, 2 * features)
         self.decoder = _network(features + classes, hidden, layers, features)
-        self.log_scale = nn.Parameter(torch.full((features,), math.log(START)))
+        self.log_scale = nn.Parameter(torch.full((features,), math.log(INITIAL_SCALE)))
 
     def posterior(self, x: Tensor, classes: Tensor) -> Normal:
         """q(u | x, y), of codes (…, D) of classes (…,)."""
         shift, log_scale = self.encoder(self._labelled(x, classes)).chunk(2, dim=-1)
-        return Normal(SLOPE * x + shift, START * log_scale.clamp(*LOG_SCALE).exp())
+        return Normal(SLOPE * x + shift, INITIAL_SCALE * log_scale.clamp(*LOG_SCALE).exp())
 
     def likelihood(self, u: Tensor, classes: Tensor) -> Normal:
         """p(x | u, y), of latents (…, D) of classes (…,); one learned scale a dimension."""
@@ -97,7 +97,7 @@ class TwoStageVae(Density):
     stage: SecondStage
     noise: Tensor
 
-    EVERY = 50
+    EVALUATION_INTERVAL = 50
 
     def __init__(
         self,
@@ -112,12 +112,12 @@ class TwoStageVae(Density):
         patience: int = 8,
     ) -> None:
         super().__init__()
-        self.hidden, self.layers = whole("hidden", hidden), whole("layers", layers)
-        self.draws = whole("draws", draws)
-        self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.hidden, self.layers = integer("hidden", hidden), integer("layers", layers)
+        self.draws = integer("draws", draws)
+        self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
-        self.patience = whole("patience", patience)
+        self.patience = integer("patience", patience)
 
     def _fit(self, task: Task) -> None:
         generator, like = task.generator, task.train.codes.loc
@@ -135,7 +135,7 @@ class TwoStageVae(Density):
 
         def look(step: int) -> float:
             score = self.mean_log_prob(*held_out)
-            task.record(train=sum(bounds) / self.EVERY if step else score, validation=score)
+            task.record(train=sum(bounds) / self.EVALUATION_INTERVAL if step else score, validation=score)
             bounds.clear()
             return score
 
@@ -148,7 +148,7 @@ class TwoStageVae(Density):
             bounds.append(float(likelihood.detach()))
 
         keep = self.stage.state_dict
-        best = descend(take, look, keep, steps=self.steps, every=self.EVERY, patience=self.patience)
+        best = descend(take, look, keep, steps=self.steps, every=self.EVALUATION_INTERVAL, patience=self.patience)
         frozen(self.stage, best)
 
     def _build(self, seed: int) -> SecondStage:

@@ -10,7 +10,7 @@ from torch import Tensor
 from postprior.stage1_vae.distributions import FAMILIES
 from postprior.stage2_latent.descent import descend
 from postprior.stage2_latent.diagonal import DiagonalMixture
-from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.task import Encoder, Task
 
 FLOATS = 2**22
@@ -41,7 +41,7 @@ class Vamp(DiagonalMixture):
     name = "vamp"
     needs_encoder = True
 
-    EVERY = 5
+    EVALUATION_INTERVAL = 5
     """Steps between two looks at the validation codes."""
 
     def __init__(
@@ -55,12 +55,12 @@ class Vamp(DiagonalMixture):
         batch: int = 512,
     ) -> None:
         super().__init__()
-        self.pseudo_inputs = whole("pseudo_inputs", pseudo_inputs)
-        self.steps = whole("steps", steps, low=self.EVERY)
+        self.pseudo_inputs = integer("pseudo_inputs", pseudo_inputs)
+        self.steps = integer("steps", steps, low=self.EVALUATION_INTERVAL)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_learning_rate = number("weight_learning_rate", weight_learning_rate)
         self.annealing = number("annealing", annealing, high=1.0)
-        self.batch = whole("batch", batch)
+        self.batch = integer("batch", batch)
 
     def _fit(self, task: Task) -> None:
         encoder, generator = task.encoder, task.generator
@@ -101,7 +101,7 @@ class Vamp(DiagonalMixture):
             return {name: value.detach() for name, value in self._tensors().items()}
 
         start = self._gap(batch(0))
-        self._restore(descend(take, look, keep, steps=self.steps - 1, every=self.EVERY), self._learned())
+        self._restore(descend(take, look, keep, steps=self.steps - 1, every=self.EVALUATION_INTERVAL), self._learned())
 
     def _encode(self, encoder: Encoder, inputs: dict[str, Tensor], logits: Tensor) -> None:
         """Takes the posteriors of the pseudo-inputs, K·count of them with C components each, as (K, count·C)."""
