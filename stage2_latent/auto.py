@@ -195,7 +195,7 @@ class HeldOut:
 
     @torch.no_grad()
     def trial(self, candidate: Density, generator: torch.Generator) -> Trial:
-        """Score a candidate: its log-likelihood, if it has one, and the energy distance of its draws to held-out codes."""
+        """Score a candidate by its log-likelihood, if exact, and by the energy distance of draws to held-out codes."""
         labels = self.codes.labels if candidate.classes.labelled else None
         scores = None
         if candidate.exact_log_prob:
@@ -214,14 +214,14 @@ def choose(trials: Sequence[Trial]) -> tuple[str, str]:
     closeness = {trial.name: -trial.energy for trial in trials}
     unscored = {name: terms for name, terms in closeness.items() if name not in scores}
     if not scores:
-        chosen, why = first_of_best(unscored, "the lowest energy distance to held-out codes", order=2)
+        chosen, why = first_of_best(unscored, "lowest", "energy distance to held-out codes", order=2)
         return chosen, f"{why}; no candidate has an exact score"
-    chosen, why = first_of_best(scores, "the highest held-out log-likelihood, in nats", order=1)
+    chosen, why = first_of_best(scores, "highest", "held-out log-likelihood", order=1, unit=" nats")
     if not unscored:
         return chosen, why
-    rival, _ = first_of_best(unscored, "the lowest energy distance to held-out codes", order=2)
+    rival, _ = first_of_best(unscored, "lowest", "energy distance to held-out codes", order=2)
     gain, error = estimate(closeness[rival] - closeness[chosen], order=2)
-    difference = f"the energy distance is lower by {gain:.3f} ± {error:.3f}"
+    difference = f"their energy distance is lower by {gain:.3f} ± {error:.3f}"
     if gain <= error:
         return chosen, f"{why}; draws of {rival}, which has no exact score, are not clearly closer: {difference}"
     return (
@@ -231,21 +231,29 @@ def choose(trials: Sequence[Trial]) -> tuple[str, str]:
     )
 
 
-def first_of_best(terms: Mapping[str, Tensor], criterion: str, order: int) -> tuple[str, str]:
-    """Return the first name whose mean is within one standard error of the highest, and the reason in a sentence."""
+def first_of_best(terms: Mapping[str, Tensor], rank: str, score: str, order: int, unit: str = "") -> tuple[str, str]:
+    """Return the first name whose mean is within one standard error of the highest, and the reason in a sentence.
+
+    Args:
+        terms: terms of a score by name of the candidate, where higher is better.
+        rank: `highest` or `lowest`, the best value of the score as it is reported.
+        score: name of the score.
+        order: order of the U-statistic.
+        unit: unit of the score.
+    """
     best = max(terms, key=lambda name: float(terms[name].mean()))
     gaps = {name: estimate(terms[best] - terms[name], order) for name in terms}
     chosen = next(name for name, (gap, error) in gaps.items() if gap <= error)
+    texts = {name: f"{gap:.3f} ± {error:.3f}{unit}" for name, (gap, error) in gaps.items()}
     if chosen != best:
-        gap, error = gaps[chosen]
-        return chosen, (
-            f"{best} has {criterion}, but {chosen} comes earlier in the list and is worse by only "
-            f"{gap:.3f} ± {error:.3f}"
+        return (
+            chosen,
+            f"{best} has the {rank} {score}, but {chosen} comes earlier in the list and is only {texts[chosen]} worse",
         )
-    margins = [f"better than {name} by {gap:.3f} ± {error:.3f}" for name, (gap, error) in gaps.items() if name != best]
+    margins = ", ".join(f"{text} better than {name}" for name, text in texts.items() if name != best)
     if not margins:
-        return best, f"{best} is the only candidate"
-    return best, f"{best} has {criterion}: {', '.join(margins)}"
+        return best, f"{best} is the only candidate compared by {score}"
+    return best, f"{best} has the {rank} {score}, {margins}"
 
 
 def energy_terms(x: Tensor, y: Tensor) -> Tensor:

@@ -161,9 +161,7 @@ class Codes:
         for name, shape in expected.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
-                raise ValueError(
-                    f"codes: {name} has shape {tuple(value.shape)}, expected {shape}, which follows from the shape of loc"
-                )
+                raise ValueError(f"codes: {name} has shape {tuple(value.shape)}, expected {shape} to match loc")
         if self.ids is not None and len(self.ids) != N:
             raise ValueError(f"codes: found {len(self.ids)} ids, expected {N}, one per row")
 

@@ -92,7 +92,7 @@ def _start(sums: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _completed(sums: Tensor, known: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Return the expected sums (K, 1 + D, 1 + D) of one pattern, the unknown coordinates being Gaussian given the known.
+    """Return the expected sums (K, 1 + D, 1 + D) of one pattern, with Gaussian unknown coordinates given the known.
 
     The unknown coordinates are A x̃ + noise of covariance C_rr − B C_gr, where x̃ is 1 followed by the known coordinates
     and A = [μ_r − B μ_g, B].
