@@ -319,15 +319,14 @@ class Density(Stored):
 
     def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
         if (usable := int(self._usable(codes).sum())) < 2:
-            blocks = "a block" if self.incomplete else "every block"
+            blocks = "at least one observed block" if self.incomplete else "all blocks observed"
             raise ValueError(
-                f"density {self.name}: {usable} rows of the codes have {blocks} observed, expected 2 at least: "
-                "encode more rows"
+                f"density {self.name}: found {usable} rows of codes with {blocks}, expected at least 2: encode more rows"
             )
         if validation is not None and validation.layout != codes.layout:
             raise ValueError(
                 f"density {self.name}: validation codes have the blocks {validation.layout}, "
-                f"expected those of the training codes, {codes.layout}"
+                f"expected the blocks of the training codes, {codes.layout}"
             )
 
     def _check_codes(self, z: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def test_select_keeps_labels_and_ids() -> None:
     [
         ({"family": "cauchy"}, "family is 'cauchy', expected one of normal, laplace, empirical"),
         ({"loc": torch.zeros(50, 4)}, r"loc has shape \(50, 4\), expected \(N, C, D\)"),
-        ({"layout": LAYOUT[:1]}, r"loc has 4 dimensions, expected the sizes of the blocks \(z \(2,\)\)"),
+        ({"layout": LAYOUT[:1]}, r"loc has 4 dimensions, expected the sum of the sizes of the blocks \(z \(2,\)\)"),
         ({"scale": None}, "scale must be given for posteriors"),
         ({"scale": torch.zeros(50, 1, 4)}, "scale holds numbers that are not positive and finite"),
         ({"scale": torch.ones(50, 1, 3)}, r"scale has shape \(50, 1, 3\), expected \(50, 1, 4\)"),
@@ -124,7 +124,7 @@ def test_select_keeps_labels_and_ids() -> None:
         ({"labels": torch.zeros(49, dtype=torch.int64)}, r"labels has shape \(49,\), expected \(50,\)"),
         ({"labels": torch.zeros(50)}, "labels have type torch.float32, expected torch.int64"),
         ({"labels": torch.full((50,), 3)}, "labels run from 3 to 3, expected 0 to 2"),
-        ({"ids": ["a"]}, "found 1 ids, expected one for each of the 50 rows"),
+        ({"ids": ["a"]}, "found 1 ids, expected 50, one per row"),
     ],
 )
 def test_codes_that_cannot_be_are_refused(change: dict[str, object], message: str) -> None:

@@ -38,7 +38,7 @@ def test_the_best_state_is_kept_as_it_was_and_patience_counts_looks(patience: in
 
 
 def test_scores_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"held-out log-likelihood is never a finite number, .*learning_rate"):
+    with pytest.raises(ValueError, match=r"held-out log-likelihood: never found a finite number, .*learning_rate"):
         descend(lambda step: None, lambda step: float("nan"), lambda: None, steps=2, every=1)
 
 

@@ -152,7 +152,7 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
         ),
         ({"loc": LOC, "observed": np.ones((20, 2), bool)}, "observed has shape (20, 2), expected (20, 1)"),
         ({"loc": LOC, "ids": np.arange(20)}, "ids: found an array of type int64, expected texts"),
-        ({"loc": LOC, "ids": ["a"]}, "found 1 ids, expected one for each of the 20 rows"),
+        ({"loc": LOC, "ids": ["a"]}, "found 1 ids, expected 20, one per row"),
         ({"loc": LOC, "observed": LOC}, "observed: found an array of type float64, expected true and false"),
         (
             {"loc": LOC, "scale": SCALE, "family": "cauchy"},
