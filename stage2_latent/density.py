@@ -321,7 +321,7 @@ class Density(Stored):
         if (usable := int(self._usable(codes).sum())) < 2:
             blocks = "at least one observed block" if self.incomplete else "all blocks observed"
             raise ValueError(
-                f"density {self.name}: found {usable} rows of codes with {blocks}, expected at least 2: encode more rows"
+                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least 2: encode more rows"
             )
         if validation is not None and validation.layout != codes.layout:
             raise ValueError(
