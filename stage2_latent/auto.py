@@ -97,10 +97,10 @@ class Auto(Density):
             raise ValueError(
                 f"option candidates: found {candidates!r}, expected names of densities, or names with options"
             )
-        known = [name for name in DENSITIES if name != self.name]
+        names = [name for name in DENSITIES if name != self.name]
         for name in candidates:
-            if name not in known:
-                raise ValueError(f"option candidates: found {name!r}, expected some of {', '.join(known)}")
+            if name not in names:
+                raise ValueError(f"option candidates: found {name!r}, expected some of {', '.join(names)}")
         options = candidates if isinstance(candidates, Mapping) else {name: {} for name in candidates}
         self.candidates = {name: DENSITIES[name](**given) for name, given in options.items()}
         self.draws = integer("draws", draws)

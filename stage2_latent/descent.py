@@ -51,7 +51,7 @@ def descend(
     return best_state
 
 
-def cosine(
+def cosine_decay(
     optimiser: torch.optim.Optimizer, steps: int, parameters: Iterable[nn.Parameter], limit: float
 ) -> Callable[[Tensor], None]:
     """Return a function that takes one optimiser step on a loss.

@@ -121,9 +121,9 @@ class FactorMoments(Statistics[FactorAnalysers]):
         weight, first = responsibilities.mean(1), responsibilities.mT @ x / B
         covariance = pooled_covariance(x.mT @ x / B, first, weight, first.new_zeros(len(first)))
         values, vectors = torch.linalg.eigh(covariance)  # ascending
-        values, kept = values.clamp_min(FLOOR), D - min(rank, D - 1)
-        rest = values[:, :kept].mean(-1, keepdim=True)
-        loadings = vectors[..., kept:] * (values[:, kept:] - rest).sqrt().unsqueeze(1)  # (K, D, R)
+        values, first_factor = values.clamp_min(FLOOR), D - min(rank, D - 1)
+        rest = values[:, :first_factor].mean(-1, keepdim=True)
+        loadings = vectors[..., first_factor:] * (values[:, first_factor:] - rest).sqrt().unsqueeze(1)  # (K, D, R)
         variances = rest.expand(-1, D)
         means = first / weight.clamp_min(TINY).unsqueeze(-1)
         T = means.shape[1]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine, descend
+from postprior.stage2_latent.descent import cosine_decay, descend
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments
 from postprior.stage2_latent.online_em import clusters, online_em
@@ -146,7 +146,7 @@ class Flow(Density):
             {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        step_down = cosine(optimiser, self.steps, learner.transport.parameters(), 5.0)
+        step_down = cosine_decay(optimiser, self.steps, learner.transport.parameters(), 5.0)
         size = max(2, self.batch // len(self.classes))
 
         @lru_cache(maxsize=1)

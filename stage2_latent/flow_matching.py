@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine, descend
+from postprior.stage2_latent.descent import cosine_decay, descend
 from postprior.stage2_latent.draws import Draws, fit_filling
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
@@ -92,7 +92,7 @@ class FlowMatching(Density):
         self.network = self._build(seed).to(table.loc)
         parameters = list(self.network.parameters())
         optimiser = torch.optim.AdamW(parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay)
-        step_down = cosine(optimiser, self.steps, parameters, 1.0)
+        step_down = cosine_decay(optimiser, self.steps, parameters, 1.0)
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
         def evaluate(step: int) -> float:

@@ -15,7 +15,7 @@ FLOATS = 2**24
 ITERATIONS = 100
 """Maximum number of iterations of EM for missing blocks."""
 TOLERANCE = 1e-6
-"""EM stops when no entry of a covariance changes by more than this share of its largest variance."""
+"""EM stops when no entry of a covariance changes by more than this share of the largest variance of its class."""
 
 
 def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tuple[Tensor, Tensor]:
@@ -23,8 +23,8 @@ def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tupl
 
     If all blocks of all rows are observed, this is the closed form Cov E[z | x] + E Cov[z | x]. Rows with missing
     blocks contribute their observed blocks: EM integrates out the missing coordinates given the observed ones
-    (Dempster, Laird & Rubin 1977, section 4.1). The result is valid if what is missing depends on observed values;
-    dropping incomplete rows is not.
+    (Dempster, Laird & Rubin 1977, section 4.1). This is valid if what is missing depends on observed values;
+    dropping incomplete rows is not valid in that case.
 
     Args:
         codes: N rows.

@@ -20,10 +20,10 @@ def number(name: str, value: object, low: float = 0.0, high: float = float("inf"
     return float(value)
 
 
-def choice(name: str, value: object, known: Collection[str]) -> str:
-    """Return the value if it is one of the known strings, otherwise raise ValueError."""
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(f"option {name}: found {value!r}, expected one of {', '.join(known)}")
+def choice(name: str, value: object, choices: Collection[str]) -> str:
+    """Return the value if it is one of the strings in `choices`, otherwise raise ValueError."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"option {name}: found {value!r}, expected one of {', '.join(choices)}")
     return value
 
 

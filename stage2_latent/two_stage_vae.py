@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine, descend
+from postprior.stage2_latent.descent import cosine_decay, descend
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
@@ -130,7 +130,7 @@ class TwoStageVae(Density):
         self.noise = torch.cat([noise_half, -noise_half])
         train, held_out = task.train.shuffled(generator), task.validation.repeated(1, generator)
         optimiser = torch.optim.AdamW(self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        step_down = cosine(optimiser, self.steps, self.stage.parameters(), 5.0)
+        step_down = cosine_decay(optimiser, self.steps, self.stage.parameters(), 5.0)
         size = max(2, self.batch // K)
         classes = torch.arange(K, device=like.device).repeat_interleave(size)
         bounds: list[float] = []  # since the last evaluation

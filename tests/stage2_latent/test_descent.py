@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from postprior.stage2_latent.descent import cosine, descend
+from postprior.stage2_latent.descent import cosine_decay, descend
 
 
 def test_looks_stand_before_every_third_step_and_the_last() -> None:
@@ -45,7 +45,7 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 def test_rates_fall_to_0_and_gradients_are_clipped() -> None:
     x = nn.Parameter(torch.tensor([3.0, 4.0]))
     optimiser = torch.optim.SGD([x], 0.5)
-    down = cosine(optimiser, 2, [x], 1.0)
+    down = cosine_decay(optimiser, 2, [x], 1.0)
     down(50 * x.square().sum())
     torch.testing.assert_close(x.detach(), torch.tensor([2.7, 3.6]))  # a step of length 0.5
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0.25)
