@@ -58,12 +58,12 @@ def simulate(n: int, rng: np.random.Generator) -> Cells:
         on = 1 / (1 + np.exp(rng.normal(size=count) - state @ direction))
         level = LEVEL[name] * np.exp(0.5 * rng.normal(size=count))
         rates[name] = size * level * (0.05 + on)
-        counts[name] = law(name, rates[name], rng)
+        counts[name] = draw_counts(name, rates[name], rng)
     lacks = rng.permutation(np.resize(["rna", "protein", "", ""], n))
     return Cells(kinds, rates, counts, {name: lacks != name for name in FEATURES})
 
 
-def law(name: str, rate: Values, rng: np.random.Generator, *draws: int) -> Values:
+def draw_counts(name: str, rate: Values, rng: np.random.Generator, *draws: int) -> Values:
     """Counts (*draws, n, F) of the known rates (n, F): Poisson with gamma rates."""
     theta = DISPERSION[name]
     return rng.poisson(rate * rng.gamma(theta, 1 / theta, (*draws, *rate.shape))).astype(np.float32)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import FEATURES, Cells, law, read_h5mu, simulate, write_h5mu
+from cells import FEATURES, Cells, draw_counts, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
 from postprior import Dataset
@@ -28,7 +28,7 @@ from postprior.pipelines.metrics.statistics.intervals import half_samples
 DENSITY = "gmm"
 DRAWS = 39
 """Imputations of every cell: their interval of 90 % leaves out the two least and the two greatest."""
-OURS, LAW = "postprior", "the true law"
+OURS, TRUTH = "postprior", "the true distribution"
 AVERAGES = {"correlation": np.median, "coverage": np.mean}
 """Of the scores of single features."""
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -139,7 +139,7 @@ def draw_features(path: Path, found: Mapping[str, Scores]) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    names = [name for name in found if name not in ("mean", LAW)]
+    names = [name for name in found if name not in ("mean", TRUTH)]
     figure, axes = plt.subplots(2, 2, figsize=(8.5, 4.6), sharex="row", layout="constrained")
     rng = np.random.default_rng(0)
     titles = {"correlation": "correlation with true rates", "coverage": "coverage of 90 % intervals"}
@@ -234,9 +234,9 @@ def run(out: Path, figures: Path, n: int, epochs: int | None) -> tuple[list[str]
     rows = cells.places(hidden.ids)
     task = to_score(cells, train, hidden, rows)
     draws = {name: np.stack([each.data[name][lacking] for each in made]) for name in FEATURES}
-    truth = {name: law(name, cells.rates[name][rows], rng, DRAWS) for name in FEATURES}
+    truth = {name: draw_counts(name, cells.rates[name][rows], rng, DRAWS) for name in FEATURES}
     ours, known = (drawn_from(of, task.scales) for of in (draws, truth))
-    filled = {OURS: ours, **rivals(task, train, rng), LAW: known}
+    filled = {OURS: ours, **rivals(task, train, rng), TRUTH: known}
     found = {name: scored(task, of, cells, rows, rng) for name, of in filled.items()}
     figures.mkdir(parents=True, exist_ok=True)
     draw_features(figures / "features.png", found)

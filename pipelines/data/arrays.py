@@ -29,7 +29,7 @@ def chunks(array: Values, rows: Values | None = None) -> Iterator[Values]:
         yield array[block if rows is None else rows[block]]
 
 
-def beside(flags: Values, array: Values) -> Values:
+def expand_like(flags: Values, array: Values) -> Values:
     """A flag a row (n,), shaped to go with the values of an array (n, …)."""
     return flags.reshape(-1, *[1] * (array.ndim - 1))
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import Values, beside, blocks
+from postprior.pipelines.data.arrays import Values, blocks, expand_like
 from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import MANIFEST
@@ -110,7 +110,7 @@ def _check_values(path: Path, modality: Modality, column: int, arrays: Arrays) -
             _fail(path, f"NaN or infinity in row {row}, expected finite numbers", remedy)
         seen = np.ones(1, bool) if cells is None else cells[rows]
         if "mask" in arrays:
-            seen = seen & beside(arrays["mask"][rows, column], values)
+            seen = seen & expand_like(arrays["mask"][rows, column], values)
         if modality.range is not None:
             least, most = modality.range
             for where in np.argwhere(((values < least) | (values > most)) & seen)[:1]:

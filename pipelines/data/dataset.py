@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import beside
+from postprior.pipelines.data.arrays import expand_like
 from postprior.pipelines.data.checks import check
 from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, origin_of
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
@@ -35,7 +35,7 @@ SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
 """As others call them."""
 Write = Callable[..., None]
-PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
+SPATIAL_KEYS = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
 """What an import knows of the space around its volumes: a matter of the rows, not of the model that they go to."""
 
 
@@ -85,7 +85,7 @@ class Dataset:
         return None if self.folder is None else folder_hash(self.folder)
 
     @property
-    def whole(self) -> np.ndarray:
+    def fully_observed(self) -> np.ndarray:
         """(N, M) bool: modalities that are observed in all their cells."""
         found = self.observed.copy()
         for m, modality in enumerate(self.modalities):
@@ -96,7 +96,7 @@ class Dataset:
     def missing(self, name: str) -> np.ndarray:
         """(N, *shape) bool: the values of a modality that are not there."""
         values, (observed,) = self.data[name], self.observed.T[[m.name == name for m in self.modalities]]
-        lacks = np.broadcast_to(beside(~observed, values), values.shape)
+        lacks = np.broadcast_to(expand_like(~observed, values), values.shape)
         return lacks | ~np.asarray(self.cells[name]) if name in self.cells else lacks
 
     @property
@@ -238,7 +238,7 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict
     training = "the training data; import these rows with --like"
     ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
     for name in sorted(ours.keys() & theirs.keys()):
-        entries = [{key: of[name][key] for key in of[name] if key not in PLACES} for of in (ours, theirs)]
+        entries = [{key: of[name][key] for key in of[name] if key not in SPATIAL_KEYS} for of in (ours, theirs)]
         if entries[0] != entries[1]:
             found_there = f"modality {name} has scales or categories of its own"
             raise UserError(f"{place}: {found_there}, expected those of {training}")

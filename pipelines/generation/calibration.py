@@ -73,7 +73,7 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
 
     A row that would have no modality left keeps what it has.
     """
-    lacking = np.flatnonzero(~like.whole.all(1))
+    lacking = np.flatnonzero(~like.fully_observed.all(1))
     if not len(lacking):
         return held_out
     donors = rng.choice(lacking, len(held_out))

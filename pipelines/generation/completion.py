@@ -43,7 +43,7 @@ def completions(
     Yields:
         The number of a block's first row, and its n rows by modality, (R, n, *shape).
     """
-    lacking, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.whole
+    lacking, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.fully_observed
     for number, start in enumerate(range(0, len(data), ROWS)):
         rows = np.arange(start, min(start + ROWS, len(data)))
         done = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
@@ -68,7 +68,7 @@ def completions(
 def as_filled(data: Dataset) -> dict[str, Any]:
     """Fields of a dataset whose holes have been filled: it lacks nothing, and says where it did."""
     inside = {name: np.array(data.missing(name)) for name in data.cells}
-    return {"mask": None, "cells": {}, "filled": ~data.whole, "filled_cells": inside}
+    return {"mask": None, "cells": {}, "filled": ~data.fully_observed, "filled_cells": inside}
 
 
 def tiled(data: Dataset, rows: int) -> Dataset:

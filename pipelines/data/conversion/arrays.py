@@ -9,7 +9,7 @@ import numpy as np
 
 from postprior.pipelines.data.arrays import CHUNK, Values, blocks, chunks
 from postprior.pipelines.data.conversion.columns import as_dtype, close
-from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, Usual, usual
+from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, UsualRange, usual_range
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
 from postprior.stage1_vae.modalities import Modality
@@ -78,7 +78,7 @@ class ArrayConversion:
         if kind != "numeric":
             return known()
         if AXES[axes] == "vector":
-            each = usual_of_each(array, rows)
+            each = usual_range_per_coordinate(array, rows)
             offset, scale = moments(array, rows, each)
             _check_scale(name, scale, low, high)
             most = np.nanmax(np.maximum(offset - each.low, each.high - offset) / np.array(scale))
@@ -88,7 +88,7 @@ class ArrayConversion:
         least, most = limits(array, there)
         if least >= 0 and most <= 1:
             return known(range=(0.0, 1.0))
-        low, high, far = usual_of_all(array, rows, Usual(low, high, far=False))
+        low, high, far = usual_range_overall(array, rows, UsualRange(low, high, far=False))
         _check_scale(name, high - low, low, high)
         return known(offset=low, scale=high - low, bound=float(ROOM) if far else BOUND)
 
@@ -186,7 +186,7 @@ def _check_scale(name: str, scale: Number, low: float, high: float) -> None:
         raise UserError(f"{name}: values from {low:g} to {high:g} found, {expected}")
 
 
-def usual_of_each(array: Values, rows: Values) -> Usual:
+def usual_range_per_coordinate(array: Values, rows: Values) -> UsualRange:
     """What is usual of each coordinate of a vector; NaN where all values are."""
     flat = array.reshape(len(array), -1)
     found = np.full((3, flat.shape[1]), np.nan)
@@ -194,18 +194,18 @@ def usual_of_each(array: Values, rows: Values) -> Usual:
         block = np.ascontiguousarray(flat[rows, start : start + step].T, np.float64)
         for j, coordinate in enumerate(block, start):
             if len(known := coordinate[~np.isnan(coordinate)]):
-                found[:, j] = usual(known)
+                found[:, j] = usual_range(known)
     low, high, far = found.reshape(3, *array.shape[1:])
-    return Usual(low, high, far == 1)
+    return UsualRange(low, high, far == 1)
 
 
-def usual_of_all(array: Values, rows: Values, ends: Usual) -> Usual:
+def usual_range_overall(array: Values, rows: Values, ends: UsualRange) -> UsualRange:
     """What is usual of all values together, whose `ends` are known; some of them at equal steps tell where it lies."""
     size = len(rows) * int(np.prod(array.shape[1:]))
     flat = array.reshape(len(array), -1)
     places = np.arange(0, size, max(1, size // SAMPLE))
     some = flat[rows[places // flat.shape[1]], places % flat.shape[1]].astype(np.float64)
-    found = usual(np.append(some[~np.isnan(some)], [ends.low, ends.high]))
+    found = usual_range(np.append(some[~np.isnan(some)], [ends.low, ends.high]))
     if not found.far:
         return ends
     spread = GAP * (found.high - found.low)
@@ -214,7 +214,7 @@ def usual_of_all(array: Values, rows: Values, ends: Usual) -> Usual:
         near = chunk[(chunk >= found.low - spread) & (chunk <= found.high + spread)]
         if near.size:
             low, high = min(low, float(near.min())), max(high, float(near.max()))
-    return Usual(low, high, far=True)
+    return UsualRange(low, high, far=True)
 
 
 def _alike(found: Values, expected: Values) -> bool:
@@ -225,7 +225,7 @@ def _alike(found: Values, expected: Values) -> bool:
     return not floats or bool(((np.signbit(found) == np.signbit(expected)) | np.isnan(expected)).all())
 
 
-def moments(array: Values, rows: Values, each: Usual) -> tuple[Number, Number]:
+def moments(array: Values, rows: Values, each: UsualRange) -> tuple[Number, Number]:
     """Mean and standard deviation of the usual values of each coordinate, 1 where it is constant; NaN without any."""
     shape = array.shape[1:]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual
+from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual_range
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
 from postprior.stage1_vae.modalities import Column
@@ -69,7 +69,7 @@ class ColumnConversion:
         if kind in ("count", "boolean"):
             return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))))
         numbers = np.log1p(numbers) if kind == "log" else numbers
-        low, high, far = usual(numbers)
+        low, high, far = usual_range(numbers)
         numbers = numbers[(numbers >= low) & (numbers <= high)]
         with np.errstate(over="ignore"):
             scale = float(numbers.std()) or 1.0  # whole numbers beyond 2^53 may differ and yet be one float
@@ -82,7 +82,7 @@ class ColumnConversion:
         return cls(name, kind, type_name, offset, scale, bound=bound)
 
     @classmethod
-    def plain(cls, name: str, column: pa.ChunkedArray) -> Self:
+    def of_target(cls, name: str, column: pa.ChunkedArray) -> Self:
         """A target: numbers stay as they are, texts become the places of their categories."""
         if pa.types.is_string(column.type):
             return cls.fit(name, "categorical", column)
@@ -139,7 +139,7 @@ def named_type(name: str) -> pa.DataType:
     return pa.type_for_alias(name)
 
 
-def plainer(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def simplify_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
     kind = column.type
     if pa.types.is_dictionary(kind):

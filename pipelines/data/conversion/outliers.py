@@ -16,7 +16,7 @@ ROOM = 2
 """Where training rows have far outliers, the greatest |x| is so many times that of their others."""
 
 
-class Usual(NamedTuple):
+class UsualRange(NamedTuple):
     """Least and greatest of the values that are no far outliers, and whether there are such; or arrays of these."""
 
     low: Any
@@ -24,25 +24,25 @@ class Usual(NamedTuple):
     far: Any
 
 
-def usual(values: Values) -> Usual:
+def usual_range(values: Values) -> UsualRange:
     """Where finite values (n,), one or more, usually lie.
 
     Outliers are told from heavy tails by the empty space before them: they lie `FAR` times as far from the median as
     all but a few of the others, and `GAP` times as far as any.
 
-    >>> usual(np.array([36.4, 36.8, 37.1, 39.9, 36.6, 9.97e36]))
-    Usual(low=36.4, high=39.9, far=True)
-    >>> usual(np.array([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])).far
+    >>> usual_range(np.array([36.4, 36.8, 37.1, 39.9, 36.6, 9.97e36]))
+    UsualRange(low=36.4, high=39.9, far=True)
+    >>> usual_range(np.array([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])).far
     False
     """
     low, high = values.min(), values.max()
     for others in ((values > low) & (values < high), values < high, values > low):  # a fill value repeats, at an end
-        if (found := _usual(values, values[others])) is not None:
+        if (found := _usual_range(values, values[others])) is not None:
             return found
-    return Usual(float(low), float(high), far=False)
+    return UsualRange(float(low), float(high), far=False)
 
 
-def _usual(values: Values, others: Values) -> Usual | None:
+def _usual_range(values: Values, others: Values) -> UsualRange | None:
     """What is usual if all values lie about where others of them do; None where these are few or all but the same."""
     if len(others) < 2 or 2 * len(others) < len(values):
         return None
@@ -53,4 +53,4 @@ def _usual(values: Values, others: Values) -> Usual | None:
         within = distance <= (reach := FAR * np.partition(known, place)[place])
         far = not within.all() and distance[~within].min() >= GAP * distance[within].max()
     usual_ones = values[within] if far else values
-    return Usual(float(usual_ones.min()), float(usual_ones.max()), bool(far)) if reach else None
+    return UsualRange(float(usual_ones.min()), float(usual_ones.max()), bool(far)) if reach else None

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.columns import ColumnConversion, varies
-from postprior.pipelines.data.conversion.texts import CELL, agrees, as_cells, comes_back, formatted, restored
+from postprior.pipelines.data.conversion.texts import CELL, as_cells, formatted, is_restored, matches_numbers, restored
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import quoted
 from postprior.stage1_vae.modalities import Modality
@@ -65,7 +65,7 @@ class TableConversion:
         kept = {}
         for j, column in enumerate(self.columns):
             made = pa.chunked_array([column.decode(values[found, j], seen[found, j])])
-            if not comes_back(made, table[column.name].take(pa.array(places[found])), mark):
+            if not is_restored(made, table[column.name].take(pa.array(places[found])), mark):
                 kept[column.name] = table[column.name]
         if not seen[found].any(1).all() and not any(column.type == CELL for column in kept.values()):
             name = next((name for name in table if name not in kept), self.columns[0].name)
@@ -84,7 +84,7 @@ class TableConversion:
             made = column.decode(values[:, j], seen[:, j])
             if source is not None and column.name in source.column_names:
                 original = source[column.name]
-                made = restored(made, original, agrees(column, original, values[:, j], seen[:, j]), mark)
+                made = restored(made, original, matches_numbers(column, original, values[:, j], seen[:, j]), mark)
             elif mark is not None:
                 made = formatted(made, mark)
             arrays.append(made)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.conversion.columns import ColumnConversion, close, plainer
+from postprior.pipelines.data.conversion.columns import ColumnConversion, close, simplify_type
 
 CELL = pa.binary()  # the type of a column of texts of cells
 NULLS = (
@@ -69,7 +69,7 @@ def as_cells(column: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
     return formatted(column, mark).fill_null("").cast(CELL)
 
 
-def comes_back(made: pa.ChunkedArray, original: pa.ChunkedArray, mark: str = ".") -> bool:
+def is_restored(made: pa.ChunkedArray, original: pa.ChunkedArray, mark: str = ".") -> bool:
     """Whether values, in the type of the file, are those that it has, to the bit and to the letter."""
     parts = [(made[rows], original[rows]) for rows in (slice(SOME), slice(SOME, None))]
     try:
@@ -94,7 +94,7 @@ def restored(made: pa.Array, source: pa.ChunkedArray, there: Values, mark: str |
     return pc.if_else(of, source.cast(made.type), made).combine_chunks()
 
 
-def agrees(column: ColumnConversion, source: pa.ChunkedArray, numbers: Values, seen: Values) -> Values:
+def matches_numbers(column: ColumnConversion, source: pa.ChunkedArray, numbers: Values, seen: Values) -> Values:
     """Where (n,) a source is what the numbers of a column stand for: other cells were filled in, or changed."""
     try:
         x, there = column.encode(_meaning(source, pa.type_for_alias(column.type), column.kind == "categorical"))
@@ -104,7 +104,7 @@ def agrees(column: ColumnConversion, source: pa.ChunkedArray, numbers: Values, s
     return np.asarray(same & source.is_valid().to_numpy())
 
 
-def stated(source: pa.ChunkedArray, values: pa.Array) -> Values:
+def matches_values(source: pa.ChunkedArray, values: pa.Array) -> Values:
     """Where (n,) a source means these values."""
     try:
         same = pc.equal(_meaning(source, values.type, exact=True), values)
@@ -117,7 +117,7 @@ def _meaning(source: pa.ChunkedArray, kind: pa.DataType, exact: bool) -> pa.Chun
     """The values of a source, of this type if `exact` or if they are texts."""
     if source.type == CELL:
         return parsed(source.cast(pa.string()), kind)
-    return plainer(source).cast(kind) if exact else plainer(source)
+    return simplify_type(source).cast(kind) if exact else simplify_type(source)
 
 
 def _cast(texts: pa.ChunkedArray, kind: pa.DataType, mark: str) -> pa.ChunkedArray:

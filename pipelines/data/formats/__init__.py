@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats import huggingface, images, nifti, npz, omics, tables
-from postprior.pipelines.data.formats.contents import Found, Roles
+from postprior.pipelines.data.formats.contents import Roles, SourceContents
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError
 
@@ -20,8 +20,8 @@ class Format(Protocol):
     def recognises(self, path: Path) -> bool:
         """Whether a path is such a file or folder, by names alone."""
 
-    def read(self, path: Path, roles: Roles) -> list[Found]:
-        """What it holds, one `Found` a file or folder whose rows are matched with the others' later."""
+    def read(self, path: Path, roles: Roles) -> list[SourceContents]:
+        """What it holds, one `SourceContents` a file or folder whose rows are matched with the others' later."""
 
     def write(self, samples: Samples, conversions: Sequence[Any], path: Path) -> None:
         """Write the modalities of these conversions into the file that they came from, or under a folder."""
@@ -38,7 +38,7 @@ FORMATS: dict[str, Format] = {
 """Kinds of files by the name that manifests give them as `source`; the first that recognises a path reads it."""
 
 
-def read_source(path: Path, roles: Roles) -> list[Found]:
+def read_source(path: Path, roles: Roles) -> list[SourceContents]:
     """What a source holds, read by the format that recognises it."""
     if not path.exists() and not str(path).startswith(huggingface.HUB):
         raise UserError(f"{path}: there is no such file or folder; correct the path")

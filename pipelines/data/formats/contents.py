@@ -14,7 +14,7 @@ from pyarrow import types
 
 from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
-from postprior.pipelines.data.conversion.columns import LIKELIHOODS, check_categories, plainer
+from postprior.pipelines.data.conversion.columns import LIKELIHOODS, check_categories, simplify_type
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import quoted
@@ -63,7 +63,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class TableView:
-    """A modality that is a table: its columns (n rows) with their kinds; `originals` are as for `Found`."""
+    """A modality that is a table: its columns (n rows) with their kinds; `originals` are as for `SourceContents`."""
 
     name: str
     content: pa.Table
@@ -133,7 +133,7 @@ View = TableView | ArrayView
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceContents:
     """One source, which messages call `place`, of n `rows`, with its modalities and roles.
 
     `ids` are name and values of what rows are matched by, None where rows are known by their order alone; `label`,
@@ -160,17 +160,20 @@ class Found:
     skipped: tuple[str, ...] = ()
 
 
-def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def simplify_column(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
-    column = plainer(column)
+    column = simplify_type(column)
     if types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
         raise UserError(f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it")
     return column
 
 
-def made_plain(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+def simplify_table(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
     """Plain columns, and as they are those that may then be others: −1.50 of a decimal, or NaN."""
-    pairs = {n: (column, plain(path, n, column)) for n, column in zip(table.column_names, table.columns, strict=True)}
+    pairs = {
+        n: (column, simplify_column(path, n, column))
+        for n, column in zip(table.column_names, table.columns, strict=True)
+    }
     changed = {n: old for n, (old, new) in pairs.items() if new is not old and not types.is_string(new.type)}
     return pa.table({name: new for name, (_, new) in pairs.items()}), changed
 

@@ -20,17 +20,17 @@ from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.data.formats.contents import (
     ArrayView,
-    Found,
     Roles,
+    SourceContents,
     array_view,
-    made_plain,
     pixel_kind,
     safe_name,
+    simplify_table,
 )
 from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.data.formats.tables import found_in
+from postprior.pipelines.data.formats.tables import table_contents
 from postprior.pipelines.errors import UserError, refused
 from postprior.pipelines.texts import quoted
 
@@ -46,7 +46,7 @@ def recognises(path: Path) -> bool:
     return saved or str(path).startswith(HUB)
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[SourceContents]:
     """All rows as one source; splits are kept where they are train, validation and test."""
     datasets = optional("datasets", "datasets", path)
     loaded = _load(datasets, path)
@@ -68,7 +68,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
         if name not in scalars
     ]
     columns, originals = _table(datasets, path, data, scalars)
-    found = found_in(columns, path.name, roles, facts, originals)
+    found = table_contents(columns, path.name, roles, facts, originals)
     skipped = tuple(name for name in data.features if name in roles.skip)
     found = replace(found, rows=len(data), views=(*views, *found.views), headers=(), names=found.headers)
     return [replace(found, skipped=skipped, split=found.split or split)]
@@ -99,10 +99,10 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
 
 
 def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
-    """The columns of numbers and texts, classes by their names, and originals as for `Found`."""
+    """The columns of numbers and texts, classes by their names, and originals as for `SourceContents`."""
     if not names:
         return pa.table({}), {}
-    columns, originals = made_plain(path, data.select_columns(names).with_format("arrow")[:])
+    columns, originals = simplify_table(path, data.select_columns(names).with_format("arrow")[:])
     for place, name in enumerate(names):
         if isinstance(feature := data.features[name], datasets.ClassLabel):
             column = columns[name]

@@ -16,7 +16,7 @@ from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import close
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.formats.contents import ArrayView, Found, Roles, pixel_kind, safe_name
+from postprior.pipelines.data.formats.contents import ArrayView, Roles, SourceContents, pixel_kind, safe_name
 from postprior.pipelines.data.formats.files import files_in, holds, inside
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
@@ -38,7 +38,7 @@ def recognises(path: Path) -> bool:
     return holds(path, SUFFIXES)
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[SourceContents]:
     """One modality a folder, rows matched by file name; folders in folders are part of the name."""
     alone = holds(path, SUFFIXES, deep=False)
     inner = (child for child in path.iterdir() if recognises(child) and not child.name.startswith("."))
@@ -50,7 +50,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
     return [replace(found[0], skipped=tuple(safe_name(folder.name) for folder in skipped)), *found[1:]]
 
 
-def _folder(folder: Path, root: Path, roles: Roles) -> Found:
+def _folder(folder: Path, root: Path, roles: Roles) -> SourceContents:
     files = files_in(folder, SUFFIXES, root=root)
     ids = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
     images = [(row, file, f"{file.parent}/", file.name) for row, file in enumerate(files)]
@@ -62,7 +62,7 @@ def _folder(folder: Path, root: Path, roles: Roles) -> Found:
     facts = {"source": "images", "folder": folder.name, "mode": mode, "suffix": suffix}
     contents = pa.array([file.read_bytes() for file in files], pa.binary()) if suffix.lower() in LOSSY else None
     view = ArrayView(name, pixels, AXES[mode], kind, facts, files=contents)
-    return Found(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
+    return SourceContents(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
 
 
 def stacked(images: Iterable[tuple[int, Path | BytesIO, str, str]], rows: int) -> tuple[Values, str]:

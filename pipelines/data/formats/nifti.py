@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion
-from postprior.pipelines.data.formats.contents import ArrayView, Found, Named, Roles, pixel_kind, safe_name
+from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind, safe_name
 from postprior.pipelines.data.formats.files import files_in, holds, inside, optional
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
@@ -47,7 +47,7 @@ def recognises(path: Path) -> bool:
     return holds(path, SUFFIXES)
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[SourceContents]:
     """One modality a source, its rows volumes, or with `roles.slices` all slices of them that are not constant."""
     volumes: dict[str, list[Volume]] = {}
     for volume in map(_named, files_in(path, SUFFIXES)):
@@ -78,7 +78,7 @@ def _suffix(path: Path) -> str:
     return path.name[path.name.lower().rindex(".nii") :]
 
 
-def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> Found:
+def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> SourceContents:
     """The volumes of one modality, which have one shape and orientation, with their affines."""
     pairs = [(volume, _open(volume.path)) for volume in volumes]
     first = pairs[0][1]
@@ -114,7 +114,7 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
     safe = safe_name(name)
     view = ArrayView(safe, array, axes, pixel_kind(name, safe, array, axes, roles.kinds), facts, empty)
     group: Named | None = ("subject", pa.chunked_array([groups])) if grouped else None
-    return Found(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)
+    return SourceContents(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)
 
 
 def _open(path: Path) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values, read_arrays
-from postprior.pipelines.data.formats.contents import Found, Named, Roles, array_view, plain
+from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, array_view, simplify_column
 from postprior.pipelines.data.formats.files import ends_in
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError
@@ -36,7 +36,7 @@ def recognises(path: Path) -> bool:
     return ends_in(path, (".npz",))
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[SourceContents]:
     """The arrays of one archive, rows matched by ids or by their order; pickles are refused."""
     arrays = {n: array.astype(array.dtype.newbyteorder("="), copy=False) for n, array in read_arrays(path).items()}
     names = {
@@ -74,7 +74,9 @@ def read(path: Path, roles: Roles) -> list[Found]:
     label = _labels(path, names["labels"], known)
     ids, group, split = (_named(path, names[key], known) for key in ("ids", "groups", "split"))
     others = tuple(dict.fromkeys((*known, *vectors, *targets)))
-    return [Found(path.name, rows, tuple(views), ids, label, group, split, targets, names=others, skipped=skipped)]
+    return [
+        SourceContents(path.name, rows, tuple(views), ids, label, group, split, targets, names=others, skipped=skipped)
+    ]
 
 
 def _expect(fits: bool, path: Path, name: str, array: Values, expected: str) -> None:
@@ -149,7 +151,7 @@ def _targets(path: Path, known: Arrays, chosen: list[str]) -> dict[str, pa.Chunk
         if column.dtype.kind == "f" and column.dtype.itemsize > 8:
             columns[name] = column.astype(np.float64)
     made = {name: pa.array(np.ascontiguousarray(column)) for name, column in columns.items()}
-    return {name: plain(path, name, pa.chunked_array([column])) for name, column in made.items()}
+    return {name: simplify_column(path, name, pa.chunked_array([column])) for name, column in made.items()}
 
 
 def _check_different(path: Path, name: str, texts: Sequence[str]) -> None:

@@ -13,7 +13,14 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
-from postprior.pipelines.data.formats.contents import Found, Named, Roles, array_view, plain, safe_name
+from postprior.pipelines.data.formats.contents import (
+    Named,
+    Roles,
+    SourceContents,
+    array_view,
+    safe_name,
+    simplify_column,
+)
 from postprior.pipelines.data.formats.files import ends_in, optional
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
@@ -28,7 +35,7 @@ def recognises(path: Path) -> bool:
     return ends_in(path, SUFFIXES)
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[SourceContents]:
     """What the file says of all cells, and one source a modality."""
     h5py = optional("h5py", "omics", path)
     broken = OSError, KeyError, ValueError, IndexError
@@ -54,7 +61,7 @@ def _check_inside(h5py: Any, path: Path, file: Any) -> None:
         raise UserError(f"{path}: {found}; expected all data in one file, write it again")
 
 
-def _modalities(path: Path, file: Any, roles: Roles) -> list[Found]:
+def _modalities(path: Path, file: Any, roles: Roles) -> list[SourceContents]:
     """What a MuData file says of all cells, and its modalities."""
     order = file["mod"].attrs.get("mod-order", sorted(file["mod"]))
     skipped = tuple(name for name in map(safe_name, order) if name in roles.skip)
@@ -72,7 +79,7 @@ def _modalities(path: Path, file: Any, roles: Roles) -> list[Found]:
     return [replace(_about(path, file["obs"], path.name, roles), skipped=skipped), *found]
 
 
-def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Roles) -> Found:
+def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Roles) -> SourceContents:
     """One matrix with its cells and features; cells that are not `there` are missing."""
     cells, array = _index(group["obs"]), _matrix(group["X"])
     missing = np.zeros(len(cells), bool) if there is None else ~np.isin(cells, there)
@@ -86,18 +93,18 @@ def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Ro
     return replace(_about(path, group["obs"], f"{path.name}/{name}", roles), views=(view,))
 
 
-def _about(path: Path, group: Any, place: str, roles: Roles) -> Found:
+def _about(path: Path, group: Any, place: str, roles: Roles) -> SourceContents:
     """What a file says of its cells in the roles that the user names."""
     names = [str(name) for name in group.attrs["column-order"]]
 
     def column(name: str | None) -> Named | None:
-        return (name, plain(path, name, _column(path, group[name]))) if name in names else None
+        return (name, simplify_column(path, name, _column(path, group[name]))) if name in names else None
 
     cells = _index(group)
     targets = {name: named[1] for name in roles.targets if (named := column(name))}
     known: dict[str, Any] = {role: column(getattr(roles, role)) for role in ("label", "group", "split")}
     ids = None, pa.chunked_array([cells.tolist()], pa.string())
-    return Found(place, len(cells), ids=ids, targets=targets, names=tuple(names), **known)
+    return SourceContents(place, len(cells), ids=ids, targets=targets, names=tuple(names), **known)
 
 
 def _index(group: Any) -> Values:

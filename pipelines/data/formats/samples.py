@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.arrays import Values, beside
+from postprior.pipelines.data.arrays import Values, expand_like
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description
 from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
-from postprior.pipelines.data.conversion.texts import CELL, formatted, restored, stated
+from postprior.pipelines.data.conversion.texts import CELL, formatted, matches_values, restored
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
@@ -84,7 +84,7 @@ class Samples:
                 found |= column.is_valid().to_numpy()
         return found
 
-    def made(self, name: str) -> Values:
+    def generated_values(self, name: str) -> Values:
         """(N, *shape) bool: the values of a modality that were filled in or generated."""
         values = self.dataset.data[name]
         if name in self.dataset.filled_cells:
@@ -92,7 +92,7 @@ class Samples:
         if self.dataset.filled is None:
             return np.full(values.shape, self.synthetic)
         m = [modality.name for modality in self.dataset.modalities].index(name)
-        return np.broadcast_to(beside(self.dataset.filled[:, m], values), values.shape)
+        return np.broadcast_to(expand_like(self.dataset.filled[:, m], values), values.shape)
 
     @property
     def synthetic(self) -> bool:
@@ -145,7 +145,7 @@ class Samples:
         labels = names.take(pa.array(self.dataset.labels))
         if (source := self.dataset.source_values.get("labels")) is not None:
             column = source.column(0)
-            return restored(labels, column, stated(column, labels), mark)
+            return restored(labels, column, matches_values(column, labels), mark)
         return labels if mark is None else formatted(labels, mark)
 
     def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
@@ -183,7 +183,7 @@ def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str,
     """That of the manifest, or a plain one where the manifest has none."""
     try:
         if modality.name not in entries:
-            return plain(modality)
+            return identity_conversion(modality)
         conversion = from_description(modality.name, entries[modality.name])
         fits = conversion.modality == modality
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
@@ -214,7 +214,7 @@ def _typed(column: pa.Array, name: str | None) -> pa.Array:
     return column.cast(kind)
 
 
-def plain(modality: Modality) -> Conversion:
+def identity_conversion(modality: Modality) -> Conversion:
     """The conversion that changes nothing: a table of its columns in a CSV, or an array in an .npz archive."""
     if modality.columns:
         columns = tuple(_plain_column(column) for column in modality.columns)

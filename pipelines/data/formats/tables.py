@@ -14,8 +14,16 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.conversion.columns import NUMBER, named_type
-from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
-from postprior.pipelines.data.formats.contents import Found, Roles, TableView, column_kind, made_plain, plain, safe_name
+from postprior.pipelines.data.conversion.texts import CELL, is_restored, typed, usual_dialect, without_missing
+from postprior.pipelines.data.formats.contents import (
+    Roles,
+    SourceContents,
+    TableView,
+    column_kind,
+    safe_name,
+    simplify_column,
+    simplify_table,
+)
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, refused
@@ -36,7 +44,7 @@ def recognises(path: Path) -> bool:
     return holds(path, SUFFIXES, deep=False) if path.is_dir() else ends_in(path, SUFFIXES)
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
+def read(path: Path, roles: Roles) -> list[SourceContents]:
     """Each table with its columns in their roles; those that have none make modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
     return [_read_text(file, roles) if ends_in(file, TEXT) else _read_parquet(file, roles) for file in files]
@@ -48,7 +56,7 @@ def _readable(path: Path) -> AbstractContextManager[None]:
     return refused(broken, f"{path}: this is no table in UTF-8 with one header a column", "save it again as such")
 
 
-def _read_parquet(path: Path, roles: Roles) -> Found:
+def _read_parquet(path: Path, roles: Roles) -> SourceContents:
     """The columns of one Parquet file."""
     import pyarrow.parquet as parquet
 
@@ -56,13 +64,13 @@ def _read_parquet(path: Path, roles: Roles) -> Found:
         _check_headers(path, parquet.read_schema(path).names)
         table = parquet.read_table(path)
     _check_rows(path, table)
-    columns, originals = made_plain(path, table)
+    columns, originals = simplify_table(path, table)
     changed = [field for field in table.schema if field.type != columns.schema.field(field.name).type]
-    found = found_in(columns, path.name, roles, originals=originals)
+    found = table_contents(columns, path.name, roles, originals=originals)
     return replace(found, types={field.name: str(field.type) for field in changed})
 
 
-def _read_text(path: Path, roles: Roles) -> Found:
+def _read_text(path: Path, roles: Roles) -> SourceContents:
     """The columns of a CSV or TSV; numbers may have decimal commas where no comma stands between columns.
 
     Whole numbers with zeros that lead are texts (codes of places or diseases) unless a kind of numbers is asked for;
@@ -79,11 +87,11 @@ def _read_text(path: Path, roles: Roles) -> Found:
     columns, originals = {}, {}
     for name, text in texts.items():
         column = _unless_padded(text) if name in identities else _typed(text, mark, name, roles)
-        if not comes_back(column, cells[name], mark):
+        if not is_restored(column, cells[name], mark):
             originals[name] = cells[name]
-        columns[name] = plain(path, name, column)
+        columns[name] = simplify_column(path, name, column)
     dialect = {"delimiter": delimiter, "decimal": mark}
-    found = found_in(pa.table(columns), path.name, roles, originals=originals)
+    found = table_contents(pa.table(columns), path.name, roles, originals=originals)
     return found if dialect == usual_dialect(path.name) else replace(found, dialect=dialect)
 
 
@@ -146,14 +154,14 @@ def _unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return numbers if numbers.cast(pa.string()).equals(known) else known
 
 
-def found_in(
+def table_contents(
     table: pa.Table,
     place: str,
     roles: Roles,
     facts: dict[str, Any] | None = None,
     originals: Mapping[str, pa.ChunkedArray] | None = None,
-) -> Found:
-    """The columns of a table in their roles; `facts` say how to write them back, `originals` are as for `Found`."""
+) -> SourceContents:
+    """The columns of a table in their roles; `facts` say how to write them back, `originals` as in `SourceContents`."""
     originals = originals or {}
     names = table.column_names
     identity = roles.id or next((name for name in names if name in IDS), None)
@@ -175,7 +183,7 @@ def found_in(
     ]
     headers = tuple(name for name in names if name not in roles.skip)
     others = {name: column for name, column in originals.items() if name in taken}
-    return Found(place, len(table), tuple(views), targets=targets, headers=headers, originals=others, **known)
+    return SourceContents(place, len(table), tuple(views), targets=targets, headers=headers, originals=others, **known)
 
 
 def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
@@ -278,7 +286,7 @@ def _generated(samples: Samples, conversions: Sequence[TableConversion]) -> dict
     """Which cells of columns of texts were filled in or generated, by header; ids never were."""
     labels = [samples.label_name] if samples.synthetic and samples.label_name else []
     return {
-        column.name: pa.array(samples.made(conversion.name)[:, j])
+        column.name: pa.array(samples.generated_values(conversion.name)[:, j])
         for conversion in conversions
         for j, column in enumerate(conversion.columns)
         if column.type == "string"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.formats.contents import Found, Named, Roles, TableView, View, check_type
+from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, TableView, View, check_type
 from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed
@@ -55,7 +55,7 @@ class Joined:
         return self.dialects.get(view.facts.get("file", ""), {}).get("decimal", ".")
 
 
-def join(found: Sequence[Found], roles: Roles) -> Joined:
+def join(found: Sequence[SourceContents], roles: Roles) -> Joined:
     """All sources together: a sample absent from a source lacks its modalities, one absent from all is dropped."""
     _check_roles(found, roles)
     views = [(view, number) for number, source in enumerate(found) for view in source.views]
@@ -70,7 +70,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     chosen = pa.array(kept)
 
     def column(role: str, name: str | None = None) -> Named | None:
-        having: list[tuple[Found, Named, pa.Array]] = []
+        having: list[tuple[SourceContents, Named, pa.Array]] = []
         for source, row in zip(found, rows, strict=True):
             named = getattr(source, role) if name is None else (name, source.targets.get(name))
             if named is not None and named[1] is not None:
@@ -105,7 +105,7 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
     )
 
 
-def _types(source: Found, kind: pa.DataType) -> dict[str, str]:
+def _types(source: SourceContents, kind: pa.DataType) -> dict[str, str]:
     """Types of a source's columns that were made plainer, and of its ids where those of all samples are of `kind`."""
     types = dict(source.types)
     if source.ids is not None and source.ids[0] in source.headers and source.ids[1].type != kind:
@@ -118,7 +118,7 @@ def together(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     return pc.coalesce(*(column for column in columns if column.type == columns[0].type))
 
 
-def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
+def _check_names(found: Sequence[SourceContents], names: Sequence[str]) -> None:
     """Refuse names that modalities cannot have, the same name twice, and no modality at all.
 
     Names become those of files, and on many disks `RNA.npy` and `rna.npy` are one file.
@@ -135,7 +135,7 @@ def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
         raise UserError(f"modality {same[0]}: found {place}, expected different names; rename a file, folder or key")
 
 
-def _check_roles(found: Sequence[Found], roles: Roles) -> None:
+def _check_roles(found: Sequence[SourceContents], roles: Roles) -> None:
     """Every name that the user gave is in one source, names of modalities and of columns of tables alike."""
     headers = [name for source in found for name in (*source.headers, *source.names)]
     asked = [("label", roles.label), ("group", roles.group), ("split", roles.split), ("id", roles.id)]
@@ -160,7 +160,7 @@ def _check_roles(found: Sequence[Found], roles: Roles) -> None:
             raise UserError(f"--kind {name}: no such column or modality{hint(name, known)}")
 
 
-def _match(found: Sequence[Found]) -> tuple[Named, list[Values]]:
+def _match(found: Sequence[SourceContents]) -> tuple[Named, list[Values]]:
     """The ids of all N samples in the order of their first appearance, and the row of each in every source, or −1."""
     with_ids = [source for source in found if source.ids is not None]
     if not with_ids:
@@ -191,7 +191,7 @@ def _match(found: Sequence[Found]) -> tuple[Named, list[Values]]:
     return (name, together.take(pc.index_in(every, value_set=texts))), rows
 
 
-def _checked_ids(source: Found) -> Named:
+def _checked_ids(source: SourceContents) -> Named:
     """The name and ids of a source, each there once."""
     assert source.ids is not None
     name, ids = source.ids

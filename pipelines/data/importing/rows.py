@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.columns import named_type
-from postprior.pipelines.data.dataset import PLACES, Dataset
+from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
-from postprior.pipelines.data.formats.contents import ArrayView, Found, Named, Roles, TableView, View
+from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
@@ -96,7 +96,7 @@ def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Rol
     )
 
 
-def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Roles:
+def _that_are_there(wanted: Roles, given: Roles, found: Sequence[SourceContents]) -> Roles:
     """Roles without the names that only the training data have; what the user names is looked for."""
     roles = [role for source in found for role in (source.label, source.group, source.ids) if role]
     names = {name for source in found for name in (*source.headers, *source.names)} | {name for name, _ in roles}
@@ -138,7 +138,7 @@ def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any
     placed = dict(entries)
     for name, entry in entries.items():
         if alike := [n for n in (name, *here) if n in here and entries[n].get("volume") == entry.get("volume")]:
-            placed[name] = entry | {key: here[alike[0]][key] for key in PLACES if key in here[alike[0]]}
+            placed[name] = entry | {key: here[alike[0]][key] for key in SPATIAL_KEYS if key in here[alike[0]]}
     return description | {"modalities": placed}
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
-from postprior.pipelines.data.conversion.texts import comes_back
+from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
@@ -36,23 +36,23 @@ def import_data(
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
     bytes.
     """
-    check_folder(folder, earlier, sources)
+    check_folder(folder, previous_splits, sources)
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0")
     joined = join([found for source in sources for found in read_source(source, roles)], roles)
     labels, names = _labels(joined.label)
-    groups = None if joined.group is None else codes_of(joined.group[1])
+    groups = None if joined.group is None else as_numpy(joined.group[1])
     if joined.split is not None:
         splits = named_split(joined.split[1], joined.split[0] or "")
     else:
         splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
-    targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
+    targets = [ColumnConversion.of_target(name, column) for name, column in joined.targets.items()]
     conversion = _describe(joined, learned, targets)
     names_of = [source.name for source in sources]
     provenance = {"source": "import", "sources": names_of, "shares": list(shares), "seed": seed}
-    with publish(folder, earlier, sources) as temporary:
+    with publish(folder, previous_splits, sources) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
@@ -60,7 +60,7 @@ def import_data(
     return summary(joined, learned, labels, names, sizes, folder)
 
 
-def earlier(folder: Path) -> set[Path]:
+def previous_splits(folder: Path) -> set[Path]:
     """The files, relative to a folder, of the splits that an import made there before."""
     return {
         Path(split) / file
@@ -87,7 +87,7 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
     return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)
 
 
-def codes_of(column: pa.ChunkedArray) -> Values:
+def as_numpy(column: pa.ChunkedArray) -> Values:
     """Whole numbers or texts (N,) as NumPy has them."""
     if pa.types.is_integer(column.type):
         return column.to_numpy() if pa.types.is_uint64(column.type) else column.cast(pa.int64()).to_numpy()
@@ -198,13 +198,13 @@ def converted(
         numbers, seen = target.encode(joined.targets[target.name].take(taken))
         columns.append(numbers)
         original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
-        if not comes_back(pa.chunked_array([target.decode(numbers, seen)]), original):
+        if not is_restored(pa.chunked_array([target.decode(numbers, seen)]), original):
             lost[target.name] = original
     sources["targets"] = pa.table(lost) if lost else None
     if joined.label is not None and labels is not None:
         name, column = joined.label
         original = joined.originals.get(name or "", column).take(taken)
-        if not comes_back(column.take(taken), original):
+        if not is_restored(column.take(taken), original):
             sources["labels"] = pa.table({"label": original})
     return Dataset(
         tuple(conversion.modality for conversion in learned),
@@ -213,8 +213,8 @@ def converted(
         cells=cells,
         labels=None if labels is None else labels[rows],
         targets=np.stack(columns, 1) if columns else None,
-        groups=None if joined.group is None else codes_of(joined.group[1].take(taken)),
-        ids=codes_of(joined.ids[1].take(taken)),
+        groups=None if joined.group is None else as_numpy(joined.group[1].take(taken)),
+        ids=as_numpy(joined.ids[1].take(taken)),
         label_names=names,
         source_values={name: values for name, values in sources.items() if values is not None},
     )

@@ -31,7 +31,7 @@ def crops(picture: np.ndarray, samples: int, shape: tuple[int, int], rng: np.ran
     return windows[tuple(rng.integers(size, size=samples) for size in windows.shape[:2])]
 
 
-def composed(
+def compose_splits(
     pools: Mapping[str, Pool],
     samples: Sequence[int],
     layers: Sequence[tuple[np.ndarray, Blend]],
@@ -60,7 +60,7 @@ def compose(
     held_out = split != "train"
     if samples < 1:
         raise UserError(f"{provenance['source']}: {split}: {samples} samples asked for, expected at least one.")
-    groups = deal(pool.labels, GROUP, rng) if held_out else np.unique(pool.labels, return_inverse=True)[1]
+    groups = assign_groups(pool.labels, GROUP, rng) if held_out else np.unique(pool.labels, return_inverse=True)[1]
     rows = draw_tuples(groups, samples, len(layers), rng)  # (N, M)
     shape = pool.images.shape[1:]
     modalities = tuple(Modality(f"m{number}", "image", (3, *shape), "laplace", (0, 1)) for number in range(len(layers)))
@@ -99,10 +99,10 @@ def split_by_label(labels: np.ndarray, shares: tuple[float, ...], rng: np.random
     return rows
 
 
-def deal(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def assign_groups(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Group (n,) of every image: about `size` random images of one label share a group; as many groups a label.
 
-    >>> groups = deal(np.repeat([0, 1], 12), 6, np.random.default_rng(0))
+    >>> groups = assign_groups(np.repeat([0, 1], 12), 6, np.random.default_rng(0))
     >>> np.bincount(groups).tolist(), np.unique(groups[:12]).tolist()
     ([6, 6, 6, 6], [0, 1])
     """

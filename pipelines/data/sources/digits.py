@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
-from postprior.pipelines.data.sources.compose import Pool, composed, split_by_label
+from postprior.pipelines.data.sources.compose import Pool, compose_splits, split_by_label
 
 SIZE = 16
 """Height and width of an image."""
@@ -64,7 +64,7 @@ def make_digits(
     layers = [(picture(layer), partial(paint, ink=layer.ink)) for layer in LAYERS]
     parts = zip(SPLITS, split_by_label(labels, shares, rng), strict=True)
     pools = {split: Pool(images[rows], labels[rows]) for split, rows in parts}
-    return composed(pools, (train, validation, test), layers, rng, {"source": "digits", "seed": seed})
+    return compose_splits(pools, (train, validation, test), layers, rng, {"source": "digits", "seed": seed})
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:

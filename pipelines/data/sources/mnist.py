@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
-from postprior.pipelines.data.sources.compose import Pool, composed, split_by_label
+from postprior.pipelines.data.sources.compose import Pool, compose_splits, split_by_label
 from postprior.pipelines.errors import UserError, refused
 
 PICTURES = {".jpg", ".jpeg", ".png"}
@@ -38,7 +38,7 @@ def make_mnist(
     pools = _pools(root / digits, validation_share, test_share, rng)
     height, width = pools["train"].images.shape[1:]
     layers = [(picture, invert) for picture in _pictures(root / backgrounds, height, width)]
-    return composed(pools, (train, validation, test), layers, rng, {"source": "mnist", "seed": seed})
+    return compose_splits(pools, (train, validation, test), layers, rng, {"source": "mnist", "seed": seed})
 
 
 def invert(background: np.ndarray, digit: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion
-from postprior.pipelines.data.conversion.outliers import BOUND, usual
+from postprior.pipelines.data.conversion.outliers import BOUND, usual_range
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.contents import Roles
@@ -48,7 +48,7 @@ def table_column(values: np.ndarray) -> pa.ChunkedArray:
 def test_scales_of_heavy_tails_are_mean_and_standard_deviation(tail: str) -> None:
     for seed in range(8):
         values = TAILS[tail](np.random.default_rng(seed))
-        assert usual(values) == (values.min(), values.max(), False)
+        assert usual_range(values) == (values.min(), values.max(), False)
         fitted = ColumnConversion.fit("x", "numeric", table_column(values))
         assert (fitted.offset, fitted.scale, fitted.bound) == (values.mean(), values.std(), BOUND)
         numbers, _ = fitted.encode(table_column(values))
@@ -74,8 +74,8 @@ def test_a_column_is_scaled_by_its_usual_values(fill: str) -> None:
 
 def test_so_is_a_column_of_few_values() -> None:
     values = np.array([0.5, 1.5] * 20 + [9.97e36])
-    assert usual(values) == (0.5, 1.5, True)
-    assert usual(-values) == (-1.5, -0.5, True)
+    assert usual_range(values) == (0.5, 1.5, True)
+    assert usual_range(-values) == (-1.5, -0.5, True)
 
 
 @pytest.mark.parametrize("fill", FILLS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from postprior.pipelines.data.sources.compose import deal, draw_tuples, split_by_label
+from postprior.pipelines.data.sources.compose import assign_groups, draw_tuples, split_by_label
 from postprior.pipelines.errors import UserError
 
 
@@ -29,7 +29,7 @@ def test_shares_that_leave_nothing(shares: tuple[float, ...]) -> None:
 
 def test_groups_share_a_label_and_a_size() -> None:
     pool = labels()
-    groups = deal(pool, 6, np.random.default_rng(0))
+    groups = assign_groups(pool, 6, np.random.default_rng(0))
     sizes = np.bincount(groups)
     assert len(sizes) == 3 * 7
     for label, count in enumerate(np.bincount(pool)):
@@ -40,14 +40,14 @@ def test_groups_share_a_label_and_a_size() -> None:
 
 
 def test_a_label_with_few_images_has_smaller_groups() -> None:
-    groups = deal(labels((60, 2)), 6, np.random.default_rng(0))
+    groups = assign_groups(labels((60, 2)), 6, np.random.default_rng(0))
     assert np.array_equal(np.unique(groups), np.arange(groups.max() + 1))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tuples_are_distinct_images_of_one_group(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    groups = deal(labels(), 6, rng)
+    groups = assign_groups(labels(), 6, rng)
     rows = draw_tuples(groups, 500, 5, rng)
     assert rows.shape == (500, 5)
     assert (groups[rows] == groups[rows[:, :1]]).all()
