@@ -40,9 +40,9 @@ def read_arrays(path: Path) -> dict[str, Values]:
         expected = "expected a complete .npz file as numpy.savez writes it; write it again"
         raise UserError(f"{path}: this is not an .npz file, or only a part of one, {expected}")
     broken = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
-    problem, remedy = "expected an array of numbers or texts", "write the file again, without Python objects"
+    problem, remedy = "no array of numbers or texts found", "write the file again, without Python objects"
     arrays: dict[str, Values] = {}
-    with refused(broken, f"{path}: the file cannot be opened: {problem}", remedy):
+    with refused(broken, f"{path}: the archive cannot be opened", remedy):
         file = np.load(path, allow_pickle=False)
     with file:
         if (name := twice(file.files)) is not None:

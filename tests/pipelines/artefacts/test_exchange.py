@@ -161,7 +161,7 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
         ({"loc": LOC, "family": "normal"}, "family: found without a scale, expected scale too"),
         (
             {"loc": np.array([None, {}], object)},
-            "loc: no array of plain numbers or texts was found (Object arrays cannot be loaded",
+            "loc: no array of numbers or texts found (Object arrays cannot be loaded",
         ),
     ],
 )
@@ -185,5 +185,5 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
     content = bytearray(whole.read_bytes())
     content[200] ^= 1
     (tmp_path / "flipped.npz").write_bytes(content)
-    with pytest.raises(UserError, match="loc: no array of plain numbers or texts was found"):
+    with pytest.raises(UserError, match="loc: no array of numbers or texts found"):
         read_codes(tmp_path / "flipped.npz")

@@ -200,15 +200,18 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
         declare("modalities", "photo", value=3),
         r"manifest\.json: modalities: photo",
     ),
-    "a reserved name": (declare("modalities", "mask", value=IMAGE), "'mask' is an array of the format"),
+    "a reserved name": (
+        declare("modalities", "mask", value=IMAGE),
+        "'mask' is reserved for an array of the dataset format",
+    ),
     "a name with a slash": (declare("modalities", "../x", value=IMAGE), r"modality name: found '\.\./x'"),
     "labels of a wrong type": (declare("labels", value=["cat"]), r"manifest\.json: labels: \['cat'\] found"),
     "no label names": (declare("labels", "names", value=[]), r"manifest\.json: labels"),
-    "no samples": (declare("samples", value=0), r"manifest\.json: samples: 0 found, expected at least one"),
+    "no samples": (declare("samples", value=0), r"manifest\.json: samples: 0 found, expected at least 1"),
     "samples of a wrong type": (declare("samples", value="9"), "samples: str found, expected int"),
     "a missing array": (remove("age.npy"), r"age\.npy: this array is missing"),
-    "missing labels": (remove("labels.npy"), r"labels\.npy: missing, though the manifest names labels"),
-    "labels without names": (nameless, r"manifest\.json: labels: null found beside labels\.npy"),
+    "missing labels": (remove("labels.npy"), r"labels\.npy: this file is missing, but the manifest names labels"),
+    "labels without names": (nameless, r"manifest\.json: labels: null found, but labels\.npy exists"),
     "a short array": (rewrite("age", lambda a: a[:-1]), r"age\.npy: shape \(8, 2\) found, expected \(9, 2\)"),
     "short labels": (rewrite("labels", lambda a: a[:-1]), r"labels\.npy: shape \(8,\) found, expected \(9\)"),
     "short ids": (rewrite("ids", lambda a: a[:-1]), r"ids\.npy: shape"),
@@ -326,7 +329,7 @@ def test_a_writer_checks_every_block_and_leaves_nothing_half(folder: Path) -> No
 
 @pytest.mark.parametrize("samples", [0, -3])
 def test_a_writer_wants_samples(tmp_path: Path, samples: int) -> None:
-    with pytest.raises(UserError, match=f"{samples} samples asked for"):
+    with pytest.raises(UserError, match=f"{samples} samples requested"):
         writing(tmp_path / "data", Manifest(MODALITIES, samples, None, {}), labels=False)
 
 

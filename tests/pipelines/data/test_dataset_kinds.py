@@ -40,29 +40,29 @@ def test_datasets_of_every_kind_come_back(tmp_path: Path, number: Any) -> None:
 SPOILED: dict[str, tuple[Callable[[Dataset], None], str]] = {
     "no class": (
         change("notes", (5, 2), 5),
-        r"notes\.npy: value 5 in row 5, expected whole numbers from 0 to 4; ",
+        r"notes\.npy: value 5 in row 5 found, expected whole numbers from 0 to 4; ",
     ),
     "below zero": (
         change("codes", (3, 0), -1),
-        r"codes\.npy: value -1 in row 3, expected whole numbers from 0 to 3",
+        r"codes\.npy: value -1 in row 3 found, expected whole numbers from 0 to 3",
     ),
     "half a class": (
         change("segments", (2, 0, 1, 1), 0.5),
-        r"segments\.npy: value 0\.5 in row 2, expected whole",
+        r"segments\.npy: value 0\.5 in row 2 found, expected whole",
     ),
     "half a count": (
         change("reads", (7, 1), 2.5),
-        r"reads\.npy: value 2\.5 in row 7, .* numbers of at least 0",
+        r"reads\.npy: value 2\.5 in row 7 found, .* numbers of at least 0",
     ),
     "a negative count": (change("reads", (0, 0), -3), r"reads\.npy: value -3 in row 0"),
     "no class of a column": (
         change("record", (4, 1), 3),
-        r"record\.npy: value 3 of column city in row 4, expected whole numbers from 0 to 2",
+        r"record\.npy: value 3 of column city in row 4 found, expected whole numbers from 0 to 2",
     ),
     "half a count of a column": (change("record", (4, 2), 0.5), r"value 0\.5 of column visits in row 4"),
     "no bit": (
         change("record", (6, 3), 2),
-        r"value 2 of column smoker in row 6, expected numbers from 0 to 1",
+        r"value 2 of column smoker in row 6 found, expected numbers from 0 to 1",
     ),
 }
 

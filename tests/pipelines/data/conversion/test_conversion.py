@@ -113,7 +113,7 @@ def test_folders_without_a_conversion_are_as_they_were_and_a_broken_one_is_told(
     manifest = json.loads((tmp_path / "bare/manifest.json").read_text())
     assert "conversion" not in manifest
     (tmp_path / "bare/manifest.json").write_text(json.dumps({**manifest, "conversion": [1]}))
-    with pytest.raises(UserError, match="conversion: expected an object of JSON or none"):
+    with pytest.raises(UserError, match="conversion: expected a JSON object or no such key"):
         Dataset.load(tmp_path / "bare")
 
 

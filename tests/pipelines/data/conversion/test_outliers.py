@@ -115,10 +115,10 @@ def test_an_import_tells_of_them_and_a_model_sees_the_others(tmp_path: Path) -> 
     (tmp_path / "a.csv").write_text("\n".join(["id,temperature,crp", *lines]) + "\n")
     text = "\n".join(import_data([tmp_path / "a.csv"], tmp_path / "data", Roles()))
     assert (
-        "far from all others: temperature (9.97e+36, 2 values); models are shown nearer ones. If this stands "
-        "for missing values, leave such cells empty and import again" in text
+        "far outliers: temperature (9.97e+36, 2 values); they are clipped in the input of models. If such a "
+        "value means missing, leave these cells empty and import again" in text
     )
-    assert text.count("far from all others") == 1
+    assert text.count("far outliers") == 1
     back = []
     for split in ("train", "validation", "test"):
         data = Dataset.load(tmp_path / "data" / split)
@@ -133,5 +133,5 @@ def test_arrays_are_told_of_with_the_option_that_helps(tmp_path: Path) -> None:
     x[3, 1] = 1e30
     np.savez(tmp_path / "views.npz", x=x)
     text = "\n".join(import_data([tmp_path / "views.npz"], tmp_path / "data", Roles()))
-    assert "far from all others: 1e+30, 1 value; models" in text
-    assert "make it NaN and add --nan-is-missing and import again" in text
+    assert "far outliers: 1e+30, 1 value; they are clipped" in text
+    assert "replace it by NaN, add --nan-is-missing and import again" in text

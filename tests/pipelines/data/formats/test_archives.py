@@ -123,9 +123,9 @@ def more_than_the_memory(folder: Path) -> Path:
 
 NOBODY = np.zeros((N, 2), bool)
 SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "one value": (an_archive(x=X, y=np.ones((N, 3))), r"y: constant .* all values are 1, .*\(--skip y\)"),
-    "one grey": (an_archive(y=np.full((N, 4, 4), 7, np.uint8)), "y: constant among the training rows"),
-    "no counts": (an_archive(x=X, y=np.zeros((N, 3), int)), "y: constant among the training rows"),
+    "one value": (an_archive(x=X, y=np.ones((N, 3))), r"y: all values are 1 in the training rows, .*\(--skip y\)"),
+    "one grey": (an_archive(y=np.full((N, 4, 4), 7, np.uint8)), "y: all values are . in the training rows"),
+    "no counts": (an_archive(x=X, y=np.zeros((N, 3), int)), "y: all values are . in the training rows"),
     "numbers whose squares are none": (
         an_archive(x=X * 1e300),
         r"x: values from .*e\+300 to .* rescale them",
@@ -136,7 +136,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "no modality in any row": (
         an_archive(x=X, y=X, mask=NOBODY),
-        "60 rows without any modality found, expected some",
+        "60 rows without any modality found, expected at least one modality",
     ),
     "a mask of nothing": (
         an_archive(x=X, mask_z=np.arange(N) < 9),
@@ -144,11 +144,11 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "two names that differ in capitals": (
         an_archive(x=X, X=X),
-        "modality x: found beside X, expected different",
+        "modality x: found together with X, expected different",
     ),
-    "a long name": (an_archive(**{"a" * 101: X}), "is no name for a modality, expected up to 100 letters"),
-    "a reserved name in capitals": (an_archive(Mask=X), "'Mask' is no name for a modality"),
-    "a name with a blank": (an_archive(**{"my view": X}), "'my view' is no name for a modality"),
+    "a long name": (an_archive(**{"a" * 101: X}), "cannot be the name of a modality, expected up to 100 letters"),
+    "a reserved name in capitals": (an_archive(Mask=X), "'Mask' cannot be the name of a modality"),
+    "a name with a blank": (an_archive(**{"my view": X}), "'my view' cannot be the name of a modality"),
     "a target twice": (
         an_archive(x=X, targets=X[:, :2], target_names=np.array(["a", "a"])),
         "target_names: 'a' found twice",
@@ -159,7 +159,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "one class": (
         an_archive(x=X, labels=np.zeros(N, int)),
-        "label labels: only 0 found, expected two classes",
+        "label labels: only the class 0 found, expected two classes",
     ),
     "dates": (
         an_archive(x=X, t=np.arange(N).astype("datetime64[D]")),
@@ -169,9 +169,9 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no values": (an_archive(x=X, y=np.zeros((N, 0))), r"y: values of shape \(0,\) found, .*--skip y"),
     "one subject": (
         an_archive(x=X, groups=np.zeros(N, int)),
-        r"0 rows found \(those of each of 1 subjects stay together\), expected",
+        r"0 rows found \(all rows of each of 1 subjects stay in one split\), expected",
     ),
-    "more than the memory": (more_than_the_memory, "views.npz: found more than fits into the memory"),
+    "more than the memory": (more_than_the_memory, "views.npz: more data found than fit into memory"),
 }
 
 
@@ -190,9 +190,9 @@ def test_a_coordinate_that_no_row_has(tmp_path: Path) -> None:
 def test_an_unknown_split(tmp_path: Path) -> None:
     parts = np.array(["train", "val", "gone"])[np.arange(N) % 3]
     arrays = {"x": X.copy(), "ids": np.arange(N), "part": parts}
-    refused(saved(tmp_path, arrays), tmp_path / "data", "--split part: found 'gone'", Roles(split="part"))
+    refused(saved(tmp_path, arrays), tmp_path / "data", "--split part: 'gone' found", Roles(split="part"))
 
 
 def test_names_that_are_not_in_the_archive_are_told_with_those_that_are(tmp_path: Path) -> None:
     path = saved(tmp_path, views() | {"y": np.arange(N) % 2})
-    refused(path, tmp_path / "data", r"--label z: no such column.*; found: .*\by\b", Roles(label="z"))
+    refused(path, tmp_path / "data", r"--label z: no such column found, expected one of .*\by\b", Roles(label="z"))

@@ -177,14 +177,14 @@ def a_split_elsewhere(folder: Path) -> None:
 
 LISTS = datasets.List(datasets.Value("float32"))
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "an image elsewhere": (elsewhere, "photo of row 0: stored as the name of a file"),
+    "an image elsewhere": (elsewhere, "photo of row 0: only the name of a file found"),
     "a link that leads out": (links, "leads out of .*people, expected files inside"),
     "a file that lies elsewhere": (a_file_elsewhere, "leads out of .*people, expected files inside"),
     "a split that lies elsewhere": (a_split_elsewhere, "leads out of .*people, expected files inside"),
-    "no rows": (lambda folder: made([]).save_to_disk(str(folder)), "people: found no rows"),
+    "no rows": (lambda folder: made([]).save_to_disk(str(folder)), "people: no rows found"),
     "NaN": (
         saved(signal=([[1.0, float("nan")]] * N, LISTS)),
-        "signal: NaN or infinity in row 0, expected finite numbers; --nan-is-missing",
+        "signal: NaN or infinity found in row 0, expected finite numbers; add --nan-is-missing",
     ),
     "no image": (
         saved(photo=([{"path": None, "bytes": b"PNG"}] * N, datasets.Image())),
@@ -196,7 +196,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a class that is not known": (
         saved(sex=([-1] + [0, 1] * 19 + [0], datasets.ClassLabel(names=["f", "m"]))),
-        "sex: 1 of 40 samples have none, the first of them 'p0'",
+        "sex: 1 of 40 samples have no value, the first of them is 'p0'",
     ),
     "splits of two kinds": (
         two_kinds,
@@ -219,5 +219,5 @@ def test_data_sets_that_do_not_serve(tmp_path: Path, case: str) -> None:
 def test_half_a_data_set_is_told(tmp_path: Path) -> None:
     made().save_to_disk(str(tmp_path / "people"))
     (tmp_path / "people/dataset_info.json").unlink()
-    with pytest.raises(UserError, match="people: this data set cannot be read"):
+    with pytest.raises(UserError, match="people: this dataset cannot be read"):
         import_data([tmp_path / "people"], tmp_path / "data", ROLES)

@@ -212,30 +212,30 @@ def a_cell_twice(path: Path) -> None:
 
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no file of HDF5": (no_file, "this is no .h5mu file as anndata"),
+    "no file of HDF5": (no_file, "this is not a valid .h5mu file of anndata"),
     "a link to another file": (a_link, "mod/rna/X leads to another file, /etc/secret.h5"),
     "a matrix that lies elsewhere": (elsewhere, "mod/protein/X is stored in another file"),
     "a view of another file": (put_together, "mod/protein/X is stored in another file"),
     "a feature out of the matrix": (
         sparse("indices", 0, 10**6),
-        r"this is no \.h5mu file .*indices must be < 6",
+        r"this is not a valid \.h5mu file .*indices must be < 6",
     ),
     "a feature before the first": (
         sparse("indices", 0, -5),
-        r"this is no \.h5mu file .*indices must be >= 0",
+        r"this is not a valid \.h5mu file .*indices must be >= 0",
     ),
-    "rows that end before they begin": (sparse("indptr", 3, 10**6), r"this is no \.h5mu file .*indptr"),
+    "rows that end before they begin": (sparse("indptr", 3, 10**6), r"this is not a valid \.h5mu file .*indptr"),
     "fewer rows than cells": (
         changed("mod/protein/X", PROTEIN[:20]),
-        r"protein: X of float64 \(20, 3\) found, expected numbers for 33 cells and 3 features",
+        r"protein: X of type float64 and shape \(20, 3\) found, expected numbers for 33 cells and 3 features",
     ),
     "a mask of others": (
         changed("obsm/protein", np.ones(7, bool)),
-        r"obsm/protein: \(7,\) found, expected one",
+        r"obsm/protein: shape \(7,\) found, expected one",
     ),
     "a cell twice": (a_cell_twice, "cells.h5mu/rna: name 'cell0' found 2 times"),
-    "no cells": (no_cells, "this is no .h5mu file as anndata"),
-    "NaN": (a_hole, "protein: NaN or infinity in row 3, expected finite numbers"),
+    "no cells": (no_cells, "this is not a valid .h5mu file of anndata"),
+    "NaN": (a_hole, "protein: NaN or infinity found in row 3, expected finite numbers"),
 }
 
 
@@ -253,5 +253,5 @@ def test_a_modality_is_left_out_on_request(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_label_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--label typ: no such column \(did you mean type"):
+    with pytest.raises(UserError, match=r"--label typ: no such column found \(did you mean type"):
         import_data([multi(tmp_path / "cells.h5mu")], tmp_path / "data", Roles(label="typ"))

@@ -267,7 +267,7 @@ def test_a_category_that_training_lacks_is_a_missing_cell(tmp_path: Path) -> Non
     table = clinic().set_column(3, "site", pa.array(sites)).append_column("part", pa.array(parts))
     roles = Roles(id="patient", split="part")
     text = "\n".join(import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles))
-    assert "in no training row, so missing: site (Chur)" in text
+    assert "categories without a training row, treated as missing: site (Chur)" in text
     test = Dataset.load(tmp_path / "data/test")
     assert test.ids is not None
     place = [column.name for column in test.modalities[0].columns].index("site")

@@ -156,7 +156,7 @@ TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a category that training never saw": (
         change("site", SITES),
         Roles(),
-        r"new\.csv: column site: 'Chur' found, which no training row has, expected one of Bern, Genf, Zug; correct it",
+        r"new\.csv: column site: 'Chur' found, which no training row has, expected one of Bern, Genf, Zug; correct",
     ),
     "a label that training never saw": (
         change("diagnosis", ["ill", "dead"] * 4),
@@ -168,11 +168,11 @@ TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         Roles(label="diagnosis"),
         "--label diagnosis: no such column",
     ),
-    "texts for numbers": (change("age", ["old"] * 8), Roles(), "column age: found texts, expected numbers"),
+    "texts for numbers": (change("age", ["old"] * 8), Roles(), "column age: texts found, expected numbers"),
     "nothing that is known": (
         lambda table: table.select(["patient"]),
         Roles(),
-        r"new\.csv: found no modality",
+        r"new\.csv: no modality found",
     ),
     "an id twice": (change("patient", ["p"] * 8), Roles(), "patient 'p' found 8 times"),
 }
@@ -230,5 +230,7 @@ def test_data_that_were_never_imported_have_no_scales(tmp_path: Path) -> None:
 
     example(12).save(tmp_path / "data")
     path = write(clinic(), tmp_path / "clinic.csv")
-    with pytest.raises(UserError, match="found no conversion in it, expected data that postprior import made"):
+    with pytest.raises(
+        UserError, match="no conversion found in its manifest, expected a folder that postprior import wrote"
+    ):
         import_rows([path], tmp_path / "new", ROLES, tmp_path / "data")

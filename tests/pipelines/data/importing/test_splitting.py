@@ -52,5 +52,5 @@ def test_the_seed_says_who_goes_where() -> None:
 
 @pytest.mark.parametrize("shares", [(0.0, 0.2), (0.5, 0.5), (-0.1, 0.2)])
 def test_shares_that_leave_nothing(shares: tuple[float, float]) -> None:
-    with pytest.raises(UserError, match=r"shares: .* expected both above 0, their sum below 1"):
+    with pytest.raises(UserError, match=r"shares: .* expected both above 0 and their sum below 1"):
         split_rows(None, None, 10, shares, np.random.default_rng(0))

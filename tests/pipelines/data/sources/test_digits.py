@@ -121,7 +121,7 @@ def test_paint_covers() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"test": 0}, "digits: test: 0 samples asked for"),
+        ({"test": 0}, "digits: test: 0 samples requested"),
         ({"validation_share": 1e-6, "test_share": 0.2531}, "of 1797 images leave one split empty"),
         ({"validation_share": 0.5, "test_share": 0.5}, "shares of the splits"),
         ({"test_share": -0.1}, "shares of the splits"),

@@ -98,11 +98,11 @@ WHOLE = idx(np.arange(6, dtype=np.uint8))
     ("content", "sentence"),
     [
         (None, "no such file"),
-        (b"", "not an IDX file"),
-        (b"\0\0\x0d" + WHOLE[3:], "not an IDX file of unsigned bytes"),
-        (WHOLE[:5], "not an IDX file"),
-        (WHOLE[:-1], "5 values found where 6 are declared"),
-        (gzip.compress(WHOLE, mtime=0)[:-9], "not a whole gzip file"),
+        (b"", "this is not an IDX file"),
+        (b"\0\0\x0d" + WHOLE[3:], "this is not an IDX file of unsigned bytes"),
+        (WHOLE[:5], "this is not an IDX file"),
+        (WHOLE[:-1], "5 values found, expected 6 as its header declares"),
+        (gzip.compress(WHOLE, mtime=0)[:-9], "this is not a complete gzip file"),
     ],
 )
 def test_idx_files_that_cannot_be_read(tmp_path: Path, content: bytes | None, sentence: str) -> None:
@@ -141,12 +141,12 @@ def no_picture(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (no_digits, "idx: no train-images-idx3-ubyte or t10k-images-idx3-ubyte here"),
+        (no_digits, "idx: no MNIST files found, expected train-images-idx3-ubyte or t10k-images-idx3-ubyte"),
         (no_labels, "t10k-labels-idx1-ubyte: no such file"),
-        (other_labels, r"t10k: images \(100, 7, 9\) and labels \(3,\) found"),
+        (other_labels, r"t10k: images of shape \(100, 7, 9\) and labels of shape \(3,\) found"),
         (one_picture, "pictures: 1 pictures found, expected two or more"),
-        (a_small_picture, r"a\.png: 5 × 5 pixels are less than 9 × 7"),
-        (no_picture, r"a\.png: not a picture"),
+        (a_small_picture, r"a\.png: 5 × 5 pixels found, expected at least 9 × 7"),
+        (no_picture, r"a\.png: this is not a picture"),
     ],
 )
 def test_folders_that_do_not_serve(root: Path, spoil: Callable[[Path], None], sentence: str) -> None:
