@@ -450,7 +450,7 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a whole Parquet file"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a complete Parquet file"),
     "of other rows": (
         lambda path: parquet.write_table(parquet.read_table(path).slice(1), path),
         r"a\.source\.parquet: 41 rows found, expected 42",

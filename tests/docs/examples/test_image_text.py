@@ -1,4 +1,4 @@
-"""The worked example of images and words: its small parts, and the whole of it with less training."""
+"""The worked example of images and words: its functions, and the whole example with less training."""
 
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.usefixtures("examples")
 
 
-def test_words_come_back_from_their_tokens() -> None:
+def test_words_are_restored_from_their_tokens() -> None:
     example = import_module("image_text")
     tokens = example.tokens(example.NAMES)
     assert tokens.shape == (10, 5)
@@ -18,7 +18,7 @@ def test_words_come_back_from_their_tokens() -> None:
     assert example.tokens(["one"])[0, 3:].tolist() == [0, 0]
 
 
-def test_the_commonest_word_of_each_row() -> None:
+def test_the_most_frequent_word_of_each_row() -> None:
     example = import_module("image_text")
     words = np.array([["one", "six", "ten"], ["two", "six", "one"], ["one", "sir", "one"]])
     assert example.commonest(words).tolist() == ["one", "six", "one"]

@@ -1,4 +1,4 @@
-"""The worked example of omics: what it simulates, what it scores, and the whole of it on fewer cells."""
+"""The worked example of omics: its simulation, its scores, and the whole example on fewer cells."""
 
 from importlib import import_module
 from pathlib import Path
@@ -43,8 +43,8 @@ def test_half_of_the_cells_lack_a_modality_and_none_lacks_both(tmp_path: Path) -
     np.testing.assert_array_equal(np.array(train.label_names)[train.labels], kinds)
 
 
-def test_intervals_of_draws_of_the_true_distribution_cover_what_they_promise() -> None:
-    """However many counts are alike: here two of three are 0."""
+def test_intervals_of_the_true_distribution_have_their_nominal_coverage() -> None:
+    """The coverage is right even if many counts are equal: here two of three are 0."""
     cells, omics, rng = import_module("cells"), import_module("omics"), np.random.default_rng(0)
     rate = np.full((4000, 2), 0.4)
     draws, truth = (cells.draw_counts("rna", rate, rng, *shape) for shape in ((39,), ()))
@@ -53,10 +53,10 @@ def test_intervals_of_draws_of_the_true_distribution_cover_what_they_promise() -
     assert omics.coverage(wide + 1, truth, rng).max() == 0
 
 
-def test_correlations_are_those_of_numpy() -> None:
+def test_correlations_agree_with_numpy() -> None:
     omics, rng = import_module("omics"), np.random.default_rng(0)
     rates, guess = rng.gamma(2.0, size=(30, 3)), rng.normal(size=(30, 3))
-    guess[:, 2] = 1  # what is everywhere the same says nothing
+    guess[:, 2] = 1  # a constant guess has correlation 0
     found = omics.correlations(guess, rates)
     expected = [np.corrcoef(guess[:, j], np.log1p(rates[:, j]))[0, 1] for j in range(2)]
     np.testing.assert_allclose(found, [*expected, 0])

@@ -1,4 +1,4 @@
-"""Archives as data: what arrays mean, what they lack, and how they come back."""
+"""Import and export of archives: kinds of arrays, missing values, and invalid archives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 
-def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+def test_arrays_are_restored(tmp_path: Path) -> None:
     arrays = views()
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(label="labels"))
     back = exported(tmp_path / "data", tmp_path / "back")
@@ -32,7 +32,7 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back[name], array, name)
 
 
-def test_shapes_and_values_tell_the_kind(tmp_path: Path) -> None:
+def test_shapes_and_values_determine_the_kind(tmp_path: Path) -> None:
     text = "\n".join(import_data([saved(tmp_path, views())], tmp_path / "data", Roles()))
     train = Dataset.load(tmp_path / "data/train")
     assert {m.name: (m.kind, m.shape, m.likelihood, m.range) for m in train.modalities} == {
@@ -68,7 +68,7 @@ def test_arrays_are_left_out_on_request(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.observed, arrays["mask"][rows][:, [0, 2, 3]])
 
 
-def test_tokens_are_asked_for(tmp_path: Path) -> None:
+def test_tokens_are_used_on_request(tmp_path: Path) -> None:
     arrays = {"text": np.random.default_rng(0).integers(0, 9, (N, 7))}
     path = saved(tmp_path, arrays)
     import_data([path], tmp_path / "data", Roles(kinds={"text": "tokens"}))
@@ -109,7 +109,7 @@ def test_nan_is_missing_on_request(tmp_path: Path) -> None:
         import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(nan_is_missing=True))
 
 
-def test_masks_say_what_is_missing_and_scales_do_not_see_it(tmp_path: Path) -> None:
+def test_masks_mark_missing_rows_and_scales_ignore_these(tmp_path: Path) -> None:
     arrays = {name: array for name, array in views().items() if name in ("vector", "grey", "ids")}
     arrays["vector"][::2] = 1e6
     arrays["mask"] = np.stack([np.arange(N) % 2 == 1, np.ones(N, bool)], 1)
@@ -125,7 +125,7 @@ def test_masks_say_what_is_missing_and_scales_do_not_see_it(tmp_path: Path) -> N
     assert np.isnan(again["vector"][::2]).all()
 
 
-def test_what_fills_missing_images_does_not_bound_the_others(tmp_path: Path) -> None:
+def test_fill_values_of_missing_images_do_not_affect_the_range(tmp_path: Path) -> None:
     arrays = {"colour": views()["colour"], "reads": views()["reads"], "mask_colour": np.arange(N) % 4 != 1}
     arrays["colour"][1::4] = -1
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
@@ -219,7 +219,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_archives_that_do_not_serve(tmp_path: Path, case: str) -> None:
+def test_invalid_archives_are_refused(tmp_path: Path, case: str) -> None:
     make, sentence = SPOILED[case]
     refused(make(tmp_path), tmp_path / "data", sentence, Roles())
 
@@ -233,12 +233,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_kinds_that_do_not_fit(tmp_path: Path, case: str) -> None:
+def test_kinds_that_do_not_fit_are_refused(tmp_path: Path, case: str) -> None:
     name, kind = case.split("=")
     refused(saved(tmp_path, views()), tmp_path / "data", KINDS[case], Roles(kinds={name: kind}))
 
 
-def test_data_that_were_never_imported_are_exported_too(tmp_path: Path) -> None:
+def test_data_without_a_conversion_are_exported_too(tmp_path: Path) -> None:
     from support.kinds import example
 
     made = example(12)
@@ -278,7 +278,7 @@ def test_a_conversion_of_other_data_is_refused(tmp_path: Path) -> None:
         ),
         (
             {**entries, "vector": {**entries["vector"], "source": "images"}},
-            "conversion of vector: no folder found",
+            "conversion of vector: the key folder is missing",
         ),
         ({**entries, "vector": {**entries["vector"], "source": ["npz"]}}, "conversion of vector: unhashable"),
         ({**entries, "vector": 3}, "conversion of vector: .*; import the data again"),
@@ -298,7 +298,7 @@ DAMAGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("key", DAMAGED)
-def test_damaged_conversions_are_told_before_anything_is_written(tmp_path: Path, key: str) -> None:
+def test_damaged_conversions_are_refused_before_anything_is_written(tmp_path: Path, key: str) -> None:
     from dataclasses import replace
 
     import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
@@ -310,7 +310,7 @@ def test_damaged_conversions_are_told_before_anything_is_written(tmp_path: Path,
     assert not (tmp_path / "back").exists()
 
 
-def test_a_folder_of_splits_is_no_dataset(tmp_path: Path) -> None:
+def test_a_folder_of_splits_is_refused(tmp_path: Path) -> None:
     import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
     with pytest.raises(
         UserError, match=r"data: a folder of splits found, expected one dataset folder; export .*data/train"

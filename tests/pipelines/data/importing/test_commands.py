@@ -1,4 +1,4 @@
-"""`postprior import` and `export` on bad files, by the real command: one sentence, no traceback, nothing left."""
+"""`postprior import` and `export` on invalid files, by the real command: one sentence, no traceback, no files left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from postprior.pipelines.data.dataset import Dataset
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 3))
 Sources = tuple[str, ...]
-"""Arguments that follow `postprior import`, the folder data among them."""
+"""Arguments that follow `postprior import`, including the folder `data`."""
 
 
 def rows(header: str, line: Callable[[int], str], count: int = N) -> str:
@@ -156,7 +156,7 @@ CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_invalid_input_gives_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     make, arguments, sentence = CASES[case]
     monkeypatch.chdir(tmp_path)
     make()
@@ -168,7 +168,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_the_process_itself_ends_so(tmp_path: Path) -> None:
+def test_the_process_ends_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "body.csv").write_text("")
     command = [str(Path(sys.executable).with_name("postprior")), "import", "body.csv", "data"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -178,7 +178,7 @@ def test_the_process_itself_ends_so(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["body.csv"]
 
 
-def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_category_unknown_from_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("body.csv").write_text(rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Zug'][row % 2]}"))
     assert CliRunner().invoke(app, ["import", "body.csv", "data"]).exit_code == 0
@@ -195,10 +195,10 @@ def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.
 FORMULAS = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "+", "-1", "plain"]
 
 
-def test_formulas_are_guarded_on_request_and_only_where_they_were_made_up(
+def test_formulas_are_guarded_on_request_and_only_in_generated_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Observed texts, ids and headers are as they were; filled in and drawn texts get an apostrophe if wanted."""
+    """Observed texts, ids and headers are unchanged; imputed and drawn texts get an apostrophe on request."""
     monkeypatch.chdir(tmp_path)
     lines = [f"={row},{row}.5,{FORMULAS[row % 7] if row % 5 else ''},{'=ab'[row % 2 :]}" for row in range(N)]
     Path("notes.csv").write_text("\n".join(["id,x,=note,kind", *lines]) + "\n")

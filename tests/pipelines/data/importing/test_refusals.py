@@ -1,4 +1,4 @@
-"""Tables that cannot be imported: each is told in one sentence."""
+"""Tables that cannot be imported: each gives one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from postprior.pipelines.errors import UserError
 
 
 def put(name: str, values: Any) -> Callable[[pa.Table], pa.Table]:
-    """A column in place of another, or beside the others."""
+    """Return a change that replaces a column, or appends it if there is none of this name."""
 
     def change(table: pa.Table) -> pa.Table:
         if name in table.column_names:
@@ -157,7 +157,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
 
 
 @pytest.mark.parametrize("case", FACES)
-def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) -> None:
+def test_invalid_tables_give_one_sentence(tmp_path: Path, case: str) -> None:
     spoil, roles, sentence = FACES[case]
     table = spoil(clinic().append_column("part", pa.array(["test"] * 20 + ["validation"] * 20 + ["train"] * 80)))
     if "part" in table.column_names and roles.split is None:
@@ -166,7 +166,7 @@ def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) 
     refused(path, tmp_path / "data", sentence, roles)
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_files_that_are_not_tables_are_refused(tmp_path: Path) -> None:
     for name, content, sentence in (
         ("twice.csv", b"a,b,a\n1,2,3\n", "header 'a' found twice"),
         ("ids.csv", b"id,id\n1,2\n", "header 'id' found twice"),
@@ -193,19 +193,19 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         import_data([tmp_path / "gone.csv"], tmp_path / "data", Roles())
 
 
-def test_a_header_twice_in_parquet(tmp_path: Path) -> None:
+def test_a_duplicate_header_in_parquet_is_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([1.0, 2.0])] * 2, names=["a", "a"])
     refused(write(table, tmp_path / "a.parquet"), tmp_path / "data", "header 'a' found twice", Roles())
 
 
-def test_a_table_that_lies_elsewhere(tmp_path: Path) -> None:
+def test_a_link_to_a_table_outside_is_refused(tmp_path: Path) -> None:
     write(clinic().select(["patient", "age"]), tmp_path / "in/age.csv")
     (tmp_path / "in/crp.csv").symlink_to(write(clinic().select(["patient", "crp"]), tmp_path / "crp.csv"))
     refused(tmp_path / "in", tmp_path / "data", r"crp\.csv: this link leads out of .*in, expected files inside", ROLES)
 
 
-def test_folders_that_imports_would_destroy_are_refused(tmp_path: Path) -> None:
-    """A folder of the user's own may have the names of our splits."""
+def test_folders_that_an_import_would_destroy_are_refused(tmp_path: Path) -> None:
+    """A folder of the user may contain folders with the names of the splits."""
     path = write(clinic(), tmp_path / "clinic.csv")
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "data/train/picture.png").write_bytes(b"mine")
@@ -221,7 +221,7 @@ def test_folders_that_imports_would_destroy_are_refused(tmp_path: Path) -> None:
         import_data([path], tmp_path / "new", ROLES, seed=-1)
 
 
-def test_tables_that_do_not_match(tmp_path: Path) -> None:
+def test_tables_that_do_not_match_are_refused(tmp_path: Path) -> None:
     table = clinic()
     body = write(table.select(["patient", "weight"]), tmp_path / "body.csv")
     labs = write(table.select(["crp"]).slice(1), tmp_path / "labs.csv")
@@ -240,7 +240,7 @@ def test_tables_that_do_not_match(tmp_path: Path) -> None:
         )
 
 
-def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"clinic\xff.csv")
     try:
         write(clinic(), tmp_path / "clinic.csv").rename(path)

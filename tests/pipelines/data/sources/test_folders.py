@@ -1,4 +1,4 @@
-"""Data that exists: published PolyMNIST folders, and dataset folders."""
+"""Existing data: published PolyMNIST folders, and dataset folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postprior.stage1_vae.modalities import Modality
 
 
 def write_polymnist(folder: Path, samples: int) -> None:
-    """Images of 4 × 4 whose red is the sample, green the modality and blue the label."""
+    """Write images of 4 × 4 whose red encodes the sample, green the modality and blue the label."""
     for column in range(5):
         (folder / f"m{column}").mkdir(parents=True)
         for row in range(samples):
@@ -33,7 +33,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def check_rows(dataset: Dataset) -> np.ndarray:
-    """Every modality of every row is the right image; returns the samples' numbers."""
+    """Check that each modality of each row is the right image; return the numbers of the samples."""
     numbers = np.rint(dataset.data["m0"][:, 0, 0, 0] * 255).astype(int)
     for column, (name, array) in enumerate(dataset.data.items()):
         assert name == f"m{column}"
@@ -71,7 +71,7 @@ def test_a_validation_folder_is_used(published: Path) -> None:
     }
 
 
-def test_a_few_samples_will_do(published: Path) -> None:
+def test_the_number_of_samples_can_be_limited(published: Path) -> None:
     splits = read_polymnist(0, published, "MMNIST", samples=20, validation_share=0.5)
     assert {split: len(dataset) for split, dataset in splits.items()} == {
         "train": 10,
@@ -103,7 +103,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_published_folders_that_do_not_serve(published: Path, case: str) -> None:
+def test_invalid_published_folders_are_refused(published: Path, case: str) -> None:
     spoil, sentence = SPOILED[case]
     spoil(published / "MMNIST")
     with pytest.raises(UserError, match=sentence):
@@ -123,7 +123,7 @@ def test_dataset_folders_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(splits["test"].data["a"], small().data["a"])
 
 
-def test_a_missing_split_is_told(tmp_path: Path) -> None:
+def test_a_missing_split_is_refused(tmp_path: Path) -> None:
     small().save(tmp_path / "mine/train")
     with pytest.raises(UserError, match=r"validation.manifest\.json: no such file"):
         read_folders(0, tmp_path, "mine")
