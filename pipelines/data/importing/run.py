@@ -135,8 +135,8 @@ def check_splits(
     """Refuse a split with too few rows, a label without training rows, and a subject in two splits."""
     for split, rows in splits.items():
         if len(rows) < (least := FEWEST[split]):
-            subjects = 0 if groups is None else len(np.unique(groups))
-            note = f" (all rows of each of {subjects} subjects stay in one split)" if subjects else ""
+            several = 0 if groups is None else len(np.unique(groups))
+            note = f" (all rows of each of {several} subjects stay in one split)" if several else ""
             expected = f"expected {least} or more; provide more rows or change the shares"
             raise UserError(f"{split}: {len(rows)} rows found{note}, {expected}")
     if labels is not None and names is not None:

@@ -280,7 +280,7 @@ def test_a_conversion_of_other_data_is_refused(tmp_path: Path) -> None:
             {**entries, "vector": {**entries["vector"], "source": "images"}},
             "conversion of vector: the key folder is missing",
         ),
-        ({**entries, "vector": {**entries["vector"], "source": ["npz"]}}, "conversion of vector: unhashable"),
+        ({**entries, "vector": {**entries["vector"], "source": ["npz"]}}, "conversion of vector: damaged .unhashable"),
         ({**entries, "vector": 3}, "conversion of vector: .*; import the data again"),
     ):
         replace(test, conversion={**test.conversion, "modalities": changed}).save(tmp_path / "changed")
