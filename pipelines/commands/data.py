@@ -32,7 +32,11 @@ def import_data(
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=KIND", help="The kind of a column or array, if it is detected wrongly; repeatable."),
+        typer.Option(
+            metavar="NAME=KIND",
+            help="The kind of a column (numeric, log, count, boolean, categorical) or of an array (numeric, count, "
+            "boolean, tokens), if it is detected wrongly; repeatable.",
+        ),
     ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="Treat NaN in arrays as missing values.")] = False,
     slices: Annotated[
@@ -53,11 +57,11 @@ def import_data(
     """Convert your own files into dataset folders for training, validation and test."""
     from postprior.pipelines.data.formats.contents import Roles
 
-    columns = pairs("--modality", modality, "NAME=VALUE", "age=numeric")
+    columns = pairs("--modality", modality, "NAME=COLUMN,…", "labs=crp,glucose")
     roles = Roles(
         *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
         modalities={name: tuple(text.split(",")) for name, text in columns.items()},
-        kinds=pairs("--kind", kind, "NAME=VALUE", "age=numeric"),
+        kinds=pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
         slices=slices,
     )

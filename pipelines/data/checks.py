@@ -41,7 +41,7 @@ def check(
         _fail(folder / MANIFEST, f"samples: {samples} found, expected at least 1", "write at least one row")
     shapes: dict[str, tuple[tuple[int | None, ...], str]] = {
         **{m.name: ((samples, *m.shape), "fiub") for m in modalities},
-        **{f"{m.name}.{of}": ((samples, *m.shape), "b") for m in modalities for of in ("observed", "filled")},
+        **{f"{m.name}.{suffix}": ((samples, *m.shape), "b") for m in modalities for suffix in ("observed", "filled")},
         **dict.fromkeys(("filled", "mask"), ((samples, len(names)), "b")),
         "labels": ((samples,), "iu"),
         "targets": ((samples, None), "fiub"),

@@ -68,13 +68,13 @@ class ArrayConversion:
 
     @classmethod
     def fit(
-        cls, name: str, kind: str, axes: str, array: Values, rows: Values, there: Values, facts: dict[str, Any]
+        cls, name: str, kind: str, axes: str, array: Values, rows: Values, present: Values, facts: dict[str, Any]
     ) -> Self:
         """Learn the conversion from the training rows of an array (n, …), where NaN means missing.
 
         Vectors are standardised per coordinate. Images and volumes are scaled to the range 0 to 1: bytes are divided by
         255, other values are scaled by their least and greatest value, unless all rows that are present (the indices
-        `there`) lie in this range already. Far outliers do not contribute to a scale. A UserError is raised if all
+        `present`) lie in this range already. Far outliers do not contribute to a scale. A UserError is raised if all
         values are equal or too large, or if a coordinate is missing in all training rows.
         """
         conversion = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
@@ -94,7 +94,7 @@ class ArrayConversion:
             return conversion(offset=offset, scale=scale, bound=ROOM * float(most) if usual.far.any() else BOUND)
         if array.dtype == np.uint8:
             return conversion(scale=255.0, range=(0.0, 1.0))
-        least, most = limits(array, there)
+        least, most = limits(array, present)
         if least >= 0 and most <= 1:
             return conversion(range=(0.0, 1.0))
         low, high, far = usual_range_overall(array, rows, UsualRange(low, high, far=False))
@@ -116,10 +116,10 @@ class ArrayConversion:
                 remedy = "provide more rows, or put a row with this token into training"
                 raise UserError(f"{self.name}: token {raw.max():g} found, {expected}; {remedy}")
             x = channels_first(self.standardised(raw), self.axes)
-            there = ~np.isnan(x)
+            observed = ~np.isnan(x)
             if self.kind == "numeric":
                 x = np.clip(x, -self.bound, self.bound)
-            values[block][present[block]], seen[block][present[block]] = np.where(there, x, 0), there
+            values[block][present[block]], seen[block][present[block]] = np.where(observed, x, 0), observed
         return values, seen
 
     def standardised(self, raw: Values) -> Values:
@@ -146,8 +146,8 @@ class ArrayConversion:
         if source.dtype != raw.dtype:
             raw = as_dtype(raw.astype(np.float64), source.dtype)
         for block in blocks(source):
-            x, there = self.encode(source[block], np.arange(len(source[block])))
-            same = (there == seen[block]) & (close(x, values[block]) | ~there)
+            x, observed = self.encode(source[block], np.arange(len(source[block])))
+            same = (observed == seen[block]) & (close(x, values[block]) | ~observed)
             raw[block] = np.where(channels_back(same, self.axes), source[block], raw[block])
         return raw
 

@@ -100,10 +100,10 @@ def restored(decoded: pa.Array, source: pa.ChunkedArray, matches: Values, mark: 
 def matches_numbers(column: ColumnConversion, source: pa.ChunkedArray, numbers: Values, seen: Values) -> Values:
     """Return where (n,) the source still encodes to the numbers of a column; other cells were filled in or changed."""
     try:
-        x, there = column.encode(_meaning(source, pa.type_for_alias(column.type), column.kind == "categorical"))
+        x, observed = column.encode(_meaning(source, pa.type_for_alias(column.type), column.kind == "categorical"))
     except pa.ArrowException:
         return np.zeros(len(source), bool)
-    same = (there == seen) & (close(x.astype(np.float32), np.asarray(numbers)) | ~there)
+    same = (observed == seen) & (close(x.astype(np.float32), np.asarray(numbers)) | ~observed)
     return np.asarray(same & source.is_valid().to_numpy())
 
 

@@ -120,8 +120,8 @@ class ArrayView:
 
     def learn(self, rows: Values) -> Conversion:
         """Learn the conversion from the rows at these indices."""
-        there = np.flatnonzero(self.present)
-        return ArrayConversion.fit(self.name, self.kind, self.axes, self.content, rows, there, self.facts)
+        present = np.flatnonzero(self.present)
+        return ArrayConversion.fit(self.name, self.kind, self.axes, self.content, rows, present, self.facts)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """Return the original files or values if encoded values do not decode to exactly these; else None."""

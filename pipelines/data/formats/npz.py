@@ -28,7 +28,7 @@ from postprior.pipelines.settings.names import listed, twice
 ABOUT = "an .npz archive"
 FACTS: tuple[str, ...] = ("file",)
 Arrays = dict[str, Values]
-KNOWN = ("labels", "label_names", "ids", "groups", "targets", "target_names", "mask")
+SPECIAL = ("labels", "label_names", "ids", "groups", "targets", "target_names", "mask")
 
 
 def recognises(path: Path) -> bool:
@@ -46,34 +46,34 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
         "split": roles.split or "",
     }
     chosen = [name for name in roles.targets if name in arrays]
-    known = {key: arrays.pop(key) for key in (*KNOWN, *names.values(), *chosen) if key in arrays}
-    skipped = tuple(name for name in (*known, *arrays) if name in roles.skip)
-    known = {key: array for key, array in known.items() if key not in skipped}
+    special = {key: arrays.pop(key) for key in (*SPECIAL, *names.values(), *chosen) if key in arrays}
+    skipped = tuple(name for name in (*special, *arrays) if name in roles.skip)
+    special = {key: array for key, array in special.items() if key not in skipped}
     masks = {key: arrays.pop(key) for key in list(arrays) if key[:5] == "mask_" and key[5:] in arrays}
-    rows = _check_rows(path, arrays, {**known, **masks})
-    for name, mask in {**masks, **({"mask": known["mask"]} if "mask" in known else {})}.items():
+    rows = _check_rows(path, arrays, {**special, **masks})
+    for name, mask in {**masks, **({"mask": special["mask"]} if "mask" in special else {})}.items():
         shape = (len(mask), len(arrays)) if name == "mask" else (len(mask),)
         expected = f"bool {shape}, true where a modality is observed; convert the array"
         _expect(mask.dtype == bool and mask.shape == shape, path, name, mask, expected)
-    targets = _targets(path, known, chosen)
+    targets = _targets(path, special, chosen)
     facts: dict[str, Any] = {
         "source": "npz",
         "file": path.name,
-        "names": {role: name for role, name in names.items() if name in known and role != "split"},
+        "names": {role: name for role, name in names.items() if name in special and role != "split"},
         "apart": chosen,
     }
-    if names["labels"] in known and "label_names" in known:
-        facts["coded"] = {"type": str(known[names["labels"]].dtype), "names": known["label_names"].tolist()}
+    if names["labels"] in special and "label_names" in special:
+        facts["coded"] = {"type": str(special[names["labels"]].dtype), "names": special["label_names"].tolist()}
     views = []
     for m, (name, array) in enumerate(arrays.items()):
         if name not in roles.skip:
-            observed = known["mask"][:, m].copy() if "mask" in known else np.ones(rows, bool)
+            observed = special["mask"][:, m].copy() if "mask" in special else np.ones(rows, bool)
             observed &= masks.get(f"mask_{name}", True)
             views.append(array_view(path, name, array, ~observed, roles, facts))
     vectors = [name for name, array in arrays.items() if array.ndim == 1]
-    label = _labels(path, names["labels"], known)
-    ids, group, split = (_named(path, names[key], known) for key in ("ids", "groups", "split"))
-    others = tuple(dict.fromkeys((*known, *vectors, *targets)))
+    label = _labels(path, names["labels"], special)
+    ids, group, split = (_named(path, names[key], special) for key in ("ids", "groups", "split"))
+    others = tuple(dict.fromkeys((*special, *vectors, *targets)))
     return [
         SourceContents(path.name, rows, tuple(views), ids, label, group, split, targets, names=others, skipped=skipped)
     ]
@@ -108,20 +108,20 @@ def _check_rows(path: Path, arrays: Arrays, others: Arrays) -> int:
     return len(arrays[first])
 
 
-def _named(path: Path, name: str, known: Arrays) -> Named | None:
-    if name not in known:
+def _named(path: Path, name: str, special: Arrays) -> Named | None:
+    if name not in special:
         return None
-    array, expected = known[name], "whole numbers or texts (N,); convert the array"
+    array, expected = special[name], "whole numbers or texts (N,); convert the array"
     _expect(array.dtype.kind in "biuU" and array.ndim == 1, path, name, array, expected)
     return name, pa.chunked_array([pa.array(array)])
 
 
-def _labels(path: Path, name: str, known: Arrays) -> Named | None:
+def _labels(path: Path, name: str, special: Arrays) -> Named | None:
     """Return the labels, by name if the archive has label names."""
-    labelled = _named(path, name, known)
-    if labelled is None or "label_names" not in known:
+    labelled = _named(path, name, special)
+    if labelled is None or "label_names" not in special:
         return labelled
-    names, labels = known["label_names"], known[name]
+    names, labels = special["label_names"], special[name]
     _expect(names.dtype.kind == "U" and names.ndim == 1, path, "label_names", names, "texts (K,); convert the array")
     _check_different(path, "label_names", names.tolist())
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(names):
@@ -131,19 +131,19 @@ def _labels(path: Path, name: str, known: Arrays) -> Named | None:
     return name, pa.chunked_array([pa.array(names[labels])])
 
 
-def _targets(path: Path, known: Arrays, chosen: list[str]) -> dict[str, pa.ChunkedArray]:
+def _targets(path: Path, special: Arrays, chosen: list[str]) -> dict[str, pa.ChunkedArray]:
     """Return the columns of `targets`, and the arrays that the user named as targets."""
-    columns: Arrays = {name: known[name] for name in chosen}
+    columns: Arrays = {name: special[name] for name in chosen}
     for name, array in columns.items():
         fits = array.dtype.kind in "fiubU" and array.ndim == 1
         _expect(fits, path, name, array, "numbers or texts (N,) for a target; convert it or remove --target")
-    if "targets" in known:
-        targets = known["targets"]
+    if "targets" in special:
+        targets = special["targets"]
         fits = targets.dtype.kind in "fiub" and targets.ndim <= 2
         _expect(fits, path, "targets", targets, "numbers (N,) or (N, T); convert the array")
         targets = targets.reshape(len(targets), -1)
         count = targets.shape[1]
-        names = known.get("target_names", np.array([f"target{t}" for t in range(count)]))
+        names = special.get("target_names", np.array([f"target{t}" for t in range(count)]))
         fits = names.dtype.kind == "U" and names.shape == (count,)
         _expect(fits, path, "target_names", names, f"{count} texts, one per column of targets; correct the names")
         _check_different(path, "target_names", [*chosen, *names.tolist()])

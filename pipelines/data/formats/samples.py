@@ -45,12 +45,12 @@ class Samples:
 
         `facts` are the keys that the writer of each format needs.
         """
-        known = dataset.conversion or {}
-        conversions = tuple(_conversion(m, known.get("modalities", {}), facts) for m in dataset.modalities)
+        description = dataset.conversion or {}
+        conversions = tuple(_conversion(m, description.get("modalities", {}), facts) for m in dataset.modalities)
         tables: dict[str, list[str]] = {c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"}
         try:
-            tables |= {file: list(headers) for file, headers in known.get("tables", {}).items()}
-            for file, dialect in known.get("dialects", {}).items():
+            tables |= {file: list(headers) for file, headers in description.get("tables", {}).items()}
+            for file, dialect in description.get("dialects", {}).items():
                 if dialect not in DIALECTS:
                     raise ValueError(f"{dialect} of {file}")
             samples = cls(dataset, conversions, tables)
