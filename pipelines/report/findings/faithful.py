@@ -193,7 +193,7 @@ def _significance(results: Results, metric: str, first: Row, second: Row) -> str
         difference = pair.of(first.name)
         coherence = metric == "joint_coherence"
         value = points_ci(difference, nested=True) if coherence else number_ci(difference, 2, nested=True)
-        p_value = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
+        p_value = "p\u202f<\u202f0.001" if pair.p_holm < 0.001 else f"p\u202f=\u202f{pair.p_holm:.3f}"
         verdict = f"The difference to {first.title} is {'' if apart else 'not '}significant"
         return f" {verdict} (paired difference of {first.title} {value}; {p_value} after Holm's correction)."
     if any(score is None or score.high is None for score in (first.estimate(metric), second.estimate(metric))):

@@ -85,7 +85,7 @@ def _augmentation(results: Results, size: str, arms: dict[str, Row]) -> Iterator
     models = f"Autoencoder ({cells[0]['model']}), density ({cells[0]['density']})" if cells else "Autoencoder, density"
     text = (
         f"{models} and classifiers are all trained on the same {size} real rows. The joint classifier then has an "
-        f"accuracy of {_accuracy(real)}. Adding {copies} × synthetic rows {_change(synthetic, gain)}."
+        f"accuracy of {_accuracy(real)}. Adding {copies} times as many synthetic rows {_change(synthetic, gain)}."
     )
     over, classical = synthetic.estimate("over_classical", "joint"), arms.get("classical")
     if over and classical:

@@ -123,8 +123,8 @@ def divergence(divergences: Sequence[float]) -> Figure:
         list(enumerate(ordered, 1)),
         [draw],
         height=2.4,
-        about="Mean KL divergence of the posterior from the prior. Dimensions near 0 carry no information: their posterior "
-        "equals the prior for every row.",
+        about="Mean KL divergence of the posterior from the prior. Dimensions near 0 carry no information: their "
+        "posterior equals the prior for every row.",
     )
 
 
