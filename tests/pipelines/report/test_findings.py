@@ -207,7 +207,7 @@ def test_densities_are_compared_with_the_best_baseline_imputer(results: Results)
         "contain 90.2 % (95 % CI 89.6 to 90.8) of the hidden continuous values." in sentences(results, "useful")
     )
     assert "is hidden, flow imputes with an energy score of 0.660" in sentences(only(results, "flow"), "useful")
-    task = made_up.recovery("gmm")["modalities"]
+    task = made_up.imputation("gmm")["modalities"]
 
     def against_imputers(**differences: tuple[float, float]) -> str:
         against = {
@@ -231,13 +231,13 @@ def test_densities_are_compared_with_the_best_baseline_imputer(results: Results)
 
 def test_imputation_is_reported_by_task(results: Results) -> None:
     assert "cells of tables" not in sentences(results, "useful")
-    both = changed(results, "vamp", imputation=made_up.recovery("vamp", tasks=("modalities", "cells")))
+    both = changed(results, "vamp", imputation=made_up.imputation("vamp", tasks=("modalities", "cells")))
     assert (
         "When cells of tables and vectors in held-out rows are hidden, vamp imputes with an energy score of 0.620"
         in sentences(both, "useful")
     )
     assert "gmm imputes best of three densities" in sentences(both, "useful")
-    classes = made_up.recovery("gmm")["modalities"] | {"coverage": None}  # none of whose values is continuous
+    classes = made_up.imputation("gmm")["modalities"] | {"coverage": None}  # none of whose values is continuous
     assert "90 % intervals" not in sentences(changed(results, "gmm", imputation={"modalities": classes}), "useful")
     lacking = sentences(changed(results, "gmm", imputation={}), "useful")  # as if it had not been evaluated yet
     assert "vamp imputes best of two densities" in lacking
