@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.project import earlier
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
 SETTINGS = Path("params.yaml")
@@ -44,17 +46,19 @@ def find_source(label: str, place: str, root: Path) -> Source:
 
 
 def settings(source: Source) -> dict[str, Any]:
-    """Return the settings in a source's params.yaml, unchecked, since another version may have other keys."""
+    """Return the settings in a source's params.yaml under their current names; they are not checked otherwise."""
     tree = parse_yaml(source.text(SETTINGS) or "", source.place(SETTINGS))
     names = tree.get("densities") if isinstance(tree, Mapping) else None
     if not isinstance(names, list) or not names:
         raise UserError(f"{source.place(SETTINGS)}: no densities found, expected a list of names")
-    return dict(tree)
+    return renamed(tree)
 
 
 def content(source: Source, path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file of a source, or None if there is no such file."""
-    text = source.text(path)
+    """Return the object in a JSON file of a source, or None if neither its path nor its earlier path exists."""
+    text, old_path = source.text(path), earlier(path)
+    if text is None and old_path is not None:
+        text = source.text(old_path)
     if text is None:
         return None
     try:
