@@ -92,12 +92,12 @@ def warn(reason: str) -> None:
 class Run:
     """One run of a stage in MLflow.
 
-    The first failure is reported to `failed` with its reason; afterwards all methods do nothing.
+    The first failure is reported to `on_failure` with its reason; afterwards all methods do nothing.
     """
 
-    def __init__(self, failed: Callable[[str], None] = warn) -> None:
+    def __init__(self, on_failure: Callable[[str], None] = warn) -> None:
         self._client: MlflowClient | None = None
-        self._failed = failed
+        self._on_failure = on_failure
         self._protect: Callable[[], AbstractContextManager[None]] = nullcontext
         self.id = self._parent = ""
 
@@ -188,12 +188,12 @@ class Run:
                 action()
         except Exception as error:  # no error of MLflow, its database or its server may stop the stage
             self._client = None
-            self._failed(mlflow_client.reason(error))
+            self._on_failure(mlflow_client.reason(error))
 
 
 @contextmanager
 def track(
-    stage: str, params: Params, root: Path, density: str | None = None, failed: Callable[[str], None] = warn
+    stage: str, params: Params, root: Path, density: str | None = None, on_failure: Callable[[str], None] = warn
 ) -> Iterator[Run]:
     """Log a stage as a run in MLflow, with its settings and, if the stage succeeds, the results in its files.
 
@@ -202,9 +202,9 @@ def track(
         params: All settings; those of the chosen source, model and density are logged.
         root: The root folder of the project.
         density: The density that the stage works on, if any.
-        failed: Called with the reason if MLflow fails.
+        on_failure: Called with the reason if MLflow fails.
     """
-    run, group = Run(failed), ExperimentGroup.of(params, root)
+    run, group = Run(on_failure), ExperimentGroup.of(params, root)
     sampler = "normal" if stage == "score-baselines" else density  # the sampler that the stage scores
     tags = {**group.tags, "stage": stage} | ({"density": sampler} if sampler else {})
     settings, status = dict(leaves(params.chosen([density] if density else []))), "FAILED"
@@ -237,20 +237,22 @@ def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
     results = RESULTS.get(stage, StageOutputs())
     for pattern in results.artefacts:
         with suppress(UserError, OSError):
-            run.tag(f"hash.{pattern.relative_to(FOLDERS.home).parts[0]}", folder_hash(written(root, pattern, density)))
+            run.tag(
+                f"hash.{pattern.relative_to(FOLDERS.home).parts[0]}", folder_hash(output_path(root, pattern, density))
+            )
     for pattern, prefix in results.metrics.items():
-        if (path := written(root, pattern, density)).exists():
+        if (path := output_path(root, pattern, density)).exists():
             run.metrics(read_json(path), prefix=prefix)
     row_files = (pattern for pattern in results.metrics if pattern.parent == FILES.scores("metrics", "").parent)
-    _log_headlines(run, root, [written(root, pattern, density).stem for pattern in row_files])
+    _log_headlines(run, root, [output_path(root, pattern, density).stem for pattern in row_files])
     for pattern in results.files:
         if (path := root / pattern).exists():
             run.file(path)
-    if results.pictures and (folder := written(root, results.pictures, density)).exists():
+    if results.pictures and (folder := output_path(root, results.pictures, density)).exists():
         run.picture(folder, "samples.png")
 
 
-def written(root: Path, pattern: Path, density: str | None) -> Path:
+def output_path(root: Path, pattern: Path, density: str | None) -> Path:
     """Return the path in a project for a pattern that may contain {density}."""
     return root / str(pattern).format(density=density)
 
