@@ -31,7 +31,7 @@ SCORES = {  # title of a figure, groups of leaderboard columns that it shows, an
     "pairings": (
         "Do the modalities of a sample belong together? Measured without labels",
         ("Pairing",),
-        "Arrows show whether higher or lower is better.",
+        "The pairing AUC should be close to that of real rows. Arrows show whether higher or lower is better.",
     ),
 }
 CONDITIONAL = {
