@@ -17,6 +17,7 @@ LOG_RATIO = 10.0  # values whose largest is more than this many times the smalle
 ROW = 0.24  # inches per line of dots
 LETTER = 0.072  # inches per letter of a legend
 HEAD = 0.62  # inches of a panel without its lines
+INTERVALS = "Lines are 95\u202f% confidence intervals."  # ends the caption of a figure with intervals
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         drawing.with_legend([draw], drawing.marked((row for row, _, _ in complete), look)),
         height=3.1 + 0.08 * len(complete),
         across=("score",),
-        about="One mark per row of the table. Lines are 95 % intervals.",
+        about=f"One mark per row of the table. {drawing.INTERVALS}",
     )
 
 
@@ -102,7 +102,7 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
         drawing.with_legend([drawing.grouped("", names, values, look)], drawing.marked(values, look)),
         height=max(3.6, drawing.height_of_groups(names, len(values))),
         across=("modality",),
-        about="Lower is better. Lines are 95 % intervals.",
+        about=f"Lower is better. {drawing.INTERVALS}",
     )
 
 
@@ -129,7 +129,7 @@ def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
             panels,
             drawing.marked(results.rows, look),
             columns=min((5, 4, 3), key=lambda columns: -len(panels) % columns),  # leaves the fewest empty places
-            about=f"{about} Lines are 95 % intervals.",
+            about=f"{about} {drawing.INTERVALS}",
         )
 
 
@@ -177,6 +177,6 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
             "Missing modalities of held-out rows are generated from the observed ones. The plain posterior is the "
             "autoencoder's own, under its prior. A density chooses among draws from this posterior, and draws the "
             "private codes if the model has any. Differences are paired: they use the same rows, observed modalities "
-            "and posterior draws. Higher is better. Lines are 95 % intervals."
+            f"and posterior draws. Higher is better. {drawing.INTERVALS}"
         ),
     )

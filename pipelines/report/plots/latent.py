@@ -9,7 +9,7 @@ import numpy as np
 
 from postprior.pipelines.metrics.registry import of_family
 from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark
-from postprior.pipelines.report.plots.drawing import DotPanel, dotted, height_of
+from postprior.pipelines.report.plots.drawing import INTERVALS, DotPanel, dotted, height_of
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate
 
@@ -99,7 +99,7 @@ def representation(scores: Mapping[str, Any]) -> Iterator[Figure]:
             DotPanel((), "", shown, "Scores of the joint codes", limits=(-0.02, 1.02)),
             "Linear probe and nearest neighbours: accuracy of labels predicted from held-out codes. k-means accuracy, "
             "mutual information and adjusted Rand index: agreement of clusters of codes with the labels. Higher is "
-            "better. Lines are 95 % intervals.",
+            f"better. {INTERVALS}",
         )
 
 
@@ -112,7 +112,7 @@ def divergence(divergences: Sequence[float]) -> Figure:
         axes.bar(range(1, len(ordered) + 1), ordered, color=density_mark(0).colour_in(theme), width=0.8)
         axes.grid(axis="y")
         axes.grid(visible=False, axis="x")
-        axes.set(xlabel="Latent dimension, sorted by KL divergence", ylabel="KL divergence to the prior, nats per row")
+        axes.set(xlabel="Latent dimension, sorted by KL divergence", ylabel="KL divergence, nats per row")
 
     return Figure(
         "divergence",
@@ -134,7 +134,7 @@ def evaluator_accuracy(accuracies: Mapping[str, Estimate]) -> Figure:
     limits = (min(0.9, lowest - 0.02), 1.002)
     panel = DotPanel((), "", accuracies, "Accuracy of the label classifiers", limits=limits)
     title = "Accuracy of the label classifiers on held-out real data"
-    about = "One label classifier per modality. Higher is better. Lines are 95 % intervals."
+    about = f"One label classifier per modality. Higher is better. {INTERVALS}"
     return _one_panel("evaluators", title, "modality", panel, about)
 
 

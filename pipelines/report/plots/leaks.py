@@ -68,7 +68,7 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
         about=(
             "The dashed line is the value without a leak. Attack AUC: how well an attacker tells training rows from "
             "held-out rows by the density of synthetic rows around them. Distance ratio: 1 if samples are as near to "
-            "training rows as held-out rows are. Authenticity should not be lower than that of held-out rows. Lines "
-            "are 95 % intervals."
+            "training rows as held-out rows are. Authenticity should not be lower than that of held-out rows. "
+            f"{drawing.INTERVALS}"
         ),
     )

@@ -75,8 +75,8 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
             about=(
                 "Real, held out: training on the same number of real rows. Ratios to it are paired by test row; 1 "
                 "(dashed) means as good as real rows. Joint: one classifier of all modalities. Mean: mean over the "
-                "classifiers of single modalities. Reverse: trained on real rows, tested on synthetic ones. Lines are "
-                "95 % intervals."
+                "classifiers of single modalities. Reverse: trained on real rows, tested on synthetic ones. "
+                f"{drawing.INTERVALS}"
             ),
         )
 
@@ -128,7 +128,8 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
         across=("score", "part"),
         about=(
             "Autoencoder, density and classifiers were trained on these n rows only. All classifiers are tested on "
-            "the same rows, and gains are paired by test row and seed. Higher is better. Lines are 95 % intervals."
+            "the same rows, and gains are paired by test row and seed. Higher is better. "
+            f"{drawing.INTERVALS}"
         ),
     )
 
@@ -174,7 +175,7 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
                 "Energy scores compare draws with the hidden values, and errors compare the mean of the draws with "
                 "them, in features whose variances sum to 1 per modality. In 90 % intervals: share of the hidden "
                 "continuous values inside (dashed: 0.9). The training mean draws no values: it has no such intervals, "
-                "and its energy score is too large for the axis. Lines are 95 % intervals."
+                f"and its energy score is too large for the axis. {drawing.INTERVALS}"
             ),
         )
 
