@@ -24,12 +24,12 @@ class Independent(ABC):
     event: int
 
     @abstractmethod
-    def each(self, value: Tensor) -> Tensor:
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """log p(x) of each coordinate of (…, *event) values: (…, *event)."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x) summed over the event: (…)."""
-        return self.each(value).flatten(-self.event).sum(-1)
+        return self.elementwise_log_prob(value).flatten(-self.event).sum(-1)
 
 
 class Bernoulli(Independent):
@@ -43,7 +43,7 @@ class Bernoulli(Independent):
         """Probability of 1, (…, *event)."""
         return self.logits.sigmoid()
 
-    def each(self, value: Tensor) -> Tensor:
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """x·logit − log(1 + e^logit), (…, *event). Values in [0, 1] give the cross-entropy."""
         return value * self.logits - softplus(self.logits)
 
@@ -69,7 +69,7 @@ class Categorical(Independent):
         """The most probable class, (…, *event): indices have no mean."""
         return self.logits.argmax(self._classes).to(self.logits.dtype)
 
-    def each(self, value: Tensor) -> Tensor:
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """log softmax(logits)_x, (…, *event); −∞ where a value is no class."""
         classes, log_probs = self._classes, self.logits.log_softmax(self._classes)
         index = value.long().clamp(0, log_probs.shape[classes] - 1)
@@ -103,7 +103,7 @@ class NegativeBinomial(Independent):
         """μ, (…, *event)."""
         return self.log_mean.exp()
 
-    def each(self, value: Tensor) -> Tensor:
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """log p(x) of each coordinate, (…, *event)."""
         theta, gap = self.log_dispersion.exp(), self.log_mean - self.log_dispersion
         ways = (value + theta).lgamma() - theta.lgamma() - (value + 1).lgamma()
@@ -131,9 +131,9 @@ class ZeroInflatedNegativeBinomial(Independent):
         """(1 − π) μ, (…, *event)."""
         return (-self.dropout).sigmoid() * self.counts.mean
 
-    def each(self, value: Tensor) -> Tensor:
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """log p(x) of each coordinate, (…, *event)."""
-        drawn = logsigmoid(-self.dropout) + self.counts.each(value)
+        drawn = logsigmoid(-self.dropout) + self.counts.elementwise_log_prob(value)
         zero = torch.logaddexp(logsigmoid(self.dropout), drawn)
         return torch.where(value == 0, zero, drawn)
 

@@ -90,7 +90,7 @@ class Diagonal(ABC):
         """Variance, (…, *event)."""
         return (self.deviation * self.scale).square().expand_as(self.loc)
 
-    def each(self, value: Tensor) -> Tensor:
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """Log-density of each coordinate of (…, *event) values, broadcast against `loc`: (…, *event)."""
         return -self.energy((value - self.loc) / self.scale) - self.scale.log() - self.constant
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 
-def class_at(path: str, base: type[Any], named: str) -> type[Any]:
+def import_class(path: str, base: type[Any], named: str) -> type[Any]:
     """The class at `package.module:Name`.
 
     Args:

@@ -12,7 +12,7 @@ from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict
-from postprior.stage1_vae.networks import encoder, of_each, scatter
+from postprior.stage1_vae.networks import build_networks, encoder, scatter
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.randomness import seeded
 
@@ -33,7 +33,7 @@ class JointEncoder(nn.Module):
     def __init__(self, modalities: Iterable[Modality], features: int, width: int, networks: Mapping[str, str]) -> None:
         super().__init__()
         hidden = DEPTH * width
-        self.trunks = of_each(encoder, modalities, hidden, width, networks)
+        self.trunks = build_networks(encoder, modalities, hidden, width, networks)
         self.fusion = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, features))
 
     def forward(self, data: Mapping[str, Tensor]) -> Tensor:
@@ -64,10 +64,10 @@ class JointVAE(MultimodalVAE):
 
     def posterior(self, batch: Batch, subsets: Tensor | None = None) -> Any:
         chosen = batch.observed.unsqueeze(1) if subsets is None else restrict(batch, subsets)  # (B, S, M)
-        q = self.given(batch, chosen)
+        q = self.subset_posterior(batch, chosen)
         return q[:, 0] if subsets is None else q
 
-    def given(self, batch: Batch, chosen: Tensor) -> Any:
+    def subset_posterior(self, batch: Batch, chosen: Tensor) -> Any:
         """q(z | x_S) of what is chosen of each row, (B, S, M) bool, batch shape (B, S)."""
         whole = chosen.all(-1, keepdim=True)  # (B, S, 1)
         if bool(whole.all()):
@@ -85,8 +85,8 @@ class JointVAE(MultimodalVAE):
         """q(z | X) of the complete rows, batch shape (B,). That of the others means nothing."""
         rows = batch.observed.all(1)
         if bool(rows.all()):
-            return Normal.from_raw(self.joint({m.name: batch.shown(m) for m in self.modalities}))
-        complete = {m.name: batch.shown(m)[rows] for m in self.modalities}
+            return Normal.from_raw(self.joint({m.name: batch.encoder_input(m) for m in self.modalities}))
+        complete = {m.name: batch.encoder_input(m)[rows] for m in self.modalities}
         return Normal.from_raw(scatter(self.joint(complete), rows))
 
     def joint_terms(self, batch: Batch, generator: torch.Generator) -> tuple[Normal, Tensor, Tensor]:

@@ -45,9 +45,9 @@ class Columns(Independent):
         """Mean of each column, (…, J); of a categorical one the most probable class."""
         return torch.cat([part.mean for _, part in self.parts], -1).index_select(-1, self._order)
 
-    def each(self, value: Tensor) -> Tensor:
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """Log-density of each column of rows (…, J): (…, J)."""
-        found = [part.each(value.index_select(-1, index)) for index, part in self.parts]
+        found = [part.elementwise_log_prob(value.index_select(-1, index)) for index, part in self.parts]
         return torch.cat(found, -1).index_select(-1, self._order)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
@@ -59,11 +59,11 @@ class Columns(Independent):
 Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Columns
 
 
-def seen_log_prob(p: Likelihood, value: Tensor, seen: Tensor | None) -> Tensor:
+def observed_log_prob(p: Likelihood, value: Tensor, seen: Tensor | None) -> Tensor:
     """log p of the cells of values (…, *event) that are `seen`, a mask of their shape: (…). None sees them all."""
     if seen is None:
         return p.log_prob(value)
-    return p.each(value).masked_fill(~seen, 0).flatten(-p.event).sum(-1)
+    return p.elementwise_log_prob(value).masked_fill(~seen, 0).flatten(-p.event).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ class Elementwise:
         return self.read(raw, scale, len(modality.shape))
 
 
-class Mixed:
+class TableLikelihood:
     """The likelihood of a table; its raw output holds the numbers of each group of columns in turn."""
 
     def raw_shape(self, modality: Modality) -> tuple[int, ...]:
         """(Σ_j P_j,) over the columns j."""
-        return (sum(group.numbers for group in groups(modality.columns, torch.device("cpu"))),)
+        return (sum(group.numbers for group in column_groups(modality.columns, torch.device("cpu"))),)
 
     def __call__(self, modality: Modality, output: Tensor, scale: Scale) -> Columns:
         """The distribution of a raw output (…, Σ_j P_j), whatever the scale: each column has its own."""
-        found = groups(modality.columns, output.device)
+        found = column_groups(modality.columns, output.device)
         raw = output.split([group.numbers for group in found], -1)
         return Columns([(group.index, group.read(part)) for group, part in zip(found, raw, strict=True)])
 
@@ -122,7 +122,7 @@ class ColumnGroup:
 
 
 @lru_cache(maxsize=64)
-def groups(columns: tuple[Column, ...], device: torch.device) -> tuple[ColumnGroup, ...]:
+def column_groups(columns: tuple[Column, ...], device: torch.device) -> tuple[ColumnGroup, ...]:
     """The groups of a table's columns, their tensors on a device."""
     found = []
     with torch.inference_mode(False):  # what is kept here must serve training too
@@ -156,7 +156,7 @@ def first(raw: Tensor, event: int) -> Tensor:
     return raw.select(-event - 1, 0)
 
 
-def located(family: type[Diagonal]) -> Callable[[Tensor, Scale, int], Likelihood]:
+def location_scale(family: type[Diagonal]) -> Callable[[Tensor, Scale, int], Likelihood]:
     """A location–scale family whose scale is given: a number, or a learned parameter ()."""
 
     def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
@@ -177,9 +177,9 @@ def inflated_counts(raw: Tensor, event: int) -> ZeroInflatedNegativeBinomial:
     return ZeroInflatedNegativeBinomial(NegativeBinomial(log_mean, log_dispersion, event), dropout)
 
 
-LIKELIHOODS: dict[str, Elementwise | Mixed] = {
-    "normal": Elementwise(lambda modality: 1, located(Normal)),
-    "laplace": Elementwise(lambda modality: 1, located(Laplace)),
+LIKELIHOODS: dict[str, Elementwise | TableLikelihood] = {
+    "normal": Elementwise(lambda modality: 1, location_scale(Normal)),
+    "laplace": Elementwise(lambda modality: 1, location_scale(Laplace)),
     "bernoulli": Elementwise(lambda modality: 1, lambda raw, scale, event: Bernoulli(first(raw, event), event)),
     "categorical": Elementwise(
         lambda modality: modality.classes or 0, lambda raw, scale, event: Categorical(raw, event)
@@ -188,7 +188,7 @@ LIKELIHOODS: dict[str, Elementwise | Mixed] = {
     "zero_inflated_negative_binomial": Elementwise(
         lambda modality: 3, lambda raw, scale, event: inflated_counts(raw, event)
     ),
-    "columns": Mixed(),
+    "columns": TableLikelihood(),
 }
 """Name → shape of a decoder's raw output, and the distribution of a value given that output and the scale."""
 

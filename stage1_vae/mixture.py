@@ -49,11 +49,11 @@ class MixtureVAE(MultimodalVAE):
     def aggregate(self, experts: Diagonal, subsets: Tensor) -> Mixture:
         return mixture_of_experts(experts, subsets)
 
-    def scored(self, experts: Diagonal) -> Diagonal:
+    def experts_for_log_prob(self, experts: Diagonal) -> Diagonal:
         """The experts as log q reads them: DReG wants their parameters cut from the graph."""
         return experts.detach() if self.estimator == "dreg" else experts
 
-    def explained(self, codes: Tensor, batch: Batch) -> Tensor:
+    def draw_log_likelihood(self, codes: Tensor, batch: Batch) -> Tensor:
         """log p of all that a row has, given codes (B, M, K, ·) that each expert drew: (B, M, K)."""
         present = batch.observed.unsqueeze(-1).expand(codes.shape[:-1])  # experts that exist
         wanted = present.unsqueeze(-1) & batch.observed[:, None, None, :]
@@ -62,10 +62,10 @@ class MixtureVAE(MultimodalVAE):
 
     def divergence(self, experts: Diagonal, z: Tensor, batch: Batch) -> Tensor:
         """log q(z | X) − log p(z) of shared codes (B, M, K, D) that the experts drew: (B, M, K)."""
-        q = self.aggregate(self.scored(experts), batch.observed.unsqueeze(1))  # (B, 1)
+        q = self.aggregate(self.experts_for_log_prob(experts), batch.observed.unsqueeze(1))  # (B, 1)
         return q[:, :, None].log_prob(z) - self.shared_prior().log_prob(z)
 
-    def bounded(self, likelihood: Tensor, divergence: Tensor, drawn: Tensor, batch: Batch, kl_weight: float) -> Loss:
+    def bound_loss(self, likelihood: Tensor, divergence: Tensor, drawn: Tensor, batch: Batch, kl_weight: float) -> Loss:
         """The loss from log p and log q/p of every draw, (B, M, K) each, and what the experts drew, (B, M, K, ·)."""
         log_weights = likelihood - kl_weight * self.beta * divergence
         bound = mixture_bound(log_weights, drawn, batch.observed, self.bound, self.estimator)

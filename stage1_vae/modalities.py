@@ -127,7 +127,7 @@ class Modality:
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"columns of modality {self.name}: found {twice!r} twice, expected different names")
 
-    def admit(self, values: Tensor) -> Tensor:
+    def to_support(self, values: Tensor) -> Tensor:
         """Values (…, *shape) as data may hold them: within the range, and whole numbers where these are counted."""
         if self.range is not None:
             values = values.clamp(*self.range)
@@ -201,7 +201,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.observed)
 
-    def shown(self, modality: Modality) -> Tensor:
+    def encoder_input(self, modality: Modality) -> Tensor:
         """The values (B, *shape) of a modality as its encoder is shown them: NaN in missing cells, if it reads such."""
         values = self.data[modality.name]
         if not modality.partial or modality.name not in self.cells:

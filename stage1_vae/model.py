@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
-from postprior.stage1_vae.likelihoods import SCALED, Likelihood, likelihood, seen_log_prob
+from postprior.stage1_vae.likelihoods import SCALED, Likelihood, likelihood, observed_log_prob
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.networks import decoder, encoder, in_blocks, of_each, scatter
+from postprior.stage1_vae.networks import build_networks, decoder, encoder, in_blocks, scatter
 from postprior.stage1_vae.options import (
     Scale,
     Scales,
-    by_name,
     check_modalities,
     check_names,
+    per_modality,
     positive,
     rescaling_weights,
 )
@@ -102,10 +102,10 @@ class MultimodalVAE(nn.Module, ABC):
         self.networks = dict(networks or {})
         names = [m.name for m in self.modalities]
         scaled = [m.name for m in self.modalities if m.likelihood in SCALED]
-        scales = by_name("likelihood_scale", likelihood_scale, names, 0.1)
+        scales = per_modality("likelihood_scale", likelihood_scale, names, 0.1)
         self.scales = Scales({name: scales[name] for name in scaled})
         self.weights = rescaling_weights(rescaling, self.modalities)
-        sizes = by_name("private", private, names, 0)
+        sizes = per_modality("private", private, names, 0)
         self.blocks = tuple(Block(f"w_{name}", (size,), name) for name, size in sizes.items() if size)
         owners = [names.index(str(block.owner)) for block in self.blocks for _ in range(block.size)]
         self.owners: Tensor  # (P,) column of the modality that owns each private coordinate
@@ -113,7 +113,7 @@ class MultimodalVAE(nn.Module, ABC):
         check_names("networks", self.networks, names)
         with seeded(seed):
             self.encoders, self.decoders = (
-                of_each(build, self.modalities, features, width, self.networks)
+                build_networks(build, self.modalities, features, width, self.networks)
                 for build, features in (
                     (encoder, {name: 2 * (latent + size) for name, size in sizes.items()}),
                     (decoder, {name: latent + size for name, size in sizes.items()}),
@@ -158,19 +158,19 @@ class MultimodalVAE(nn.Module, ABC):
             private.append((expert.loc[:, self.latent :], expert.scale[:, self.latent :]))
         loc, scale = (torch.stack(parts, 1) for parts in zip(*shared, strict=True))
         own_loc, own_scale = (torch.cat(parts, -1) for parts in zip(*private, strict=True))
-        own = self.within(self.experts_family(own_loc, own_scale), batch.observed)
+        own = self.mask_private(self.experts_family(own_loc, own_scale), batch.observed)
         return Unimodal(self.experts_family(loc, scale), own)
 
     def outputs(self, batch: Batch) -> list[Tensor]:
         """Each encoder's output (B, ·), run once on the rows that have its modality; 0 in the other rows."""
         raw = []
         for index, modality in enumerate(self.modalities):
-            rows, values = batch.observed[:, index], batch.shown(modality)
+            rows, values = batch.observed[:, index], batch.encoder_input(modality)
             network = self.encoders[modality.name]
             raw.append(network(values) if bool(rows.all()) else scatter(network(values[rows]), rows))
         return raw
 
-    def within(self, private: Diagonal, subsets: Tensor) -> Diagonal:
+    def mask_private(self, private: Diagonal, subsets: Tensor) -> Diagonal:
         """Private posteriors (…, P) where their modality is in the subset (…, M), the prior elsewhere."""
         prior, inside = self.private_prior(), subsets[..., self.owners]
         return type(private)(
@@ -192,7 +192,7 @@ class MultimodalVAE(nn.Module, ABC):
         chosen = batch.observed.unsqueeze(1) if subsets is None else restrict(batch, subsets)  # (B, S, M)
         unimodal = self.unimodal(batch)
         own = type(unimodal.private)(unimodal.private.loc.unsqueeze(1), unimodal.private.scale.unsqueeze(1))
-        q = side_by_side(self.aggregate(unimodal.shared, chosen), self.within(own, chosen))
+        q = side_by_side(self.aggregate(unimodal.shared, chosen), self.mask_private(own, chosen))
         return q[:, 0] if subsets is None else q
 
     def encode(self, batch: Batch, generator: torch.Generator, components: int = 32) -> Mixture:
@@ -231,11 +231,11 @@ class MultimodalVAE(nn.Module, ABC):
 
     def decode_one(self, modality: Modality, latents: Tensor) -> Likelihood:
         """p(x_m | ·) of one modality for what the decoders read (…, F): the shared code and its own private one."""
-        read = self.view(modality, latents)
+        read = self.decoder_input(modality, latents)
         output = in_blocks(self.decoders[modality.name], read.flatten(0, -2)).unflatten(0, latents.shape[:-1])
         return likelihood(modality, output, self.scales[modality.name])
 
-    def view(self, modality: Modality, latents: Tensor) -> Tensor:
+    def decoder_input(self, modality: Modality, latents: Tensor) -> Tensor:
         """The coordinates of latents (…, D + P) that one decoder reads."""
         if not self.blocks:
             return latents
@@ -265,11 +265,11 @@ class MultimodalVAE(nn.Module, ABC):
             seen = batch.cells.get(modality.name)
             if bool(chosen.all()):
                 there = None if seen is None else seen.unsqueeze(1)
-                columns.append(seen_log_prob(self.decode_one(modality, latents), values.unsqueeze(1), there))
+                columns.append(observed_log_prob(self.decode_one(modality, latents), values.unsqueeze(1), there))
             else:
                 rows = chosen.nonzero()[:, 0]
                 there = None if seen is None else seen[rows]
-                found = seen_log_prob(self.decode_one(modality, latents[chosen]), values[rows], there)
+                found = observed_log_prob(self.decode_one(modality, latents[chosen]), values[rows], there)
                 columns.append(scatter(found, chosen))
         return torch.stack(columns, -1)
 

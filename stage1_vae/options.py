@@ -65,7 +65,7 @@ def check_names(option: str, given: Iterable[str], names: Sequence[str]) -> None
             raise ValueError(f"{option}: found {name!r}, expected modalities: {', '.join(names)}")
 
 
-def by_name(option: str, value: Any, names: Sequence[str], default: Any) -> dict[str, Any]:
+def per_modality(option: str, value: Any, names: Sequence[str], default: Any) -> dict[str, Any]:
     """An option for each modality: one value for all, or a mapping whose gaps hold the default."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(names, value)
@@ -89,7 +89,7 @@ def rescaling_weights(
 
 def weights_of(option: str, value: Any, modalities: Sequence[Modality], default: float = 1.0) -> list[float]:
     """Weights above 0 in the order of the modalities: one for all, or a mapping whose gaps hold the default."""
-    named = by_name(option, value, [m.name for m in modalities], default)
+    named = per_modality(option, value, [m.name for m in modalities], default)
     return [positive(option, weight) for weight in named.values()]
 
 

@@ -22,7 +22,7 @@ from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import generator_for
 
 
-class Table(Protocol):
+class TrainingRows(Protocol):
     """Rows that batches are taken from."""
 
     def __len__(self) -> int: ...
@@ -87,9 +87,9 @@ class Epoch:
 
 def train(
     model: MultimodalVAE,
-    data: Table,
+    data: TrainingRows,
     settings: Settings,
-    validation: Table | None = None,
+    validation: TrainingRows | None = None,
     resume: Snapshot | None = None,
 ) -> Iterator[Epoch]:
     """Train a model in place and yield after every epoch.
@@ -147,7 +147,7 @@ def epochs_of(phase: Phase, settings: Settings) -> int:
     return max(1, round(phase.share * settings.epochs))
 
 
-def rows_of(phase: Phase, data: Table) -> Tensor:
+def rows_of(phase: Phase, data: TrainingRows) -> Tensor:
     """The rows that a phase is trained on, (n,) int64: all, or those that have every modality."""
     if not phase.complete:
         return torch.arange(len(data))
@@ -188,7 +188,7 @@ class Best:
 
 @torch.no_grad()
 def evaluate(
-    phase: Phase, data: Table, rows: Tensor, settings: Settings, generator: torch.Generator
+    phase: Phase, data: TrainingRows, rows: Tensor, settings: Settings, generator: torch.Generator
 ) -> dict[str, float]:
     """Means of a phase's loss and terms over held-out rows, at full weight of the divergences."""
     totals = Totals()

@@ -109,7 +109,7 @@ class JNF(JointVAE):
     def dcca_loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """−Σ over pairs of modalities of the total correlation of their embeddings, the same for every row."""
         self.refuse_incomplete(batch)
-        values = [batch.shown(m) for m in self.modalities]
+        values = [batch.encoder_input(m) for m in self.modalities]
         embeddings = [network(x) for network, x in zip(self.embeddings(), values, strict=True)]
         total = sum(total_correlation(one, other) for one, other in combinations(embeddings, 2))
         correlation = torch.as_tensor(total).to(next(self.parameters())).expand(len(batch))
@@ -120,9 +120,9 @@ class JNF(JointVAE):
         normals = self.unimodal(batch).shared
         return [self.flows[m.name](normals[:, index]) for index, m in enumerate(self.modalities)]
 
-    def given(self, batch: Batch, chosen: Tensor) -> Any:
+    def subset_posterior(self, batch: Batch, chosen: Tensor) -> Any:
         if bool(chosen.all()):
-            return super().given(batch, chosen)
+            return super().subset_posterior(batch, chosen)
         rows = torch.arange(len(batch), device=chosen.device).unsqueeze(1).expand(chosen.shape[:2])
         experts = FlowMixture(self.joint_posterior(batch), self.flow_posteriors(batch), chosen, rows)
         return FlowProduct(experts, self.shared_prior())

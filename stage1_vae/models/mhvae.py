@@ -15,7 +15,7 @@ from postprior.stage1_vae.experts import numbered_subsets, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal, restrict
 from postprior.stage1_vae.networks import scatter
-from postprior.stage1_vae.networks.hierarchical import Step, hierarchy
+from postprior.stage1_vae.networks.hierarchical import Step, build_hierarchy
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss
 from postprior.stage1_vae.randomness import seeded
@@ -76,7 +76,7 @@ class MHVAE(MultimodalVAE):
         steps: list[Step] = []
         if levels > 1:
             with seeded(self.seed):
-                self.encoders, steps, self.decoders = hierarchy(
+                self.encoders, steps, self.decoders = build_hierarchy(
                     self.modalities, self.latent, self.width, levels, channels, self.networks
                 )
         self.steps: Sequence[Step] = nn.ModuleList(steps)  # type: ignore[assignment]
@@ -92,7 +92,7 @@ class MHVAE(MultimodalVAE):
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         return product_of_experts(experts, subsets, self.shared_prior())
 
-    def walk(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> list[Level]:
+    def posterior_levels(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> list[Level]:
         """A posterior draw of every level from the top down, batch shape (B, S), given each subset (B, S, M)."""
         outputs = torch.stack(self.outputs(batch), 1)  # (B, M, ·)
         q = self.aggregate(self.top(outputs), subsets)
@@ -100,10 +100,12 @@ class MHVAE(MultimodalVAE):
         levels = [Level(q, self.shared_prior(), z, z)]
         laterals = outputs[..., 2 * self.latent :].split([s.positions * s.hidden for s in self.steps], -1)
         for step, lateral in zip(self.steps, laterals, strict=True):
-            levels.append(self.refine(step, levels[-1].state, lateral, subsets, generator))
+            levels.append(self.next_level(step, levels[-1].state, lateral, subsets, generator))
         return levels
 
-    def refine(self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor, generator: torch.Generator) -> Level:
+    def next_level(
+        self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor, generator: torch.Generator
+    ) -> Level:
         """The level below a state (B, S, ·), given lateral features (B, M, ·)."""
         rows, count, modalities = subsets.shape
         prior, hidden = step(above.flatten(0, 1))  # (B·S,)
@@ -128,15 +130,15 @@ class MHVAE(MultimodalVAE):
         return state.unflatten(0, z.shape[:-1])
 
     def infer(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> Tensor:
-        return self.walk(batch, restrict(batch, subsets), generator)[-1].state
+        return self.posterior_levels(batch, restrict(batch, subsets), generator)[-1].state
 
     def candidates(self, batch: Batch, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        levels = self.walk(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
+        levels = self.posterior_levels(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
         return levels[0].z, levels[-1].state
 
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, S, M)
-        levels = self.walk(batch, subsets, generator)
+        levels = self.posterior_levels(batch, subsets, generator)
         wanted = batch.observed.unsqueeze(1).expand_as(subsets)
         likelihood = self.log_likelihood(levels[-1].state, batch, wanted).sum(-1).mean(-1)
         divergences = [kl_divergence(level.posterior, level.prior).mean(-1) for level in levels]
@@ -161,7 +163,7 @@ class MHVAE(MultimodalVAE):
         log 1/K Σ_k p(x_S | z) Π_l p(z_l | z_>l) / q(z_l | x_S, z_>l), the levels drawn from the top down.
         """
         observed = batch.observed.unsqueeze(1).expand(-1, draws, -1)  # (B, K, M)
-        levels = self.walk(batch, observed, generator)
+        levels = self.posterior_levels(batch, observed, generator)
         log_weights = self.log_prob(levels[-1].state, batch, observed).sum(-1)
         for level in levels:
             log_weights = log_weights + level.prior.log_prob(level.z) - level.posterior.log_prob(level.z)

@@ -60,5 +60,5 @@ class MMVAE(MixtureVAE):
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         experts = self.unimodal(batch).shared
         z = experts.rsample((self.draws,), generator).permute(1, 2, 0, 3).contiguous()  # (B, M, K, D)
-        likelihood = self.explained(z, batch)
-        return self.bounded(likelihood, self.divergence(experts, z, batch), z, batch, kl_weight)
+        likelihood = self.draw_log_likelihood(z, batch)
+        return self.bound_loss(likelihood, self.divergence(experts, z, batch), z, batch, kl_weight)

@@ -72,12 +72,12 @@ class PrivateMixture(MixtureVAE):
         other = self.auxiliary_prior().rsample(w.shape[:-1], generator)
         codes = torch.cat([z, torch.where(own, w, other)], -1)
 
-        likelihood = self.explained(codes, batch)
+        likelihood = self.draw_log_likelihood(codes, batch)
         divergence = self.divergence(unimodal.shared, z, batch)
-        private = self.scored(unimodal.private)[:, None, None]
-        ratio = private.each(w) - self.private_prior().each(w)
+        private = self.experts_for_log_prob(unimodal.private)[:, None, None]
+        ratio = private.elementwise_log_prob(w) - self.private_prior().elementwise_log_prob(w)
         divergence = divergence + torch.where(own, ratio, 0).sum(-1)
-        return self.bounded(likelihood, divergence, drawn, batch, kl_weight)
+        return self.bound_loss(likelihood, divergence, drawn, batch, kl_weight)
 
 
 class MMVAEPlus(PrivateMixture):

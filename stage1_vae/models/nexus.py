@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
-from postprior.stage1_vae.networks import decoder, encoder, of_each
+from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
 from postprior.stage1_vae.options import positive, weights_of
 from postprior.stage1_vae.phases import Loss
@@ -75,7 +75,7 @@ class Nexus(MultimodalVAE):
         self.gammas = weights_of("gamma", gamma, self.modalities, self.GAMMA)
         with seeded(self.seed):
             self.encoders, self.decoders = (
-                of_each(build, self.modalities, size, self.width, self.networks)
+                build_networks(build, self.modalities, size, self.width, self.networks)
                 for build, size in ((encoder, 2 * bottom), (decoder, bottom))
             )
             self.messages = nn.ModuleDict({name: nn.Linear(bottom, hidden) for name in names})
@@ -88,16 +88,16 @@ class Nexus(MultimodalVAE):
         return Unimodal(Normal.from_raw(raw), Normal(raw[:, 0, :0], raw[:, 0, :0]))
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
-        return self.listen(experts.loc, subsets)
+        return self.top_posterior(experts.loc, subsets)
 
-    def listen(self, codes: Tensor, subsets: Tensor) -> Normal:
+    def top_posterior(self, codes: Tensor, subsets: Tensor) -> Normal:
         """q(z | z_S), batch shape (B, S), from bottom codes (B, M, ·) and the subsets (B, S, M) that are heard."""
         messages = [self.messages[m.name](codes[:, i]) for i, m in enumerate(self.modalities)]
         heard = subsets.to(codes.dtype)
         mean = heard / heard.sum(-1, keepdim=True) @ torch.stack(messages, 1)  # (B, S, ·)
         return Normal.from_raw(self.listener(mean.flatten(0, 1)).unflatten(0, subsets.shape[:2]))
 
-    def perceive(self, observed: Tensor, generator: torch.Generator) -> Tensor:
+    def drop_modalities(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """What is heard of each row's modalities after forced perceptual dropout, (B, M) bool."""
         count = observed.sum(-1)  # (B,)
         coin, number = torch.rand(2, len(observed), generator=generator, device=observed.device)
@@ -110,7 +110,7 @@ class Nexus(MultimodalVAE):
         codes = [self.rebuilders[m.name](z.flatten(0, -2)) for m in self.modalities]
         return torch.cat(codes, -1).unflatten(0, z.shape[:-1])
 
-    def view(self, modality: Modality, latents: Tensor) -> Tensor:
+    def decoder_input(self, modality: Modality, latents: Tensor) -> Tensor:
         start = self.bottom * self.modalities.index(modality)
         return latents[..., start : start + self.bottom]
 
@@ -121,8 +121,8 @@ class Nexus(MultimodalVAE):
         weights = codes.new_tensor(self.bottom_betas)
         below = torch.where(observed, weights * kl_divergence(q, self._standard(self.bottom)), 0).sum(-1)
         codes = codes.detach()
-        heard = self.perceive(observed, generator) if self.training else observed
-        top = self.listen(codes, heard.unsqueeze(1))  # (B, 1)
+        heard = self.drop_modalities(observed, generator) if self.training else observed
+        top = self.top_posterior(codes, heard.unsqueeze(1))  # (B, 1)
         rebuilt = Normal(self.descend(top.rsample((), generator)).reshape_as(codes), codes.new_ones(()))
         weights = codes.new_tensor(self.gammas)
         fit = torch.where(observed, weights * rebuilt.log_prob(codes), 0).sum(-1)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.imports import class_at
+from postprior.stage1_vae.imports import import_class
 from postprior.stage1_vae.likelihoods import raw_shape
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.networks.convolutional import (
@@ -27,16 +27,16 @@ from postprior.stage1_vae.networks.convolutional import (
 from postprior.stage1_vae.networks.dense import DenseDecoder, DenseEncoder
 from postprior.stage1_vae.networks.inputs import input_layer
 
-Pair = tuple[type[nn.Module], type[nn.Module]]
+NetworkClasses = tuple[type[nn.Module], type[nn.Module]]
 
-NETWORKS: dict[str, Pair] = {
+NETWORKS: dict[str, NetworkClasses] = {
     "dense": (DenseEncoder, DenseDecoder),
     "convolutional": (ConvolutionalEncoder, ConvolutionalDecoder),
     "residual": (ResidualEncoder, ResidualDecoder),
 }
 """Name → (encoder, decoder)."""
 
-FITTING: dict[str, tuple[str, ...]] = {
+NETWORKS_BY_KIND: dict[str, tuple[str, ...]] = {
     "image": ("convolutional", "residual", "dense"),
     "volume": ("convolutional", "residual", "dense"),
     "vector": ("dense",),
@@ -44,25 +44,25 @@ FITTING: dict[str, tuple[str, ...]] = {
     "table": ("dense",),
 }
 """Kind of modality → the networks that fit it, its default first."""
-CACHED = 1024
+BLOCK_ROWS = 1024
 """Rows that a network is run on at once where memory is slow beside the caches."""
-SHORT = {"image": 4, "volume": 4, "sequence": 8}
+SHORT_AXIS = {"image": 4, "volume": 4, "sequence": 8}
 """Length of an axis below which there is little to convolve, and the default is `dense`."""
 
 
 def encoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
     """Network (B, *modality.shape) → (B, features); `network` as this module says, or None for the kind's default."""
     prepared = input_layer(modality)
-    body = pair(modality, network)[0](prepared.shape, features, width)
+    body = network_classes(modality, network)[0](prepared.shape, features, width)
     return body if prepared.trivial and prepared.shape == modality.shape else nn.Sequential(prepared, body)
 
 
 def decoder(modality: Modality, features: int, width: int, network: str | None = None) -> nn.Module:
     """Network (B, features) → (B, *raw_shape(modality)), unconstrained; `network` as for the encoder."""
-    return pair(modality, network)[1](raw_shape(modality), features, width)
+    return network_classes(modality, network)[1](raw_shape(modality), features, width)
 
 
-def of_each(
+def build_networks(
     build: Callable[[Modality, int, int, str | None], nn.Module],
     modalities: Iterable[Modality],
     features: int | Mapping[str, int],
@@ -77,15 +77,15 @@ def of_each(
     return nn.ModuleDict(networks)
 
 
-def pair(modality: Modality, network: str | None) -> Pair:
+def network_classes(modality: Modality, network: str | None) -> NetworkClasses:
     """The encoder and the decoder that a modality's network names.
 
     Raises:
         ValueError: there is none of that name, or it does not fit the kind of modality.
     """
-    fitting = FITTING[modality.kind]
+    fitting = NETWORKS_BY_KIND[modality.kind]
     if network is None:
-        short = min(modality.shape[1:] or modality.shape) < SHORT.get(modality.kind, 0)
+        short = min(modality.shape[1:] or modality.shape) < SHORT_AXIS.get(modality.kind, 0)
         return NETWORKS["dense" if short else fitting[0]]
     if ":" in network:
         paths = network.split(",")
@@ -95,7 +95,7 @@ def pair(modality: Modality, network: str | None) -> Pair:
                 "expected two import paths, package.module:Encoder,package.module:Decoder"
             )
         try:
-            own, other = (class_at(path.strip(), nn.Module, "torch.nn.Module") for path in paths)
+            own, other = (import_class(path.strip(), nn.Module, "torch.nn.Module") for path in paths)
         except ValueError as error:
             raise ValueError(f"network of modality {modality.name}: {error}") from None
         return own, other
@@ -108,14 +108,14 @@ def pair(modality: Modality, network: str | None) -> Pair:
 
 
 def in_blocks(network: nn.Module, rows: Tensor) -> Tensor:
-    """A network's output for (N, ·) rows; on a processor at most `CACHED` of them at a time.
+    """A network's output for (N, ·) rows; on a processor at most `BLOCK_ROWS` of them at a time.
 
     Activations of more fall out of the caches: a step of MMVAE with ten draws, 6,400 rows a decoder of 3 × 28 × 28
     images, took 12.8 s and in blocks 10.7 s. An accelerator takes them all.
     """
-    if rows.device.type != "cpu" or len(rows) <= CACHED:
+    if rows.device.type != "cpu" or len(rows) <= BLOCK_ROWS:
         return network(rows)
-    return torch.cat([network(block) for block in rows.split(CACHED)])
+    return torch.cat([network(block) for block in rows.split(BLOCK_ROWS)])
 
 
 def scatter(values: Tensor, where: Tensor) -> Tensor:

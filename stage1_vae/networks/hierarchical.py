@@ -18,12 +18,12 @@ from torch.nn.functional import interpolate, relu
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.likelihoods import raw_shape
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.networks import decoder, encoder, of_each
+from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.convolutional import pyramid
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.networks.inputs import input_layer
 
-PRIOR_START, FACTOR_START = -3.0, 2.0
+INITIAL_PRIOR_LOG_SCALE, INITIAL_FACTOR_LOG_SCALE = -3.0, 2.0
 """Log-scales below the top before training: narrow priors and wide factors, so that the code alone speaks at first.
 
 Levels that start open take over what the code should say: on digits its divergence then fell to 0.0 nats in the first
@@ -54,7 +54,7 @@ class Step(nn.Module):
         self.context = nn.Linear(hidden, hidden)
         self.to_factor = nn.Linear(hidden, 2 * channels)
         self.to_state = nn.Linear(channels, hidden)
-        for head, start in ((self.to_prior, PRIOR_START), (self.to_factor, FACTOR_START)):
+        for head, start in ((self.to_prior, INITIAL_PRIOR_LOG_SCALE), (self.to_factor, INITIAL_FACTOR_LOG_SCALE)):
             nn.init.constant_(head.bias[channels:], start)
         self.positions, self.hidden, self.size = positions, hidden, positions * channels
 
@@ -87,7 +87,7 @@ class Hierarchy(NamedTuple):
     decoders: nn.ModuleDict
 
 
-def hierarchy(
+def build_hierarchy(
     modalities: Sequence[Modality],
     latent: int,
     width: int,
@@ -100,12 +100,12 @@ def hierarchy(
     Modalities that name networks of their own get dense levels too.
     """
     if all(m.kind == "image" for m in modalities) and not networks:
-        return of_maps(modalities, latent, width, levels, channels)
+        return feature_map_hierarchy(modalities, latent, width, levels, channels)
     hidden, below = DEPTH * width, levels - 1
     return Hierarchy(
-        of_each(encoder, modalities, 2 * latent + below * hidden, width, networks),
+        build_networks(encoder, modalities, 2 * latent + below * hidden, width, networks),
         [Step(dense_trunk(hidden if level else latent, hidden), 1, hidden, latent) for level in range(below)],
-        of_each(decoder, modalities, hidden, width, networks),
+        build_networks(decoder, modalities, hidden, width, networks),
     )
 
 
@@ -120,7 +120,9 @@ def dense_trunk(above: int, hidden: int) -> nn.Module:
     )
 
 
-def of_maps(modalities: Sequence[Modality], latent: int, width: int, levels: int, channels: int) -> Hierarchy:
+def feature_map_hierarchy(
+    modalities: Sequence[Modality], latent: int, width: int, levels: int, channels: int
+) -> Hierarchy:
     """Networks whose levels below the top are maps of `channels` channels on grids that the images share.
 
     The grids are those of an image of the largest height and the largest width, halved and halved again; z_{L−1} lies

@@ -17,7 +17,7 @@ def input_layer(modality: Modality) -> Values | Table:
     return Table(modality) if modality.columns else Values(modality)
 
 
-def known(x: Tensor) -> Tensor:
+def observed_cells(x: Tensor) -> Tensor:
     """Which cells are no NaN, as 0 and 1 of the type of x."""
     return (~x.isnan()).to(x.dtype)
 
@@ -46,7 +46,7 @@ class Values(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *modality.shape) → (B, *shape)."""
-        parts = [known(x)] if self.partial else []
+        parts = [observed_cells(x)] if self.partial else []
         if self.counts:
             x = x.clamp_min(0).log1p()
         if self.classes is not None:
@@ -98,4 +98,4 @@ class Table(nn.Module):
         parts = [x.index_select(1, self.plain), counts, classes]
         if not self.partial:
             return torch.cat(parts, 1)
-        return torch.cat([*(part.nan_to_num() for part in parts), known(x)], 1)
+        return torch.cat([*(part.nan_to_num() for part in parts), observed_cells(x)], 1)

@@ -11,7 +11,7 @@ from postprior.stage1_vae.experts import all_subsets
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
-from postprior.stage1_vae.networks import CACHED, in_blocks
+from postprior.stage1_vae.networks import BLOCK_ROWS, in_blocks
 from postprior.stage1_vae.training import freeze_except
 
 MODALITIES = (
@@ -395,5 +395,5 @@ def test_batches_refuse_masks_that_do_not_fit() -> None:
 
 def test_a_network_gives_the_same_in_blocks() -> None:
     network = torch.nn.Linear(3, 2).double()
-    rows = torch.randn(2 * CACHED + 5, 3, generator=generator(), dtype=torch.float64)
+    rows = torch.randn(2 * BLOCK_ROWS + 5, 3, generator=generator(), dtype=torch.float64)
     torch.testing.assert_close(in_blocks(network, rows), network(rows))
