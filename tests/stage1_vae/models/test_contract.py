@@ -190,7 +190,7 @@ def test_missing_values_reach_no_gradient(name: str) -> None:
     model, observed = build(name), torch.ones(ROWS, 3, dtype=torch.bool)
     observed[:, 2] = False
     if not model.incomplete:
-        with pytest.raises(ValueError, match="expected rows with every modality"):
+        with pytest.raises(ValueError, match="expected complete rows"):
             model.loss(data(observed), generator())
         return
     model.loss(data(observed), generator()).per_sample.mean().backward()
@@ -204,7 +204,7 @@ def test_a_subset_s_posterior_is_that_of_rows_which_have_no_more(name: str) -> N
     subsets = all_subsets(3)
     only_first = torch.zeros(ROWS, 3, dtype=torch.bool)
     only_first[:, 0] = True
-    with pytest.raises(ValueError, match="nothing of a subset"):
+    with pytest.raises(ValueError, match="no modality of a subset"):
         model.posterior(data(only_first), subsets)
     every = model.posterior(data(), subsets)
     if not hasattr(every, "log_prob"):

@@ -429,7 +429,7 @@ def test_inference_reads_a_subset_as_if_the_rest_were_missing(modalities: tuple[
         turned.load_state_dict(model.state_dict())
         backwards = Batch(dict(reversed(whole.data.items())), FULL)
         torch.testing.assert_close(drawn, turned.infer(backwards, subset.flip(0).unsqueeze(0), generator()))
-    with pytest.raises(ValueError, match="nothing of a subset"):
+    with pytest.raises(ValueError, match="no modality of a subset"):
         model.infer(data(HOLES, modalities), all_subsets(3), generator())
 
 
