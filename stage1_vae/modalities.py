@@ -193,7 +193,7 @@ class Batch:
         if tuple(self.observed.shape) != expected:
             raise ValueError(f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}")
         if not bool(self.observed.any(1).all()):
-            raise ValueError("mask of a batch: found a row without a modality, expected at least one per row")
+            raise ValueError("mask of a batch: found a row with no modality, expected at least one observed modality")
         for name, mask in self.cells.items():
             if name not in self.data or mask.shape != self.data[name].shape:
                 shape = tuple(mask.shape)

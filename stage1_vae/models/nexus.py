@@ -21,9 +21,9 @@ from postprior.stage1_vae.randomness import seeded
 class Nexus(MultimodalVAE):
     """Nexus (Vasco, Yin, Melo & Paiva 2022, Neural Networks 146, pp. 238–255).
 
-    At the bottom level every modality has an autoencoder with its own code z_m, with the prior N(0, I). At the top
-    level each code sends a linear message, q(z | x_S) reads the mean of the messages of S, and p(z_m | z) = N(f_m(z),
-    1) reconstructs the codes. The objective is the sum of
+    At the bottom level every modality has an autoencoder with its own code z_m and the prior N(0, I). At the top level
+    each code sends a linear message, and q(z | x_S) reads the mean of the messages of S. The codes are reconstructed by
+    p(z_m | z) = N(f_m(z), 1). The objective is the sum of
 
         bottom:  Σ_m E_{q(z_m|x_m)} log p(x_m | z_m) − β_m KL(q(z_m | x_m) ‖ p(z_m)),
         top:     E_{q(z|z_S)} Σ_m γ_m log p(z_m | z) − β KL(q(z | z_S) ‖ p(z)),
@@ -41,7 +41,7 @@ class Nexus(MultimodalVAE):
     (conditional coherence 0.18 to 0.23 for 1 to 4 observed modalities after 1,000 steps of 32 rows); with 10 it reached
     0.43 to 0.58, and with 50 it reached 0.48 to 0.73.
 
-    The objective is not a lower bound on the log-likelihood, because the bottom codes have two priors, N(0, I) and
+    The objective is not a lower bound on the log-likelihood, and the bottom codes have two priors, N(0, I) and
     p(z_m | z).
 
     Args:
