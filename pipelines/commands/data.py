@@ -1,5 +1,6 @@
-"""The commands `import`, `init` and `export`, which need no settings."""
+"""The commands `import`, `init`, `upgrade` and `export`, which write data and the files of a project."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,29 @@ def init(
     from postprior.pipelines.api.init import init
 
     tell(*init(project, data))
+
+
+@app.command()
+def upgrade(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")] = Path(),
+    yes: Annotated[bool, typer.Option("--yes", help="Write the changes without asking.")] = False,
+) -> None:
+    """Update params.yaml and dvc.yaml of a project of an earlier version.
+
+    The differences are shown first. Your own stages are kept; changes that you made to the stages of postprior are lost.
+    """
+    from postprior.pipelines.api.upgrade import Upgrade
+
+    change = Upgrade.of(project)
+    if not (lines := change.lines()):
+        tell(f"{project / 'params.yaml'} and dvc.yaml are up to date")
+        return
+    tell(*lines)
+    if yes or (sys.stdin.isatty() and typer.confirm("Write these changes?")):
+        change.write()
+        tell("The project is upgraded. Go on with: dvc repro")
+    else:
+        tell("Nothing was written; `postprior upgrade --yes` writes these changes")
 
 
 @app.command()

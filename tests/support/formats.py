@@ -23,7 +23,7 @@ from postprior.pipelines.storage import MANIFEST, read_json
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 from support.latent import seeded
 from support.project import REPOSITORY
 
@@ -46,7 +46,7 @@ def measure(home: Path) -> dict[str, dict[str, Any]]:
     codes = load_codes(artefacts / "codes/test")
     sets = [*(artefacts / "data").iterdir(), *(artefacts / "synthetic").iterdir(), artefacts / "imputed"]
     densities = [*sorted((artefacts / "densities").iterdir()), home / "own/density"]
-    readers = {str(path.relative_to(home)): load_evaluators(path) for path in sorted(home.glob("**/judges"))}
+    readers = {str(path.relative_to(home)): load_evaluators(path) for path in sorted(home.glob("**/evaluators"))}
     baselines = Baselines.load(artefacts / "baselines")
     return {
         "datasets": {str(path.relative_to(home)): of_dataset(Dataset.load(path)) for path in sorted(sets)},
@@ -152,7 +152,7 @@ def of_density(density: Density, codes: Codes) -> dict[str, Any]:
         measured["log_prob_of_label"] = numbers(density.log_prob(z, labels))
     if density.exact_log_prob:
         measured["truncated"] = numbers(density.sample(4, seeded(3), truncation=0.3).loc[:, 0])
-    shared = {"z": apart(some.layout, z)["z"]}
+    shared = {"z": split_blocks(some.layout, z)["z"]}
     if density.conditional:
         measured["condition"] = numbers(density.condition(shared, seeded(4), labels).loc[:, 0])
     if density.marginal:
@@ -168,7 +168,7 @@ def of_reader(evaluators: Evaluators, data: Dataset) -> dict[str, Any]:
 
 
 def of_standard(baselines: Baselines, outputs: EvaluatorOutputs) -> dict[str, Any]:
-    """What a reference says of the rows that samples are set against, and of how modalities go together."""
+    """Rows of the reference set, scores of the baseline rows, and the critic of the pairing."""
     return {
         "rows": baselines.rows.tolist(),
         "real": baselines.real.tolist(),
