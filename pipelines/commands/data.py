@@ -94,7 +94,8 @@ def upgrade(
 ) -> None:
     """Update params.yaml and dvc.yaml of a project of an earlier version.
 
-    The differences are shown first. Your own stages are kept; changes that you made to the stages of postprior are lost.
+    The differences are shown first. Your own stages are kept, but changes that you made to the stages of postprior are
+    lost.
     """
     from postprior.pipelines.api.upgrade import Upgrade
 
