@@ -66,7 +66,7 @@ class Joined:
 
 
 def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
-    """Join all sources; a sample that is absent from a source lacks its modalities, and needs at least one modality."""
+    """Join all sources: a sample lacks the modalities of sources without it, and is dropped if it has none at all."""
     _check_roles(sources, roles)
     views = [(view, number) for number, source in enumerate(sources) for view in source.views]
     _check_names(sources, [view.name for view, _ in views])
