@@ -18,7 +18,7 @@ from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import load_artefact, save_artefact
 
@@ -74,7 +74,7 @@ def test_codes_are_drawn_from_the_folder_alone(fitted: Path, tmp_path: Path) -> 
         drawn = run(tmp_path, "draw", "moved", "--samples", str(ROWS + 30), "--seed", "4", "--out", "many.npz")
         assert drawn.returncode == 0, drawn.stderr
         for name, rows in (("few", 10), ("again", ROWS + 30)):
-            draw(tmp_path / "moved", tmp_path / f"{name}.npz", Request(rows, seed=4))
+            draw(tmp_path / "moved", tmp_path / f"{name}.npz", SampleRequest(rows, seed=4))
     finally:
         (tmp_path / "moved").rename(fitted / "mine")
     few, many = (np.load(tmp_path / f"{name}.npz") for name in ("few", "many"))
@@ -100,7 +100,7 @@ def test_labels_temperature_and_truncation_are_kept(fitted: Path, monkeypatch: p
 
 
 def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
-    draw(fitted / "mine", tmp_path / "drawn.npz", Request(300))
+    draw(fitted / "mine", tmp_path / "drawn.npz", SampleRequest(300))
     fit_codes("gmm", None, tmp_path, tmp_path / "drawn.npz")
     assert load_density(tmp_path / "artefacts/densities/gmm").classes.labels.tolist() == [0, 2]
 
@@ -169,7 +169,7 @@ def test_a_code_folder_of_a_project_keeps_its_autoencoder(trained: tuple[Path, P
 
 def test_codes_drawn_are_those_that_generate_decodes(trained: tuple[Path, Params], tmp_path: Path) -> None:
     folder = trained[0] / "artefacts/densities/gmm"
-    draw(folder, tmp_path / "codes.npz", Request(30, seed=7))
+    draw(folder, tmp_path / "codes.npz", SampleRequest(30, seed=7))
     pair, drawn = Generator.load(folder), np.load(tmp_path / "codes.npz")
     data = pair.sample(30, seed=7)
     with torch.no_grad():

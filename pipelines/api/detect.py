@@ -83,7 +83,7 @@ def as_table(modalities: tuple[Modality, ...], data: Dataset, found: Detection, 
     columns |= {"score": found.score, "p_value": found.p_value, "flagged": flagged}
     for statistic, values in found.statistics.items():
         columns |= {f"{statistic}.{m.name}": column for m, column in zip(modalities, values.T, strict=True)}
-    columns |= found.whole
+    columns |= found.row_statistics
     columns |= {f"contribution.{m.name}": x for m, x in zip(modalities, found.contributions.T, strict=True)}
     if found.features:
         columns["top_feature"], columns["top_surprise"] = top_features(modalities, found)

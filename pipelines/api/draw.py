@@ -5,11 +5,11 @@ from pathlib import Path
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.exchange import write_codes
 from postprior.pipelines.generation.generator import drawn_codes
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.publishing import check_file
 
 
-def draw(folder: Path, out: Path, request: Request, force: bool = False) -> None:
+def draw(folder: Path, out: Path, request: SampleRequest, force: bool = False) -> None:
     """Draw codes from the density in a folder: those that `generate` decodes with the same seed.
 
     A file at `out` is replaced with `force` alone.

@@ -8,8 +8,8 @@ from postprior.pipelines.artefacts.density import KIND, save_density
 from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import learn
-from postprior.pipelines.generation.memorisation import memorised
+from postprior.pipelines.generation.fitting import fit_density
+from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import files_of
@@ -31,7 +31,7 @@ def fit_codes(
     if validation and origins_of(validation).get("autoencoder") != origins.get("autoencoder"):
         raise UserError(f"{validation}: codes of another autoencoder than those of {codes}; expected the same")
     written, seed = (params.density.get(name, {}), params.seed) if params else ({}, 0)
-    density, known = learn(name, written, tables, seed)
+    density, known = fit_density(name, written, tables, seed)
     if validation:
-        known["memorisation"] = memorised(name, density, known, tables["train"], tables["validation"], seed)
+        known["memorisation"] = check_memorisation(name, density, known, tables["train"], tables["validation"], seed)
     save_density(folder, density, known | origins, inputs=paths.values())

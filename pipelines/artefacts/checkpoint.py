@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from postprior.pipelines.artefacts.code import fingerprint, own_code
+from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.params import Params
@@ -31,7 +31,7 @@ class Checkpoint:
     @classmethod
     def of(cls, folder: Path, params: Params, *data: Dataset) -> Self:
         """The checkpoint in a folder of a run: its settings, its data and the code of the stage."""
-        code = fingerprint("train", own_code(params.vae.networks.values()))
+        code = fingerprint("train", custom_code(params.vae.networks.values()))
         model = [params.vae.model, params.vae.sizes, params.vae.chosen]
         parts = [params.seed, model, params.train.model_dump(), [split.hash for split in data], code]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

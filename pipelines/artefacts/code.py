@@ -47,7 +47,7 @@ def fingerprint(stage: str, own: Iterable[Path] = ()) -> str:
     return known.hexdigest()
 
 
-def own_code(names: Iterable[str]) -> list[Path]:
+def custom_code(names: Iterable[str]) -> list[Path]:
     """The files of classes of the user's own, named by import paths, each package.module:Name.
 
     Other names are left out, and so is what cannot be found: the stage that imports it tells why.

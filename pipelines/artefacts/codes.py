@@ -91,14 +91,14 @@ def load_codes(folder: Path) -> Codes:
         )
 
 
-def whole_rows(codes: Codes) -> Tensor:
+def complete_rows(codes: Codes) -> Tensor:
     """Rows encoded from every modality, or with every block where the modalities are not known: (n,) int64."""
     whole = codes.complete if codes.whole is None else codes.complete & codes.whole
     return whole.nonzero().squeeze(-1)
 
 
 @dataclass(frozen=True)
-class Complete:
+class CompleteCodes:
     """The rows of a table of codes that lack no block; there may be none."""
 
     table: Codes

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
@@ -30,7 +30,7 @@ def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dic
         return {}
     means: dict[str, Any] = {}
     for split, table in codes.items():
-        generator, rows = generator_for("cpu", seed, 1), whole_rows(table)
+        generator, rows = generator_for("cpu", seed, 1), complete_rows(table)
         if len(rows) > MOST:
             rows = rows[torch.randperm(len(rows), generator=generator)[:MOST]]
         if not len(rows):

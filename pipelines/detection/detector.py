@@ -31,7 +31,7 @@ class Detection:
     p_value: Floats  # (N,), conformal: among normal rows, the chance of a score as large
     calibrated_on: NDArray[np.int64]  # (N,), the number n of calibration rows behind a p-value of 1/(n + 1) at least
     statistics: dict[str, Floats]  # those of `Detector`, (N, M), NaN where a row lacks the modality, or all others
-    whole: dict[str, Floats]  # `code` and `distance` of the code of all that the row has, (N,)
+    row_statistics: dict[str, Floats]  # `code` and `distance` of the code of all that the row has, (N,)
     contributions: Floats  # (N, M), what each modality adds to the score, 0 for those that a row lacks; they sum to it
     features: dict[str, Floats]  # by table and vector, (N, J): the surprisal of each value, 0 where it is missing
 
@@ -41,7 +41,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Norm:
+class NormativeModel:
     """What is normal among rows of one pattern of P modalities: the evidence of training rows, and their distances."""
 
     evidence: Surprisals
@@ -72,7 +72,7 @@ class Norm:
                 "code": evidence.code[:, 1:],
                 "distance": distances[:, 1:],
             },
-            "whole": {"code": evidence.code[:, 0], "distance": distances[:, 0]},
+            "row_statistics": {"code": evidence.code[:, 0], "distance": distances[:, 0]},
             "features": {name: _of_features(normal.cells[name], cells) for name, cells in evidence.cells.items()},
         }
 
@@ -114,7 +114,7 @@ class Detector:
 
     def __init__(self, generator: Generator, normal: Dataset, calibration: Dataset, seed: int) -> None:
         self.generator, self.normal, self.calibration, self.seed = generator, normal, calibration, seed
-        self._norms: dict[bytes, tuple[Norm, Floats]] = {}
+        self._norms: dict[bytes, tuple[NormativeModel, Floats]] = {}
 
     @classmethod
     def fit(cls, generator: Generator, train: Dataset, calibration: Dataset, seed: int = 0) -> Self:
@@ -165,13 +165,13 @@ class Detector:
             found.calibrated_on[rows] = len(calibration)
             here = np.ix_(rows, np.flatnonzero(pattern))
             found.contributions[here] = judged["contributions"]
-            for kind, place in {"statistics": here, "whole": rows, "features": rows}.items():
+            for kind, place in {"statistics": here, "row_statistics": rows, "features": rows}.items():
                 for name, values in judged[kind].items():
                     if values.size:
                         getattr(found, kind)[name][place] = values
         return found
 
-    def _norm(self, pattern: NDArray[np.bool_]) -> tuple[Norm, Floats]:
+    def _norm(self, pattern: NDArray[np.bool_]) -> tuple[NormativeModel, Floats]:
         """What is normal under a pattern (M,), and the scores of the calibration rows that have it."""
         key = pattern.tobytes()
         if key not in self._norms:
@@ -184,12 +184,12 @@ class Detector:
                     f"data: found rows that have {names}, which {len(normal)} training rows have together, expected "
                     f"{FEWEST} at least; leave such rows out"
                 )
-            norm = Norm.fit(self._evidence(normal, pattern, TRAIN), normal.targets, self.seed)
+            norm = NormativeModel.fit(self._evidence(normal, pattern, TRAIN), normal.targets, self.seed)
             judged = self._judged(norm, calibration, pattern, CALIBRATION)
             self._norms[key] = norm, np.sort(judged["score"])
         return self._norms[key]
 
-    def _judged(self, norm: Norm, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> dict[str, Any]:
+    def _judged(self, norm: NormativeModel, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> dict[str, Any]:
         return norm.judge(self._evidence(rows, pattern, stream), rows.targets) if len(rows) else {"score": np.zeros(0)}
 
     def _evidence(self, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> Surprisals:

@@ -12,9 +12,9 @@ from postprior.pipelines.artefacts.autoencoder import as_user_errors, build
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import FrozenEncoder, learn
+from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.request import Request, apportion
+from postprior.pipelines.generation.request import SampleRequest, apportion
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.utility.augmentation import Classical
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
@@ -34,7 +34,7 @@ ARMS = {  # synthetic rows for each real one, and whether rows are augmented cla
 MOST = max(copies for copies, _ in ARMS.values())
 
 
-def few(train: Dataset, size: str, seed: int) -> Dataset:
+def subsample(train: Dataset, size: str, seed: int) -> Dataset:
     """So many training rows, each label in its share, or all of them."""
     if size == ALL:
         return train
@@ -58,10 +58,10 @@ def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:
     return np.sort(np.concatenate([order[labels[order] == name][:n] for name, n in wanted.items()]))
 
 
-def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
+def arm_hits(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
     """Where the classifiers of each arm read the test rows rightly: (arms, 1 + M, N) bool."""
-    request = Request.of(params.generate, MOST * len(rows), seed=seed)
-    samples = pair(rows, params, seed).draw(request)
+    request = SampleRequest.from_settings(params.generate, MOST * len(rows), seed=seed)
+    samples = train_generator(rows, params, seed).draw(request)
     classical, hits = Classical(rows), []
     with progress(f"augment {len(rows)}", len(ARMS)) as step:
         for copies, changed in ARMS.values():
@@ -74,7 +74,7 @@ def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarr
     return np.stack(hits)
 
 
-def pair(rows: Dataset, params: Params, seed: int) -> Generator:
+def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
     """The autoencoder of these rows, and the density of its codes of these rows."""
     name = params.augment.density
     vae = params.vae.model_copy(update={"model": params.augment.model})
@@ -87,7 +87,7 @@ def pair(rows: Dataset, params: Params, seed: int) -> Generator:
             step(f"loss {epoch.metrics['train_loss']:.1f}")
     model.to("cpu")
     codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))
-    density, _ = learn(name, params.density[name], {"train": codes}, seed, FrozenEncoder(lambda: (model, rows)))
+    density, _ = fit_density(name, params.density[name], {"train": codes}, seed, FrozenEncoder(lambda: (model, rows)))
     return Generator(model, density, {})
 
 

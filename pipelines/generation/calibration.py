@@ -34,7 +34,7 @@ FEWEST = 20  # hidden values that a factor needs; a modality with fewer keeps it
 
 
 @dataclass(frozen=True)
-class Spread:
+class SpreadCalibration:
     """Factors s by modality; draws of a modality that has none stay as they are, and so do counts and classes."""
 
     factors: Mapping[str, float] = field(default_factory=dict)

@@ -17,7 +17,7 @@ DRAWS = 16  # posterior draws of a row among which the density chooses
 
 
 @dataclass(frozen=True)
-class Candidates:
+class PosteriorCandidates:
     """K draws of q(z | x_S) for each of B rows, of which one is chosen.
 
     Sampling importance resampling (Rubin 1988, Using the SIR algorithm to simulate posterior distributions). The
@@ -125,9 +125,10 @@ def conditional_draw(
     density is that given each row's.
 
     Returns:
-        Latents (*times, B, F) for `model.decode_one`, and the effective share (B,) of the candidates; see `Candidates`.
+        Latents (*times, B, F) for `model.decode_one`, and the effective share (B,) of the candidates;
+        see `PosteriorCandidates`.
     """
-    candidates = Candidates.draw(model, batch, generator, draws, times)
+    candidates = PosteriorCandidates.draw(model, batch, generator, draws, times)
     log_weights = candidates.log_weights(density, labels)
     index = candidates.choose(log_weights)
     codes = candidates.chosen(index)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.conditional import DRAWS, Candidates, conditional_draw, effective_share
+from postprior.pipelines.generation.conditional import DRAWS, PosteriorCandidates, conditional_draw, effective_share
 from postprior.pipelines.metrics.coherence.agreement import by_size, nested_parts, share_right, subsets_by_size
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
@@ -65,12 +65,12 @@ def generated_labels(
         batch = data.batch(slice(start, start + ROWS))
         latents = model.infer(batch, torch.from_numpy(subsets), generator)  # (B, S, F)
         wanted = np.tile(~subsets, (len(latents), 1))
-        labels.append(judged(model, classifiers, latents.flatten(0, 1), wanted))
+        labels.append(predicted_labels(model, classifiers, latents.flatten(0, 1), wanted))
     return np.concatenate(labels).reshape(-1, *subsets.shape)
 
 
 @torch.no_grad()
-def scores_through(
+def density_conditional_scores(
     model: MultimodalVAE,
     density: Density,
     classifiers: LabelClassifiers,
@@ -127,7 +127,7 @@ def _read(
     own: torch.Generator,
 ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.floating[Any]]]:
     """Labels (n, M) that judges read in what rows lack, by the way of generating it, and effective shares (n,)."""
-    candidates = Candidates.draw(model, parts.batch(slice(None)), posterior)
+    candidates = PosteriorCandidates.draw(model, parts.batch(slice(None)), posterior)
     log_weights = candidates.log_weights(density)
     plain, index = candidates.choose(torch.zeros_like(log_weights)), candidates.choose(log_weights)
     codes = candidates.chosen(index)
@@ -135,7 +135,7 @@ def _read(
     if density.conditional and not bool(candidates.known.all()):
         ways |= {"prior": (index, codes), "density": (index, candidates.completed(codes, density, own))}
     labels = {
-        way: judged(model, classifiers, candidates.latents(*chosen, own), ~parts.observed)
+        way: predicted_labels(model, classifiers, candidates.latents(*chosen, own), ~parts.observed)
         for way, chosen in ways.items()
     }
     return labels, effective_share(log_weights).numpy()
@@ -147,7 +147,7 @@ def in_parts(data: Dataset, observed: NDArray[np.bool_]) -> Dataset:
     return replace(data.select(rows), mask=observed.reshape(-1, observed.shape[2]))
 
 
-def judged(
+def predicted_labels(
     model: MultimodalVAE, classifiers: LabelClassifiers, latents: Tensor, wanted: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Labels (n, M) that judges read in the modalities wanted (n, M) of what decoders read (n, F); −1 in the others."""

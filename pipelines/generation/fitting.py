@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
@@ -61,7 +61,7 @@ class FrozenEncoder:
         return self.trained[0].encode(complete, generator_for("cpu", 0))
 
 
-def learn(
+def fit_density(
     name: str,
     written: Options,
     codes: dict[str, Codes],
@@ -106,7 +106,7 @@ def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes) -> Tensor
     """The rows of a split that are fitted, or chosen by: (n,) int64."""
     if fitting.rows == "all":
         return torch.arange(len(codes))
-    if not len(rows := whole_rows(codes)):
+    if not len(rows := complete_rows(codes)):
         key = f"density.{name}.rows"
         raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
     return rows

@@ -18,7 +18,7 @@ from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import as_filled, completions
-from postprior.pipelines.generation.request import Labels, Request, check_values
+from postprior.pipelines.generation.request import Labels, SampleRequest, check_values
 from postprior.pipelines.storage import load_artefact
 from postprior.pipelines.texts import quoted
 from postprior.stage1_vae.modalities import Modality
@@ -28,7 +28,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 if TYPE_CHECKING:
-    from postprior.pipelines.generation.calibration import Spread
+    from postprior.pipelines.generation.calibration import SpreadCalibration
 
 ROWS = 256
 """Rows of a block. Each block is drawn whole, from a seed of its own, so that the bytes of a row depend on the seed and
@@ -103,15 +103,15 @@ class Generator:
         temperature: float = 1.0,
         truncation: float = 0.0,
     ) -> Dataset:
-        """A synthetic dataset in memory; see `Request` for the arguments.
+        """A synthetic dataset in memory; see `SampleRequest` for the arguments.
 
         Raises:
             UserError: no rows, unknown labels, labels asked of a density that has none, or a truncation of one that
                 has no exact score.
         """
-        return self.draw(Request(n, seed, labels, values, temperature, truncation))
+        return self.draw(SampleRequest(n, seed, labels, values, temperature, truncation))
 
-    def draw(self, request: Request) -> Dataset:
+    def draw(self, request: SampleRequest) -> Dataset:
         """A synthetic dataset in memory."""
         blocks = list(self.blocks(request))
         drawn = [labels for _, _, labels in blocks if labels is not None]
@@ -124,21 +124,21 @@ class Generator:
             conversion=self.conversion,
         )
 
-    def blocks(self, request: Request) -> Iterator[Block]:
+    def blocks(self, request: SampleRequest) -> Iterator[Block]:
         """The rows of a synthetic dataset, block by block: (number of the first row, data, labels)."""
         for start, kept, codes, generator in draw_codes(self.density, request):
             data = self.decode(codes.loc[:, 0], request.values, generator)
             labels = None if codes.labels is None else codes.labels[:kept].numpy()
             yield start, {name: array[:kept] for name, array in data.items()}, labels
 
-    def blocks_given(self, data: Dataset, request: Request) -> Iterator[Block]:
+    def blocks_given(self, data: Dataset, request: SampleRequest) -> Iterator[Block]:
         """The same of samples that have what the rows of `data`, which are `conformed` and as many, have."""
         if request.temperature != 1 or request.truncation:
             raise UserError(
                 f"--given: found temperature {request.temperature} and truncation {request.truncation}, expected 1 and "
                 "0: what is given decides how likely a draw is; leave them out"
             )
-        _, labels = request.of_rows(self.density)
+        _, labels = request.rows_and_labels(self.density)
         for start, drawn in self.completed(data, 1, request.seed, request.values, labels):
             values = {name: array[0] for name, array in drawn.items()}
             rows = slice(start, start + len(next(iter(values.values()))))
@@ -155,7 +155,7 @@ class Generator:
         """The rows of a dataset with all that they lack filled in, so many times (multiple imputation).
 
         What is filled in differs between the completed datasets as much as it is uncertain; the same seed gives the
-        same bytes. With rows that took no part in training, `held_out`, draws are calibrated (`Spread`).
+        same bytes. With rows that took no part in training, `held_out`, draws are calibrated (`SpreadCalibration`).
 
         Args:
             values: `mean` of the decoders, or `draws` from their likelihoods.
@@ -180,12 +180,12 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def spread(self, held_out: Dataset, like: Dataset, seed: int) -> Spread:
+    def spread(self, held_out: Dataset, like: Dataset, seed: int) -> SpreadCalibration:
         """How far draws for the rows of `like` are to lie apart, learned from rows that took no part in training."""
-        from postprior.pipelines.generation.calibration import Spread
+        from postprior.pipelines.generation.calibration import SpreadCalibration
 
         rows = conformed(held_out, like.modalities, self.conversion)
-        return Spread.fit(self.model, self.density, rows, like, seed)
+        return SpreadCalibration.fit(self.model, self.density, rows, like, seed)
 
     def completed(
         self,
@@ -194,7 +194,7 @@ class Generator:
         seed: int,
         values: str,
         labels: np.ndarray | None = None,
-        spread: Spread | None = None,
+        spread: SpreadCalibration | None = None,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """The same of `conformed` rows in bounded memory, see `completions`."""
         check_values(values)
@@ -206,7 +206,7 @@ class Generator:
         """The provenance of a dataset imputed so."""
         return self._provenance(imputed=data.hash, seed=seed, draw=draw, values=values)
 
-    def describe(self, request: Request) -> dict[str, Any]:
+    def describe(self, request: SampleRequest) -> dict[str, Any]:
         """The provenance of a dataset drawn so."""
         return self._provenance(
             seed=request.seed,
@@ -235,9 +235,9 @@ class Generator:
         return data
 
 
-def draw_codes(density: Density, request: Request) -> Iterator[tuple[int, int, Codes, torch.Generator]]:
+def draw_codes(density: Density, request: SampleRequest) -> Iterator[tuple[int, int, Codes, torch.Generator]]:
     """Blocks of `ROWS` codes: (number of the first row, rows that are kept, codes, their generator)."""
-    rows, labels = request.of_rows(density)
+    rows, labels = request.rows_and_labels(density)
     for number, start in enumerate(range(0, rows, ROWS)):
         generator = generator_for("cpu", request.seed, number)
         kept = min(ROWS, rows - start)
@@ -250,7 +250,7 @@ def draw_codes(density: Density, request: Request) -> Iterator[tuple[int, int, C
         yield start, kept, codes, generator
 
 
-def drawn_codes(density: Density, request: Request) -> Codes:
+def drawn_codes(density: Density, request: SampleRequest) -> Codes:
     """The codes of a density that a request asks for, in memory."""
     parts = [codes.select(torch.arange(kept)) for _, kept, codes, _ in draw_codes(density, request)]
     labels = [part.labels for part in parts if part.labels is not None]

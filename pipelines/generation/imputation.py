@@ -32,7 +32,7 @@ from postprior.pipelines.metrics.statistics.missing import Missing, Written
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
-    from postprior.pipelines.generation.calibration import Spread
+    from postprior.pipelines.generation.calibration import SpreadCalibration
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
     from postprior.pipelines.metrics.imputation.imputers import Filled
@@ -45,13 +45,13 @@ Trial = Callable[[], "dict[str, Found] | Missing"]  # gives the scores of an imp
 
 
 @dataclass(frozen=True)
-class Task:
+class HiddenValues:
     """Rows that have been made to lack something."""
 
-    whole: Dataset  # the rows as they are
-    hidden: Dataset  # the same rows, lacking more
+    original: Dataset  # the rows as they are
+    incomplete: Dataset  # the same rows, lacking more
     scales: tuple[Scale, ...]  # how features are made, a modality each
-    lost: tuple[NDArray[np.bool_], ...]  # features (N, F_m) of each modality that were there and are hidden
+    hidden_features: tuple[NDArray[np.bool_], ...]  # features (N, F_m) of each modality that were there and are hidden
     rows: NDArray[np.int64]  # those that lost anything, (n,)
 
     @classmethod
@@ -88,9 +88,9 @@ class Task:
 
         Missing where what was filled in is not finite.
         """
-        truth = self.features(self.whole)
-        found = {key: np.full((len(self.whole), len(self.scales)), np.nan) for key in SCORES}
-        for m, (scale, lost) in enumerate(zip(self.scales, self.lost, strict=True)):
+        truth = self.features(self.original)
+        found = {key: np.full((len(self.original), len(self.scales)), np.nan) for key in SCORES}
+        for m, (scale, lost) in enumerate(zip(self.scales, self.hidden_features, strict=True)):
             if not len(rows := np.flatnonzero(lost.any(1))):
                 continue
             drawn, guess = filled(m, rows)
@@ -106,7 +106,7 @@ class Task:
                 found["coverage"][rows, m] = (covered(x, y) & asked).sum(1) / asked.sum(1)
         return found
 
-    def told(self, found: Found, weights: Floats) -> dict[str, Any]:
+    def summarise(self, found: Found, weights: Floats) -> dict[str, Any]:
         """Scores with their intervals: of all rows that lost something, and by modality."""
         if isinstance(found, Missing):
             return dict.fromkeys(SCORES, found.written) | {"rows": len(self.rows), "modalities": {}}
@@ -115,7 +115,7 @@ class Task:
         result["modalities"] = {
             scale.modality.name: {key: estimated(values[:, m], weights, key) for key, values in found.items()}
             for m, scale in enumerate(self.scales)
-            if self.lost[m].any()
+            if self.hidden_features[m].any()
         }
         return result
 
@@ -126,51 +126,51 @@ def of_features(scale: Scale, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class Questions:
+class ImputationBenchmark:
     """What every imputer is asked, and how its answers are scored: the same for all."""
 
     train: Dataset  # rows to learn from
     validation: Dataset  # rows to choose and to calibrate by
     scales: tuple[Scale, ...]  # how features are made, a modality each
-    tasks: dict[str, Task]  # by name, those in which some row lost something
+    tasks: dict[str, HiddenValues]  # by name, those in which some row lost something
     weights: Floats  # (1 + B, N), half-samples of the test rows
-    about: dict[str, Any]  # the data and settings that all this follows from
+    provenance: dict[str, Any]  # the data and settings that all this follows from
 
     @classmethod
-    def of(cls, splits: dict[str, Dataset], params: Params) -> Self:
+    def from_splits(cls, splits: dict[str, Dataset], params: Params) -> Self:
         """The questions of the three splits; what is hidden is of test rows."""
         settings, rng = params.imputation, np.random.default_rng(params.evaluate.seed)
         train, validation, test = splits.values()
         test = test.select(np.arange(min(len(test), MOST)))
         scales = tuple(Scale.fit(train, m) for m in train.modalities)
-        tasks = {of: Task.hide(of, test, scales, settings.cells, rng) for of in ("modalities", "cells")}
+        tasks = {of: HiddenValues.hide(of, test, scales, settings.cells, rng) for of in ("modalities", "cells")}
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
         hashes = [split.hash for split in splits.values()]
         about = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
         asked = {of: task for of, task in tasks.items() if len(task.rows)}
         return cls(train, validation, scales, asked, weights, about)
 
-    def written(self, scores: dict[str, Any]) -> dict[str, Any]:
+    def results(self, scores: dict[str, Any]) -> dict[str, Any]:
         """The content of a file of results."""
-        written = {"draws": self.about["draws"], **scores}
+        written = {"draws": self.provenance["draws"], **scores}
         if "modalities" not in self.tasks:
             written["modalities"] = Missing("no test row has two modalities, of which one can be hidden").written
         return written
 
 
-def baseline_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
+def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
     """Scikit-learn's imputers by name, each to be tried, and the number of `neighbours` where one could be chosen."""
     from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
 
-    rng, train, scales = np.random.default_rng(seed), asked.train, asked.scales
-    held_out = asked.validation.select(np.arange(min(len(asked.validation), CHOOSING)))
-    choice = Task.hide("modalities", held_out, scales, asked.about["cells"], rng)
+    rng, train, scales = np.random.default_rng(seed), benchmark.train, benchmark.scales
+    held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
+    choice = HiddenValues.hide("modalities", held_out, scales, benchmark.provenance["cells"], rng)
     features = np.concatenate(choice.features(train, known=True), 1)
     widths = [len(scale.source) for scale in scales]
 
-    def scored(task: Task, imputer: Imputer) -> Found:
-        known = np.concatenate(task.features(task.hidden, known=True), 1)
-        return task.scores(imputer.filled(known, asked.about["draws"], rng))
+    def scored(task: HiddenValues, imputer: Imputer) -> Found:
+        known = np.concatenate(task.features(task.incomplete, known=True), 1)
+        return task.scores(imputer.filled(known, benchmark.provenance["draws"], rng))
 
     def nearest() -> Neighbours:
         """Those of the number of neighbours that is best, or the least one where no held-out row can tell."""
@@ -183,19 +183,19 @@ def baseline_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict
 
     def every_task(imputer: Imputer) -> dict[str, Found]:
         imputer.fit(features, rng)
-        return {of: scored(task, imputer) for of, task in asked.tasks.items()}
+        return {of: scored(task, imputer) for of, task in benchmark.tasks.items()}
 
     def trial(imputer: Imputer | Missing) -> dict[str, Found] | Missing:
-        return imputer if isinstance(imputer, Missing) else attempted(partial(every_task, imputer))
+        return imputer if isinstance(imputer, Missing) else missing_on_failure(partial(every_task, imputer))
 
-    best = attempted(nearest)
+    best = missing_on_failure(nearest)
     reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
     imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
     trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
     return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
 
 
-def attempted(function: Callable[[], T]) -> T | Missing:
+def missing_on_failure(function: Callable[[], T]) -> T | Missing:
     """What an imputer's function gives; missing, with the first clause of the error, where it fails on the data."""
     try:
         with np.errstate(all="ignore"):
@@ -207,28 +207,28 @@ def attempted(function: Callable[[], T]) -> T | Missing:
         return Missing(f"it failed on these data: {'its values grew without bound' if diverged else clause}")
 
 
-def through(
+def density_scores(
     generator: Generator,
     classifiers: LabelClassifiers | None,
     of: str,
-    asked: Questions,
+    benchmark: ImputationBenchmark,
     others: dict[str, Found],
     seed: int,
 ) -> dict[str, Any]:
     """Scores of a density in one of the tasks, and its paired differences to every other imputer."""
-    task, R = asked.tasks[of], asked.about["draws"]
-    spread = generator.spread(asked.validation, task.hidden, seed)
+    task, R = benchmark.tasks[of], benchmark.provenance["draws"]
+    spread = generator.spread(benchmark.validation, task.incomplete, seed)
     found = task.scores(imputed(generator, task, R, seed, spread))
-    result = task.told(found, asked.weights) | {"spread": dict(spread.factors)}
+    result = task.summarise(found, benchmark.weights) | {"spread": dict(spread.factors)}
     if of == "modalities" and classifiers is not None:
-        result["label_agreement"] = agreement(generator, classifiers, task, seed, asked.weights)
-    result["against"] = {other: compared(found, theirs, asked.weights) for other, theirs in others.items()}
+        result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
+    result["against"] = {other: compared(found, theirs, benchmark.weights) for other, theirs in others.items()}
     return result
 
 
-def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread) -> Filled:
+def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> Filled:
     """Features of the generator's draws and their means, from one pass over the rows."""
-    values = list(generator.completed(task.hidden, R, seed, "draws", spread=spread))
+    values = list(generator.completed(task.incomplete, R, seed, "draws", spread=spread))
 
     def filled(m: int, some: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
         scale = task.scales[m]
@@ -240,13 +240,15 @@ def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread)
     return filled
 
 
-def agreement(generator: Generator, classifiers: LabelClassifiers, task: Task, seed: int, weights: Floats) -> Written:
+def agreement(
+    generator: Generator, classifiers: LabelClassifiers, task: HiddenValues, seed: int, weights: Floats
+) -> Written:
     """The share of imputed modalities, decoders' means, in which judges read the label of the row."""
-    labels = np.asarray(task.whole.labels)
-    values = [block for _, block in generator.completed(task.hidden, 1, seed, "mean")]
-    right = np.full((len(task.whole), len(task.scales)), np.nan)
+    labels = np.asarray(task.original.labels)
+    values = [block for _, block in generator.completed(task.incomplete, 1, seed, "mean")]
+    right = np.full((len(task.original), len(task.scales)), np.nan)
     for m, scale in enumerate(task.scales):
-        name, rows = scale.modality.name, np.flatnonzero(task.lost[m].any(1))
+        name, rows = scale.modality.name, np.flatnonzero(task.hidden_features[m].any(1))
         shown = np.concatenate([block[name][0] for block in values])[rows]
         right[rows, m] = classifiers.labels(name, torch.from_numpy(shown)).numpy() == labels[rows]
     return estimated(by_row(right), weights, "label_agreement")

@@ -11,7 +11,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 
-def memorised(
+def check_memorisation(
     name: str, density: Density, known: Mapping[str, Any], train: Codes, held_out: Codes, seed: int
 ) -> dict[str, Any]:
     """The memorisation check (`metrics.privacy.proximity`), of codes as the density was fitted to them.

@@ -17,7 +17,7 @@ Labels = Sequence[int] | np.ndarray | Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """Samples that are asked for; the same request of the same generator gives the same bytes.
 
     Args:
@@ -59,7 +59,7 @@ class Request:
         changed = {key: value for key, value in changes.items() if value is not None}
         return cls(n, labels=labels, **changed | settings.model_dump(exclude={"samples", "balance", *changed}))
 
-    def of_rows(self, density: Density) -> tuple[int, np.ndarray | None]:
+    def rows_and_labels(self, density: Density) -> tuple[int, np.ndarray | None]:
         """The number of rows, and the label asked for each, (n,) int64, or None where the density draws them.
 
         Raises:

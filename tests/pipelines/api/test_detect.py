@@ -179,8 +179,8 @@ def test_covariates_are_regressed_out_of_the_codes(known: tuple[Detector, Datase
 
     train, calibration = (with_code(data) for data in (detector.normal, detector.calibration))
     far = with_code(changed(rows, **{name: 3 * values for name, values in rows.data.items()}))
-    known_to_be = Detector.fit(detector.generator, train, calibration).score(far).whole["distance"]
-    told = detector.score(replace(far, targets=None)).whole["distance"]
+    known_to_be = Detector.fit(detector.generator, train, calibration).score(far).row_statistics["distance"]
+    told = detector.score(replace(far, targets=None)).row_statistics["distance"]
     assert np.median(known_to_be) < 5 < np.median(told)
 
 

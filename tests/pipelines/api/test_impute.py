@@ -17,7 +17,7 @@ from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.generate import generate
 from postprior.stage1_vae.modalities import Modality
@@ -202,7 +202,7 @@ def test_samples_from_given_rows_have_what_these_have(trained: Trained, holes: D
     given = {m.name: whole.data[m.name] for m in kept}
     Dataset(kept, given, source_values={"m0": source}).save(tmp_path / "given")
     given_rows = tmp_path / "given"
-    generate("gmm", params, root, Request(50), tmp_path / "plain", given_rows)
+    generate("gmm", params, root, SampleRequest(50), tmp_path / "plain", given_rows)
     drawn = Dataset.load(tmp_path / "plain")
     assert len(drawn) == 50
     for m in kept:
@@ -211,13 +211,13 @@ def test_samples_from_given_rows_have_what_these_have(trained: Trained, holes: D
     first, again = drawn.data["m4"][0], drawn.data["m4"][len(whole)]
     assert not np.array_equal(first, again)
     assert drawn.provenance["labels_from"] == "judges"
-    generate("gmm", params, root, Request(labels={"3": 8, "5": 4}), tmp_path / "asked", given_rows)
+    generate("gmm", params, root, SampleRequest(labels={"3": 8, "5": 4}), tmp_path / "asked", given_rows)
     asked = Dataset.load(tmp_path / "asked")
     assert asked.labels is not None
     assert np.bincount(asked.labels, minlength=10).tolist() == [0, 0, 0, 8, 0, 4, 0, 0, 0, 0]
     assert asked.provenance["labels_from"] == "density"
     with pytest.raises(UserError, match=r"--given: found temperature 0\.5"):
-        generate("gmm", params, root, Request(50, temperature=0.5), tmp_path / "cold", given_rows)
+        generate("gmm", params, root, SampleRequest(50, temperature=0.5), tmp_path / "cold", given_rows)
     assert not (tmp_path / "cold").exists()
 
 

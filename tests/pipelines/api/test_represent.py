@@ -15,7 +15,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import learn
+from postprior.pipelines.generation.fitting import fit_density
 from postprior.pipelines.storage import save_artefact
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -79,7 +79,7 @@ def test_a_density_of_the_file_is_that_of_the_codes(tmp_path: Path) -> None:
     model = saved(tmp_path, "dmvae")
     found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
     options = {"components": 2, "passes": 5, "covariance": "full"}
-    one, other = (learn("gmm", options, {"train": each}, 0)[0].state()[0] for each in (found, codes))
+    one, other = (fit_density("gmm", options, {"train": each}, 0)[0].state()[0] for each in (found, codes))
     assert sorted(one) == sorted(other)
     assert all(torch.equal(one[key], other[key]) for key in one)
 

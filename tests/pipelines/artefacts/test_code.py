@@ -7,7 +7,7 @@ import pytest
 import yaml
 from support.project import REPOSITORY
 
-from postprior.pipelines.artefacts.code import closure, fingerprint, own_code
+from postprior.pipelines.artefacts.code import closure, custom_code, fingerprint
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.code import code
 
@@ -31,11 +31,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_files_of_ones_own_are_found_and_what_cannot_be_is_left_out(own: Path) -> None:
     named = ["mine:Encoder,packed.deep:Decoder", "residual", "nowhere.at_all:Encoder", "ending.deep:Encoder"]
-    assert own_code(named) == [own / "mine.py", own / "packed/deep.py"]
+    assert custom_code(named) == [own / "mine.py", own / "packed/deep.py"]
 
 
 def test_a_hash_hangs_on_the_files_and_on_nothing_else(own: Path) -> None:
-    files = own_code(["mine:Encoder"])
+    files = custom_code(["mine:Encoder"])
     before = fingerprint("train", files)
     assert fingerprint("train", files) == before
     assert fingerprint("train") != before != fingerprint("encode", files)

@@ -9,7 +9,7 @@ from support import linear_gaussian as linear
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.calibration import DRAWS, Spread, hidden_as, quantile, reach
+from postprior.pipelines.generation.calibration import DRAWS, SpreadCalibration, hidden_as, quantile, reach
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.metrics.imputation.scores import continuous, covered
 from postprior.stage1_vae.modalities import Column, Modality
@@ -49,12 +49,12 @@ def test_intervals_cover_what_they_promise_whatever_the_model_claims(scale: floa
 def test_means_stay_and_distances_scale() -> None:
     modality = Modality("a", "vector", (3,), "normal")
     x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
-    spread = Spread({"a": 2.0})(modality, x)
+    spread = SpreadCalibration({"a": 2.0})(modality, x)
     torch.testing.assert_close(spread.mean(0), x.mean(0))
     torch.testing.assert_close(spread[0] - spread[1], 2 * (x[0] - x[1]))
-    assert Spread({"a": 2.0})(modality, x[:1]) is not None
-    assert torch.equal(Spread({"a": 2.0})(modality, x[:1]), x[:1])
-    assert torch.equal(Spread({"b": 2.0})(modality, x), x)
+    assert SpreadCalibration({"a": 2.0})(modality, x[:1]) is not None
+    assert torch.equal(SpreadCalibration({"a": 2.0})(modality, x[:1]), x[:1])
+    assert torch.equal(SpreadCalibration({"b": 2.0})(modality, x), x)
 
 
 def test_counts_and_classes_stay_as_they_are() -> None:
@@ -65,7 +65,7 @@ def test_counts_and_classes_stay_as_they_are() -> None:
     )
     table = Modality("t", "table", (3,), "columns", columns=columns)
     x = torch.randint(3, (5, 4, 3), generator=torch.Generator().manual_seed(0)).float()
-    spread = Spread({"t": 3.0})(table, x)
+    spread = SpreadCalibration({"t": 3.0})(table, x)
     assert torch.equal(spread[..., 1:], x[..., 1:])
     assert not torch.equal(spread[..., 0], x[..., 0])
     assert continuous(table).tolist() == [True, False, False]

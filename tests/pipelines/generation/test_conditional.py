@@ -11,7 +11,7 @@ from support import linear_gaussian as linear
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from postprior.pipelines.generation.conditional import Candidates, conditional_draw, effective_share
+from postprior.pipelines.generation.conditional import PosteriorCandidates, conditional_draw, effective_share
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -153,7 +153,7 @@ def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
     model = MODELS["mvtcae"](MODALITIES, latent=2, width=4).double().requires_grad_(False)
     batch = rows((True, False, True), times=50)
     drawn, share = conditional_draw(model, Gaussian(model), batch, seeded(), 8)  # type: ignore[arg-type]
-    candidates = Candidates.draw(model, batch, seeded(), 8)
+    candidates = PosteriorCandidates.draw(model, batch, seeded(), 8)
     plain = candidates.choose(torch.zeros(50, 8))
     assert torch.equal(drawn, candidates.chosen(plain))
     assert (share == 1).all()
@@ -168,7 +168,7 @@ def test_a_single_candidate_is_what_the_model_infers(name: str) -> None:
     batch = Batch({name: values.float() for name, values in batch.data.items()}, batch.observed)
     expected = model.infer(batch, torch.ones(1, 3, dtype=torch.bool), seeded())[:, 0]
     generator = seeded()
-    candidates = Candidates.draw(model, batch, generator, 1)
+    candidates = PosteriorCandidates.draw(model, batch, generator, 1)
     index = torch.zeros(len(batch), dtype=torch.int64)
     assert torch.equal(candidates.latents(index, candidates.chosen(index), generator), expected)
 
@@ -177,7 +177,7 @@ def test_the_levels_below_a_code_stay_with_it() -> None:
     """The density of a hierarchical model scores its top; the draw below is the one that was made with it."""
     model = MODELS["mhvae"](MODALITIES, latent=2, width=4, levels=2).double().requires_grad_(False)
     f, batch = Gaussian(model, "exact_log_prob"), rows((True, True, False))
-    candidates = Candidates.draw(model, batch, seeded(), DRAWS)
+    candidates = PosteriorCandidates.draw(model, batch, seeded(), DRAWS)
     index = candidates.choose(candidates.log_weights(f))  # type: ignore[arg-type]
     codes = candidates.chosen(index)
     q = model.posterior(batch)
@@ -200,6 +200,6 @@ def test_choices_follow_the_weights() -> None:
     weights = torch.tensor([0.5, 0.0, 0.3, 0.2])
     uniform = (torch.arange(1000) + 0.5) / 1000
     known = torch.ones(1000, 1, dtype=torch.bool)
-    candidates = Candidates(None, torch.empty(1000, 4, 2), None, known, uniform)  # type: ignore[arg-type]
+    candidates = PosteriorCandidates(None, torch.empty(1000, 4, 2), None, known, uniform)  # type: ignore[arg-type]
     counts = torch.bincount(candidates.choose(weights.log().expand(1000, 4)), minlength=4)
     assert counts.tolist() == [500, 0, 300, 200]

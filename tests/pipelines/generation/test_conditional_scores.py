@@ -13,8 +13,8 @@ from postprior.pipelines.artefacts.codes import posteriors as encoded
 from postprior.pipelines.generation.conditional_scores import (
     conditional_scores,
     decoded,
+    density_conditional_scores,
     generated_labels,
-    scores_through,
 )
 from postprior.pipelines.metrics.coherence.agreement import subsets_by_size
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
@@ -62,7 +62,7 @@ def corners() -> Density:
 
 def scores(model: Any, density: Density, classifiers: LabelClassifiers, seed: int = 0) -> dict[str, Any]:
     weights = half_samples(np.arange(ROWS), 20, np.random.default_rng(0))
-    return scores_through(model, density, classifiers, data(ROWS), weights, np.random.default_rng(seed))
+    return density_conditional_scores(model, density, classifiers, data(ROWS), weights, np.random.default_rng(seed))
 
 
 def test_a_density_that_knows_the_codes_finds_them_in_noise(classifiers: LabelClassifiers) -> None:

@@ -19,7 +19,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder
 from postprior.pipelines.generation.generator import ROWS, Generator, drawn_codes
-from postprior.pipelines.generation.request import Request, apportion
+from postprior.pipelines.generation.request import SampleRequest, apportion
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.fit import trained_on
 from postprior.pipelines.stages.generate import generate
@@ -122,7 +122,7 @@ def test_a_missing_density_is_told(trained: Trained) -> None:
 def test_the_stage_writes_a_dataset_that_is_a_valid_input(trained: Trained, tmp_path: Path) -> None:
     root, params = trained
     for folder, seed in (("one", 1), ("again", 1), ("other", 2)):
-        generate("gmm", params, root, Request(ROWS + 5, seed), out=tmp_path / folder)
+        generate("gmm", params, root, SampleRequest(ROWS + 5, seed), out=tmp_path / folder)
     one = Dataset.load(tmp_path / "one")
     assert len(one) == ROWS + 5
     assert one.modalities == Dataset.load(root / "artefacts/data/train").modalities
@@ -136,7 +136,7 @@ def test_the_stage_writes_a_dataset_that_is_a_valid_input(trained: Trained, tmp_
 
 def test_the_judges_label_what_a_density_cannot(trained: Trained, tmp_path: Path) -> None:
     root, params = trained
-    generate("normal", params, root, Request(40), out=tmp_path / "normal")
+    generate("normal", params, root, SampleRequest(40), out=tmp_path / "normal")
     drawn = Dataset.load(tmp_path / "normal")
     assert drawn.provenance["labels_from"] == "judges"
     assert drawn.label_names == Dataset.load(root / "artefacts/data/train").label_names
@@ -155,7 +155,7 @@ def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
     asked = {"plain": {}, "cold": {"temperature": 0.5}, "truncated": {"truncation": 0.5}}
     score = {}
     for name, options in asked.items():
-        z = drawn_codes(generator.density, Request(2 * ROWS, **options)).loc[:, 0]
+        z = drawn_codes(generator.density, SampleRequest(2 * ROWS, **options)).loc[:, 0]
         score[name] = float(generator.density.log_prob(z).mean())
         told = generator.sample(3, **options).provenance
         assert (told["temperature"], told["truncation"]) == (
@@ -167,7 +167,7 @@ def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
     root, _ = trained
     params = write_params(tmp_path, small(generate__temperature=0.5, generate__samples=20))
     generate("gmm", params, root, out=tmp_path / "cold")
-    warmer = Request.of(params.generate, temperature=1.0, truncation=0.5)
+    warmer = SampleRequest.from_settings(params.generate, temperature=1.0, truncation=0.5)
     generate("gmm", params, root, warmer, out=tmp_path / "truncated")
     cold, truncated = (Dataset.load(tmp_path / name) for name in ("cold", "truncated"))
     assert (cold.provenance["temperature"], cold.provenance["truncation"]) == (0.5, 0.0)
@@ -188,7 +188,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(trained: Trained, tmp_path
 
     def peak(samples: int) -> int:
         tracemalloc.start()
-        generate("gmm", params, root, Request(samples), out=tmp_path / "large")
+        generate("gmm", params, root, SampleRequest(samples), out=tmp_path / "large")
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
