@@ -64,7 +64,7 @@ def test_the_density_is_of_these_codes(fitted: Path) -> None:
     assert manifest["memorisation"]["samples"] == 200
     assert manifest["fitting"] == {"kind": "gmm", "independent": False, "rows": "all", "labels": True}
     assert "autoencoder" not in manifest
-    with pytest.raises(UserError, match="fitted to codes of one's own, no autoencoder decodes its draws"):
+    with pytest.raises(UserError, match="fitted to custom codes, so no autoencoder can decode its draws"):
         Generator.load(fitted / "mine")
 
 
@@ -113,7 +113,7 @@ def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
         (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: kind 'density' was found where 'codes' is"),
         (
             ["fit", "vamp", "--codes", "codes.npz"],
-            "density.vamp: vamp learns with the autoencoder's encoder, which codes alone do not bring; run postprior",
+            "density.vamp: vamp needs the encoder of the autoencoder, which codes do not contain; run postprior",
         ),
         (
             ["draw", "mine", "--label", "1=5", "--out", "x.npz"],

@@ -70,8 +70,8 @@ def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> Filled:
 def rivals(task: HiddenValues, train: Dataset, rng: np.random.Generator) -> dict[str, Filled]:
     """What scikit-learn's imputers make of the same cells, from the same training cells."""
     rows = train.select(np.arange(len(train)))
-    learned = np.concatenate(replace(task, original=rows).features(rows, known=True), 1)
-    known = np.concatenate(task.features(task.incomplete, known=True), 1)
+    learned = np.concatenate(replace(task, original=rows).features(rows, missing_as_nan=True), 1)
+    known = np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
     widths = [len(scale.source) for scale in task.scales]
 
     def of(imputer: Imputer) -> Filled:

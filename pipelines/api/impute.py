@@ -8,7 +8,7 @@ import numpy as np
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset, conformed, writing
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
-from postprior.pipelines.generation.completion import ROWS, as_filled
+from postprior.pipelines.generation.completion import ROWS, filled_fields
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish
@@ -41,7 +41,7 @@ def impute(
     calibrated = values == "draws" and draws > 1
     spread = generator.spread(project.dataset("validation"), data, seed) if calibrated else None
     blocks = generator.completed(data, draws, seed, values, spread=spread)
-    fields = as_filled(data)
+    fields = filled_fields(data)
     known = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     known |= {"filled": fields["filled"]}
     known |= {f"{name}.filled": cells for name, cells in fields["filled_cells"].items()}

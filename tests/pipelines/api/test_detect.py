@@ -242,23 +242,23 @@ def test_misuse_is_told(known: tuple[Detector, Dataset]) -> None:
     with pytest.raises(UserError, match="calibration: found the training rows"):
         Detector.fit(pair_of, train, train)
     targets = replace(calibration, targets=np.zeros((len(calibration), 2)))
-    with pytest.raises(UserError, match="calibration: 2 targets found, expected 0"):
+    with pytest.raises(UserError, match="calibration: found 2 targets, expected 0"):
         Detector.fit(pair_of, train, targets)
     with pytest.raises(UserError, match="modality other found, expected some of m0, m1, m2"):
         detector.score(Dataset((Modality("other", "vector", (4,), "normal"),), {"other": np.zeros((1, 4), np.float32)}))
     nothing = {m.name: np.ones((len(rows), 4), bool) for m in rows.modalities}
     for seen in nothing.values():
         seen[7] = False
-    with pytest.raises(UserError, match="row 7 has nothing observed"):
+    with pytest.raises(UserError, match="row 7 has no observed value"):
         detector.score(replace(rows, cells=nothing))
     few = lacking(train, "m2")
     assert few.mask is not None
     few.mask[:6] = True
-    with pytest.raises(UserError, match="rows that have m0, m1, m2, which 6 training rows have together"):
+    with pytest.raises(UserError, match="rows with m0, m1, m2, but only 6 training rows have these modalities"):
         Detector.fit(pair_of, few, calibration).score(rows)
     codes = posteriors(pair_of.model, train, 1, torch.Generator())
     unscored = DENSITIES["riemannian"](centroids=50).fit(codes)
-    with pytest.raises(UserError, match="density riemannian: has no score"):
+    with pytest.raises(UserError, match="density riemannian: has no log-likelihood"):
         Detector.fit(Generator(pair_of.model, unscored, {}), train, calibration)
 
 

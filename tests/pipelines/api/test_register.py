@@ -185,7 +185,7 @@ def test_networks_of_ones_own_travel_along(tmp_path: Path, monkeypatch: pytest.M
 def test_tables_of_labels() -> None:
     assert counts(pd.DataFrame({"label": [3, 8, 3], "count": [1.0, 2, 4]})) == {"3": 5, "8": 2}
     assert counts(pd.DataFrame()) is counts(pd.DataFrame({"label": [], "count": []})) is None
-    with pytest.raises(UserError, match="labels: found a table without count, expected label and count"):
+    with pytest.raises(UserError, match="labels: found no column count, expected the columns label and count"):
         counts(pd.DataFrame({"label": ["3"]}))
 
 

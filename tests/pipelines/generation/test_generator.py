@@ -78,13 +78,13 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"n": 0}, "samples: found 0, expected a whole number of at least 1; ask for one sample or more"),
+        ({"n": 0}, "samples: found 0, expected a whole number of at least 1; request one sample or more"),
         ({"n": -5}, "samples: found -5"),
         ({"labels": {}}, "samples: found 0"),
         ({"labels": {"x": 3}}, "labels: found 'x', which is no label of the codes; known: 0, 1"),
         ({"labels": {"1": -3}}, r"labels: found counts \[-3\], expected whole numbers of at least 0"),
-        ({"n": 4, "labels": {"1": 3}}, "labels: found 3 for 4 samples, expected one for each"),
-        ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected some of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ({"n": 4, "labels": {"1": 3}}, "labels: found 3 labels for 4 samples, expected one label per sample"),
+        ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected labels among 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         ({"n": 2, "values": "median"}, "values: found 'median', expected one of mean, draws"),
         ({"n": 2, "temperature": 0.0}, "temperature: found 0.0, expected a number above 0, up to 1"),
         ({"n": 2, "temperature": 1.5}, "temperature: found 1.5, expected a number above 0, up to 1"),
@@ -99,7 +99,7 @@ def test_requests_that_cannot_be_met(generator: Generator, arguments: dict[str, 
 def test_a_density_without_labels_takes_none(trained: Trained) -> None:
     normal = Generator.load(trained[0] / "artefacts/densities/normal")
     assert normal.sample(3).labels is None
-    with pytest.raises(UserError, match="labels: density normal has none, expected no labels; leave them out"):
+    with pytest.raises(UserError, match="labels: density normal was fitted without labels, expected none; leave"):
         normal.sample(2, labels=[0, 1])
 
 
@@ -109,7 +109,7 @@ def test_a_density_refuses_another_autoencoder(trained: Trained, tmp_path: Path)
     save_artefact(tmp_path / "autoencoder", "autoencoder", dict(artefact.manifest), moved)
     with pytest.raises(
         UserError,
-        match=r"gmm: this density was fitted to autoencoder \w{12}, found \w{12} in .* fit it again",
+        match=r"gmm: this density was fitted to codes of autoencoder \w{12}, found \w{12} in .* fit it again",
     ):
         Generator.load(trained[0] / "artefacts/densities/gmm", autoencoder=tmp_path / "autoencoder")
 

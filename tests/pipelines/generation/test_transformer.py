@@ -178,8 +178,8 @@ def _blank(rows: Any, columns: Any) -> np.ndarray:
 @pytest.mark.parametrize(
     ("options", "X", "sentence"),
     [
-        ({}, _blank(7, slice(None)), "X: row 7 holds NaN alone, expected one value at least in every row"),
-        ({}, _blank(slice(None), 3), "X: column 3 holds NaN alone, expected some values; leave it out"),
+        ({}, _blank(7, slice(None)), "X: row 7 holds only NaN, expected at least one value in every row"),
+        ({}, _blank(slice(None), 3), "X: column 3 holds only NaN, expected at least one value; leave it out"),
         ({"model": "mvtca"}, WHOLE, r"model: found 'mvtca', which is no model \(did you mean mvtcae\?\)"),
         ({"options": {"betta": 1}}, WHOLE, r"options\.betta is not a known key \(did you mean beta\?\)"),
         ({"modalities": {"a": [0, 99]}}, WHOLE, "modalities: a: found column 99, expected an index below 12"),
@@ -190,12 +190,12 @@ def _blank(rows: Any, columns: Any) -> np.ndarray:
         ({"modalities": {"a": range(12), "b": []}}, WHOLE, "shape of modality b: found"),
         ({"modalities": {"a b": range(12)}}, WHOLE, "modality name: found 'a b', expected letters"),
         ({"likelihoods": "columns"}, WHOLE, "likelihoods: a: found 'columns', expected one of normal, laplace"),
-        ({"likelihoods": {"d": "normal"}}, WHOLE, "likelihoods: found 'd', expected modalities: a, b, c"),
+        ({"likelihoods": {"d": "normal"}}, WHOLE, "likelihoods: found modality 'd', expected one of a, b, c"),
         ({"likelihoods": {"b": "bernoulli"}}, WHOLE, "X: modality b holds .*, expected numbers from 0 to 1 for"),
         ({"likelihoods": "negative_binomial"}, WHOLE, "X: modality a holds .*, expected whole numbers from 0 for"),
         ({"latent": 0}, WHOLE, "latent: found 0, expected a number above 0"),
         ({"epochs": 0}, WHOLE, "epochs: found 0, expected a number above 0"),
-        ({"learning_rate": 1e6, "epochs": 5}, WHOLE, "the loss is no finite number any more; lower learning_rate"),
+        ({"learning_rate": 1e6, "epochs": 5}, WHOLE, "the loss is no longer finite; lower learning_rate"),
     ],
 )  # fmt: skip
 def test_what_is_impossible_is_told_in_a_sentence(options: dict[str, Any], X: np.ndarray, sentence: str) -> None:
@@ -213,5 +213,5 @@ def test_a_joint_encoder_needs_some_whole_rows() -> None:
 
 def test_rows_without_a_value_are_refused_at_transformation_too() -> None:
     encoder = MultimodalEncoder(**TINY).fit(WHOLE)
-    with pytest.raises(ValueError, match="X: row 2 holds NaN alone"):
+    with pytest.raises(ValueError, match="X: row 2 holds only NaN"):
         encoder.transform(_blank(2, slice(None)))

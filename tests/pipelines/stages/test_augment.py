@@ -107,7 +107,7 @@ def test_rows_are_chosen_by_label_and_seed(cell: Project) -> None:
 
 @pytest.mark.parametrize("size", ["0", "301", "-3", "many"])
 def test_a_size_that_cannot_be_taken_is_refused(size: str, cell: Project) -> None:
-    with pytest.raises(UserError, match=f"size: found {size}, expected a whole number from 1 to 300"):
+    with pytest.raises(UserError, match=f"size: found {size}, expected all or a whole number from 1 to 300"):
         augment(size, cell[1], cell[0], 0)
 
 

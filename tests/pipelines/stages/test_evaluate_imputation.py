@@ -174,7 +174,7 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
     diverged = {"value": None, "why": "it failed on these data: its values grew without bound"}
     assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == diverged
     assert ours["against"]["iterative"] == {"energy_score": diverged, "rmse_ratio": diverged}
-    assert theirs["mean"]["coverage"] == {"value": None, "why": "what it fills into m0 is not finite"}
+    assert theirs["mean"]["coverage"] == {"value": None, "why": "values imputed for m0 are not finite"}
     before = read(root, "baselines")["modalities"]
     assert theirs["neighbours"]["rows"] == before["neighbours"]["rows"]
     assert ours["energy_score"] == read(root, "gmm")["modalities"]["energy_score"]

@@ -81,7 +81,7 @@ def test_complete_rows_are_those_with_every_modality() -> None:
     _, of_all = fitted({"kind": "gmm", **GMM}, **parts)
     assert of_all["rows"]["used"] == 300
     none = replace(TRAIN, whole=torch.zeros(300, dtype=torch.bool))
-    with pytest.raises(UserError, match=r"density\.mine\.rows: found no train row with every modality"):
+    with pytest.raises(UserError, match=r"density\.mine\.rows: found no complete train row"):
         fitted({"kind": "gmm", "rows": "complete", **GMM}, train=none)
 
 
@@ -181,7 +181,7 @@ def test_a_bound_is_flagged_and_what_has_no_score_has_none(monkeypatch: pytest.M
     [
         ({"kind": "gmm", "components": 0}, r"density\.mine: option components: found 0, expected"),
         ({"kind": "gmm", "colour": 1}, r"density\.mine\.colour is not a known key"),
-        ({"kind": "vamp"}, r"density\.mine: vamp learns with the autoencoder's encoder"),
+        ({"kind": "vamp"}, r"density\.mine: vamp needs the encoder of the autoencoder"),
     ],
 )
 def test_what_a_density_refuses_is_told(written: dict[str, Any], sentence: str) -> None:
