@@ -109,7 +109,7 @@ def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["fit", "gmmm", "--codes", "codes.npz"], "density: found 'gmmm', which is no density (did you mean"),
-        (["fit", "gmm", "--codes", "none.npz"], "none.npz: there is no such file or folder; expected a code"),
+        (["fit", "gmm", "--codes", "none.npz"], "none.npz: found no such file or folder, expected a code"),
         (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: kind 'density' was found where 'codes' is"),
         (
             ["fit", "vamp", "--codes", "codes.npz"],
@@ -163,7 +163,7 @@ def test_a_code_folder_of_a_project_keeps_its_autoencoder(trained: tuple[Path, P
         artefact.tensors,
         artefact.arrays,
     )
-    with pytest.raises(UserError, match="codes of another autoencoder than those of"):
+    with pytest.raises(UserError, match="come from different autoencoders"):
         fit_codes("gmm", params, root, codes / "train", tmp_path / "other", tmp_path / "mine")
 
 

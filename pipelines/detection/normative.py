@@ -1,4 +1,4 @@
-"""Surprisals of rows under an autoencoder and a density: reconstruction, prediction from other modalities, and codes."""
+"""Surprisals of rows under an autoencoder and a density: reconstruction, prediction from other modalities, code."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -45,7 +45,7 @@ class SampleRequest:
         check_values(self.values)
 
     @classmethod
-    def of(
+    def from_settings(
         cls,
         settings: Generate,
         n: int | None = None,
@@ -60,8 +60,8 @@ class SampleRequest:
             n = settings.samples if labels is None else sum(labels.values())
         if labels is None and settings.balance is not None:
             labels = apportion(settings.balance, n)
-        changed = {key: value for key, value in changes.items() if value is not None}
-        return cls(n, labels=labels, **changed | settings.model_dump(exclude={"samples", "balance", *changed}))
+        given = {key: value for key, value in changes.items() if value is not None}
+        return cls(n, labels=labels, **given | settings.model_dump(exclude={"samples", "balance", *given}))
 
     def rows_and_labels(self, density: Density) -> tuple[int, np.ndarray | None]:
         """Return the number of rows and their labels, (n,) int64; labels are None if the density draws them.

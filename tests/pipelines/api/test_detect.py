@@ -284,7 +284,7 @@ def test_a_table_of_scores(trained: Trained, tmp_path: Path) -> None:
     assert {"inconsistency.m0", "code.m0", "distance.m0", "code", "distance"} <= set(table.column_names)
     assert "top_feature" not in table.column_names  # images have none
     assert lines[0] == f"{tmp_path / 'scores.csv'}: {len(data)} rows, {int(flagged.sum())} flagged at alpha 0.05"
-    assert lines[1].endswith(f"of normal ones {alarm_rate(0.05, 120):.3f} are flagged on average")
+    assert lines[1].endswith(f"on average a share of {alarm_rate(0.05, 120):.3f} of normal rows is flagged")
 
 
 def test_the_command_refuses(trained: Trained, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_the_command_refuses(trained: Trained, tmp_path: Path) -> None:
     refused("found 'gnm', which is no fitted density.*known: gmm, normal", "gnm")
     refused("found '.txt', which is no ending of a table", out=tmp_path / "scores.txt")
     refused("alpha: found 1.5, expected a number above 0 and below 1", alpha=1.5)
-    refused(r"alpha: found 0.001, expected 0.00826 at least, the smallest p-value that 120", alpha=0.001)
+    refused(r"alpha: found 0.001, expected at least 0.00826, the smallest p-value possible with 120", alpha=0.001)
     refused("calibration: found the training rows", calibration=root / "artefacts/data/train")
 
 

@@ -188,7 +188,7 @@ def test_the_command_writes_what_python_gives(
         assert found.label_names == loaded.label_names
         assert found.provenance == expected.provenance
         assert found.provenance["draw"] == number - 1
-    assert "80 rows lacked something" in told[0]
+    assert "80 rows had missing values" in told[0]
     once = impute("gmm", tmp_path / "holes", params, root, tmp_path / "once")
     assert Dataset.load(tmp_path / "once").filled is not None
     assert str(tmp_path / "once") in once[0]

@@ -152,20 +152,20 @@ def test_data_that_cannot_be_scored_are_told_before_they_are_trained_on(tmp_path
     mask[7:, 0] = False  # eight rows are needed
     replace(test, mask=mask).save(data / "test")
     (line,) = [line for line in init(tmp_path / "b", data) if "some will be missing" in line]
-    assert line.startswith(f"Found 7 of {len(test)} test rows with every modality, where scores")
+    assert line.startswith(f"Found 7 complete rows among {len(test)} test rows, but scores")
 
 
 def test_a_project_is_never_overwritten_and_needs_data(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"found no train/manifest\.json, expected a folder that postprior import made"):
+    with pytest.raises(UserError, match=r"found no train/manifest\.json, expected a folder written by postprior"):
         init(tmp_path / "project", tmp_path)
     data = imported(tmp_path / "data")
     (tmp_path / "project").mkdir()
     (tmp_path / "project/params.yaml").write_text("mine")
-    with pytest.raises(UserError, match=r"params\.yaml: there is a project already"):
+    with pytest.raises(UserError, match=r"params\.yaml: found an existing project"):
         init(tmp_path / "project", data)
     assert (tmp_path / "project/params.yaml").read_text() == "mine"
     for place in (data, data / "train/project"):
-        with pytest.raises(UserError, match=r"lies in the data .*, expected a folder beside it"):
+        with pytest.raises(UserError, match=r"lies inside the data .*, expected a folder outside of it"):
             init(place, data)
     assert not (data / "params.yaml").exists()
     (tmp_path / "file").write_text("mine")

@@ -21,7 +21,7 @@ import pytest
 from postprior.pipelines.api.register import code, register
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.served import Served, counts
+from postprior.pipelines.generation.served import ServedGenerator, counts
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.client import PARENT
 
@@ -163,7 +163,7 @@ def test_the_run_lies_beneath_its_experiment_and_a_new_version_takes_the_alias(
 
 
 def test_a_density_without_labels_takes_none(registered: tuple[Path, Params, str]) -> None:
-    model = Served()
+    model = ServedGenerator()
     model.generator = Generator.load(registered[0] / "artefacts/densities/normal")
     assert "labels" not in model.predict(None, pd.DataFrame(), {"n": 3, "seed": 0, "temperature": 1.0})
     with pytest.raises(UserError, match="labels: density normal has none"):
@@ -201,7 +201,7 @@ def test_mistakes_are_one_sentence(trained: tuple[Path, Params], monkeypatch: py
     with pytest.raises(UserError, match=r"could not register the model .*Names cannot contain"):
         register("gmm", params, root, "a/b")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: found off, expected a database or server"):
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: found off, expected a tracking server or database"):
         register("gmm", params, root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"could not register the model .*Connection refused"):

@@ -155,8 +155,8 @@ def test_what_was_written_is_told(tmp_path: Path) -> None:
     ROWS.save(tmp_path / "rows")
     told = represent(tmp_path / "rows", tmp_path / "autoencoder", tmp_path / "codes.npz")
     assert told == [
-        f"{tmp_path / 'codes.npz'}: codes of 40 rows, with blocks of so many dimensions: z (4), w_a (2), w_b (1)",
-        "  15 rows lack modalities, their codes come from the others",
+        f"{tmp_path / 'codes.npz'}: codes of 40 rows; blocks and their dimensions: z (4), w_a (2), w_b (1)",
+        "  15 rows lack modalities; their codes are inferred from the observed ones",
     ]
 
 

@@ -110,12 +110,12 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({"scale": SCALE}, "found no loc, expected loc (or means), or <block>.loc of each block"),
+        ({"scale": SCALE}, "found no loc, expected loc (or means), or <block>.loc for each block"),
         (
             {"z.loc": LOC, "w.scale": SCALE},
-            "block w has no loc, expected loc of every block or of none",
+            "block w has no loc, expected loc for every block or for none",
         ),
-        ({"labels": np.arange(3)}, "found no loc, expected loc (or means), or <block>.loc of each block"),
+        ({"labels": np.arange(3)}, "found no loc, expected loc (or means), or <block>.loc for each block"),
         (
             {"lco": LOC},
             "lco is not a known name (did you mean loc?); known: family, ids, label_names, labels, loc",
@@ -132,11 +132,11 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
         ({"loc": LOC[:0]}, "loc has shape (0, 1, 3), expected (N, C, D), none of them 0"),
         (
             {"z.loc": LOC, "w.loc": LOC[:9]},
-            "loc of block w has shape (9, 3), expected (N, D) or (N, C, D), N and C those of all blocks",
+            "loc of block w has shape (9, 3), expected (N, D) or (N, C, D), with N and C of all other blocks",
         ),
         (
             {"z.loc": LOC, "w.loc": LOC, "z.scale": SCALE},
-            "block w has no scale, expected scale of every block or of none",
+            "block w has no scale, expected scale for every block or for none",
         ),
         ({"loc": LOC, "weights": np.ones((20, 2))}, "weights has shape (20, 2), expected (20, 1)"),
         ({"loc": MIXED, "weights": np.ones((20, 2))}, "weights must be probabilities that sum to 1"),
@@ -158,7 +158,7 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
             {"loc": LOC, "scale": SCALE, "family": "cauchy"},
             "family is 'cauchy', expected one of normal, laplace",
         ),
-        ({"loc": LOC, "family": "normal"}, "family: found without a scale, expected scale too"),
+        ({"loc": LOC, "family": "normal"}, "family: found no scale, expected a scale as well"),
         (
             {"loc": np.array([None, {}], object)},
             "loc: no array of plain numbers or texts was found (Object arrays cannot be loaded",
@@ -173,7 +173,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arrays: dict[str, Any], sente
 
 
 def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no such file or folder; expected a code folder or an \.npz"):
+    with pytest.raises(UserError, match=r"found no such file or folder, expected a code folder or an \.npz"):
         read_codes(tmp_path / "codes.npz")
     np.save(tmp_path / "codes.npy", LOC)
     whole = saved(tmp_path, loc=LOC, scale=SCALE)
