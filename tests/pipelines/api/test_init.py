@@ -1,4 +1,4 @@
-"""Projects around data of one's own: settings that suit them, and a pipeline that runs."""
+"""Projects for custom data: suitable settings, and a pipeline that runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BINARIES = Path(sys.executable).parent
 
 
 def imported(folder: Path, rows: int = 60) -> Path:
-    """Dataset folders with a modality of every kind."""
+    """Write dataset folders with a modality of every kind."""
     for seed, (split, share) in enumerate((("train", 0.6), ("validation", 0.2), ("test", 0.2))):
         example(int(rows * share), seed).save(folder / split)
     return folder
@@ -51,7 +51,7 @@ def test_the_settings_are_valid_and_say_where_the_data_are(tmp_path: Path) -> No
     assert told[-1] == f"Go on with: cd {root} && dvc repro"
     text = (root / "params.yaml").read_text()
     assert 'precision: "no"' in text
-    assert "# of the networks" in text  # what the keys mean is still told
+    assert "# of the networks" in text  # the comments on keys are kept
     assert "\ndensities: [gmm, gaussian, vamp] " in text
     assert yaml.safe_load(text)["data"].keys() == {"source", "folder"}
 
@@ -65,7 +65,7 @@ def test_the_pipeline_is_that_of_the_repository_and_depends_on_the_data(tmp_path
 
 
 def repro(root: Path, *stages: str) -> str:
-    """What `dvc repro` said."""
+    """Return the output of `dvc repro`."""
     environment = os.environ | {
         "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
@@ -90,7 +90,7 @@ def test_dvc_runs_there_at_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_table_becomes_synthetic_rows_in_three_commands(tmp_path: Path) -> None:
-    """Real measurements of breast tumours, joined from two files, one of them with rows missing."""
+    """Real measurements of breast tumours are joined from two files, one of which lacks rows."""
     import pyarrow as pa
     import pyarrow.csv as csv
     from sklearn.datasets import load_breast_cancer
@@ -139,10 +139,10 @@ def test_nothing_needs_more_rows_than_there_are(rows: int) -> None:
     steps = chosen["train.epochs"] * rows / chosen["train.batch_size"]
     assert steps <= 3100
     assert chosen["vae.rescaling"] == "dimensions"  # 120 voxels beside two counts
-    assert chosen["vae.likelihood_scale"] == 0.1  # vectors of normal values are not among these
+    assert chosen["vae.likelihood_scale"] == 0.1  # no vector has a normal likelihood
 
 
-def test_data_that_cannot_be_scored_are_told_before_they_are_trained_on(tmp_path: Path) -> None:
+def test_data_that_cannot_be_scored_are_reported_before_training(tmp_path: Path) -> None:
     from dataclasses import replace
 
     data = imported(tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Registered generators: the same bytes from another process, by code and numbers alone."""
+"""Registered generators: another process draws the same bytes from code and arrays only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAME = "posteriors made up"  # a space, as registries allow
 
 @pytest.fixture(scope="module")
 def registered(trained: tuple[Path, Params]) -> tuple[Path, Params, str]:
-    """The trained project, and what `register` says of its mixture."""
+    """The trained project, and the line that `register` returns for its mixture."""
     root, params = trained
     return root, params, register("gmm", params, root, NAME, "champion")
 
@@ -91,7 +91,7 @@ for name, drawn in {{
             assert found[key].tobytes() == array.tobytes()
 
 
-def test_nothing_is_pickled_and_all_is_said(folder: Path, client: Any) -> None:
+def test_nothing_is_pickled_and_metadata_are_complete(folder: Path, client: Any) -> None:
     from mlflow.models import Model
 
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -120,7 +120,7 @@ def test_nothing_is_pickled_and_all_is_said(folder: Path, client: Any) -> None:
 
 @pytest.mark.slow
 def test_its_code_needs_no_more_than_its_requirements(folder: Path) -> None:
-    """Of the packages that the project depends on, those that are loaded to draw are required."""
+    """Of the dependencies of the project, exactly those that are loaded for drawing are required."""
     script = """
 import sys
 sys.path[:0] = ["code"]
@@ -170,7 +170,7 @@ def test_a_density_without_labels_takes_none(registered: tuple[Path, Params, str
         model.predict(None, pd.DataFrame({"label": ["3"], "count": [1]}))
 
 
-def test_networks_of_ones_own_travel_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_defined_networks_are_registered_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "alone.py").touch()
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/__init__.py").touch()

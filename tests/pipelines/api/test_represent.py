@@ -1,4 +1,4 @@
-"""Codes of any rows as files: what each format holds, of rows that have everything and of rows that do not."""
+"""Files of codes: the content of each format, for complete and incomplete rows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ ROWS = Dataset(
 
 
 def saved(folder: Path, name: str) -> MultimodalVAE:
-    """An autoencoder with the weights that it starts from, and its folder."""
+    """Save an untrained autoencoder; return it and its folder."""
     model = MODELS[name](MODALITIES, latent=4, width=2, **OPTIONS[name])
     tensors, description = model.state()
     save_artefact(folder / "autoencoder", "autoencoder", {"model": name, **description}, tensors)
@@ -59,7 +59,7 @@ def written(folder: Path, rows: Dataset, ending: str) -> Path:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_npz_holds_the_whole_posteriors(tmp_path: Path, name: str) -> None:
+def test_npz_holds_full_posteriors(tmp_path: Path, name: str) -> None:
     model = saved(tmp_path, name)
     found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
     assert [(b.name, b.size) for b in found.layout] == [(b.name, b.size) for b in model.layout]
@@ -84,7 +84,7 @@ def test_a_density_of_the_file_is_that_of_the_codes(tmp_path: Path) -> None:
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_one_modality_alone_says_what_its_expert_says(tmp_path: Path) -> None:
+def test_the_code_of_one_modality_is_that_of_its_expert(tmp_path: Path) -> None:
     model = saved(tmp_path, "mvtcae")
     found = read_codes(
         written(tmp_path, replace(ROWS, modalities=MODALITIES[1:], mask=None, data={"b": VALUES["b"]}), ".npz")
@@ -118,7 +118,7 @@ def test_parquet_is_a_table_of_means_with_nulls_where_there_is_none(tmp_path: Pa
         **{"w_a_0": 10, "w_a_1": 10, "w_b_0": 5},
     }
     found = np.stack([table[name].to_numpy(zero_copy_only=False) for name in coordinates], 1)
-    np.testing.assert_array_equal(found, mean)  # NaN beside NaN
+    np.testing.assert_array_equal(found, mean)  # NaN equals NaN here
 
 
 def test_without_ids_and_labels_rows_are_numbered(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) 
     assert [back.label_names[label] for label in back.labels] == ["xyz"[int(i[3:]) % 3] for i in back.ids]
 
 
-def test_what_was_written_is_told(tmp_path: Path) -> None:
+def test_the_report_names_what_was_written(tmp_path: Path) -> None:
     saved(tmp_path, "dmvae")
     ROWS.save(tmp_path / "rows")
     told = represent(tmp_path / "rows", tmp_path / "autoencoder", tmp_path / "codes.npz")

@@ -1,4 +1,4 @@
-"""Codes of other libraries: what an .npz means, and every mistake in one as a sentence."""
+"""Codes of other libraries: the content of .npz files, and an error of one sentence for every mistake."""
 
 import re
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_other_names_and_other_families(tmp_path: Path) -> None:
     torch.testing.assert_close(codes.posterior().variance, torch.from_numpy(2 * SCALE**2).float())
 
 
-def test_without_scales_they_are_draws(tmp_path: Path) -> None:
+def test_codes_without_scales_are_draws(tmp_path: Path) -> None:
     codes = read_codes(saved(tmp_path, loc=np.arange(40).reshape(20, 2), label_names=["a", "b"]))
     assert (codes.family, codes.scale) == ("empirical", None)
     assert torch.equal(codes.draw(seeded()), torch.arange(40.0).reshape(20, 2))
@@ -61,7 +61,7 @@ def test_mixtures_have_components_and_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(chosen.mean, torch.from_numpy(MIXED[:, 0]).float())
 
 
-def test_blocks_stand_side_by_side_in_their_order(tmp_path: Path) -> None:
+def test_blocks_are_concatenated_in_their_order(tmp_path: Path) -> None:
     observed = np.ones((20, 2), bool)
     observed[:5, 1] = False
     w = np.where(observed[:, 1:], LOC[:, :2], np.nan)
@@ -85,7 +85,7 @@ def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
     assert [(block.name, block.size) for block in again.layout] == [("z", 2), ("w", 2)]
 
 
-def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> None:
+def test_posteriors_are_read_back_with_all_their_fields(tmp_path: Path) -> None:
     observed = np.ones((20, 2), bool)
     observed[:5, 1] = False
     parts = {
@@ -172,7 +172,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arrays: dict[str, Any], sente
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found no such file or folder, expected a code folder or an \.npz"):
         read_codes(tmp_path / "codes.npz")
     np.save(tmp_path / "codes.npy", LOC)

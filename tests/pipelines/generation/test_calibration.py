@@ -1,4 +1,4 @@
-"""Calibrated spread: intervals that cover what they promise, around means that stay where they were."""
+"""Calibrated spread: intervals have their nominal coverage, and means are not changed."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from postprior.stage2_latent import DENSITIES
 
 
 def pair(scale: float) -> tuple[Generator, list[Dataset]]:
-    """An exact model of noise 0.5 whose decoders claim another scale, and two sets of 300 rows of it."""
+    """Return an exact model of noise 0.5 whose decoders have another scale, and two sets of 300 rows drawn from it."""
     model = linear.exact(MODELS["mvae"](linear.modalities(2), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     sets = [
         Dataset(
@@ -34,7 +34,7 @@ def pair(scale: float) -> tuple[Generator, list[Dataset]]:
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5, 1.5])
-def test_intervals_cover_what_they_promise_whatever_the_model_claims(scale: float) -> None:
+def test_intervals_have_nominal_coverage_whatever_the_scale_of_the_model(scale: float) -> None:
     generator, (held_out, data) = pair(scale)
     mask = np.tile([True, False], (len(data), 1))
     lacking = replace(data, mask=mask)
@@ -76,10 +76,10 @@ def test_a_factor_is_what_the_interval_needs_to_reach() -> None:
     assert reach(draws, np.array([9.0])) == pytest.approx(0.5)
     assert reach(draws, np.array([-36.0])) == pytest.approx(2)
     assert reach(draws, np.array([0.0])) == 0
-    assert quantile(np.arange(1.0, 100)) == 90  # the 90th of 99: as many lie at or below it as promised
+    assert quantile(np.arange(1.0, 100)) == 90  # the 90th of 99: 90 of 100 exchangeable values lie at or below it
 
 
-def test_rows_lose_what_others_lack_and_never_all() -> None:
+def test_rows_lose_what_other_rows_lack_but_never_all_modalities() -> None:
     rng = np.random.default_rng(0)
     generator, (held_out, data) = pair(0.5)
     mask = rng.random((300, 2)) < 0.5

@@ -1,4 +1,4 @@
-"""Conditional generation through a density: draws with the moments of the reweighted posterior, in closed form."""
+"""Conditional generation through a density: draws have the moments of the reweighted posterior in closed form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.layouts import join
 
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal") for index in range(3))
-TIMES = 2000  # draws of one row
+TIMES = 2000  # draws per row
 DRAWS = 200
 
 
@@ -29,7 +29,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 class Gaussian:
-    """N(mean, covariance) over the codes of a model, with some of a density's capabilities."""
+    """N(mean, covariance) over the codes of a model, with some capabilities of a density."""
 
     def __init__(self, model: MultimodalVAE, *capabilities: str) -> None:
         self.layout, size = model.layout, sum(block.size for block in model.layout)
@@ -91,7 +91,7 @@ def agree(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
 
 
 def rows(*observed: tuple[bool, ...], times: int = TIMES) -> Batch:
-    """One row of data for each pattern, so many times each."""
+    """Return one row of data per pattern, repeated `times` times."""
     data = {m.name: torch.randn(1, 3, generator=seeded(i)).double() for i, m in enumerate(MODALITIES)}
     count = len(observed) * times
     mask = torch.tensor(observed).repeat_interleave(times, 0)
@@ -99,7 +99,7 @@ def rows(*observed: tuple[bool, ...], times: int = TIMES) -> Batch:
 
 
 def test_draws_follow_the_posterior_under_another_prior() -> None:
-    """An exact model whose prior is exchanged: its new posterior is known from Bayes' rule alone."""
+    """The prior of an exact model is replaced: Bayes' rule gives its new posterior."""
     model = linear.exact(MODELS["mvae"](linear.modalities(2), latent=linear.LATENT))
     f = Gaussian(model, "exact_log_prob")
     batch = linear.sample(model, 2)
@@ -162,7 +162,7 @@ def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_single_candidate_is_what_the_model_infers(name: str) -> None:
-    """In every model, lower levels of hierarchies and private codes included, on rows that lack modalities."""
+    """For every model, including lower levels of hierarchies and private codes, on rows that lack modalities."""
     model = MODELS[name](MODALITIES, latent=3, width=4).requires_grad_(False)
     batch = rows((True, True, True), (False, True, True), (True, False, False), times=4)
     batch = Batch({name: values.float() for name, values in batch.data.items()}, batch.observed)
@@ -174,7 +174,7 @@ def test_a_single_candidate_is_what_the_model_infers(name: str) -> None:
 
 
 def test_the_levels_below_a_code_stay_with_it() -> None:
-    """The density of a hierarchical model scores its top; the draw below is the one that was made with it."""
+    """The density of a hierarchical model scores the top level; the lower level is that of the chosen code."""
     model = MODELS["mhvae"](MODALITIES, latent=2, width=4, levels=2).double().requires_grad_(False)
     f, batch = Gaussian(model, "exact_log_prob"), rows((True, True, False))
     candidates = PosteriorCandidates.draw(model, batch, seeded(), DRAWS)

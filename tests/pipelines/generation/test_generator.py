@@ -1,4 +1,4 @@
-"""Drawing synthetic samples: the same bytes, the labels asked for, the right pair."""
+"""Drawing synthetic samples: reproducible bytes, requested labels, and the matching autoencoder."""
 
 import shutil
 import tracemalloc
@@ -50,7 +50,7 @@ def test_a_seed_gives_bytes_that_no_size_changes(generator: Generator, values: s
     assert not np.array_equal(long.data["m0"][:10], long.data["m0"][ROWS : ROWS + 10])
 
 
-def test_labels_asked_for_are_drawn_in_their_order(generator: Generator) -> None:
+def test_requested_labels_are_drawn_in_their_order(generator: Generator) -> None:
     asked = np.random.default_rng(0).integers(10, size=ROWS + 30)
     drawn = generator.sample(len(asked), labels=asked)
     assert np.array_equal(drawn.labels, asked)
@@ -69,10 +69,10 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
     mean, draws = (np.stack(list(arrays)) for arrays in sets)
     assert min(mean.min(), draws.min()) >= 0
     assert max(mean.max(), draws.max()) <= 1
-    noise = (draws - mean)[(mean > 0.1) & (mean < 0.9)]  # medians there do not feel the clipping
+    noise = (draws - mean)[(mean > 0.1) & (mean < 0.9)]  # clipping does not affect medians there
     assert len(noise) > 10_000
     assert abs(np.median(noise)) < 0.002
-    assert abs(np.median(abs(noise)) - 0.1 * np.log(2)) < 0.002  # a Laplace of scale 0.1
+    assert abs(np.median(abs(noise)) - 0.1 * np.log(2)) < 0.002  # a Laplace distribution of scale 0.1
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_density_refuses_another_autoencoder(trained: Trained, tmp_path: Path)
         Generator.load(trained[0] / "artefacts/densities/gmm", autoencoder=tmp_path / "autoencoder")
 
 
-def test_a_missing_density_is_told(trained: Trained) -> None:
+def test_a_missing_density_is_reported(trained: Trained) -> None:
     with pytest.raises(UserError, match=r"manifest\.json: no such file"):
         Generator.load(trained[0] / "artefacts/densities/spline")
 
@@ -134,7 +134,7 @@ def test_the_stage_writes_a_dataset_that_is_a_valid_input(trained: Trained, tmp_
     assert same(Generator.load(root / "artefacts/densities/gmm").sample(ROWS + 5, seed=1), one)
 
 
-def test_the_judges_label_what_a_density_cannot(trained: Trained, tmp_path: Path) -> None:
+def test_evaluators_label_samples_of_a_density_without_labels(trained: Trained, tmp_path: Path) -> None:
     root, params = trained
     generate("normal", params, root, SampleRequest(40), out=tmp_path / "normal")
     drawn = Dataset.load(tmp_path / "normal")
@@ -149,7 +149,7 @@ def test_a_balance_of_classes_is_kept(trained: Trained, tmp_path: Path) -> None:
     assert np.bincount(Dataset.load(tmp_path / "balanced").labels).tolist() == [20, 0, 0, 40]
 
 
-def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
+def test_colder_and_truncated_draws_are_more_likely_and_recorded(
     generator: Generator, trained: Trained, tmp_path: Path
 ) -> None:
     asked = {"plain": {}, "cold": {"temperature": 0.5}, "truncated": {"truncation": 0.5}}
@@ -238,7 +238,7 @@ def test_the_frozen_encoder_gives_inputs_and_gradients_to_them_alone(trained: Tr
     assert all(parameter.grad is None for parameter in encoder.trained[0].parameters())
 
 
-def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
+def test_pseudo_inputs_start_from_observed_values(trained: Trained) -> None:
     root, _ = trained
     data = Dataset.load(root / "artefacts/data/train").select(np.arange(6))
     data.data["m1"][[1, 4]] = 0.25  # fill values
