@@ -59,7 +59,7 @@ def lacking(rows: Dataset, *names: str) -> Dataset:
 def same(one: Detection, other: Detection) -> None:
     for key in ("score", "p_value", "calibrated_on", "contributions"):
         np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
-    for key in ("statistics", "whole", "features"):
+    for key in ("statistics", "row_statistics", "features"):
         for name, values in getattr(one, key).items():
             np.testing.assert_array_equal(values, getattr(other, key)[name])
 

@@ -146,12 +146,12 @@ def test_data_that_cannot_be_scored_are_reported_before_training(tmp_path: Path)
     from dataclasses import replace
 
     data = imported(tmp_path / "data")
-    assert not any("some will be missing" in line for line in init(tmp_path / "a", data))
+    assert not any("scores will be missing" in line for line in init(tmp_path / "a", data))
     test = Dataset.load(data / "test")
     mask = np.ones((len(test), len(test.modalities)), bool)
     mask[7:, 0] = False  # eight rows are needed
     replace(test, mask=mask).save(data / "test")
-    (line,) = [line for line in init(tmp_path / "b", data) if "some will be missing" in line]
+    (line,) = [line for line in init(tmp_path / "b", data) if "scores will be missing" in line]
     assert line.startswith(f"Found 7 complete rows among {len(test)} test rows, but scores")
 
 

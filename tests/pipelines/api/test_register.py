@@ -166,7 +166,7 @@ def test_a_density_without_labels_takes_none(registered: tuple[Path, Params, str
     model = ServedGenerator()
     model.generator = Generator.load(registered[0] / "artefacts/densities/normal")
     assert "labels" not in model.predict(None, pd.DataFrame(), {"n": 3, "seed": 0, "temperature": 1.0})
-    with pytest.raises(UserError, match="labels: density normal has none"):
+    with pytest.raises(UserError, match="labels: density normal was fitted without labels"):
         model.predict(None, pd.DataFrame({"label": ["3"], "count": [1]}))
 
 

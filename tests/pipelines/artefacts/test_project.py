@@ -50,6 +50,6 @@ def test_the_artefacts_around_a_density_are_those_of_its_project(tmp_path: Path)
 
 def test_artefacts_of_another_origin_are_refused() -> None:
     check_origin(Path("there"), "density", "a", "a", "generate")
-    sentence = "there: density aaaaaaaaaaaa found, expected None; run postprior generate again"
+    sentence = "there: found density aaaaaaaaaaaa, expected None; run postprior generate again"
     with pytest.raises(UserError, match=sentence):
         check_origin(Path("there"), "density", "a" * 64, None, "generate")

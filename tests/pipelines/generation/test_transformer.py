@@ -186,7 +186,7 @@ def _blank(rows: Any, columns: Any) -> np.ndarray:
         ({"modalities": {"a": ["x"]}}, WHOLE, "modalities: a: found column 'x', expected an index below 12"),
         ({"modalities": {"a": range(11)}}, WHOLE, "found column 11 in 0 places, expected every column of X in"),
         ({"modalities": {"a": range(12), "b": [4]}}, WHOLE, "found column 4 in 2 places, expected every"),
-        ({"modalities": {}}, WHOLE, "found column 0 in 0 places, expected every column of X in one"),
+        ({"modalities": {}}, WHOLE, "found column 0 in 0 places, expected every column of X in exactly one"),
         ({"modalities": {"a": range(12), "b": []}}, WHOLE, "shape of modality b: found"),
         ({"modalities": {"a b": range(12)}}, WHOLE, "modality name: found 'a b', expected letters"),
         ({"likelihoods": "columns"}, WHOLE, "likelihoods: a: found 'columns', expected one of normal, laplace"),
