@@ -56,16 +56,14 @@ def init(project: Path, data: Path) -> list[str]:
         _put(params, key, value)
     pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
     for (name, text), tree in zip(texts.items(), (params, pipeline), strict=True):
-        # an empty line is lost with the data that it followed
+        # restore the empty line that is lost with the data section before it
         write_text(project / name, yaml_text(tree, text).replace("\nevaluators:", "\n\nevaluators:"))
     _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
     _ignore(project / ".dvcignore", LEFT)
     if not (project / ".dvc").exists():
         from dvc.repo import Repo
 
-        Repo.init(
-            str(project), no_scm=not (project / ".git").exists()
-        ).close()  # uses git if the project is a git repository
+        Repo.init(str(project), no_scm=not (project / ".git").exists()).close()  # with git in a git repository
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
         *(f"  {key}: {_text(value)}" for key, value in chosen.items()),

@@ -15,7 +15,7 @@ from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Score
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
 
-KIND = "reference"
+KIND = "reference"  # the kind stored in manifests
 GALLERY = 8  # number of tuples per row that are saved as images
 WEIGHTS = {  # which weights each baseline row uses
     "real": "real",  # held-out rows

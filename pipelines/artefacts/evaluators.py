@@ -5,7 +5,7 @@ from pathlib import Path
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.storage import load_artefact, rebuilding
 
-KIND = "judges"
+KIND = "judges"  # the kind stored in manifests
 
 
 def load_evaluators(folder: Path) -> Evaluators:

@@ -92,10 +92,10 @@ def fit_density(
             step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
         try:
+            kind, arguments = fitting.kind, options
             if fitting.independent:
-                density = DENSITIES["independent"](density=fitting.kind, options=options)
-            else:
-                density = DENSITIES[fitting.kind](**options)
+                kind, arguments = "independent", {"density": fitting.kind, "options": options}
+            density = DENSITIES[kind](**arguments)
             if density.needs_encoder and encoder is None:
                 raise UserError(
                     f"density.{name}: {density.name} needs the encoder of the autoencoder, which codes do not contain; "
