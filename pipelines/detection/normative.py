@@ -102,7 +102,7 @@ def _cell_surprisals(
         values = batch.data[m.name]
         mean = torch.zeros_like(values)
         for draw in latents[:, :, place]:
-            mean -= model.decode_one(m, draw).each(values) / len(latents)
+            mean -= model.decode_one(m, draw).elementwise_log_prob(values) / len(latents)
         mean = mean.nan_to_num(LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
         surprisals[m.name] = mean.masked_fill(~batch.cells[m.name], torch.nan) if m.name in batch.cells else mean
     return surprisals

@@ -60,7 +60,7 @@ def completions(
             if lacks_values.any():
                 p = model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
                 x = p.mean if values == "mean" else p.rsample((), generator)
-                imputed = m.admit(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                imputed = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
                 places, array = incomplete[lacks_values], block[m.name]
                 array[:, places] = np.where(missing[m.name][rows[places]], imputed, array[:, places])
         yield start, block

@@ -177,7 +177,7 @@ def predicted_labels(
 
 def decoded(model: MultimodalVAE, modality: Modality, latents: Tensor) -> Tensor:
     """Return decoder means (n, *shape) of latents (n, F), clipped to the range of the modality."""
-    return modality.admit(model.decode_one(modality, latents).mean)
+    return modality.to_support(model.decode_one(modality, latents).mean)
 
 
 @torch.no_grad()

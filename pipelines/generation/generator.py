@@ -233,7 +233,7 @@ class Generator:
             for modality in self.model.modalities:
                 likelihood = self.model.decode_one(modality, latents)
                 x = likelihood.mean if values == "mean" else likelihood.rsample((), generator)
-                data[modality.name] = modality.admit(x).numpy()
+                data[modality.name] = modality.to_support(x).numpy()
         return data
 
 

@@ -209,7 +209,7 @@ def test_invalid_arguments_and_values_are_errors_of_one_sentence(
 def test_a_joint_encoder_needs_complete_rows() -> None:
     halves = WHOLE.copy()
     halves[::2, :5], halves[1::2, 5:] = np.nan, np.nan
-    with pytest.raises(ValueError, match="phase joint: found no row with every modality"):
+    with pytest.raises(ValueError, match="phase joint: found no complete row"):
         MultimodalEncoder("jmvae", **TINY).fit(halves)
 
 
