@@ -23,7 +23,7 @@ from postprior.pipelines.publishing import publish_file
 from postprior.pipelines.settings.names import hint, listed
 from postprior.stage1_vae.distributions import Block, Mixture, Normal
 from postprior.stage2_latent.codes import EMPIRICAL, Codes
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 
 OTHER_NAMES = {"means": "loc", "scales": "scale", "mask": "observed"}
 OF_BLOCKS = ("loc", "scale")
@@ -84,7 +84,7 @@ def write_codes(path: Path, codes: Codes) -> None:
     unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
     for field, joined in (("loc", codes.loc), ("scale", codes.scale)):
         if joined is not None:
-            for name, block in apart(codes.layout, joined.masked_fill(unknown, np.nan)).items():
+            for name, block in split_blocks(codes.layout, joined.masked_fill(unknown, np.nan)).items():
                 key = f"{name}.{field}" if len(codes.layout) > 1 else field
                 arrays[key] = (block[:, 0].flatten(1) if block.shape[1] == 1 else block.flatten(2)).numpy()
     if codes.scale is not None:

@@ -11,7 +11,7 @@ from postprior.pipelines.artefacts.codes import observed_blocks
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart, coordinates
+from postprior.stage2_latent.layouts import coordinates, split_blocks
 
 DRAWS = 16  # posterior draws per row from which the density resamples
 
@@ -69,7 +69,7 @@ class PosteriorCandidates:
                 ratio = density.log_prob(z, row_labels) - self.model.prior().log_prob(z)
             elif density.marginal:
                 places = coordinates(self.model.layout, known)
-                blocks = apart(self.model.layout, z, known)
+                blocks = split_blocks(self.model.layout, z, known)
                 prior = self.model.prior().marginal(places)
                 ratio = density.log_marginal(blocks, row_labels) - prior.log_prob(z[:, places])
             else:
@@ -97,7 +97,7 @@ class PosteriorCandidates:
             if not bool(known.all()):
                 z = codes[..., rows, :]
                 row_labels = None if labels is None else labels[rows].expand(z.shape[:-1]).flatten()
-                blocks = apart(self.model.layout, z.flatten(0, -2), known)
+                blocks = split_blocks(self.model.layout, z.flatten(0, -2), known)
                 drawn = density.condition(blocks, generator, row_labels)
                 full[..., rows, :] = drawn.loc[:, 0].to(full).view_as(z)
         return full
