@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from postprior.pipelines.artefacts.code import closure, fingerprint, own_code
+from postprior.pipelines.artefacts.code import closure, custom_code, fingerprint
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.params import Params
@@ -19,7 +19,7 @@ OWN = {
 def code(params: Params, root: Path) -> None:
     """Write the hash of each stage's code; artefacts/code/<stage>."""
     named = {"networks": params.vae.networks.values(), "extractor": [params.evaluators.extractor]}
-    own = {module: own_code(named[which]) for module, which in OWN.items()}
+    own = {module: custom_code(named[which]) for module, which in OWN.items()}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         if path.stem != "code":
             ran = closure(path.stem)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.codes import Complete, load_codes
+from postprior.pipelines.artefacts.codes import CompleteCodes, load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.metrics.latent.health import clusters, health
 from postprior.pipelines.metrics.latent.representation import SCORES, by_part
@@ -22,7 +22,7 @@ def diagnose(params: Params, root: Path) -> None:
     """Score the test split's codes, with what those of the training split teach; results/metrics/latent.json."""
     project, settings = Project(root), params.evaluate
     data = project.dataset("test")
-    train, test = (Complete(load_codes(project.artefacts.codes / split)) for split in ("train", "test"))
+    train, test = (CompleteCodes(load_codes(project.artefacts.codes / split)) for split in ("train", "test"))
     encoded = project.artefacts.codes / "test"
     check_origin(encoded, "codes of data", read_json(encoded / MANIFEST).get("data"), data.hash, "encode")
     with track("diagnose", params, root) as run:

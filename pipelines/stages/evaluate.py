@@ -15,9 +15,9 @@ from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.conditional_scores import grid, scores_through
+from postprior.pipelines.generation.conditional_scores import density_conditional_scores, grid
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.memorisation import memorised
+from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
@@ -56,7 +56,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
             **baselines.row(scores, half, samples),
             **conditional(generator, evaluators, test, baselines, params),
             **facts(synthetic, fitted),
-            "memorisation": memorised(name, generator.density, fitted, train, held_out, params.seed),
+            "memorisation": check_memorisation(name, generator.density, fitted, train, held_out, params.seed),
             "samples": len(baselines),
         }
         write_json(project.results.scores("metrics", name), written)
@@ -77,7 +77,7 @@ def conditional(
         return {}
     rng = np.random.default_rng(params.evaluate.seed)
     rows, weights = test.select(baselines.real[:CONDITIONED]), baselines.real_weights[:, :CONDITIONED]
-    return scores_through(generator.model, generator.density, evaluators.classifiers, rows, weights, rng)
+    return density_conditional_scores(generator.model, generator.density, evaluators.classifiers, rows, weights, rng)
 
 
 def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:

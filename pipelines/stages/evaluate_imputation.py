@@ -6,7 +6,7 @@ from typing import Any
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.imputation import Questions, baseline_imputers, through
+from postprior.pipelines.generation.imputation import ImputationBenchmark, baseline_imputers, density_scores
 from postprior.pipelines.metrics.imputation.scores import SCORES, Found
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -25,27 +25,27 @@ def evaluate_baseline_imputers(params: Params, root: Path) -> None:
     Scores of every row are kept for the densities. An imputer that fails says why.
     """
     project = Project(root)
-    asked = Questions.of(project.splits(), params)
+    benchmark = ImputationBenchmark.from_splits(project.splits(), params)
     with track("evaluate-imputation-baselines", params, root) as run:
-        run.dataset(project.artefacts.data / "train", asked.train.hash)
-        neighbours, trials = baseline_imputers(asked, params.seed)
-        scores: dict[str, Any] = {of: {} for of in asked.tasks}
+        run.dataset(project.artefacts.data / "train", benchmark.train.hash)
+        neighbours, trials = baseline_imputers(benchmark, params.seed)
+        scores: dict[str, Any] = {of: {} for of in benchmark.tasks}
         arrays: dict[str, Floats] = {}
         failed: dict[str, str] = {}
         with progress("evaluate-imputation baselines", len(trials)) as step:
             for name, trial in trials.items():
                 found = trial()
-                for of, task in asked.tasks.items():
+                for of, task in benchmark.tasks.items():
                     own = found if isinstance(found, Missing) else found[of]
-                    scores[of][name] = task.told(own, asked.weights)
+                    scores[of][name] = task.summarise(own, benchmark.weights)
                     if isinstance(own, Missing):
                         failed[f"{of}.{name}"] = own.why
                     else:
                         arrays |= {f"{of}.{name}.{key}": values for key, values in own.items()}
                 step(f"{name}: {found.why}" if isinstance(found, Missing) else name)
-        known = asked.about | ({"failed": failed} if failed else {})
+        known = benchmark.provenance | ({"failed": failed} if failed else {})
         save_artefact(project.artefacts.baseline_imputers, KIND, known, arrays=arrays)
-        write_json(project.results.scores("imputation", BASELINES), asked.written(scores | neighbours))
+        write_json(project.results.scores("imputation", BASELINES), benchmark.results(scores | neighbours))
 
 
 def evaluate_imputation(name: str, params: Params, root: Path) -> None:
@@ -53,19 +53,22 @@ def evaluate_imputation(name: str, params: Params, root: Path) -> None:
     from postprior.pipelines.generation.generator import Generator
 
     project = Project(root)
-    asked = Questions.of(project.splits(), params)
+    benchmark = ImputationBenchmark.from_splits(project.splits(), params)
     with track("evaluate-imputation", params, root, density=name) as run:
-        run.dataset(project.artefacts.data / "train", asked.train.hash)
+        run.dataset(project.artefacts.data / "train", benchmark.train.hash)
         known = load_artefact(project.artefacts.baseline_imputers, KIND)
-        if any(known.manifest.get(key) != value for key, value in asked.about.items()):
+        if any(known.manifest.get(key) != value for key, value in benchmark.provenance.items()):
             raise UserError(
                 f"{project.artefacts.baseline_imputers}: baseline imputers of other data or settings found, "
                 "expected those of this project; run postprior evaluate-imputation --baselines"
             )
         generator = Generator.load(project.artefacts.densities / name)
         classifiers = load_evaluators(project.artefacts.evaluators).classifiers
-        scores = {of: through(generator, classifiers, of, asked, others(known, of), params.seed) for of in asked.tasks}
-        write_json(project.results.scores("imputation", name), asked.written(scores))
+        scores = {
+            of: density_scores(generator, classifiers, of, benchmark, others(known, of), params.seed)
+            for of in benchmark.tasks
+        }
+        write_json(project.results.scores("imputation", name), benchmark.results(scores))
 
 
 def others(known: Artefact, of: str) -> dict[str, Found]:

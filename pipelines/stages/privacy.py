@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postprior.pipelines.artefacts.codes import load_codes, whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows, load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
@@ -78,7 +78,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
 def splits(project: Project, seed: int) -> Real:
     """Rows and codes of every split."""
     codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
+    return Real.fit(project.splits(), codes, complete_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
@@ -97,7 +97,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
     if len(real.fresh) < FEWEST:
         return {}
     drawn, rows = synthetic.provenance, np.arange(min(len(synthetic), MOST))
-    asked = Request(len(synthetic), **{key: drawn[key] for key in ASKED})
+    asked = SampleRequest(len(synthetic), **{key: drawn[key] for key in ASKED})
     blocks = islice(draw_codes(generator.density, asked), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
     noise = generator_for("cpu", seed, 1)
@@ -108,7 +108,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
 
 def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -> Iterator[tuple[Tensor, Dataset]]:
     """Blocks of codes (n, D) and rows, drawn as the published ones are, but with labels as often as in the data."""
-    asked = Request(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
+    asked = SampleRequest(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
         for _, kept, codes, noise in draw_codes(generator.density, asked):
             z = codes.loc[:, 0]

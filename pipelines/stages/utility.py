@@ -15,7 +15,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.intervals import SHARE
 from postprior.pipelines.metrics.utility.classifiers import (
@@ -114,7 +114,7 @@ def exchanged(
 
 def drawn(generator: Generator, evaluators: Evaluators | None, rows: int, seed: int, params: Params) -> Dataset:
     """Samples as the stage `generate` draws them; a density without labels has them read by the evaluators."""
-    samples = generator.draw(Request.of(params.generate, rows, seed=seed))
+    samples = generator.draw(SampleRequest.from_settings(params.generate, rows, seed=seed))
     if evaluators is None:
         return samples
     provenance = {**samples.provenance, "labels_from": "judges"}

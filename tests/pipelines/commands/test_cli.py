@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 
 DEFAULTS = REPOSITORY / "params.yaml"
 HEAVY = ("torch", "sklearn", "mlflow", "matplotlib", "numpy", "dvc", "PIL")
@@ -120,7 +120,7 @@ def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.Monk
     answer = CliRunner().invoke(app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, *places])
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
-    asked = Request(23, 3, {"7": 20, "a=b": 3}, "draws", temperature=0.5, truncation=0.1)
+    asked = SampleRequest(23, 3, {"7": 20, "a=b": 3}, "draws", temperature=0.5, truncation=0.1)
     assert (given[0], given[3:]) == ("gmm", (asked, Path("new"), Path("data")))
     assert not options
 
@@ -166,7 +166,7 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
     answer = CliRunner().invoke(app, ["draw", "mine", "--samples", "5", "--seed", "0", "--out", "z.npz"])
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
-    assert given == (Path("mine"), Path("z.npz"), Request(5), False)
+    assert given == (Path("mine"), Path("z.npz"), SampleRequest(5), False)
     assert not options
     answer = CliRunner().invoke(app, ["draw", "mine", "--out", "z.npz"])
     assert answer.exit_code == 1

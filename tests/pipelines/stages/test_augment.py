@@ -11,7 +11,7 @@ import pytest
 from postprior.pipelines.artefacts.cells import load_cells
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.augmentation import ARMS, epochs_of, few, stratified
+from postprior.pipelines.generation.augmentation import ARMS, epochs_of, stratified, subsample
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
@@ -96,18 +96,18 @@ def test_a_density_without_labels_is_labelled_by_these_rows(cell: Project, tmp_p
 def test_rows_are_chosen_by_label_and_seed(cell: Project) -> None:
     train = splits_of(cell[0])["train"]
     shares = np.bincount(train.labels) / len(train)
-    first, again, other = (few(train, "100", seed) for seed in (0, 0, 1))
+    first, again, other = (subsample(train, "100", seed) for seed in (0, 0, 1))
     assert len(first) == 100
     assert np.abs(np.bincount(first.labels) - 100 * shares).max() < 1
     assert (first.ids == again.ids).all()
     assert (first.ids != other.ids).any()
-    assert few(train, "all", 3) is train
-    assert len(few(replace(train, labels=None), "7", 0)) == 7
+    assert subsample(train, "all", 3) is train
+    assert len(subsample(replace(train, labels=None), "7", 0)) == 7
 
 
 @pytest.mark.parametrize("size", ["0", "301", "-3", "many"])
 def test_a_size_that_cannot_be_taken_is_refused(size: str, cell: Project) -> None:
-    with pytest.raises(UserError, match=f"size: found {size}, expected a whole number from 1 to 300"):
+    with pytest.raises(UserError, match=f"size: found {size}, expected all or a whole number from 1 to 300"):
         augment(size, cell[1], cell[0], 0)
 
 

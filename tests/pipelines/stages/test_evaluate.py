@@ -16,8 +16,8 @@ from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.conditional_scores import grid
-from postprior.pipelines.generation.memorisation import memorised
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.memorisation import check_memorisation
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.statistics.intervals import estimate
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
@@ -114,7 +114,7 @@ def test_what_is_known_of_a_fit_and_of_the_draws_is_told(project: Project) -> No
     assert found["rows"] == {"used": 300, "left_out": 0, "incomplete": 0}
     train, test = (load_codes(root / "artefacts/codes" / split) for split in ("train", "test"))
     density = load_density(root / "artefacts/densities/gmm")
-    assert found["memorisation"] == memorised("gmm", density, manifest, train, test, params.seed)
+    assert found["memorisation"] == check_memorisation("gmm", density, manifest, train, test, params.seed)
     assert not {"bound", "temperature", "truncation", "why"} & set(found)
     synthetic = Dataset.load(root / "artefacts/synthetic/gmm")
     drawn = synthetic.provenance | {"temperature": 0.7, "truncation": 0.1, "stores_training_codes": True}
@@ -247,7 +247,7 @@ def test_too_few_rows_for_neighbours_are_told(copy: Project) -> None:
 
 def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
     root, params = copy
-    generate("gmm", params, root, Request(7))
+    generate("gmm", params, root, SampleRequest(7))
     with pytest.raises(UserError, match="7 samples found"):
         evaluate("gmm", params, root)
 
@@ -256,8 +256,8 @@ def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
     ("artefact", "key", "words"),
     [
         ("synthetic/gmm", "density", "run postprior generate again"),
-        ("reference", "autoencoder", "run postprior score-baselines again"),
-        ("reference", "judges", "run postprior score-baselines again"),
+        ("baselines", "autoencoder", "run postprior score-baselines again"),
+        ("baselines", "judges", "run postprior score-baselines again"),
         ("data/test", "source", "test data .* run postprior score-baselines again"),
     ],
 )

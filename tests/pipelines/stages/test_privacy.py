@@ -15,7 +15,7 @@ from postprior.pipelines.artefacts.project import Project as Layout
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.scale import Scale, points_of
 from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
 from postprior.pipelines.metrics.privacy.splits import SHOWN
@@ -126,7 +126,7 @@ def test_near_copies_of_codes_are_the_published_rows(project: Project) -> None:
     synthetic = Dataset.load(root / "artefacts/synthetic/kde")
     real = splits(Layout(root), 0)
     found = compare(real, generator, synthetic, 0)["codes"].samples
-    ((_, kept, codes, noise),) = draw_codes(generator.density, Request(len(synthetic)))
+    ((_, kept, codes, noise),) = draw_codes(generator.density, SampleRequest(len(synthetic)))
     with torch.no_grad():
         decoded = generator.decode(codes.loc[:, 0], "mean", noise)
     for name, values in decoded.items():
