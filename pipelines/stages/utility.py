@@ -135,7 +135,7 @@ def load_real_classifiers(folder: Path, expected: dict[str, Any]) -> Artefact:
     for key, value in expected.items():
         if (found := artefact.manifest[key]) != value:
             raise UserError(
-                f"{folder}: found classifiers with {key} {found}, expected {value}; run postprior utility --real"
+                f"{folder}: found classifiers with {key} {found}, expected {value}; run postprior utility --real again"
             )
     return artefact
 
