@@ -63,7 +63,7 @@ def defaults(of: Any) -> dict[str, Any]:
 
 
 def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
-    """As YAML has them: a tuple is a list, no options are {}, and 5/6 is 0.833333333333."""
+    """Compare values as YAML writes them: a tuple as a list, no options as {}, and 5/6 as 0.833333333333."""
     assert written.keys() == default.keys()
     for name, expected in default.items():
         if isinstance(expected, float):
@@ -76,7 +76,7 @@ def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("section", "table"), [("vae.options", MODELS), ("density", DENSITIES)], ids=["models", "densities"]
 )
-def test_options_are_written_as_their_class_has_them(
+def test_options_have_the_defaults_of_their_class(
     tree: dict[str, Any], section: str, table: Mapping[str, type[Any]]
 ) -> None:
     for key in section.split("."):
@@ -263,7 +263,7 @@ DEEP = "found lists, groups or aliases nested too deep, expected settings"
     ],
     ids=range(12),
 )
-def test_yaml_that_is_no_settings_is_refused_at_once(text: str, sentence: str) -> None:
+def test_yaml_that_cannot_be_settings_is_refused_quickly(text: str, sentence: str) -> None:
     start = time.perf_counter()
     with pytest.raises(UserError, match=f"^params: {re.escape(sentence)}") as error:
         parse_yaml(text, "params")
@@ -271,7 +271,7 @@ def test_yaml_that_is_no_settings_is_refused_at_once(text: str, sentence: str) -
     assert time.perf_counter() - start < 5  # 1 s on a quiet machine
 
 
-def test_aliases_and_merges_of_a_usual_size_are_written_out() -> None:
+def test_aliases_and_merges_of_a_usual_size_are_expanded() -> None:
     text = "a: &a {b: 1, c: [1, 2]}\nd: {<<: *a, b: 3}\ne: [*a, *a]"
     a = {"b": 1, "c": [1, 2]}
     assert parse_yaml(text, "params") == {"a": a, "d": {**a, "b": 3}, "e": [a, a]}
