@@ -126,9 +126,9 @@ class Classical:
         if modality.kind in ("image", "volume"):
             whole = support(modality.likelihood, modality.classes)[2]
             values = warped(values, "nearest" if whole else "bilinear", generator)
-            return values if whole else modality.admit(shaded(values, deviation, generator))
+            return values if whole else modality.to_support(shaded(values, deviation, generator))
         noise = torch.randn(values.shape, generator=generator) * JITTER * deviation
-        return modality.admit(values + noise * continuous(modality))
+        return modality.to_support(values + noise * continuous(modality))
 
 
 def warped(values: Tensor, mode: str, generator: torch.Generator) -> Tensor:
