@@ -1,4 +1,4 @@
-"""The stage `augment`: everything is trained on the chosen rows, and on no other."""
+"""The stage `augment`: everything is trained on the selected rows only."""
 
 import shutil
 from dataclasses import replace
@@ -26,7 +26,7 @@ def splits_of(root: Path) -> dict[str, Dataset]:
 
 @pytest.fixture(scope="module")
 def cell(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with data alone, and one cell of the curve."""
+    """A project with data only, and one cell of the augmentation curve."""
     root = tmp_path_factory.mktemp("augmented")
     shutil.copytree(trained[0] / "artefacts/data", root / "artefacts/data")
     augment("40", trained[1], root, 0)
@@ -64,8 +64,8 @@ def test_cells_are_read_with_the_sources_of_their_test_rows(cell: Project) -> No
     assert load_cells(root / "nowhere") == []
 
 
-def test_no_other_row_and_no_other_stage_has_a_say(cell: Project, tmp_path: Path) -> None:
-    """Other training rows hold noise, no validation split, judge or trained autoencoder is there: same answers."""
+def test_other_rows_and_other_stages_have_no_effect(cell: Project, tmp_path: Path) -> None:
+    """Results are the same if other rows are noise, and without validation split, evaluators or autoencoder."""
     root, params = cell
     splits = splits_of(root)
     train = splits["train"]
@@ -85,7 +85,7 @@ def test_no_other_row_and_no_other_stage_has_a_say(cell: Project, tmp_path: Path
 
 
 def test_a_density_without_labels_is_labelled_by_these_rows(cell: Project, tmp_path: Path) -> None:
-    """No judges are there that more rows could have taught."""
+    """There are no evaluators, which more rows could have trained."""
     shutil.copytree(cell[0] / "artefacts/data", tmp_path / "artefacts/data")
     augment("40", with_settings(cell[1], density="gaussian"), tmp_path, 0)
     accuracy = read_json(tmp_path / FILES[1])["accuracy"]
