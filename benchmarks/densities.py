@@ -205,7 +205,7 @@ def scored(generator: Any, evaluators: Any, baselines: Baselines) -> Scores:
     every = []
     for seed in range(SETS):
         samples = generator.sample(len(baselines), seed=seed)
-        outputs = evaluators.read(scored_rows(samples, len(baselines)))
+        outputs = evaluators.outputs(scored_rows(samples, len(baselines)))
         every.append(score(outputs, baselines.weights, baselines.reference))
     return {name: np.mean([scores[name] for scores in every], axis=0) for name in every[0]}
 
@@ -215,7 +215,7 @@ def coherence_to_choose_by(generator: Any, evaluators: Any, rows: int) -> float:
     from postprior.pipelines.metrics.coherence.agreement import joint_agreement
 
     sets = (generator.sample(rows, seed=SETS + seed) for seed in range(SETS))
-    return float(np.mean([joint_agreement(evaluators.read(samples).predictions).mean() for samples in sets]))
+    return float(np.mean([joint_agreement(evaluators.outputs(samples).predictions).mean() for samples in sets]))
 
 
 def field_mixture() -> Density:

@@ -131,7 +131,7 @@ def test_judges_and_extractors(home: Path, name: str) -> None:
 @measured("references")
 def test_references(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
-    outputs = load_evaluators(home / "project/artefacts/judges").read(data)
+    outputs = load_evaluators(home / "project/artefacts/judges").outputs(data)
     agree(formats.of_standard(Baselines.load(home / name), outputs), EXPECTED[home]["references"][name])
 
 

@@ -19,7 +19,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
-    Found,
+    RowScores,
     by_row,
     compared,
     continuous,
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Spread
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
-    from postprior.pipelines.metrics.imputation.imputers import Filled
+    from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
 MOST = 1000  # test rows that are scored, at most
 CHOOSING = 200  # validation rows by which the number of neighbours is chosen, at most
 CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
 T = TypeVar("T")
-Trial = Callable[[], "dict[str, Found] | Missing"]  # gives the scores of an imputer by task; missing where it fails
+Trial = Callable[[], "dict[str, RowScores] | Missing"]  # gives the scores of an imputer by task; missing where it fails
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Task:
             found.append(x)
         return found
 
-    def scores(self, filled: Filled) -> Found:
+    def scores(self, filled: FillBlock) -> RowScores:
         """Energy score, squared error and coverage of lost features, (N, M), NaN where a row lost none.
 
         Missing where what was filled in is not finite.
@@ -106,7 +106,7 @@ class Task:
                 found["coverage"][rows, m] = (covered(x, y) & asked).sum(1) / asked.sum(1)
         return found
 
-    def told(self, found: Found, weights: Floats) -> dict[str, Any]:
+    def told(self, found: RowScores, weights: Floats) -> dict[str, Any]:
         """Scores with their intervals: of all rows that lost something, and by modality."""
         if isinstance(found, Missing):
             return dict.fromkeys(SCORES, found.written) | {"rows": len(self.rows), "modalities": {}}
@@ -168,7 +168,7 @@ def baseline_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict
     features = np.concatenate(choice.features(train, known=True), 1)
     widths = [len(scale.source) for scale in scales]
 
-    def scored(task: Task, imputer: Imputer) -> Found:
+    def scored(task: Task, imputer: Imputer) -> RowScores:
         known = np.concatenate(task.features(task.hidden, known=True), 1)
         return task.scores(imputer.filled(known, asked.about["draws"], rng))
 
@@ -178,14 +178,14 @@ def baseline_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict
         near = [Neighbours(widths, k).fit(features, rng) for k in numbers]
         return min(near, key=lambda each: loss(scored(choice, each))) if len(choice.rows) else near[0]
 
-    def loss(found: Found) -> float:
+    def loss(found: RowScores) -> float:
         return np.inf if isinstance(found, Missing) else float(np.nanmean(found["energy_score"]))
 
-    def every_task(imputer: Imputer) -> dict[str, Found]:
+    def every_task(imputer: Imputer) -> dict[str, RowScores]:
         imputer.fit(features, rng)
         return {of: scored(task, imputer) for of, task in asked.tasks.items()}
 
-    def trial(imputer: Imputer | Missing) -> dict[str, Found] | Missing:
+    def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
         return imputer if isinstance(imputer, Missing) else attempted(partial(every_task, imputer))
 
     best = attempted(nearest)
@@ -212,7 +212,7 @@ def through(
     classifiers: LabelClassifiers | None,
     of: str,
     asked: Questions,
-    others: dict[str, Found],
+    others: dict[str, RowScores],
     seed: int,
 ) -> dict[str, Any]:
     """Scores of a density in one of the tasks, and its paired differences to every other imputer."""
@@ -226,7 +226,7 @@ def through(
     return result
 
 
-def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread) -> Filled:
+def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread) -> FillBlock:
     """Features of the generator's draws and their means, from one pass over the rows."""
     values = list(generator.completed(task.hidden, R, seed, "draws", spread=spread))
 

@@ -27,7 +27,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 from postprior.pipelines.metrics.statistics.missing import Missing
 
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
-OF_JUDGES = Missing("the judges gave these samples their labels")
+LABELS_FROM_CLASSIFIERS = Missing("the judges gave these samples their labels")
 BOUNDS = bounds_of("coherence", "fidelity")
 KNOWN = of_family("fidelity")
 JOINT = {key for key in KNOWN if f"joint_{key}" in KNOWN}
@@ -108,7 +108,7 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
     """
     written: dict[str, Any] = {"modalities": {}}
     if "joint_coherence" in scores:
-        written["label_agreement"] = OF_JUDGES.written
+        written["label_agreement"] = LABELS_FROM_CLASSIFIERS.written
     for name, values in scores.items():
         kind, _, modality = name.partition("/")
         place = written["modalities"].setdefault(modality, {}) if modality else written

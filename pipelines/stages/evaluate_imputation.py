@@ -7,7 +7,7 @@ from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.imputation import Questions, baseline_imputers, through
-from postprior.pipelines.metrics.imputation.scores import SCORES, Found
+from postprior.pipelines.metrics.imputation.scores import SCORES, RowScores
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
@@ -68,9 +68,9 @@ def evaluate_imputation(name: str, params: Params, root: Path) -> None:
         write_json(project.results.scores("imputation", name), asked.written(scores))
 
 
-def others(known: Artefact, of: str) -> dict[str, Found]:
+def others(known: Artefact, of: str) -> dict[str, RowScores]:
     """What the other imputers reached in a task, by name."""
     names = {key.split(".")[1] for key in known.arrays if key.startswith(f"{of}.")}
-    found: dict[str, Found] = {name: {key: known.arrays[f"{of}.{name}.{key}"] for key in SCORES} for name in names}
+    found: dict[str, RowScores] = {name: {key: known.arrays[f"{of}.{name}.{key}"] for key in SCORES} for name in names}
     failed = {tuple(key.split(".")): why for key, why in known.manifest.get("failed", {}).items()}
     return found | {name: Missing(why) for (task, name), why in failed.items() if task == of}

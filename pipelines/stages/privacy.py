@@ -30,7 +30,7 @@ from postprior.pipelines.metrics.privacy.proximity import (
     proximity_vectors,
     written,
 )
-from postprior.pipelines.metrics.privacy.splits import MOST, Real
+from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
 from postprior.pipelines.metrics.statistics.intervals import FEWEST
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
@@ -75,10 +75,10 @@ def privacy(name: str, params: Params, root: Path) -> None:
         save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(found, synthetic))
 
 
-def splits(project: Project, seed: int) -> Real:
+def splits(project: Project, seed: int) -> RealSplits:
     """Rows and codes of every split."""
     codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
+    return RealSplits.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
@@ -92,7 +92,7 @@ def check_density(synthetic: Dataset, generator: Generator) -> None:
         )
 
 
-def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
+def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
     """How close published samples come to training records, beside fresh rows, by space; nothing if these are few."""
     if len(real.fresh) < FEWEST:
         return {}

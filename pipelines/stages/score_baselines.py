@@ -22,7 +22,7 @@ from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.evaluators import Evaluators
-from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
+from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence, reconstruction_scores
 from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
@@ -50,7 +50,7 @@ def score_baselines(params: Params, root: Path) -> None:
         first, second = split(test, rng)
         half, floor = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
         sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
-        outputs = {name: evaluators.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
+        outputs = {name: evaluators.outputs(dataset) for name, dataset in {"reference": half, **sets}.items()}
         weights = draw_weights(outputs, settings.resamples, rng)
         made_of = settings.model_dump() | {
             "autoencoder": trained.hash,
@@ -145,5 +145,5 @@ def autoencoder_scores(
     if evaluators.classifiers is not None:
         own["conditional_coherence"] = conditional_scores(floor.model, evaluators.classifiers, rows, share, rng)
         own["conditional_samples"] = len(some)
-    likelihood = evidence(floor.model, rows, share, generator_from(rng))
+    likelihood = log_evidence(floor.model, rows, share, generator_from(rng))
     return own if likelihood is None else own | {"log_evidence": likelihood}

@@ -57,7 +57,7 @@ def trained(train: Dataset, params: Params, run: Run) -> LabelClassifiers:
 
 def report(evaluators: Evaluators, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     """The content of classifiers.json: the extractor and its numbers of features, and how well labels are read."""
-    outputs = evaluators.read(test)
+    outputs = evaluators.outputs(test)
     names = [m.name for m in test.modalities]
     widths = {name: features.shape[1] for name, features in zip(names, outputs.features, strict=True)}
     about = {"extractor": evaluators.name, "features": widths, "samples": len(test)}

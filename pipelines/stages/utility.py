@@ -21,10 +21,10 @@ from postprior.pipelines.metrics.statistics.intervals import SHARE
 from postprior.pipelines.metrics.utility.classifiers import (
     Classifiers,
     Replicates,
-    names_of,
+    classifier_estimates,
+    modality_names,
+    observed_by_classifier,
     recipe,
-    seen_by,
-    told,
     train_classifiers,
 )
 from postprior.pipelines.progress import progress
@@ -55,8 +55,8 @@ def utility_of_real(params: Params, root: Path) -> None:
                     hits.append(classifiers.hits(test))
                     tensors |= {f"{seed}/{key}": value for key, value in classifiers.state_dict().items()}
                     step(f"accuracy {hits[-1][0].mean():.3f}")
-            shares = replicates(params, test).accuracy(np.stack(hits), seen_by(test))
-            written["train_real_test_real"] = told(shares, names_of(test), SHARE)
+            shares = replicates(params, test).accuracy(np.stack(hits), observed_by_classifier(test))
+            written["train_real_test_real"] = classifier_estimates(shares, modality_names(test), SHARE)
         arrays = {"hits": np.stack(hits)} if hits else {}
         save_artefact(project.artefacts.real_utility, KIND, about(params, train, test), tensors, arrays)
         write_json(project.results.scores("utility", REAL), written)
@@ -100,14 +100,14 @@ def exchanged(
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             read.append(classifiers_of(known, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")
-    answers, names = np.stack(hits), names_of(test)
+    answers, names = np.stack(hits), modality_names(test)
     weights = replicates(params, test)
-    ours, theirs = (weights.accuracy(each, seen_by(test)) for each in (answers, known.arrays["hits"]))
-    back = replicates(params, replace(samples, labels=None)).accuracy(np.stack(read), seen_by(samples))
+    ours, theirs = (weights.accuracy(each, observed_by_classifier(test)) for each in (answers, known.arrays["hits"]))
+    back = replicates(params, replace(samples, labels=None)).accuracy(np.stack(read), observed_by_classifier(samples))
     return answers, {
-        "train_synthetic_test_real": told(ours, names, SHARE),
-        "ratio_to_real": told(ours / np.maximum(theirs, 1 / len(test)), names, (0, np.inf)),
-        "train_real_test_synthetic": told(back, names, SHARE),
+        "train_synthetic_test_real": classifier_estimates(ours, names, SHARE),
+        "ratio_to_real": classifier_estimates(ours / np.maximum(theirs, 1 / len(test)), names, (0, np.inf)),
+        "train_real_test_synthetic": classifier_estimates(back, names, SHARE),
         "labels_from": samples.provenance["labels_from"],
     }
 

@@ -65,7 +65,7 @@ def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> ND
     return np.array([[m in subset for m in range(modalities)] for subset in members])
 
 
-def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def nested_subsets(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """The first 1, 2, … M − 1 modalities in a random order of each row, (N, M − 1, M)."""
     places = rng.random((rows, modalities)).argsort(1).argsort(1)
     return places[:, None] < np.arange(1, modalities)[:, None]

@@ -37,13 +37,13 @@ class Evaluators:
     """What reads tuples: the extractor of their features, and the judges of their labels where there are labels."""
 
     name: str  # of the extractor, as `resolve` takes it
-    space: FeatureSpace  # the extractor; the judges themselves for `classifier`
+    extractor: FeatureSpace  # the extractor; the judges themselves for `classifier`
     classifiers: LabelClassifiers | None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The M modalities, in the order of the dataset."""
-        return self.space.modalities
+        return self.extractor.modalities
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -55,7 +55,7 @@ class Evaluators:
         """C, or None without labels."""
         return None if self.classifiers is None else self.classifiers.classes
 
-    def read(self, dataset: Dataset) -> EvaluatorOutputs:
+    def outputs(self, dataset: Dataset) -> EvaluatorOutputs:
         """Features and labels of all modalities, with the dataset's labels and groups.
 
         Features are 0 and labels −1 where a modality was not observed. Blocks are of one size, so that the bytes of a
@@ -69,8 +69,8 @@ class Evaluators:
         predictions = None if self.classifiers is None else np.full(observed.shape, -1, np.int64)
         for m, (modality, here) in enumerate(zip(self.modalities, observed.T, strict=True)):
             blocks = []
-            for start in range(0, len(dataset) or 1, self.space.block):  # of no rows, one empty block
-                rows = slice(start, min(start + self.space.block, len(dataset)))
+            for start in range(0, len(dataset) or 1, self.extractor.block):  # of no rows, one empty block
+                rows = slice(start, min(start + self.extractor.block, len(dataset)))
                 seen, labels = self._look(modality.name, dataset.data[modality.name][rows])
                 blocks.append(seen)
                 if predictions is not None and labels is not None:
@@ -86,11 +86,11 @@ class Evaluators:
         if self.classifiers is None:
             return None
         alone = Evaluators("classifier", self.classifiers, self.classifiers)  # the space may be a large network
-        return alone.read(Dataset(self.modalities, data)).vote(self.classifiers.classes)
+        return alone.outputs(Dataset(self.modalities, data)).vote(self.classifiers.classes)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Named tensors and a plain description, the arguments of `from_state`."""
-        parts = {"space": self.space, "judges": None if self.classifiers is self.space else self.classifiers}
+        parts = {"space": self.extractor, "judges": None if self.classifiers is self.extractor else self.classifiers}
         states = {name: part.state() for name, part in parts.items() if part is not None}
         tensors = {f"{part}.{name}": value for part, (own, _) in states.items() for name, value in own.items()}
         return tensors, {"extractor": self.name, **{part: about for part, (_, about) in states.items()}}
@@ -110,11 +110,11 @@ class Evaluators:
         """Features (n, F_m) and labels (n,) of n values, a block at most, read as a whole one."""
         n = len(values)
         block = torch.from_numpy(np.array(values, np.float32))
-        block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, self.space.block - n])
-        features = self.space.features(name, block)
+        block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, self.extractor.block - n])
+        features = self.extractor.features(name, block)
         if self.classifiers is None:
             return features[:n].numpy(), None
-        hidden = features if self.classifiers is self.space else self.classifiers.features(name, block)
+        hidden = features if self.classifiers is self.extractor else self.classifiers.features(name, block)
         return features[:n].numpy(), self.classifiers.heads[name](hidden)[:n].argmax(1).numpy()
 
 

@@ -31,7 +31,7 @@ FINEST = float(np.finfo(np.float32).eps)  # of the range: a smaller error is rou
 BOUNDS = bounds_of("fidelity")
 
 
-def evidence(model: MultimodalVAE, data: Dataset, weights: Floats, generator: torch.Generator) -> Written | None:
+def log_evidence(model: MultimodalVAE, data: Dataset, weights: Floats, generator: torch.Generator) -> Written | None:
     """Mean log p(x) of rows in nats, by importance sampling; None for a model that has no tractable one.
 
     A lower bound in expectation, within hundredths of a nat only where the posterior is close to the exact one.

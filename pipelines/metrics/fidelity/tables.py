@@ -104,7 +104,7 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
     }
 
 
-def tell_columns(written: dict[str, Any], real: Dataset, fake: Dataset) -> None:
+def add_column_tests(written: dict[str, Any], real: Dataset, fake: Dataset) -> None:
     """Put the tests of every table's columns into a row as written."""
     for modality, columns in column_tests(real, fake).items():
         written["modalities"][modality]["columns"] = columns

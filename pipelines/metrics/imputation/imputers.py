@@ -13,7 +13,7 @@ import numpy as np
 
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
-Filled = Callable[[int, Ints], tuple[Floats, Floats]]
+FillBlock = Callable[[int, Ints], tuple[Floats, Floats]]
 """Number of a block, and some rows (n,) → draws (R, n, F_m) and the single best guess (n, F_m)."""
 NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours among which held-out rows choose
 COMPONENTS = 16  # principal components that stand for a modality of more features in regressions
@@ -35,7 +35,7 @@ class Imputer(ABC):
         """Learn from training rows."""
 
     @abstractmethod
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
         """R draws of the blocks of rows (N, F), and the best guess, whatever is missing there."""
 
 
@@ -48,7 +48,7 @@ class Mean(Imputer):
             self.mean = np.nan_to_num(np.nanmean(rows, 0))
         return self
 
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
         def of(block: int, some: Ints) -> tuple[Floats, Floats]:
             mean = self.mean[self.blocks[block]]
             shape = (len(some), len(mean))
@@ -83,7 +83,7 @@ class Neighbours(Imputer):
         k = min(self.neighbours, len(donors))
         return values[donors[np.argpartition(distances, k - 1, 1)[:, :k]]].swapaxes(0, 1)
 
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
         def of(block: int, some: Ints) -> tuple[Floats, Floats]:
             near = self.nearest(rows[some], block)
             return near[rng.integers(len(near), size=(R, len(some))), np.arange(len(some))], near.mean(0)
@@ -136,7 +136,7 @@ class Iterative(Imputer):
             parts[number] = (parts[number] - basis.mean_) @ basis.components_.T
         return np.concatenate(parts, 1)
 
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
         reduced = self._reduced(rows) / self.scale
         repeated = np.tile(reduced, (R, 1))  # a call costs more than its rows
         filled = [self.chains[sampled].transform(x) for sampled, x in ((False, reduced), (True, repeated))]

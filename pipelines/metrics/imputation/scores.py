@@ -13,7 +13,7 @@ from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, comb
 from postprior.pipelines.metrics.statistics.missing import Missing, Written
 from postprior.stage1_vae.modalities import Modality
 
-Found = dict[str, Floats] | Missing
+RowScores = dict[str, Floats] | Missing
 """Scores by name, (N, M) each: of what N rows lost of M modalities, NaN where they lost nothing."""
 SCORES = ("energy_score", "rmse", "coverage")
 LEVEL = 0.9  # of the intervals
@@ -72,7 +72,7 @@ def covered(draws: Floats, truth: Floats, level: float = LEVEL) -> NDArray[np.bo
     return np.asarray((truth >= low) & (truth <= high))
 
 
-def compared(found: Found, theirs: Found, weights: Floats) -> dict[str, Written]:
+def compared(found: RowScores, theirs: RowScores, weights: Floats) -> dict[str, Written]:
     """The paired difference of energy scores, below 0 where ours is better, and the ratio of errors."""
     if isinstance(found, Missing) or isinstance(theirs, Missing):
         why = found if isinstance(found, Missing) else theirs

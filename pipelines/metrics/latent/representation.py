@@ -62,7 +62,7 @@ def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) 
     return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}
 
 
-def by_part(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:
+def whole_and_shared(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:
     """The scores of whole codes; where some blocks are private to a modality, also `shared`, of the others alone."""
 
     def score(columns: Any) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Real:
+class RealSplits:
     """The splits, the rows (m,) of `test` that samples are set against, and the units of distances.
 
     Those rows were encoded from every modality; the units are those of the training rows and codes.

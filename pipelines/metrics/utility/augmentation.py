@@ -28,7 +28,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import moments, observed_values
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Score
 from postprior.pipelines.metrics.statistics.missing import Missing
-from postprior.pipelines.metrics.utility.classifiers import Replicates, by_classifier, told
+from postprior.pipelines.metrics.utility.classifiers import Replicates, by_classifier, classifier_estimates
 from postprior.stage1_vae.modalities import Modality, support
 
 RESAMPLES = 400
@@ -107,10 +107,10 @@ def _of_size(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     shares = {arm: weights.accuracy(own, first.seen) for arm, own in read}  # (1 + B, 1 + M)
     found: dict[str, dict[str, Any]] = {}
     for arm, values in shares.items():
-        found[arm] = {"accuracy": told(values, first.modalities, SHARE)}
+        found[arm] = {"accuracy": classifier_estimates(values, first.modalities, SHARE)}
         for gain, baseline in BASELINES.items():
             if arm != baseline and baseline in shares:
-                found[arm][gain] = told(values - shares[baseline], first.modalities)
+                found[arm][gain] = classifier_estimates(values - shares[baseline], first.modalities)
     return found
 
 

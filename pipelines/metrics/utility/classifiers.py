@@ -61,7 +61,7 @@ class Classifiers(nn.Module):
 
     def hits(self, dataset: Dataset) -> NDArray[np.bool_]:
         """Where the labels are read rightly (1 + M, N); no modality that a row lacks is."""
-        return (self.predict(dataset) == dataset.labels) & seen_by(dataset)
+        return (self.predict(dataset) == dataset.labels) & observed_by_classifier(dataset)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _cross_entropies(logits: Tensor, observed: Tensor, labels: Tensor) -> Tensor
     return ((every.view_as(seen) * seen).sum(0) / seen.sum(0).clamp_min(1)).sum()
 
 
-def seen_by(dataset: Dataset) -> NDArray[np.bool_]:
+def observed_by_classifier(dataset: Dataset) -> NDArray[np.bool_]:
     """The rows that each classifier reads (1 + M, N): the joint one all of them."""
     return np.concatenate([np.ones((1, len(dataset)), bool), dataset.observed.T])
 
@@ -166,7 +166,7 @@ class Replicates:
         return np.divide(right, read, where=read > 0, out=np.full_like(right, np.nan))
 
 
-def told(
+def classifier_estimates(
     values: NDArray[np.float64], modalities: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> dict[str, Any]:
     """Estimates of the joint classifier, of the mean over modalities and of each modality; values (1 + B, 1 + M).
@@ -195,6 +195,6 @@ def recipe(params: Params) -> Recipe:
     return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.evaluators.features)
 
 
-def names_of(dataset: Dataset) -> list[str]:
+def modality_names(dataset: Dataset) -> list[str]:
     """The names of the modalities."""
     return [m.name for m in dataset.modalities]

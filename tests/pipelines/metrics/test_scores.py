@@ -7,7 +7,7 @@ import pytest
 
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.scores import OF_JUDGES, ReferenceSet, cautions, fidelity, row, score
+from postprior.pipelines.metrics.scores import LABELS_FROM_CLASSIFIERS, ReferenceSet, cautions, fidelity, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing
 
@@ -71,7 +71,7 @@ def test_the_gap_is_closed_in_part_and_the_difference_is_above_noise(scored):
     floor = row(scored["normal"], scored["normal"], scored["reconstruction"])
     assert floor["gap_closed"]["joint_coherence"] == 0
     assert floor["difference_to_normal"]["joint_coherence"] == {"value": 0, "low": 0, "high": 0}
-    assert floor["label_agreement"] == OF_JUDGES.written
+    assert floor["label_agreement"] == LABELS_FROM_CLASSIFIERS.written
     top = row(scored["reconstruction"], scored["normal"], scored["reconstruction"])
     assert top["gap_closed"]["joint_coherence"] == 1
 

@@ -163,7 +163,7 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
     def diverge(self: imputers.Iterative, rows: np.ndarray, rng: np.random.Generator) -> imputers.Iterative:
         raise ValueError("Input X contains NaN.\nIterativeImputer does not accept missing values encoded as NaN.")
 
-    def infinite(*_: Any) -> imputers.Filled:
+    def infinite(*_: Any) -> imputers.FillBlock:
         return lambda m, some: tuple(np.full((*shape, len(some), 3072 // 4), np.inf) for shape in ((19,), ()))
 
     monkeypatch.setattr(imputers.Iterative, "fit", diverge)

@@ -6,7 +6,7 @@ import pytest
 from postprior.pipelines.metrics.coherence.agreement import (
     joint_agreement,
     label_entropy,
-    nested_parts,
+    nested_subsets,
     pairwise_agreement,
     share_right,
     subsets_by_size,
@@ -80,7 +80,7 @@ def test_conditional_coherence_judges_missing_modalities_only():
 
 
 def test_parts_of_a_row_are_nested_and_each_row_has_its_own():
-    parts = nested_parts(50, 4, np.random.default_rng(0))
+    parts = nested_subsets(50, 4, np.random.default_rng(0))
     assert parts.sum(2).tolist() == [[1, 2, 3]] * 50
     assert (parts[:, 1:] >= parts[:, :-1]).all()
     assert len(np.unique(parts[:, 0], axis=0)) == 4

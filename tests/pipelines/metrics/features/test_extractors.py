@@ -54,7 +54,7 @@ def data(rows=300, seed=0, missing=False):
 
 
 def read(extractor, dataset):
-    return Evaluators("any", extractor, None).read(dataset)
+    return Evaluators("any", extractor, None).outputs(dataset)
 
 
 @pytest.fixture(scope="module", params=["pca", "random", "support.extractor:Moments"])
@@ -91,7 +91,7 @@ def test_a_seed_gives_the_same_state_and_the_state_gives_the_extractor_back(fitt
     assert all(torch.equal(value, tensors[f"space.{key}"]) for key, value in again.state()[0].items())
     rebuilt = Evaluators.from_state(tensors, description)
     assert rebuilt.label_names is rebuilt.classes is rebuilt.label({}) is None
-    assert (rebuilt.read(data(9)).joined == read(extractor, data(9)).joined).all()
+    assert (rebuilt.outputs(data(9)).joined == read(extractor, data(9)).joined).all()
 
 
 def test_what_is_missing_is_neither_learned_from_nor_read(fitted):
@@ -134,12 +134,12 @@ def test_judges_may_read_labels_while_another_space_gives_the_features():
     evaluators = Evaluators("pca", fit_extractor("pca", labelled, 5, 0, None), classifiers)
     again = Evaluators.from_state(*evaluators.state())
     for which in (evaluators, again):
-        outputs = which.read(labelled)
+        outputs = which.outputs(labelled)
         assert outputs.predictions is not None
         assert outputs.features[0].shape == (40, 5)
         shown = classifiers.labels("scan", torch.from_numpy(labelled.data["scan"]))
         assert (outputs.predictions[:, 2] == shown.numpy()).all()
-    assert (again.read(labelled).joined == evaluators.read(labelled).joined).all()
+    assert (again.outputs(labelled).joined == evaluators.outputs(labelled).joined).all()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_dinov2_reads_images_from_a_local_file_and_principal_components_elsewher
     assert [array.shape[1] for array in outputs.features] == widths
     (tmp_path / "vit.safetensors").unlink()
     rebuilt = Evaluators.from_state(*Evaluators("dinov2", extractor, None).state())
-    assert (rebuilt.read(rows).joined == outputs.joined).all()
+    assert (rebuilt.outputs(rows).joined == outputs.joined).all()
     assert (read(fit_extractor("pca", rows, features, 0, None), rows).features[3] == outputs.features[3]).all()
     if features == 64:  # as published: no projection, of the whole range of values
         grey = torch.from_numpy(rows.data["grey"][:3]).expand(-1, 3, -1, -1)

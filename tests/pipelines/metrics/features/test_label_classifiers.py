@@ -41,7 +41,7 @@ def classifiers() -> LabelClassifiers:
 
 def test_labels_are_read_from_data_never_seen(classifiers: LabelClassifiers) -> None:
     test = data(seed=1)
-    outputs = evaluators(classifiers).read(test)
+    outputs = evaluators(classifiers).outputs(test)
     assert outputs.predictions is not None
     assert [features.shape for features in outputs.features] == [(600, 8), (600, 8)]
     assert (outputs.predictions == outputs.labels[:, None]).mean() > 0.95
@@ -62,16 +62,16 @@ def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(classifiers: 
 
 
 def test_rows_read_the_same_in_a_longer_set(classifiers: LabelClassifiers) -> None:
-    long = evaluators(classifiers).read(data(seed=1))
+    long = evaluators(classifiers).outputs(data(seed=1))
     for rows in (BLOCK, 10):
-        short = evaluators(classifiers).read(data(seed=1).select(np.arange(rows)))
+        short = evaluators(classifiers).outputs(data(seed=1).select(np.arange(rows)))
         assert (long.joined[:rows] == short.joined).all()
 
 
 def test_what_is_missing_is_neither_learned_from_nor_read() -> None:
     states = [trained_judges(data(fill=fill), epochs=1).state()[0] for fill in (0.0, 1e3)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    outputs = evaluators(trained_judges(data(fill=0.0))).read(data(seed=1, fill=0.0))
+    outputs = evaluators(trained_judges(data(fill=0.0))).outputs(data(seed=1, fill=0.0))
     assert outputs.predictions is not None
     assert (outputs.predictions[0::3, 0] == -1).all()
     assert (outputs.features[0][0::3] == 0).all()
@@ -93,8 +93,8 @@ def test_judges_are_rebuilt_from_their_artefact(classifiers: LabelClassifiers, t
     save_artefact(tmp_path / "judges", "judges", manifest, tensors)
     again = load_evaluators(tmp_path / "judges")
     assert again.label_names == NAMES
-    assert again.classifiers is again.space
-    assert (again.read(data(seed=1)).joined == evaluators(classifiers).read(data(seed=1)).joined).all()
+    assert again.classifiers is again.extractor
+    assert (again.outputs(data(seed=1)).joined == evaluators(classifiers).outputs(data(seed=1)).joined).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 7), (28, 28), (64, 48)])
@@ -108,7 +108,7 @@ def test_images_of_any_size_have_features(size: tuple[int, int]) -> None:
 def test_other_modalities_are_refused(classifiers: LabelClassifiers) -> None:
     table = Dataset(MODALITIES[1:], {"table": data().data["table"]})
     with pytest.raises(UserError, match="modalities"):
-        evaluators(classifiers).read(table)
+        evaluators(classifiers).outputs(table)
 
 
 def test_the_stage_reports_accuracy_on_held_out_data(trained: tuple[Path, Any]) -> None:
@@ -160,7 +160,7 @@ def test_a_modality_that_few_or_no_test_rows_have_says_so(classifiers: LabelClas
     assert test.mask is not None
     test.mask[:, 0] = False
     test.mask[2:, 1] = False
-    found = accuracy(evaluators(classifiers).read(test), ["picture", "table"], np.random.default_rng(0))
+    found = accuracy(evaluators(classifiers).outputs(test), ["picture", "table"], np.random.default_rng(0))
     missing = {"value": None, "why": "no test row has picture"}
     assert found["accuracy"] == found["modalities"]["picture"]["accuracy"] == missing
     table = found["modalities"]["table"]["accuracy"]

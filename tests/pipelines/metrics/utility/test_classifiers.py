@@ -17,8 +17,8 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     _cross_entropies,
     _together,
-    seen_by,
-    told,
+    classifier_estimates,
+    observed_by_classifier,
     train_classifiers,
 )
 from postprior.stage1_vae.modalities import Modality
@@ -69,7 +69,7 @@ def test_what_is_missing_is_neither_learned_from_nor_counted() -> None:
     states = [each.state_dict() for each in learned]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     test = data(120, seed=1, fill=1e3)
-    hits, seen = learned[0].hits(test), seen_by(test)
+    hits, seen = learned[0].hits(test), observed_by_classifier(test)
     assert seen.sum(1).tolist() == [120, 80, 80]
     assert not hits[~seen].any()
     weights = Replicates.draw(1, np.arange(120), 20, np.random.default_rng(0))
@@ -144,7 +144,7 @@ def test_one_seed_says_nothing_of_seeds() -> None:
 
 def test_what_is_told_has_the_mean_over_modalities() -> None:
     values = np.stack([np.full(21, share) for share in (0.9, 0.4, 0.6)], 1)
-    found = told(values, ["x", "y"], (0, 1))
+    found = classifier_estimates(values, ["x", "y"], (0, 1))
     assert found["joint"]["value"] == 0.9
     assert found["mean"]["value"] == 0.5
     assert {name: each["value"] for name, each in found["modalities"].items()} == {"x": 0.4, "y": 0.6}
@@ -154,7 +154,7 @@ def test_a_modality_that_no_row_has_is_missing_and_not_wrong() -> None:
     hits = np.array([[[True, False], [False, False], [True, False]]])  # (S, 1 + M, N)
     seen = np.array([[True, True], [False, False], [True, True]])
     weights = Replicates.draw(1, np.arange(2), 4, np.random.default_rng(0))
-    found = told(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
+    found = classifier_estimates(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
     missing = {"value": None, "why": "no tested row has picture"}
     assert found["joint"]["value"] == found["modalities"]["table"]["value"] == 0.5
     assert found["modalities"]["picture"] == found["mean"] == missing
