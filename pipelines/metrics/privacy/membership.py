@@ -73,7 +73,7 @@ class Projection:
     def side(self, points: Points) -> Sides:
         """Components (n, d) in each space of the rows that have it."""
         blocks = [self(x) for _, x in points.blocks()]
-        having = {space: points.having(space) for space in self.axes}
+        having = {space: points.complete(space) for space in self.axes}
         return {of: Side(torch.cat([x[of] for x in blocks])[rows], rows) for of, rows in having.items()}
 
 

@@ -104,7 +104,7 @@ def compared(samples: Floats, fresh: Floats, weights: tuple[Floats, Floats]) -> 
 
 def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Proximity]:
     """How close samples and fresh rows, whole ones, come to the records, in every space that can be measured."""
-    spaces = [s for s in records.spaces if not unmeasured(len(fresh), len(records.having(s)), s)]
+    spaces = [s for s in records.spaces if not unmeasured(len(fresh), len(records.complete(s)), s)]
     if not spaces:
         return {}
     found = {"samples": closest(samples, records), "fresh": closest(fresh, records)}

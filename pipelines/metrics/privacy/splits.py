@@ -89,7 +89,7 @@ class RealSplits:
         needed = {"train": 1, "test": 1, "validation": REFERENCES}
         for space in (*self.splits["train"].points.spaces, CODES):
             rows = {split: of.codes if space == CODES else of.points for split, of in self.splits.items()}
-            having = {split: len(points.having(space)) for split, points in rows.items()}
+            having = {split: len(points.complete(space)) for split, points in rows.items()}
             found[space] = {}
             if why := unmeasured(len(self.fresh), having["train"], space):
                 found[space] |= dict.fromkeys(PROXIMITY, why)

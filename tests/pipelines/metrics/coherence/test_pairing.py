@@ -60,7 +60,7 @@ def test_a_shuffled_tuple_takes_every_modality_from_another_row_and_every_row_on
 
 
 def test_the_score_is_the_sum_of_the_products_of_all_pairs(critic):
-    places = critic.places(tuples(1, 0.3, rows=7)).double()
+    places = critic.embed(tuples(1, 0.3, rows=7)).double()
     brute = sum((places[:, m] * places[:, n]).sum(-1) for m in range(3) for n in range(m))
     torch.testing.assert_close(critic.score(places), brute + critic.offset.double(), rtol=1e-9, atol=1e-9)
 

@@ -156,10 +156,10 @@ def test_judges_may_read_labels_while_another_space_gives_the_features():
             None,
             "expected a subclass of postprior.pipelines.metrics.features.extractor.Extractor",
         ),
-        ("classifier", None, "learns from labels, and the data have none"),
+        ("classifier", None, "learns from labels, but the data have none"),
         ("pca", "w.safetensors", "evaluators.weights: found 'w.safetensors', expected null"),
         ("dinov2", None, "evaluators.weights: found null, extractor dinov2"),
-        ("inception", "none.safetensors", "evaluators.weights: there is no file none.safetensors"),
+        ("inception", "none.safetensors", "evaluators.weights: none.safetensors does not exist"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(name, weights, words):

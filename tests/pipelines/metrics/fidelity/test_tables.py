@@ -5,7 +5,13 @@ import pytest
 from scipy import stats
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.fidelity.tables import FEW, column_tests, correlation_ratio, cramers_v, table_scores
+from postprior.pipelines.metrics.fidelity.tables import (
+    TOO_FEW,
+    column_tests,
+    correlation_ratio,
+    cramers_v,
+    table_scores,
+)
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.modalities import Column, Modality
@@ -142,7 +148,7 @@ def test_columns_and_pairs_that_nobody_saw_are_left_out():
     unseen = {"value": None, "why": "there are no rows with this column on either side"}
     assert tested[COLUMNS[3].name] == tested[COLUMNS[4].name] == unseen
     nothing = table(people(0), cells={"t": np.zeros((200, 5), bool)})
-    assert scores(nothing, fake) == FEW
+    assert scores(nothing, fake) == TOO_FEW
 
 
 def test_tests_are_those_of_scipy():

@@ -185,7 +185,7 @@ def test_one_cloud_is_one_cluster_that_has_no_silhouette() -> None:
         "label_silhouette": alone,
     }
     each = clusters(codes[:20], codes[400:410], np.arange(10), seed=0)
-    assert each["label_silhouette"]["why"] == "each held-out code is a group of its own"
+    assert each["label_silhouette"]["why"] == "each held-out code is in a separate group"
     for few in (clusters(codes[:1], codes, None, seed=0), clusters(codes, codes[:0], None, seed=0)):
         assert few["value"] is None
 
@@ -215,10 +215,10 @@ def test_no_advice_where_nothing_speaks_for_a_change() -> None:
 @pytest.mark.parametrize(
     ("codes", "sentences"),
     [
-        (dead(wide(0.5, 3), 3), ["No latent dimension tells one row from another"]),
-        (dead(wide(0.1, 4), 2), ["2 of 4 latent dimensions carry next to nothing: 2 would do, or a smaller beta"]),
-        (wide(0.3, 3), ["All 3 latent dimensions are used, and evenly (KL from 0.6 to 0.6 nats): more of them may"]),
-        (dead(wide(0.1, 4, 3.0), 1), ["1 of 4 latent dimensions carry next to nothing: 3 would do.", "The Gaussian"]),
+        (dead(wide(0.5, 3), 3), ["All latent dimensions are dead, so codes do not depend"]),
+        (dead(wide(0.1, 4), 2), ["2 of 4 latent dimensions carry almost no information: use 2 instead, or"]),
+        (wide(0.3, 3), ["All 3 latent dimensions are used about equally (KL from 0.6 to 0.6 nats): with more"]),
+        (dead(wide(0.1, 4, 3.0), 1), ["1 of 4 latent dimensions carry almost no", "A Gaussian with"]),
         (wide(0.04**2, 6), ["All 6", "Posteriors are 2"]),
         (wide(0.04**2, 1), ["All 1"]),  # as narrow, but side by side on one line
     ],

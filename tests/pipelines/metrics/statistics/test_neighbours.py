@@ -108,7 +108,7 @@ def test_a_modality_that_is_missing_on_either_side_takes_no_part() -> None:
     assert set(found["joint"].record[4:]) <= set(allowed)
     none = Points(records.names, records.parts, there & [False, True], records.width)
     assert np.isinf(closest(queries, none)["a"].distance).all()
-    assert queries.having("joint").tolist() == list(range(4, 30))
+    assert queries.complete("joint").tolist() == list(range(4, 30))
 
 
 def test_modalities_and_columns_count_alike() -> None:
