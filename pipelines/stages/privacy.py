@@ -25,10 +25,10 @@ from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
     Proximity,
-    beyond,
+    estimates,
+    leaking_tests,
     near_copies,
     proximity_vectors,
-    written,
 )
 from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
 from postprior.pipelines.metrics.statistics.intervals import FEWEST
@@ -63,10 +63,10 @@ def privacy(name: str, params: Params, root: Path) -> None:
         }
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
-            "spaces": {space: written(values) for space, values in vectors.items()},
+            "spaces": {space: estimates(values) for space, values in vectors.items()},
             "near_copies": near_copies(found, train.names),
-            "flagged": beyond(vectors, MARGINS),
-            "detected": beyond(vectors, {}),
+            "flagged": leaking_tests(vectors, MARGINS),
+            "detected": leaking_tests(vectors, {}),
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
         }

@@ -95,7 +95,7 @@ def advice(numbers: dict[str, Any]) -> list[str]:
         )
     if far:
         sentences.append(
-            f"A Gaussian with the mean and covariance of the codes has a KL divergence of {codes['moment_kl']:.1f} nats "
+            f"A Gaussian with the mean and covariance of codes has a KL divergence of {codes['moment_kl']:.1f} nats "
             "from the prior, so draws from the prior differ from codes: fit a density, or use a larger beta."
         )
     return sentences

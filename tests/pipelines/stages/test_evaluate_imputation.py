@@ -202,4 +202,4 @@ def test_an_imputer_without_error_leaves_no_ratio() -> None:
     exact = {"energy_score": np.zeros((4, 1)), "rmse": np.zeros((4, 1))}
     told = compared(found, exact, np.ones((3, 4)))
     assert told["energy_score"]["value"] == 1
-    assert told["rmse_ratio"] == {"value": None, "why": "the other imputer makes no error"}
+    assert told["rmse_ratio"] == {"value": None, "why": "the baseline imputer makes no error"}
