@@ -15,7 +15,7 @@ from postprior.pipelines.storage import MANIFEST, read_json, write_json
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.randomness import generator_for
 
-COMPLETE = "rows with every block of codes"
+COMPLETE = "rows with complete codes"
 
 
 def diagnose(params: Params, root: Path) -> None:

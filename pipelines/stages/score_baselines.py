@@ -136,7 +136,7 @@ def autoencoder_scores(
     some = np.arange(min(CONDITIONED, len(weights[0])))
     rows, share = sets["real"].select(some), weights[:, some]
     means = codes.mean[codes.complete]
-    few = too_few(len(means), FEWEST, "test rows with every block of codes")
+    few = too_few(len(means), FEWEST, "test rows with complete codes")
     own = reconstruction_scores(sets["real"], sets["reconstruction"], outputs, weights) | {
         "dead_dimensions": few.written if few else dead_dimensions(means),
         "dimensions": codes.dimensions,

@@ -154,7 +154,7 @@ def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
         "vamp draws the most coherent samples of 3 fitted densities: in 82.0 % of them",
         "Is it faithful? vamp 0.820 Joint coherence 0.910 for real rows 9.40 Frechet distance 5.10 for real rows",
         "Is it useful? vamp 0.947 Utility 1 if as good as real rows",
-        "Does it leak? vamp 0.710 Attack AUC 0.5 is a coin",
+        "Does it leak? vamp 0.710 Attack AUC 0.5 is chance level",
         "4 of 32 latent dimensions carry nothing",
     ):
         assert sentence in text
