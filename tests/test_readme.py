@@ -39,7 +39,7 @@ def test_the_quickstart_runs(trained: tuple[Path, Params], monkeypatch: pytest.M
 
 
 def test_the_commands_are_there() -> None:
-    for command in re.findall(r"postprior (\w+)", README):
+    for command in re.findall(r"postprior ([\w-]+)", README):
         assert command in COMMANDS, command
     targets = (REPOSITORY / "Makefile").read_text()
     for target in re.findall(r"`?make (\w+)", README):
