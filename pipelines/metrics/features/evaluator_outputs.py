@@ -35,7 +35,7 @@ class EvaluatorOutputs:
 
     @property
     def joined(self) -> NDArray[np.float32]:
-        """Features of all modalities side by side (N, Σ F_m)."""
+        """Concatenated features of all modalities (N, Σ F_m)."""
         return np.concatenate(self.features, axis=1)
 
     @property

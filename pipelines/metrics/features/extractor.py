@@ -1,4 +1,4 @@
-"""Base classes of feature extractors, whose features all distances are measured in."""
+"""Base classes of feature extractors; all distances are measured between their features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator

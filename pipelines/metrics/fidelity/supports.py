@@ -1,7 +1,7 @@
 """α-precision, β-recall and authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921).
 
     P_α = share of fake rows in the α-support of the real rows: the ball around their mean that contains a share α
-    R_β = share of real rows in the β-support of the fake rows that have a fake row within their k-th other real row
+    R_β = share of real rows in the β-support of the fake rows with a fake row no farther than their k-th other real row
     integrated: 1 − 2 ∫₀¹ |P_α − α| dα, 1 − 2 ∫₀¹ |R_β − β| dβ
     authenticity = share of fake rows farther from their nearest real row than that row is from its nearest other one
 
