@@ -254,7 +254,7 @@ METRICS = (
     Metric("latent/representation", "nmi", name="Mutual information"),
     Metric("latent/representation", "ari", name="Adjusted Rand index", bounds=(-0.5, 1.0)),
 )
-"""All metrics, in the order of the columns of comparison.csv."""
+"""All metrics; the columns of comparison.csv have this order."""
 LEADERBOARD = tuple(metric for metric in METRICS if metric.about)
 HEADLINES = tuple(metric.key for metric in METRICS if metric.headline)
 

@@ -240,7 +240,7 @@ def test_too_few_rows_for_neighbours_are_told(copy: Project) -> None:
     score_baselines(params, root)
     assert read(root, "real")["coverage"] == {
         "value": None,
-        "why": "5 neighbours need more than 5 rows, 5 are there",
+        "why": "5 neighbours need more than 5 rows, found 5",
     }
     assert read(root, "real")["joint_coherence"]["low"] is not None
 
