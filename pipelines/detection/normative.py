@@ -99,7 +99,7 @@ def _unlikely(model: MultimodalVAE, modalities: list[Modality], batch: Batch, la
         values = batch.data[m.name]
         mean = torch.zeros_like(values)
         for each in latents[:, :, place]:
-            mean -= model.decode_one(m, each).each(values) / len(latents)
+            mean -= model.decode_one(m, each).elementwise_log_prob(values) / len(latents)
         mean = mean.nan_to_num(LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
         found[m.name] = mean.masked_fill(~batch.cells[m.name], torch.nan) if m.name in batch.cells else mean
     return found

@@ -59,7 +59,7 @@ def completions(
             if here.any():
                 p = model.decode_one(m, latents[:, torch.from_numpy(here)])
                 x = p.mean if values == "mean" else p.rsample((), generator)
-                values_of = m.admit(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                values_of = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
                 places, filled = wanted[here], done[m.name]
                 filled[:, places] = np.where(lacking[m.name][rows[places]], values_of, filled[:, places])
         yield start, done

@@ -163,7 +163,7 @@ def judged(
 
 def decoded(model: MultimodalVAE, modality: Modality, latents: Tensor) -> Tensor:
     """Means (n, *shape) of one decoder for what it reads (n, F), as data of the modality may hold them."""
-    return modality.admit(model.decode_one(modality, latents).mean)
+    return modality.to_support(model.decode_one(modality, latents).mean)
 
 
 @torch.no_grad()

@@ -231,7 +231,7 @@ class Generator:
             for modality in self.model.modalities:
                 drawn = self.model.decode_one(modality, latents)
                 x = drawn.mean if values == "mean" else drawn.rsample((), generator)
-                data[modality.name] = modality.admit(x).numpy()
+                data[modality.name] = modality.to_support(x).numpy()
         return data
 
 

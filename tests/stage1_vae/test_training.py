@@ -109,7 +109,7 @@ def test_a_joint_encoder_is_trained_on_the_complete_rows() -> None:
     for key, tensor in models[0].state_dict().items():
         assert torch.equal(tensor, models[1].state_dict()[key])
     tables[0].observed[:, 1] = False
-    with pytest.raises(ValueError, match="phase joint: found no row with every modality"):
+    with pytest.raises(ValueError, match="phase joint: found no complete row"):
         list(run(model("jmvae"), tables[0], SETTINGS))
 
 
@@ -419,7 +419,7 @@ def test_rows_that_a_joint_encoder_cannot_read_are_counted(
     mask[:, 1] = False
     data = replace(Dataset.load(trained[0] / "artefacts/data/train"), mask=mask, folder=None)
     data.save(tmp_path / "artefacts/data/train")
-    with pytest.raises(UserError, match="phase joint: found no row with every modality"):
+    with pytest.raises(UserError, match="phase joint: found no complete row"):
         train(params, tmp_path)
 
 

@@ -18,7 +18,7 @@ from postprior.pipelines.metrics.features.label_classifiers import LabelClassifi
 from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
 from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
 from postprior.pipelines.settings.names import hint, listed
-from postprior.stage1_vae.imports import class_at
+from postprior.stage1_vae.imports import import_class
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.states import strip_prefix
 
@@ -135,7 +135,7 @@ def resolve(name: str) -> type[FeatureSpace]:
             )
         return EXTRACTORS[name]
     try:
-        return class_at(name, Extractor, f"{Extractor.__module__}.Extractor")
+        return import_class(name, Extractor, f"{Extractor.__module__}.Extractor")
     except ValueError as error:
         raise UserError(f"evaluators.extractor: {error}") from None
 

@@ -127,9 +127,9 @@ class Classical:
         if modality.kind in ("image", "volume"):
             integer = support(modality.likelihood, modality.classes)[2]
             values = warped(values, "nearest" if integer else "bilinear", generator)
-            return values if integer else modality.admit(shaded(values, deviation, generator))
+            return values if integer else modality.to_support(shaded(values, deviation, generator))
         noise = torch.randn(values.shape, generator=generator) * JITTER * deviation
-        return modality.admit(values + noise * continuous(modality))
+        return modality.to_support(values + noise * continuous(modality))
 
 
 def warped(values: Tensor, mode: str, generator: torch.Generator) -> Tensor:

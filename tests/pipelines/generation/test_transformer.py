@@ -207,7 +207,7 @@ def test_what_is_impossible_is_told_in_a_sentence(options: dict[str, Any], X: np
 def test_a_joint_encoder_needs_some_whole_rows() -> None:
     halves = WHOLE.copy()
     halves[::2, :5], halves[1::2, 5:] = np.nan, np.nan
-    with pytest.raises(ValueError, match="phase joint: found no row with every modality"):
+    with pytest.raises(ValueError, match="phase joint: found no complete row"):
         MultimodalEncoder("jmvae", **TINY).fit(halves)
 
 

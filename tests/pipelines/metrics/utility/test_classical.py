@@ -68,7 +68,7 @@ def test_values_stay_in_the_modality_s_support(name: str) -> None:
     modality = MODALITIES[name]
     assert after.shape == before.shape
     assert after.dtype == torch.float32
-    assert torch.equal(modality.admit(after), after)
+    assert torch.equal(modality.to_support(after), after)
     if modality.classes:
         assert set(after.unique().tolist()) <= set(range(modality.classes))
     assert torch.equal(changed(name)[1], after)
