@@ -61,7 +61,7 @@ def best_of(runs: list[dict[str, Any]]) -> str:
         lines.append(line)
     heads = ["seed", "chosen"]
     heads += [f"{score}{of}" for score in ("joint", "Frechet", "recall") for of in ("", " of reconstruction")]
-    return table([*heads, "lowest entropy", "label agreement", "of real data"], lines)
+    return table([*heads, "lowest entropy", "label agreement", "label agreement of real data"], lines)
 
 
 def rows_of(runs: list[dict[str, Any]]) -> str:
@@ -109,16 +109,16 @@ def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str
     """Return the section of docs/densities.md that is generated from the files."""
     by_part = {part: [run for run in runs if run["part"] == part] for part in ("best", "models", "private", "small")}
     texts = {
-        "best": "### The best density\n\nMVTCAE with the settings of params.yaml, {seeds} seeds of data, judges and "
-        "autoencoder; mean ± standard deviation, four sets of 1,000 samples a row. Options were chosen on validation "
-        "codes of seed 0, but for those of `vamp`, set earlier with test scores in view. "
+        "best": "### The best density\n\nMVTCAE with the settings of params.yaml and {seeds} seeds of data, evaluators "
+        "and autoencoder; mean ± standard deviation, from four sets of 1,000 samples per row. Options were chosen on "
+        "validation codes of seed 0, except those of `vamp`, which were set earlier with knowledge of test scores. "
         "`field` is scikit-learn's mixture of ten full Gaussians on raw codes, without labels.\n\n",
-        "models": "### `auto` against the mixture of ten, every model\n\nTwenty epochs, seed 0; MVTCAE is above, JNF "
-        "and TELBO share their first "
-        "phase and so the codes of complete rows. Differences with 95 % intervals, paired by half-sample.\n\n",
-        "private": "### Shared and private codes: a joint fit against fits apart\n\nDMVAE; `gmm` "
-        "fits one mixture a label, `free` knows no labels, `_apart` fits every block by itself.\n\n",
-        "small": "### 200 training samples\n\nMVTCAE trained for 400 epochs on 200 tuples, 100 held out.\n\n",
+        "models": "### `auto` compared with the mixture of ten Gaussians, for every model\n\nTwenty epochs, seed 0. "
+        "MVTCAE is in the tables above. JNF and TELBO share their first phase and therefore the codes of complete "
+        "rows. Differences have 95 % intervals, paired by half-sample.\n\n",
+        "private": "### Shared and private codes: joint and separate fits\n\nDMVAE. `gmm` fits one mixture per label, "
+        "`free` uses no labels, and `_apart` fits every block separately.\n\n",
+        "small": "### 200 training samples\n\nMVTCAE trained for 400 epochs on 200 tuples; 100 are held out.\n\n",
     }
     sections = []
     for part, text in texts.items():
@@ -129,8 +129,8 @@ def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str
             body += "\n\n" + differences_of(by_part[part])
         if part == "best":
             body += (
-                "\n\nThe best density that keeps no training codes, chosen on draws that are not reported here by the "
-                "share whose five digits agree:\n\n" + best_of(by_part[part])
+                "\n\nThe best density that stores no training codes, selected by the share of samples whose five "
+                "digits agree, on samples that are not reported here:\n\n" + best_of(by_part[part])
             )
         sections.append(text.format(seeds=len(by_part[part])) + body)
     if seconds:
@@ -144,16 +144,15 @@ def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str
         ]
         heads = [
             "density",
-            "s to fit",
-            "s for 100,000 draws",
-            "MB",
-            "GB at 100,000 × 512",
-            "s at 100,000 × 512",
+            "fit (s)",
+            "100,000 draws (s)",
+            "state (MB)",
+            "memory at 100,000 × 512 (GB)",
+            "fit at 100,000 × 512 (s)",
         ]
         sections.append(
-            "### Cost\n\n5,000 codes of 32 dimensions and ten labels, two threads; the last columns are the peak "
-            "memory of the whole process and the seconds of a fit to 100,000 codes of 512 dimensions.\n\n"
-            + table(heads, lines)
+            "### Cost\n\n5,000 codes of 32 dimensions with ten labels, two threads. The last two columns are the peak "
+            "memory of the process and the time for a fit to 100,000 codes of 512 dimensions.\n\n" + table(heads, lines)
         )
     return "\n\n".join(sections)
 

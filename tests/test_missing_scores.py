@@ -150,4 +150,4 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
     page = (root / "results/report.html").read_text()
     assert f"<h1>The samples have no scores: {why}.</h1>" in page
     assert f'title="{why}">–</td>' in page
-    assert re.search(f"Without a value in some rows: Joint coherence, .* more. The reason: {why}.", page)
+    assert re.search(f"Some rows have no value for Joint coherence, .* more scores. Reason: {why}.", page)

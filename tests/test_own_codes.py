@@ -122,7 +122,7 @@ def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
         (["draw", "mine", "--samples", "0", "--out", "x.npz"], "samples: found 0, expected a whole number"),
         (
             ["draw", "mine", "--samples", "3", "--temperature", "2", "--out", "x.npz"],
-            "temperature: found 2.0, expected a number above 0, up to 1",
+            "temperature: found 2.0, expected a number above 0 and at most 1",
         ),
         (["draw", "none", "--samples", "3", "--out", "x.npz"], "none/manifest.json: no such file"),
     ],

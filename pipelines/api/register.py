@@ -56,7 +56,7 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
         client.set_registered_model_alias(title, alias, logged.version)
         told.append(f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}")
 
-    with track("register", params, root, density=name, failed=refuse) as run:
+    with track("register", params, root, density=name, on_failure=refuse) as run:
         run.call(log)
     return told[0]
 

@@ -23,7 +23,7 @@ from postprior.pipelines.settings.names import pick
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.codes import Codes
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -93,7 +93,7 @@ def _h5ad(rows: Dataset, codes: Codes, path: Path) -> None:
 
 def _means(codes: Codes) -> dict[str, Values]:
     """Posterior means (N, size) by block, NaN where it has no posterior."""
-    return {name: part.flatten(1).numpy() for name, part in apart(codes.layout, codes.mean).items()}
+    return {name: part.flatten(1).numpy() for name, part in split_blocks(codes.layout, codes.mean).items()}
 
 
 WRITERS: dict[str, Callable[[Dataset, Codes, Path], None]] = {

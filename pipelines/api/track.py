@@ -15,7 +15,7 @@ def track(params: Params, root: Path) -> None:
         written = [*results.metrics, *results.files]
         of_density = any("{density}" in str(pattern) for pattern in written)
         for density in params.densities if of_density else (None,):
-            if not any(tracking.written(root, pattern, density).exists() for pattern in written):
+            if not any(tracking.output_path(root, pattern, density).exists() for pattern in written):
                 continue
             with tracking.track(stage, params, root, density) as run:
                 if stage == "train":

@@ -22,7 +22,7 @@ from postprior.pipelines.publishing import publish_file
 from postprior.pipelines.settings.names import hint, listed
 from postprior.stage1_vae.distributions import Block, Mixture, Normal
 from postprior.stage2_latent.codes import EMPIRICAL, Codes
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 
 OTHER_NAMES = {"means": "loc", "scales": "scale", "mask": "observed"}
 OF_BLOCKS = ("loc", "scale")
@@ -81,7 +81,7 @@ def write_codes(path: Path, codes: Codes) -> None:
     unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
     for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
         if whole is not None:
-            for name, part in apart(codes.layout, whole.masked_fill(unknown, np.nan)).items():
+            for name, part in split_blocks(codes.layout, whole.masked_fill(unknown, np.nan)).items():
                 key = f"{name}.{field}" if len(codes.layout) > 1 else field
                 arrays[key] = (part[:, 0].flatten(1) if part.shape[1] == 1 else part.flatten(2)).numpy()
     if codes.scale is not None:

@@ -14,7 +14,7 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart, coordinates
+from postprior.stage2_latent.layouts import coordinates, split_blocks
 
 ROWS = 64  # rows of a block, each with a seed of its own
 DRAWS = 16  # posterior draws of a row that everything is averaged over
@@ -119,6 +119,6 @@ def _code_log_prob(model: MultimodalVAE, density: Density, z: Tensor, known: Ten
     if bool(known.all()) or not density.marginal:
         found = density.log_prob(flat)
     else:
-        found = density.log_marginal(apart(model.layout, flat, known))
+        found = density.log_marginal(split_blocks(model.layout, flat, known))
     mean = found.double().unflatten(0, z.shape[:2]).mean(0)
     return mean.nan_to_num(-LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)

@@ -11,7 +11,7 @@ from postprior.pipelines.artefacts.codes import observed_blocks
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart, coordinates
+from postprior.stage2_latent.layouts import coordinates, split_blocks
 
 DRAWS = 16  # posterior draws of a row among which the density chooses
 
@@ -65,7 +65,7 @@ class Candidates:
                 ratio = density.log_prob(z, asked) - self.model.prior().log_prob(z)
             elif density.marginal:
                 kept = coordinates(self.model.layout, known)
-                given = apart(self.model.layout, z, known)
+                given = split_blocks(self.model.layout, z, known)
                 prior = self.model.prior().marginal(kept)
                 ratio = density.log_marginal(given, asked) - prior.log_prob(z[:, kept])
             else:
@@ -93,7 +93,7 @@ class Candidates:
             if not bool(known.all()):
                 part = codes[..., rows, :]
                 asked = None if labels is None else labels[rows].expand(part.shape[:-1]).flatten()
-                given = apart(self.model.layout, part.flatten(0, -2), known)
+                given = split_blocks(self.model.layout, part.flatten(0, -2), known)
                 drawn = density.condition(given, generator, asked)
                 full[..., rows, :] = drawn.loc[:, 0].to(full).view_as(part)
         return full

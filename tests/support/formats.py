@@ -23,7 +23,7 @@ from postprior.pipelines.storage import MANIFEST, read_json
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 from support.latent import seeded
 from support.project import REPOSITORY
 
@@ -152,7 +152,7 @@ def of_density(density: Density, codes: Codes) -> dict[str, Any]:
         measured["log_prob_of_label"] = numbers(density.log_prob(z, labels))
     if density.exact_log_prob:
         measured["truncated"] = numbers(density.sample(4, seeded(3), truncation=0.3).loc[:, 0])
-    shared = {"z": apart(some.layout, z)["z"]}
+    shared = {"z": split_blocks(some.layout, z)["z"]}
     if density.conditional:
         measured["condition"] = numbers(density.condition(shared, seeded(4), labels).loc[:, 0])
     if density.marginal:

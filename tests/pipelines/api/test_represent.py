@@ -21,7 +21,7 @@ from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent.codes import Codes
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
 OPTIONS = {"mvtcae": {}, "dmvae": {"private": {"a": 2, "b": 1}}, "mmvaeplus": {"private": 2}}
@@ -135,7 +135,7 @@ def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) 
     h5py = pytest.importorskip("h5py")
     model = saved(tmp_path, "dmvae")
     codes, path = codes_of(model, ROWS), written(tmp_path, ROWS, ".h5ad")
-    parts = apart(codes.layout, codes.mean)
+    parts = split_blocks(codes.layout, codes.mean)
     with h5py.File(path) as file:
         assert file.attrs["encoding-type"] == "anndata"
         assert file["var/_index"].asstr()[:].tolist() == ["z_0", "z_1", "z_2", "z_3"]

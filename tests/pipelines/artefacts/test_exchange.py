@@ -13,7 +13,7 @@ from postprior.pipelines.artefacts.exchange import read_codes, write_codes
 from postprior.pipelines.errors import UserError
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Block
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 
 RNG = np.random.default_rng(0)
 LOC, SCALE = RNG.normal(size=(20, 3)), RNG.uniform(0.1, 1, size=(20, 3))
@@ -69,7 +69,7 @@ def test_blocks_stand_side_by_side_in_their_order(tmp_path: Path) -> None:
     codes = read_codes(saved(tmp_path, **arrays))
     assert codes.layout == (Block("z", (3,)), Block("w", (2,)))
     assert codes.complete.tolist() == [False] * 5 + [True] * 15
-    torch.testing.assert_close(apart(codes.layout, codes.mean)["w"][5:], torch.from_numpy(LOC[5:, :2]).float())
+    torch.testing.assert_close(split_blocks(codes.layout, codes.mean)["w"][5:], torch.from_numpy(LOC[5:, :2]).float())
 
 
 def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
         ),
         ({"loc": LOC, "observed": np.ones((20, 2), bool)}, "observed has shape (20, 2), expected (20, 1)"),
         ({"loc": LOC, "ids": np.arange(20)}, "ids: found an array of type int64, expected texts"),
-        ({"loc": LOC, "ids": ["a"]}, "found 1 ids, expected one for each of the 20 rows"),
+        ({"loc": LOC, "ids": ["a"]}, "found 1 ids, expected 20, one per row"),
         ({"loc": LOC, "observed": LOC}, "observed: found an array of type float64, expected true and false"),
         (
             {"loc": LOC, "scale": SCALE, "family": "cauchy"},

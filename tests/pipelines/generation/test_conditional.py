@@ -17,7 +17,7 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent.codes import Codes
-from postprior.stage2_latent.layouts import join
+from postprior.stage2_latent.layouts import join_blocks
 
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal") for index in range(3))
 TIMES = 2000  # draws of one row
@@ -46,7 +46,7 @@ class Gaussian:
         return self.of(torch.ones(z.shape[-1], dtype=torch.bool)).log_prob(z)
 
     def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
-        z, known = join(self.layout, given)
+        z, known = join_blocks(self.layout, given)
         return self.of(known).log_prob(z[:, known])
 
     def given(self, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ class Gaussian:
         return gain, self.covariance[~known][:, ~known] - gain @ self.covariance[known][:, ~known]
 
     def condition(self, given: Mapping[str, Tensor], generator: torch.Generator, labels: Tensor | None = None) -> Codes:
-        z, known = join(self.layout, given)
+        z, known = join_blocks(self.layout, given)
         gain, covariance = self.given(known)
         noise = torch.randn(len(z), len(covariance), generator=generator, dtype=z.dtype)
         z[:, ~known] = self.mean[~known] + (z[:, known] - self.mean[known]) @ gain.T

@@ -86,9 +86,9 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
         ({"n": 4, "labels": {"1": 3}}, "labels: found 3 for 4 samples, expected one for each"),
         ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected some of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         ({"n": 2, "values": "median"}, "values: found 'median', expected one of mean, draws"),
-        ({"n": 2, "temperature": 0.0}, "temperature: found 0.0, expected a number above 0, up to 1"),
-        ({"n": 2, "temperature": 1.5}, "temperature: found 1.5, expected a number above 0, up to 1"),
-        ({"n": 2, "truncation": 1.0}, "truncation: found 1.0, expected a share from 0 to below 1"),
+        ({"n": 2, "temperature": 0.0}, "temperature: found 0.0, expected a number above 0 and at most 1"),
+        ({"n": 2, "temperature": 1.5}, "temperature: found 1.5, expected a number above 0 and at most 1"),
+        ({"n": 2, "truncation": 1.0}, "truncation: found 1.0, expected a share of at least 0 and below 1"),
     ],
 )
 def test_requests_that_cannot_be_met(generator: Generator, arguments: dict[str, Any], sentence: str) -> None:

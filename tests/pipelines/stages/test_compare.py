@@ -24,7 +24,7 @@ from postprior.pipelines.report.findings import findings
 from postprior.pipelines.report.gallery import Pictures, pictures
 from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.page import settings
-from postprior.pipelines.report.plots.space import foundations, space
+from postprior.pipelines.report.plots.latent import latent_space, reliability
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.report.rows import mean
 from postprior.pipelines.settings.checks import load_params
@@ -146,7 +146,7 @@ def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
     compare(params, project)
     shown = pictures(params, Project(project))
     assert read(project).imputers == ()
-    assert (set(shown.samples), shown.parts, shown.neighbours) == (set(made_up.ROWS), {}, {})
+    assert (set(shown.samples), shown.conditional, shown.neighbours) == (set(made_up.ROWS), {}, {})
     assert not {"utility_ratio", "membership_auc", "near_copies"} & set(lines(project)["gmm"])
     assert not (project / "results/plots/paired.csv").exists()
     assert "has not run" in (project / "results/datasheets/gmm.md").read_text(encoding="utf-8")
@@ -222,7 +222,7 @@ def test_a_row_of_another_source_is_set_against_its_own_floor(project: Path) -> 
         normal={"joint_coherence": made_up.estimate(0.2)},
     )
     text = " ".join(finding.text for finding in findings(read(project, mopoe=mopoe)))
-    assert "the row Normal prior, agree in 20.0" in text
+    assert "(row Normal prior), all modalities show the same label in 20.0" in text
 
 
 def test_another_yardstick_is_told(project: Path) -> None:
@@ -231,7 +231,7 @@ def test_another_yardstick_is_told(project: Path) -> None:
     assert "copy: real" not in [row.name for row in same.rows]
     judged = read(project, copy=other(project, "judged", 5, real={"frechet_distance": made_up.estimate(6.0)}))
     assert len(judged.cautions) == 1
-    assert "Real rows score otherwise in copy than here (seed)" in judged.cautions[0]
+    assert "Real rows have other scores in copy than in this project (different: seed)" in judged.cautions[0]
     assert judged.row("copy: real").title == "copy: Real, held out"
 
 
@@ -250,7 +250,7 @@ def test_seeds_are_averaged_with_an_interval_over_them(project: Path) -> None:
     assert row not in results.densities
     assert results.rows.index(row) < results.rows.index(results.row("gmm"))  # 0.81 is more than its 0.80
     text = " ".join(finding.text for finding in findings(results)).replace("\u202f", " ")
-    assert "gmm, mean of 3 seeds: a joint coherence of 81.0 % (72.0 to 90.0)" in text
+    assert "gmm, mean of 3 seeds: a joint coherence of 81.0 % (95 % CI 72.0 to 90.0)" in text
 
 
 def test_other_settings_are_no_other_seed(project: Path) -> None:
@@ -317,7 +317,7 @@ def test_an_experiment_of_dvc_is_known_by_its_name(repository: Path) -> None:
 
 
 def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="found no folder, revision of git or experiment of DVC named 'bad'"):
+    with pytest.raises(UserError, match="found no folder, git revision or DVC experiment named 'bad'"):
         read(repository, a="bad")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"--with a: no params.yaml found in '.*empty', expected the root"):
@@ -325,12 +325,12 @@ def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_
     shutil.rmtree(repository / "results/metrics")
     git(repository, "commit", "-q", "-a", "-m", "third")
     git(repository, "checkout", "-q", "HEAD~", "--", ".")
-    with pytest.raises(UserError, match=r"no results found in .*:results/metrics, expected those of gmm, flow"):
+    with pytest.raises(UserError, match=r"no results found in .*:results/metrics, expected results of gmm, flow"):
         read(repository, a="HEAD")
     other_version = tmp_path / "other"
     other_version.mkdir()
     (other_version / "params.yaml").write_text("seed: 0\n")
-    with pytest.raises(UserError, match="no densities found, expected a list of their names"):
+    with pytest.raises(UserError, match="no densities found, expected a list of names"):
         read(repository, a=other_version)
 
 
@@ -350,7 +350,7 @@ def test_a_damaged_file_is_named(project: Path, written: str, sentence: str) -> 
     [
         (["--with", "mopoe"], "--with: found 'mopoe', expected LABEL=SOURCE"),
         (["--with", "a=x", "--with", "a=y"], "--with: found 'a' twice, expected each label once"),
-        (["--with", "a=nowhere"], "--with a: found no folder, revision of git or experiment"),
+        (["--with", "a=nowhere"], "--with a: found no folder, git revision or DVC experiment"),
     ],
 )
 def test_the_command_line_names_sources(project: Path, given: list[str], sentence: str) -> None:
@@ -374,7 +374,7 @@ def test_dvc_shows_the_numbers_of_the_comparison(project: Path) -> None:
     """The metrics and plots of dvc.yaml, shown by the real command; nothing of them is unknown to it."""
     compare(load_params(project / "params.yaml"), project)
     results = read(project)
-    for figure in (*space(results, None, {}), *foundations(results)):
+    for figure in (*latent_space(results, None, {}), *reliability(results)):
         (project / f"results/plots/{figure.name}.csv").write_text(as_csv(figure.header, figure.table))
     blocks = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
     shown = {key: blocks[key] for key in ("metrics", "plots")}
