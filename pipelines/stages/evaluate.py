@@ -51,7 +51,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     with track("evaluate", params, root, density=name) as run:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         samples, half = scored_rows(synthetic, len(baselines)), test.select(baselines.rows)
-        scores = baselines.score(evaluators.read(samples), half, samples)
+        scores = baselines.score(evaluators.outputs(samples), half, samples)
         fitted = read_json(project.artefacts.densities / name / MANIFEST)
         train, held_out = (load_codes(project.artefacts.codes / split) for split in ("train", "test"))
         written = {

@@ -7,7 +7,7 @@ from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.imputation import ImputationBenchmark, baseline_imputers, density_scores
-from postprior.pipelines.metrics.imputation.scores import SCORES, Found
+from postprior.pipelines.metrics.imputation.scores import SCORES, RowScores
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
@@ -71,10 +71,10 @@ def evaluate_imputation(name: str, params: Params, root: Path) -> None:
         write_json(project.results.scores("imputation", name), benchmark.results(scores))
 
 
-def baseline_scores(baselines: Artefact, task: str) -> dict[str, Found]:
+def baseline_scores(baselines: Artefact, task: str) -> dict[str, RowScores]:
     """Return the scores of the baseline imputers in a task, by name."""
     arrays, failed = baselines.arrays, baselines.manifest.get("failed", {})
     names = {key.split(".")[1] for key in arrays if key.startswith(f"{task}.")}
-    scores: dict[str, Found] = {name: {key: arrays[f"{task}.{name}.{key}"] for key in SCORES} for name in names}
+    scores: dict[str, RowScores] = {name: {key: arrays[f"{task}.{name}.{key}"] for key in SCORES} for name in names}
     prefix = f"{task}."
     return scores | {key.removeprefix(prefix): Missing(why) for key, why in failed.items() if key.startswith(prefix)}

@@ -26,12 +26,12 @@ from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
     Proximity,
-    beyond,
+    estimates,
+    leaking_tests,
     near_copies,
     proximity_vectors,
-    written,
 )
-from postprior.pipelines.metrics.privacy.splits import MOST, Real
+from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
 from postprior.pipelines.metrics.statistics.intervals import FEWEST
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
@@ -64,10 +64,10 @@ def privacy(name: str, params: Params, root: Path) -> None:
         }
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
-            "spaces": {space: written(values) for space, values in vectors.items()},
+            "spaces": {space: estimates(values) for space, values in vectors.items()},
             "near_copies": near_copies(proximities, train.names),
-            "flagged": beyond(vectors, MARGINS),
-            "detected": beyond(vectors, {}),
+            "flagged": leaking_tests(vectors, MARGINS),
+            "detected": leaking_tests(vectors, {}),
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
         }
@@ -76,10 +76,10 @@ def privacy(name: str, params: Params, root: Path) -> None:
         save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, synthetic))
 
 
-def splits(project: Project, seed: int) -> Real:
+def splits(project: Project, seed: int) -> RealSplits:
     """Return the rows and the codes of every split."""
     codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-    return Real.fit(project.splits(), codes, complete_rows(codes["test"]).numpy(), seed)
+    return RealSplits.fit(project.splits(), codes, complete_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
@@ -93,7 +93,7 @@ def check_density(synthetic: Dataset, generator: Generator) -> None:
         )
 
 
-def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
+def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
     """Compare the distances of samples and of held-out rows to training rows, by space; empty if rows are too few."""
     if len(real.fresh) < FEWEST:
         return {}

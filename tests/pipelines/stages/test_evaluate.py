@@ -76,7 +76,7 @@ def test_every_row_has_the_same_scores_at_the_same_number_of_samples(project: Pr
 def test_labels_from_the_classifiers_are_not_compared_with_themselves(copy: Project) -> None:
     root, params = copy
     before = read(root, "normal")["label_agreement"]
-    assert before == {"value": None, "why": "the judges gave these samples their labels"}
+    assert before == {"value": None, "why": "the label classifiers assigned the labels of these samples"}
     assert read(root, "gmm")["label_agreement"]["value"] >= 0
     evaluate("normal", params, root)
     again = read(root, "normal")
@@ -213,7 +213,7 @@ def test_one_source_cannot_be_halved(project: Project, capsys: pytest.CaptureFix
     test = Dataset.load(project[0] / "artefacts/data/test")
     first, second = split_test_rows(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
     assert len(first) == len(second) == 0
-    assert "there are no test rows with every modality in each half of the sources" in capsys.readouterr().err
+    assert "there are no complete test rows in each half of the sources" in capsys.readouterr().err
 
 
 def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project) -> None:
@@ -227,7 +227,7 @@ def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project
         assert found["precision"]["value"] is not None
         assert found["pairing_auc"] == {
             "value": None,
-            "why": "5 test rows with every modality in each half of the sources are needed, 4 are there",
+            "why": "at least 5 complete test rows in each half of the sources are needed, found 4",
         }
     baselines = Baselines.load(root / "artefacts/baselines")
     assert baselines.alignment.critic is None
@@ -240,7 +240,7 @@ def test_too_few_rows_for_neighbours_are_reported(copy: Project) -> None:
     score_baselines(params, root)
     assert read(root, "real")["coverage"] == {
         "value": None,
-        "why": "5 neighbours need more than 5 rows, 5 are there",
+        "why": "5 neighbours need more than 5 rows, found 5",
     }
     assert read(root, "real")["joint_coherence"]["low"] is not None
 

@@ -163,7 +163,7 @@ def test_an_imputer_that_fails_is_a_row_with_the_reason(
     def diverge(self: imputers.Iterative, rows: np.ndarray, rng: np.random.Generator) -> imputers.Iterative:
         raise ValueError("Input X contains NaN.\nIterativeImputer does not accept missing values encoded as NaN.")
 
-    def infinite(*_: Any) -> imputers.Filled:
+    def infinite(*_: Any) -> imputers.FillBlock:
         return lambda m, some: tuple(np.full((*shape, len(some), 3072 // 4), np.inf) for shape in ((19,), ()))
 
     monkeypatch.setattr(imputers.Iterative, "fit", diverge)
@@ -202,4 +202,4 @@ def test_an_imputer_without_error_leaves_no_ratio() -> None:
     exact = {"energy_score": np.zeros((4, 1)), "rmse": np.zeros((4, 1))}
     told = compared(found, exact, np.ones((3, 4)))
     assert told["energy_score"]["value"] == 1
-    assert told["rmse_ratio"] == {"value": None, "why": "the other imputer makes no error"}
+    assert told["rmse_ratio"] == {"value": None, "why": "the baseline imputer makes no error"}

@@ -173,7 +173,7 @@ def test_without_a_complete_held_out_row_samples_cannot_be_compared(copy: Projec
     encode(params, root)
     privacy("gmm", params, root)
     found = read(root, "gmm")
-    missing = {"value": None, "why": "there are no test rows with every modality"}
+    missing = {"value": None, "why": "there are no complete test rows"}
     assert set(found["spaces"]) == SPACES
     for space in found["spaces"].values():
         assert space["distance_ratio"] == space["near_copies"] == space["authenticity"] == missing
