@@ -41,8 +41,8 @@ MODALITIES = (
     Modality("scan", "vector", (2,), "normal"),
 )
 SPLITS = {"train": 24, "validation": 6, "test": 8}
-ONE = "2 test rows with every modality in each half of the sources are needed, 1 is there"
-NONE = "there are no test rows with every modality in each half of the sources"
+ONE = "at least 2 complete test rows in each half of the sources are needed, found 1"
+NONE = "there are no complete test rows in each half of the sources"
 ROWS = ("real", "reconstruction", "normal", "gmm")
 
 

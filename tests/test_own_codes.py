@@ -108,16 +108,16 @@ def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fit", "gmmm", "--codes", "codes.npz"], "density: found 'gmmm', which is no density (did you mean"),
+        (["fit", "gmmm", "--codes", "codes.npz"], "density: found 'gmmm', which is not a known density (did you mean"),
         (["fit", "gmm", "--codes", "none.npz"], "none.npz: found no such file or folder, expected a code"),
-        (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: kind 'density' was found where 'codes' is"),
+        (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: found kind 'density', expected 'codes'"),
         (
             ["fit", "vamp", "--codes", "codes.npz"],
             "density.vamp: vamp needs the encoder of the autoencoder, which codes do not contain; run postprior",
         ),
         (
             ["draw", "mine", "--label", "1=5", "--out", "x.npz"],
-            "labels: found '1', which is no label of the codes; known: 0, 2",
+            "labels: found '1', which is not a known label of the codes; known: 0, 2",
         ),
         (["draw", "mine", "--samples", "0", "--out", "x.npz"], "samples: found 0, expected a whole number"),
         (

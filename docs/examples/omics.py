@@ -21,7 +21,7 @@ from steps import parser, postprior, publish, trained
 from postprior import Dataset
 from postprior.pipelines.generation.imputation import HiddenValues
 from postprior.pipelines.metrics.features.scale import Scale
-from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Filled, Imputer, Iterative, Mean, Neighbours
+from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, FillBlock, Imputer, Iterative, Mean, Neighbours
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, covered, estimated
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
@@ -57,7 +57,7 @@ def features_of(scale: Scale, counts: Values) -> Values:
     return (np.log1p(counts) - scale.mean.numpy()) * scale.factor.numpy()
 
 
-def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> Filled:
+def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> FillBlock:
     """Draws of all counts (R, n, F_m) by modality, as the scores take them; the guess is their mean."""
 
     def filled(block: int, some: Values) -> tuple[Values, Values]:
@@ -67,14 +67,14 @@ def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> Filled:
     return filled
 
 
-def rivals(task: HiddenValues, train: Dataset, rng: np.random.Generator) -> dict[str, Filled]:
+def rivals(task: HiddenValues, train: Dataset, rng: np.random.Generator) -> dict[str, FillBlock]:
     """What scikit-learn's imputers make of the same cells, from the same training cells."""
     rows = train.select(np.arange(len(train)))
     learned = np.concatenate(replace(task, original=rows).features(rows, missing_as_nan=True), 1)
     known = np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
     widths = [len(scale.source) for scale in task.scales]
 
-    def of(imputer: Imputer) -> Filled:
+    def of(imputer: Imputer) -> FillBlock:
         return imputer.fit(learned, rng).filled(known, DRAWS, rng)
 
     near = {k: of(Neighbours(widths, k)) for k in NEIGHBOURS if k <= len(rows)}
@@ -99,7 +99,7 @@ def coverage(draws: Values, truth: Values, rng: np.random.Generator) -> Values:
     return covered(*spread).mean(0)
 
 
-def scored(task: HiddenValues, filled: Filled, cells: Cells, rows: Values, rng: np.random.Generator) -> Scores:
+def scored(task: HiddenValues, filled: FillBlock, cells: Cells, rows: Values, rng: np.random.Generator) -> Scores:
     """Scores of every row, and by modality the correlation and coverage of every feature."""
     by_modality: dict[str, Any] = {}
     for m, (scale, lost) in enumerate(zip(task.scales, task.hidden_features, strict=True)):

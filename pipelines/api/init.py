@@ -20,7 +20,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
@@ -68,7 +68,7 @@ def init(project: Path, data: Path) -> list[str]:
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
         *(f"  {key}: {_text(value)}" for key, value in chosen.items()),
         *_too_few(splits["test"]),
-        f"Go on with: cd {quoted(project)} && dvc repro",
+        f"Go on with: cd {shell_quoted(project)} && dvc repro",
     ]
 
 

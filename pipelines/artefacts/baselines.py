@@ -9,7 +9,7 @@ import numpy as np
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.coherence.alignment import Alignment, Critic, Directions
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
-from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
+from postprior.pipelines.metrics.fidelity.tables import add_column_tests, table_scores
 from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Scores
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -123,7 +123,7 @@ class Baselines:
     def row(self, scores: Scores, reference: Dataset, synthetic: Dataset) -> dict[str, Any]:
         """Return the content of the results file of a sampler, with comparisons to `normal` and `reconstruction`."""
         written = row(scores, self.scores["normal"], self.scores["reconstruction"])
-        tell_columns(written, reference, synthetic)
+        add_column_tests(written, reference, synthetic)
         return written | {"cautions": self.manifest["cautions"]}
 
     def __len__(self) -> int:

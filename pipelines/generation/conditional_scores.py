@@ -15,7 +15,7 @@ from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, PosteriorCandidates, conditional_draw, effective_share
-from postprior.pipelines.metrics.coherence.agreement import by_size, nested_parts, share_right, subsets_by_size
+from postprior.pipelines.metrics.coherence.agreement import by_size, nested_subsets, share_right, subsets_by_size
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, estimate, too_few, unscored, weighted_mean
@@ -109,7 +109,7 @@ def density_conditional_scores(
             "posterior_draws": DRAWS,
         }
     labels = np.asarray(data.labels)
-    observed = nested_parts(len(data), M, rng)  # (N, M−1, M)
+    observed = nested_subsets(len(data), M, rng)  # (N, M−1, M)
     posterior_noise, density_noise = (generator_from(rng) for _ in range(2))
     blocks = np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
     nested = (in_parts(data.select(rows), observed[rows]) for rows in blocks)
@@ -198,7 +198,7 @@ def grid(model: MultimodalVAE, density: Density, real: Dataset, seed: int) -> di
     size = sum(math.prod(m.shape) for _, m in images) * M * 4  # bytes per row, real and generated
     real = real.select(np.arange(max(1, min(len(real), BYTES // size))))
     step = max(1, math.ceil(math.sqrt(size / BYTES)))
-    observed = nested_parts(len(real), M, np.random.default_rng(seed))
+    observed = nested_subsets(len(real), M, np.random.default_rng(seed))
     repeated = in_parts(real, observed)
     noise = generator_for("cpu", seed, 3)
     latents, _ = conditional_draw(model, density, repeated.batch(slice(None)), noise)

@@ -20,7 +20,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
-    Found,
+    RowScores,
     by_row,
     compared,
     continuous,
@@ -36,13 +36,15 @@ if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import SpreadCalibration
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
-    from postprior.pipelines.metrics.imputation.imputers import Filled
+    from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
 MOST = 1000  # largest number of test rows that are scored
 CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
 CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
 T = TypeVar("T")
-Trial = Callable[[], "dict[str, Found] | Missing"]  # returns the scores of an imputer by task, or missing if it fails
+Trial = Callable[
+    [], "dict[str, RowScores] | Missing"
+]  # returns the scores of an imputer by task, or missing if it fails
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class HiddenValues:
             features.append(x)
         return features
 
-    def scores(self, filled: Filled) -> Found:
+    def scores(self, filled: FillBlock) -> RowScores:
         """Energy score, squared error and coverage of hidden features, (N, M); NaN where nothing of a row is hidden.
 
         The result is `Missing` if an imputed value is not finite.
@@ -108,7 +110,7 @@ class HiddenValues:
                 scores["coverage"][rows, m] = (covered(x, y) & hidden_numbers).sum(1) / hidden_numbers.sum(1)
         return scores
 
-    def summarise(self, scores: Found, weights: Floats) -> dict[str, Any]:
+    def summarise(self, scores: RowScores, weights: Floats) -> dict[str, Any]:
         """Mean scores with their intervals, over all rows of which something is hidden and by modality."""
         if isinstance(scores, Missing):
             return dict.fromkeys(SCORES, scores.written) | {"rows": len(self.rows), "modalities": {}}
@@ -170,7 +172,7 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
     features = np.concatenate(choice.features(train, missing_as_nan=True), 1)
     widths = [len(scale.source) for scale in scales]
 
-    def scores_of(task: HiddenValues, imputer: Imputer) -> Found:
+    def scores_of(task: HiddenValues, imputer: Imputer) -> RowScores:
         incomplete = np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
         return task.scores(imputer.filled(incomplete, benchmark.provenance["draws"], rng))
 
@@ -180,14 +182,14 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
         candidates = [Neighbours(widths, k).fit(features, rng) for k in numbers]
         return min(candidates, key=lambda each: loss(scores_of(choice, each))) if len(choice.rows) else candidates[0]
 
-    def loss(scores: Found) -> float:
+    def loss(scores: RowScores) -> float:
         return np.inf if isinstance(scores, Missing) else float(np.nanmean(scores["energy_score"]))
 
-    def solve_tasks(imputer: Imputer) -> dict[str, Found]:
+    def solve_tasks(imputer: Imputer) -> dict[str, RowScores]:
         imputer.fit(features, rng)
         return {name: scores_of(task, imputer) for name, task in benchmark.tasks.items()}
 
-    def trial(imputer: Imputer | Missing) -> dict[str, Found] | Missing:
+    def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
         return imputer if isinstance(imputer, Missing) else missing_on_failure(partial(solve_tasks, imputer))
 
     best = missing_on_failure(best_neighbours)
@@ -214,7 +216,7 @@ def density_scores(
     classifiers: LabelClassifiers | None,
     task_name: str,
     benchmark: ImputationBenchmark,
-    baselines: dict[str, Found],
+    baselines: dict[str, RowScores],
     seed: int,
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
@@ -228,7 +230,7 @@ def density_scores(
     return result
 
 
-def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> Filled:
+def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> FillBlock:
     """Draw R values for everything hidden, in one pass over the rows; return a function that gives their features."""
     blocks = [block for _, block in generator.completed(task.incomplete, R, seed, "draws", spread=spread)]
 

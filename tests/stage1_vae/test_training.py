@@ -252,7 +252,7 @@ def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
         assert orphan.stderr is not None
         *_, told = orphan.stderr.read().splitlines()
     assert orphan.returncode == 1
-    assert told.startswith(f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path} since")
+    assert told.startswith(f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path};")
     assert results(tmp_path) == whole
     assert lengths == list(range(lengths[0], 13))
     assert lengths[0] > 1  # the first epochs were the orphan's

@@ -297,8 +297,8 @@ def test_the_command_refuses(trained: Trained, tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
         assert not out.exists()
 
-    refused("found 'gnm', which is no fitted density.*known: gmm, normal", "gnm")
-    refused("found '.txt', which is no ending of a table", out=tmp_path / "scores.txt")
+    refused("found 'gnm', which is not a known fitted density.*known: gmm, normal", "gnm")
+    refused("found '.txt', which is not a known ending of a table", out=tmp_path / "scores.txt")
     refused("alpha: found 1.5, expected a number above 0 and below 1", alpha=1.5)
     refused(r"alpha: found 0.001, expected at least 0.00826, the smallest p-value possible with 120", alpha=0.001)
     refused("calibration: found the training rows", calibration=root / "artefacts/data/train")

@@ -51,7 +51,7 @@ def test_the_settings_are_valid_and_say_where_the_data_are(tmp_path: Path) -> No
     assert told[-1] == f"Go on with: cd {root} && dvc repro"
     text = (root / "params.yaml").read_text()
     assert 'precision: "no"' in text
-    assert "# of the networks" in text  # the comments on keys are kept
+    assert "# width of the networks" in text  # the comments on the keys are kept
     assert "\ndensities: [gmm, gaussian, vamp] " in text
     assert yaml.safe_load(text)["data"].keys() == {"source", "folder"}
 

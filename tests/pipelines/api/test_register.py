@@ -191,7 +191,7 @@ def test_tables_of_labels() -> None:
 
 def test_mistakes_are_one_sentence(trained: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch) -> None:
     root, params = trained
-    with pytest.raises(UserError, match=r"found 'gmmm', which is no density \(did you mean gmm\?\)"):
+    with pytest.raises(UserError, match=r"found 'gmmm', which is not a known density \(did you mean gmm\?\)"):
         register("gmmm", params, root)
     with pytest.raises(UserError, match=r"densities/kde/manifest.json: no such file; run the stage"):
         register("kde", params, root)

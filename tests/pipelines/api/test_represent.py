@@ -164,7 +164,7 @@ def test_other_endings_and_other_modalities_are_refused_and_leave_nothing(tmp_pa
     saved(tmp_path, "mvtcae")
     out = tmp_path / "codes.csv"
     with pytest.raises(
-        UserError, match=r"codes\.csv: found '\.csv', which is no ending .* known: \.h5ad, \.npz, \.parquet"
+        UserError, match=r"codes\.csv: found '\.csv', which is not a known ending .* known: \.h5ad, \.npz, \.parquet"
     ):
         represent(tmp_path / "rows", tmp_path / "autoencoder", out)
     strange = replace(ROWS, modalities=(Modality("c", "vector", (3,), "normal"),), data={"c": VALUES["a"]}, mask=None)

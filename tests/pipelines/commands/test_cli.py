@@ -103,12 +103,13 @@ def test_what_densities_are_set_against_is_an_option(
         assert answer.exit_code == 0, answer.output
     assert [given[0] for given, _ in stage.calls] == ["gmm"]
     assert [given[1] for given, _ in beside.calls] == [project]
-    for given, found in ((["gmm", option], "'gmm' beside it"), ([], "neither")):
+    for given, found in (
+        (["gmm", option], f"both the name 'gmm' and {option}"),
+        ([], f"neither the name of a density nor {option}"),
+    ):
         answer = CliRunner().invoke(app, [name, *given])
         assert answer.exit_code == 1
-        assert answer.stderr == (
-            f"postprior: error: {option}: found {found}, expected the name of a density or {option}\n"
-        )
+        assert answer.stderr == (f"postprior: error: {option}: found {found}, expected one of them\n")
     assert len(stage.calls) == len(beside.calls) == 1
 
 
@@ -214,7 +215,7 @@ def test_wrong_labels(project: Path, monkeypatch: pytest.MonkeyPatch, labels: li
         (UserError("m0.npy is missing."), 1, "postprior: error: m0.npy is missing."),
         (OSError(28, "No space left on device", "a/b"), 1, "postprior: error: a/b: No space left on device"),
         (OSError(28, "No space left on device"), 1, "postprior: error: No space left on device"),
-        (MemoryError(), 1, "postprior: error: more than the memory holds; give fewer rows or draws"),
+        (MemoryError(), 1, "postprior: error: out of memory; use fewer rows or draws"),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "fit", "generate"])
@@ -234,7 +235,7 @@ def test_own_code_that_ends_the_program_is_no_success(project: Path, monkeypatch
     assert answer.exit_code == 1
     line = Stage.__call__.__code__.co_firstlineno + 3
     assert answer.stderr == (
-        f"postprior: error: {__file__}, line {line}: the program was ended here; take that call out\n"
+        f"postprior: error: {__file__}, line {line}: this code ended the program; remove the call\n"
     )
 
 
@@ -279,7 +280,7 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
             "mopoe: {drawn",
             "vae.options.mopoe.drawn is not a known key (did you mean draws?)",
         ),
-        (["fit", "spline"], "", "", "density: found 'spline', which is no density; known: "),
+        (["fit", "spline"], "", "", "density: found 'spline', which is not a known density; known: "),
         (
             ["fit", "gmm"],
             "  gmm:\n",

@@ -81,7 +81,7 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
         ({"n": 0}, "samples: found 0, expected a whole number of at least 1; request one sample or more"),
         ({"n": -5}, "samples: found -5"),
         ({"labels": {}}, "samples: found 0"),
-        ({"labels": {"x": 3}}, "labels: found 'x', which is no label of the codes; known: 0, 1"),
+        ({"labels": {"x": 3}}, "labels: found 'x', which is not a known label of the codes; known: 0, 1"),
         ({"labels": {"1": -3}}, r"labels: found counts \[-3\], expected whole numbers of at least 0"),
         ({"n": 4, "labels": {"1": 3}}, "labels: found 3 labels for 4 samples, expected one label per sample"),
         ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected labels among 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
@@ -253,7 +253,7 @@ def test_pseudo_inputs_start_from_observed_values(trained: Trained) -> None:
 
 
 def test_codes_of_another_autoencoder_are_refused(trained: Trained) -> None:
-    with pytest.raises(UserError, match=r"codes of autoencoder other, found .* run postprior encode"):
+    with pytest.raises(UserError, match=r"codes of autoencoder other, expected .* run postprior encode"):
         trained_on(Project(trained[0]), "other")
 
 
@@ -273,8 +273,8 @@ def age(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        (cut, r"tensors.safetensors: \d+ bytes were found where \d+ were written"),
-        (age, "format 0 was found where 1 is expected"),
+        (cut, r"tensors.safetensors: found \d+ bytes, expected \d+"),
+        (age, "found format 0, expected 1"),
     ],
 )
 def test_damaged_artefacts_are_refused(trained: Trained, tmp_path: Path, edit: Edit, sentence: str) -> None:

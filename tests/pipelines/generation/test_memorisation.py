@@ -9,7 +9,7 @@ from support.latent import posteriors, seeded
 from torch import Tensor
 
 from postprior.pipelines.metrics.privacy import proximity as module
-from postprior.pipelines.metrics.privacy.proximity import NEAR, _distance, memorisation, scored
+from postprior.pipelines.metrics.privacy.proximity import NEAR, _distance, memorisation, memorisation_scores
 from postprior.pipelines.metrics.statistics import neighbours
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Block, Codes
@@ -85,7 +85,7 @@ def test_intervals_cover_the_true_value_if_nothing_is_memorised() -> None:
     covered = {"ratio": 0, "near_copies": 0}
     for _ in range(30):
         held_out, drawn = rng.gamma(9.0, size=(2, 500))
-        found = scored(held_out, drawn, rng)
+        found = memorisation_scores(held_out, drawn, rng)
         covered["ratio"] += found["ratio"]["low"] <= 1 <= found["ratio"]["high"]
         covered["near_copies"] += found["near_copies"]["low"] <= NEAR <= found["near_copies"]["high"]
     assert covered["ratio"] >= 25
@@ -96,12 +96,12 @@ def test_near_copies_is_the_share_of_copies() -> None:
     rng = np.random.default_rng(0)
     held_out, drawn = rng.gamma(9.0, size=(2, 2000))
     drawn[: len(drawn) // 2] = 0.0
-    found = scored(held_out, drawn, rng)
+    found = memorisation_scores(held_out, drawn, rng)
     assert found["near_copies"]["value"] == pytest.approx(0.5, abs=0.02)
-    assert scored(held_out, held_out * 0.7, rng)["ratio"]["value"] == pytest.approx(0.7)
-    repeated = scored(np.zeros(50), drawn[:50], rng)["ratio"]
+    assert memorisation_scores(held_out, held_out * 0.7, rng)["ratio"]["value"] == pytest.approx(0.7)
+    repeated = memorisation_scores(np.zeros(50), drawn[:50], rng)["ratio"]
     assert repeated["value"] is None
-    assert repeated["why"].startswith("half of the held-out rows lie on training rows")
+    assert repeated["why"].startswith("half of the held-out rows coincide with training rows")
 
 
 def test_a_mixture_of_training_posteriors_is_distinguished_from_a_fitted_mixture() -> None:

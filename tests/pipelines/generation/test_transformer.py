@@ -180,7 +180,7 @@ def _blank(rows: Any, columns: Any) -> np.ndarray:
     [
         ({}, _blank(7, slice(None)), "X: row 7 holds only NaN, expected at least one value in every row"),
         ({}, _blank(slice(None), 3), "X: column 3 holds only NaN, expected at least one value; leave it out"),
-        ({"model": "mvtca"}, WHOLE, r"model: found 'mvtca', which is no model \(did you mean mvtcae\?\)"),
+        ({"model": "mvtca"}, WHOLE, r"model: found 'mvtca', which is not a known model \(did you mean mvtcae\?\)"),
         ({"options": {"betta": 1}}, WHOLE, r"options\.betta is not a known key \(did you mean beta\?\)"),
         ({"modalities": {"a": [0, 99]}}, WHOLE, "modalities: a: found column 99, expected an index below 12"),
         ({"modalities": {"a": ["x"]}}, WHOLE, "modalities: a: found column 'x', expected an index below 12"),

@@ -1,4 +1,4 @@
-"""The stage `evaluate-imputation`: what is hidden, how it is scored, and what it is set against."""
+"""The stage `evaluate-imputation`: hidden values, their scores, and the baseline imputers."""
 
 import shutil
 from dataclasses import replace
@@ -86,7 +86,7 @@ def test_scores_see_hidden_features_alone() -> None:
     np.testing.assert_allclose(scores["rmse"][lost > 0, 1], 0.25 * lost[lost > 0], rtol=1e-5)
     assert np.isnan(scores["rmse"][:, 2]).all()
     assert scores["energy_score"][lost == 1, 1].mean() < scores["energy_score"][lost == 3, 1].mean()
-    assert np.nanmean(scores["coverage"][:, 1]) > 0.99  # nineteen draws on one side of it are rare
+    assert np.nanmean(scores["coverage"][:, 1]) > 0.99  # all nineteen draws on one side of the value are rare
     assert np.nanmean(by_row(scores["rmse"])) > 0
 
 
@@ -107,7 +107,7 @@ def read(root: Path, name: str) -> dict[str, Any]:
     return read_json(root / f"results/imputation/{name}.json")
 
 
-def test_densities_stand_beside_baseline_imputers(project: Project) -> None:
+def test_densities_are_compared_with_baseline_imputers(project: Project) -> None:
     root, _ = project
     theirs, ours = read(root, "baselines")["modalities"], read(root, "gmm")["modalities"]
     assert set(theirs) == {"mean", "neighbours", "iterative"} == set(ours["against"])
@@ -154,7 +154,7 @@ def test_rows_of_one_modality_lose_none() -> None:
     assert not len(HiddenValues.hide("modalities", data, scales, 0.3, np.random.default_rng(1)).rows)
 
 
-def test_an_imputer_that_fails_is_a_row_that_says_why(
+def test_an_imputer_that_fails_is_a_row_with_the_reason(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, params = project
@@ -163,7 +163,7 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
     def diverge(self: imputers.Iterative, rows: np.ndarray, rng: np.random.Generator) -> imputers.Iterative:
         raise ValueError("Input X contains NaN.\nIterativeImputer does not accept missing values encoded as NaN.")
 
-    def infinite(*_: Any) -> imputers.Filled:
+    def infinite(*_: Any) -> imputers.FillBlock:
         return lambda m, some: tuple(np.full((*shape, len(some), 3072 // 4), np.inf) for shape in ((19,), ()))
 
     monkeypatch.setattr(imputers.Iterative, "fit", diverge)
@@ -180,7 +180,7 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
     assert ours["energy_score"] == read(root, "gmm")["modalities"]["energy_score"]
 
 
-def test_failures_are_told_in_their_first_clause() -> None:
+def test_failures_are_reported_by_their_first_clause() -> None:
     def fail() -> None:
         raise ValueError("n_components must be positive. Got 0 instead.")
 
@@ -190,7 +190,7 @@ def test_failures_are_told_in_their_first_clause() -> None:
         missing_on_failure(lambda: {}["nothing"])
 
 
-def test_what_nothing_was_hidden_of_is_missing() -> None:
+def test_a_score_without_hidden_values_is_missing() -> None:
     weights = np.ones((4, 3))
     nothing = np.full(3, np.nan)
     assert estimated(nothing, weights, "coverage")["why"] == "no number was hidden, only counts and classes"
@@ -202,4 +202,4 @@ def test_an_imputer_without_error_leaves_no_ratio() -> None:
     exact = {"energy_score": np.zeros((4, 1)), "rmse": np.zeros((4, 1))}
     told = compared(found, exact, np.ones((3, 4)))
     assert told["energy_score"]["value"] == 1
-    assert told["rmse_ratio"] == {"value": None, "why": "the other imputer makes no error"}
+    assert told["rmse_ratio"] == {"value": None, "why": "the baseline imputer makes no error"}

@@ -1,4 +1,4 @@
-"""The stage `fit`: what an entry may ask for, and what the manifest says of the fit."""
+"""The stage `fit`: the settings of an entry, and what the manifest says about the fit."""
 
 import shutil
 from dataclasses import replace
@@ -31,7 +31,7 @@ TRAIN, VALIDATION, TEST = (labelled(rows, seed)[0] for rows, seed in ((300, 1), 
 
 
 def fitted(written: dict[str, Any], **changes: Codes) -> tuple[Any, dict[str, Any]]:
-    """The density of an entry as it is loaded, and its manifest, of known codes."""
+    """Fit an entry to known codes, and return the loaded density and its manifest."""
     tables = {"train": TRAIN, "validation": VALIDATION, "test": TEST} | changes
     density, known = fit_density("mine", written, tables, seed=0)
     tensors, description = density.state()
@@ -39,7 +39,7 @@ def fitted(written: dict[str, Any], **changes: Codes) -> tuple[Any, dict[str, An
 
 
 def some_whole(codes: Codes) -> Codes:
-    """The same codes, every third row encoded from some of the modalities."""
+    """Return the same codes, with every third row encoded from some of the modalities."""
     return replace(codes, whole=torch.arange(len(codes)) % 3 > 0)
 
 
@@ -51,7 +51,7 @@ def test_an_entry_without_settings_is_the_density_itself() -> None:
     assert torch.equal(density.log_prob(TEST.mean), alone.log_prob(TEST.mean))
 
 
-def test_without_labels_no_labels_are_known() -> None:
+def test_without_labels_the_density_has_none() -> None:
     density, _ = fitted({"kind": "gmm", "labels": False, **GMM})
     assert not density.classes.labelled
     assert density.sample(5, seeded()).labels is None
@@ -95,11 +95,11 @@ def test_encode_marks_the_rows_with_every_modality(trained: Trained, tmp_path: P
     codes = load_codes(tmp_path)
     assert codes.whole.tolist() == mask.all(1).tolist()
     assert complete_rows(codes).tolist() == [row for row in range(len(data)) if row % 4]
-    assert bool(codes.complete.all())  # the shared code is inferred from what there is
+    assert bool(codes.complete.all())  # the shared code is inferred from the observed modalities
 
 
-def test_the_encoder_is_handed_the_rows_that_are_fitted(trained: Trained, tmp_path: Path) -> None:
-    """Of codes of which two thirds have every modality, as of these alone."""
+def test_the_encoder_gets_the_rows_that_are_fitted(trained: Trained, tmp_path: Path) -> None:
+    """If two thirds of the rows are complete, the encoder gets these rows only."""
     root = tmp_path / "project"
     shutil.copytree(trained[0], root)
     vamp = {"kind": "vamp", "pseudo_inputs": 20, "steps": 10, "rows": "complete"}
@@ -184,12 +184,12 @@ def test_a_bound_is_flagged_and_what_has_no_score_has_none(monkeypatch: pytest.M
         ({"kind": "vamp"}, r"density\.mine: vamp needs the encoder of the autoencoder"),
     ],
 )
-def test_what_a_density_refuses_is_told(written: dict[str, Any], sentence: str) -> None:
+def test_an_error_of_a_density_is_reported(written: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         fitted(written)
 
 
-def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
+def test_a_density_of_another_version_is_reported(tmp_path: Path) -> None:
     density, _ = fit_density("mine", {"kind": "gmm", **GMM}, {"train": TRAIN}, seed=0)
     tensors, manifest = density.state()
     lacking = {name: value for name, value in tensors.items() if name != "levels"}
@@ -197,5 +197,5 @@ def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"old: this was written by another version of postprior \('levels'\); make"):
         load_density(tmp_path / "old")
     save_artefact(tmp_path / "new", "density", {**manifest, "density": "copula"}, tensors)
-    with pytest.raises(UserError, match=r"new: density: found 'copula', which is no density; known: "):
+    with pytest.raises(UserError, match=r"new: density: found 'copula', which is not a known density; known: "):
         load_density(tmp_path / "new")
