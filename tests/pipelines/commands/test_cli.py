@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 
 DEFAULTS = REPOSITORY / "params.yaml"
 HEAVY = ("torch", "sklearn", "mlflow", "matplotlib", "numpy", "dvc", "PIL")
@@ -103,12 +103,13 @@ def test_what_densities_are_set_against_is_an_option(
         assert answer.exit_code == 0, answer.output
     assert [given[0] for given, _ in stage.calls] == ["gmm"]
     assert [given[1] for given, _ in beside.calls] == [project]
-    for given, found in ((["gmm", option], "'gmm' beside it"), ([], "neither")):
+    for given, found in (
+        (["gmm", option], f"both the name 'gmm' and {option}"),
+        ([], f"neither the name of a density nor {option}"),
+    ):
         answer = CliRunner().invoke(app, [name, *given])
         assert answer.exit_code == 1
-        assert answer.stderr == (
-            f"postprior: error: {option}: found {found}, expected the name of a density or {option}\n"
-        )
+        assert answer.stderr == (f"postprior: error: {option}: found {found}, expected one of them\n")
     assert len(stage.calls) == len(beside.calls) == 1
 
 
@@ -120,7 +121,7 @@ def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.Monk
     answer = CliRunner().invoke(app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, *places])
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
-    asked = Request(23, 3, {"7": 20, "a=b": 3}, "draws", temperature=0.5, truncation=0.1)
+    asked = SampleRequest(23, 3, {"7": 20, "a=b": 3}, "draws", temperature=0.5, truncation=0.1)
     assert (given[0], given[3:]) == ("gmm", (asked, Path("new"), Path("data")))
     assert not options
 
@@ -166,7 +167,7 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
     answer = CliRunner().invoke(app, ["draw", "mine", "--samples", "5", "--seed", "0", "--out", "z.npz"])
     assert answer.exit_code == 0, answer.output
     ((given, options),) = stage.calls
-    assert given == (Path("mine"), Path("z.npz"), Request(5), False)
+    assert given == (Path("mine"), Path("z.npz"), SampleRequest(5), False)
     assert not options
     answer = CliRunner().invoke(app, ["draw", "mine", "--out", "z.npz"])
     assert answer.exit_code == 1
@@ -214,7 +215,7 @@ def test_wrong_labels(project: Path, monkeypatch: pytest.MonkeyPatch, labels: li
         (UserError("m0.npy is missing."), 1, "postprior: error: m0.npy is missing."),
         (OSError(28, "No space left on device", "a/b"), 1, "postprior: error: a/b: No space left on device"),
         (OSError(28, "No space left on device"), 1, "postprior: error: No space left on device"),
-        (MemoryError(), 1, "postprior: error: more than the memory holds; give fewer rows or draws"),
+        (MemoryError(), 1, "postprior: error: out of memory; use fewer rows or draws"),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "fit", "generate"])
@@ -234,7 +235,7 @@ def test_own_code_that_ends_the_program_is_no_success(project: Path, monkeypatch
     assert answer.exit_code == 1
     line = Stage.__call__.__code__.co_firstlineno + 3
     assert answer.stderr == (
-        f"postprior: error: {__file__}, line {line}: the program was ended here; take that call out\n"
+        f"postprior: error: {__file__}, line {line}: this code ended the program; remove the call\n"
     )
 
 
@@ -279,7 +280,7 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
             "mopoe: {drawn",
             "vae.options.mopoe.drawn is not a known key (did you mean draws?)",
         ),
-        (["fit", "spline"], "", "", "density: found 'spline', which is no density; known: "),
+        (["fit", "spline"], "", "", "density: found 'spline', which is not a known density; known: "),
         (
             ["fit", "gmm"],
             "  gmm:\n",
