@@ -96,5 +96,5 @@ def test_rows_that_lack_a_block_take_no_part(tmp_path: Path) -> None:
 
 
 def test_codes_of_other_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"codes of data ffffffffffff found.*run postprior encode again"):
+    with pytest.raises(UserError, match=r"found codes of data ffffffffffff, expected .*run postprior encode again"):
         diagnosed(tmp_path, data="f" * 64)

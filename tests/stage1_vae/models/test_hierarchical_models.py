@@ -71,7 +71,7 @@ def log_likelihood(model: Any, batch: Batch, row: int, modality: Modality, z: Te
     return family[modality.likelihood](output, NOISE).log_prob(batch.data[modality.name][row]).sum()
 
 
-def names_of(batch: Batch, row: int) -> list[str]:
+def modality_names(batch: Batch, row: int) -> list[str]:
     return [name for name, has in zip(batch.data, batch.observed[row].tolist(), strict=True) if has]
 
 
@@ -235,9 +235,9 @@ def test_mhvae(observed: Tensor, modalities: tuple[Modality, ...], levels: int) 
         bounds = []
         for slot in range(3):
             names = [m.name for m, inside in zip(modalities, subsets[row, slot], strict=True) if inside]
-            assert set(names) <= set(names_of(batch, row))
+            assert set(names) <= set(modality_names(batch, row))
             state, divergence = descent(model, batch, row, names, [level[row, slot] for level in noise])
-            present = [m for m in modalities if m.name in names_of(batch, row)]
+            present = [m for m in modalities if m.name in modality_names(batch, row)]
             fit = sum(log_likelihood(model, batch, row, m, state) for m in present)
             bounds.append(fit - 1.3 * divergence)
         expected.append(-sum(bounds) / 3)
