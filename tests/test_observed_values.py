@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from support.latent import seeded
+from support.equations import seeded
 
 from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.dataset import Dataset, conformed

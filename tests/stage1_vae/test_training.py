@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.equations import seeded
 from support.project import small, write_params
 
 from postprior.pipelines.artefacts.autoencoder import build, load_autoencoder
@@ -37,7 +38,7 @@ class Rows:
     """Rows of two modalities that share a number, a third of them without the second."""
 
     def __init__(self, count: int = 200, scale: float = 1.0) -> None:
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded()
         shared = torch.rand(count, 1, generator=generator)
         self.data = {
             "a": scale * torch.cat([shared, -shared, shared**2], 1),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.latent import labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import labelled, unlabelled
 from torch import Tensor
 
 from postprior.stage2_latent import DENSITIES

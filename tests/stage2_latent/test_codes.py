@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, posteriors, seeded
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, posteriors
 
 from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
 from postprior.stage2_latent.categorical import draw_class_and_component, draw_component

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, unlabelled
 
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from support.latent import labelled, random_mixture, seeded
+from support.equations import perturb, seeded
+from support.latent import labelled, random_mixture
 
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.flow import Base, Conditional, Flow
@@ -15,13 +16,7 @@ SIZES = Sizes(blocks=3, hidden=16, bins=6, bound=4.0)
 
 def transport(coupling: str, features: int = 5, spread: float = 0.3) -> Transport:
     """Layers with random weights, in double precision."""
-    layers = Transport(features, 3, coupling, SIZES).double()
-    generator = seeded()
-    with torch.no_grad():
-        for parameter in layers.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(spread * noise)
-    return layers
+    return perturb(Transport(features, 3, coupling, SIZES).double(), spread, seeded())
 
 
 @pytest.fixture(params=list(COUPLINGS))

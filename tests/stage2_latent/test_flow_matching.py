@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from support.latent import CENTRES, LAYOUT, labelled, seeded, unlabelled
+from support.equations import perturb, seeded
+from support.latent import CENTRES, LAYOUT, labelled, unlabelled
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
@@ -17,13 +18,7 @@ SLOPE = torch.tensor([[0.9, 0.0], [0.5, -0.7]])
 
 def network(features: int = 4, blocks: int = 2, spread: float = 0.3) -> Velocity:
     """A network of random weights, in double precision."""
-    velocity = Velocity(features, blocks, classes=3, hidden=9).double()
-    generator = seeded()
-    with torch.no_grad():
-        for parameter in velocity.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(spread * noise)
-    return velocity
+    return perturb(Velocity(features, blocks, classes=3, hidden=9).double(), spread, seeded())
 
 
 def modulated(velocity: Velocity, rows: int, known: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, posteriors, seeded, unlabelled
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, posteriors, unlabelled
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes

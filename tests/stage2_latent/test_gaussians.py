@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture as Oracle
-from support.latent import random_mixture, seeded
+from support.equations import seeded
+from support.latent import random_mixture
 from torch import Tensor
 
 from postprior.stage2_latent import gaussians

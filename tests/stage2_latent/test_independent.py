@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, unlabelled
 
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.independent import Independent

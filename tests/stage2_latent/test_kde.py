@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, unlabelled
 
 from postprior.stage1_vae.distributions import FAMILIES, Mixture
 from postprior.stage2_latent.codes import Block, Codes

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, posteriors, seeded
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, posteriors
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES

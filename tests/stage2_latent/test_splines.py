@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from normflows.utils.splines import unconstrained_rational_quadratic_spline
-from support.latent import seeded
+from support.equations import seeded
 from torch import Tensor
 
 from postprior.stage2_latent.splines import LEAST, Splines

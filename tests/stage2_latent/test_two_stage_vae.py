@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from support.latent import NOISE, LinearEncoder, labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import NOISE, LinearEncoder, labelled, unlabelled
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Mixture

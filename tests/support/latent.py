@@ -8,15 +8,12 @@ from torch import Tensor
 from postprior.stage1_vae.distributions import Mixture, Normal
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.gaussians import Gaussians
+from support.equations import seeded
 
 LAYOUT = (Block("z", (2,)), Block("w", (1, 2), owner="b"))
 CENTRES = torch.tensor([[1.5, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 0.0], [-1.5, 1.0, 0.0, -0.5]])
 NOISE = 0.3
 """Scale of every posterior."""
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 class LinearEncoder:
