@@ -39,11 +39,10 @@ def test_the_quickstart_runs(trained: tuple[Path, Params], monkeypatch: pytest.M
 
 
 def test_the_commands_are_there() -> None:
-    for command in re.findall(r"postprior (\w+)", README):
-        assert command in COMMANDS, command
-    targets = (REPOSITORY / "Makefile").read_text()
-    for target in re.findall(r"`?make (\w+)", README):
-        assert re.search(rf"^{target}:", targets, re.MULTILINE), target
+    commands = set(re.findall(r"postprior ([a-z][\w-]*)", README))
+    assert {"train", "train-evaluators"} <= commands <= set(COMMANDS)
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    assert {"demo", "bench-densities"} <= set(re.findall(r"(?:^|`)make ([\w-]+)", README, re.MULTILINE)) <= targets
 
 
 def test_the_rooms_are_there() -> None:
@@ -145,9 +144,10 @@ def test_a_run_of_the_demo_does_not_belie_the_readme(tmp_path: Path) -> None:
 
 
 def test_the_table_of_speeds_is_that_of_the_file() -> None:
+    """Models that have not been timed against the other library have no row."""
     with open(REPOSITORY / "benchmarks/multivae.csv") as file:
         rows = list(csv.DictReader(file))
-    assert {row["model"] for row in rows} == set(MODELS)
+    assert {row["model"] for row in rows} <= set(MODELS)
     table = README.split("<!-- speed -->")[1].split("<!-- /speed -->")[0]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "`" in line]
     expected = [
