@@ -285,10 +285,16 @@ def scored(density: Density) -> bool:
     return density.exact_log_prob or density.bound
 
 
-def test_a_density_without_a_score_says_so(density: Density) -> None:
-    if not scored(density):
+def test_a_density_has_a_score_or_says_that_it_has_none(density: Density) -> None:
+    z = VALIDATION.mean
+    if scored(density):
+        scores = density.log_prob(z)
+        assert scores.shape == (len(z),)
+        assert scores.isfinite().all()
+        assert len(scores.unique()) > 0.9 * len(z)  # of the codes, not of the density alone
+    else:
         with pytest.raises(ValueError, match="has no score, expected one that has"):
-            density.log_prob(VALIDATION.mean)
+            density.log_prob(z)
 
 
 def test_temperature_shrinks_the_noise_of_draws(density: Density) -> None:
@@ -404,9 +410,8 @@ def test_wrong_labels_are_refused(density: Density, labels: torch.Tensor, messag
     ],
 )
 def test_wrong_blocks_are_refused(density: Density, given: Any, message: str) -> None:
-    if density.conditional:
-        with pytest.raises(ValueError, match=message):
-            density.condition(given, seeded())
+    with pytest.raises(ValueError, match=message if density.conditional else "cannot draw some blocks given others"):
+        density.condition(given, seeded())
 
 
 def test_options_are_checked(name: str) -> None:
@@ -434,8 +439,8 @@ def test_codes_that_do_not_match_are_refused(name: str) -> None:
     if density.labelled:
         with pytest.raises(ValueError, match="validation codes have no labels"):
             density.fit(TRAIN, unlabelled(VALIDATION), encoder=ENCODER)
+        others = replace(VALIDATION, labels=torch.ones_like(VALIDATION.labels))
         with pytest.raises(ValueError, match="no validation row is complete and of a label"):
-            others = replace(VALIDATION, labels=torch.ones_like(VALIDATION.labels))
             density.fit(TRAIN, others, encoder=ENCODER)
     if density.needs_encoder:
         with pytest.raises(ValueError, match="no encoder was given"):
