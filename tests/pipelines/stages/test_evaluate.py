@@ -271,8 +271,8 @@ def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
     ("artefact", "key", "words"),
     [
         ("synthetic/gmm", "density", "run postprior generate again"),
-        ("reference", "autoencoder", "run postprior score-baselines again"),
-        ("reference", "judges", "run postprior score-baselines again"),
+        ("baselines", "autoencoder", "run postprior score-baselines again"),
+        ("baselines", "judges", "run postprior score-baselines again"),
         ("data/test", "source", "test data .* run postprior score-baselines again"),
     ],
 )
