@@ -1,5 +1,6 @@
 """Processes of a test run share what the first of them made."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ def test_a_folder_is_made_once_and_all_get_it_whole(tmp_path: Path) -> None:
     def make(folder: Path) -> None:
         made.append(folder)
         folder.mkdir()
+        time.sleep(0.05)  # the others come meanwhile
         (folder / "file.txt").write_text("whole")
 
     def read(_: int) -> str:
