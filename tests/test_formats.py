@@ -16,6 +16,7 @@ from support import formats
 
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.track import track
+from postprior.pipelines.api.upgrade import Upgrade
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.checkpoint import Checkpoint
@@ -71,11 +72,19 @@ def agree(found: Any, expected: Any, place: str = "") -> None:
         assert found == expected, place
 
 
+def upgraded(home: Path, folder: Path) -> tuple[Path, Params]:
+    """A copy of the project of a format under the current names: root and settings."""
+    root = Path(shutil.copytree(home / "project", folder / "project"))
+    if not (root / "dvc.yaml").exists():
+        (root / "dvc.yaml").write_text("stages: {}\n")
+    Upgrade.of(root).write()
+    return root, load_params(root / "params.yaml")
+
+
 @pytest.fixture
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Params]:
     """A copy of the project of a format that can be worked on: root and settings."""
-    root = Path(shutil.copytree(request.getfixturevalue("home") / "project", tmp_path / "project"))
-    return root, load_params(root / "params.yaml")
+    return upgraded(request.getfixturevalue("home"), tmp_path)
 
 
 # ---- what is loaded ----
@@ -123,7 +132,7 @@ def test_densities(home: Path, name: str) -> None:
 
 
 @measured("readers")
-def test_judges_and_extractors(home: Path, name: str) -> None:
+def test_evaluators(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
     agree(formats.of_reader(load_evaluators(home / name), data), EXPECTED[home]["readers"][name])
 
@@ -131,14 +140,15 @@ def test_judges_and_extractors(home: Path, name: str) -> None:
 @measured("references")
 def test_references(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
-    outputs = load_evaluators(home / "project/artefacts/judges").read(data)
+    (evaluators,) = (place for place in EXPECTED[home]["readers"] if place.startswith("project"))
+    outputs = load_evaluators(home / evaluators).read(data)
     agree(formats.of_standard(Baselines.load(home / name), outputs), EXPECTED[home]["references"][name])
 
 
 @EVERY
-def test_settings(home: Path) -> None:
-    """A setting that is new has a default: an older params.yaml still says all that is needed."""
-    params = load_params(home / "project/params.yaml")
+def test_settings(home: Path, tmp_path: Path) -> None:
+    """An upgrade adds what is new: an older params.yaml says all else that is needed."""
+    _, params = upgraded(home, tmp_path)
     check_source(params)
     for name in params.density:
         check_density(params, name)

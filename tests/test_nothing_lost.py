@@ -54,7 +54,7 @@ IN_PLACE = {
     "utility",
     "augment",
 }
-IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init"}
+IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init", "upgrade"}
 """Commands that write where the project keeps what they write, and take no other place."""
 PROJECTS = ("generate", "impute", "fit", "detect", "represent")
 

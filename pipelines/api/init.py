@@ -7,25 +7,21 @@ import math
 import os
 from collections.abc import Mapping
 from functools import reduce
-from importlib.resources import files
-from io import StringIO
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.folders import read_folders
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_text
+from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import quoted
 
-TEMPLATES = ("params.yaml", "dvc.yaml")
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
 STEPS = 3000  # steps of training that the autoencoder gets, at whatever size of the data
@@ -51,13 +47,15 @@ def init(project: Path, data: Path) -> list[str]:
     splits = read_folders(0, data, "")
     path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
     chosen = settings(splits)
-    params, pipeline = (_read(name) for name in TEMPLATES)
+    texts = {name: template(name) for name in TEMPLATES}
+    params, pipeline = (read_tree(text) for text in texts.values())
     params["data"] = {"source": "folder", "folder": {"path": path}}
     for key, value in chosen.items():
         _put(params, key, value)
     pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
-    for name, tree in zip(TEMPLATES, (params, pipeline), strict=True):
-        write_text(project / name, _yaml_text(tree))
+    for (name, text), tree in zip(texts.items(), (params, pipeline), strict=True):
+        # an empty line is lost with the data that it followed
+        write_text(project / name, yaml_text(tree, text).replace("\nevaluators:", "\n\nevaluators:"))
     _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
     _ignore(project / ".dvcignore", LEFT)
     if not (project / ".dvc").exists():
@@ -123,38 +121,13 @@ def _within(low: int, value: int, high: int) -> int:
     return int(np.clip(value, low, high))
 
 
-def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096  # lines are kept as they are
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    return yaml
-
-
-def _read(name: str) -> Any:
-    template = files("postprior.pipelines.settings") / "templates" / name
-    return _yaml().load(template.read_text(encoding="utf-8"))
-
-
-def _yaml_text(tree: Any) -> str:
-    stream = StringIO()
-    _yaml().dump(tree, stream)
-    # the empty line went with the data that it followed
-    return stream.getvalue().replace("\nevaluators:", "\n\nevaluators:")
-
-
 def _put(tree: Any, key: str, value: Any) -> None:
     """Set a dotted key that is there."""
     *path, last = key.split(".")
     branch = reduce(getitem, path, tree)
     if last not in branch:
         raise KeyError(f"{key} is no setting")
-    if isinstance(value, list | dict):  # written in one line
-        value = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
-        value.fa.set_flow_style()
-    branch[last] = value
+    branch[last] = in_flow_style(value)
 
 
 def _ignore(path: Path, lines: str) -> None:

@@ -98,3 +98,18 @@ def check_origin(place: Path | None, what: str, found: str | None, expected: str
         raise UserError(
             f"{place}: {what} {str(found)[:12]} found, expected {str(expected)[:12]}; run postprior {stage} again"
         )
+
+
+MOVED = {
+    Path("artefacts/judges"): Path("artefacts/evaluators"),
+    Path("artefacts/reference"): Path("artefacts/baselines"),
+    Path("artefacts/recovery"): Path("artefacts/imputation"),
+    Path("results/recovery"): Path("results/imputation"),
+    Path("results/metrics/judges.json"): Path("results/metrics/evaluators.json"),
+}
+"""Files and folders of earlier versions and their current places, from the root of the project."""
+
+
+def earlier(path: Path) -> Path | None:
+    """Return the place that an earlier version gave to a file of a project, None if it had the same."""
+    return next((old / path.relative_to(new) for old, new in MOVED.items() if path.is_relative_to(new)), None)

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from postprior.pipelines.commands import applications, data, stages
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.renames import COMMANDS
 from postprior.pipelines.texts import tell
 
 
@@ -19,6 +20,15 @@ class Told(TyperGroup):
 
     Mistakes, faults of the machine, and own code of the user that ends the program.
     """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command; an earlier name answers with the current one."""
+        if args and (new := COMMANDS.get(args[0])):
+            raise UserError(
+                f"found the command {args[0]}, the name of an earlier version, expected {new}; "
+                "if dvc.yaml has it, run postprior upgrade"
+            )
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

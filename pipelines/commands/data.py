@@ -1,5 +1,6 @@
-"""Data in and out: `import`, `init` and `export`, which read no settings."""
+"""Data in and out, and the files of a project: `import`, `init`, `upgrade` and `export`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -67,6 +68,29 @@ def init(
     from postprior.pipelines.api.init import init
 
     tell(*init(project, data))
+
+
+@app.command()
+def upgrade(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")] = Path(),
+    yes: Annotated[bool, typer.Option("--yes", help="Write without a question.")] = False,
+) -> None:
+    """Bring params.yaml and dvc.yaml of an earlier version up to date.
+
+    The differences are shown first. Your own stages stay; changes that you made to the stages of postprior do not.
+    """
+    from postprior.pipelines.api.upgrade import Upgrade
+
+    change = Upgrade.of(project)
+    if not (lines := change.lines()):
+        tell(f"{project / 'params.yaml'} and dvc.yaml are up to date")
+        return
+    tell(*lines)
+    if yes or (sys.stdin.isatty() and typer.confirm("Write these changes?")):
+        change.write()
+        tell("The project is upgraded. Go on with: dvc repro")
+    else:
+        tell("Nothing was written; `postprior upgrade --yes` writes these changes")
 
 
 @app.command()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.artefacts.project import earlier
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
 SETTINGS = Path("params.yaml")
@@ -49,12 +51,14 @@ def settings(source: Source) -> dict[str, Any]:
     names = tree.get("densities") if isinstance(tree, Mapping) else None
     if not isinstance(names, list) or not names:
         raise UserError(f"{source.place(SETTINGS)}: no densities found, expected a list of their names")
-    return dict(tree)
+    return renamed(tree)
 
 
 def content(source: Source, path: Path) -> dict[str, Any] | None:
     """The object in a JSON file of a source, None where there is no such file."""
-    text = source.text(path)
+    text, old = source.text(path), earlier(path)
+    if text is None and old is not None:
+        text = source.text(old)
     if text is None:
         return None
     try:

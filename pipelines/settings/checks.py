@@ -16,6 +16,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, sentence
 from postprior.pipelines.settings.params import BASELINE_ROWS, OTHER_RESULTS, Fitting, Options, Params, Vae
+from postprior.pipelines.settings.renames import SETTINGS
 from postprior.pipelines.settings.yaml_text import read_yaml
 
 
@@ -23,11 +24,25 @@ def load_params(path: Path | str) -> Params:
     """The settings of a params.yaml; a UserError tells of no such file, no YAML, or what the schema does not expect."""
     path = Path(path)
     content = read_yaml(path)
+    if isinstance(content, dict) and (old := next((name for name in SETTINGS if name in content), None)):
+        raise UserError(
+            f"{path.name}: found {old}, the name of an earlier version, expected {SETTINGS[old]}; "
+            "run postprior upgrade, which rewrites params.yaml and dvc.yaml"
+        )
+    return parse_params(content, path.name)
+
+
+def parse_params(content: Any, file: str) -> Params:
+    """Return the settings that the content of a params.yaml holds.
+
+    Raises:
+        UserError: the schema does not expect what was found; `file` is the name that the message begins with.
+    """
     try:
         params = Params.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise UserError(f"{path.name}: {sentence(error, Params, content)}") from None
-    _check_names(params, path.name)
+        raise UserError(f"{file}: {sentence(error, Params, content)}") from None
+    _check_names(params, file)
     return params
 
 

@@ -46,7 +46,7 @@ def measure(home: Path) -> dict[str, dict[str, Any]]:
     codes = load_codes(artefacts / "codes/test")
     sets = [*(artefacts / "data").iterdir(), *(artefacts / "synthetic").iterdir(), artefacts / "imputed"]
     densities = [*sorted((artefacts / "densities").iterdir()), home / "own/density"]
-    readers = {str(path.relative_to(home)): load_evaluators(path) for path in sorted(home.glob("**/judges"))}
+    readers = {str(path.relative_to(home)): load_evaluators(path) for path in sorted(home.glob("**/evaluators"))}
     baselines = Baselines.load(artefacts / "baselines")
     return {
         "datasets": {str(path.relative_to(home)): of_dataset(Dataset.load(path)) for path in sorted(sets)},
@@ -168,7 +168,7 @@ def of_reader(evaluators: Evaluators, data: Dataset) -> dict[str, Any]:
 
 
 def of_standard(baselines: Baselines, outputs: EvaluatorOutputs) -> dict[str, Any]:
-    """What a reference says of the rows that samples are set against, and of how modalities go together."""
+    """Rows of the reference set, scores of the baseline rows, and the critic of the pairing."""
     return {
         "rows": baselines.rows.tolist(),
         "real": baselines.real.tolist(),
