@@ -356,6 +356,7 @@ def test_the_code_alone_speaks_before_training() -> None:
     """Levels that start open take over what the code should say, which then stays at its prior."""
     model = MHVAE(IMAGES, latent=CODE, width=8)
     levels = model.walk(data(modalities=IMAGES).to("cpu", torch.float32), FULL.unsqueeze(1), seeded())
+    assert len(levels) > 1
     for level in levels[1:]:
         ratio = level.posterior.scale / level.prior.scale  # of a posterior that follows its prior
         assert 0.97 < float(ratio.detach().mean()) <= 1
