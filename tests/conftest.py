@@ -17,7 +17,7 @@ collect_ignore = ["fixtures"]
 
 @pytest.fixture(scope="session", autouse=True)
 def _tracking(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One MLflow database for the session, whose migrations run once; tests of the tracking set their own."""
+    """One MLflow database per process, so that its migrations run once; tests of tracking set their own."""
     with pytest.MonkeyPatch.context() as patch:
         database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
@@ -35,7 +35,7 @@ def train_small(root: Path) -> None:
 
     params = write_params(root, small())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "off")  # the database of this process would know more than the others'
+        patch.setenv("MLFLOW_TRACKING_URI", "off")  # else only the database of this process would have these runs
         for stage in (prepare, train_evaluators, train, encode):
             stage(params, root)
         for name in ("normal", "gmm"):
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[None]:
-    """Scripts of docs/examples can be imported."""
+    """Make the scripts of docs/examples importable."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(REPOSITORY / "docs/examples")
         yield

@@ -1,4 +1,4 @@
-"""Processes of a test run share what the first of them made."""
+"""`once` makes a folder in one process of a test run, for all of them."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ def test_a_folder_is_made_once_and_all_get_it_whole(tmp_path: Path) -> None:
     def make(folder: Path) -> None:
         made.append(folder)
         folder.mkdir()
-        time.sleep(0.05)  # the others come meanwhile
+        time.sleep(0.05)  # time for the others to ask
         (folder / "file.txt").write_text("whole")
 
     def read(_: int) -> str:

@@ -1,4 +1,4 @@
-"""The algebra of experts against torch's distributions and closed forms."""
+"""Distributions and products of experts against torch.distributions and closed forms."""
 
 import math
 
@@ -74,7 +74,9 @@ def test_thinning_keeps_small_mixtures_and_averages_to_large_ones() -> None:
     thinned = [mixture.thin(3, seeded(seed)) for seed in range(3000)]
     assert thinned[0].weights.shape == (2, 3)
     means = torch.stack([thin.mean for thin in thinned])
-    torch.testing.assert_close(means[:, 1], mixture.mean[1].expand(3000, 1))  # two components of weight: all kept
+    torch.testing.assert_close(
+        means[:, 1], mixture.mean[1].expand(3000, 1)
+    )  # only two components have weight: both are kept
     error = 5 * means[:, 0].std() / math.sqrt(len(means))
     assert (means[:, 0].mean() - mixture.mean[0]).abs() < error
 
@@ -121,7 +123,7 @@ def test_the_same_generator_gives_the_same_draws_and_the_global_one_is_left_alon
 
 
 def test_a_component_of_weight_0_is_never_chosen() -> None:
-    """Not even by a number that rounding took to 1, nor by one of exactly 0."""
+    """Not even if the uniform number was rounded to 1 or is exactly 0."""
     weights = torch.tensor([[0.0, 0.3, 0.7, 0.0], [0.0, 1.0, 0.0, 0.0]])
     for uniform, expected in ((1.0, [2, 1]), (0.0, [1, 1])):
         assert choose(weights, torch.full((2, 1), uniform)).flatten().tolist() == expected

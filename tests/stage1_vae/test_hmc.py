@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo leaves known densities as they are, and finds them."""
+"""Hamiltonian Monte Carlo leaves known densities invariant, and converges to them."""
 
 import math
 
@@ -19,7 +19,7 @@ def banana(z: Tensor) -> Tensor:
 
 
 def test_a_product_of_normals_has_its_moments() -> None:
-    """Correlated experts whose product is known, from a start that is none of theirs."""
+    """Correlated experts whose product is known; chains start elsewhere."""
     roots = normal(2, 4, 4)
     precisions = roots @ roots.mT + 0.5 * torch.eye(4, dtype=torch.float64)
     locs = normal(2, 4, seed=2)

@@ -1,4 +1,4 @@
-"""What a decoder's raw output means: densities against other implementations, moments, and gradients at extremes."""
+"""Likelihoods of the raw output of decoders: densities against torch, moments, and gradients at extreme outputs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def raw(modality: Modality, *batch: int, seed: int = 0) -> Tensor:
 
 
 def numbers(modality: Modality, output: Tensor) -> Tensor:
-    """Raw numbers (P, …, *shape) of a modality whose values are alike."""
+    """Raw numbers (P, …, *shape) of a modality whose values all have the same likelihood."""
     batch = output.dim() - len(raw_shape(modality))
     split = output.reshape(*output.shape[:batch], -1, *modality.shape)
     return split.movedim(batch, 0)
@@ -120,7 +120,7 @@ def test_densities_are_those_of_torch(modality: Modality) -> None:
 
 @every_modality
 def test_values_and_parameters_broadcast(modality: Modality) -> None:
-    """As decoders of several draws meet the one value of a row."""
+    """Parameters of several draws broadcast against the one value of a row."""
     output, value = (
         raw(modality, 4, 3),
         likelihood(modality, raw(modality, 4), SCALE).rsample((), seeded()),

@@ -1,4 +1,4 @@
-"""What must hold where the evidence and every posterior are known."""
+"""Losses and posteriors in the linear–Gaussian model, whose evidence and posteriors have closed forms."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_a_product_with_the_prior_is_the_exact_posterior_of_every_subset() -> No
 
 
 def test_a_product_without_the_prior_counts_it_as_often_as_it_has_experts() -> None:
-    """Each unimodal posterior holds p once: their product has p^|S|, the exact posterior p."""
+    """Each unimodal posterior contains p once, so their product contains p^|S|; the exact posterior contains p once."""
     model = exact(MVTCAE(modalities(3), **SIZES))
     batch, subsets = sample(model, 5), all_subsets(3)
     factors = model.unimodal(batch).shared
@@ -88,7 +88,7 @@ def test_the_tight_bound_of_mmvae_rises_to_the_evidence() -> None:
 
 
 def test_the_looser_bound_of_mmvae_tends_to_its_known_limit() -> None:
-    """log p(X) + mean_m log E_{p(z|X)}[q_m/q]: an expert's draws never leave that expert."""
+    """log p(X) + mean_m log E_{p(z|X)}[q_m/q], because the weights of each expert are averaged apart."""
     model = exact(MMVAE(modalities(2), **SIZES, draws=4000, estimator="iwae", family="normal"))
     batch = sample(model, 2)
     bound = -model.loss(repeat(batch, 30), seeded()).per_sample.reshape(2, -1)
@@ -105,7 +105,7 @@ def test_the_looser_bound_of_mmvae_tends_to_its_known_limit() -> None:
 
 
 def encoder_gradients(count: int, estimator: str, draws: int, bound: str, rows: int = 60_000) -> torch.Tensor:
-    """Gradients of the loss with respect to the experts' parameters, (M, 2·D, rows), at one datum."""
+    """Gradients of the loss with respect to the parameters of the experts, (M, 2·D, rows), for copies of one row."""
     options = {"draws": draws, "estimator": estimator, "bound": bound, "family": "normal"}
     model = exact(MMVAE(modalities(count), **SIZES, **options))
     batch = repeat(sample(model, 1), rows)
@@ -120,7 +120,7 @@ def encoder_gradients(count: int, estimator: str, draws: int, bound: str, rows: 
 
 @pytest.mark.parametrize(("count", "draws", "bound"), [(1, 6, "looser"), (1, 6, "tight"), (2, 1, "looser")])
 def test_dreg_has_the_expectation_of_the_plain_gradient(count: int, draws: int, bound: str) -> None:
-    """Where it is unbiased: one expert, or one draw of each expert under its own logarithm."""
+    """In the cases where it is unbiased: one expert, or one draw of each expert under its own logarithm."""
     plain, doubly = (encoder_gradients(count, estimator, draws, bound) for estimator in ("iwae", "dreg"))
     agree(doubly - plain.flip(-1), torch.zeros(count, 2 * LATENT, dtype=torch.float64))
     assert doubly.abs().mean() > 0.01

@@ -1,4 +1,4 @@
-"""Every loss against an independent float64 derivation from its paper's equation, row by row, subset by subset."""
+"""Every loss against a derivation from the equation of its paper, in float64, per row and per subset."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def test_mvae(observed: Tensor) -> None:
     model, data = build(MVAE, subsets=2, beta=1.5), batch(observed)
     subsets = model.draw_subsets(observed, seeded())
     generator = seeded()
-    torch.rand((ROWS, 2), generator=generator, dtype=torch.float64)  # the model has drawn its subsets with these
+    torch.rand((ROWS, 2), generator=generator, dtype=torch.float64)  # the model drew its subsets from these numbers
     noise = torch.randn(ROWS, 6, CODE, generator=generator, dtype=torch.float64)
     expected = []
     for row in range(ROWS):
@@ -114,7 +114,7 @@ def test_crmvae_without_unimodal_reconstructions_is_mvtcae() -> None:
 
 @by_mask
 def test_mopoe_with_private_codes(observed: Tensor) -> None:
-    """Each decoder reads z and its own w, whose divergence is taken off; a missing modality has none."""
+    """Each decoder reads z and its own w, whose divergence is subtracted; a missing modality has no w."""
     sizes = {"a": 2, "c": 1}
     model, data = build(MoPoE, beta=2.0, private=sizes), batch(observed)
     generator = seeded()
@@ -179,7 +179,7 @@ def test_mopoe(observed: Tensor) -> None:
 @pytest.mark.parametrize("bound", ["looser", "tight"])
 @pytest.mark.parametrize("estimator", ["iwae", "dreg"])
 def test_mmvae(observed: Tensor, bound: str, estimator: str) -> None:
-    """Shi et al. 2019, eq. 3 (looser) and its tight relative; the estimator leaves the value alone."""
+    """Shi et al. 2019, eq. 3 (looser) and the tight bound; the estimator does not change the value."""
     options = {"draws": 3, "bound": bound, "estimator": estimator, "family": "normal", "beta": 1.3}
     model, data = build(MMVAE, **options), batch(observed)
     noise = torch.randn(3, ROWS, 3, CODE, generator=seeded(), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Missing cells inside an observed modality: the contract of every model, likelihood and reader."""
+"""Missing cells in an observed modality: the contract of every model, likelihood and input layer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +39,7 @@ every_kind = pytest.mark.parametrize("modality", KINDS, ids=lambda m: m.name)
 
 
 def drawn(modality: Modality, rows: int = ROWS, seed: int = 0) -> Tensor:
-    """Values as the likelihood of some raw output gives them."""
+    """Values drawn from the likelihood of random raw output."""
     output = torch.randn(rows, *raw_shape(modality), generator=seeded(seed), dtype=torch.float64)
     return likelihood(modality, output, 0.3).rsample((), seeded(seed + 1))
 
@@ -53,7 +53,7 @@ def build(name: str) -> MultimodalVAE:
 
 
 def batch(fill: int = 0, holes: bool = True) -> Batch:
-    """Rows that lack cells, which hold values drawn with the seed `fill`; and, if their model allows it, modalities."""
+    """Rows that lack cells and, with `holes`, modalities; missing cells hold values drawn with the seed `fill`."""
     cells = {m.name: seen(m) for m in MODALITIES}
     data = {m.name: drawn(m).where(cells[m.name], drawn(m, seed=10 + fill)) for m in MODALITIES}
     observed = torch.ones(ROWS, len(MODALITIES), dtype=torch.bool)
@@ -101,7 +101,7 @@ def test_gradients_are_finite_and_the_state_rebuilds_the_model(name: str) -> Non
 
 @every_kind
 def test_the_density_is_that_of_the_cells_that_are_there(modality: Modality) -> None:
-    """Each cell's density is had from the whole by exchanging that cell alone."""
+    """The density of a cell is found by exchanging that cell alone."""
     output = torch.randn(ROWS, *raw_shape(modality), generator=seeded(7), dtype=torch.float64)
     p, x, other, there = (
         likelihood(modality, output, 0.3),

@@ -1,4 +1,4 @@
-"""Densities of blocks fitted apart: factorised where the joint one is not, with everything else a density has."""
+"""Independent densities of the blocks: the joint one factorises, and keeps the contract of a density."""
 
 import pytest
 import torch

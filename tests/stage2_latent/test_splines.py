@@ -1,4 +1,4 @@
-"""Splines: those of the library, invertible, with their own slope, the identity where nothing is asked of them."""
+"""Splines: those of normflows, their inverse and slopes, and the identity for parameters 0."""
 
 import math
 

@@ -55,7 +55,7 @@ def scored(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def trained_project(scored: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That project, as the working directory, without tracking."""
+    """The same project as the working directory, with tracking off."""
     monkeypatch.chdir(scored)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
     return scored
@@ -66,14 +66,14 @@ def run(*arguments: str) -> Result:
 
 
 def done(*arguments: str) -> str:
-    """What a command that succeeds writes on stdout."""
+    """Run a command, which must succeed, and return its stdout."""
     answer = run(*arguments)
     assert answer.exit_code == 0, answer.output or answer.exception
     return answer.stdout
 
 
 def refused(*arguments: str) -> str:
-    """The one line on stderr of a command that fails."""
+    """Run a command, which must fail, and return the one line that it writes on stderr."""
     answer = run(*arguments)
     assert answer.exit_code == 1, answer.output or answer.exception
     assert not answer.stdout
@@ -82,7 +82,7 @@ def refused(*arguments: str) -> str:
 
 
 def raises(monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException) -> None:
-    """A stage that fails as no test can make it fail."""
+    """Make a stage raise an error that a test cannot provoke."""
 
     def fail(*_: Any, **__: Any) -> NoReturn:
         raise error
@@ -122,7 +122,7 @@ assert not heavy, heavy
 def test_a_stage_works_in_the_folder_of_its_settings(
     trained_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], written: str
 ) -> None:
-    """Wherever it is run; the same settings give the same results."""
+    """It works there from any folder, and the same settings give the same results."""
     path = trained_project / written
     before, then = path.read_text(), path.stat().st_mtime_ns
     monkeypatch.chdir(tmp_path)
@@ -163,7 +163,7 @@ def test_baselines_are_an_option_in_place_of_a_name(
     of_density: str,
     of_baselines: str,
 ) -> None:
-    """A name is a density's, whatever it is."""
+    """A positional name is always the name of a density."""
     monkeypatch.setattr(imputers, "ROUNDS", 1)
     for given, found in ((["gmm", option], "'gmm' beside it"), ([], "neither")):
         sentence = f"{option}: found {found}, expected the name of a density or {option}"
@@ -292,7 +292,7 @@ def test_what_is_missing_is_one_line_and_an_exit_code(project: Path, name: list[
 
 
 def test_a_fault_of_the_file_system_is_one_line(project: Path) -> None:
-    """Here a file stands where a folder is made."""
+    """For example, a file where a folder is to be made."""
     (project / "artefacts").write_text("")
     assert refused("code").startswith(f"postprior: error: {project}/artefacts")
 

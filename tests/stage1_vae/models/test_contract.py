@@ -1,4 +1,4 @@
-"""The contract that every model of `MODELS` keeps."""
+"""The contract of every model in `MODELS`."""
 
 import inspect
 from typing import Any
@@ -47,7 +47,7 @@ def trainable(model: MultimodalVAE) -> Batch:
 
 
 def blocks(model: MultimodalVAE, batch: Batch) -> dict[str, list[torch.Tensor]]:
-    """Mean and variance of the encoded rows, block by block; private ones only where their modality is observed."""
+    """Mean and variance of the encoded rows by block; those of private blocks are 0 where the modality is missing."""
     q = model.encode(batch, seeded())
     sizes = [block.size for block in model.layout]
     columns = {m.name: batch.observed[:, index] for index, m in enumerate(model.modalities)}
@@ -94,7 +94,7 @@ def test_shapes(name: str) -> None:
 
 @every_model
 def test_masking_a_modality_is_dropping_it(name: str) -> None:
-    """Whatever the missing entries hold; the last modality, so that both models draw the same noise."""
+    """Whatever the missing entries hold. It is the last modality, so that both models draw the same noise."""
     options = {"mvae": {"subsets": 0}, "mopoe": {"draws": 2}, "mmvae": {"draws": 1}}.get(name, {})
     whole = build(name, **options)
     observed = torch.ones(ROWS, 3, dtype=torch.bool)
@@ -109,7 +109,7 @@ def test_masking_a_modality_is_dropping_it(name: str) -> None:
     part.load_state_dict({key: value for key, value in whole.state_dict().items() if "c" not in key.split(".")})
     dropped = data(modalities=MODALITIES[:2])
     same(blocks(whole, masked), blocks(part, dropped))
-    many = 400  # the noise of the two differs where a model draws for missing experts too: compare expectations
+    many = 400  # models that also draw for missing experts use other noise here: compare expectations
     losses = [
         model.loss(repeat(batch, many), seeded()).per_sample.detach().reshape(ROWS, many)
         for model, batch in ((whole, masked), (part, dropped))
@@ -165,7 +165,7 @@ def test_every_parameter_is_trained_in_its_phase_and_none_out_of_it(name: str) -
 
 @every_model
 def test_decoders_end_in_no_bound_of_their_own(name: str) -> None:
-    """Only a likelihood bounds what is decoded: a normal's mean is any number, a Bernoulli's a probability."""
+    """Only the likelihood bounds decoded values: a normal has any number as mean, a Bernoulli a probability."""
     model = build(name)
     size = sum(block.size for block in model.layout)
     z = 1e4 * torch.randn(50, size, generator=seeded(), dtype=torch.float64)
@@ -208,7 +208,7 @@ def test_a_subset_s_posterior_is_that_of_rows_which_have_no_more(name: str) -> N
 
 @every_model
 def test_the_evidence_of_rows_is_finite_and_their_own(name: str) -> None:
-    """More draws come closer from below on average; a model that declares no tractable evidence refuses."""
+    """With more draws the bound rises on average; a model that declares no tractable evidence refuses."""
     model = build(name)
     batch = data(holes())
     if not model.tractable:
@@ -259,7 +259,10 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(name: str) -> N
 def test_impossible_options_are_refused(name: str, options: dict[str, Any], message: str) -> None:
     error: type[Exception] = ValueError
     if not set(options) <= set(inspect.signature(MODELS[name]).parameters) | set(Sizes.__annotations__):
-        error, message = TypeError, "unexpected keyword argument"  # not every loss has one weight of its divergences
+        error, message = (
+            TypeError,
+            "unexpected keyword argument",
+        )  # the loss of this model has no single weight for its divergences
     with pytest.raises(error, match=message):
         MODELS[name](MODALITIES, **options)
 
@@ -347,7 +350,7 @@ def test_rescaling_weighs_the_likelihoods_of_the_objective_and_not_the_evidence(
 
 
 def test_log_scales_are_clamped_whatever_a_network_says() -> None:
-    """Neither a collapse to a point nor an overflow."""
+    """Scales neither collapse to 0 nor overflow."""
     for name in MODELS:
         model = build(name)
         batch = data()

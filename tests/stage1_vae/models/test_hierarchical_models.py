@@ -1,4 +1,4 @@
-"""Nexus and MHVAE: their losses re-derived, their oracles, and the faults that their public versions have."""
+"""Nexus and MHVAE: losses derived again, closed-form oracles, and faults of their public implementations."""
 
 from typing import Any
 
@@ -62,7 +62,8 @@ def data(observed: Tensor = FULL, modalities: tuple[Modality, ...] = MIXED) -> B
 @by_mask
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_nexus(observed: Tensor, training: bool) -> None:
-    """Bottom: ELBOs weighted by β_m. Top: γ_m log N(z_m; f_m(z), 1) of all codes, less β KL, from those heard."""
+    """Bottom: ELBOs weighted by β_m. Top: γ_m log N(z_m; f_m(z), 1) of all codes minus β KL; z is inferred from the
+    codes that dropout left."""
     betas, gammas = {"a": 0.5, "b": 1.0, "c": 2.0}, {"a": 3.0, "b": 1.0, "c": 0.25}
     options = {"bottom": 4, "beta": 1.7, "bottom_beta": {"a": 0.5, "c": 2.0}, "gamma": gammas, "dropout": 0.9}
     model, batch = build(Nexus, **options).train(training), data(observed)
@@ -107,7 +108,7 @@ def test_perceptual_dropout_is_off_outside_of_training() -> None:
     losses = [model.eval().loss(data(), seeded()).terms["rebuilding"] for model in (always, never)]
     drawn = always.train().loss(data(), seeded()).terms["rebuilding"]
     means = [model.train().posterior(data()).mean for model in (always, never)]
-    # The two draw the same numbers for their codes and, but for those of the dropout, others for the top.
+    # Both models draw the same numbers for their codes; dropout draws more before the top does.
     assert torch.equal(means[0], means[1])
     repeated = [
         model.eval().loss(repeat(data(), 2000), seeded()).terms["rebuilding"].reshape(ROWS, -1)
@@ -119,7 +120,7 @@ def test_perceptual_dropout_is_off_outside_of_training() -> None:
 
 
 def test_bottom_codes_are_real_numbers_to_the_top() -> None:
-    """No sigmoid: the top's decoders end in a linear map, and reach values far outside of [0, 1]."""
+    """No sigmoid: the decoders of the top end in a linear map and reach values far outside [0, 1]."""
     model = build(Nexus, bottom=4)
     for rebuilder in model.rebuilders.values():
         last = list(rebuilder.modules())[-1]
@@ -183,7 +184,7 @@ def test_impossible_options_are_refused(kind: type[MultimodalVAE], options: dict
 
 
 def descent(model: Any, batch: Batch, row: int, names: list[str], noise: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The state and the sum of the divergences of one row given some of its modalities, a level at a time."""
+    """Descend level by level from some modalities of one row; return the state and the sum of the divergences."""
     outputs = {name: encoded(model, batch, row, name) for name in names}
     q = product([standard(CODE), *(normal(outputs[name][: 2 * CODE]) for name in names)])
     state = q.mean + q.stddev * noise[0]
@@ -228,7 +229,7 @@ def test_mhvae(observed: Tensor, modalities: tuple[Modality, ...], levels: int) 
 def test_a_level_s_posterior_is_the_normalised_product_of_its_prior_and_factors(
     modalities: tuple[Modality, ...],
 ) -> None:
-    """log q − log p − Σ_m log q_m is one number, whatever z_l; and q is a density."""
+    """log q − log p − Σ_m log q_m does not depend on z_l, and q integrates to 1."""
     model, batch = build(MHVAE, modalities), data(HOLES, modalities)
     step, size = model.steps[0], model.steps[0].size
     features = torch.stack(model.outputs(batch), 1)[..., 2 * CODE :][..., : step.positions * step.hidden]
@@ -251,7 +252,7 @@ def test_a_level_s_posterior_is_the_normalised_product_of_its_prior_and_factors(
 
 
 def test_one_level_is_a_product_with_the_prior() -> None:
-    """The exact posterior of every subset; each subset's bound misses the evidence by KL(p(z|x_S) ‖ p(z|X))."""
+    """It is the exact posterior of every subset; the bound of a subset is KL(p(z|x_S) ‖ p(z|X)) below the evidence."""
     model = exact(MHVAE(vectors(3), levels=1, subsets=7, **SIZES))
     batch, subsets = sample(model, 4), all_subsets(3)
     q = model.posterior(batch, subsets)
@@ -274,7 +275,7 @@ def test_one_level_is_a_product_with_the_prior() -> None:
 
 
 class LinearStep(nn.Module):
-    """z_1 = a z_2 + b + s ε, and factors of z_1 that are the lateral features, whatever z_2."""
+    """z_1 = a z_2 + b + s ε; the factors of z_1 are the lateral features and do not depend on z_2."""
 
     positions, hidden, size = 1, 2 * LATENT, LATENT
 
@@ -297,7 +298,7 @@ class LinearStep(nn.Module):
 
 
 class TwoLevels(nn.Module):
-    """The exact factors of z_2 and of z_1, side by side: z_1 is integrated out of the first."""
+    """The exact factors of z_2 and of z_1 side by side; z_1 is integrated out of the factor of z_2."""
 
     def __init__(self, factor: nn.Module, step: LinearStep) -> None:
         super().__init__()
@@ -352,20 +353,20 @@ def test_the_evidence_of_a_hierarchy_is_estimated_without_bias() -> None:
     torch.testing.assert_close(many, truth, rtol=0, atol=0.05)
 
 
-def test_the_code_alone_speaks_before_training() -> None:
-    """Levels that start open take over what the code should say, which then stays at its prior."""
+def test_only_the_top_code_informs_the_decoder_before_training() -> None:
+    """If lower levels informed the decoder from the start, the code would stay at its prior."""
     model = MHVAE(IMAGES, latent=CODE, width=8)
     levels = model.walk(data(modalities=IMAGES).to("cpu", torch.float32), FULL.unsqueeze(1), seeded())
     assert len(levels) > 1
     for level in levels[1:]:
-        ratio = level.posterior.scale / level.prior.scale  # of a posterior that follows its prior
+        ratio = level.posterior.scale / level.prior.scale  # near 1: the posterior follows its prior
         assert 0.97 < float(ratio.detach().mean()) <= 1
         shift = (level.posterior.loc - level.prior.loc).abs() / level.prior.scale
         assert float(shift.detach().mean()) < 0.2
 
 
 def test_samples_of_the_prior_start_at_the_top_and_descend() -> None:
-    """z_1 of prior draws follows p(z_1) = N(b, a² + s²), not N(0, I); without a generator, the means a z_2 + b."""
+    """z_1 of prior draws follows p(z_1) = N(b, a² + s²), not N(0, I); without a generator it is the mean a z_2 + b."""
     model = linear_hierarchy(2)
     step, z = model.steps[0], model.prior().rsample((DRAWS,), seeded())
     drawn = model.descend(z, seeded(1))
@@ -395,7 +396,7 @@ def test_codes_are_the_top_and_decoders_read_what_is_below(modalities: tuple[Mod
 
 @by_kind
 def test_inference_reads_a_subset_as_if_the_rest_were_missing(modalities: tuple[Modality, ...]) -> None:
-    """On every level, and whatever the missing entries hold; in the order of the modalities or another."""
+    """On every level, whatever the missing entries hold, and in any order of the modalities."""
     model, whole = build(MHVAE, modalities), data(modalities=modalities)
     for subset in all_subsets(3):
         filled = {

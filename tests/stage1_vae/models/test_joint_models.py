@@ -53,7 +53,7 @@ def joint(model: JointVAE, data: Batch, row: int) -> Independent:
 
 
 def bent(bend: float = 0.3, **options: int) -> JNF:
-    """JNF with flows far from normal, around normals that overlap."""
+    """JNF whose flows are far from the identity, around normals that overlap."""
     model = build(JNF, flow_hidden=8, **options)
     with torch.no_grad():
         for encoder in model.encoders.values():
@@ -99,7 +99,7 @@ def test_the_joint_phase_of_telbo_and_jnf() -> None:
 
 @by_mask
 def test_the_unimodal_phase_of_telbo(observed: Tensor) -> None:
-    """Vedantam et al. 2018: Σ_m γ_m E_{q_m} log p(x_m|z) − KL(q_m‖p); each divergence of its own posterior."""
+    """Vedantam et al. 2018: Σ_m γ_m E_{q_m} log p(x_m|z) − KL(q_m‖p), where each posterior has its own divergence."""
     model, data = build(TELBO, unimodal_weights={"b": 3.0}), batch(observed)
     noise = torch.randn(ROWS, 3, CODE, generator=seeded(), dtype=torch.float64)
     gammas, expected = {"a": 1.0, "b": 3.0, "c": 1.0}, []
@@ -116,7 +116,7 @@ def test_the_unimodal_phase_of_telbo(observed: Tensor) -> None:
 
 
 def base(flow: nn.Module, around: Independent, z: Tensor) -> Tensor:
-    """The noise that becomes z, layer by layer from the weights."""
+    """The noise that the flow maps to z, computed layer by layer from the weights."""
     u, given = (z - around.mean) / around.stddev, flow.context(torch.cat([around.mean, around.stddev.log()]))
     for mixer, coupling, context in zip(flow.mixers, flow.couplings, given.chunk(2), strict=True):
         lower, upper = torch.eye(CODE, dtype=z.dtype), torch.zeros(CODE, CODE, dtype=z.dtype)
@@ -197,8 +197,8 @@ def test_the_product_is_guarded_where_division_would_leave_no_precision() -> Non
     scale = torch.tensor([[[2**0.5, 0.1], [2**0.5, 0.5], [9.0, 9.0]]]).double()
     prior = distributions.Normal(torch.zeros(2).double(), torch.ones(2).double())
     q = divided_product(distributions.Normal(loc, scale), torch.tensor([[[True, True, False]]]), prior)
-    torch.testing.assert_close(q.scale[0, 0, 0], scale[0, 0, 0])  # as sure as the surest expert
-    torch.testing.assert_close(q.loc[0, 0, 0], torch.tensor(2.0).double())  # of the undivided product
+    torch.testing.assert_close(q.scale[0, 0, 0], scale[0, 0, 0])  # the scale of the narrowest expert
+    torch.testing.assert_close(q.loc[0, 0, 0], torch.tensor(2.0).double())  # the mean of the undivided product
     precision = 100 + 4 - 1
     torch.testing.assert_close(q.scale[0, 0, 1], torch.tensor(precision**-0.5).double())
     torch.testing.assert_close(q.loc[0, 0, 1], torch.tensor((100 + 12) / precision).double())
@@ -215,7 +215,7 @@ def test_the_product_is_guarded_where_division_would_leave_no_precision() -> Non
 
 
 class Unimodal(nn.Module):
-    """The exact p(z | x_m), from the factor's raw output: times the prior."""
+    """The exact p(z | x_m): the factor, given as raw output, times the prior."""
 
     def __init__(self, factor: nn.Module) -> None:
         super().__init__()
@@ -310,7 +310,7 @@ def test_the_optimum_of_jmvae_is_a_tempered_product() -> None:
 
 @JOINT
 def test_importance_sampling_finds_the_evidence_of_complete_and_incomplete_rows(kind: type[JointVAE]) -> None:
-    """From proposals that are not exact: all posteriors are made half as wide again and moved."""
+    """From inexact proposals: all posteriors are moved and made 1.5 times as wide."""
     model = solved(kind)
 
     def spoil(raw: Tensor) -> Tensor:
@@ -328,7 +328,7 @@ def test_importance_sampling_finds_the_evidence_of_complete_and_incomplete_rows(
 
 
 def train(objective: Callable, parameters: list, data: Batch, steps: int, rate: float = 0.02) -> None:
-    """Adam on fresh posterior draws of all rows, the rate falling to 0."""
+    """Train with Adam on fresh posterior draws of all rows; the learning rate falls to 0."""
     optimiser = torch.optim.Adam(parameters, lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     draws = seeded(1)
@@ -340,7 +340,7 @@ def train(objective: Callable, parameters: list, data: Batch, steps: int, rate: 
 
 
 class Affine(nn.Module):
-    """An encoder that can be exact: a location linear in x, a scale that is none of its business."""
+    """An encoder that can be exact: a location linear in x, and a constant scale."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -353,7 +353,7 @@ class Affine(nn.Module):
 
 
 def untrained(kind: type[JointVAE], **options: object) -> JointVAE:
-    """A solved model whose unimodal encoders know nothing yet."""
+    """A solved model whose unimodal encoders are untrained."""
     model = solved(kind, 2, **options)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -387,7 +387,7 @@ def test_the_unimodal_posteriors_of_telbo_converge_to_the_exact_ones() -> None:
 
 
 def test_the_flows_of_jnf_converge_to_the_exact_posteriors() -> None:
-    """They see draws of the exact joint posterior alone, of rows drawn from the model."""
+    """They are trained on draws of the exact joint posterior of rows drawn from the model."""
     model = untrained(JNF, flow_hidden=4, flow_blocks=1)
     with torch.no_grad():
         data, fresh = sample(model, 3000), sample(model, 200, seed=1)
@@ -416,14 +416,14 @@ def test_a_later_phase_trains_its_own_parameters_and_leaves_the_first_s_as_they_
         with freeze_except(model, phase):
             train(phase.objective, phase.parameters, data, 2)
         for key, parameter in model.named_parameters():
-            shift = phase.name == "dcca" and key.endswith("bias")  # correlations are blind to shifts
+            shift = phase.name == "dcca" and key.endswith("bias")  # correlations do not change with shifts
             assert shift or torch.equal(parameter, before[key]) == (id(parameter) not in chosen), key
     names = {key.split(".")[0] for key, p in model.named_parameters() if id(p) in chosen}
     assert names == ({"encoders"} if kind is TELBO else {"encoders", "flows"})
 
 
-def test_a_unimodal_divergence_of_telbo_does_not_know_the_joint_encoder() -> None:
-    """Another joint encoder changes nothing in the second phase; its own log-variances do."""
+def test_the_unimodal_divergences_of_telbo_do_not_depend_on_the_joint_encoder() -> None:
+    """Another joint encoder changes nothing in the second phase; other log-variances of a unimodal encoder do."""
     model, data = build(TELBO), batch()
     first = model.unimodal_loss(data, seeded()).terms["kl"]
     with torch.no_grad():
@@ -488,7 +488,7 @@ def test_the_product_of_bent_flows_is_drawn_with_its_moments() -> None:
 
 
 def test_the_target_of_hamiltonian_draws_is_proper_whatever_the_flows() -> None:
-    """Experts wider than the prior: divided by the prior itself the density would grow without end."""
+    """For experts wider than the prior, division by the prior itself would give a density that grows without bound."""
     model = solved(JNF)
     for name in model.encoders:
         model.encoders[name] = Free(
@@ -547,7 +547,7 @@ def test_codes_of_jnf_are_the_joint_normal_or_narrow_draws() -> None:
     torch.testing.assert_close(
         codes.components.scale[~whole], torch.full((3, 10, CODE), math.exp(LOG_SCALE[0])).double()
     )
-    assert len(codes.components.loc[~whole].flatten(0, 1).unique(dim=0)) > 20  # a refused move repeats a state
+    assert len(codes.components.loc[~whole].flatten(0, 1).unique(dim=0)) > 20  # a rejected move repeats a state
     complete = model.encode(batch(), seeded(), components=10)
     assert complete.weights.shape == (ROWS, 1)
 
@@ -578,7 +578,7 @@ def test_the_mixture_of_flows_is_normalised_over_its_strata() -> None:
 
 
 def test_the_total_correlation_is_that_of_canonical_correlation_analysis() -> None:
-    """By the cosines between the spaces that the centred columns span (Björck & Golub 1973)."""
+    """Computed as cosines between the spaces spanned by the centred columns (Björck & Golub 1973)."""
     one = torch.randn(200, 3, generator=seeded(), dtype=torch.float64)
     other = one @ torch.randn(3, 4, generator=seeded(1), dtype=torch.float64)
     other = other + torch.randn(200, 4, generator=seeded(2), dtype=torch.float64)
@@ -618,7 +618,7 @@ def test_dcca_is_trained_between_the_others_on_batches() -> None:
 
 
 def test_dcca_finds_what_modalities_share() -> None:
-    """One shared coordinate among private ones: the embeddings' first correlation tends to its own."""
+    """Rows share one coordinate among private ones: the correlation of the embeddings rises towards 1."""
     rows = torch.randn(1000, 1, generator=seeded(), dtype=torch.float64)
     data = {
         name: torch.cat([rows, 3 * torch.randn(1000, 3, generator=seeded(s + 1), dtype=torch.float64)], 1)

@@ -1,4 +1,4 @@
-"""The models with private codes beside the shared one: losses re-derived, oracles, and faults that must not return."""
+"""Models with shared and private codes: losses derived again, closed-form oracles, and faults that must not return."""
 
 import itertools
 import math
@@ -53,7 +53,7 @@ def expert(model: MultimodalVAE, data: Batch, row: int, name: str) -> tuple[Tens
 
 @by_mask
 def test_dmvae(observed: Tensor) -> None:
-    """Lee & Pavlovic 2021: an ELBO with the shared code from all modalities and one from each, private codes common."""
+    """Lee & Pavlovic 2021: ELBOs with the shared code from all modalities and from each, and the same private codes."""
     model, data = build(DMVAE, beta=1.3), batch(observed)
     noise = seeded()
     shared_noise = torch.randn(ROWS, 4, CODE, generator=noise, dtype=torch.float64)
@@ -89,7 +89,7 @@ def test_dmvae(observed: Tensor) -> None:
 
 
 def log_prior(model: MultimodalVAE, z: Tensor) -> Tensor:
-    """log p(z) of MMVAE+, and what CMVAE has in its place: E_{q(c|z)} log [π_c p(z|c) / q(c|z)]."""
+    """log p(z) of MMVAE+; for CMVAE the term in its place, E_{q(c|z)} log [π_c p(z|c) / q(c|z)]."""
     family = {"normal": Normal, "laplace": Laplace}[model.family]
     if isinstance(model, MMVAEPlus):
         return standard(CODE, family).log_prob(z)
@@ -108,7 +108,7 @@ def log_prior(model: MultimodalVAE, z: Tensor) -> Tensor:
 @pytest.mark.parametrize("bound", ["looser", "tight"])
 @pytest.mark.parametrize(("estimator", "family"), [("iwae", "normal"), ("dreg", "laplace")])
 def test_mixtures(kind: type[MultimodalVAE], observed: Tensor, bound: str, estimator: str, family: str) -> None:
-    """Palumbo et al. 2023: own private codes for an expert's modality, auxiliary ones for the others; K = 3."""
+    """Palumbo et al. 2023: private codes from the posterior for the modality of the expert, else auxiliary."""
     model = build(kind, draws=3, bound=bound, estimator=estimator, family=family, beta=1.7)
     if kind is CMVAE:
         model.alive[[1, 4]] = False
@@ -150,7 +150,7 @@ def test_mixtures(kind: type[MultimodalVAE], observed: Tensor, bound: str, estim
 
 
 def test_the_weight_of_the_divergences_counts() -> None:
-    """Fault 3: a β that is accepted and ignored; at K = 1 the losses are linear in it, and in the annealing."""
+    """Fault 3, a β that is accepted and ignored: at K = 1 the losses are linear in β and in the KL weight."""
     for kind in (DMVAE, MMVAEPlus, CMVAE):
         data, options = batch(HOLES), {} if kind is DMVAE else {"draws": 1}
         once, twice, thrice = (build(kind, beta=beta, **options).loss(data, seeded()) for beta in (1.0, 2.0, 3.0))
@@ -168,7 +168,7 @@ LOCATIONS = torch.tensor([[2.0, 0.0], [-1.5, 1.0], [0.0, -2.0], [9.0, 9.0]], dty
 
 
 class Posterior(nn.Module):
-    """p(z, w_m | x_m) as an encoder's raw output, for given precisions of the prior; 0 leaves the factor of x_m."""
+    """p(z, w_m | x_m) as raw output of an encoder, given precisions of the prior; with 0, the factor of x_m."""
 
     def __init__(self, decoder: nn.Linear, prior: Tensor) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class Posterior(nn.Module):
 
 
 def linear(kind: type[MultimodalVAE], count: int = 2, seed: int = 0, **options: Any) -> MultimodalVAE:
-    """A model in float64 with linear decoders; unimodal posteriors are exact, DMVAE's shared ones without the prior."""
+    """A model in float64 with linear decoders and exact unimodal posteriors; those of DMVAE lack the prior of z."""
     private = {f"m{index}": SIZES["private"][f"m{index}"] for index in range(count)}
     if kind is not DMVAE:
         options = {"beta": 1.0, "family": "normal"} | options
@@ -212,7 +212,7 @@ def mixture(**options: Any) -> MultimodalVAE:
 
 
 def loading(model: MultimodalVAE, subset: list[str]) -> tuple[Tensor, Tensor]:
-    """Matrix and bias that give the modalities of a subset, side by side, from the whole code."""
+    """Matrix and bias that map the whole code to the modalities of a subset, side by side."""
     size = sum(block.size for block in model.layout)
     blocks, first = {}, 0
     for block in model.layout:
@@ -227,7 +227,7 @@ def loading(model: MultimodalVAE, subset: list[str]) -> tuple[Tensor, Tensor]:
 
 
 def evidence(model: MultimodalVAE, batch: Batch) -> Tensor:
-    """log p of what each row has, (B,)."""
+    """log p(x_S) of the observed modalities of each row, (B,)."""
     prior = model.prior()
     prior = prior if isinstance(prior, Mixture) else Mixture.single(prior)
     found = []
@@ -256,7 +256,7 @@ WITH_HOLES = torch.tensor([[True, True, True], [True, False, True], [False, True
 
 @pytest.mark.parametrize("make", [lambda **o: linear(DMVAE, **o), lambda **o: linear(MMVAEPlus, **o), mixture])
 def test_the_importance_sampled_evidence_is_that_of_every_row(make: Any) -> None:
-    """Faults 5 and 7: no modality is dropped, nothing accumulates from row to row; e^estimate has no bias."""
+    """Faults 5 and 7: no modality is dropped, nothing accumulates across rows, and exp(estimate) is unbiased."""
     model = make(count=3)
     batch = sample(model, 4, WITH_HOLES)
     truth = evidence(model, batch)
@@ -271,7 +271,7 @@ def test_the_importance_sampled_evidence_is_that_of_every_row(make: Any) -> None
 
 @pytest.mark.parametrize("make", [lambda **o: linear(MMVAEPlus, **o), mixture])
 def test_with_auxiliary_priors_equal_to_the_prior_the_mean_weight_is_the_evidence(make: Any) -> None:
-    """Then the objective bounds the evidence of the model, and its tight form rises to it with K."""
+    """Then the objective is a bound of the evidence, and its tight form rises to the evidence with K."""
     bounds = []
     for draws in (1, 8, 256):
         model = make(draws=draws, bound="tight")
@@ -288,7 +288,7 @@ def test_with_auxiliary_priors_equal_to_the_prior_the_mean_weight_is_the_evidenc
 
 
 def test_an_auxiliary_prior_of_other_scales_bounds_another_model() -> None:
-    """The one whose w_n has the law r_n wherever x_n is not the expert's."""
+    """It bounds a model in which w_n is distributed as r_n unless x_n is the modality of the expert."""
     model = linear(MMVAEPlus, draws=256, bound="tight")
     model.auxiliary["m1"].copy_(torch.tensor([1.5, -1.5]))
     batch = sample(model, 3)
@@ -298,7 +298,7 @@ def test_an_auxiliary_prior_of_other_scales_bounds_another_model() -> None:
 
 @pytest.mark.parametrize("observed", [[True, True, True], [True, False, True]])
 def test_the_joint_bound_of_dmvae_is_tight_at_the_exact_posterior(observed: list[bool]) -> None:
-    """The factors of x_m times the prior are the posterior; the bounds from one modality are known in closed form."""
+    """The factors of x_m times the prior are the posterior; the bounds from one modality have a closed form."""
     model = linear(DMVAE, count=3)
     batch = sample(model, 4, torch.tensor([observed] * 4))
     unimodal = model.unimodal(batch)
@@ -323,7 +323,7 @@ def test_the_joint_bound_of_dmvae_is_tight_at_the_exact_posterior(observed: list
 
 
 def test_dmvae_takes_the_expert_itself_for_one_modality() -> None:
-    """As the bounds from one modality train it; the product with the prior begins at two."""
+    """The bounds from one modality train it so; from two modalities on, it is the product with the prior."""
     model = linear(DMVAE, count=3)
     batch = sample(model, 4)
     experts = model.unimodal(batch).shared
@@ -339,7 +339,7 @@ def test_dmvae_takes_the_expert_itself_for_one_modality() -> None:
 
 
 def encoder_gradients(count: int, estimator: str, draws: int) -> Tensor:
-    """Gradients of the loss with respect to the encoders' outputs, (…, rows), at one datum."""
+    """Gradients of the loss with respect to the outputs of the encoders, (…, rows), for copies of one row."""
     model = linear(MMVAEPlus, count, draws=draws, estimator=estimator)
     batch = repeat(sample(model, 1), 40_000)
     raws = {name: model.encoders[name](batch.data[name]) + 0.2 for name in batch.data}
@@ -350,7 +350,7 @@ def encoder_gradients(count: int, estimator: str, draws: int) -> Tensor:
 
 @pytest.mark.parametrize(("count", "draws"), [(1, 6), (2, 1)])
 def test_dreg_has_the_expectation_of_the_plain_gradient(count: int, draws: int) -> None:
-    """For shared and private posteriors, where it is unbiased: one expert, or one draw of each."""
+    """For shared and private posteriors, in the cases where it is unbiased: one expert, or one draw per expert."""
     plain, doubly = (encoder_gradients(count, estimator, draws) for estimator in ("iwae", "dreg"))
     agree(doubly - plain.flip(-1), torch.zeros(len(plain), dtype=torch.float64))
     assert doubly.var(-1).sum() < plain.var(-1).sum()
@@ -358,7 +358,7 @@ def test_dreg_has_the_expectation_of_the_plain_gradient(count: int, draws: int) 
 
 @mixtures
 def test_dreg_leaves_the_gradients_of_decoders_and_priors_alone(kind: type[MultimodalVAE]) -> None:
-    """The auxiliary priors draw codes too, yet belong to the decoders' side."""
+    """Codes are also drawn from the auxiliary priors, whose gradients must not change either."""
     gradients = []
     for estimator in ("iwae", "dreg"):
         model = build(kind, draws=4, estimator=estimator, family="normal")
@@ -385,7 +385,7 @@ def codes_of(model: MultimodalVAE, batch: Batch) -> Tensor:
 
 @mixtures
 def test_every_auxiliary_draw_is_its_own(kind: type[MultimodalVAE]) -> None:
-    """Fault 5: for each row, expert, draw and modality; an expert's own modality has its posterior's draw."""
+    """Fault 5: draws differ by row, expert, draw and modality; the modality of the expert has its posterior draw."""
     model, data = build(kind, draws=2, family="normal"), batch(FULL)
     codes = codes_of(model, data).reshape(ROWS, 3, 2, -1)
     private = codes[..., CODE:].split([2, 3, 1], -1)
@@ -400,7 +400,7 @@ def test_every_auxiliary_draw_is_its_own(kind: type[MultimodalVAE]) -> None:
 
 
 def test_generation_gives_every_modality_its_own_private_code() -> None:
-    """Faults 5 and 11: coordinates of the prior are independent, across blocks and along the draws."""
+    """Faults 5 and 11: coordinates of the prior are independent across blocks and between draws."""
     for model in (linear(DMVAE), linear(MMVAEPlus), mixture()):
         codes = model.prior().rsample((20_000,), seeded())
         correlation = torch.corrcoef(codes.T)
@@ -412,7 +412,7 @@ def test_generation_gives_every_modality_its_own_private_code() -> None:
 
 @mixtures
 def test_every_row_draws_its_expert_and_keeps_its_private_codes(kind: type[MultimodalVAE]) -> None:
-    """Faults 3 and 11: no expert for a whole batch, no components in the order of rows, one mixture over z and w."""
+    """Faults 3 and 11: every row draws its expert independently, from one mixture over z and w."""
     model = build(kind, family="normal")
     data = repeat(batch(FULL), 5000)
     q = model.encode(data, seeded())
@@ -443,7 +443,7 @@ def test_a_missing_modality_has_the_prior_for_its_private_code(kind: type[Multim
 
 
 def test_the_criterion_of_pruning() -> None:
-    """The authors' penalised entropy: β H[q(c|z)] / log C' − log p(z) / D, over what the rows have."""
+    """The penalised entropy of the authors, β H[q(c|z)] / log C' − log p(z) / D, over the observed modalities."""
     model, data = build(CMVAE, clusters=5, family="normal", beta=1.7), batch(HOLES)
     z = model.unimodal(data).shared.rsample((), seeded())
     by_row = []
@@ -473,7 +473,7 @@ def pruned() -> tuple[MultimodalVAE, Batch]:
     criteria = model.prune([data], seeded())
     assert sorted(criteria) == [2, 3, 4, 5]
     assert int(model.alive.sum()) == min(criteria, key=criteria.__getitem__)
-    model.alive[model.alive.nonzero()[-1]] = False  # one more, whatever the criterion kept
+    model.alive[model.alive.nonzero()[-1]] = False  # one more than the criterion pruned
     return model, data
 
 
