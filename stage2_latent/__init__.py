@@ -1,7 +1,7 @@
-"""Stage 2: latent codes in, a density out: what replaces N(0, I) as the prior of a trained autoencoder.
+"""Stage 2 fits a density to latent codes; it replaces N(0, I) as the prior of a trained autoencoder.
 
-`DENSITIES` maps names to classes. Its names are read without importing torch; a class is imported when looked up.
-A new density is one file and one line here.
+`DENSITIES` maps names to classes. Its names can be listed without importing torch; a class is imported when it is
+looked up. To add a density, add one file and one line here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["DENSITIES"]
 
 if __name__ != "postprior.stage2_latent":
-    raise ImportError(f"{__name__} has one name: import postprior.stage2_latent")
+    raise ImportError(f"{__name__} cannot be imported by this name: import postprior.stage2_latent")
 
 
 class _Table(Mapping[str, "type[Density]"]):
-    """Name → class, imported on first use."""
+    """Mapping from name to class; a class is imported on first use."""
 
     def __init__(self, locations: dict[str, str]) -> None:
         self._locations = locations

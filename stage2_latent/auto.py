@@ -1,4 +1,4 @@
-"""The choice among densities, by what held-out codes say of them."""
+"""Selection among several densities by their scores on held-out codes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.nested import gather, rebuild
-from postprior.stage2_latent.options import whole
+from postprior.stage2_latent.options import integer
 from postprior.stage2_latent.task import PartialEncoder, Record, Task
 
 ROWS = 2000
-"""Held-out rows, at most, that energy distances are taken between: the cost grows with their square."""
+"""Maximum number of held-out rows for energy distances, whose cost grows with the square of the rows."""
 DEFAULT = ("gaussian", "gmm", "vamp", "flow", "flow_matching")
-"""What stores no training codes and has an exact score, the simpler ones first."""
+"""Densities that store no training codes and have an exact score, in order of increasing complexity."""
 CAPABILITIES = (
     "exact_log_prob",
     "bound",
@@ -33,12 +33,12 @@ CAPABILITIES = (
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What held-out codes say of a candidate.
+    """The scores of a candidate on held-out codes.
 
     Args:
-        name: the candidate.
+        name: name of the candidate.
         log_prob: (N,) log p(z | y) of each held-out row; None without an exact score.
-        energy: (n,) terms whose mean is its energy distance to held-out codes.
+        energy: (n,) terms whose mean is the energy distance between draws and held-out codes.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Trial:
     energy: Tensor
 
     def summary(self) -> dict[str, Any]:
-        """Means with their standard errors, JSON-able."""
+        """Return the means with their standard errors, JSON-serialisable."""
         distance, error = estimate(self.energy, order=2)
         row = {"density": self.name, "energy_distance": distance, "energy_distance_error": error}
         if self.log_prob is not None:
@@ -55,27 +55,29 @@ class Trial:
 
 
 class Auto(Density):
-    """p* = argmax_p Σ log p(z | y) over candidates p and held-out codes: fits them all, and is the one chosen.
+    """p* = argmax_p Σ log p(z | y) over candidates p and held-out codes: fits all candidates and becomes the best one.
 
     All candidates are fitted to the same rows and scored on the same posterior draws of the same held-out rows, in the
-    units of the codes; a density that knows no labels says log p(z) whatever the label. Two rules choose:
+    units of the codes. A density without labels is scored by log p(z) for every label. There are two selection rules:
 
-    1. Among candidates with an exact score, the first in the list whose mean log-likelihood is within one standard
-       error of the highest: of the difference, over rows. So list simpler ones first.
-    2. A candidate without one takes its place when its draws are nearer to held-out codes by more than one standard
-       error of the difference. Near is the energy distance 2 E|x − z| − E|x − x′| − E|z − z′| (Székely & Rizzo 2013,
-       doi 10.1016/j.jspi.2013.03.018) between held-out codes and as many draws of the same labels, whitened.
+    1. Among the candidates with an exact score, select the first in the list whose mean log-likelihood is within one
+       standard error of the highest. The error is that of the paired difference over rows. List simpler candidates
+       first.
+    2. A candidate without an exact score replaces the selected one if its draws are closer to held-out codes by more
+       than one standard error of the difference. Closeness is measured by the energy distance 2 E|x − z| − E|x − x′| −
+       E|z − z′| (Székely & Rizzo 2013, doi 10.1016/j.jspi.2013.03.018) between whitened held-out codes and the same
+       number of draws with the same labels.
 
     A candidate that cannot be fitted is listed with the reason.
 
     Args:
-        candidates: names of densities, or names with their options.
-        draws: posterior draws of every held-out row that log-likelihoods are averaged over.
+        candidates: names of densities, or a mapping from names to options.
+        draws: number of posterior draws per held-out row over which log-likelihoods are averaged.
 
     Attributes:
-        chosen: the candidate that it is.
-        scores: one row a candidate, in the order of the list.
-        why: a sentence.
+        chosen: the selected density.
+        scores: one row per candidate, in the order of the list.
+        why: the reason for the selection, in one sentence.
     """
 
     name = "auto"
@@ -95,59 +97,59 @@ class Auto(Density):
             raise ValueError(
                 f"option candidates: found {candidates!r}, expected names of densities, or names with options"
             )
-        known = [name for name in DENSITIES if name != self.name]
+        names = [name for name in DENSITIES if name != self.name]
         for name in candidates:
-            if name not in known:
-                raise ValueError(f"option candidates: found {name!r}, expected some of {', '.join(known)}")
+            if name not in names:
+                raise ValueError(f"option candidates: found {name!r}, expected some of {', '.join(names)}")
         options = candidates if isinstance(candidates, Mapping) else {name: {} for name in candidates}
         self.candidates = {name: DENSITIES[name](**given) for name, given in options.items()}
-        self.draws = whole("draws", draws)
+        self.draws = integer("draws", draws)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
         held_out = HeldOut(task.validation, self.draws, generator)
         seeds = torch.randint(2**31, (len(self.candidates),), generator=generator).tolist()
-        view = None if task.encoder is None else PartialEncoder(task.encoder, task.train.rows)
+        encoder = None if task.encoder is None else PartialEncoder(task.encoder, task.train.rows)
         trials, reasons = [], {}
         for place, (name, candidate) in enumerate(self.candidates.items()):
-            own = torch.Generator(generator.device).manual_seed(seeds[place])
-            relay = self._relay(task.record, place)
+            candidate_generator = torch.Generator(generator.device).manual_seed(seeds[place])
+            progress = self._relay(task.record, place)
             try:
-                candidate.fit(task.train.table(), held_out.codes, own, view, relay)
-                trials.append(held_out.trial(candidate, own))
+                candidate.fit(task.train.table(), held_out.codes, candidate_generator, encoder, progress)
+                trials.append(held_out.trial(candidate, candidate_generator))
             except ValueError as error:
                 reasons[name] = str(error)
         if not trials:
             raise ValueError(f"density auto: no candidate could be fitted: {'; '.join(reasons.values())}")
         name, self.why = choose(trials)
-        tried = {trial.name: trial.summary() for trial in trials}
-        self.scores = [tried.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates]
-        self._become(self.candidates[name])
-        if left := self.chosen.rows["left_out"]:  # it can't learn from rows that lack blocks
-            out = self.rows["left_out"] + left
-            self.rows = {"used": self.rows["used"] - left, "left_out": out, "incomplete": 0}
+        summaries = {trial.name: trial.summary() for trial in trials}
+        self.scores = [summaries.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates]
+        self._adopt(self.candidates[name])
+        if left_out := self.chosen.rows["left_out"]:  # the chosen density cannot learn from rows with missing blocks
+            total = self.rows["left_out"] + left_out
+            self.rows = {"used": self.rows["used"] - left_out, "left_out": total, "incomplete": 0}
 
     def _relay(self, record: Record, place: int) -> Any:
-        """Notes the passes of a candidate as its own, with the place of the candidate in the list."""
-        shift = float(self.whitening.log_det)  # their rows have it, and `record` adds it
+        """Return a progress callback that records the passes of a candidate, with the index of the candidate."""
+        shift = float(self.whitening.log_det)  # the candidate's rows include it, and `record` adds it
 
         def relay(row: dict[str, float]) -> None:
-            others = dict(row, candidate=place)
-            fitted, scored = others.pop("train_log_likelihood"), others.pop("validation_log_likelihood")
-            del others["step"]
-            record(train=fitted - shift, validation=scored - shift, **others)
+            extra = dict(row, candidate=place)
+            train, validation = extra.pop("train_log_likelihood"), extra.pop("validation_log_likelihood")
+            del extra["step"]
+            record(train=train - shift, validation=validation - shift, **extra)
 
         return relay
 
-    def _become(self, chosen: Density) -> None:
-        """Can what the density can, and sees codes as it does."""
+    def _adopt(self, chosen: Density) -> None:
+        """Take over the density, with its capabilities, whitening and classes."""
         self.chosen = chosen
         self.whitening, self.classes = chosen.whitening, chosen.classes
         for capability in CAPABILITIES:
             setattr(self, capability, getattr(chosen, capability))
 
     def _levels(self, held_out: Draws, generator: torch.Generator) -> Tensor:
-        return self.chosen.levels  # held out as the chosen one saw it: its classes may be others than those here
+        return self.chosen.levels  # indexed by the classes of the chosen density, which may differ
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self.chosen._log_prob(x, index)
@@ -174,16 +176,16 @@ class Auto(Density):
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.scores, self.why = list(learned["scores"]), learned["why"]
-        self._become(rebuild(tensors, {"chosen": learned["chosen"]})["chosen"])
+        self._adopt(rebuild(tensors, {"chosen": learned["chosen"]})["chosen"])
 
 
 class HeldOut:
-    """The same draws of the same held-out rows, for every candidate.
+    """Held-out rows, with the same posterior draws for every candidate.
 
     Args:
-        draws: the rows.
-        times: draws of each.
-        generator: source of the draws.
+        draws: draws of the held-out rows.
+        times: number of draws per row.
+        generator: source of all random numbers.
     """
 
     def __init__(self, draws: Draws, times: int, generator: torch.Generator) -> None:
@@ -193,56 +195,69 @@ class HeldOut:
 
     @torch.no_grad()
     def trial(self, candidate: Density, generator: torch.Generator) -> Trial:
-        """Its log-likelihood of the draws, where it has one, and the distance of as many of its own to them."""
+        """Score a candidate by its log-likelihood, if exact, and by the energy distance of draws to held-out codes."""
         labels = self.codes.labels if candidate.classes.labelled else None
         scores = None
         if candidate.exact_log_prob:
             scores = torch.stack([candidate.log_prob(z, labels) for z in self.z]).double().mean(0)
             if not bool(scores.isfinite().all()):
-                raise ValueError(f"density {candidate.name}: scores of held-out codes are not finite")
-        asked = None if labels is None else labels[self.rows]
-        drawn = candidate.sample(len(self.rows), generator, asked).loc[:, 0]
-        x, y = (self.whitening.forward(part).double() for part in (drawn, self.z[0][self.rows]))
+                raise ValueError(f"density {candidate.name}: the scores of held-out codes are not finite")
+        drawn_labels = None if labels is None else labels[self.rows]
+        drawn = candidate.sample(len(self.rows), generator, drawn_labels).loc[:, 0]
+        x, y = (self.whitening.forward(z).double() for z in (drawn, self.z[0][self.rows]))
         return Trial(candidate.name, scores, energy_terms(x, y))
 
 
 def choose(trials: Sequence[Trial]) -> tuple[str, str]:
-    """The name of the candidate that the two rules choose, and why, in a sentence."""
+    """Return the name of the candidate that the two rules select, and the reason in one sentence."""
     scores = {trial.name: trial.log_prob for trial in trials if trial.log_prob is not None}
-    nearness = {trial.name: -trial.energy for trial in trials}
-    others = {name: terms for name, terms in nearness.items() if name not in scores}
+    closeness = {trial.name: -trial.energy for trial in trials}
+    unscored = {name: terms for name, terms in closeness.items() if name not in scores}
     if not scores:
-        chosen, why = first_of_best(others, order=2)
-        return chosen, f"{why} as to how near draws come to held-out codes; none has an exact score"
-    chosen, why = first_of_best(scores, order=1)
-    why = f"{why} as to held-out log-likelihood in nats"
-    if not others:
+        chosen, why = first_of_best(unscored, "lowest", "energy distance to held-out codes", order=2)
+        return chosen, f"{why}; no candidate has an exact score"
+    chosen, why = first_of_best(scores, "highest", "held-out log-likelihood", order=1, unit=" nats")
+    if not unscored:
         return chosen, why
-    rival, _ = first_of_best(others, order=2)
-    gain, error = estimate(nearness[rival] - nearness[chosen], order=2)
-    margin = f"by {gain:.3f} ± {error:.3f} in energy distance"
+    rival, _ = first_of_best(unscored, "lowest", "energy distance to held-out codes", order=2)
+    gain, error = estimate(closeness[rival] - closeness[chosen], order=2)
+    difference = f"their energy distance is lower by {gain:.3f} ± {error:.3f}"
     if gain <= error:
-        return chosen, f"{why}; draws of {rival}, which has no exact score, are not clearly nearer: {margin}"
+        return chosen, f"{why}; draws of {rival}, which has no exact score, are not clearly closer: {difference}"
     return (
         rival,
-        f"{rival} has no exact score, and its draws are nearer than those of {chosen}, {margin}; {why}",
+        f"{rival} has no exact score, but its draws are closer to held-out codes than those of {chosen}: "
+        f"{difference}; {why}",
     )
 
 
-def first_of_best(terms: Mapping[str, Tensor], order: int) -> tuple[str, str]:
-    """The first name whose mean lies within one standard error of the highest, and half a sentence that says so."""
+def first_of_best(terms: Mapping[str, Tensor], rank: str, score: str, order: int, unit: str = "") -> tuple[str, str]:
+    """Return the first name whose mean is within one standard error of the highest, and the reason in a sentence.
+
+    Args:
+        terms: terms of a score by name of the candidate, where higher is better.
+        rank: `highest` or `lowest`, the best value of the score as it is reported.
+        score: name of the score.
+        order: order of the U-statistic.
+        unit: unit of the score.
+    """
     best = max(terms, key=lambda name: float(terms[name].mean()))
-    behind = {name: estimate(terms[best] - terms[name], order) for name in terms}
-    chosen = next(name for name, (gap, error) in behind.items() if gap <= error)
+    gaps = {name: estimate(terms[best] - terms[name], order) for name in terms}
+    chosen = next(name for name, (gap, error) in gaps.items() if gap <= error)
+    texts = {name: f"{gap:.3f} ± {error:.3f}{unit}" for name, (gap, error) in gaps.items()}
     if chosen != best:
-        gap, error = behind[chosen]
-        return chosen, f"{chosen} stands before {best} and is behind it by {gap:.3f} ± {error:.3f} alone"
-    rest = [f"{name} by {gap:.3f} ± {error:.3f}" for name, (gap, error) in behind.items() if name != best]
-    return best, f"{best} is ahead of {', '.join(rest)}" if rest else f"{best} stands alone"
+        return (
+            chosen,
+            f"{best} has the {rank} {score}, but {chosen} comes earlier in the list and is only {texts[chosen]} worse",
+        )
+    margins = ", ".join(f"{text} better than {name}" for name, text in texts.items() if name != best)
+    if not margins:
+        return best, f"{best} is the only candidate compared by {score}"
+    return best, f"{best} has the {rank} {score}, {margins}"
 
 
 def energy_terms(x: Tensor, y: Tensor) -> Tensor:
-    """Terms rᵢ (n,) whose mean is the unbiased energy distance of x to y, (n, D) each.
+    """Return terms rᵢ (n,) whose mean is the unbiased energy distance of x to y, (n, D) each.
 
     rᵢ = meanⱼ≠ᵢ |xᵢ − yⱼ| + |xⱼ − yᵢ| − |xᵢ − xⱼ| − |yᵢ − yⱼ|: a U-statistic over pairs (xᵢ, yᵢ).
     """
@@ -252,5 +267,5 @@ def energy_terms(x: Tensor, y: Tensor) -> Tensor:
 
 
 def estimate(terms: Tensor, order: int = 1) -> tuple[float, float]:
-    """Mean and standard error of a U-statistic of that order with these terms."""
+    """Return the mean and the standard error of a U-statistic of the given order with these terms."""
     return float(terms.mean()), order * float(terms.std(correction=0)) / len(terms) ** 0.5

@@ -1,4 +1,4 @@
-"""Random choices among weighted components, row by row."""
+"""Random draws of classes and mixture components, one per row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def draw_component(probabilities: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """An index drawn for each row n from the distribution probabilities[rows[n]], (K, T) and (n,) → (n,).
+    """Draw an index for each row n from the distribution probabilities[rows[n]], (K, T) and (n,) → (n,).
 
-    One search in the K cumulative distributions laid end to end, so that the (n, T) table is never made.
+    A single search in the K concatenated cumulative distributions avoids a table of shape (n, T).
     """
     cumulative = probabilities.double().cumsum(-1)  # (K, T)
     cumulative = cumulative / cumulative[:, -1:]
@@ -23,7 +23,7 @@ def draw_component(probabilities: Tensor, rows: Tensor, generator: torch.Generat
 def draw_class_and_component(
     joint: Tensor, classes: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A class and a component drawn for each row from log-probabilities (n, K, T), within `classes` (n,) if given."""
+    """Draw a class and a component for each row from log-probabilities (n, K, T), within `classes` (n,) if given."""
     K, T = joint.shape[1:]
     if classes is not None:
         others = torch.arange(K, device=joint.device) != classes.unsqueeze(-1)

@@ -17,32 +17,33 @@ __all__ = ["Block", "Codes"]
 
 EMPIRICAL = "empirical"
 COLUMNS = ("loc", "scale", "weights", "observed", "labels", "whole")
-"""Fields that hold a tensor with a row for each of the N, if anything."""
+"""Fields that hold a tensor with N rows, or None."""
 
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Posteriors of N rows over one code vector of D dimensions, the blocks of the layout side by side.
+    """Posteriors of N rows over one code vector of D dimensions, the concatenation of the blocks of the layout.
 
-    Row n is the mixture Σ_c w_nc p(· | loc_nc, scale_nc) of C diagonal components of one family, tied across the
-    blocks; or, when the family is `empirical`, C equally admissible draws of which weights draw_component one.
+    The posterior of row n is the mixture Σ_c w_nc p(· | loc_nc, scale_nc) of C diagonal components of one family. One
+    component is drawn for all blocks together. If the family is `empirical`, row n has C points instead, and a draw is
+    one of them, chosen with the probabilities `weights`.
 
     Args:
-        layout: the blocks of the vector, in order.
+        layout: blocks of the code vector, in order.
         family: `normal`, `laplace` or `empirical`.
         loc: (N, C, D).
-        scale: (N, C, D), the family's own parameter, positive; None for `empirical`.
+        scale: (N, C, D), the scale parameter of the family, positive; None for `empirical`.
         weights: (N, C) probabilities.
-        observed: (N, blocks) bool. A block that is not observed has no posterior: what loc and scale hold there is
-            never read, and draws are NaN there.
-        prior: the autoencoder's own prior over the vector, an unbatched mixture.
-        labels: (N,) int64, indices into `label_names` when those are given.
+        observed: (N, blocks) bool. A block that is not observed has no posterior: its entries in loc and scale are
+            never read, and its draws are NaN.
+        prior: prior of the autoencoder over the code vector, an unbatched mixture.
+        labels: (N,) int64, indices into `label_names` if these are given.
         ids: N names of rows.
-        label_names: the names of the labels.
-        whole: (N,) bool, rows encoded from every modality; None where that is not known.
+        label_names: names of the labels.
+        whole: (N,) bool, whether a row was encoded from all modalities; None if unknown.
 
     Raises:
-        ValueError: shapes that differ, numbers that are not finite, labels out of range: one sentence.
+        ValueError: if shapes differ, numbers are not finite or labels are out of range.
 
     Example:
         >>> codes = Codes.empirical((Block("z", (2,)),), torch.zeros(3, 2))
@@ -74,7 +75,7 @@ class Codes:
         labels: Tensor | None = None,
         label_names: tuple[str, ...] | None = None,
     ) -> Self:
-        """Codes that are known points z (N, D) instead of posteriors."""
+        """Return codes that are known points z (N, D) instead of posteriors."""
         weights = torch.ones(len(z), 1, dtype=z.dtype, device=z.device)
         observed = torch.ones(len(z), len(layout), dtype=torch.bool, device=z.device)
         loc = z.unsqueeze(1)
@@ -85,12 +86,12 @@ class Codes:
 
     @property
     def dimensions(self) -> int:
-        """D, the length of the code vector."""
+        """D, the number of dimensions of the code vector."""
         return self.loc.shape[-1]
 
     @property
     def complete(self) -> Tensor:
-        """Rows whose every block has a posterior, (N,) bool."""
+        """Whether all blocks of a row have a posterior, (N,) bool."""
         return self.observed.all(-1)
 
     @property
@@ -99,12 +100,12 @@ class Codes:
         return self._blank(self.posterior().mean)
 
     def posterior(self) -> Mixture:
-        """The rows' posteriors, batch shape (N,); empirical draws are normals of scale 0, not to be scored."""
+        """Return the posteriors, batch shape (N,); empirical codes give normals of scale 0, which have no score."""
         scale = torch.zeros_like(self.loc) if self.scale is None else self.scale
         return Mixture(self.weights, FAMILIES.get(self.family, Normal)(self.loc, scale))
 
     def draw(self, generator: torch.Generator, rows: Tensor | None = None) -> Tensor:
-        """One fresh posterior draw for each of the rows, (n, D); int64 `rows` may repeat, None means all."""
+        """Return one fresh posterior draw per row, (n, D); int64 `rows` may repeat, None means all rows."""
         rows = torch.arange(len(self), device=self.loc.device) if rows is None else rows
         component = draw_component(self.weights, rows, generator)
         z = self.loc[rows, component]
@@ -113,14 +114,14 @@ class Codes:
         return self._blank(z, rows)
 
     def select(self, rows: Tensor) -> Codes:
-        """The codes of some rows, given by int64 indices or a bool mask."""
+        """Return the codes of a subset of rows, given by int64 indices or a bool mask."""
         index = rows.nonzero().squeeze(-1) if rows.dtype == torch.bool else rows
         columns = {name: value for name in COLUMNS if (value := getattr(self, name)) is not None}
         ids = None if self.ids is None else [self.ids[row] for row in index.tolist()]
         return replace(self, ids=ids, **{name: value[index] for name, value in columns.items()})
 
     def only(self, name: str) -> Codes:
-        """The codes of one block alone, of the rows that have it."""
+        """Return the codes of one block only, for the rows in which it is observed."""
         place = [block.name for block in self.layout].index(name)
         rows = self.select(self.observed[:, place])
         start = sum(block.size for block in self.layout[:place])
@@ -135,7 +136,7 @@ class Codes:
         )
 
     def known(self, rows: Tensor | None = None) -> Tensor:
-        """Coordinates of some rows (None: all) that have a posterior, (n, D) bool."""
+        """Return the mask of the coordinates that have a posterior, (n, D) bool, for the given rows (None: all)."""
         return coordinates(self.layout, self.observed if rows is None else self.observed[rows])
 
     def _blank(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -145,16 +146,14 @@ class Codes:
 
     def _check_shapes(self) -> None:
         if self.family not in (*FAMILIES, EMPIRICAL):
-            known = ", ".join((*FAMILIES, EMPIRICAL))
-            raise ValueError(f"codes: family is {self.family!r}, expected one of {known}")
+            families = ", ".join((*FAMILIES, EMPIRICAL))
+            raise ValueError(f"codes: family is {self.family!r}, expected one of {families}")
         if self.loc.ndim != 3 or 0 in self.loc.shape:
             raise ValueError(f"codes: loc has shape {tuple(self.loc.shape)}, expected (N, C, D), none of them 0")
         N, C, D = self.loc.shape
         if sum(block.size for block in self.layout) != D:
             blocks = ", ".join(f"{block.name} {block.shape}" for block in self.layout)
-            raise ValueError(
-                f"codes: loc has {D} dimensions, expected the sizes of the blocks ({blocks}) to sum to them"
-            )
+            raise ValueError(f"codes: loc has {D} dimensions, expected the sum of the sizes of the blocks ({blocks})")
         if (self.scale is None) != (self.family == EMPIRICAL):
             raise ValueError(f"codes: scale must be given for posteriors and left out for {EMPIRICAL} draws")
         expected = {"scale": (N, C, D), "weights": (N, C), "observed": (N, len(self.layout))}
@@ -162,9 +161,9 @@ class Codes:
         for name, shape in expected.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
-                raise ValueError(f"codes: {name} has shape {tuple(value.shape)}, expected {shape} as loc has it")
+                raise ValueError(f"codes: {name} has shape {tuple(value.shape)}, expected {shape} to match loc")
         if self.ids is not None and len(self.ids) != N:
-            raise ValueError(f"codes: found {len(self.ids)} ids, expected one for each of the {N} rows")
+            raise ValueError(f"codes: found {len(self.ids)} ids, expected {N}, one per row")
 
     def _check_values(self) -> None:
         known = self.known().unsqueeze(1)
@@ -180,6 +179,6 @@ class Codes:
         if self.labels.dtype != torch.int64:
             raise ValueError(f"codes: labels have type {self.labels.dtype}, expected torch.int64")
         low, high = int(self.labels.min()), int(self.labels.max())
-        most = high if self.label_names is None else len(self.label_names) - 1
-        if low < 0 or high > most:
-            raise ValueError(f"codes: labels run from {low} to {high}, expected 0 to {most}")
+        highest = high if self.label_names is None else len(self.label_names) - 1
+        if low < 0 or high > highest:
+            raise ValueError(f"codes: labels run from {low} to {high}, expected 0 to {highest}")

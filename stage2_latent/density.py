@@ -1,4 +1,4 @@
-"""The contract that every density of latent codes keeps."""
+"""The base class of all densities over latent codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from postprior.stage2_latent.categorical import draw_component
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
-from postprior.stage2_latent.layouts import join
+from postprior.stage2_latent.layouts import join_blocks
 from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.stored import Stored
 from postprior.stage2_latent.task import Encoder, Record, Task
@@ -20,66 +20,69 @@ from postprior.stage2_latent.task import Encoder, Record, Task
 Progress = Callable[[dict[str, float]], None]
 
 FLOATS = 2**24
-"""Numbers that a temporary of `log_prob` may hold: rows beyond are evaluated in further chunks."""
-ROUNDS = 200
-"""Times that draws are drawn again, at most, by truncation."""
+"""Maximum number of floats in a temporary tensor of `log_prob`; more rows are evaluated in chunks."""
+MAX_ROUNDS = 200
+"""Maximum number of times that truncation redraws samples."""
 
 
 class Density(Stored):
-    """p(z), or p(z | label), over the code vector of all blocks at once: what replaces the autoencoder's prior.
+    """Joint density p(z), or p(z | label), over the code vector of all blocks; replaces the autoencoder's prior.
 
-    A final class names itself, declares what it can do, and fills in the hooks at the end; checks, labels,
-    whitening with its log-determinant, chunking and the state are written here, once.
+    A final class sets its name and capabilities and implements the abstract methods below. This base class implements
+    the checks, labels, whitening with its log-determinant, chunking and the state.
 
-    - `fit` draws fresh posterior samples at every pass. A block that a row lacks is drawn given those it has, at every
-      pass anew; a density that can't learn so leaves such rows out, and counts them. Codes with labels give one
-      conditional density a label and p(label) as counted. Without validation codes a tenth of the rows is set apart.
-    - `log_prob(z, labels)` is log p(z | label); without labels it is log p(z) = log Σ_y p(y) p(z | y), and gradients
-      flow to z. It is normalised when `exact_log_prob` is declared, a lower bound of that when `bound` is; a density
-      that declares neither has no score.
-    - `sample(n, labels=…)` draws rows independently, the i-th for the i-th label asked for; without labels they are
-      drawn from p(label) first. Codes drawn carry their labels where the density has labels.
-    - `condition({block: values})` draws the other blocks given these, when `conditional` is declared, and
-      `log_marginal` scores them, when `marginal` is.
-    - `state()` gives plain tensors and a JSON-able dictionary, from which `from_state` rebuilds the density bit by bit.
-    - Every random number comes from the generator handed in (None: a new one with seed 0); global ones are untouched.
+    - `fit` draws fresh posterior samples in every pass. A missing block of a row is drawn given its observed blocks,
+      again in every pass. A density that cannot learn this way leaves such rows out and counts them. Codes with labels
+      give one conditional density per label, with p(label) from label frequencies. Without validation codes, a tenth
+      of the rows is held out.
+    - `log_prob(z, labels)` returns log p(z | label); without labels it returns log p(z) = log Σ_y p(y) p(z | y).
+      Gradients flow to z. The value is normalised if `exact_log_prob` is true, and a lower bound of the normalised
+      value if `bound` is true. A density with neither has no score.
+    - `sample(n, labels=…)` draws independent rows, the i-th given the i-th label. Without `labels`, labels are drawn
+      from p(label) first. The samples carry their labels if the density has labels.
+    - `condition({block: values})` draws the other blocks given these, if `conditional` is true. `log_marginal` scores
+      the given blocks, if `marginal` is true.
+    - `state()` returns plain tensors and a JSON-serialisable dictionary; `from_state` rebuilds the density from them
+      bit for bit.
+    - All random numbers come from the generator that the caller passes (None: a new generator with seed 0). Global
+      generators are not touched.
 
-    Constructor keywords are the options: unknown ones and impossible values raise a ValueError of one sentence, as does
-    every other misuse.
+    The keywords of the constructor are the options. Unknown options, invalid values and every other misuse raise a
+    ValueError with a message of one sentence.
 
-    Attributes, beside those of `Stored`:
-        history: one row a pass, {"step", "train_log_likelihood", "validation_log_likelihood", …}: means of
+    Attributes, in addition to those of `Stored`:
+        history: one row per pass, {"step", "train_log_likelihood", "validation_log_likelihood", …}, with means of
             log p(z | y) in nats.
     """
 
-    # Capabilities: of a class, or of an object whose parts decide.
+    # Capabilities, set per class, or per object if they depend on the densities that it contains.
     exact_log_prob: bool = True
-    """`log_prob` is a normalised density."""
+    """Whether `log_prob` is a normalised log-density."""
     bound: bool = False
-    """`log_prob` is a lower bound of a normalised density."""
+    """Whether `log_prob` is a lower bound of a normalised log-density."""
     conditional: bool = False
-    """`condition` is there."""
+    """Whether `condition` is available."""
     marginal: bool = False
-    """`log_marginal` is there."""
+    """Whether `log_marginal` is available."""
     labelled: bool = True
-    """Learns p(z | label) from codes with labels."""
+    """Whether codes with labels give p(z | label)."""
     incomplete: bool = True
-    """Learns from rows that lack blocks."""
+    """Whether the density learns from rows with missing blocks."""
     needs_encoder: bool = False
-    """`fit` must be handed an encoder."""
+    """Whether `fit` needs an encoder."""
     stores_training_codes: bool = False
-    """The state holds codes of training rows: it memorises, and says so."""
+    """Whether the state holds codes of training rows, so that the density memorises them."""
     proposals: int = 64
-    """Posterior draws of a row that are worth scoring, at most, where several are chosen by their score."""
+    """Maximum number of posterior draws per row to score when draws are selected by their score."""
     whitens: bool = True
-    """The hooks see whitened codes; otherwise the codes as they are."""
+    """Whether the abstract methods get whitened codes; otherwise they get the codes unchanged."""
 
     history: list[dict[str, float]]
 
     def __init__(self) -> None:
         self.history = []
 
-    # What users call
+    # Public methods
 
     def fit(
         self,
@@ -89,10 +92,10 @@ class Density(Stored):
         encoder: Encoder | None = None,
         progress: Progress | None = None,
     ) -> Self:
-        """Fits the density to codes; `progress` is called with each new row of `history`."""
+        """Fit the density to codes; `progress` is called with each new row of `history`."""
         generator = generator or torch.Generator().manual_seed(0)
         if self.needs_encoder and encoder is None:
-            raise ValueError(f"density {self.name}: no encoder was given, expected fit(codes, encoder=…)")
+            raise ValueError(f"density {self.name}: no encoder was given, expected one: call fit(codes, encoder=…)")
         self._check_pair(codes, validation)
         usable = self._usable(codes)
         used = codes.select(usable)
@@ -108,26 +111,28 @@ class Density(Stored):
         train, held_out = split(codes, validation, self.classes, self.whitening, self._usable, generator)
         self._fit(Task(train, held_out, generator, encoder, self._recorder(progress)))
         self.levels = self._levels(held_out, generator)
-        self._load(*self.state())  # the same memory layout as when it is loaded, hence the same bits
+        self._load(*self.state())  # same memory layout as a loaded density, hence the same bits
         return self
 
     def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """log p(z | label) of codes (N, D), or log p(z) without labels: (N,)."""
+        """Return log p(z | label) of codes (N, D), or log p(z) without labels; shape (N,)."""
         z = self._check_codes(z)
         if not (self.exact_log_prob or self.bound):
-            raise ValueError(f"density {self.name}: has no score, expected one that has, such as gmm or flow")
+            raise ValueError(f"density {self.name}: has no score, expected a density with one, such as gmm or flow")
         if labels is not None:
             classes = self.classes.resolve(labels, len(z))
-            return self._of_classes(self.whitening.forward(z), classes) + self.whitening.log_det
-        return torch.cat([self._evaluate(part) for part in z.split(self._chunk())])
+            return self._log_prob_of_classes(self.whitening.forward(z), classes) + self.whitening.log_det
+        return torch.cat([self._log_prob_over_classes(chunk) for chunk in z.split(self._rows_per_chunk())])
 
     def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
-        """log p of some blocks {name: (N, *shape)}, the others integrated out, given labels or over all: (N,)."""
+        """Return the marginal log p of blocks {name: (N, *shape)}, given labels or over all labels; shape (N,)."""
         if not self.marginal:
-            raise ValueError(f"density {self.name}: has no marginals, expected one that has, such as gmm")
-        z, known, classes = self._given(given, labels)
-        parts = [slice(i, i + self._chunk()) for i in range(0, len(z), self._chunk())]
-        return torch.cat([self._marginal(z[p], known, None if classes is None else classes[p]) for p in parts])
+            raise ValueError(f"density {self.name}: has no marginals, expected a density with marginals, such as gmm")
+        z, known, classes = self._parse_given(given, labels)
+        chunks = [slice(i, i + self._rows_per_chunk()) for i in range(0, len(z), self._rows_per_chunk())]
+        return torch.cat(
+            [self._marginal(z[rows], known, None if classes is None else classes[rows]) for rows in chunks]
+        )
 
     def sample(
         self,
@@ -137,22 +142,23 @@ class Density(Stored):
         temperature: float = 1.0,
         truncation: float = 0.0,
     ) -> Codes:
-        """n independent draws, as empirical codes.
+        """Return n independent samples as empirical codes.
 
         Args:
-            n: their number.
-            generator: source of all noise.
-            labels: (n,), the label of each draw; None draws them as often as in the data.
-            temperature: factor in (0, 1] on the noise that draws are made of: lower is nearer to the modes.
-            truncation: draws that are less likely under their label than this share of held-out codes are drawn again.
+            n: number of samples.
+            generator: source of all random numbers.
+            labels: (n,), the label of each sample; None draws labels from p(label), their frequencies in the data.
+            temperature: factor in (0, 1] on the noise of each sample; lower values give samples nearer to the modes.
+            truncation: share q of held-out codes; a sample whose log p(z | label) is below the q-quantile of held-out
+                codes with its label is drawn again.
         """
         self._check_fitted()
         if n < 1:
-            raise ValueError(f"density {self.name}: {n} samples asked for, expected 1 at least")
+            raise ValueError(f"density {self.name}: found n = {n} samples, expected at least 1")
         if not 0 < temperature <= 1:
-            raise ValueError(f"temperature: found {temperature}, expected a number above 0, up to 1")
+            raise ValueError(f"temperature: found {temperature}, expected a number above 0 and at most 1")
         if not 0 <= truncation < 1:
-            raise ValueError(f"truncation: found {truncation}, expected a share from 0 to below 1")
+            raise ValueError(f"truncation: found {truncation}, expected a share of at least 0 and below 1")
         if truncation and not self.exact_log_prob:
             raise ValueError(f"truncation: density {self.name} has no exact score, expected truncation 0")
         generator = generator or torch.Generator().manual_seed(0)
@@ -173,112 +179,120 @@ class Density(Stored):
         generator: torch.Generator | None = None,
         labels: Tensor | None = None,
     ) -> Codes:
-        """One draw of the whole vector for each row of the blocks given, {name: (N, *shape)}, which it keeps."""
+        """Draw one code vector for each row of the given blocks {name: (N, *shape)}; these blocks keep their values."""
         self._check_fitted()
         if not self.conditional:
-            raise ValueError(f"density {self.name}: cannot draw some blocks given others, expected gmm or vamp")
-        z, known, asked = self._given(given, labels)
+            raise ValueError(
+                f"density {self.name}: has no conditional draws, expected a density with them, such as gmm or vamp"
+            )
+        z, known, classes = self._parse_given(given, labels)
         generator = generator or torch.Generator().manual_seed(0)
-        drawn, chosen = self._condition(z, known, asked, generator)
+        drawn, chosen = self._condition(z, known, classes, generator)
         return self._as_codes(torch.where(known, z, drawn), chosen)
 
-    # What a final class fills in. `x` are codes (n, D), whitened if `whitens`; classes are indices 0 … K − 1
+    # To be implemented by a final class. `x` are codes (n, D), whitened if `whitens`; classes are indices 0 … K − 1
 
     @abstractmethod
     def _fit(self, task: Task) -> None:
-        """Learns p(x | class) of each class."""
+        """Learn p(x | class) for each class."""
 
     @abstractmethod
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
-        """log p(x | class index), (n,)."""
+        """Return log p(x | class index), shape (n,)."""
 
     @abstractmethod
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-        """A draw x for each of the classes (n,), its noise times the temperature: (n, D)."""
+        """Draw x for each of the classes (n,), with its noise multiplied by the temperature; shape (n, D)."""
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Draws (n, D) given the coordinates of z marked in `known` (D,), not whitened, and their classes (n,)."""
+        """Draw (n, D) given the coordinates of z marked in `known` (D,), not whitened; also return the classes (n,)."""
         raise NotImplementedError
 
     def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
-        """log p of the coordinates of z (n, D) marked in `known` (D,), not whitened, of classes (n,) or any: (n,)."""
+        """Return the log p of the coordinates of z (n, D) marked in `known` (D,), not whitened; shape (n,).
+
+        It is conditional on classes (n,), or summed over all classes if `classes` is None.
+        """
         raise NotImplementedError
 
     def _floats_per_row(self) -> int:
-        """Numbers that `log_prob` holds at once for a row."""
+        """Number of floats that `log_prob` holds per row."""
         return len(self.whitening.loc)
 
-    # Shared parts
+    # Shared by all densities
 
-    def _note(self, task: Task) -> None:
-        """Records the score of one draw of every row, where nothing is learned in passes."""
+    def _record_scores(self, task: Task) -> None:
+        """Record the mean score of one draw per row; for densities that are not learned in passes."""
         train, validation = (
             self.mean_log_prob(*draws.repeated(1, task.generator)) for draws in (task.train, task.validation)
         )
         task.record(train=train, validation=validation)
 
     def mean_log_prob(self, x: Tensor, classes: Tensor) -> float:
-        """Mean of log p(x | class) over rows of whitened codes, as `record` wants it."""
+        """Return the mean of log p(x | class) over rows of whitened codes, as `record` expects it."""
         with torch.no_grad():
-            return float(self._of_classes(x, classes).mean())
+            return float(self._log_prob_of_classes(x, classes).mean())
 
-    def _chunk(self) -> int:
-        """Rows that are scored at once."""
+    def _rows_per_chunk(self) -> int:
+        """Number of rows that are scored at once."""
         return max(1, FLOATS // self._floats_per_row())
 
-    def _evaluate(self, z: Tensor) -> Tensor:
+    def _log_prob_over_classes(self, z: Tensor) -> Tensor:
         x = self.whitening.forward(z)
         joint = torch.stack([self._log_prob(x, index) for index in range(len(self.classes))], dim=-1)
         return (joint + self.classes.probabilities.log()).logsumexp(-1) + self.whitening.log_det
 
-    def _of_classes(self, x: Tensor, classes: Tensor) -> Tensor:
-        """log p(x | class) of each row, evaluated class by class."""
-        rows = [(index, part) for index in classes.unique().tolist() for part in self._rows(classes == index)]
+    def _log_prob_of_classes(self, x: Tensor, classes: Tensor) -> Tensor:
+        """Return log p(x | class) of each row, evaluated class by class."""
+        rows = [(index, chunk) for index in classes.unique().tolist() for chunk in self._row_chunks(classes == index)]
         values = torch.cat([self._log_prob(x[row], index) for index, row in rows])
         return values[torch.cat([row for _, row in rows]).argsort()]
 
-    def _rows(self, chosen: Tensor) -> tuple[Tensor, ...]:
-        return chosen.nonzero().squeeze(-1).split(self._chunk())
+    def _row_chunks(self, chosen: Tensor) -> tuple[Tensor, ...]:
+        return chosen.nonzero().squeeze(-1).split(self._rows_per_chunk())
 
     def _usable(self, codes: Codes) -> Tensor:
-        """Rows that are learned from, (N,) bool."""
+        """Return the mask of the rows that the density can learn from, (N,) bool."""
         return codes.observed.any(-1) if self.incomplete else codes.complete
 
     @torch.no_grad()
     def _levels(self, held_out: Draws, generator: torch.Generator) -> Tensor:
-        """Quantiles of log p(x | class) of held-out codes of each class, (K, 101); of all classes for those without."""
+        """Return quantiles of log p(x | class) of held-out codes of each class, (K, 101).
+
+        A class without held-out codes gets the quantiles over all classes.
+        """
         like = held_out.codes.loc
         if not self.exact_log_prob:
             return like.new_zeros(len(self.classes), 0)
         share = torch.linspace(0, 1, 101).to(like)
-        values = self._of_classes(held_out.draw(generator), held_out.classes)
-        own = [values[held_out.classes == index] for index in range(len(self.classes))]
-        return torch.stack([(each if len(each) else values).quantile(share) for each in own])
+        values = self._log_prob_of_classes(held_out.draw(generator), held_out.classes)
+        by_class = [values[held_out.classes == index] for index in range(len(self.classes))]
+        return torch.stack([(of_class if len(of_class) else values).quantile(share) for of_class in by_class])
 
     def _truncated(
         self, x: Tensor, classes: Tensor, generator: torch.Generator, temperature: float, share: float
     ) -> Tensor:
-        """The same draws, those below the level of their class drawn again until none is left."""
+        """Redraw the draws below the level of their class, until none is left; return all draws."""
         place = 100 * share
         below, above = self.levels[:, int(place)], self.levels[:, int(place) + 1]
         level = below.lerp(above, place - int(place))[classes]
         rows = torch.arange(len(x), device=x.device)
-        for _ in range(ROUNDS):
-            rows = rows[self._of_classes(x[rows], classes[rows]) < level[rows]]
+        for _ in range(MAX_ROUNDS):
+            rows = rows[self._log_prob_of_classes(x[rows], classes[rows]) < level[rows]]
             if not len(rows):
                 return x
             x[rows] = self._sample(classes[rows], generator, temperature)
         raise ValueError(
-            f"truncation: found {share}, and after {ROUNDS} rounds {len(rows)} of {len(x)} draws are still less "
-            "likely, expected a smaller share"
+            f"truncation: found {share}, for which {len(rows)} of {len(x)} samples are still below the level after "
+            f"{MAX_ROUNDS} rounds, expected a smaller share"
         )
 
-    def _given(self, given: Mapping[str, Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Code vectors of some blocks, the mask of their coordinates, and classes of labels."""
+    def _parse_given(self, given: Mapping[str, Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the code vectors of the given blocks, the mask of their coordinates, and the classes of the labels."""
         self._check_fitted()
-        z, known = join(self.layout, given)
+        z, known = join_blocks(self.layout, given)
         z = self._check_codes(z)
         return z, known, None if labels is None else self.classes.resolve(labels, len(z))
 
@@ -305,15 +319,14 @@ class Density(Stored):
 
     def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
         if (usable := int(self._usable(codes).sum())) < 2:
-            blocks = "a block" if self.incomplete else "every block"
+            blocks = "at least one observed block" if self.incomplete else "all blocks observed"
             raise ValueError(
-                f"density {self.name}: {usable} rows of the codes have {blocks} observed, expected 2 at least: "
-                "encode more rows"
+                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least 2: encode more rows"
             )
         if validation is not None and validation.layout != codes.layout:
             raise ValueError(
                 f"density {self.name}: validation codes have the blocks {validation.layout}, "
-                f"expected those of the training codes, {codes.layout}"
+                f"expected the blocks of the training codes, {codes.layout}"
             )
 
     def _check_codes(self, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gradient descent that ends with the best of several looks at held-out codes."""
+"""Gradient descent that keeps the state with the best score on held-out codes."""
 
 from __future__ import annotations
 
@@ -14,55 +14,58 @@ T = TypeVar("T")
 
 
 def descend(
-    take: Callable[[int], None],
-    look: Callable[[int], float],
-    keep: Callable[[], T],
+    take_step: Callable[[int], None],
+    evaluate: Callable[[int], float],
+    get_state: Callable[[], T],
     *,
     steps: int,
     every: int,
     patience: float = math.inf,
 ) -> T:
-    """Steps 0 … `steps`, of which every `every`-th and the last begin with a look; a copy of the best state.
+    """Take steps 0 … `steps` and return a copy of the state with the best held-out score.
+
+    The state is evaluated before every `every`-th step and before the last one.
 
     Args:
-        take: takes a step.
-        look: the held-out score before a step.
-        keep: the state that the score is of.
+        take_step: takes the step with a given number.
+        evaluate: returns the held-out score before a step.
+        get_state: returns the state that was scored.
         steps: number of the last step.
-        every: steps from one look to the next.
-        patience: looks without improvement before the descent ends.
+        every: steps between two evaluations.
+        patience: evaluations without improvement before the descent stops.
 
     Raises:
-        ValueError: no score was a finite number.
+        ValueError: if no score is a finite number.
     """
-    best, since = -math.inf, 0
+    best, since_best = -math.inf, 0
     for step in range(steps + 1):
         if step % every == 0 or step == steps:
-            score, since = look(step), since + 1
+            score, since_best = evaluate(step), since_best + 1
             if score > best:
-                best, since, kept = score, 0, copy.deepcopy(keep())
-            if since >= patience:
+                best, since_best, best_state = score, 0, copy.deepcopy(get_state())
+            if since_best >= patience:
                 break
-        take(step)
+        take_step(step)
     if best == -math.inf:
-        raise ValueError("held-out log-likelihood is never a finite number, expected one: lower learning_rate")
-    return kept
+        raise ValueError("held-out log-likelihood: never found a finite number, expected one: lower learning_rate")
+    return best_state
 
 
-def cosine(
+def cosine_decay(
     optimiser: torch.optim.Optimizer, steps: int, parameters: Iterable[nn.Parameter], limit: float
 ) -> Callable[[Tensor], None]:
-    """loss → one step down its gradient: rates fall to 0 along half a cosine over `steps` of them.
+    """Return a function that takes one optimiser step on a loss.
 
-    The norm of the gradient of some parameters is clipped at a limit.
+    Learning rates decay to 0 along half a cosine over `steps` steps. The norm of the gradient of `parameters` is
+    clipped at `limit`.
     """
     schedule, clipped = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps), list(parameters)
 
-    def down(loss: Tensor) -> None:
+    def step_down(loss: Tensor) -> None:
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(clipped, limit)
         optimiser.step()
         schedule.step()
 
-    return down
+    return step_down

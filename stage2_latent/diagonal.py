@@ -1,4 +1,4 @@
-"""Mixtures of diagonal components over the codes as they are: what the autoencoder's own distributions make."""
+"""Mixtures of diagonal components over codes that are not whitened, in the family of the autoencoder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from postprior.stage1_vae.distributions import FAMILIES, Diagonal
 from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
 from postprior.stage2_latent.density import Density
 
-CACHED = 2**20
-"""Numbers that a table of residuals may hold: larger ones leave the processor's caches and take three times as long."""
+CACHED_FLOATS = 2**20
+"""Maximum number of floats in a table of residuals; larger tables exceed the processor's caches and take three times
+as long."""
 
 
 class DiagonalMixture(Density):
-    """p(z | y) = Σ_t w_yt p(z | loc_yt, scale_yt) with components of one family; a final class says how it is learned.
+    """p(z | y) = Σ_t w_yt p(z | loc_yt, scale_yt) with components of one family; a final class implements the fit.
 
     Attributes:
         family: `normal` or `laplace`.
@@ -35,7 +36,7 @@ class DiagonalMixture(Density):
     scale: Tensor
 
     def _components(self, index: object = ...) -> Diagonal:
-        """The components at an index of (K, T)."""
+        """Return the components at an index into (K, T)."""
         return FAMILIES[self.family](self.loc[index], self.scale[index])  # type: ignore[index]
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
@@ -50,32 +51,32 @@ class DiagonalMixture(Density):
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        parts = z.split(self._chunk())
-        asked = [None] * len(parts) if classes is None else classes.split(self._chunk())
-        picked = [
-            draw_class_and_component(self._seen(part, known), of, generator)
-            for part, of in zip(parts, asked, strict=True)
+        chunks = z.split(self._rows_per_chunk())
+        class_chunks = [None] * len(chunks) if classes is None else classes.split(self._rows_per_chunk())
+        drawn = [
+            draw_class_and_component(self._log_joint(chunk, known), class_chunk, generator)
+            for chunk, class_chunk in zip(chunks, class_chunks, strict=True)
         ]
-        k, t = (torch.cat(index) for index in zip(*picked, strict=True))
+        k, t = (torch.cat(indices) for indices in zip(*drawn, strict=True))
         return self._components((k, t)).rsample((), generator), k
 
     def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
-        joint = self._seen(z, known).logsumexp(-1)  # (n, K)
+        joint = self._log_joint(z, known).logsumexp(-1)  # (n, K)
         if classes is None:
             return joint.logsumexp(-1)
         return (joint - self.classes.probabilities.log()).gather(1, classes.unsqueeze(-1)).squeeze(-1)
 
-    def _seen(self, z: Tensor, known: Tensor) -> Tensor:
-        """log p(class) w p(z[known] | class, component), (n, K, T)."""
-        seen = self._components().marginal(known)
+    def _log_joint(self, z: Tensor, known: Tensor) -> Tensor:
+        """Return log p(class, component, z[known]), shape (n, K, T)."""
+        marginal = self._components().marginal(known)
         prior = self.log_weights + self.classes.probabilities.log().unsqueeze(-1)
-        return prior + seen.log_prob(z[:, None, None, known])
+        return prior + marginal.log_prob(z[:, None, None, known])
 
     def _floats_per_row(self) -> int:
         return self.loc.numel()
 
-    def _chunk(self) -> int:
-        return min(super()._chunk(), max(1, CACHED // self.loc.numel()))
+    def _rows_per_chunk(self) -> int:
+        return min(super()._rows_per_chunk(), max(1, CACHED_FLOATS // self.loc.numel()))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"log_weights": self.log_weights, "loc": self.loc, "scale": self.scale}

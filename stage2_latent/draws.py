@@ -1,4 +1,4 @@
-"""What a density is fitted on: classes, and fresh posterior draws of the rows of each."""
+"""Classes, and fresh posterior draws of the rows of each class: the data that densities are fitted to."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.gaussians import Gaussians
 from postprior.stage2_latent.moments import Whitening, moments
 
-ENOUGH = 100
-"""Complete held-out rows that suffice to choose by."""
+ENOUGH_COMPLETE = 100
+"""If at least this many held-out rows are complete, only complete rows are held out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The K labels that a density knows, ascending; a single class −1 when there are no labels.
+    """The K labels of a density in ascending order; a single class −1 if there are no labels.
 
     Args:
         labels: (K,) int64.
         probabilities: p(label), (K,).
-        names: the names of all labels that may occur, or None.
+        names: names of all labels that may occur, or None.
     """
 
     labels: Tensor
@@ -33,7 +33,7 @@ class Classes:
 
     @classmethod
     def fit(cls, codes: Codes, labelled: bool) -> Self:
-        """The labels that occur, with their frequencies."""
+        """Return the labels that occur in the codes, with their frequencies."""
         if not labelled or codes.labels is None:
             return cls(torch.tensor([-1]), torch.ones(1, dtype=codes.loc.dtype))
         labels, counts = codes.labels.unique(return_counts=True)
@@ -44,16 +44,16 @@ class Classes:
 
     @property
     def labelled(self) -> bool:
-        """Whether there are labels."""
+        """Whether the density has labels."""
         return int(self.labels[0]) >= 0
 
     def index(self, labels: Tensor) -> Tensor:
-        """Index of the class of each label, −1 for a label that never occurred: (n,)."""
+        """Return the class index of each label, −1 for a label that never occurred; shape (n,)."""
         place = torch.searchsorted(self.labels, labels).clamp_max(len(self) - 1)
         return torch.where(self.labels[place] == labels, place, -1)
 
     def resolve(self, labels: Tensor, n: int) -> Tensor:
-        """Index of the class of each of n labels that were asked for, or a ValueError."""
+        """Return the class index of each of n labels passed by the caller; raise ValueError if they are invalid."""
         labels = torch.as_tensor(labels)
         if not self.labelled:
             raise ValueError("labels: the density was fitted without labels, expected labels=None")
@@ -67,33 +67,34 @@ class Classes:
         return index
 
     def of(self, codes: Codes) -> Tensor:
-        """Index of the class of each row of codes, −1 for a label that never occurred: (N,)."""
+        """Return the class index of each row of codes, −1 for a label that never occurred; shape (N,)."""
         if not self.labelled:
             return torch.zeros(len(codes), dtype=torch.int64)
         if codes.labels is None:
-            raise ValueError("codes: validation codes have no labels, expected labels as the training codes have")
+            raise ValueError("codes: validation codes have no labels, expected labels, as the training codes have them")
         return self.index(codes.labels)
 
 
 class Filling(Protocol):
-    """What completes codes that lack blocks: a distribution of theirs for each class, such as `Gaussians`."""
+    """A distribution per class that fills in the missing blocks of codes, such as `Gaussians`."""
 
     def complete(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Draws (n, D) that keep the coordinates of z marked in `known` (D,), and their classes (n,)."""
+        """Draw (n, D), keeping the coordinates of z marked in `known` (D,); also return the classes (n,)."""
 
 
 class Draws:
-    """Fresh posterior draws, whitened, of some rows of a table of codes.
+    """Fresh, whitened posterior draws of a subset of the rows of a table of codes.
 
     Args:
-        codes: the whole table.
-        rows: (n,) rows of it to draw from, of known classes.
-        classes: (n,) class of each of these rows, indices 0 … K − 1.
+        codes: the full table.
+        rows: (n,) rows of the table to draw from; all have known classes.
+        classes: (n,) class index of each of these rows, 0 … K − 1.
         whitening: applied to each draw.
         count: K.
-        filling: draws what rows lack, not whitened; a density that learns a better one may put it here.
+        filling: draws the missing blocks of rows, not whitened; a density that learns a better distribution may
+            replace it.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Draws:
     ) -> None:
         order = classes.argsort(stable=True)
         self.codes, self.rows, self.classes, self.whitening = codes, rows[order], classes[order], whitening
-        self.counts = torch.bincount(classes, minlength=count)  # (K,) rows of each class
+        self.counts = torch.bincount(classes, minlength=count)  # (K,) number of rows per class
         self.filling = filling
         self._start = self.counts.cumsum(0) - self.counts
 
@@ -115,11 +116,11 @@ class Draws:
         return len(self.rows)
 
     def table(self) -> Codes:
-        """The rows drawn from, as codes."""
+        """Return the codes of the rows that are drawn from."""
         return self.codes.select(self.rows)
 
     def draw(self, generator: torch.Generator, index: Tensor | None = None) -> Tensor:
-        """One fresh draw for each of `rows`, or for those at `index`: (n, D)."""
+        """Return one fresh draw per row of `rows`, or of those at `index`; shape (n, D)."""
         rows, classes = (self.rows, self.classes) if index is None else (self.rows[index], self.classes[index])
         z = self.codes.draw(generator, rows)
         if self.filling is not None:
@@ -129,7 +130,7 @@ class Draws:
     def _filled(
         self, z: Tensor, known: Tensor, classes: Tensor, filling: Filling, generator: torch.Generator
     ) -> Tensor:
-        """The same codes, what is unknown drawn given the rest; pattern by pattern."""
+        """Draw the unknown coordinates given the known ones, for one pattern of missing blocks at a time."""
         patterns, group = known.unique(dim=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             if not bool(pattern.all()):
@@ -138,23 +139,23 @@ class Draws:
         return z
 
     def repeated(self, times: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Several draws of every row, and their classes: (times·n, D) and (times·n,)."""
+        """Return several draws per row, (times·n, D), and their classes, (times·n,)."""
         draws = torch.cat([self.draw(generator) for _ in range(times)])
         return draws, self.classes.repeat(times)
 
     def shuffled(self, generator: torch.Generator) -> Self:
-        """The same draws with the rows of each class in random order."""
+        """Return the same draws with the rows of each class in random order."""
         order = torch.randperm(len(self), generator=generator)
         rows, classes, count = self.rows[order], self.classes[order], len(self.counts)
         return type(self)(self.codes, rows, classes, self.whitening, count, self.filling)
 
     def places(self, step: int, size: int) -> Tensor:
-        """Places in `rows` of the step-th batch of every class, (K, size): each class goes round its rows in order."""
+        """Return indices into `rows` of the step-th batch, (K, size); each class cycles through its rows in order."""
         turn = torch.arange(step * size, (step + 1) * size)
         return self._start.unsqueeze(-1) + turn % self.counts.unsqueeze(-1)
 
     def balanced(self, step: int, size: int, generator: torch.Generator) -> Tensor:
-        """Fresh draws of the step-th batch, as many rows of every class: (K, size, D)."""
+        """Return fresh draws of the step-th batch, with the same number of rows per class; shape (K, size, D)."""
         places = self.places(step, size)
         return self.draw(generator, places.flatten()).unflatten(0, tuple(places.shape))
 
@@ -167,17 +168,18 @@ def split(
     usable: Callable[[Codes], Tensor],
     generator: torch.Generator,
 ) -> tuple[Draws, Draws]:
-    """Draws to fit and draws held out, of `usable` rows; without validation codes a tenth of each class is held out.
+    """Return draws for fitting and held-out draws, both of `usable` rows.
 
-    Complete rows alone are held out where there are `ENOUGH` of them: what is filled in is a guess of the densities'.
+    Without validation codes, a tenth of each class is held out. If at least `ENOUGH_COMPLETE` held-out rows are
+    complete, only these are held out, because the filled-in blocks of the others are themselves model predictions.
     """
     train, count = usable(codes), len(classes)
-    filling = None if bool(codes.complete[train].all()) else fill(codes, train, classes)
+    filling = None if bool(codes.complete[train].all()) else fit_filling(codes, train, classes)
 
     def draws(source: Codes, chosen: Tensor) -> Draws:
         rows = chosen.nonzero().squeeze(-1)
-        whole = bool(source.complete[rows].all())
-        return Draws(source, rows, classes.of(source)[rows], whitening, count, None if whole else filling)
+        complete = bool(source.complete[rows].all())
+        return Draws(source, rows, classes.of(source)[rows], whitening, count, None if complete else filling)
 
     if validation is None:
         shuffled = draws(codes, train).shuffled(generator)
@@ -189,21 +191,23 @@ def split(
         held_out = usable(validation) & (classes.of(validation) >= 0)
         if filling is None and not bool(validation.complete[held_out].all()):
             held_out &= validation.complete
-    if int((held_out & validation.complete).sum()) >= ENOUGH:
+    if int((held_out & validation.complete).sum()) >= ENOUGH_COMPLETE:
         held_out &= validation.complete
     if not bool(held_out.any()):
-        raise ValueError("codes: no validation row is complete and of a label that the training codes have")
+        raise ValueError(
+            "codes: found no complete validation row with a label of the training codes, expected at least one"
+        )
     return draws(codes, train), draws(validation, held_out)
 
 
-def fill(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
-    """One Gaussian a class, fitted to all rows marked (N,) with what they have, as the first guess of what they lack.
+def fit_filling(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
+    """Fit one Gaussian per class to the observed blocks of the rows marked in `rows` (N,), as the first filling.
 
-    Covariances are pulled towards the mean covariance with the strength of D rows.
+    Each covariance is shrunk towards the mean covariance with the weight of D rows.
     """
-    of = classes.of(codes).masked_fill(~rows, -1)
-    means, covariances = moments(codes, of, len(classes))
-    counts = torch.bincount(of[rows], minlength=len(classes)).to(means)[:, None, None]
+    index = classes.of(codes).masked_fill(~rows, -1)
+    means, covariances = moments(codes, index, len(classes))
+    counts = torch.bincount(index[rows], minlength=len(classes)).to(means)[:, None, None]
     pooled = (counts * covariances).sum(0) / counts.sum()
     D = codes.dimensions
     covariances = (counts * covariances + D * pooled) / (counts + D)
@@ -211,5 +215,5 @@ def fill(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
     jitter = 1e-6 * pooled.diagonal().mean().clamp_min(1e-12)
     roots = torch.linalg.cholesky(covariances + jitter * eye)
     factors = torch.linalg.solve_triangular(roots, eye, upper=False)
-    parts = (means.new_zeros(len(means), 1), means.unsqueeze(1), factors.unsqueeze(1))
-    return Gaussians(*(part.to(codes.loc) for part in parts))
+    parameters = (means.new_zeros(len(means), 1), means.unsqueeze(1), factors.unsqueeze(1))
+    return Gaussians(*(parameter.to(codes.loc) for parameter in parameters))

@@ -1,4 +1,4 @@
-"""Mixtures of factor analysers, one a class: covariances of low rank plus a diagonal."""
+"""Mixtures of factor analysers, one per class: low-rank plus diagonal covariances."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from postprior.stage2_latent.gaussians import (
     covariance_factors,
     linear,
     log_normal,
-    normalised,
-    pooled,
-    standard,
+    log_normalised,
+    pooled_covariance,
+    standard_normal,
 )
 from postprior.stage2_latent.moments import Whitening
 
 
 @dataclass(frozen=True, eq=False)
 class FactorAnalysers(Components):
-    """K mixtures of T factor analysers, Σ = F Fᵀ + diag d (Ghahramani & Hinton 1996); diagonal when the rank R is 0.
+    """K mixtures of T factor analysers, Σ = F Fᵀ + diag d (Ghahramani & Hinton 1996); diagonal if the rank R is 0.
 
     A component is x = μ + F h + √d ε with h and ε standard normal. Distances and determinants need no D × D matrix:
     with M = I + Fᵀ d⁻¹ F, Σ⁻¹ = d⁻¹ − d⁻¹ F M⁻¹ Fᵀ d⁻¹ (Woodbury) and |Σ| = |M| Π d.
@@ -50,10 +50,10 @@ class FactorAnalysers(Components):
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
         loadings = self.loadings.flatten(0, 1)
-        factors = standard(len(component), loadings, generator)
-        noise = standard(len(component), self.means, generator)
-        own = self.variances.sqrt().flatten(0, 1)[component] * noise
-        return linear(loadings, component, factors) + own
+        factors = standard_normal(len(component), loadings, generator)
+        noise = standard_normal(len(component), self.means, generator)
+        specific = self.variances.sqrt().flatten(0, 1)[component] * noise
+        return linear(loadings, component, factors) + specific
 
     def unwhitened(self, whitening: Whitening) -> Gaussians:
         covariance = self.loadings @ self.loadings.mT + self.variances.diag_embed()
@@ -61,7 +61,7 @@ class FactorAnalysers(Components):
         return full.unwhitened(whitening)
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> FactorMoments:
-        """Sufficient statistics of points (K, B, D), and of the factors h given them and these mixtures."""
+        """Return the sufficient statistics of points (K, B, D) and of their factors h under these mixtures."""
         B = x.shape[1]
         scaled, root = self._precision()
         gain = torch.cholesky_solve((scaled * self.variances.rsqrt().unsqueeze(-1)).mT, root)  # (K, T, R, D)
@@ -83,7 +83,7 @@ class FactorAnalysers(Components):
         )
 
     def _precision(self) -> tuple[Tensor, Tensor]:
-        """d^−½ F, (K, T, D, R), and the Cholesky factor of M, (K, T, R, R)."""
+        """Return d^−½ F, (K, T, D, R), and the Cholesky factor of M, (K, T, R, R)."""
         scaled = self.loadings * self.variances.rsqrt().unsqueeze(-1)
         eye = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
         return scaled, torch.linalg.cholesky(eye + scaled.mT @ scaled)
@@ -91,7 +91,7 @@ class FactorAnalysers(Components):
 
 @dataclass(frozen=True, eq=False)
 class FactorMoments(Statistics[FactorAnalysers]):
-    """Statistics of points x and of their factors h, of which E[h | x] = G (x − μ) and Cov[h | x] = V.
+    """Statistics of points x and of their factors h, with E[h | x] = G (x − μ) and Cov[h | x] = V.
 
     Args:
         weight: responsibilities, (K, T).
@@ -116,19 +116,19 @@ class FactorMoments(Statistics[FactorAnalysers]):
 
     @staticmethod
     def of(x: Tensor, responsibilities: Tensor, rank: int) -> FactorMoments:
-        """Statistics under analysers that all have the leading eigenvectors of the class's covariance S̄ as factors."""
+        """Return statistics under analysers whose factors are the leading eigenvectors of the class covariance S̄."""
         B, D = x.shape[1:]
         weight, first = responsibilities.mean(1), responsibilities.mT @ x / B
-        covariance = pooled(x.mT @ x / B, first, weight, first.new_zeros(len(first)))
+        covariance = pooled_covariance(x.mT @ x / B, first, weight, first.new_zeros(len(first)))
         values, vectors = torch.linalg.eigh(covariance)  # ascending
-        values, kept = values.clamp_min(FLOOR), D - min(rank, D - 1)
-        rest = values[:, :kept].mean(-1, keepdim=True)
-        loadings = vectors[..., kept:] * (values[:, kept:] - rest).sqrt().unsqueeze(1)  # (K, D, R)
+        values, first_factor = values.clamp_min(FLOOR), D - min(rank, D - 1)
+        rest = values[:, :first_factor].mean(-1, keepdim=True)
+        loadings = vectors[..., first_factor:] * (values[:, first_factor:] - rest).sqrt().unsqueeze(1)  # (K, D, R)
         variances = rest.expand(-1, D)
         means = first / weight.clamp_min(TINY).unsqueeze(-1)
         T = means.shape[1]
         start = FactorAnalysers(
-            normalised(weight),
+            log_normalised(weight),
             means,
             loadings.unsqueeze(1).expand(-1, T, -1, -1),
             variances.unsqueeze(1).expand(-1, T, -1),
@@ -136,10 +136,13 @@ class FactorMoments(Statistics[FactorAnalysers]):
         return start.statistics(x, responsibilities)
 
     def maximise(self, shrinkage: Tensor) -> FactorAnalysers:
-        """One M-step: regression of x on h, both with the statistics that rows from N(μ_t, S̄) would add."""
+        """Return the mixture after one M-step, the regression of x on h.
+
+        Shrinkage adds the statistics of rows from N(μ_t, S̄) to those of x and h.
+        """
         weight = self.weight.clamp_min(TINY).unsqueeze(-1)  # (K, T, 1)
         strength = shrinkage.reshape(-1, 1, 1)
-        mean = pooled(self.total, self.first, self.weight, shrinkage)  # (K, D, D)
+        mean = pooled_covariance(self.total, self.first, self.weight, shrinkage)  # (K, D, D)
         pull = self.gain @ mean.unsqueeze(1)  # (K, T, R, D)
         within = self.square - self.first.square() / weight
         variances = within + strength * mean.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
@@ -152,4 +155,6 @@ class FactorMoments(Statistics[FactorAnalysers]):
         loadings = torch.linalg.solve(outer, cross)  # (K, T, R, D)
         variances = (variances - (loadings * cross).sum(-2)) / (weight + strength)
         means = self.first / weight - (latent.unsqueeze(-2) @ loadings).squeeze(-2)
-        return FactorAnalysers(normalised(self.weight), means, loadings.mT.contiguous(), variances.clamp_min(0) + FLOOR)
+        return FactorAnalysers(
+            log_normalised(self.weight), means, loadings.mT.contiguous(), variances.clamp_min(0) + FLOOR
+        )

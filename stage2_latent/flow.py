@@ -1,4 +1,4 @@
-"""Normalizing flow over a mixture of Gaussians a label."""
+"""Normalising flow with a mixture of Gaussians per label as its base distribution."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine, descend
+from postprior.stage2_latent.descent import cosine_decay, descend
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments
 from postprior.stage2_latent.online_em import clusters, online_em
-from postprior.stage2_latent.options import choice, number, whole
+from postprior.stage2_latent.options import choice, integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.transport import COUPLINGS, Sizes, Transport
 
 
 class Base(nn.Module):
-    """Learnable `Gaussians`: the factors' diagonals are exponentials."""
+    """Learnable `Gaussians`; the diagonals of the factors are exponentials of the parameters."""
 
     def __init__(self, mixture: Gaussians) -> None:
         super().__init__()
@@ -33,56 +33,58 @@ class Base(nn.Module):
         self.raw = nn.Parameter(mixture.factors.tril(-1) + diagonal.diag_embed())
 
     def forward(self) -> Gaussians:
-        """The mixtures as they are now."""
+        """Return the mixtures with the current parameters."""
         factors = self.raw.tril(-1) + self.raw.diagonal(dim1=-2, dim2=-1).exp().diag_embed()
         return Gaussians(self.logits.log_softmax(-1), self.means, factors)
 
 
 class Conditional(nn.Module):
-    """p(x | class), as it is learned: a transport, and a base."""
+    """The learnable p(x | class): a transport and a base distribution."""
 
     def __init__(self, transport: Transport, base: Base) -> None:
         super().__init__()
         self.transport, self.base = transport, base
 
     def forward(self, x: Tensor) -> Tensor:
-        """log p(x | k) of as many points of each class, (K, B, D): (K, B)."""
+        """Return log p(x | k), shape (K, B), of B points per class, (K, B, D)."""
         classes = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])
         u, log_det = self.transport.to_base(x.flatten(0, 1), classes)
         return self.base().log_prob(u.unflatten(0, x.shape[:2])) + log_det.unflatten(0, x.shape[:2])
 
     @torch.no_grad()
     def follow(self, other: Conditional, share: float) -> None:
-        """Moves every parameter a share of the way to the other's."""
-        for mine, theirs in zip(self.parameters(), other.parameters(), strict=True):
-            mine.lerp_(theirs, share)
+        """Move every parameter by a share of its distance to the parameter of the other module."""
+        for parameter, target in zip(self.parameters(), other.parameters(), strict=True):
+            parameter.lerp_(target, share)
 
 
 class Flow(Density):
-    """p(z | y) = p_base(f_y(z) | y) |det ∂f_y/∂z|: invertible layers that see the label, over Gaussian mixtures.
+    """p(z | y) = p_base(f_y(z) | y) |det ∂f_y/∂z|: invertible layers conditioned on the label, over Gaussian mixtures.
 
-    The base is first fitted by EM to the codes, the layers still being the identity; then both follow the gradient
-    of the log-likelihood of fresh posterior draws (AdamW, cosine decay). Noise on these draws keeps the layers
-    smooth between the rows (Rothfuss et al. 2019, arXiv 1907.08982). Of the running average of the weights, what gave
-    the best held-out log-likelihood is kept. Draws go through the layers in double precision, where the inverse of a
-    spline does not lose its root to rounding.
+    The base is first fitted by EM to the codes, while the layers are the identity. Then both are trained by gradient
+    ascent on the log-likelihood of fresh posterior draws (AdamW, cosine decay). Noise on these draws keeps the layers
+    smooth between the rows (Rothfuss et al. 2019, arXiv 1907.08982). The running average of the weights with the best
+    held-out log-likelihood is kept. Samples pass through the layers in double precision, so that rounding
+    does not corrupt the inverse of a spline.
 
     Args:
-        coupling: `spline` (rational-quadratic), `affine`, or `masked` (autoregressive: draws cost many times more).
-        blocks: pairs of a linear layer and a coupling.
-        hidden: width of the couplings' networks.
-        bins: bins of a spline.
-        bound: whitened codes beyond ±bound are left as they are by splines.
-        components: Gaussians of the base over all labels, dealt evenly, one a label at least; 0: a standard normal.
-        shrinkage: of the base's covariances, as in `gmm`.
-        steps: optimisation steps.
-        batch: draws in a step, over all labels.
-        noise: standard deviation of the noise on draws that are learned from, whitened.
-        learning_rate: of AdamW at first; it falls to 0 along a cosine.
+        coupling: `spline` (rational-quadratic), `affine`, or `masked` (autoregressive, with much slower sampling).
+        blocks: number of pairs of a linear layer and a coupling.
+        hidden: width of the networks in the couplings.
+        bins: number of bins of a spline.
+        bound: splines leave whitened codes beyond ±bound unchanged.
+        components: total number of Gaussians in the base, divided evenly among the labels, at least one per label; 0
+            gives a standard normal base.
+        shrinkage: shrinkage of the base's covariances, as in `gmm`.
+        steps: number of optimisation steps.
+        batch: number of draws per step, over all labels.
+        noise: standard deviation of the noise added to the whitened training draws.
+        learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
         base_learning_rate: the same for the parameters of the base.
-        weight_decay: of AdamW, on the layers.
-        average: decay of the running average of the weights; 0: the last ones.
-        patience: looks at the validation codes, every 20 steps, without improvement before training ends.
+        weight_decay: weight decay of AdamW, applied to the layers.
+        average: decay of the running average of the weights; 0 uses the current weights.
+        patience: number of evaluations on the validation codes, every 20 steps, without improvement before training
+            stops.
     """
 
     name = "flow"
@@ -90,7 +92,8 @@ class Flow(Density):
     base: Gaussians
     transport: Transport
 
-    EVERY = 20
+    EVALUATION_INTERVAL = 20
+    """Number of steps between two evaluations on the held-out codes."""
 
     def __init__(
         self,
@@ -114,20 +117,20 @@ class Flow(Density):
         super().__init__()
         self.coupling = choice("coupling", coupling, COUPLINGS)
         self.sizes = Sizes(
-            whole("blocks", blocks),
-            whole("hidden", hidden),
-            whole("bins", bins, low=2),
+            integer("blocks", blocks),
+            integer("hidden", hidden),
+            integer("bins", bins, low=2),
             number("bound", bound, low=1.0),
         )
-        self.components = whole("components", components, low=0)
+        self.components = integer("components", components, low=0)
         self.shrinkage = number("shrinkage", shrinkage)
-        self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.noise = number("noise", noise)
         self.learning_rate = number("learning_rate", learning_rate)
         self.base_learning_rate = number("base_learning_rate", base_learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
         self.average = number("average", average, high=1.0)
-        self.patience = whole("patience", patience)
+        self.patience = integer("patience", patience)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
@@ -143,46 +146,51 @@ class Flow(Density):
             {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        down = cosine(optimiser, self.steps, learner.transport.parameters(), 5.0)
+        step_down = cosine_decay(optimiser, self.steps, learner.transport.parameters(), 5.0)
         size = max(2, self.batch // len(self.classes))
 
         @lru_cache(maxsize=1)
         def batch(step: int) -> Tensor:
             return train.balanced(step, size, generator)  # (K, B, D)
 
-        def look(step: int) -> float:
+        def evaluate(step: int) -> float:
             x = batch(step)
-            self._take(average)
+            self._set(average)
             score = self.mean_log_prob(*held_out)
             with torch.no_grad():
                 task.record(train=float(average(x).mean(-1) @ self.classes.probabilities), validation=score)
             return score
 
-        def take(step: int) -> None:
+        def take_step(step: int) -> None:
             x = batch(step)
             noise = self.noise * normal(x.shape, x, generator)
-            down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
+            step_down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
-        self._take(descend(take, look, lambda: average, steps=self.steps, every=self.EVERY, patience=self.patience))
+        interval = self.EVALUATION_INTERVAL
+        best = descend(take_step, evaluate, lambda: average, steps=self.steps, every=interval, patience=self.patience)
+        self._set(best)
 
-    def _take(self, learned: Conditional) -> None:
+    def _set(self, learned: Conditional) -> None:
         self.transport, self.base = learned.transport.requires_grad_(False), learned.base().detach()
 
     def _build(self, seed: int) -> Transport:
-        """Untrained layers, from their own seed: normflows draws its weights from torch's global generator."""
+        """Create untrained layers from their own seed, since normflows draws weights from torch's global generator."""
         features = len(self.whitening.loc)
         if features < 2:
-            raise ValueError("density flow: codes have 1 dimension, expected 2 at least to couple: fit gmm instead")
+            raise ValueError(
+                "density flow: codes have 1 dimension, expected at least 2, which couplings need: fit gmm instead"
+            )
         with seeded(seed):
             return Transport(features, len(self.classes), self.coupling, self.sizes)
 
     def _fit_base(self, train: Draws, seed: int, generator: torch.Generator) -> Gaussians:
-        """A standard normal, or EM on draws that went through the layers."""
+        """Return a standard normal, or a mixture fitted by EM to draws mapped through the layers."""
         if not self.components:
             K, D = len(self.classes), len(self.whitening.loc)
             means, factors = torch.zeros(K, 1, D), torch.eye(D).expand(K, 1, D, D)
-            return Gaussians(*(part.to(self.whitening.loc) for part in (torch.zeros(K, 1), means, factors)))
+            parameters = (torch.zeros(K, 1), means, factors)
+            return Gaussians(*(parameter.to(self.whitening.loc) for parameter in parameters))
         size = min(1024, int(train.counts.max()))
 
         def draw(turn: int) -> Tensor:
@@ -205,11 +213,11 @@ class Flow(Density):
         u = self.base.sample(classes, generator, temperature)
         transport = copy.deepcopy(self.transport).double()
         with torch.no_grad():
-            parts = [
-                transport.to_codes(part.double(), of)[0]
-                for part, of in zip(u.split(4096), classes.split(4096), strict=True)
+            chunks = [
+                transport.to_codes(chunk.double(), chunk_classes)[0]
+                for chunk, chunk_classes in zip(u.split(4096), classes.split(4096), strict=True)
             ]
-        return torch.cat(parts).to(u.dtype)
+        return torch.cat(chunks).to(u.dtype)
 
     def _floats_per_row(self) -> int:
         spline = len(self.whitening.loc) * 4 * self.sizes.bins

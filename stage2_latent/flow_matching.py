@@ -1,4 +1,4 @@
-"""Flow matching: a velocity in time that carries noise to codes, with masks over blocks."""
+"""Flow matching: a learned velocity field that transports noise to codes, with masks over blocks."""
 
 from __future__ import annotations
 
@@ -12,58 +12,59 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine, descend
-from postprior.stage2_latent.draws import Draws, fill
-from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard
-from postprior.stage2_latent.layouts import coordinates, marked
+from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.draws import Draws, fit_filling
+from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
+from postprior.stage2_latent.layouts import coordinates, known_blocks
 from postprior.stage2_latent.moments import Whitening
-from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.velocity import Velocity, integrate
 
-QUARTER = math.pi / 2
+HALF_PI = math.pi / 2
 ROWS = 1024
-"""Rows that are integrated at once: what a step touches stays in the cache."""
-LOOK = 1024
-"""Draws that a look at the log-likelihood takes."""
+"""Number of rows that are integrated at once, so that the data of a step fits in the cache."""
+EVALUATION_DRAWS = 1024
+"""Number of draws for an evaluation of the log-likelihood."""
 
 
 class FlowMatching(Density):
-    """p(z | y) = p(x₀) |det ∂x₀/∂z|, where x₀ is noise at t = 0 that a learned velocity carries to codes at t = 1.
+    """p(z | y) = p(x₀) |det ∂x₀/∂z|, where a learned velocity transports noise x₀ at t = 0 to codes at t = 1.
 
-    Codes are centred on their label's mean and whitened block by block, x₁ = L⁻¹(z − m_y), with L the root of the
-    covariance within labels. Noise x₀ and codes x₁ meet along x_t = cos(πt/2) x₀ + sin(πt/2) x₁ (Lipman et al. 2023,
-    arXiv 2210.02747; the path is that of Albergo & Vanden-Eijnden 2023, arXiv 2209.15571), and the network is fitted
+    Codes are centred on the mean of their label and whitened per block, x₁ = L⁻¹(z − m_y), with L the root of the
+    covariance within labels. The path between noise x₀ and codes x₁ is x_t = cos(πt/2) x₀ + sin(πt/2) x₁ (Lipman et al.
+    2023, arXiv 2210.02747; the path is that of Albergo & Vanden-Eijnden 2023, arXiv 2209.15571). The network is fitted
     by least squares to the velocity of that path, on fresh posterior draws (AdamW, cosine decay):
 
         min_v E |v(x_t, t, y, known) − dx_t/dt|²,   log p(x₁) = log N(x₀; 0, I) − ∫₀¹ ∇ · v dt  (Chen et al. 2018,
                                                                                             arXiv 1806.07366).
 
-    On this path noise that is to become noise stands still: the untrained network, v = 0, is a Gaussian a label, and
-    what is learned is the difference. In half of the rows of a step, blocks chosen at random are known: held at their
-    clean value, shown as such, and not counted. So one network gives the joint density and the rest given any blocks.
-    The label of rows that come without one is drawn from p(y | known blocks) under a Gaussian a label, in closed form.
+    If x₁ is standard normal, this velocity is zero. The untrained network, v = 0, is therefore one Gaussian per label,
+    and the network learns the difference to it. In half of the rows of a step, randomly chosen blocks are known: they
+    keep their clean values, are marked as known in the network's input, and are excluded from the loss. One network
+    thus gives the joint density and the conditional density given any blocks. For conditional draws without labels,
+    the label is drawn from p(y | known blocks) under one Gaussian per label, in closed form.
 
-    The divergence is exact (see `Velocity`); the weights of the best held-out log-likelihood are kept.
+    The divergence is exact (see `Velocity`). The weights with the best held-out log-likelihood are kept.
 
     Args:
-        hidden: width of the network's two hidden layers.
-        steps: optimisation steps.
-        batch: draws in a step.
-        learning_rate: of AdamW at first; it falls to 0 along a cosine.
-        weight_decay: of AdamW. A few thousand rows are soon memorised: values up to 1 serve, not the usual 0.01; with
-            much more the network stays at 0.
-        ode_steps: Runge–Kutta steps from noise to codes, of four velocities each.
+        hidden: width of the two hidden layers of the network.
+        steps: number of optimisation steps.
+        batch: number of draws per step.
+        learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
+        weight_decay: weight decay of AdamW. A few thousand rows are quickly memorised, so values up to 1 work better
+            than the usual 0.01; with much larger values the network stays at 0.
+        ode_steps: number of Runge–Kutta steps from noise to codes, each with four evaluations of the velocity.
     """
 
     name = "flow_matching"
     conditional = True
-    proposals = 16  # a score integrates one equation a label
+    proposals = 16  # each score integrates one equation per label
     whitens = False
 
-    LOOKS = 5
-    """At the validation codes while training."""
+    EVALUATIONS = 5
+    """Number of evaluations on the held-out codes during training."""
 
     def __init__(
         self,
@@ -76,39 +77,39 @@ class FlowMatching(Density):
         ode_steps: int = 8,
     ) -> None:
         super().__init__()
-        self.hidden = whole("hidden", hidden)
-        self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.hidden = integer("hidden", hidden)
+        self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
-        self.ode_steps = whole("ode_steps", ode_steps)
+        self.ode_steps = integer("ode_steps", ode_steps)
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
         table = train.table()
-        self.gaussians = fill(table, torch.ones_like(table.complete), self.classes)
+        self.gaussians = fit_filling(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
         seed = seed_from(generator)
         self.network = self._build(seed).to(table.loc)
         parameters = list(self.network.parameters())
         optimiser = torch.optim.AdamW(parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay)
-        down = cosine(optimiser, self.steps, parameters, 1.0)
-        seen, held_out = (self._look(draws, generator) for draws in (train, task.validation))
+        step_down = cosine_decay(optimiser, self.steps, parameters, 1.0)
+        train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
-        def look(step: int) -> float:
-            scores = [self.mean_log_prob(*draws) for draws in (seen, held_out)]
+        def evaluate(step: int) -> float:
+            scores = [self.mean_log_prob(*draws) for draws in (train_draws, held_out)]
             task.record(train=scores[0], validation=scores[1])
             return scores[1]
 
-        def take(step: int) -> None:
-            if step < self.steps:  # the last look is the end
-                down(self._loss(train, generator))
+        def take_step(step: int) -> None:
+            if step < self.steps:  # no step follows the last evaluation
+                step_down(self._loss(train, generator))
 
-        every = max(1, self.steps // self.LOOKS)
-        frozen(self.network, descend(take, look, self.network.state_dict, steps=self.steps, every=every))
+        every = max(1, self.steps // self.EVALUATIONS)
+        frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         classes = torch.tensor([index], device=x.device)
-        known = self._none()
+        known = self._no_blocks()
         moving = ~coordinates(self.layout, known)
         x1 = self._standard(x, classes)
 
@@ -116,12 +117,12 @@ class FlowMatching(Density):
             return self.network.with_divergence(state[:, :-1], self._modulation(t, classes, known), moving)
 
         state = integrate(field, nn.functional.pad(x1, (0, 1)), 1.0, 0.0, self.ode_steps)
-        x0, change = state[:, :-1], state[:, -1]  # the change is −∫₀¹ ∇ · v dt, gathered backwards
+        x0, change = state[:, :-1], state[:, -1]  # the change is −∫₀¹ ∇ · v dt, integrated backwards
         return change - 0.5 * (x0.square() + LOG_2PI).sum(-1) + self.shape.log_det
 
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-        noise = standard(len(classes), self.gaussians.means, generator)
-        return self._carried(temperature * noise, classes, self._none())
+        noise = standard_normal(len(classes), self.gaussians.means, generator)
+        return self._carry_to_codes(temperature * noise, classes, self._no_blocks())
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
@@ -129,29 +130,29 @@ class FlowMatching(Density):
         if classes is None:
             weights = self.classes.probabilities.log().unsqueeze(-1)
             _, classes = replace(self.gaussians, log_weights=weights).complete(z, known, None, generator)
-        noise = standard(len(z), z, generator)
+        noise = standard_normal(len(z), z, generator)
         start = torch.where(known, self._standard(z, classes), noise)
-        return self._carried(start, classes, marked(self.layout, known)), classes
+        return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
 
     def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
-        """Mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""
+        """Return the mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""
         device = train.rows.device
         rows = torch.randint(len(train), (self.batch,), generator=generator, device=device)
         classes = train.classes[rows]
         x1 = self._standard(train.draw(generator, rows), classes)
-        x0 = standard(len(x1), x1, generator)
+        x0 = standard_normal(len(x1), x1, generator)
         known = self._masks(len(x1), generator)
         moving = ~coordinates(self.layout, known)
         shift = uniform((1,), x1, generator)
         t = (shift + torch.arange(len(x1), device=device) / len(x1)) % 1  # stratified
-        cos, sin = (QUARTER * t).cos().unsqueeze(-1), (QUARTER * t).sin().unsqueeze(-1)
+        cos, sin = (HALF_PI * t).cos().unsqueeze(-1), (HALF_PI * t).sin().unsqueeze(-1)
         x = torch.where(moving, cos * x0 + sin * x1, x1)
         v = self.network(x, self.network.modulation(t, classes, known), moving)
-        error = (v - QUARTER * (cos * x1 - sin * x0)) * moving
+        error = (v - HALF_PI * (cos * x1 - sin * x0)) * moving
         return error.square().sum() / moving.sum()
 
     def _masks(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Blocks that are known, (rows, blocks): none in half of the rows, in the others one at least but not all."""
+        """Draw masks of known blocks (rows, blocks): none in half of the rows, some but not all in the others."""
         device = self.gaussians.means.device
         place = torch.rand(rows, len(self.layout), generator=generator, device=device)
         known = place < torch.rand(rows, 1, generator=generator, device=device)
@@ -159,32 +160,32 @@ class FlowMatching(Density):
         known[::2] = False
         return known
 
-    def _carried(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
-        """Codes (n, D), not whitened, to which points at t = 0 are carried while `known` blocks stand still."""
+    def _carry_to_codes(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
+        """Transport points from t = 0 to codes (n, D), not whitened, while `known` blocks stay fixed."""
         moving = ~coordinates(self.layout, known)
-        parts = []
-        for x, of in zip(start.split(ROWS), classes.split(ROWS), strict=True):
+        chunks = []
+        for x, chunk_classes in zip(start.split(ROWS), classes.split(ROWS), strict=True):
 
-            def field(t: float, state: Tensor, of: Tensor = of) -> Tensor:
-                return self.network(state, self._modulation(t, of, known), moving)
+            def field(t: float, state: Tensor, chunk_classes: Tensor = chunk_classes) -> Tensor:
+                return self.network(state, self._modulation(t, chunk_classes, known), moving)
 
             with torch.no_grad():
                 x1 = integrate(field, x, 0.0, 1.0, self.ode_steps)
-            parts.append(self.shape.inverse(x1) + self.gaussians.means[of, 0])
-        return torch.cat(parts)
+            chunks.append(self.shape.inverse(x1) + self.gaussians.means[chunk_classes, 0])
+        return torch.cat(chunks)
 
     def _modulation(self, t: float, classes: Tensor, known: Tensor) -> Tensor:
-        """The network's gains and shifts for rows of some classes (n,), made once a class."""
-        every = torch.arange(len(self.classes), device=classes.device)
-        time = torch.full((len(every),), t).to(self.gaussians.means)
-        return self.network.modulation(time, every, known.expand(len(every), -1))[classes]
+        """Return the gains and shifts of the network for rows of classes (n,), computed once per class."""
+        indices = torch.arange(len(self.classes), device=classes.device)
+        time = torch.full((len(indices),), t).to(self.gaussians.means)
+        return self.network.modulation(time, indices, known.expand(len(indices), -1))[classes]
 
     def _standard(self, z: Tensor, classes: Tensor) -> Tensor:
-        """x₁ = L⁻¹(z − m_y), blocks apart."""
+        """Return x₁ = L⁻¹(z − m_y), where L is block-diagonal."""
         return self.shape.forward(z - self.gaussians.means[classes, 0])
 
     def _shape(self) -> Whitening:
-        """L, from the mean covariance within labels, without what blocks share."""
+        """Return L from the mean covariance within labels, with the covariances between blocks set to 0."""
         roots = inverse_factors(self.gaussians.factors[:, 0].double())
         covariance = torch.einsum("k,kij,klj->il", self.classes.probabilities.double(), roots, roots)
         owner = coordinates(self.layout, torch.arange(len(self.layout), device=roots.device))
@@ -192,24 +193,24 @@ class FlowMatching(Density):
         mean = self.gaussians.means[0, 0]
         return Whitening(torch.zeros_like(mean), root.to(mean))
 
-    def _look(self, draws: Draws, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Whatever rows, as often as it takes, to look at the log-likelihood of: draws and their classes."""
+    def _evaluation_draws(self, draws: Draws, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return `EVALUATION_DRAWS` draws of random rows, repeated if there are fewer rows, and their classes."""
         order = torch.randperm(len(draws), generator=generator, device=draws.rows.device)
-        index = order.repeat(-(-LOOK // len(draws)))[:LOOK]
+        index = order.repeat(-(-EVALUATION_DRAWS // len(draws)))[:EVALUATION_DRAWS]
         return draws.draw(generator, index), draws.classes[index]
 
-    def _none(self) -> Tensor:
-        """No block marked."""
+    def _no_blocks(self) -> Tensor:
+        """Return a mask in which no block is known."""
         return torch.zeros(len(self.layout), dtype=torch.bool, device=self.gaussians.means.device)
 
     def _build(self, seed: int) -> Velocity:
-        """An untrained network, from its own seed: torch draws weights from its global generator."""
+        """Create an untrained network from its own seed, since torch draws weights from its global generator."""
         D = self.gaussians.means.shape[-1]
         with seeded(seed):
             return Velocity(D, len(self.layout), len(self.classes), self.hidden)
 
     def _floats_per_row(self) -> int:
-        return 12 * self.hidden * 4 * self.ode_steps  # kept for the gradient
+        return 12 * self.hidden * 4 * self.ode_steps  # stored for the gradient
 
     def _tensors(self) -> dict[str, Tensor]:
         return add_prefix("network.", self.network.state_dict()) | add_prefix("gaussians.", self.gaussians.tensors())

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.gaussians import Gaussians, standard
+from postprior.stage2_latent.gaussians import Gaussians, standard_normal
 from postprior.stage2_latent.task import Task
 
 
 class Gaussian(Density):
-    """p(z) = N(E z, Cov E[z | x] + E Cov[z | x]), the Gaussian nearest to the aggregated posterior, in closed form.
+    """p(z) = N(E z, Cov E[z | x] + E Cov[z | x]), the moment-matched Gaussian, in closed form.
 
-    It minimises KL(aggregated posterior ‖ Gaussian). The whitening is this Gaussian: whitened codes are N(0, I), and
-    nothing else is learned.
+    It minimises KL(aggregated posterior ‖ Gaussian). The whitening contains all parameters of this Gaussian, since it
+    is N(0, I) over whitened codes; nothing else is learned.
     """
 
     name = "gaussian"
@@ -26,13 +26,13 @@ class Gaussian(Density):
     marginal = True
 
     def _fit(self, task: Task) -> None:
-        self._note(task)
+        self._record_scores(task)
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self._standard().log_prob(x.unsqueeze(0)).squeeze(0)
 
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-        return temperature * standard(len(classes), self.whitening.root, generator)
+        return temperature * standard_normal(len(classes), self.whitening.root, generator)
 
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
@@ -43,7 +43,7 @@ class Gaussian(Density):
         return self._standard().unwhitened(self.whitening).log_marginal(z, known, classes)
 
     def _standard(self) -> Gaussians:
-        """N(0, I)."""
+        """Return N(0, I)."""
         loc = self.whitening.loc
         eye = torch.eye(len(loc), dtype=loc.dtype, device=loc.device)
         return Gaussians(loc.new_zeros(1, 1), loc.new_zeros(1, 1, len(loc)), eye[None, None])

@@ -1,4 +1,4 @@
-"""Mixture of Gaussians, one mixture a label, its size and the structure of its covariances chosen on held-out codes."""
+"""Mixture of Gaussians per label, with the number of components and the covariances selected on held-out codes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics
 from postprior.stage2_latent.online_em import clusters, online_em
-from postprior.stage2_latent.options import choice, listed, number, whole
+from postprior.stage2_latent.options import candidates_of, choice, integer, number
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What covariances look like: the components, and the statistics of points (K, B, D) in clusters, of some rank."""
+    """A covariance structure: the class of mixtures, and a function (points (K, B, D), clusters, rank) → statistics."""
 
     components: type[Components]
     start: Callable[[Tensor, Tensor, int], Statistics[Any]]
 
 
 COVARIANCES = {
-    "full": Structure(Gaussians, lambda x, hard, rank: Moments.of(x, hard)),
-    "tied": Structure(TiedGaussians, lambda x, hard, rank: TiedMoments.of(x, hard)),
-    "diagonal": Structure(FactorAnalysers, lambda x, hard, rank: FactorMoments.of(x, hard, 0)),
+    "full": Structure(Gaussians, lambda x, assigned, rank: Moments.of(x, assigned)),
+    "tied": Structure(TiedGaussians, lambda x, assigned, rank: TiedMoments.of(x, assigned)),
+    "diagonal": Structure(FactorAnalysers, lambda x, assigned, rank: FactorMoments.of(x, assigned, 0)),
     "low_rank": Structure(FactorAnalysers, FactorMoments.of),
 }
 
@@ -38,22 +38,22 @@ COVARIANCES = {
 class GaussianMixture(Density):
     """p(z | y) = Σ_t w_yt N(z; μ_yt, Σ_yt), fitted by online EM on fresh posterior draws, batched over labels.
 
-    The number of components of every label and the structure of Σ are the candidate with the highest held-out
-    log-likelihood, and of each candidate the best pass of the second half, when statistics are averaged, is kept. In
-    whitened codes Σ is `full`, `tied` (one a label), `diagonal`, or `low_rank`: F Fᵀ plus a diagonal, mixtures of
-    factor analysers (Ghahramani & Hinton 1996). What rows lack is drawn from the mixture of the pass before (Monte
-    Carlo EM, Wei & Tanner 1990). EM ends in an optimum that depends on its start: the mean of the densities
-    of several starts is better than most of them (Ormoneit & Tresp, NIPS 1995).
+    The number of components per label and the structure of Σ are those of the candidate with the highest held-out
+    log-likelihood. For each candidate, the best pass of the second half is kept, in which statistics are averaged.
+    Over whitened codes, Σ is `full`, `tied` (one per label), `diagonal`, or `low_rank`: F Fᵀ plus a diagonal, which
+    gives mixtures of factor analysers (Ghahramani & Hinton 1996). Missing blocks are drawn from the mixture of the
+    previous pass (Monte Carlo EM, Wei & Tanner 1990). EM converges to an optimum that depends on its start; the mean of
+    the densities from several starts is better than most of them (Ormoneit & Tresp, NIPS 1995).
 
     Args:
-        components: components a label, or a list of candidates.
+        components: number of components per label, or a list of candidates.
         covariance: `full`, `tied`, `diagonal` or `low_rank`, or a list of candidates.
-        rank: columns of F, fewer than D.
-        passes: passes of EM for each candidate.
-        batch: rows of each label in a pass, at most.
-        shrinkage: rows' worth of pull of each covariance towards the mean covariance of its label, and of that towards
-            the mean of all labels.
-        averaged: mixtures of the chosen candidate, from as many k-means starts, of which p is the mean.
+        rank: number of columns of F, fewer than D.
+        passes: number of passes of EM for each candidate.
+        batch: maximum number of rows per label in a pass.
+        shrinkage: weight, in rows, with which each covariance is shrunk towards the mean covariance of its label, and
+            that mean towards the mean over labels.
+        averaged: number of mixtures of the selected candidate, each from its own k-means start, whose mean is p.
 
     Example:
         >>> from postprior.stage2_latent.codes import Block, Codes
@@ -67,8 +67,8 @@ class GaussianMixture(Density):
     conditional = True
     marginal = True
 
-    EVERY = 5
-    """Passes between two looks at the validation codes."""
+    EVALUATION_INTERVAL = 5
+    """Number of passes between two evaluations on the held-out codes."""
 
     def __init__(
         self,
@@ -82,52 +82,52 @@ class GaussianMixture(Density):
         averaged: int = 4,
     ) -> None:
         super().__init__()
-        self.sizes = [whole("components", count) for count in listed("components", components)]
-        self.structures = [choice("covariance", each, COVARIANCES) for each in listed("covariance", covariance)]
-        self.rank = whole("rank", rank)
-        self.passes = whole("passes", passes, low=self.EVERY)
-        self.batch = whole("batch", batch, low=2)
+        self.sizes = [integer("components", count) for count in candidates_of("components", components)]
+        self.structures = [choice("covariance", name, COVARIANCES) for name in candidates_of("covariance", covariance)]
+        self.rank = integer("rank", rank)
+        self.passes = integer("passes", passes, low=self.EVALUATION_INTERVAL)
+        self.batch = integer("batch", batch, low=2)
         self.shrinkage = number("shrinkage", shrinkage)
-        self.averaged = whole("averaged", averaged)
+        self.averaged = integer("averaged", averaged)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
         train = task.train.shuffled(generator)
-        size, guess = min(self.batch, int(train.counts.max())), train.filling
+        size, first_filling = min(self.batch, int(train.counts.max())), train.filling
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         held_out = task.validation.repeated(4, generator)
 
         def start(components: int) -> tuple[Tensor, Tensor]:
-            """Points and their clusters."""
-            train.filling = guess
+            """Return points and their clusters."""
+            train.filling = first_filling
             seed = seed_from(generator)
             x = train.balanced(0, size, generator)
             return x, clusters(x, components, seed)
 
-        def run(covariance: str, components: int, x: Tensor, hard: Tensor) -> tuple[float, Components]:
-            """EM from clusters: the held-out score of its best pass, and the mixture then."""
-            train.filling, passed = guess, []
-            statistics = COVARIANCES[covariance].start(x, hard, self.rank)
+        def run_em(covariance: str, components: int, x: Tensor, assigned: Tensor) -> tuple[float, Components]:
+            """Run EM from the assigned clusters and return the held-out score and the mixture of its best pass."""
+            train.filling, scored = first_filling, []
+            statistics = COVARIANCES[covariance].start(x, assigned, self.rank)
             em = online_em(statistics, lambda turn: train.balanced(turn, size, generator), self.passes, strength)
             for turn, (self.mixture, likelihood) in enumerate(em, start=1):
-                if guess is not None:
+                if first_filling is not None:
                     train.filling = self.mixture.unwhitened(self.whitening)
-                if turn % self.EVERY == 0 and turn > self.passes // 2:
-                    passed.append((self.mean_log_prob(*held_out), self.mixture))
+                if turn % self.EVALUATION_INTERVAL == 0 and turn > self.passes // 2:
+                    scored.append((self.mean_log_prob(*held_out), self.mixture))
                     expected = float(likelihood @ self.classes.probabilities)
-                    task.record(train=expected, validation=passed[-1][0], components=components)
-            return max(passed, key=lambda each: each[0])
+                    task.record(train=expected, validation=scored[-1][0], components=components)
+            return max(scored, key=lambda scored_pass: scored_pass[0])
 
         self.scores, best = {}, -torch.inf
         for components in self.sizes:
             points = start(components)
             for covariance in self.structures:
-                score, mixture = run(covariance, components, *points)
+                score, mixture = run_em(covariance, components, *points)
                 self.scores[f"{covariance} {components}"] = score + float(self.whitening.log_det)
                 if score > best:
                     best, chosen, self.covariance, count = score, mixture, covariance, components
         if self.averaged > 1 and count > 1:
-            others = [run(self.covariance, count, *start(count))[1] for _ in range(self.averaged - 1)]
+            others = [run_em(self.covariance, count, *start(count))[1] for _ in range(self.averaged - 1)]
             self.mixture = type(chosen).average([chosen, *others])
             score = self.mean_log_prob(*held_out)
             self.scores[f"{self.covariance} {self.averaged} x {count}"] = score + float(self.whitening.log_det)
@@ -144,13 +144,13 @@ class GaussianMixture(Density):
     def _condition(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        return self._whole().complete(z, known, classes, generator)
+        return self._weighted().complete(z, known, classes, generator)
 
     def _marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
-        return self._whole().log_marginal(z, known, classes)
+        return self._weighted().log_marginal(z, known, classes)
 
-    def _whole(self) -> Gaussians:
-        """The mixtures over codes that are not whitened, weighted by p(class)."""
+    def _weighted(self) -> Gaussians:
+        """Return the mixtures over codes that are not whitened, with p(class) in the weights."""
         log_weights = self.mixture.log_weights + self.classes.probabilities.log().unsqueeze(-1)
         return replace(self.mixture, log_weights=log_weights).unwhitened(self.whitening)
 

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians, one a class, and the statistics that fit them."""
+"""Mixtures of Gaussians, one per class, and the sufficient statistics that they are fitted to."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from postprior.stage2_latent.moments import Whitening
 LOG_2PI = math.log(2 * math.pi)
 
 FLOATS = 2**24
-"""Numbers that a temporary may hold."""
+"""Maximum number of floats in a temporary tensor."""
 
 FLOOR = 1e-4
-"""Added to the variances of components, in units of the whitened codes."""
+"""Added to the variances of components, in units of whitened codes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Components(ABC):
-    """K mixtures of T Gaussians in D dimensions, Σ_t w_kt N(μ_kt, Σ_kt); a final class says what Σ looks like.
+    """K mixtures of T Gaussians in D dimensions, Σ_t w_kt N(μ_kt, Σ_kt); a final class sets the structure of Σ.
 
     Args:
         log_weights: (K, T), normalised over T.
@@ -38,57 +38,57 @@ class Components(ABC):
 
     @abstractmethod
     def joint(self, x: Tensor) -> Tensor:
-        """log w_kt + log N(x | k, t) of as many points for each class, (K, B, D): (K, B, T)."""
+        """Return log w_kt + log N(x | k, t), shape (K, B, T), of B points for each class, (K, B, D)."""
 
     @abstractmethod
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
-        """A draw from N(0, Σ) of each component (n,), indices into the flattened (K, T): (n, D)."""
+        """Draw from N(0, Σ) for each component (n,), an index into the flattened (K, T); shape (n, D)."""
 
     @abstractmethod
     def unwhitened(self, whitening: Whitening) -> Gaussians:
-        """The same mixtures over codes z instead of whitened x = L⁻¹(z − m): means m + L μ, covariances L Σ Lᵀ."""
+        """Return the mixtures over codes z instead of whitened x = L⁻¹(z − m): means m + L μ, covariances L Σ Lᵀ."""
 
     @abstractmethod
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics[Any]:
-        """The E-step under these mixtures: statistics of points (K, B, D) with responsibilities (K, B, T)."""
+        """Return the statistics of points (K, B, D) with responsibilities (K, B, T): the E-step."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x | k) of (K, B, D) points: (K, B)."""
+        """Return log p(x | k) of points (K, B, D); shape (K, B)."""
         return self.joint(x).logsumexp(-1)
 
     def sample(self, classes: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """A draw for each class index in `classes` (n,), its deviation from μ times the temperature: (n, D)."""
+        """Draw (n, D), one row per class index in `classes` (n,); the temperature multiplies deviations from μ."""
         component = classes * self.means.shape[1] + draw_component(self.log_weights.exp(), classes, generator)
         return self.means.flatten(0, 1)[component] + temperature * self.deviations(component, generator)
 
     def select(self, index: int) -> Self:
-        """The mixture of one class, K = 1."""
+        """Return the mixture of one class, K = 1."""
         return type(self)(*(value[index : index + 1] for value in self.tensors().values()))
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The mixtures that have the parameters of these names."""
+        """Return the mixtures with the parameters in `tensors`, by name."""
         return cls(*(tensors[field.name] for field in fields(cls)))
 
     @classmethod
     def average(cls, mixtures: Sequence[Self]) -> Self:
-        """The mean of several densities: their components side by side, with a share of the weight each."""
-        parts = [each.tensors() for each in mixtures]
-        joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
-        return cls.of(joined | {"log_weights": joined["log_weights"] - math.log(len(parts))})
+        """Return the mean of several densities: all components, with weights divided by the number of densities."""
+        parameters = [mixture.tensors() for mixture in mixtures]
+        joined = {name: torch.cat([tensors[name] for tensors in parameters], dim=1) for name in parameters[0]}
+        return cls.of(joined | {"log_weights": joined["log_weights"] - math.log(len(parameters))})
 
     def detach(self) -> Self:
-        """The same mixtures, cut from the graph."""
+        """Return the same mixtures, detached from the graph."""
         return type(self)(*(value.detach() for value in self.tensors().values()))
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters by name, in the order of the constructor."""
+        """Return the parameters by name, in the order of the constructor."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, eq=False)
 class Gaussians(Components):
-    """Components of full covariance, Σ_kt = (A_ktᵀ A_kt)⁻¹.
+    """Mixtures of components with full covariances, Σ_kt = (A_ktᵀ A_kt)⁻¹.
 
     Args:
         log_weights: (K, T), normalised over T.
@@ -104,11 +104,11 @@ class Gaussians(Components):
         return log_normal(residual.square().sum(-1), self.log_weights + log_det, x.shape[-1])
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
-        noise = standard(len(component), self.means, generator)
+        noise = standard_normal(len(component), self.means, generator)
         return linear(inverse_factors(self.factors).flatten(0, 1), component, noise)
 
     def unwhitened(self, whitening: Whitening) -> Gaussians:
-        """The same mixtures over codes z instead of whitened x = L⁻¹(z − m): A (x − μ) = A L⁻¹ (z − m − L μ)."""
+        """Return the mixtures over codes z instead of whitened x = L⁻¹(z − m): A (x − μ) = A L⁻¹ (z − m − L μ)."""
         means = whitening.loc + self.means @ whitening.root.T
         factors = torch.linalg.solve_triangular(whitening.root, self.factors, upper=False, left=False)
         return Gaussians(self.log_weights, means, factors)
@@ -117,18 +117,19 @@ class Gaussians(Components):
         return Moments.of(x, responsibilities)
 
     def marginal(self, known: Tensor) -> Gaussians:
-        """The mixtures of some coordinates alone, `known` (D,) bool."""
+        """Return the marginal mixtures of the coordinates marked in `known` (D,) bool."""
         roots = inverse_factors(self.factors)[..., known, :]  # (K, T, g, D), Σ_gg = R Rᵀ
         return Gaussians(self.log_weights, self.means[..., known], covariance_factors(roots @ roots.mT))
 
     def log_marginal(self, z: Tensor, known: Tensor, classes: Tensor | None) -> Tensor:
-        """log p of the coordinates of z (n, D) marked in `known` (D,), of classes (n,) or summed over all: (n,).
+        """Return log p of the coordinates of z (n, D) marked in `known` (D,), shape (n,).
 
-        `log_weights` include p(class), which does not count where the class is given.
+        It is conditional on `classes` (n,), or summed over all classes if `classes` is None. `log_weights` must include
+        p(class), which is divided out if the classes are given.
         """
-        seen = self.marginal(known)
+        marginal = self.marginal(known)
         given = z[:, known].unsqueeze(0)
-        values = torch.cat([seen.select(index).log_prob(given) for index in range(len(self.means))])  # (K, n)
+        values = torch.cat([marginal.select(index).log_prob(given) for index in range(len(self.means))])  # (K, n)
         if classes is None:
             return values.logsumexp(0)
         values = values - self.log_weights.logsumexp(-1, keepdim=True)
@@ -137,19 +138,19 @@ class Gaussians(Components):
     def complete(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Draws (n, D) from p(· | z[known]), and the classes of the components they come from (n,).
+        """Draw (n, D) from p(· | z[known]); also return the classes (n,) of the components that were drawn.
 
-        A component is drawn by its responsibility for the known coordinates; within it, with precision Λ = AᵀA and r
-        the unknown coordinates, z_r ~ N(μ_r − Λ_rr⁻¹ Λ_rg (z_g − μ_g), Λ_rr⁻¹).
+        A component is drawn with its responsibility for the known coordinates g. Within the component, with precision
+        Λ = AᵀA, the unknown coordinates r follow z_r ~ N(μ_r − Λ_rr⁻¹ Λ_rg (z_g − μ_g), Λ_rr⁻¹).
 
         Args:
-            z: (n, D), read where known.
+            z: (n, D), of which only the known coordinates are read.
             known: (D,) bool.
-            classes: (n,) the class of each row, or None: drawn as well, when `log_weights` include p(class).
+            classes: (n,), the class of each row; None draws it too, which requires that `log_weights` include p(class).
         """
-        seen, given = self.marginal(known), z[:, known]
-        rows = max(1, FLOATS // seen.means.numel())
-        joint = torch.cat([seen.joint(part.expand(len(self.means), -1, -1)) for part in given.split(rows)], 1)
+        marginal, given = self.marginal(known), z[:, known]
+        rows = max(1, FLOATS // marginal.means.numel())
+        joint = torch.cat([marginal.joint(chunk.expand(len(self.means), -1, -1)) for chunk in given.split(rows)], 1)
         k, t = draw_class_and_component(joint.transpose(0, 1), classes, generator)
         component = k * self.means.shape[1] + t
         below = (self.factors.mT @ self.factors)[..., ~known, :]  # (K, T, r, D), rows of Λ
@@ -159,57 +160,60 @@ class Gaussians(Components):
         roots = torch.linalg.solve_triangular(upper, eye, upper=True).flatten(0, 1)  # U⁻¹
         means = self.means.flatten(0, 1)
         offset = linear(gain, component, given - means[:, known][component])
-        spread = linear(roots, component, standard(len(z), means[:, ~known], generator))
+        spread = linear(roots, component, standard_normal(len(z), means[:, ~known], generator))
         drawn = z.clone()
         drawn[:, ~known] = means[:, ~known][component] + offset + spread
         return drawn, k
 
 
 def log_normal(distances: Tensor, constant: Tensor, dimensions: int) -> Tensor:
-    """log N of squared Mahalanobis distances (K, T, B) plus a constant (K, T) that counts log |Σ|^−½: (K, B, T)."""
+    """Return log N of squared Mahalanobis distances (K, T, B) plus a constant (K, T), shape (K, B, T).
+
+    The constant includes log |Σ|^−½.
+    """
     return ((constant - 0.5 * dimensions * LOG_2PI).unsqueeze(-1) - 0.5 * distances).mT
 
 
-def standard(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise, `rows` times the last dimension of `like`."""
+def standard_normal(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw standard normal noise of shape (rows, D), where D is the last dimension of `like`."""
     return normal((rows, like.shape[-1]), like, generator)
 
 
 def inverse_factors(factors: Tensor) -> Tensor:
-    """R = A⁻¹, a root of the covariance: Σ = R Rᵀ."""
+    """Return R = A⁻¹, a root of the covariance: Σ = R Rᵀ."""
     eye = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device).expand_as(factors)
     return torch.linalg.solve_triangular(factors, eye, upper=False)
 
 
 def covariance_factors(covariance: Tensor) -> Tensor:
-    """A with Σ = (AᵀA)⁻¹, lower triangular."""
+    """Return the lower triangular A with Σ = (AᵀA)⁻¹."""
     return inverse_factors(torch.linalg.cholesky(covariance))
 
 
-SIDE = 64
-"""Vectors that share one copy of their matrix in `linear`."""
+BLOCK = 64
+"""Number of vectors in a block, which share one copy of their matrix in `linear`."""
 
 
 def linear(matrices: Tensor, index: Tensor, vectors: Tensor) -> Tensor:
-    """matrices[index[n]] @ vectors[n], (C, E, D), (n,) and (n, D): (n, E).
+    """Return matrices[index[n]] @ vectors[n], shape (n, E), of (C, E, D), (n,) and (n, D).
 
-    Vectors of one matrix are laid in blocks of `SIDE`, the last one padded, so that products are of matrices and
-    no copy of a matrix is made for a row.
+    The vectors of one matrix are grouped into blocks of `BLOCK` vectors, the last block padded. All products are then
+    matrix products, and a matrix is copied once per block instead of once per row.
     """
     counts = torch.bincount(index, minlength=len(matrices))
-    blocks = (counts + SIDE - 1) // SIDE  # of each matrix
+    blocks = (counts + BLOCK - 1) // BLOCK  # number of blocks per matrix
     owner = torch.arange(len(matrices), device=index.device).repeat_interleave(blocks)
     order = index.argsort(stable=True)
     rank = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[index[order]]
     place = torch.empty_like(index)
-    place[order] = (blocks.cumsum(0) - blocks)[index[order]] * SIDE + rank
-    laid = vectors.new_zeros(len(owner) * SIDE, vectors.shape[-1]).index_copy(0, place, vectors)
-    chunk = 1 + FLOATS // (1 + matrices[0].numel() + SIDE * sum(matrices.shape[1:]))
-    parts = [
-        part @ matrices[of].mT
-        for part, of in zip(laid.unflatten(0, (-1, SIDE)).split(chunk), owner.split(chunk), strict=True)
+    place[order] = (blocks.cumsum(0) - blocks)[index[order]] * BLOCK + rank
+    grouped = vectors.new_zeros(len(owner) * BLOCK, vectors.shape[-1]).index_copy(0, place, vectors)
+    chunk = 1 + FLOATS // (1 + matrices[0].numel() + BLOCK * sum(matrices.shape[1:]))
+    products = [
+        part @ matrices[part_owner].mT
+        for part, part_owner in zip(grouped.unflatten(0, (-1, BLOCK)).split(chunk), owner.split(chunk), strict=True)
     ]
-    return torch.cat(parts).flatten(0, 1)[place]
+    return torch.cat(products).flatten(0, 1)[place]
 
 
 C = TypeVar("C", bound=Components)
@@ -217,28 +221,28 @@ C = TypeVar("C", bound=Components)
 
 @dataclass(frozen=True, eq=False)
 class Statistics(ABC, Generic[C]):
-    """Sufficient statistics of K mixtures, tensors that are averages over points."""
+    """Sufficient statistics of K mixtures, as averages over points."""
 
     def towards(self, other: Statistics[C], step: float) -> Self:
-        """(1 − step) of these and step of the others."""
+        """Return the weighted mean of the statistics, (1 − step) of these and step of the others."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return type(self)(*(mine.lerp(theirs, step) for mine, theirs in pairs))
+        return type(self)(*(before.lerp(after, step) for before, after in pairs))
 
     @abstractmethod
     def maximise(self, shrinkage: Tensor) -> C:
-        """The mixture that maximises the expected log-likelihood, covariances shrunk towards their mean in the class.
+        """Return the mixture that maximises the expected log-likelihood, with shrunk covariances: the M-step.
 
-        Σ_t ← (w_t S_t + s S̄) / (w_t + s), the mode under an inverse-Wishart prior centred on S̄ = Σ_t w_t S_t, where
-        `shrinkage` s (K,) is its strength as a share of the class's points.
+        Σ_t ← (w_t S_t + s S̄) / (w_t + s) is the mode under an inverse-Wishart prior centred on S̄ = Σ_t w_t S_t, the
+        mean covariance of the class. `shrinkage` s (K,) is the weight of the prior as a share of the class's points.
         """
 
 
 TINY = 1e-8
-"""Least weight of a component."""
+"""Smallest weight of a component."""
 
 
-def pooled(total: Tensor, first: Tensor, weight: Tensor, shrinkage: Tensor) -> Tensor:
-    """The mean covariance of components in each class, shrunk towards its mean over classes, (K, D, D).
+def pooled_covariance(total: Tensor, first: Tensor, weight: Tensor, shrinkage: Tensor) -> Tensor:
+    """Return the mean covariance of the components of each class, shrunk towards the mean over classes, (K, D, D).
 
     S̄_k = Σ x xᵀ − Σ_t w_kt μ_kt μ_ktᵀ ← (S̄_k + s_k mean_k S̄_k) / (1 + s_k).
     """
@@ -257,7 +261,7 @@ class Moments(Statistics[Gaussians]):
 
     @classmethod
     def of(cls, x: Tensor, responsibilities: Tensor) -> Self:
-        """Moments of (K, B, D) points with responsibilities (K, B, T)."""
+        """Return the moments of points (K, B, D) with responsibilities (K, B, T)."""
         K, B, D = x.shape
         scaled = responsibilities.mT.unsqueeze(-1) * x.unsqueeze(1)  # (K, T, B, D)
         second = scaled.transpose(1, 2).reshape(K, B, -1).mT @ x  # (K, T·D, D)
@@ -268,12 +272,12 @@ class Moments(Statistics[Gaussians]):
         means = self.first / weight.unsqueeze(-1)
         within = self.second - self.first.unsqueeze(-1) * means.unsqueeze(-2)  # (K, T, D, D), w_t S_t
         strength = shrinkage.reshape(-1, 1, 1, 1)
-        mean = pooled(self.second.sum(1), self.first, weight, shrinkage).unsqueeze(1)
+        mean = pooled_covariance(self.second.sum(1), self.first, weight, shrinkage).unsqueeze(1)
         covariance = (within + strength * mean) / (weight[..., None, None] + strength)
         covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
-        return Gaussians(normalised(weight), means, covariance_factors(covariance))
+        return Gaussians(log_normalised(weight), means, covariance_factors(covariance))
 
 
-def normalised(weight: Tensor) -> Tensor:
-    """Logarithms of weights (K, T), made to sum to 1."""
+def log_normalised(weight: Tensor) -> Tensor:
+    """Return the logarithms of weights (K, T), normalised to sum to 1."""
     return weight.clamp_min(TINY).log().log_softmax(-1)

@@ -1,4 +1,4 @@
-"""One density a block, fitted apart: what a joint density is compared with."""
+"""One separately fitted density per block, for comparison with a joint density."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.categorical import draw_class_and_component
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.layouts import apart, marked
+from postprior.stage2_latent.layouts import known_blocks, split_blocks
 from postprior.stage2_latent.nested import gather, rebuild
 from postprior.stage2_latent.options import choice
 from postprior.stage2_latent.task import PartialEncoder, Task
 
 
 class Independent(Density):
-    """p(z, w₁, …, w_M | y) = p(z | y) Π_m p(w_m | y): shared and private codes as if they knew nothing of each other.
+    """p(z, w₁, …, w_M | y) = p(z | y) Π_m p(w_m | y): shared and private codes as independent given the label.
 
-    Each block has a density of its own, fitted to the rows that have the block. Given the label (or, without labels,
-    altogether) draws of the blocks are independent, so that what a modality's private code owes to the shared one is
-    lost: the difference to the joint fit is what that dependence is worth.
+    Each block has its own density, fitted to the rows in which the block is observed. Draws of the blocks are
+    independent given the label, or fully independent without labels. This removes the dependence of the private codes
+    on the shared code; the difference to a joint fit measures the effect of that dependence.
 
     Args:
-        density: the name of the density of every block.
-        options: its options.
+        density: name of the density of each block.
+        options: options of that density.
     """
 
     name = "independent"
@@ -36,10 +36,12 @@ class Independent(Density):
 
     def __init__(self, *, density: str = "gmm", options: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        own = sorted(set(DENSITIES) - {self.name})
-        self.family = DENSITIES[choice("density", density, own)]
+        names = sorted(set(DENSITIES) - {self.name})
+        self.family = DENSITIES[choice("density", density, names)]
         if options is not None and not isinstance(options, Mapping):
-            raise ValueError(f"option options: found {options!r}, expected the options of {density} by name")
+            raise ValueError(
+                f"option options: found {options!r}, expected a mapping from option names of {density} to values"
+            )
         self.part_options = dict(options or {})
         self._take_capabilities(self.family(**self.part_options))
 
@@ -49,17 +51,17 @@ class Independent(Density):
         for place, block in enumerate(self.layout):
             rows = task.train.rows[tables[0].observed[:, place]]
             columns = slice(start, start + block.size)
-            view = None if task.encoder is None else PartialEncoder(task.encoder, rows, columns)
-            own = [table.only(block.name) for table in tables]
+            encoder = None if task.encoder is None else PartialEncoder(task.encoder, rows, columns)
+            train, validation = (table.only(block.name) for table in tables)
             part = self.family(**self.part_options)
-            self.parts[block.name] = part.fit(own[0], own[1], task.generator, view)
+            self.parts[block.name] = part.fit(train, validation, task.generator, encoder)
             start += block.size
         self._take_capabilities(next(iter(self.parts.values())))
         if self.exact_log_prob or self.bound:
-            self._note(task)
+            self._record_scores(task)
 
     def _take_capabilities(self, part: Density) -> None:
-        """What the whole can do is what its parts can."""
+        """Take the capabilities of the density of a block."""
         self.exact_log_prob, self.bound = part.exact_log_prob, part.bound
         self.labelled, self.needs_encoder = part.labelled, part.needs_encoder
         self.stores_training_codes, self.proposals = part.stores_training_codes, part.proposals
@@ -69,10 +71,10 @@ class Independent(Density):
         return self._scores(x, torch.ones_like(x[0], dtype=torch.bool), index)
 
     def _scores(self, z: Tensor, known: Tensor, index: int) -> Tensor:
-        """log p of the blocks known, given the class: (n,)."""
+        """Return log p of the known blocks given the class, shape (n,)."""
         labels = self._labels(torch.full_like(z[:, 0], index, dtype=torch.int64))
         total = torch.zeros_like(z[:, 0])
-        for name, values in apart(self.layout, z, marked(self.layout, known)).items():
+        for name, values in split_blocks(self.layout, z, known_blocks(self.layout, known)).items():
             total = total + self.parts[name].log_prob(values.flatten(1), labels)
         return total
 
@@ -102,7 +104,7 @@ class Independent(Density):
         return gather(self.parts)[0]
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        parts = rebuild(tensors, learned["parts"])  # a file has them by name, not in the order of the blocks
+        parts = rebuild(tensors, learned["parts"])  # a file orders them by name, not by block
         self.parts = {block.name: parts[block.name] for block in self.layout}
         self._take_capabilities(next(iter(self.parts.values())))
 

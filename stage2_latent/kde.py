@@ -1,4 +1,4 @@
-"""Kernel density estimate: the mixture of the training rows' posteriors."""
+"""Kernel density estimate: the mixture of the posteriors of the training rows."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from torch import Tensor
 
 from postprior.stage2_latent.diagonal import DiagonalMixture
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.options import listed, number
+from postprior.stage2_latent.options import candidates_of, number
 from postprior.stage2_latent.task import Task
 
 
 class KernelDensity(DiagonalMixture):
-    """p(z | y) = 1/N_y Σ_n q_b(z | x_n), over the training rows n of the label, posterior scales b times as wide.
+    """p(z | y) = 1/N_y Σ_n q_b(z | x_n) over the training rows n of the label, with posterior scales multiplied by b.
 
-    At b = 1 it is the aggregated posterior, of all priors the one with the highest evidence bound on the training data
-    (Tomczak & Welling 2018, arXiv 1705.07120), and little more than the training codes; held-out rows ask for a wider
-    b. A posterior that is a mixture gives all its components. Codes that are points, without scales, get normal
-    kernels with the standard deviations of their label's coordinates times N_y^(−1/(D+4)) (Scott 1992).
+    At b = 1 it is the aggregated posterior, which among all priors has the highest ELBO on the training data (Tomczak &
+    Welling 2018, arXiv 1705.07120), but hardly extends beyond the training codes; held-out rows need a larger b. A
+    posterior that is a mixture contributes all its components. Codes that are points, without scales, get normal
+    kernels whose scales are the standard deviations of the coordinates within the label times N_y^(−1/(D+4)) (Scott
+    1992).
 
-    The density is the training codes, and says so.
+    The density consists of the training codes and declares that it stores them.
 
     Args:
-        bandwidth: b, or a list of candidates of which held-out likelihood chooses.
+        bandwidth: b, or a list of candidates, from which the held-out log-likelihood selects.
     """
 
     name = "kde"
@@ -34,7 +35,7 @@ class KernelDensity(DiagonalMixture):
 
     def __init__(self, *, bandwidth: float | Sequence[float] = (1, 2, 4, 6, 8, 10, 12, 14, 16)) -> None:
         super().__init__()
-        self.candidates = [number("bandwidth", value, low=1e-6) for value in listed("bandwidth", bandwidth)]
+        self.candidates = [number("bandwidth", value, low=1e-6) for value in candidates_of("bandwidth", bandwidth)]
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
@@ -42,14 +43,14 @@ class KernelDensity(DiagonalMixture):
         self.family = train.codes.posterior().components.name
         self.log_weights = weights.log()
         held_out = task.validation.repeated(1, generator)
-        some = torch.randperm(len(train), generator=generator, device=train.rows.device)
-        some = some[: len(task.validation)].sort().values
-        seen = train.draw(generator, some), train.classes[some]
+        chosen = torch.randperm(len(train), generator=generator, device=train.rows.device)
+        chosen = chosen[: len(task.validation)].sort().values
+        train_draws = train.draw(generator, chosen), train.classes[chosen]
         best, self.scores = -torch.inf, {}
         for bandwidth in self.candidates:
             self.scale = bandwidth * scale
             score = self.mean_log_prob(*held_out)
-            task.record(train=self.mean_log_prob(*seen), validation=score, bandwidth=bandwidth)
+            task.record(train=self.mean_log_prob(*train_draws), validation=score, bandwidth=bandwidth)
             self.scores[f"{bandwidth:g}"] = score
             if score > best:
                 best, self.bandwidth = score, bandwidth
@@ -66,9 +67,9 @@ class KernelDensity(DiagonalMixture):
 
 
 def kernels(train: Draws) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights (K, T), locations and scales (K, T, D) of the posteriors of the rows of each class, not whitened.
+    """Return weights (K, T), locations and scales (K, T, D) of the posteriors of the rows per class, not whitened.
 
-    T is the number of components of the class with the most rows; the others end in components of weight 0.
+    T is the number of components of the class with the most rows; other classes are padded with weight 0.
     """
     size = int(train.counts.max())
     real = torch.arange(size, device=train.rows.device) < train.counts.unsqueeze(-1)  # (K, size)
@@ -81,7 +82,7 @@ def kernels(train: Draws) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _scott(weights: Tensor, loc: Tensor, counts: Tensor) -> Tensor:
-    """Scales (K, T, D) of kernels around points (K, T, D), by Scott's rule in every class and coordinate."""
+    """Return scales (K, T, D) of kernels around points (K, T, D), by Scott's rule per class and coordinate."""
     mean = torch.einsum("kt,ktd->kd", weights, loc).unsqueeze(1)
     variance = torch.einsum("kt,ktd->kd", weights, (loc - mean).square())
     rounding = ROUNDING * torch.einsum("kt,ktd->kd", weights, loc.square())
@@ -92,6 +93,6 @@ def _scott(weights: Tensor, loc: Tensor, counts: Tensor) -> Tensor:
 
 
 ROUNDING = 1e-10
-"""A coordinate whose variance is this share of its mean square is constant."""
+"""A coordinate counts as constant if its variance is at most this share of its mean square."""
 FLOOR = 1e-6
-"""Variance that a constant coordinate counts with, as a share of the mean variance."""
+"""Variance assigned to a constant coordinate, as a share of the mean variance."""

@@ -1,4 +1,4 @@
-"""Mean and covariance of codes, some blocks of some rows unknown, and the whitening that they make."""
+"""Mean and covariance of codes that may have missing blocks, and the whitening built from them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from torch import Tensor
 from postprior.stage2_latent.codes import Codes
 
 FLOATS = 2**24
-"""Numbers that a temporary may hold: rows beyond are added up in further chunks."""
+"""Maximum number of floats in a temporary tensor; more rows are summed in chunks."""
 ITERATIONS = 100
+"""Maximum number of iterations of EM for missing blocks."""
 TOLERANCE = 1e-6
+"""EM stops when no entry of a covariance changes by more than this share of the largest variance of its class."""
 
 
 def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tuple[Tensor, Tensor]:
-    """Means (K, D) and covariances (K, D, D) of the codes of each class, in double precision.
+    """Return the means (K, D) and covariances (K, D, D) of the codes of each class, in double precision.
 
-    Where every row has every block this is the closed form, Cov E[z | x] + E Cov[z | x]. Rows that lack blocks take
-    part through what they have: EM with the missing coordinates integrated out given the others (Dempster, Laird &
-    Rubin 1977, section 4.1), which is right where what is missing depends on what is there, and dropping rows is not.
+    If all blocks of all rows are observed, this is the closed form Cov E[z | x] + E Cov[z | x]. Rows with missing
+    blocks contribute their observed blocks: EM integrates out the missing coordinates given the observed ones
+    (Dempster, Laird & Rubin 1977, section 4.1). This is valid if what is missing depends on observed values;
+    dropping incomplete rows is not valid in that case.
 
     Args:
         codes: N rows.
-        classes: (N,) the class of each row, −1 for rows to leave out; None puts all into one.
+        classes: (N,), the class of each row, −1 for rows to leave out; None puts all rows into one class.
         count: K.
     """
     if classes is None:
@@ -39,7 +42,10 @@ def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tupl
         return centre + mean, averages[:, 1:, 1:] - mean.unsqueeze(-1) * mean.unsqueeze(-2)
     mean, covariance = _start(sums, patterns)
     for _ in range(ITERATIONS):
-        completed = [_completed(part, known, mean, covariance) for part, known in zip(sums, patterns, strict=True)]
+        completed = [
+            _completed(pattern_sums, known, mean, covariance)
+            for pattern_sums, known in zip(sums, patterns, strict=True)
+        ]
         averages = torch.stack(completed).sum(0) / total[:, None, None]
         before = covariance
         mean = averages[:, 1:, 0]
@@ -51,44 +57,45 @@ def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tupl
 
 
 def _sums(codes: Codes, classes: Tensor, count: int, group: Tensor, patterns: int) -> tuple[Tensor, Tensor]:
-    """A centre (D,), and Σ E[(1, z − centre)(1, z − centre)ᵀ] of each pattern and class, (P, K, 1 + D, 1 + D).
+    """Return a centre (D,) and Σ E[(1, z − centre)(1, z − centre)ᵀ] per pattern and class, (P, K, 1 + D, 1 + D).
 
-    What is unknown counts as 0.
+    Unknown coordinates count as 0.
     """
     C, D = codes.loc.shape[1:]
     posterior, known = codes.posterior(), codes.known()
-    kept = classes >= 0
-    mean = posterior.mean.masked_fill(~known, 0).double()[kept]
-    centre = mean.sum(0) / known[kept].sum(0).clamp_min(1)
+    used = classes >= 0
+    mean = posterior.mean.masked_fill(~known, 0).double()[used]
+    centre = mean.sum(0) / known[used].sum(0).clamp_min(1)
     sums = mean.new_zeros(patterns * count, 1 + D, 1 + D)
     place = group * count + classes
-    for rows in kept.nonzero().squeeze(-1).split(max(1, FLOATS // (C * D))):
-        here = known[rows].unsqueeze(1)
+    for rows in used.nonzero().squeeze(-1).split(max(1, FLOATS // (C * D))):
+        observed = known[rows].unsqueeze(1)
         components = posterior.components[rows]
-        loc = (components.loc.double() - centre).masked_fill(~here, 0)  # (n, C, D)
+        loc = (components.loc.double() - centre).masked_fill(~observed, 0)  # (n, C, D)
         weights = posterior.weights[rows].double().unsqueeze(-1)  # (n, C, 1)
-        variance = components.variance.double().masked_fill(~here, 0)
+        variance = components.variance.double().masked_fill(~observed, 0)
         points = torch.cat([torch.ones_like(loc[..., :1]), loc], dim=-1)
         noise = torch.nn.functional.pad((weights * variance).sum(1), (1, 0))  # (n, 1 + D)
         for index in place[rows].unique().tolist():
-            own = place[rows] == index
-            x = points[own].flatten(0, 1)
-            sums[index] += (weights[own].flatten(0, 1) * x).mT @ x + noise[own].sum(0).diag()
+            chosen = place[rows] == index
+            x = points[chosen].flatten(0, 1)
+            sums[index] += (weights[chosen].flatten(0, 1) * x).mT @ x + noise[chosen].sum(0).diag()
     return centre, sums.unflatten(0, (patterns, count))
 
 
 def _start(sums: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor]:
-    """Means and variances of each coordinate from the rows of a class that have it: (K, D), (K, D, D)."""
-    seen = torch.einsum("pk,pd->kd", sums[..., 0, 0], patterns.to(sums)).clamp_min(1)
-    mean = sums[..., 1:, 0].sum(0) / seen
-    variance = sums[..., 1:, 1:].diagonal(dim1=-2, dim2=-1).sum(0) / seen - mean.square()
+    """Return means (K, D) and diagonal covariances (K, D, D), each coordinate from the rows of a class that have it."""
+    counts = torch.einsum("pk,pd->kd", sums[..., 0, 0], patterns.to(sums)).clamp_min(1)
+    mean = sums[..., 1:, 0].sum(0) / counts
+    variance = sums[..., 1:, 1:].diagonal(dim1=-2, dim2=-1).sum(0) / counts - mean.square()
     return mean, variance.clamp_min(1e-12).diag_embed()
 
 
 def _completed(sums: Tensor, known: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Expected sums (K, 1 + D, 1 + D) of one pattern when its unknown coordinates follow the Gaussian given the others.
+    """Return the expected sums (K, 1 + D, 1 + D) of one pattern, with Gaussian unknown coordinates given the known.
 
-    The unknown are A x̃ + noise, of covariance C_rr − B C_gr, with x̃ the 1 and the known ones, and A = [μ_r − B μ_g, B].
+    The unknown coordinates are A x̃ + noise of covariance C_rr − B C_gr, where x̃ is 1 followed by the known coordinates
+    and A = [μ_r − B μ_g, B].
     """
     if bool(known.all()):
         return sums
@@ -98,11 +105,11 @@ def _completed(sums: Tensor, known: Tensor, mean: Tensor, covariance: Tensor) ->
     slope = torch.cholesky_solve(across.mT, root).mT
     shift = mean[:, unknown] - (slope @ mean[:, known].unsqueeze(-1)).squeeze(-1)
     map_ = sums.new_zeros(len(sums), sums.shape[-1], sums.shape[-1])
-    there = torch.cat([torch.ones_like(known[:1]), known])
-    map_[:, there, there] = 1.0
-    rows = (~there).nonzero().squeeze(-1)
+    given = torch.cat([torch.ones_like(known[:1]), known])
+    map_[:, given, given] = 1.0
+    rows = (~given).nonzero().squeeze(-1)
     map_[:, rows, 0] = shift
-    map_[:, rows.unsqueeze(-1), there.nonzero().squeeze(-1)[1:]] = slope
+    map_[:, rows.unsqueeze(-1), given.nonzero().squeeze(-1)[1:]] = slope
     filled = map_ @ sums @ map_.mT
     within = covariance[:, unknown][..., unknown] - slope @ across.mT
     filled[:, rows.unsqueeze(-1), rows] += sums[:, :1, :1] * within
@@ -110,14 +117,14 @@ def _completed(sums: Tensor, known: Tensor, mean: Tensor, covariance: Tensor) ->
 
 
 def _jittered(covariance: Tensor) -> Tensor:
-    """The same matrices, surely positive definite."""
+    """Return the matrices with jitter on the diagonal, which makes them positive definite."""
     scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)[:, None, None]
     return covariance + 1e-9 * scale * torch.eye(covariance.shape[-1]).to(covariance)
 
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """The affine map x = L⁻¹(z − m) under which codes have mean 0 and covariance I.
+    """The affine map x = L⁻¹(z − m) that gives codes mean 0 and covariance I.
 
     Args:
         loc: m, (D,).
@@ -128,30 +135,30 @@ class Whitening:
     root: Tensor
 
     JITTER = 1e-6
-    """Added to the covariance's diagonal, times its mean: a constant coordinate stays invertible."""
+    """Share of the mean variance that is added to the diagonal, so that constant coordinates stay invertible."""
 
     @classmethod
     def identity(cls, loc: Tensor) -> Self:
-        """The map that changes nothing, with the size and type of `loc` (D,)."""
+        """Return the identity map, with the size and type of `loc` (D,)."""
         return cls(torch.zeros_like(loc), torch.eye(len(loc), dtype=loc.dtype, device=loc.device))
 
     @classmethod
     def fit(cls, codes: Codes) -> Self:
-        """Whitening of the aggregated posterior, Cov z = Cov E[z | x] + E Cov[z | x]; see `moments`."""
+        """Fit the whitening of the aggregated posterior, Cov z = Cov E[z | x] + E Cov[z | x]; see `moments`."""
         (mean,), (covariance,) = moments(codes)
         jitter = cls.JITTER * covariance.diagonal().mean().clamp_min(1e-12)
         root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean)).to(mean))
         return cls(mean.to(codes.loc.dtype), root.to(codes.loc.dtype))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Whitened codes of z (n, D)."""
+        """Return the whitened codes x of codes z (n, D)."""
         return torch.linalg.solve_triangular(self.root, (z - self.loc).T, upper=False).T
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Codes of whitened x (n, D)."""
+        """Return the codes z of whitened codes x (n, D)."""
         return self.loc + x @ self.root.T
 
     @property
     def log_det(self) -> Tensor:
-        """log |dx/dz|, a number."""
+        """log |dx/dz|, a scalar."""
         return -self.root.diagonal().log().sum()

@@ -1,4 +1,4 @@
-"""Densities made of densities: how their states are kept in one."""
+"""Storage of the states of several densities inside the state of one density that is made of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from postprior.stage2_latent.states import add_prefix, strip_prefix
 SEPARATOR = "/"
 
 
-def gather(parts: Mapping[str, Density]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of some densities under `<name>/`, and their descriptions by name."""
-    states = {name: density.state() for name, density in parts.items()}
+def gather(densities: Mapping[str, Density]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of all densities, with the prefix `<name>/`, and their descriptions by name."""
+    states = {name: density.state() for name, density in densities.items()}
     tensors: dict[str, Tensor] = {}
-    for name, (own, _) in states.items():
-        tensors |= add_prefix(name + SEPARATOR, own)
+    for name, (part, _) in states.items():
+        tensors |= add_prefix(name + SEPARATOR, part)
     return tensors, {name: meta for name, (_, meta) in states.items()}
 
 
 def rebuild(tensors: Mapping[str, Tensor], metas: Mapping[str, Any]) -> dict[str, Density]:
-    """The densities that `gather` described."""
+    """Return the densities by name from the results of `gather`."""
     return {
         name: DENSITIES[meta["density"]].from_state(strip_prefix(name + SEPARATOR, tensors), meta)
         for name, meta in metas.items()

@@ -1,35 +1,35 @@
-"""Checks of options: each names the option, what was found and what was expected."""
+"""Checks of options; each error message names the option, the value found and the values expected."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
 
-def whole(name: str, value: object, low: int = 1) -> int:
-    """An integer no smaller than `low`, or a ValueError."""
+def integer(name: str, value: object, low: int = 1) -> int:
+    """Return the value if it is an integer of at least `low`, otherwise raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"option {name}: found {value!r}, expected an integer of {low} at least")
+        raise ValueError(f"option {name}: found {value!r}, expected an integer of at least {low}")
     return value
 
 
 def number(name: str, value: object, low: float = 0.0, high: float = float("inf")) -> float:
-    """A number within [low, high], or a ValueError."""
+    """Return the value as a float if it is a number within [low, high], otherwise raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        limits = f"{low:g} at least" if high == float("inf") else f"{low:g} to {high:g}"
-        raise ValueError(f"option {name}: found {value!r}, expected a number of {limits}")
+        limits = f"of at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+        raise ValueError(f"option {name}: found {value!r}, expected a number {limits}")
     return float(value)
 
 
-def choice(name: str, value: object, known: Collection[str]) -> str:
-    """One of some words, or a ValueError."""
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(f"option {name}: found {value!r}, expected one of {', '.join(known)}")
+def choice(name: str, value: object, choices: Collection[str]) -> str:
+    """Return the value if it is one of the strings in `choices`, otherwise raise ValueError."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"option {name}: found {value!r}, expected one of {', '.join(choices)}")
     return value
 
 
-def listed(name: str, value: object) -> Sequence[object]:
-    """The candidates of an option that is one value or a list of them, or a ValueError."""
+def candidates_of(name: str, value: object) -> Sequence[object]:
+    """Return the candidates of an option that is one value or a list of values; raise ValueError for an empty list."""
     candidates = value if isinstance(value, list | tuple) else [value]
     if not candidates:
-        raise ValueError(f"option {name}: found an empty list, expected one value at least")
+        raise ValueError(f"option {name}: found an empty list, expected at least one value")
     return candidates

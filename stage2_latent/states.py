@@ -1,4 +1,4 @@
-"""What densities that are made of networks, or of densities, share: states in states."""
+"""Tools for the state of a density that contains the state of networks or of other densities."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, a prefix before their names."""
+    """Return the tensors under their names with a prefix."""
     return {f"{prefix}{name}": value for name, value in tensors.items()}
 
 
 def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with a prefix, by the rest of their names."""
+    """Return the tensors whose names start with a prefix, under their names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def frozen(network: M, tensors: Mapping[str, Tensor]) -> M:
-    """The network with these parameters, which no gradient reaches."""
+    """Load these parameters into the network and return it with gradients disabled."""
     network.load_state_dict(dict(tensors))
     return network.requires_grad_(False)

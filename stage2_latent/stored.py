@@ -1,4 +1,4 @@
-"""Options and learned values of a density, and both as plain tensors and a dictionary."""
+"""The options and learned values of a density, and their storage as plain tensors and a dictionary."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from postprior.stage2_latent.moments import Whitening
 
 
 class Stored(ABC):
-    """What is configured by the keywords of its constructor, is fitted, and comes back from its `state` bit by bit.
+    """Base class that checks and keeps the keywords of the constructor, and saves and restores the state bit for bit.
 
     Attributes:
-        options: the keywords.
-        layout: the blocks of the code vector.
-        whitening: between codes and what the hooks see.
-        classes: the labels that it knows and their probabilities.
+        options: keywords of the constructor.
+        layout: blocks of the code vector.
+        whitening: map between codes and the values that the methods of a final class get.
+        classes: labels of the density and their probabilities.
         levels: quantiles of the scores of held-out codes of each class, (K, 101).
-        rows: numbers of training rows {"used": n, "left_out": n, "incomplete": n}; the last are used and lack blocks.
+        rows: numbers of training rows {"used": n, "left_out": n, "incomplete": n}; incomplete rows are used rows with
+            missing blocks.
     """
 
     name: ClassVar[str]
@@ -42,19 +43,19 @@ class Stored(ABC):
         cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
 
     def __new__(cls, **options: Any) -> Self:
-        """A density that keeps its options, checked against the constructor's signature."""
+        """Create a density and keep its options, checked against the signature of the constructor."""
         density = super().__new__(cls)
         parameters = inspect.signature(cls).parameters
         for name in options.keys() - parameters.keys():
             known = ", ".join(parameters) or "none"
             raise ValueError(f"density {cls.name}: unknown option {name!r}, expected one of: {known}")
         values = {name: parameter.default for name, parameter in parameters.items()} | options
-        # As JSON has them.
+        # In the types that JSON can hold.
         density.options = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         return density
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Named tensors and a JSON-able dictionary that hold all that was learned."""
+        """Return named tensors and a JSON-serialisable dictionary that together hold everything learned."""
         self._check_fitted()
         tensors = {
             "whitening.loc": self.whitening.loc,
@@ -76,7 +77,7 @@ class Stored(ABC):
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
-        """The density that `state` described."""
+        """Return the density with a state from `state`."""
         if meta.get("density") != cls.name:
             raise ValueError(f"density {cls.name}: the state is of {meta.get('density')!r}, expected {cls.name!r}")
         density = cls(**meta["options"])
@@ -84,14 +85,14 @@ class Stored(ABC):
         return density
 
     def to(self, dtype: torch.dtype) -> Self:
-        """The same density in another floating type; it is fitted in that of the codes."""
+        """Return the same density in another floating-point type; a fitted density has the type of the codes."""
         tensors, meta = self.state()
         cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
         return self.from_state(cast, meta)
 
     def _load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         names = meta["label_names"]
-        self.layout = tuple(Block.from_description(each) for each in meta["layout"])
+        self.layout = tuple(Block.from_description(description) for description in meta["layout"])
         self.rows = dict(meta["rows"])
         self.whitening = Whitening(tensors["whitening.loc"], tensors["whitening.root"])
         self.classes = Classes(
@@ -106,16 +107,16 @@ class Stored(ABC):
         if not hasattr(self, "whitening"):
             raise ValueError(f"density {self.name}: not fitted yet, call fit(codes) first")
 
-    # What a final class fills in
+    # To be implemented by a final class
 
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
-        """Learned tensors."""
+        """Return the learned tensors."""
 
     @abstractmethod
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
-        """Takes learned values back from `_tensors` and `_learned`."""
+        """Restore the learned values from the results of `_tensors` and `_learned`."""
 
     def _learned(self) -> dict[str, Any]:
-        """Learned values that are not tensors, JSON-able."""
+        """Return the learned values that are not tensors, JSON-serialisable."""
         return {}

@@ -1,4 +1,4 @@
-"""What a density is fitted with: rows to learn from, rows held out, randomness, and an encoder where it needs one."""
+"""The inputs of a fit: training rows, held-out rows, a generator of random numbers and, if needed, an encoder."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Record = Callable[..., None]
 
 
 class Encoder(Protocol):
-    """A frozen autoencoder's encoder, as densities that learn pseudo-inputs see it."""
+    """The encoder of a frozen autoencoder, for densities that learn pseudo-inputs."""
 
     def inputs(self, rows: Tensor) -> dict[str, Tensor]:
-        """The data of some rows of the codes, one tensor (n, *shape) a modality."""
+        """Return the data of the given rows of the codes, one tensor (n, *shape) per modality."""
 
     def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
-        """Their posteriors over the code vector, batch shape (n,), differentiable in the inputs."""
+        """Return the posteriors over the code vector, batch shape (n,), differentiable with respect to the inputs."""
 
 
 class PartialEncoder:
-    """An encoder as it is seen by a density of some rows of the table, and of some coordinates of its codes.
+    """An encoder restricted to a subset of the rows of a table of codes and of the coordinates of the code vector.
 
     Args:
-        encoder: the one of the whole table.
+        encoder: encoder of the full table.
         rows: (n,) rows of that table.
         columns: coordinates of the code vector.
     """
@@ -38,11 +38,11 @@ class PartialEncoder:
         self.encoder, self.rows, self.columns = encoder, rows, columns
 
     def inputs(self, rows: Tensor) -> dict[str, Tensor]:
-        """The data of some of the rows."""
+        """Return the data of the given rows, which are indices into `self.rows`."""
         return self.encoder.inputs(self.rows[rows])
 
     def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
-        """Their posteriors over the coordinates."""
+        """Return the posteriors over the chosen coordinates."""
         return self.encoder(inputs).marginal(self.columns)
 
 
@@ -51,11 +51,11 @@ class Task:
     """One fit of a density.
 
     Args:
-        train: rows to learn from.
-        validation: rows held out, to choose by.
-        generator: source of all noise.
-        encoder: that of the training rows; there for densities that need one.
-        record: `record(train=…, validation=…)` notes mean log p(x | class) of a pass.
+        train: draws of the training rows.
+        validation: draws of the held-out rows, used for model selection.
+        generator: source of all random numbers.
+        encoder: encoder of the training rows; never None for densities that need one.
+        record: `record(train=…, validation=…)` appends the mean log p(x | class) of a pass to the history.
     """
 
     train: Draws

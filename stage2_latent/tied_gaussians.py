@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians whose components share one covariance a class."""
+"""Mixtures of Gaussians whose components share one covariance per class."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from postprior.stage2_latent.gaussians import (
     inverse_factors,
     linear,
     log_normal,
-    normalised,
-    pooled,
-    standard,
+    log_normalised,
+    pooled_covariance,
+    standard_normal,
 )
 from postprior.stage2_latent.moments import Whitening
 
 
 @dataclass(frozen=True, eq=False)
 class TiedGaussians(Components):
-    """K mixtures of T Gaussians in G groups of T / G, one after the other, that share a covariance: (AᵀA)⁻¹.
+    """K mixtures of T Gaussians in G consecutive groups of T / G; the components of a group share Σ = (AᵀA)⁻¹.
 
-    EM fits one group a class; an average of several such mixtures has as many groups.
+    EM fits one group per class; the average of several such mixtures has one group per mixture.
 
     Args:
         log_weights: (K, T), normalised over T.
@@ -48,7 +48,7 @@ class TiedGaussians(Components):
         return log_normal(distances, constant, x.shape[-1])
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
-        noise = standard(len(component), self.means, generator)
+        noise = standard_normal(len(component), self.means, generator)
         return linear(inverse_factors(self.factors).flatten(0, 1), component // self._size, noise)
 
     def unwhitened(self, whitening: Whitening) -> Gaussians:
@@ -60,7 +60,7 @@ class TiedGaussians(Components):
 
     @property
     def _size(self) -> int:
-        """Components in a group."""
+        """Number of components in a group."""
         return self.means.shape[1] // self.factors.shape[1]
 
 
@@ -74,13 +74,13 @@ class TiedMoments(Statistics[TiedGaussians]):
 
     @classmethod
     def of(cls, x: Tensor, responsibilities: Tensor) -> Self:
-        """Moments of (K, B, D) points with responsibilities (K, B, T)."""
+        """Return the moments of points (K, B, D) with responsibilities (K, B, T)."""
         B = x.shape[1]
         return cls(responsibilities.mean(1), responsibilities.mT @ x / B, x.mT @ x / B)
 
     def maximise(self, shrinkage: Tensor) -> TiedGaussians:
-        """The mixture that maximises the expected log-likelihood: S̄ is its covariance, whatever the shrinkage."""
+        """Return the mixture that maximises the expected log-likelihood; its covariance is `pooled_covariance`."""
         means = self.first / self.weight.clamp_min(TINY).unsqueeze(-1)
-        covariance = pooled(self.total, self.first, self.weight, shrinkage)
+        covariance = pooled_covariance(self.total, self.first, self.weight, shrinkage)
         covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
-        return TiedGaussians(normalised(self.weight), means, covariance_factors(covariance).unsqueeze(1))
+        return TiedGaussians(log_normalised(self.weight), means, covariance_factors(covariance).unsqueeze(1))

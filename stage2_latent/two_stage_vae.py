@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine, descend
-from postprior.stage2_latent.options import number, whole
+from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 
-START = 0.5
-"""Standard deviations of decoder and posterior before training."""
-SLOPE = math.sqrt(1 - START**2)
+INITIAL_SCALE = 0.5
+"""Standard deviations of the decoder and the posterior before training."""
+SLOPE = math.sqrt(1 - INITIAL_SCALE**2)
 
 
 class SecondStage(nn.Module):
-    """q(u | x, y) and p(x | u, y) of latents u with as many dimensions as the codes x, both normal and diagonal.
+    """Encoder q(u | x, y) and decoder p(x | u, y), both diagonal normal; u has as many dimensions as the codes x.
 
-    Networks add to the linear model x = a u + s ε with a² + s² = 1 and its own posterior u | x ~ N(a x, s²). They
-    add nothing at first, when the bound is log N(x; 0, I) with no gap.
+    The networks add to the linear model x = a u + s ε with a² + s² = 1 and to its exact posterior u | x ~ N(a x, s²).
+    Untrained networks add 0, so that the bound is log N(x; 0, I) without a gap.
     """
 
     def __init__(self, features: int, classes: int, hidden: int, layers: int) -> None:
@@ -35,20 +35,20 @@ class SecondStage(nn.Module):
         self.classes = classes
         self.encoder = _network(features + classes, hidden, layers, 2 * features)
         self.decoder = _network(features + classes, hidden, layers, features)
-        self.log_scale = nn.Parameter(torch.full((features,), math.log(START)))
+        self.log_scale = nn.Parameter(torch.full((features,), math.log(INITIAL_SCALE)))
 
     def posterior(self, x: Tensor, classes: Tensor) -> Normal:
-        """q(u | x, y), of codes (…, D) of classes (…,)."""
+        """Return q(u | x, y) for codes (…, D) of classes (…,)."""
         shift, log_scale = self.encoder(self._labelled(x, classes)).chunk(2, dim=-1)
-        return Normal(SLOPE * x + shift, START * log_scale.clamp(*LOG_SCALE).exp())
+        return Normal(SLOPE * x + shift, INITIAL_SCALE * log_scale.clamp(*LOG_SCALE).exp())
 
     def likelihood(self, u: Tensor, classes: Tensor) -> Normal:
-        """p(x | u, y), of latents (…, D) of classes (…,); one learned scale a dimension."""
+        """Return p(x | u, y) for latents (…, D) of classes (…,), with one learned scale per dimension."""
         loc = SLOPE * u + self.decoder(self._labelled(u, classes))
         return Normal(loc, self.log_scale.exp().expand_as(loc))
 
     def log_weights(self, x: Tensor, classes: Tensor, noise: Tensor) -> Tensor:
-        """log p(x | u, y) p(u) / q(u | x, y) at the latents u that noise (K, 1 or n, D) makes: (K, n)."""
+        """Return log p(x | u, y) p(u) / q(u | x, y), shape (K, n), at the latents u from noise (K, 1 or n, D)."""
         q = self.posterior(x, classes)
         u = q.loc + q.scale * noise
         prior = Normal(torch.zeros_like(u), torch.ones_like(u))
@@ -61,7 +61,7 @@ class SecondStage(nn.Module):
 
 def _network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     sizes = [inputs, *[hidden] * layers]
-    inner = [part for before, after in itertools.pairwise(sizes) for part in (nn.Linear(before, after), nn.SiLU())]
+    inner = [layer for before, after in itertools.pairwise(sizes) for layer in (nn.Linear(before, after), nn.SiLU())]
     final = nn.Linear(sizes[-1], outputs)
     nn.init.zeros_(final.weight)
     nn.init.zeros_(final.bias)
@@ -71,23 +71,24 @@ def _network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequenti
 class TwoStageVae(Density):
     """p(z | y) = ∫ p(u) p(z | u, y) du with u ~ N(0, I): the second stage of Dai & Wipf (2019, arXiv 1903.05789).
 
-    Codes fill their space, where the first stage's data did not, so that a VAE with as many latent dimensions and a
-    learned decoder variance can match their density. It is trained on the evidence bound of fresh posterior draws
-    (AdamW, cosine decay); the weights of the best held-out score are kept.
+    Codes fill their space, unlike the data of the first stage. A VAE with as many latent dimensions and a learned
+    decoder variance can therefore match their density. It is trained on the ELBO of fresh posterior draws (AdamW,
+    cosine decay); the weights with the best held-out score are kept.
 
     The score is the importance-weighted bound log 1/K Σ_k p(z | u_k, y) p(u_k) / q(u_k | z, y) (Burda et al. 2016,
-    arXiv 1509.00519), at the same K draws of noise for every row, each beside its negative: a function of z, below
-    log p(z | y) on average over such draws.
+    arXiv 1509.00519). All rows use the same K draws of noise, in pairs ±ε, so that the score is a function of z. Its
+    mean over such draws is below log p(z | y).
 
     Args:
         hidden: width of the networks.
-        layers: hidden layers of each network.
-        draws: pairs of draws in the score, K/2.
-        steps: optimisation steps.
-        batch: draws in a step, over all labels.
-        learning_rate: of AdamW at first; it falls to 0 along a cosine.
-        weight_decay: of AdamW.
-        patience: looks at the validation codes, every 50 steps, without improvement before training ends.
+        layers: number of hidden layers of each network.
+        draws: number of pairs of draws in the score, K/2.
+        steps: number of optimisation steps.
+        batch: number of draws per step, over all labels.
+        learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
+        weight_decay: weight decay of AdamW.
+        patience: number of evaluations on the validation codes, every 50 steps, without improvement before training
+            stops.
     """
 
     name = "two_stage_vae"
@@ -97,7 +98,8 @@ class TwoStageVae(Density):
     stage: SecondStage
     noise: Tensor
 
-    EVERY = 50
+    EVALUATION_INTERVAL = 50
+    """Number of steps between two evaluations on the held-out codes."""
 
     def __init__(
         self,
@@ -112,47 +114,49 @@ class TwoStageVae(Density):
         patience: int = 8,
     ) -> None:
         super().__init__()
-        self.hidden, self.layers = whole("hidden", hidden), whole("layers", layers)
-        self.draws = whole("draws", draws)
-        self.steps, self.batch = whole("steps", steps), whole("batch", batch)
+        self.hidden, self.layers = integer("hidden", hidden), integer("layers", layers)
+        self.draws = integer("draws", draws)
+        self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
-        self.patience = whole("patience", patience)
+        self.patience = integer("patience", patience)
 
     def _fit(self, task: Task) -> None:
         generator, like = task.generator, task.train.codes.loc
         seed = seed_from(generator)
         self.stage = self._build(seed).to(like)
         D, K = like.shape[-1], len(self.classes)
-        half = normal((self.draws, 1, D), like, generator)
-        self.noise = torch.cat([half, -half])
+        noise_half = normal((self.draws, 1, D), like, generator)
+        self.noise = torch.cat([noise_half, -noise_half])
         train, held_out = task.train.shuffled(generator), task.validation.repeated(1, generator)
         optimiser = torch.optim.AdamW(self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        down = cosine(optimiser, self.steps, self.stage.parameters(), 5.0)
+        step_down = cosine_decay(optimiser, self.steps, self.stage.parameters(), 5.0)
         size = max(2, self.batch // K)
         classes = torch.arange(K, device=like.device).repeat_interleave(size)
-        bounds: list[float] = []  # since the last look
+        bounds: list[float] = []  # since the last evaluation
 
-        def look(step: int) -> float:
+        def evaluate(step: int) -> float:
             score = self.mean_log_prob(*held_out)
-            task.record(train=sum(bounds) / self.EVERY if step else score, validation=score)
+            task.record(train=sum(bounds) / self.EVALUATION_INTERVAL if step else score, validation=score)
             bounds.clear()
             return score
 
-        def take(step: int) -> None:
+        def take_step(step: int) -> None:
             x = train.balanced(step, size, generator).flatten(0, 1)
             noise = normal((1, *x.shape), x, generator)
             bound = self.stage.log_weights(x, classes, noise).unflatten(1, (K, size)).mean((0, 2))
             likelihood = bound @ self.classes.probabilities
-            down(-likelihood)
+            step_down(-likelihood)
             bounds.append(float(likelihood.detach()))
 
-        keep = self.stage.state_dict
-        best = descend(take, look, keep, steps=self.steps, every=self.EVERY, patience=self.patience)
+        get_state = self.stage.state_dict
+        best = descend(
+            take_step, evaluate, get_state, steps=self.steps, every=self.EVALUATION_INTERVAL, patience=self.patience
+        )
         frozen(self.stage, best)
 
     def _build(self, seed: int) -> SecondStage:
-        """Untrained networks, from their own seed: torch draws their weights from its global generator."""
+        """Create untrained networks from their own seed, since torch draws weights from its global generator."""
         with seeded(seed):
             return SecondStage(len(self.whitening.loc), len(self.classes), self.hidden, self.layers)
 
@@ -164,11 +168,8 @@ class TwoStageVae(Density):
         like = self.stage.log_scale
         shape = (2, len(classes), len(like))
         noise = temperature * normal(shape, like, generator)
-        parts = [
-            (p := self.stage.likelihood(u, of)).loc + p.scale * eps
-            for u, eps, of in zip(noise[0].split(4096), noise[1].split(4096), classes.split(4096), strict=True)
-        ]
-        return torch.cat(parts)
+        chunks = zip(noise[0].split(4096), noise[1].split(4096), classes.split(4096), strict=True)
+        return torch.cat([(p := self.stage.likelihood(u, of_chunk)).loc + p.scale * eps for u, eps, of_chunk in chunks])
 
     def _floats_per_row(self) -> int:
         widest = max(self.hidden, 2 * len(self.whitening.loc) + len(self.classes))

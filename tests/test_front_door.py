@@ -67,7 +67,7 @@ def test_the_door_is_light() -> None:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_module_has_two_names(name: str) -> None:
     answer = run(sys.executable, "-c", f"import {name}", folder=REPOSITORY)
-    assert answer.stderr.endswith(f"ImportError: {name} has one name: import postprior.{name}\n")
+    assert answer.stderr.endswith(f"ImportError: {name} cannot be imported by this name: import postprior.{name}\n")
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,8 @@ MODALITIES = (
     Modality("scan", "vector", (2,), "normal"),
 )
 SPLITS = {"train": 24, "validation": 6, "test": 8}
-ONE = "2 test rows with every modality in each half of the sources are needed, 1 is there"
-NONE = "there are no test rows with every modality in each half of the sources"
+ONE = "at least 2 complete test rows in each half of the sources are needed, found 1"
+NONE = "there are no complete test rows in each half of the sources"
 ROWS = ("real", "reconstruction", "normal", "gmm")
 
 
@@ -152,4 +152,4 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
     page = (root / "results/report.html").read_text()
     assert f"<h1>The samples have no scores: {why}.</h1>" in page
     assert f'title="{why}">–</td>' in page
-    assert re.search(f"Without a value in some rows: Joint coherence, .* more. The reason: {why}.", page)
+    assert re.search(f"Some rows have no value for Joint coherence, .* more scores. Reason: {why}.", page)

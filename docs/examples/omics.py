@@ -19,9 +19,9 @@ from cells import FEATURES, Cells, law, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
 from postprior import Dataset
-from postprior.pipelines.generation.imputation import Task
+from postprior.pipelines.generation.imputation import HiddenValues
 from postprior.pipelines.metrics.features.scale import Scale
-from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Filled, Imputer, Iterative, Mean, Neighbours
+from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, FillBlock, Imputer, Iterative, Mean, Neighbours
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, covered, estimated
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
@@ -57,7 +57,7 @@ def features_of(scale: Scale, counts: Values) -> Values:
     return (np.log1p(counts) - scale.mean.numpy()) * scale.factor.numpy()
 
 
-def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> Filled:
+def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> FillBlock:
     """Draws of all counts (R, n, F_m) by modality, as the scores take them; the guess is their mean."""
 
     def filled(block: int, some: Values) -> tuple[Values, Values]:
@@ -67,14 +67,14 @@ def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> Filled:
     return filled
 
 
-def rivals(task: Task, train: Dataset, rng: np.random.Generator) -> dict[str, Filled]:
+def rivals(task: HiddenValues, train: Dataset, rng: np.random.Generator) -> dict[str, FillBlock]:
     """What scikit-learn's imputers make of the same cells, from the same training cells."""
     rows = train.select(np.arange(len(train)))
-    learned = np.concatenate(replace(task, whole=rows).features(rows, known=True), 1)
-    known = np.concatenate(task.features(task.hidden, known=True), 1)
+    learned = np.concatenate(replace(task, original=rows).features(rows, missing_as_nan=True), 1)
+    known = np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
     widths = [len(scale.source) for scale in task.scales]
 
-    def of(imputer: Imputer) -> Filled:
+    def of(imputer: Imputer) -> FillBlock:
         return imputer.fit(learned, rng).filled(known, DRAWS, rng)
 
     near = {k: of(Neighbours(widths, k)) for k in NEIGHBOURS if k <= len(rows)}
@@ -99,10 +99,10 @@ def coverage(draws: Values, truth: Values, rng: np.random.Generator) -> Values:
     return covered(*spread).mean(0)
 
 
-def scored(task: Task, filled: Filled, cells: Cells, rows: Values, rng: np.random.Generator) -> Scores:
+def scored(task: HiddenValues, filled: FillBlock, cells: Cells, rows: Values, rng: np.random.Generator) -> Scores:
     """Scores of every row, and by modality the correlation and coverage of every feature."""
     by_modality: dict[str, Any] = {}
-    for m, (scale, lost) in enumerate(zip(task.scales, task.lost, strict=True)):
+    for m, (scale, lost) in enumerate(zip(task.scales, task.hidden_features, strict=True)):
         name, some = scale.modality.name, np.flatnonzero(lost.any(1))
         draws, guess = filled(m, some)
         truth = cells.counts[name][rows[some]]
@@ -207,12 +207,12 @@ def imputed(out: Path, epochs: int | None) -> list[Dataset]:
     return [Dataset.load(out / "imputed" / str(draw + 1)) for draw in range(DRAWS)]
 
 
-def to_score(cells: Cells, train: Dataset, hidden: Dataset, rows: Values) -> Task:
+def to_score(cells: Cells, train: Dataset, hidden: Dataset, rows: Values) -> HiddenValues:
     """Simulated cells, of which `hidden` has those at `rows`, as what their imputations are scored by."""
     whole = replace(hidden, data={name: cells.counts[name][rows] for name in FEATURES}, mask=None)
     scales = tuple(Scale.fit(train, m) for m in train.modalities)
     lost = tuple(~np.repeat(hidden.observed[:, [m]], len(s.source), 1) for m, s in enumerate(scales))
-    return Task(whole, hidden, scales, lost, np.arange(len(hidden)))
+    return HiddenValues(whole, hidden, scales, lost, np.arange(len(hidden)))
 
 
 def kept(test: Dataset, made: Sequence[Dataset]) -> bool:

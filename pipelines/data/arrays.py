@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, refused
-from postprior.pipelines.settings.names import twice
+from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.settings.names import first_duplicate
 
 Values = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 22
@@ -41,14 +41,14 @@ def read_arrays(path: Path) -> dict[str, Values]:
     broken = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
     found, remedy = "no array of plain numbers or texts was found", "write it again, without objects"
     arrays: dict[str, Values] = {}
-    with refused(broken, f"{path}: its table of contents: {found}", remedy):
+    with as_user_error(broken, f"{path}: its table of contents: {found}", remedy):
         file = np.load(path, allow_pickle=False)
     with file:
-        if (name := twice(file.files)) is not None:
+        if (name := first_duplicate(file.files)) is not None:
             expected = "expected a different name for every array; write the file again"
             raise UserError(f"{path}: {name} found twice, {expected}")
         for name in file.files:
-            with refused(broken, f"{path}: {name}: {found}", remedy):
+            with as_user_error(broken, f"{path}: {name}: {found}", remedy):
                 arrays[name] = file[name]
                 if not isinstance(arrays[name], np.ndarray):
                     raise ValueError("another kind of file")

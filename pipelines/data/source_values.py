@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.storage import load_array, save_array
 
 ARRAY, TABLE = ".source.npy", ".source.parquet"
@@ -78,4 +78,4 @@ def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:
 
 def _whole(path: Path) -> AbstractContextManager[None]:
     """A UserError for a file that is damaged."""
-    return refused((OSError, ValueError), f"{path}: not a whole Parquet file", REMEDY)
+    return as_user_error((OSError, ValueError), f"{path}: not a whole Parquet file", REMEDY)

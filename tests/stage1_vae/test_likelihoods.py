@@ -260,9 +260,9 @@ def test_raw_shapes() -> None:
 
 def test_admitted_values_are_in_the_support() -> None:
     counts = Modality("x", "vector", (2,), "negative_binomial", (0, 9))
-    assert counts.admit(torch.tensor([2.6, 11.2])).tolist() == [3, 9]
+    assert counts.to_support(torch.tensor([2.6, 11.2])).tolist() == [3, 9]
     mean = likelihood(MODALITIES["table"], raw(MODALITIES["table"], 5), SCALE).mean
-    admitted = MODALITIES["table"].admit(mean)
+    admitted = MODALITIES["table"].to_support(mean)
     whole = [c.likelihood in ("categorical", "negative_binomial", "zero_inflated_negative_binomial") for c in TABLE]
     assert torch.equal(admitted[:, whole], mean[:, whole].round())
     assert torch.equal(admitted[:, [not w for w in whole]], mean[:, [not w for w in whole]])

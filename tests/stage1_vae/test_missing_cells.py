@@ -8,7 +8,7 @@ import torch
 from support.equations import seeded
 from torch import Tensor
 
-from postprior.stage1_vae.likelihoods import LIKELIHOODS, likelihood, raw_shape, seen_log_prob
+from postprior.stage1_vae.likelihoods import LIKELIHOODS, likelihood, observed_log_prob, raw_shape
 from postprior.stage1_vae.modalities import Batch, Column, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
@@ -109,14 +109,14 @@ def test_the_density_is_that_of_the_cells_that_are_there(modality: Modality) -> 
         drawn(modality, seed=5),
         seen(modality),
     )
-    torch.testing.assert_close(p.each(x).flatten(1).sum(1), p.log_prob(x))
-    assert p.each(x).shape == x.shape
+    torch.testing.assert_close(p.elementwise_log_prob(x).flatten(1).sum(1), p.log_prob(x))
+    assert p.elementwise_log_prob(x).shape == x.shape
     torch.testing.assert_close(
-        seen_log_prob(p, x, there) - seen_log_prob(p, other, there),
+        observed_log_prob(p, x, there) - observed_log_prob(p, other, there),
         p.log_prob(x) - p.log_prob(other.where(there, x)),
     )
-    torch.testing.assert_close(seen_log_prob(p, x, torch.zeros_like(there)), x.new_zeros(ROWS))
-    torch.testing.assert_close(seen_log_prob(p, x, None), seen_log_prob(p, x, torch.ones_like(there)))
+    torch.testing.assert_close(observed_log_prob(p, x, torch.zeros_like(there)), x.new_zeros(ROWS))
+    torch.testing.assert_close(observed_log_prob(p, x, None), observed_log_prob(p, x, torch.ones_like(there)))
 
 
 def test_every_likelihood_is_tried() -> None:
@@ -128,7 +128,7 @@ def test_encoders_read_zero_and_that_a_cell_is_missing(modality: Modality) -> No
     x, there = drawn(modality), seen(modality)
     prepared, whole = input_layer(modality), input_layer(replace(modality, partial=False))
     rows = Batch({modality.name: x}, torch.ones(ROWS, 1).bool(), {modality.name: there})
-    read, plain = prepared(rows.shown(modality)), whole(x)
+    read, plain = prepared(rows.encoder_input(modality)), whole(x)
     assert read.shape == (ROWS, *prepared.shape)
     values, known = read.split([plain.shape[1], read.shape[1] - plain.shape[1]], 1)
     torch.testing.assert_close(known.reshape(ROWS, -1), there.reshape(ROWS, -1).to(x))
@@ -136,8 +136,8 @@ def test_encoders_read_zero_and_that_a_cell_is_missing(modality: Modality) -> No
     torch.testing.assert_close(full[:, : plain.shape[1]], plain)
     assert bool(((values == plain) | (values == 0)).all())
     nothing = Batch({modality.name: x}, rows.observed, {modality.name: torch.zeros_like(there)})
-    assert not bool(prepared(nothing.shown(modality)).any())
-    assert torch.equal(rows.shown(replace(modality, partial=False)), x)
+    assert not bool(prepared(nothing.encoder_input(modality)).any())
+    assert torch.equal(rows.encoder_input(replace(modality, partial=False)), x)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.likelihoods import likelihood, raw_shape
 from postprior.stage1_vae.modalities import KINDS, Batch, Column, Modality
 from postprior.stage1_vae.models import MODELS
-from postprior.stage1_vae.networks import FITTING, NETWORKS, decoder, encoder, pair
+from postprior.stage1_vae.networks import NETWORKS, NETWORKS_BY_KIND, decoder, encoder, network_classes
 from postprior.stage1_vae.networks.inputs import input_layer
 from postprior.stage1_vae.randomness import seeded
 
@@ -38,7 +38,7 @@ MODALITIES = {
         Modality("table", "table", (5,), "columns", columns=COLUMNS),
     )
 }
-FITS = [(name, network) for name, m in MODALITIES.items() for network in (None, *FITTING[m.kind])]
+FITS = [(name, network) for name, m in MODALITIES.items() for network in (None, *NETWORKS_BY_KIND[m.kind])]
 
 
 class Flat(nn.Module):
@@ -82,8 +82,8 @@ def values(modality: Modality, rows: int = 3) -> Tensor:
 
 
 def test_every_kind_has_a_default_and_every_network_a_kind() -> None:
-    assert FITTING.keys() == KINDS.keys() == {m.kind for m in MODALITIES.values()}
-    assert {network for networks in FITTING.values() for network in networks} == NETWORKS.keys()
+    assert NETWORKS_BY_KIND.keys() == KINDS.keys() == {m.kind for m in MODALITIES.values()}
+    assert {network for networks in NETWORKS_BY_KIND.values() for network in networks} == NETWORKS.keys()
 
 
 @pytest.mark.parametrize(("name", "network"), FITS)
@@ -113,7 +113,7 @@ def test_networks_mirror_their_modality(name: str, network: str | None) -> None:
     ],
 )
 def test_what_is_too_short_to_convolve_has_dense_networks_by_default(modality: Modality, expected: str) -> None:
-    assert pair(modality, None) == NETWORKS[expected]
+    assert network_classes(modality, None) == NETWORKS[expected]
 
 
 @pytest.mark.parametrize(("name", "network"), FITS)
@@ -192,7 +192,7 @@ def test_values_that_networks_read_as_they_are_go_through_no_module() -> None:
     for name in ("image", "volume", "vector"):
         assert not isinstance(encoder(MODALITIES[name], 4, 2), nn.Sequential) or name == "vector"
         assert list(encoder(MODALITIES[name], 4, 2).state_dict()) == list(
-            NETWORKS[FITTING[MODALITIES[name].kind][0]][0](MODALITIES[name].shape, 4, 2).state_dict()
+            NETWORKS[NETWORKS_BY_KIND[MODALITIES[name].kind][0]][0](MODALITIES[name].shape, 4, 2).state_dict()
         )
 
 

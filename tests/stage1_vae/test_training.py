@@ -110,7 +110,7 @@ def test_a_joint_encoder_is_trained_on_the_complete_rows() -> None:
     for key, tensor in models[0].state_dict().items():
         assert torch.equal(tensor, models[1].state_dict()[key])
     tables[0].observed[:, 1] = False
-    with pytest.raises(ValueError, match="phase joint: found no row with every modality"):
+    with pytest.raises(ValueError, match="phase joint: found no complete row"):
         list(run(model("jmvae"), tables[0], SETTINGS))
 
 
@@ -253,7 +253,7 @@ def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
         assert orphan.stderr is not None
         *_, told = orphan.stderr.read().splitlines()
     assert orphan.returncode == 1
-    assert told.startswith(f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path} since")
+    assert told.startswith(f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path};")
     assert results(tmp_path) == whole
     assert lengths == list(range(lengths[0], 13))
     assert lengths[0] > 1  # the orphan trained the first epochs
@@ -350,7 +350,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
     assert Checkpoint(path).load() == ([], None)
     other.write_bytes(content)
     assert Checkpoint(other).load() == ([], None)
-    told = "{}: no whole checkpoint of this run; training starts anew"
+    told = "{}: found no valid checkpoint of this run; training starts from the beginning"
     assert set(capsys.readouterr().err.splitlines()) == {f"train: {told.format(of)}" for of in (path, other)}
 
 
@@ -397,7 +397,7 @@ def test_an_artefact_of_an_unknown_model_is_refused(trained: tuple[Path, Params]
 
     artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
     save_artefact(tmp_path / "autoencoder", "autoencoder", {"model": "vae9"}, artefact.tensors)
-    with pytest.raises(UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"):
+    with pytest.raises(UserError, match=r"found model 'vae9', expected one of mvae, mmvae, mopoe, mvtcae"):
         load_autoencoder(tmp_path / "autoencoder")
 
 
@@ -420,7 +420,7 @@ def test_rows_that_a_joint_encoder_cannot_read_are_counted(
     mask[:, 1] = False
     data = replace(Dataset.load(trained[0] / "artefacts/data/train"), mask=mask, folder=None)
     data.save(tmp_path / "artefacts/data/train")
-    with pytest.raises(UserError, match="phase joint: found no row with every modality"):
+    with pytest.raises(UserError, match="phase joint: found no complete row"):
         train(params, tmp_path)
 
 

@@ -47,7 +47,7 @@ def test_the_error_is_that_of_the_paired_difference() -> None:
     shared = [replace(each, log_prob=each.log_prob + rows) for each in (plain, better) if each.log_prob is not None]
     chosen, why = choose(shared)
     assert chosen == "b"
-    assert why.startswith("b is ahead of a by 0.100 ± 0.01")
+    assert why.startswith("b has the highest held-out log-likelihood, 0.100 ± 0.01")
 
 
 def test_a_candidate_without_a_score_must_be_nearer_by_more_than_the_error() -> None:
@@ -55,9 +55,11 @@ def test_a_candidate_without_a_score_must_be_nearer_by_more_than_the_error() -> 
     scored = trial("a", -2.0, 0.05)
     clearly, barely = trial("b", None, 0.04), trial("c", None, 0.049)
     assert choose([scored, barely])[0] == "a"
-    assert "draws of c, which has no exact score, are not clearly nearer" in choose([scored, barely])[1]
+    assert "draws of c, which has no exact score, are not clearly closer" in choose([scored, barely])[1]
     assert choose([scored, clearly, barely])[0] == "b"
-    assert choose([clearly, scored])[1].startswith("b has no exact score, and its draws are nearer than those of a")
+    assert choose([clearly, scored])[1].startswith(
+        "b has no exact score, but its draws are closer to held-out codes than those of a"
+    )
     assert choose([trial("d", None, 0.06), clearly])[0] == "b"
 
 
@@ -92,7 +94,8 @@ def test_it_is_the_chosen_one(candidates: Any, chosen: str) -> None:
     """Draws, scores, conditionals and marginals are those of the chosen density, bit by bit."""
     auto = fit(candidates)
     assert auto.chosen.name == chosen
-    assert f"{chosen} is ahead of normal by" in auto.why
+    assert auto.why.startswith(f"{chosen} has the highest held-out log-likelihood, ")
+    assert auto.why.endswith(" nats better than normal")
     z, labels = VALIDATION.mean, VALIDATION.labels
     given = {"z": z[:, :2]}
     calls: list[Callable[[Density], Tensor]] = [
@@ -154,7 +157,7 @@ def test_what_cannot_be_fitted_is_listed_with_the_reason() -> None:
     assert auto.chosen.name == "gmm"
     assert auto.scores[0] == {
         "density": "vamp",
-        "failed": "density vamp: no encoder was given, expected fit(codes, encoder=…)",
+        "failed": "density vamp: no encoder was given, expected one: call fit(codes, encoder=…)",
     }
     json.dumps(auto.state()[1])
     with pytest.raises(ValueError, match="no candidate could be fitted: density vamp: no encoder was given"):

@@ -11,7 +11,7 @@ from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
 from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
-from postprior.stage2_latent.layouts import apart, coordinates, join, marked
+from postprior.stage2_latent.layouts import coordinates, join_blocks, known_blocks, split_blocks
 from postprior.stage2_latent.moments import Whitening, moments
 
 CODES, _ = labelled(50, seed=1)
@@ -72,17 +72,17 @@ def test_blocks_without_posterior_are_not_filled() -> None:
 
 def test_apart_gives_the_blocks_their_shapes() -> None:
     z = torch.arange(8.0).reshape(2, 4)
-    parts = apart(LAYOUT, z)
+    parts = split_blocks(LAYOUT, z)
     assert {name: tuple(part.shape) for name, part in parts.items()} == {"z": (2, 2), "w": (2, 1, 2)}
     assert parts["w"][1, 0].tolist() == [6.0, 7.0]
 
 
 def test_join_undoes_apart() -> None:
     z = torch.arange(8.0).reshape(2, 4)
-    joined, known = join(LAYOUT, apart(LAYOUT, z))
+    joined, known = join_blocks(LAYOUT, split_blocks(LAYOUT, z))
     assert torch.equal(joined, z)
     assert known.all()
-    alone, known = join(LAYOUT, {"w": z[:, 2:].reshape(2, 1, 2)})
+    alone, known = join_blocks(LAYOUT, {"w": z[:, 2:].reshape(2, 1, 2)})
     assert torch.equal(alone, z * torch.tensor([0.0, 0.0, 1.0, 1.0]))
     assert known.tolist() == [False, False, True, True]
 
@@ -95,8 +95,8 @@ def test_coordinates_and_blocks() -> None:
         [True, True, False, False, False, True],
         [False, False, True, True, True, False],
     ]
-    assert marked(layout, known[1]).tolist() == [False, True, False]
-    assert list(apart(layout, torch.zeros(4, 6), chosen[0])) == ["z", "v"]
+    assert known_blocks(layout, known[1]).tolist() == [False, True, False]
+    assert list(split_blocks(layout, torch.zeros(4, 6), chosen[0])) == ["z", "v"]
 
 
 def test_select_keeps_labels_and_ids() -> None:
@@ -112,7 +112,7 @@ def test_select_keeps_labels_and_ids() -> None:
     [
         ({"family": "cauchy"}, "family is 'cauchy', expected one of normal, laplace, empirical"),
         ({"loc": torch.zeros(50, 4)}, r"loc has shape \(50, 4\), expected \(N, C, D\)"),
-        ({"layout": LAYOUT[:1]}, r"loc has 4 dimensions, expected the sizes of the blocks \(z \(2,\)\)"),
+        ({"layout": LAYOUT[:1]}, r"loc has 4 dimensions, expected the sum of the sizes of the blocks \(z \(2,\)\)"),
         ({"scale": None}, "scale must be given for posteriors"),
         ({"scale": torch.zeros(50, 1, 4)}, "scale holds numbers that are not positive and finite"),
         ({"scale": torch.ones(50, 1, 3)}, r"scale has shape \(50, 1, 3\), expected \(50, 1, 4\)"),
@@ -125,7 +125,7 @@ def test_select_keeps_labels_and_ids() -> None:
         ({"labels": torch.zeros(49, dtype=torch.int64)}, r"labels has shape \(49,\), expected \(50,\)"),
         ({"labels": torch.zeros(50)}, "labels have type torch.float32, expected torch.int64"),
         ({"labels": torch.full((50,), 3)}, "labels run from 3 to 3, expected 0 to 2"),
-        ({"ids": ["a"]}, "found 1 ids, expected one for each of the 50 rows"),
+        ({"ids": ["a"]}, "found 1 ids, expected 50, one per row"),
     ],
 )
 def test_codes_that_cannot_be_are_refused(change: dict[str, object], message: str) -> None:

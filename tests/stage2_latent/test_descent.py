@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from postprior.stage2_latent.descent import cosine, descend
+from postprior.stage2_latent.descent import cosine_decay, descend
 
 
 def test_looks_stand_before_every_third_step_and_the_last() -> None:
@@ -38,14 +38,14 @@ def test_the_best_state_is_kept_as_it_was_and_patience_counts_looks(patience: in
 
 
 def test_scores_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"held-out log-likelihood is never a finite number, .*learning_rate"):
+    with pytest.raises(ValueError, match=r"held-out log-likelihood: never found a finite number, .*learning_rate"):
         descend(lambda step: None, lambda step: float("nan"), lambda: None, steps=2, every=1)
 
 
 def test_rates_fall_to_0_and_gradients_are_clipped() -> None:
     x = nn.Parameter(torch.tensor([3.0, 4.0]))
     optimiser = torch.optim.SGD([x], 0.5)
-    down = cosine(optimiser, 2, [x], 1.0)
+    down = cosine_decay(optimiser, 2, [x], 1.0)
     down(50 * x.square().sum())
     torch.testing.assert_close(x.detach(), torch.tensor([2.7, 3.6]))  # a step of length 0.5
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0.25)

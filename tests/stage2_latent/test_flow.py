@@ -174,5 +174,5 @@ def test_samples_push_the_base_through_the_layers() -> None:
 
 def test_one_dimension_cannot_be_coupled() -> None:
     codes = Codes.empirical((Block("z", (1,)),), torch.randn(20, 1, generator=seeded()))
-    with pytest.raises(ValueError, match="codes have 1 dimension, expected 2 at least"):
+    with pytest.raises(ValueError, match="codes have 1 dimension, expected at least 2"):
         Flow().fit(codes)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.gaussian_mixture import COVARIANCES, GaussianMixture
-from postprior.stage2_latent.layouts import apart
+from postprior.stage2_latent.layouts import split_blocks
 
 PLANE = (Block("z", (2,)),)
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2])
@@ -96,7 +96,7 @@ def test_condition_is_the_closed_form_of_a_gaussian() -> None:
 def test_condition_on_everything_changes_nothing() -> None:
     codes, _ = labelled(200, seed=1)
     density = GaussianMixture(components=2, passes=10).fit(codes, generator=seeded())
-    given = apart(codes.layout, codes.mean)
+    given = split_blocks(codes.layout, codes.mean)
     assert torch.equal(density.condition(given, seeded()).loc[:, 0], codes.mean)
 
 

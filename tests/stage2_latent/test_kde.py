@@ -153,7 +153,7 @@ def test_conditioning_finds_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_empty_list_of_bandwidths_is_refused() -> None:
-    with pytest.raises(ValueError, match="option bandwidth: found an empty list, expected one value"):
+    with pytest.raises(ValueError, match="option bandwidth: found an empty list, expected at least one value"):
         KernelDensity(bandwidth=[])
     with pytest.raises(ValueError, match="option bandwidth: found 0, expected"):
         KernelDensity(bandwidth=[1, 0])

@@ -167,7 +167,7 @@ def test_energy_distance_is_that_of_the_draws() -> None:
     x, classes = VALIDATION.mean, VALIDATION.labels // 2
     generator, total = seeded(5), 0.0
     for index in (0, 1):
-        drawn = density._sample(torch.full((density.TRIALS,), index), generator, 1.0).double()
+        drawn = density._sample(torch.full((density.TRIAL_DRAWS,), index), generator, 1.0).double()
         own = x[classes == index].double()
         across = (drawn.unsqueeze(1) - own).norm(dim=-1).mean()
         apart = (drawn.unsqueeze(1) - drawn).norm(dim=-1).sum() / (len(drawn) * (len(drawn) - 1))

@@ -9,7 +9,7 @@ from support.latent import labelled
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
-from postprior.stage2_latent.two_stage_vae import SLOPE, START, SecondStage, TwoStageVae
+from postprior.stage2_latent.two_stage_vae import INITIAL_SCALE, SLOPE, SecondStage, TwoStageVae
 
 CODES, _ = labelled(400, seed=1)
 VALIDATION, _ = labelled(200, seed=2)
@@ -54,7 +54,7 @@ def test_bound_is_re_derived_row_by_row() -> None:
     for row, label in zip(x, classes, strict=True):
         hot = torch.eye(2, dtype=torch.float64)[label]
         shift, log_scale = second.encoder(torch.cat([row, hot])).chunk(2)
-        q = normal(SLOPE * row + shift, START * log_scale.exp())
+        q = normal(SLOPE * row + shift, INITIAL_SCALE * log_scale.exp())
         total = torch.zeros((), dtype=torch.float64)
         for eps in noise[:, 0]:
             u = q.mean + q.stddev * eps

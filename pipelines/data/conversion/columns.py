@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Column
 
 LIKELIHOODS = {
@@ -75,7 +75,7 @@ class ColumnConversion:
             scale = float(numbers.std()) or 1.0  # whole numbers beyond 2^53 may differ and yet be one float
         if not np.isfinite(scale):
             found = f"values from {numbers.min():g} to {numbers.max():g} found, expected such as can be squared"
-            remedy = f"rescale it or leave it out (--skip {quoted(name)})"
+            remedy = f"rescale it or leave it out (--skip {shell_quoted(name)})"
             raise UserError(f"column {name}: {found}, below 1e150; {remedy}")
         offset = float(numbers.mean())
         bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
@@ -170,10 +170,10 @@ def check_categories(place: str, name: str, known: pa.ChunkedArray) -> None:
     others = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
     if len(values) > 2 * len(others) > 0:
         found = f"the text {others[0].as_py()!r} found among numbers, expected numbers and empty cells alone"
-        raise UserError(f"{place}: {found}; correct it or leave the column out (--skip {quoted(name)})")
+        raise UserError(f"{place}: {found}; correct it or leave the column out (--skip {shell_quoted(name)})")
     raise UserError(
         f"{place}: {len(values)} different values such as {values[0].as_py()!r} found, expected at most {most} "
-        f"categories; leave it out (--skip {quoted(name)}) or name its role (--id, --group, --target)"
+        f"categories; leave it out (--skip {shell_quoted(name)}) or name its role (--id, --group, --target)"
     )
 
 

@@ -11,7 +11,7 @@ from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.columns import ColumnConversion, varies
 from postprior.pipelines.data.conversion.texts import CELL, agrees, as_cells, comes_back, formatted, restored
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 
 
@@ -33,7 +33,7 @@ class TableConversion:
     def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> Self:
         """Learn the columns' conversions from the training rows; a UserError names columns that do not vary."""
         if still := [column for column in kinds if not varies(table[column])]:
-            skips = " ".join(f"--skip {quoted(column)}" for column in still)
+            skips = " ".join(f"--skip {shell_quoted(column)}" for column in still)
             raise UserError(
                 f"{facts['file']}: column{'s' * (len(still) > 1)} {', '.join(still)}: constant or all missing among "
                 f"the training rows, expected two values or more; leave out with {skips}"

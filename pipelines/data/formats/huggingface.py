@@ -31,8 +31,8 @@ from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import found_in
-from postprior.pipelines.errors import UserError, refused
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.texts import shell_quoted
 
 ABOUT = "a data set of Hugging Face"
 FACTS: tuple[str, ...] = ("file",)
@@ -76,7 +76,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
 
 def _load(datasets: Any, path: Path) -> Any:
     # errors of the network, the hub and the disk have no common ancestor
-    with refused(Exception, f"{path}: this data set cannot be read", "save or name it again"):
+    with as_user_error(Exception, f"{path}: this data set cannot be read", "save or name it again"):
         try:
             if str(path).startswith(HUB):
                 return datasets.load_dataset(str(path).removeprefix(HUB))
@@ -89,7 +89,7 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     """All rows of a data set and the column of its splits, if they are ours."""
     if not isinstance(loaded, dict):
         return loaded, None
-    with refused(ValueError, f"{path}: splits with different columns found", "give all the same"):
+    with as_user_error(ValueError, f"{path}: splits with different columns found", "give all the same"):
         data = datasets.concatenate_datasets(list(loaded.values()))
     names = [OTHER_SPLITS.get(name, name) for name in loaded]
     if set(names) != set(SPLITS):
@@ -116,7 +116,7 @@ def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts
     stored = data.select_columns([name]).cast_column(name, datasets.Image(decode=False)).with_format("arrow")[:][name]
     missing = stored.is_null().to_numpy()
     if missing.all():
-        raise UserError(f"{path}: {name}: no image found, expected some; leave it out (--skip {quoted(name)})")
+        raise UserError(f"{path}: {name}: no image found, expected some; leave it out (--skip {shell_quoted(name)})")
 
     def image(row: int) -> tuple[int, BytesIO, str, str]:
         content, home = stored[row].as_py()["bytes"], f"{path}: {name} of "
@@ -140,7 +140,7 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     double = {"dtype": np.float64} if getattr(inner, "dtype", None) == "float64" else {}  # or it is cut to 32 bits
     array = np.asarray(data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name])
     if array.dtype.kind not in "fiub":
-        expected = f"images, numbers, texts, or arrays of one shape; leave it out (--skip {quoted(name)})"
+        expected = f"images, numbers, texts, or arrays of one shape; leave it out (--skip {shell_quoted(name)})"
         raise UserError(f"{path}: {name}: {data.features[name]} found, expected {expected}")
     whole = np.zeros((len(data), *array.shape[1:]), array.dtype)
     whole[rows] = array

@@ -16,7 +16,7 @@ from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.formats.contents import Found, Named, Roles, array_view, plain, safe_name
 from postprior.pipelines.data.formats.files import ends_in, optional
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "an .h5ad or .h5mu file"
 FACTS: tuple[str, ...] = ("file", "modality", "features", "sparse")
@@ -33,7 +33,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
     h5py = optional("h5py", "omics", path)
     broken = OSError, KeyError, ValueError, IndexError
     words = f"this is no {path.suffix} file as anndata 0.8 or later writes it"
-    with refused(broken, f"{path}: {words}", "write it again"), h5py.File(path) as file:
+    with as_user_error(broken, f"{path}: {words}", "write it again"), h5py.File(path) as file:
         _check_inside(h5py, path, file)
         if path.suffix.lower() == ".h5ad":
             return [_modality(path, file, path.stem, None, roles)]

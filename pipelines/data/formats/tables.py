@@ -18,8 +18,8 @@ from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, u
 from postprior.pipelines.data.formats.contents import Found, Roles, TableView, column_kind, made_plain, plain, safe_name
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.errors import UserError, refused
-from postprior.pipelines.settings.names import hint, listed, twice
+from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.settings.names import first_duplicate, hint, listed
 
 ABOUT = "a .csv, .tsv or .parquet table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
@@ -45,7 +45,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
 def _readable(path: Path) -> AbstractContextManager[None]:
     """A UserError for whatever is wrong with a file that is read inside."""
     broken = pa.ArrowException, OSError, UnicodeDecodeError, csv.Error
-    return refused(broken, f"{path}: this is no table in UTF-8 with one header a column", "save it again as such")
+    return as_user_error(broken, f"{path}: this is no table in UTF-8 with one header a column", "save it again as such")
 
 
 def _read_parquet(path: Path, roles: Roles) -> Found:
@@ -127,7 +127,7 @@ def _decimal_commas(texts: pa.ChunkedArray) -> bool:
 def _check_headers(path: Path, names: Sequence[str]) -> None:
     if empty := [place for place, name in enumerate(names) if not name.strip()]:
         raise UserError(f"{path}: an empty header found above column {empty[0] + 1}, expected a name; give it one")
-    if (name := twice(names)) is not None:
+    if (name := first_duplicate(names)) is not None:
         raise UserError(f"{path}: header {name!r} found twice, expected a name of its own a column; rename one")
 
 
@@ -189,7 +189,7 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
         if len(lacking) < len(columns):
             groups[modality] = list(columns)
     grouped = [column for columns in groups.values() for column in columns]
-    if (column := twice(grouped)) is not None:
+    if (column := first_duplicate(grouped)) is not None:
         raise UserError(f"--modality: found column {column!r} twice, expected it in one modality; take one out")
     if rest := [name for name in names if name not in grouped]:
         groups[safe_name(Path(place).stem)] = rest

@@ -21,7 +21,7 @@ from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 
 MOST_LABELS = 1000
 FEWEST = {"train": 10, "validation": 4, "test": 4}  # rows that a split must have: fewer teach and show nothing
@@ -79,7 +79,7 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
     broken = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
     if broken or len(values) > MOST_LABELS:
         found = f"values such as {broken[0]:g}" if broken else f"{len(values)} different values"
-        expected = f"expected classes, {MOST_LABELS} at most; use --target {quoted(str(name))}"
+        expected = f"expected classes, {MOST_LABELS} at most; use --target {shell_quoted(str(name))}"
         raise UserError(f"label {name}: {found} found, {expected}")
     if len(values) < 2:
         raise UserError(f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out")

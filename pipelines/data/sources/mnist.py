@@ -12,7 +12,7 @@ import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.sources.compose import Pool, composed, split_by_label
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 
 PICTURES = {".jpg", ".jpeg", ".png"}
 
@@ -52,7 +52,7 @@ def read_idx(path: Path) -> np.ndarray:
     Two zero bytes, a type (8: unsigned byte), the number of dimensions, their sizes as big-endian 32-bit integers, then
     the values.
     """
-    with refused((OSError, EOFError), f"{path}: not a whole gzip file", "fetch it again"):
+    with as_user_error((OSError, EOFError), f"{path}: not a whole gzip file", "fetch it again"):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -109,7 +109,7 @@ def _pictures(folder: Path, height: int, width: int) -> list[np.ndarray]:
         raise UserError(f"{folder}: {len(files)} pictures found, expected two or more, one a modality.")
     pictures = []
     for path in files:
-        with refused(OSError, f"{path}: not a picture", "give JPEG or PNG files"):
+        with as_user_error(OSError, f"{path}: not a picture", "give JPEG or PNG files"):
             picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
         if picture.shape[0] < height or picture.shape[1] < width:
             raise UserError(f"{path}: {picture.shape[1]} × {picture.shape[0]} pixels are less than {width} × {height}.")

@@ -20,7 +20,7 @@ from postprior.pipelines.api.draw import draw
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.imputation import imputers
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import read_json
@@ -165,9 +165,11 @@ def test_baselines_are_an_option_in_place_of_a_name(
 ) -> None:
     """A positional name is always the name of a density."""
     monkeypatch.setattr(imputers, "ROUNDS", 1)
-    for given, found in ((["gmm", option], "'gmm' beside it"), ([], "neither")):
-        sentence = f"{option}: found {found}, expected the name of a density or {option}"
-        assert refused(name, *given) == f"postprior: error: {sentence}"
+    for given, found in (
+        (["gmm", option], f"both the name 'gmm' and {option}"),
+        ([], f"neither the name of a density nor {option}"),
+    ):
+        assert refused(name, *given) == f"postprior: error: {option}: found {found}, expected one of them"
     assert not (trained_project / of_baselines).exists()
     done(name, option)
     assert (trained_project / of_baselines).is_file()
@@ -241,7 +243,7 @@ def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
     density = str(scored / "artefacts/densities/gmm")
     monkeypatch.chdir(tmp_path)
     done("draw", density, "--samples", "5", "--out", "z.npz")
-    draw(Path(density), Path("expected.npz"), Request(5))
+    draw(Path(density), Path("expected.npz"), SampleRequest(5))
     assert Path("z.npz").read_bytes() == Path("expected.npz").read_bytes()
     done("draw", density, "--samples", "5", "--seed", "1", "--out", "other.npz")
     assert Path("z.npz").read_bytes() != Path("other.npz").read_bytes()
@@ -303,7 +305,7 @@ def test_a_fault_of_the_file_system_is_one_line(project: Path) -> None:
         (UserError("m0.npy is missing."), "postprior: error: m0.npy is missing."),
         (OSError(28, "No space left on device", "a/b"), "postprior: error: a/b: No space left on device"),
         (OSError(28, "No space left on device"), "postprior: error: No space left on device"),
-        (MemoryError(), "postprior: error: more than the memory holds; give fewer rows or draws"),
+        (MemoryError(), "postprior: error: out of memory; use fewer rows or draws"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -330,7 +332,7 @@ def test_own_code_that_ends_the_program_is_no_success(trained_project: Path, tmp
     code = tmp_path / "network_that_ends.py"
     code.write_text(ENDS)
     line = refused("train", "--params", str(tmp_path / "params.yaml"))
-    assert line == f"postprior: error: {code}, line 5: the program was ended here; take that call out"
+    assert line == f"postprior: error: {code}, line 5: this code ended the program; remove the call"
 
 
 def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +378,7 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
             "mopoe: {drawn",
             "vae.options.mopoe.drawn is not a known key (did you mean draws?)",
         ),
-        (["fit", "spline"], "", "", "density: found 'spline', which is no density; known: "),
+        (["fit", "spline"], "", "", "density: found 'spline', which is not a known density; known: "),
         (
             ["fit", "gmm"],
             "  gmm:\n",

@@ -1,4 +1,4 @@
-"""Conditional generation through a density: draws with the moments of the reweighted posterior, in closed form."""
+"""Conditional generation through a density: draws have the moments of the reweighted posterior in closed form."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from support.equations import agree, repeat, seeded
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from postprior.pipelines.generation.conditional import Candidates, conditional_draw, effective_share
+from postprior.pipelines.generation.conditional import PosteriorCandidates, conditional_draw, effective_share
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent.codes import Codes
-from postprior.stage2_latent.layouts import join
+from postprior.stage2_latent.layouts import join_blocks
 
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal") for index in range(3))
-TIMES = 2000  # draws of one row
+TIMES = 2000  # draws per row
 DRAWS = 200
 
 
 class Gaussian:
-    """N(mean, covariance) over the codes of a model, with some of a density's capabilities."""
+    """N(mean, covariance) over the codes of a model, with some capabilities of a density."""
 
     def __init__(self, model: MultimodalVAE, *capabilities: str) -> None:
         self.layout, size = model.layout, sum(block.size for block in model.layout)
@@ -43,7 +43,7 @@ class Gaussian:
         return self.of(torch.ones(z.shape[-1], dtype=torch.bool)).log_prob(z)
 
     def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
-        z, known = join(self.layout, given)
+        z, known = join_blocks(self.layout, given)
         return self.of(known).log_prob(z[:, known])
 
     def given(self, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ class Gaussian:
         return gain, self.covariance[~known][:, ~known] - gain @ self.covariance[known][:, ~known]
 
     def condition(self, given: Mapping[str, Tensor], generator: torch.Generator, labels: Tensor | None = None) -> Codes:
-        z, known = join(self.layout, given)
+        z, known = join_blocks(self.layout, given)
         gain, covariance = self.given(known)
         noise = torch.randn(len(z), len(covariance), generator=generator, dtype=z.dtype)
         z[:, ~known] = self.mean[~known] + (z[:, known] - self.mean[known]) @ gain.T
@@ -88,7 +88,7 @@ def have_moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
 
 
 def rows(*observed: tuple[bool, ...], times: int = TIMES) -> Batch:
-    """One row of data for each pattern, so many times each."""
+    """Return one row of data per pattern, repeated `times` times."""
     data = {m.name: torch.randn(1, 3, generator=seeded(i)).double() for i, m in enumerate(MODALITIES)}
     count = len(observed) * times
     mask = torch.tensor(observed).repeat_interleave(times, 0)
@@ -96,7 +96,7 @@ def rows(*observed: tuple[bool, ...], times: int = TIMES) -> Batch:
 
 
 def test_draws_follow_the_posterior_under_another_prior() -> None:
-    """An exact model whose prior is exchanged: its new posterior is known from Bayes' rule alone."""
+    """The prior of an exact model is replaced: Bayes' rule gives its new posterior."""
     model = linear.exact(MODELS["mvae"](linear.modalities(2), latent=linear.LATENT))
     f = Gaussian(model, "exact_log_prob")
     batch = linear.sample(model, 2)
@@ -150,7 +150,7 @@ def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
     model = MODELS["mvtcae"](MODALITIES, latent=2, width=4).double().requires_grad_(False)
     batch = rows((True, False, True), times=50)
     drawn, share = conditional_draw(model, Gaussian(model), batch, seeded(), 8)  # type: ignore[arg-type]
-    candidates = Candidates.draw(model, batch, seeded(), 8)
+    candidates = PosteriorCandidates.draw(model, batch, seeded(), 8)
     plain = candidates.choose(torch.zeros(50, 8))
     assert torch.equal(drawn, candidates.chosen(plain))
     assert (share == 1).all()
@@ -159,22 +159,22 @@ def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_single_candidate_is_what_the_model_infers(name: str) -> None:
-    """In every model, lower levels of hierarchies and private codes included, on rows that lack modalities."""
+    """For every model, including lower levels of hierarchies and private codes, on rows that lack modalities."""
     model = MODELS[name](MODALITIES, latent=3, width=4).requires_grad_(False)
     batch = rows((True, True, True), (False, True, True), (True, False, False), times=4)
     batch = Batch({name: values.float() for name, values in batch.data.items()}, batch.observed)
     expected = model.infer(batch, torch.ones(1, 3, dtype=torch.bool), seeded())[:, 0]
     generator = seeded()
-    candidates = Candidates.draw(model, batch, generator, 1)
+    candidates = PosteriorCandidates.draw(model, batch, generator, 1)
     index = torch.zeros(len(batch), dtype=torch.int64)
     assert torch.equal(candidates.latents(index, candidates.chosen(index), generator), expected)
 
 
 def test_the_levels_below_a_code_stay_with_it() -> None:
-    """The density of a hierarchical model scores its top; the draw below is the one that was made with it."""
+    """The density of a hierarchical model scores the top level; the lower level is that of the chosen code."""
     model = MODELS["mhvae"](MODALITIES, latent=2, width=4, levels=2).double().requires_grad_(False)
     f, batch = Gaussian(model, "exact_log_prob"), rows((True, True, False))
-    candidates = Candidates.draw(model, batch, seeded(), DRAWS)
+    candidates = PosteriorCandidates.draw(model, batch, seeded(), DRAWS)
     index = candidates.choose(candidates.log_weights(f))  # type: ignore[arg-type]
     codes = candidates.chosen(index)
     q = model.posterior(batch)
@@ -197,6 +197,6 @@ def test_choices_follow_the_weights() -> None:
     weights = torch.tensor([0.5, 0.0, 0.3, 0.2])
     uniform = (torch.arange(1000) + 0.5) / 1000
     known = torch.ones(1000, 1, dtype=torch.bool)
-    candidates = Candidates(None, torch.empty(1000, 4, 2), None, known, uniform)  # type: ignore[arg-type]
+    candidates = PosteriorCandidates(None, torch.empty(1000, 4, 2), None, known, uniform)  # type: ignore[arg-type]
     counts = torch.bincount(candidates.choose(weights.log().expand(1000, 4)), minlength=4)
     assert counts.tolist() == [500, 0, 300, 200]

@@ -12,7 +12,7 @@ from postprior.stage1_vae.experts import all_subsets
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes
 from postprior.stage1_vae.models import MODELS
-from postprior.stage1_vae.networks import CACHED, in_blocks
+from postprior.stage1_vae.networks import BLOCK_ROWS, in_blocks
 from postprior.stage1_vae.training import freeze_except
 
 MODALITIES = (
@@ -180,7 +180,7 @@ def test_missing_values_reach_no_gradient(name: str) -> None:
     model, observed = build(name), torch.ones(ROWS, 3, dtype=torch.bool)
     observed[:, 2] = False
     if not model.incomplete:
-        with pytest.raises(ValueError, match="expected rows with every modality"):
+        with pytest.raises(ValueError, match="expected complete rows"):
             model.loss(data(observed), seeded())
         return
     model.loss(data(observed), seeded()).per_sample.mean().backward()
@@ -195,7 +195,7 @@ def test_a_subset_s_posterior_is_that_of_rows_which_have_no_more(name: str) -> N
     subsets = all_subsets(3)
     only_first = torch.zeros(ROWS, 3, dtype=torch.bool)
     only_first[:, 0] = True
-    with pytest.raises(ValueError, match="nothing of a subset"):
+    with pytest.raises(ValueError, match="no modality of a subset"):
         model.posterior(data(only_first), subsets)
     every = model.posterior(data(), subsets)
     if not hasattr(every, "log_prob"):
@@ -390,5 +390,5 @@ def test_batches_refuse_masks_that_do_not_fit() -> None:
 
 def test_a_network_gives_the_same_in_blocks() -> None:
     network = torch.nn.Linear(3, 2).double()
-    rows = torch.randn(2 * CACHED + 5, 3, generator=seeded(), dtype=torch.float64)
+    rows = torch.randn(2 * BLOCK_ROWS + 5, 3, generator=seeded(), dtype=torch.float64)
     torch.testing.assert_close(in_blocks(network, rows), network(rows))

@@ -69,7 +69,7 @@ def test_nexus(observed: Tensor, training: bool) -> None:
     model, batch = build(Nexus, **options).train(training), data(observed)
     source = seeded()
     noise = torch.randn(ROWS, 3, 4, generator=source, dtype=torch.float64)
-    heard = model.perceive(observed, source) if training else observed
+    heard = model.drop_modalities(observed, source) if training else observed
     top_noise = torch.randn(ROWS, 1, CODE, generator=source, dtype=torch.float64)
     expected = []
     for row in range(ROWS):
@@ -93,7 +93,7 @@ def test_nexus(observed: Tensor, training: bool) -> None:
 def test_perceptual_dropout_leaves_one_modality_at_least() -> None:
     model = build(Nexus, dropout=0.6)
     observed = torch.tensor([[True] * 3, [True, False, True], [False, True, False]]).repeat_interleave(30_000, 0)
-    heard = model.perceive(observed, seeded()).reshape(3, 30_000, 3)
+    heard = model.drop_modalities(observed, seeded()).reshape(3, 30_000, 3)
     assert heard.any(-1).all()
     assert not (heard & ~observed.reshape(heard.shape)).any()
     counts = [(heard.sum(-1) == count).double().mean(-1) for count in (1, 2, 3)]
@@ -234,7 +234,7 @@ def test_a_level_s_posterior_is_the_normalised_product_of_its_prior_and_factors(
     step, size = model.steps[0], model.steps[0].size
     features = torch.stack(model.outputs(batch), 1)[..., 2 * CODE :][..., : step.positions * step.hidden]
     above = torch.randn(ROWS, 1, CODE, generator=seeded(), dtype=torch.float64)
-    level = model.refine(step, above, features, HOLES.unsqueeze(1), seeded())
+    level = model.next_level(step, above, features, HOLES.unsqueeze(1), seeded())
     q, prior = level.posterior, level.prior
     z = torch.randn(50, ROWS, 1, size, generator=seeded(), dtype=torch.float64)
     total = q.log_prob(z) - prior.log_prob(z)
@@ -356,7 +356,7 @@ def test_the_evidence_of_a_hierarchy_is_estimated_without_bias() -> None:
 def test_only_the_top_code_informs_the_decoder_before_training() -> None:
     """If lower levels informed the decoder from the start, the code would stay at its prior."""
     model = MHVAE(IMAGES, latent=CODE, width=8)
-    levels = model.walk(data(modalities=IMAGES).to("cpu", torch.float32), FULL.unsqueeze(1), seeded())
+    levels = model.posterior_levels(data(modalities=IMAGES).to("cpu", torch.float32), FULL.unsqueeze(1), seeded())
     assert len(levels) > 1
     for level in levels[1:]:
         ratio = level.posterior.scale / level.prior.scale  # near 1: the posterior follows its prior
@@ -410,7 +410,7 @@ def test_inference_reads_a_subset_as_if_the_rest_were_missing(modalities: tuple[
         turned.load_state_dict(model.state_dict())
         backwards = Batch(dict(reversed(whole.data.items())), FULL)
         torch.testing.assert_close(drawn, turned.infer(backwards, subset.flip(0).unsqueeze(0), seeded()))
-    with pytest.raises(ValueError, match="nothing of a subset"):
+    with pytest.raises(ValueError, match="no modality of a subset"):
         model.infer(data(HOLES, modalities), all_subsets(3), seeded())
 
 
@@ -462,10 +462,10 @@ def test_rows_of_maps_are_independent_of_one_another() -> None:
     above = torch.randn(ROWS, 1, CODE, generator=seeded(), dtype=torch.float64)
     step = model.steps[0]
     lateral = features[..., 2 * CODE :][..., : step.positions * step.hidden]
-    together = model.refine(step, above, lateral, HOLES.unsqueeze(1), seeded()).posterior
+    together = model.next_level(step, above, lateral, HOLES.unsqueeze(1), seeded()).posterior
     for row in range(ROWS):
         rows = slice(row, row + 1)
-        alone = model.refine(step, above[rows], lateral[rows], HOLES[rows].unsqueeze(1), seeded()).posterior
+        alone = model.next_level(step, above[rows], lateral[rows], HOLES[rows].unsqueeze(1), seeded()).posterior
         torch.testing.assert_close(alone.loc, together.loc[rows])
         torch.testing.assert_close(alone.scale, together.scale[rows])
 

@@ -155,7 +155,7 @@ def test_rows_that_lack_a_modality_train_no_joint_encoder(kind: type[JointVAE]) 
     assert not model.incomplete
     for phase in model.phases():
         if phase.complete:
-            with pytest.raises(ValueError, match="found a row that lacks a modality, expected rows with every"):
+            with pytest.raises(ValueError, match="found a row with a missing modality, expected complete rows"):
                 phase.objective(batch(HOLES), seeded(), 1.0)
         else:
             assert phase.objective(batch(HOLES), seeded(), 1.0).per_sample.isfinite().all()
@@ -638,7 +638,7 @@ def test_dcca_finds_what_modalities_share() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("jmvae", {"alpha": -0.1}, "alpha: found -0.1, expected a number from 0"),
+        ("jmvae", {"alpha": -0.1}, "alpha: found -0.1, expected a number of at least 0"),
         ("telbo", {"joint_weights": 0.0}, "joint_weights: found 0.0, expected a number above 0"),
         (
             "telbo",
@@ -647,8 +647,8 @@ def test_dcca_finds_what_modalities_share() -> None:
         ),
         ("jnf", {"flow_blocks": 0}, "flow_blocks: found 0, expected a number above 0"),
         ("jnf", {"flow_hidden": 0}, "flow_hidden: found 0, expected a number above 0"),
-        ("jnf", {"dcca": -1}, "dcca: found -1, expected a whole number from 0"),
-        ("jnf", {"latent": 1}, "latent: found 1, expected 2 at least"),
+        ("jnf", {"dcca": -1}, "dcca: found -1, expected a whole number of at least 0"),
+        ("jnf", {"latent": 1}, "latent: found 1, expected at least 2"),
     ],
 )
 def test_impossible_options_are_refused(name: str, options: dict, message: str) -> None:

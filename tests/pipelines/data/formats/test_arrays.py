@@ -252,7 +252,7 @@ def test_data_that_were_never_imported_are_exported_too(tmp_path: Path) -> None:
     for format, sentence in (
         ("csv", "notes is a sequence, expected tables alone"),
         ("npz", "record is a table, expected arrays alone"),
-        ("pgn", r"'pgn', which is no format; known: csv, images, npz"),
+        ("pgn", r"'pgn', which is not a known format; known: csv, images, npz"),
     ):
         with pytest.raises(UserError, match=sentence):
             export(tmp_path / "data", tmp_path / "other", format)
