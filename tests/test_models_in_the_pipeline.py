@@ -1,4 +1,4 @@
-"""Every model of `MODELS` through the stages: trained on rows with holes, encoded, fitted, drawn from."""
+"""Every model in `MODELS` through the stages: training on incomplete rows, codes, densities and samples."""
 
 import inspect
 from dataclasses import replace

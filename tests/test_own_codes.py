@@ -1,4 +1,4 @@
-"""Codes of one's own from end to end, by the console script in a folder that holds nothing else."""
+"""User-defined codes from end to end: the console script in a folder that has no project."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 from typer.testing import CliRunner
 
 from postprior.pipelines.api.draw import draw
@@ -34,7 +35,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def save(path: Path, rows: int, seed: int) -> None:
-    """Means, scales and labels as another library would have them, in double precision."""
+    """Save means, scales and labels in double precision, as another library would."""
     codes, _ = labelled(rows, seed)
     loc, scale = (value[:, 0].double().numpy() for value in (codes.loc, codes.scale))
     np.savez(path, means=loc, scales=scale, labels=codes.labels.numpy())

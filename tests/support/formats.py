@@ -24,7 +24,7 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import split_blocks
-from support.latent import seeded
+from support.equations import seeded
 from support.project import REPOSITORY
 
 FOLDER = REPOSITORY / "tests/fixtures/formats"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support import linear_gaussian as linear
+from support.equations import agree
 from support.project import small, write_params
 from typer.testing import CliRunner
 
@@ -71,9 +72,9 @@ def test_a_missing_modality_is_drawn_from_its_conditional_distribution() -> None
     mean = bias[rest] + (known - bias[seen]) @ gain.T
     covariance = joint[rest, rest] - gain @ joint[seen, rest]
     x = torch.from_numpy(drawn.data["m2"]).double().unflatten(0, (TIMES, 4)).movedim(0, -1)  # (4, SIZE, TIMES)
-    linear.agree(x, mean)
+    agree(x, mean)
     centred = x - mean.unsqueeze(-1)
-    linear.agree(centred[:, :, None] * centred[:, None], covariance.expand(4, -1, -1))
+    agree(centred[:, :, None] * centred[:, None], covariance.expand(4, -1, -1))
 
 
 def test_labels_are_a_condition(generator: Generator, trained: Trained) -> None:

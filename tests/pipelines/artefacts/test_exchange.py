@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 
 from postprior.pipelines.artefacts.exchange import read_codes, write_codes
 from postprior.pipelines.errors import UserError

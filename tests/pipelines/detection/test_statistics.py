@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support import linear_gaussian as linear
+from support.equations import agree
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
@@ -146,7 +147,7 @@ def test_reconstruction_and_inconsistency_are_expectations_over_posteriors() -> 
         rest[m] = False
         for values, subset in ((found.reconstruction, WHOLE), (found.inconsistency, rest)):
             draws = torch.from_numpy(values[:, m]).unflatten(0, (-1, TIMES))
-            linear.agree(draws, unlikely(model, data, subset, m))
+            agree(draws, unlikely(model, data, subset, m))
 
 
 def test_code_is_the_expected_log_density_of_the_whole_rows_and_each_modalitys_code() -> None:
@@ -158,9 +159,9 @@ def test_code_is_the_expected_log_density_of_the_whole_rows_and_each_modalitys_c
     for place, subset in enumerate([WHOLE, *torch.eye(3, dtype=torch.bool)]):
         mean, covariance = linear.posterior(model.double(), double, subset)
         expected = 0.5 * (mean.square().sum(-1) + covariance.trace()) + linear.LATENT / 2 * math.log(2 * math.pi)
-        linear.agree(torch.from_numpy(found.code[:, place]).unflatten(0, (-1, TIMES)), expected)
+        agree(torch.from_numpy(found.code[:, place]).unflatten(0, (-1, TIMES)), expected)
         codes = torch.from_numpy(found.codes[place]).unflatten(0, (-1, TIMES))
-        linear.agree(codes.transpose(1, 2), mean)
+        agree(codes.transpose(1, 2), mean)
         model.float()
     assert DRAWS > 1
 
@@ -187,7 +188,7 @@ def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
     assert list(one.cells) == ["m0", "m2"]
     found = of_repeated(model, density, data, pattern)
     draws = torch.from_numpy(found.inconsistency[:, 0]).unflatten(0, (-1, TIMES))
-    linear.agree(draws, unlikely(model, data, torch.tensor([False, False, True]), 0))
+    agree(draws, unlikely(model, data, torch.tensor([False, False, True]), 0))
     alone = Surprisals.of(model, density, data, torch.tensor([False, True, False]), 0)
     assert alone.inconsistency.shape == (5, 0)
     assert alone.cells["m1"].shape == (5, 1, linear.SIZE)

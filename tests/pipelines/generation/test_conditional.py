@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support import linear_gaussian as linear
+from support.equations import agree, repeat, seeded
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -22,10 +23,6 @@ from postprior.stage2_latent.layouts import join_blocks
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal") for index in range(3))
 TIMES = 2000  # draws per row
 DRAWS = 200
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 class Gaussian:
@@ -83,11 +80,11 @@ def reweighted(q: Normal, f: Gaussian, known: Tensor, scored: bool) -> tuple[Ten
     return mean, covariance
 
 
-def agree(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
+def have_moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
     """Assert that draws (n, D) have these moments, within five standard errors."""
-    linear.agree(draws.T, mean)
+    agree(draws.T, mean)
     centred = draws - mean
-    linear.agree(torch.einsum("ni,nj->ijn", centred, centred), covariance)
+    agree(torch.einsum("ni,nj->ijn", centred, centred), covariance)
 
 
 def rows(*observed: tuple[bool, ...], times: int = TIMES) -> Batch:
@@ -104,7 +101,7 @@ def test_draws_follow_the_posterior_under_another_prior() -> None:
     f = Gaussian(model, "exact_log_prob")
     batch = linear.sample(model, 2)
     observed = torch.tensor([[True, False], [True, True]])
-    repeated = linear.repeat(Batch(batch.data, observed), TIMES)
+    repeated = repeat(Batch(batch.data, observed), TIMES)
     drawn, share = conditional_draw(model, f, repeated, seeded(), DRAWS)  # type: ignore[arg-type]
     assert ((share > 1 / DRAWS) & (share < 1)).all()
     for row, draws in enumerate(drawn.unflatten(0, (2, TIMES))):
@@ -116,7 +113,7 @@ def test_draws_follow_the_posterior_under_another_prior() -> None:
                 precision = precision + decoder.weight.T @ decoder.weight / linear.SCALE**2
                 moment = moment + decoder.weight.T @ (batch.data[name][row] - decoder.bias) / linear.SCALE**2
         covariance = torch.linalg.inv(precision)
-        agree(draws, covariance @ moment, covariance)
+        have_moments(draws, covariance @ moment, covariance)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +135,7 @@ def test_private_codes_are_drawn_given_the_others(capabilities: tuple[str, ...])
     for start, pattern in zip((0, TIMES), patterns, strict=True):
         known = torch.tensor([True, True, *pattern])
         expected = reweighted(Normal(q.loc[start], q.scale[start]), f, known, scored)
-        agree(drawn[start : start + TIMES], *expected)
+        have_moments(drawn[start : start + TIMES], *expected)
 
 
 def test_complete_rows_need_no_marginal() -> None:
@@ -146,7 +143,7 @@ def test_complete_rows_need_no_marginal() -> None:
     f, batch = Gaussian(model, "exact_log_prob", "conditional"), rows((True, True, True))
     drawn, _ = conditional_draw(model, f, batch, seeded(), DRAWS)  # type: ignore[arg-type]
     q, everything = model.posterior(batch), torch.ones(5, dtype=torch.bool)
-    agree(drawn, *reweighted(Normal(q.loc[0], q.scale[0]), f, everything, True))
+    have_moments(drawn, *reweighted(Normal(q.loc[0], q.scale[0]), f, everything, True))
 
 
 def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
@@ -181,7 +178,7 @@ def test_the_levels_below_a_code_stay_with_it() -> None:
     index = candidates.choose(candidates.log_weights(f))  # type: ignore[arg-type]
     codes = candidates.chosen(index)
     q = model.posterior(batch)
-    agree(codes, *reweighted(Normal(q.loc[0], q.scale[0]), f, torch.tensor([True, True]), True))
+    have_moments(codes, *reweighted(Normal(q.loc[0], q.scale[0]), f, torch.tensor([True, True]), True))
     step: Any = model.steps[0]
     below = candidates.latents(index, codes, seeded()) - step(codes)[1].flatten(1)  # W z_1 + b
     assert torch.linalg.matrix_rank((below - below[0])[:100], atol=1e-9) == model.latent

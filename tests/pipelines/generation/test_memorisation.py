@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from support.latent import posteriors, seeded
+from support.equations import seeded
+from support.latent import posteriors
 from torch import Tensor
 
 from postprior.pipelines.metrics.privacy import proximity as module

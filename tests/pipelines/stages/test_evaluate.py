@@ -13,6 +13,7 @@ import torch
 from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes, posteriors
 from postprior.pipelines.artefacts.density import load_density
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.conditional_scores import grid
@@ -75,14 +76,28 @@ def test_every_row_has_the_same_scores_at_the_same_number_of_samples(project: Pr
 
 def test_labels_from_the_classifiers_are_not_compared_with_themselves(copy: Project) -> None:
     root, params = copy
-    before = read(root, "normal")["label_agreement"]
-    assert before == {"value": None, "why": "the label classifiers assigned the labels of these samples"}
-    assert read(root, "gmm")["label_agreement"]["value"] >= 0
+    without = {"value": None, "why": "the label classifiers assigned the labels of these samples"}
+    assert read(root, "normal")["label_agreement"] == without
+    (root / "results/metrics/normal.json").unlink()
     evaluate("normal", params, root)
     again = read(root, "normal")
-    assert again["label_agreement"] == before
+    assert again["label_agreement"] == without
     assert again["labels_from"] == "judges"
     assert again["stores_training_codes"] is False
+
+
+def test_labels_that_a_density_drew_are_compared_with_those_that_samples_show(project: Project) -> None:
+    root, _ = project
+    row = read(root, "gmm")
+    samples = Dataset.load(root / "artefacts/synthetic/gmm").select(np.arange(row["samples"]))
+    shown = load_evaluators(root / "artefacts/evaluators").outputs(samples).predictions
+    assert shown is not None
+    assert samples.labels is not None
+    right = shown == samples.labels[:, None]
+    assert 0 < right.mean() < 1
+    assert row["label_agreement"]["value"] == pytest.approx(right.mean())
+    own = {name: scores["label_agreement"]["value"] for name, scores in row["modalities"].items()}
+    assert own == pytest.approx({m.name: right[:, i].mean() for i, m in enumerate(samples.modalities)})
 
 
 def test_a_density_brings_its_likelihood(project: Project) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 from support.project import small, write_params
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder

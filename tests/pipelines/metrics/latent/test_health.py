@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.latent import posteriors, seeded
+from support.equations import seeded
+from support.latent import posteriors
 
 from postprior.pipelines.metrics.latent import health as module
 from postprior.pipelines.metrics.latent.health import (
