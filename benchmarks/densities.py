@@ -213,7 +213,7 @@ def mean_scores(generator: Any, evaluators: Any, baselines: Baselines) -> Scores
     scores_of_sets = []
     for seed in range(SETS):
         samples = generator.sample(len(baselines), seed=seed)
-        outputs = evaluators.read(scored_rows(samples, len(baselines)))
+        outputs = evaluators.outputs(scored_rows(samples, len(baselines)))
         scores_of_sets.append(score(outputs, baselines.weights, baselines.reference))
     return {name: np.mean([scores[name] for scores in scores_of_sets], axis=0) for name in scores_of_sets[0]}
 
@@ -226,7 +226,7 @@ def coherence_to_choose_by(generator: Any, evaluators: Any, rows: int) -> float:
     from postprior.pipelines.metrics.coherence.agreement import joint_agreement
 
     sets = (generator.sample(rows, seed=SETS + seed) for seed in range(SETS))
-    return float(np.mean([joint_agreement(evaluators.read(samples).predictions).mean() for samples in sets]))
+    return float(np.mean([joint_agreement(evaluators.outputs(samples).predictions).mean() for samples in sets]))
 
 
 def field_mixture() -> Density:

@@ -51,7 +51,7 @@ def fidelity(real: np.ndarray, w: np.ndarray, fake: np.ndarray, v: np.ndarray, n
     """Compute every fidelity metric of features (N, D) under weights (1 + B, N), one after another."""
     timed("Frechet distance", lambda: frechet_distance(real, w, fake, v))
     reference, samples = Space(real, w, neighbours), Space(fake, v, neighbours)
-    timed("kernels of the reference", lambda: reference.known(Kernels.fit))
+    timed("kernels of the reference", lambda: reference.cached(Kernels.fit))
     timed("kernel distance, MMD", lambda: scores(reference, samples))
     real_balls = timed("balls of the reference", lambda: Balls.fit(reference))
     fake_balls = timed("balls of the samples", lambda: Balls.fit(samples))

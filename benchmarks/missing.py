@@ -73,7 +73,7 @@ def scores(folder: Path, entry: str) -> dict[str, Any]:
     """Return the conditional coherence without and with the density, and the mean log p(z) of test codes."""
     from postprior import Generator
     from postprior.pipelines.artefacts.evaluators import load_evaluators
-    from postprior.pipelines.generation.conditional_scores import conditional_scores, scores_through
+    from postprior.pipelines.generation.conditional_scores import conditional_scores, density_conditional_scores
     from postprior.pipelines.metrics.statistics.intervals import half_samples
 
     generator = Generator.load(folder / "artefacts/densities" / entry)
@@ -83,7 +83,9 @@ def scores(folder: Path, entry: str) -> dict[str, Any]:
     test = test.select(np.arange(ROWS))
     weights = half_samples(test.sources, 200, np.random.default_rng(0), test.labels)
     plain = conditional_scores(generator.model, classifiers, test, weights, np.random.default_rng(0))
-    through = scores_through(generator.model, generator.density, classifiers, test, weights, np.random.default_rng(0))
+    through = density_conditional_scores(
+        generator.model, generator.density, classifiers, test, weights, np.random.default_rng(0)
+    )
     manifest = read_json(folder / "artefacts/densities" / entry / "manifest.json")
     return {
         "plain": plain,

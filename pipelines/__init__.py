@@ -1,4 +1,4 @@
-"""The room that touches files: datasets in, stages in order, synthetic datasets and reports out."""
+"""The pipeline: reads datasets, runs the stages in order, and writes synthetic datasets and reports."""
 
 if __name__ != "postprior.pipelines":
-    raise ImportError(f"{__name__} has one name: import postprior.pipelines")
+    raise ImportError(f"{__name__} cannot be imported by this name: import postprior.pipelines")

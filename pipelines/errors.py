@@ -1,18 +1,21 @@
-"""The one error that is shown to a user."""
+"""The error that is shown to the user."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, in one sentence: the field or file, what was found and expected, a remedy."""
+    """An error that the user can mend.
+
+    Its message is one sentence: the field or file, what was found, what was expected, and how to mend it.
+    """
 
 
 @contextmanager
-def refused(kinds: type[Exception] | tuple[type[Exception], ...], found: str, remedy: str) -> Iterator[None]:
-    """A UserError in place of an error of these kinds: what was found, in brackets what the error says, a remedy."""
+def as_user_error(kinds: type[Exception] | tuple[type[Exception], ...], problem: str, remedy: str) -> Iterator[None]:
+    """Turn errors of the given kinds into a UserError: the problem, the error's own message in brackets, the remedy."""
     try:
         yield
     except kinds as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{found} ({told}); {remedy}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{problem} ({reason}); {remedy}") from None

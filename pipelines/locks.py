@@ -1,4 +1,4 @@
-"""One trainer a project: the newest to start takes over, and its lock dies with its process."""
+"""A lock for training in a project: the newest process takes it over, and it ends with its process."""
 
 import os
 import secrets
@@ -13,28 +13,31 @@ from postprior.pipelines.publishing import write_text
 from postprior.pipelines.texts import tell
 
 POLL = 0.1
-"""Seconds between two looks at a lock that another process holds."""
+"""Seconds between two attempts to take a lock that another process holds."""
 
 
 @contextmanager
 def sole_trainer(root: Path) -> Iterator[Callable[[], None]]:
-    """The right to train in a project, inside the block; what it yields raises when a newer process has claimed it.
+    """Hold the right to train in a project inside the block; yield a function that confirms it.
 
-    Who starts writes a claim, which replaces that of whoever trains, and waits for the lock. Who trains holds the
-    lock, and gives it up when the claim is no longer its own. So an orphan whose parent was killed stops. Nobody
-    removes the two files: a claim means nothing without its process, and two processes would hold two locks. A
-    UserError tells of a newer process that claimed the right, here or when the yielded function is called.
+    A new process writes a claim file, which replaces the claim of the process that trains, and waits for the lock. The
+    process that trains holds the lock, and stops when the claim is no longer its own. So an orphan whose parent was
+    killed stops as well. The two files are never removed: a claim has no effect without its process, and if the lock
+    file were replaced, two processes could hold a lock each.
+
+    Raises:
+        UserError: a newer process has claimed the right, either here or when the yielded function is called.
     """
-    claim, mine = root / ".postprior/trainer", f"{os.getpid()} {secrets.token_hex(8)}"
-    write_text(claim, mine)
+    claim, claim_text = root / ".postprior/trainer", f"{os.getpid()} {secrets.token_hex(8)}"
+    write_text(claim, claim_text)
 
     def confirm() -> None:
         with suppress(OSError):
             newest = claim.read_text(errors="replace")
-            if newest != mine:
+            if newest != claim_text:
                 raise UserError(
-                    f"train: process {newest.partition(' ')[0]} has started to train in {root} since; this one stops, "
-                    "and what it trained is kept for the other to resume"
+                    f"train: process {newest.partition(' ')[0]} has started to train in {root}; this process stops, "
+                    "and its checkpoint is kept for the new process to resume from"
                 )
 
     with open(root / ".postprior/trainer.lock", "a+") as file:
@@ -44,8 +47,8 @@ def sole_trainer(root: Path) -> Iterator[Callable[[], None]]:
 
 
 def _wait(file: IO[str], confirm: Callable[[], None]) -> None:
-    """Lock a file, in which its holder then stands."""
-    told = ""
+    """Wait for the lock on a file, then write this process's number into it."""
+    holder = ""
     try:
         import fcntl
 
@@ -53,14 +56,16 @@ def _wait(file: IO[str], confirm: Callable[[], None]) -> None:
             with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            if not told:
+            if not holder:
                 file.seek(0)
-                if told := file.read():
-                    tell(f"train: waits for process {told} to stop training here", err=True)
+                if holder := file.read():
+                    tell(f"train: waiting for process {holder} to stop training in this project", err=True)
             time.sleep(POLL)
             confirm()
     except (ImportError, OSError) as error:
-        tell(f"train: no lock on {file.name} ({error}); start one train at a time here", err=True)
+        tell(
+            f"train: {file.name} cannot be locked ({error}); run only one training at a time in this project", err=True
+        )
         return
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -1,4 +1,4 @@
-"""Files and folders published whole or not at all, and never over what is not ours to replace."""
+"""Publish files and folders atomically, and never replace files that the same command did not write."""
 
 import ctypes
 import errno
@@ -13,71 +13,73 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.signals import held_back
+from postprior.pipelines.signals import defer_signals
 
-Ours = Callable[[Path], Collection[Path]]
-"""The files in a folder, relative to it, that the same command wrote before: all that may be replaced."""
-LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-"""Files that desktops leave in every folder that they show."""
+OwnFiles = Callable[[Path], Collection[Path]]
+"""Returns the files in a folder, relative to it, that the same command wrote before. Only these may be replaced."""
+DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Files that desktops create in every folder that they show. They may be replaced as well."""
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
-def check_folder(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()) -> None:
-    """Refuse with a UserError a folder whose replacement would lose what the same command did not write.
+def check_folder(folder: Path, own_files: OwnFiles = lambda _: (), inputs: Iterable[Path] = ()) -> None:
+    """Raise a UserError if replacing a folder would delete anything that the same command did not write.
 
-    That is a file, the current folder, the home folder, one above these, and what holds an input or a file that is not
-    `ours`; `inputs` are files and folders that are read for the result.
+    Refused are: a file; the current folder, the home folder and any folder above these; a folder that contains one of
+    the `inputs` (files and folders that are read for the result); and a folder with a file that is not in `own_files`.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, expected a folder or nothing; give another name")
     place = _real(folder)
-    for holder, words in ((".", "the current folder"), (os.path.expanduser("~"), "the home folder")):
-        if _real(holder).is_relative_to(place):
+    for protected, description in ((".", "the current folder"), (os.path.expanduser("~"), "the home folder")):
+        if _real(protected).is_relative_to(place):
             raise UserError(
-                f"{folder}: found {words} or one above it, expected a folder that the result can replace; give another "
-                "name, and look whether a variable of the shell is empty"
+                f"{folder}: found {description} or a folder above it, expected a folder that the result can "
+                "replace; give another name, and check whether a shell variable is empty"
             )
     for source in inputs:
         if _real(source).is_relative_to(place):
-            raise UserError(f"{folder}: {source} lies in it, expected a folder beside what is read; give another name")
-    if (stranger := _stranger(folder, ours)) is not None:
+            raise UserError(
+                f"{folder}: found the input {source} in it, expected a folder that contains no input; give another name"
+            )
+    if (foreign := _foreign_file(folder, own_files)) is not None:
         raise UserError(
-            f"{folder}: found {stranger} there, which this command did not write, expected an empty folder, none, or "
-            "an earlier result of this command; give another name or move it away"
+            f"{folder}: found {foreign} in it, which this command did not write, expected an empty folder, no folder "
+            "or an earlier result of this command; give another name or move that file away"
         )
 
 
 def check_file(path: Path, force: bool) -> None:
-    """Refuse a folder, and a file that is there unless `force`, as the place of a result."""
+    """Raise a UserError if the path of a result is a folder, or an existing file unless `force` is set."""
     if path.is_dir():
         raise UserError(f"{path}: found a folder, expected a file or nothing; give another name")
     if path.exists() and not force:
-        raise UserError(f"{path}: found a file, expected none; give another name, or replace it with --force")
+        raise UserError(f"{path}: found a file, expected none; give another name, or pass --force to replace it")
 
 
 def _real(path: Path | str) -> Path:
-    """An absolute path without links; unlike Path.resolve it takes links that lead in a circle."""
+    """Return an absolute path without symbolic links; unlike Path.resolve, it accepts links that form a loop."""
     return Path(os.path.realpath(path))
 
 
-def _stranger(folder: Path, ours: Ours) -> Path | None:
-    """A file in a folder, relative to it, that is not `ours`."""
+def _foreign_file(folder: Path, own_files: OwnFiles) -> Path | None:
+    """Return the first file in a folder, relative to it, that is not in `own_files`, or None."""
     if not folder.is_dir():
         return None
-    known = set(ours(folder))
+    allowed = set(own_files(folder))
     files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    inside = (path.relative_to(folder) for path in files)
-    return next((path for path in inside if path not in known and path.name not in LITTER), None)
+    relative = (path.relative_to(folder) for path in files)
+    return next((path for path in relative if path not in allowed and path.name not in DESKTOP_FILES), None)
 
 
 @contextmanager
-def publish(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` when the block ends well; see `check_folder`.
+def publish(folder: Path, own_files: OwnFiles = lambda _: (), inputs: Iterable[Path] = ()) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `folder` when the block ends without an error; see `check_folder`.
 
-    Whatever happens in between (an exception, a full disk, a kill), `folder` is the old one or the new one, never half
-    of one; where the system cannot swap two folders at once it is none for an instant. What a killed process left
-    behind goes at the next publication. A link is followed: what it leads to is replaced.
+    Whatever happens in between (an exception, a full disk, a kill), `folder` is either the old folder or the complete
+    new one. Where the system cannot swap two folders in one step, it does not exist for an instant. The next
+    publication removes what a killed process left behind. A symbolic link is followed, and its target is replaced.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -87,7 +89,7 @@ def publish(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()
     'hello'
     """
     inputs = tuple(inputs)
-    check_folder(folder, ours, inputs)
+    check_folder(folder, own_files, inputs)
     place = _real(folder)
     temporary = _partial(place)
     try:
@@ -95,19 +97,19 @@ def publish(folder: Path, ours: Ours = lambda _: (), inputs: Iterable[Path] = ()
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
-        check_folder(folder, ours, inputs)
-        with held_back():
+        check_folder(folder, own_files, inputs)
+        with defer_signals():
             _put(temporary, place)
             _sync(place.parent)
     finally:
-        with held_back():
-            shutil.rmtree(temporary, ignore_errors=True)  # what is not finished, or what stood there before
+        with defer_signals():
+            shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder, or the folder that was replaced
 
 
 def _put(new: Path, place: Path) -> None:
-    """Move a folder to a place; what stood there is `new` afterwards."""
+    """Move the folder `new` to `place`; a folder that was there before is at the path `new` afterwards."""
     try:
-        new.rename(place)  # where there is nothing, or an empty folder
+        new.rename(place)  # succeeds if `place` does not exist or is an empty folder
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -116,7 +118,7 @@ def _put(new: Path, place: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step; False where the system or the disk cannot."""
+    """Swap two folders in one step; return False if the system or the file system cannot."""
     rename = _renameat2()
     if rename is None:
         return False
@@ -128,15 +130,15 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @cache
 def _renameat2() -> Callable[..., int] | None:
-    """The system call of Linux, through a C library that has it."""
-    found: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if found is not None:
-        found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-    return found
+    """Return the Linux system call if the C library has it, else None."""
+    function: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is not None:
+        function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return function
 
 
 def _swap(new: Path, place: Path) -> None:
-    """Swap two folders in two steps; the old one comes back if the second fails."""
+    """Swap two folders in two steps; if the second step fails, the old folder is moved back."""
     old = _partial(place)
     try:
         place.rename(old)
@@ -150,7 +152,7 @@ def _swap(new: Path, place: Path) -> None:
 
 @contextmanager
 def publish_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends well; see `publish`."""
+    """Yield a binary file that replaces `path` when the block ends without an error; see `publish`."""
     temporary = _partial(path)
     try:
         with open(temporary, "wb") as file:
@@ -166,10 +168,10 @@ def publish_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def publish_path(path: Path) -> Iterator[Path]:
-    """Another path of the same ending, whose file takes the place of `path` when the block ends well."""
+    """Yield a temporary path with the same suffix; its file replaces `path` when the block ends without an error."""
     with TemporaryDirectory() as folder:
-        yield (made := Path(folder, f"made{path.suffix}"))
-        write_bytes(path, made.read_bytes())
+        yield (temporary := Path(folder, f"made{path.suffix}"))
+        write_bytes(path, temporary.read_bytes())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -182,7 +184,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A hidden sibling of `path`, `.<name>.<process>-<random>.partial`; those of dead processes are swept."""
+    """Return a hidden sibling path, `.<name>.<process>-<random>.partial`, and remove those that dead processes left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for sibling in path.parent.iterdir():
         name = sibling.name
@@ -203,12 +205,12 @@ def _alive(process: str) -> bool:
     except (ProcessLookupError, ValueError):
         return False
     except OSError:
-        pass  # it is another user's
+        pass  # the process of another user
     return True
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk, so that a rename after it can never expose an empty one."""
+    """Flush a file or folder to the disk, so that a later rename never exposes an empty one."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What stands on the disk: JSON, arrays and artefacts, with hashes to know them by."""
+"""Read and write JSON files, arrays and artefacts, and compute the hashes that identify them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.publishing import publish, publish_file, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
-"""The meaning of artefacts and dataset folders. It rises when that changes: not for a new file or key that may be
-absent, but where an older version would misread a new folder, or this one an older folder. `check_format` then brings
-the older one up to date, or refuses it in one sentence; tests/fixtures/formats has folders of every number."""
+"""Version of the format of artefacts and dataset folders. It rises when an older version would misread a new folder, or
+this version an older one; it does not rise for a new file or key that may be absent. `check_format` then brings an
+older folder up to date, or refuses it in one sentence; tests/fixtures/formats has folders of every version."""
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 Read = TypeVar("Read")
@@ -33,17 +33,17 @@ Read = TypeVar("Read")
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no place in a JSON file: {value!r}")
+    raise TypeError(f"a {type(value).__name__} cannot be written to a JSON file: {value!r}")
 
 
 def write_json(path: Path, value: Any, sort_keys: bool = True) -> None:
-    """One JSON file, the same bytes for the same value; NaN and infinity are refused with a ValueError."""
+    """Write a JSON file, with the same bytes for the same value; NaN and infinity raise a ValueError."""
     text = json.dumps(value, sort_keys=sort_keys, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; a UserError when it is missing, cut short or no object."""
+    """Read the object in a JSON file; a file that is missing, truncated or not an object raises a UserError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -51,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}); make it again.") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: a {type(value).__name__} was found where a JSON object is expected.")
+        raise UserError(f"{path}: found a {type(value).__name__}, expected a JSON object; make it again.")
     return value
 
 
@@ -61,7 +61,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) 
 
 
 class ArrayWriter:
-    """An .npy file of a known shape that is written in pieces, with no array in memory.
+    """Write an .npy file of a known shape in pieces, without the whole array in memory.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -79,7 +79,7 @@ class ArrayWriter:
         self._origin = self._file.tell()
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Put `rows` (n, *shape[1:]) at rows start … start + n."""
+        """Write `rows` (n, *shape[1:]) to rows start … start + n."""
         rows = np.ascontiguousarray(rows, self.dtype)
         if rows.shape[1:] != self.shape[1:] or not 0 <= start <= self.shape[0] - len(rows):
             raise ValueError(f"rows {rows.shape} at {start} do not fit into an array of shape {self.shape}")
@@ -94,18 +94,19 @@ class ArrayWriter:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """One .npy file in C order; a ValueError refuses an array of objects, which would need a pickle."""
+    """Write an .npy file in C order; an array of objects, which would need a pickle, raises a ValueError."""
     if array.dtype.hasobject:
-        raise ValueError(f"{path}: an array of objects would need a pickle; give it a type of fixed size")
+        raise ValueError(f"{path}: an array of objects would need a pickle; give it a dtype of fixed size")
     with publish_file(path) as file:
         _write_header(file, array.shape, array.dtype)
-        file.write(np.ascontiguousarray(array).data)  # not NumPy's tofile, which does not say what failed
+        file.write(np.ascontiguousarray(array).data)  # not NumPy's tofile, whose errors do not say what failed
 
 
 def load_array(path: Path, mmap: bool = True) -> np.ndarray:
-    """The array in an .npy file, read-only and memory-mapped unless `mmap` is false.
+    """Read the array in an .npy file, read-only and memory-mapped unless `mmap` is false.
 
-    A UserError tells of a missing file, a pickle or an array of objects, and a file that was cut short.
+    Raises:
+        UserError: the file is missing, truncated, a pickle or an array of objects.
     """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
@@ -113,7 +114,7 @@ def load_array(path: Path, mmap: bool = True) -> np.ndarray:
         raise UserError(f"{path}: this array is missing; make the folder again with all its files.") from None
     except (ValueError, EOFError) as error:
         raise UserError(
-            f"{path}: not a whole .npy array ({error}); pickles and truncated files are refused, "
+            f"{path}: not a complete .npy array ({error}); pickles and truncated files are refused, "
             "write it again with numpy.save(…, allow_pickle=False)."
         ) from None
     return array if mmap else np.array(array)
@@ -121,7 +122,7 @@ def load_array(path: Path, mmap: bool = True) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a stage left in a folder: a manifest, named tensors, named arrays, and the hash of it all."""
+    """The output of a stage in a folder: a manifest, named tensors, named arrays, and the hash of all of these."""
 
     manifest: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -138,11 +139,11 @@ def _canonical_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def undisturbed(folder: Path, read: Callable[[Path], Read]) -> Read:
-    """What `read` finds in a published folder; read again where another one took its place meanwhile.
+def read_consistently(folder: Path, read: Callable[[Path], Read]) -> Read:
+    """Return what `read` returns for a published folder; read again if the folder was replaced in the meantime.
 
-    Folders are published whole and never changed, so that what is read of one folder belongs together. While the folder
-    is open the system gives its number to no other.
+    Folders are published atomically and never changed, so everything that is read from one folder belongs together.
+    While the folder is open, the system does not give its inode number to another one.
     """
     while True:
         try:
@@ -150,9 +151,9 @@ def undisturbed(folder: Path, read: Callable[[Path], Read]) -> Read:
         except OSError:
             return read(folder)
         try:
-            found = read(folder)
+            content = read(folder)
             if _is_at(folder, descriptor):
-                return found
+                return content
         except (UserError, OSError):
             if _is_at(folder, descriptor):
                 raise
@@ -161,7 +162,7 @@ def undisturbed(folder: Path, read: Callable[[Path], Read]) -> Read:
 
 
 def _is_at(folder: Path, descriptor: int) -> bool:
-    """Whether a folder that is open still stands at its path."""
+    """Return whether an open folder is still the one at its path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(folder))
     except FileNotFoundError:
@@ -176,20 +177,20 @@ def save_artefact(
     arrays: dict[str, np.ndarray] | None = None,
     inputs: Iterable[Path] = (),
 ) -> None:
-    """Publish manifest.json, tensors.safetensors and one .npy an array as one folder; see `load_artefact`.
+    """Publish manifest.json, tensors.safetensors and one .npy file per array as one folder; see `load_artefact`.
 
-    An artefact of the same kind is replaced; `inputs` are what was read for it.
+    An existing artefact of the same kind is replaced. `inputs` are the files and folders that were read for it.
     """
     with publish(folder, partial(files_of, kind=kind), inputs) as temporary:
         if tensors:
             import torch
             from safetensors.torch import save_file
 
-            whole = {
+            contiguous = {
                 name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
                 for name, tensor in tensors.items()
             }
-            save_file(whole, temporary / TENSORS)
+            save_file(contiguous, temporary / TENSORS)
         for name, array in (arrays or {}).items():
             save_array(temporary / f"{name}.npy", array)
         files = {
@@ -199,7 +200,7 @@ def save_artefact(
 
 
 def files_of(folder: Path, kind: str) -> Collection[Path]:
-    """The files, relative to their folder, of an artefact of this kind; none where there is no such artefact."""
+    """Return the files of an artefact of this kind, relative to its folder; none if there is no such artefact."""
     manifest = manifest_in(folder)
     files = manifest.get("files")
     if manifest.get("kind") != kind or not isinstance(files, dict):
@@ -208,7 +209,7 @@ def files_of(folder: Path, kind: str) -> Collection[Path]:
 
 
 def manifest_in(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, empty where there is none that can be read."""
+    """Return the manifest of a folder, or an empty dictionary if there is no readable one."""
     try:
         return read_json(folder / MANIFEST)
     except (UserError, OSError):
@@ -216,20 +217,21 @@ def manifest_in(folder: Path) -> dict[str, Any]:
 
 
 def check_format(path: Path, manifest: dict[str, Any]) -> None:
-    """Refuse the manifest of another format than `FORMAT`, in one sentence that says which side is to be renewed."""
+    """Raise a UserError if the format of a manifest is not `FORMAT`; the message names the side to renew."""
     found = manifest.get("format")
     if found != FORMAT:
-        later = isinstance(found, int) and found > FORMAT
-        remedy = "update postprior" if later else "make the folder again with this version"
-        raise UserError(f"{path}: format {found!r} was found where {FORMAT} is expected; {remedy}")
+        is_newer = isinstance(found, int) and found > FORMAT
+        remedy = "update postprior" if is_newer else "make the folder again with this version"
+        raise UserError(f"{path}: found format {found!r}, expected {FORMAT}; {remedy}")
 
 
 def load_artefact(folder: Path, kind: str) -> Artefact:
-    """The artefact in a folder, every byte checked against its manifest.
+    """Load the artefact in a folder and check every byte against its manifest.
 
-    A UserError tells of another format version or kind, and of files that are missing, cut short or changed.
+    Raises:
+        UserError: the format version or the kind differs, or a file is missing, truncated or changed.
     """
-    return undisturbed(folder, partial(_load_artefact, kind=kind))
+    return read_consistently(folder, partial(_load_artefact, kind=kind))
 
 
 def _load_artefact(folder: Path, kind: str) -> Artefact:
@@ -237,7 +239,7 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
     check_format(folder / MANIFEST, manifest)
     if manifest.get("kind") != kind:
         raise UserError(
-            f"{folder / MANIFEST}: kind {manifest.get('kind')!r} was found where {kind!r} is expected; correct the path"
+            f"{folder / MANIFEST}: found kind {manifest.get('kind')!r}, expected {kind!r}; correct the path"
         )
     files = manifest.get("files")
     if not isinstance(files, dict):
@@ -246,46 +248,49 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
     arrays: dict[str, np.ndarray] = {}
     for name, entry in files.items():
         if Path(name).name != name or not isinstance(entry, dict):
-            raise UserError(f"{folder / MANIFEST}: files: {name!r} is no entry of this folder; make it again.")
+            raise UserError(f"{folder / MANIFEST}: files: {name!r} is not a valid entry of this folder; make it again")
         with _opened(folder / name, entry) as file:
             content = file.read() if name == TENSORS else b""
-            read = hashlib.sha256(content) if content else hashlib.file_digest(file, "sha256")
-        if read.hexdigest() != entry.get("sha256"):
+            digest = hashlib.sha256(content) if content else hashlib.file_digest(file, "sha256")
+        if digest.hexdigest() != entry.get("sha256"):
             raise UserError(
-                f"{folder / name}: its content is not what was written (sha256 differs); make the folder again."
+                f"{folder / name}: its content has changed since it was written (sha256 differs); make the folder again"
             )
         if name == TENSORS:
             from safetensors.torch import load
 
-            tensors = load(content)  # not load_file, which opens the path again after the header
+            tensors = load(content)  # not load_file, which opens the path a second time after the header
         if name.endswith(".npy"):
             arrays[name.removesuffix(".npy")] = load_array(folder / name)
     return Artefact(manifest, tensors, arrays, _canonical_hash(manifest))
 
 
 def rebuilding(folder: Path) -> AbstractContextManager[None]:
-    """Errors of what is rebuilt from an artefact, as a UserError: another version wrote what this one cannot read."""
+    """Turn errors raised while an object is rebuilt from an artefact into a UserError.
+
+    Such an error means that another version wrote what this version cannot read.
+    """
     kinds = (KeyError, RuntimeError, TypeError, ValueError)
-    found = f"{folder}: this was written by another version of postprior"
-    return refused(kinds, found, "make the folder again with this one, or update postprior")
+    problem = f"{folder}: this was written by another version of postprior"
+    return as_user_error(kinds, problem, "make the folder again with this one, or update postprior")
 
 
 def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
-    """A file of an artefact, open, once it has the size of its entry."""
+    """Open a file of an artefact after checking that it has the size of its entry."""
     if not path.is_file():
         raise UserError(f"{path}: this file is missing; make the folder again with the stage that wrote it.")
     size = path.stat().st_size
     if size != entry.get("bytes"):
         raise UserError(
-            f"{path}: {size} bytes were found where {entry.get('bytes')} were written, the file is truncated "
-            "or changed; make the folder again with the stage that wrote it."
+            f"{path}: found {size} bytes, expected {entry.get('bytes')}, the file is truncated or changed; make the "
+            "folder again with the stage that wrote it."
         )
     return open(path, "rb")
 
 
 def folder_hash(folder: Path) -> str:
-    """The identity of a published folder: an artefact's manifest, or the names and contents of all files."""
-    return undisturbed(folder, _folder_hash)
+    """Return the hash of a published folder: of an artefact's manifest, or of the names and contents of all files."""
+    return read_consistently(folder, _folder_hash)
 
 
 def _folder_hash(folder: Path) -> str:

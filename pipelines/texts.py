@@ -1,4 +1,4 @@
-"""Names and paths from files of strangers, on a terminal, in Markdown and in a shell: shown, they do nothing."""
+"""Escape untrusted names and paths for a terminal, Markdown and a shell, so that they are shown and have no effect."""
 
 import os
 import re
@@ -8,78 +8,87 @@ from html import escape
 from pathlib import Path
 from unicodedata import category
 
-STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Categories of Unicode that move the cursor, break or turn the line, or are not seen."""
+CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories of characters that move the cursor, break or reverse the line, or are invisible."""
 JOINERS = "\u200c\u200d"
-"""Of these, what letters of several scripts and emoji are joined by."""
+"""Characters of these categories that join letters of several scripts and emoji. They are not escaped."""
 
-# What acts in Markdown. A backslash goes before what every renderer lets it go before: code, emphasis, links, tables,
-# headings, lists and rules; underscores inside a word stay. The rest becomes an entity: HTML, mathematics, notes, what
-# templates fill in, and addresses that renderers turn into links.
+# Characters with a meaning in Markdown. Where every renderer accepts a backslash, it is put in front: code, emphasis,
+# links, tables, headings, lists and rules; underscores inside a word stay. The others become an HTML entity: HTML,
+# mathematics, footnotes, template placeholders, and addresses that renderers turn into links.
 MARKS = re.compile(r"[\\`*\[\]|#]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|^[-+](?=[-+\s]|$)", re.IGNORECASE)
 NUMBERED = re.compile(r"^([0-9]+)([.)])(?=\s|$)")
-OTHERS = re.compile(r"[${~^@]|:(?=//)|^=|^\s|\s$")
+ENTITIES = re.compile(r"[${~^@]|:(?=//)|^=|^\s|\s$")
 PLAIN = re.compile(r"[\w.:/-]+")
 
 
-def visible(text: str) -> str:
-    r"""The text on one line, with escapes in place of characters that steer a terminal or hide.
+def escape_controls(text: str) -> str:
+    r"""Return the text on one line, with escapes in place of control characters and invisible characters.
 
-    >>> print(visible("red\x1b[31m\nand 7\u202e8"))
+    >>> print(escape_controls("red\x1b[31m\nand 7\u202e8"))
     red\x1b[31m\nand 7\u202e8
     """
     if text.isprintable():
         return text
     return "".join(
-        one.encode("unicode_escape").decode() if category(one) in STEERING and one not in JOINERS else one
-        for one in text
+        character.encode("unicode_escape").decode()
+        if category(character) in CONTROL_CATEGORIES and character not in JOINERS
+        else character
+        for character in text
     )
 
 
 def tell(*lines: str, err: bool = False) -> None:
-    """Print texts, each on a line of its own whatever it holds, on stdout or stderr."""
+    """Print each text as one line, with control characters escaped, on stdout or stderr."""
     for line in lines:
-        print(visible(line), file=sys.stderr if err else sys.stdout, flush=True)
+        print(escape_controls(line), file=sys.stderr if err else sys.stdout, flush=True)
 
 
-def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    """A warning of a library as one line; the `line` of code that it came from is left out."""
-    told = " ".join(str(message).split())
-    return visible(f"postprior: warning: {told} ({category.__name__}, {filename}:{lineno})") + "\n"
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Format a warning of a library as one line, without the `line` of source code that raised it."""
+    text = " ".join(str(message).split())
+    return escape_controls(f"postprior: warning: {text} ({category.__name__}, {filename}:{lineno})") + "\n"
 
 
-def quoted(text: str | Path) -> str:
-    """A text or path as one word of a command that a user may copy into a shell; a path is never taken for an option.
+def shell_quoted(text: str | Path) -> str:
+    """Quote a text or path as one word of a shell command to copy; a path never acts as an option.
 
-    >>> print(quoted("age"), quoted("my data; rm -rf x"), quoted(Path("-x")))
+    >>> print(shell_quoted("age"), shell_quoted("my data; rm -rf x"), shell_quoted(Path("-x")))
     age 'my data; rm -rf x' ./-x
     """
     plain = f"./{text}" if isinstance(text, Path) and str(text).startswith("-") else str(text)
-    if visible(plain) == plain:
+    if escape_controls(plain) == plain:
         return shlex.quote(plain)
     escaped = re.sub(r"[\\']", r"\\\g<0>", plain)
-    spelt = (one if visible(one) == one else "".join(map("\\x{:02x}".format, os.fsencode(one))) for one in escaped)
-    return f"$'{''.join(spelt)}'"  # as bash and zsh read it
+    characters = (
+        character
+        if escape_controls(character) == character
+        else "".join(map("\\x{:02x}".format, os.fsencode(character)))
+        for character in escaped
+    )
+    return f"$'{''.join(characters)}'"  # the ANSI-C quoting of bash and zsh
 
 
 class Markdown(str):
-    """A text that is Markdown already."""
+    """A text that is already Markdown."""
 
 
 def markdown(text: object) -> Markdown:
-    r"""A text as Markdown that shows it, in a paragraph, a list or a cell: no tag, link or mark comes of it.
+    r"""Escape a text for a paragraph, a list or a cell of Markdown, so that it creates no tag, link or formatting.
 
-    GitHub alone makes a link of a mail address still, which its own rules leave no way around.
+    GitHub alone still turns a mail address into a link; its rules offer no way to prevent this.
 
     >>> print(markdown("<unknown> site|ward"))
     &lt;unknown&gt; site\|ward
     """
     if isinstance(text, Markdown):
         return text
-    marked = NUMBERED.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", visible(str(text))))
-    return Markdown(OTHERS.sub(lambda one: f"&#{ord(one[0])};", escape(marked, quote=False)))
+    marked = NUMBERED.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", escape_controls(str(text))))
+    return Markdown(ENTITIES.sub(lambda match: f"&#{ord(match[0])};", escape(marked, quote=False)))
 
 
-def code(name: object) -> Markdown:
-    """A name as code in Markdown, where nothing in it could act there."""
+def markdown_code(name: object) -> Markdown:
+    """Format a name as code in Markdown if it has no special characters; otherwise escape it as text."""
     return Markdown(f"`{name}`") if PLAIN.fullmatch(str(name)) else markdown(name)

@@ -141,7 +141,7 @@ def test_evaluators(home: Path, name: str) -> None:
 def test_references(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
     (evaluators,) = (place for place in EXPECTED[home]["readers"] if place.startswith("project"))
-    outputs = load_evaluators(home / evaluators).read(data)
+    outputs = load_evaluators(home / evaluators).outputs(data)
     agree(formats.of_standard(Baselines.load(home / name), outputs), EXPECTED[home]["references"][name])
 
 

@@ -26,7 +26,7 @@ from postprior import Dataset, Detector, Roles, import_data
 from postprior.pipelines.api.detect import top_features
 from postprior.pipelines.detection.detector import Detection
 from postprior.pipelines.detection.rarity import alarm_rate, p_values
-from postprior.pipelines.generation.augmentation import ARMS, answers, pair
+from postprior.pipelines.generation.augmentation import ARMS, arm_hits, train_generator
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
 from postprior.pipelines.metrics.utility.augmentation import Cell, curve
 from postprior.pipelines.settings.params import Params
@@ -144,7 +144,7 @@ def normative(patients: Patients, seed: int) -> Split:
     """Train on benign patients, and score all others."""
     sides = patients.split(sides_of(patients, seed), labels=False)
     train, calibration, test = sides.values()
-    detector = Detector.fit(pair(train, settings(**NORMATIVE), seed), train, calibration, seed)
+    detector = Detector.fit(train_generator(train, settings(**NORMATIVE), seed), train, calibration, seed)
     found = detector.score(test)
     held_out = detector.score(calibration)  # scored like new rows, so that AUROC uses all held-out benign patients
     scores = {"postprior": np.concatenate([held_out.score, found.score])}
@@ -250,7 +250,7 @@ def choose(patients: Patients, seeds: int) -> None:
             inner = {"train": sides["train"][50:], "validation": sides["train"][:50]}
             inner["test"] = np.setdiff1d(np.arange(len(patients.benign)), sides["train"])
             train, held_out, _ = patients.split(inner, labels=False).values()
-            model = pair(train, settings(latent, width, steps), seed).model
+            model = train_generator(train, settings(latent, width, steps), seed).model
             batch = held_out.batch(slice(None))
             evidence.append(float(model.log_evidence(batch, torch.Generator().manual_seed(seed)).mean()))
         print(f"latent {latent}, width {width}, steps {steps}: {np.mean(evidence):.2f} nats", flush=True)
@@ -271,7 +271,7 @@ def augmentation(patients: Patients, seeds: int) -> dict[str, Any]:
         ]
         train = np.concatenate(drawn)
         rows = patients.split({"train": train, "validation": np.setdiff1d(pool, train), "test": test}, labels=True)
-        hits = answers(rows["train"], rows["test"], settings(**GENERATIVE), seed)
+        hits = arm_hits(rows["train"], rows["test"], settings(**GENERATIVE), seed)
         cells.append(Cell(sum(FEW.values()), seed, list(ARMS), list(patients.groups), hits, None, rows["test"].labels))
     return curve(cells)[str(sum(FEW.values()))]
 

@@ -1,4 +1,4 @@
-"""The console script `postprior`. It minds signals before it imports what takes time."""
+"""The console script `postprior`. It handles signals before it imports slow modules."""
 
 import os
 import warnings
@@ -10,13 +10,13 @@ def main() -> None:
     """Run the command line; a signal ends it with one line."""
     try:
         signals.watch()
-        # Torch's threads spin while they wait for one another, by GNU OpenMP's default for 300,000 turns: two trainings
-        # side by side on two cores were then 25 times as slow as one alone. A thirtieth of that costs nothing alone.
+        # By default, threads of GNU OpenMP spin for 300,000 turns while they wait for one another: two trainings in
+        # parallel on two cores were then 25 times as slow as one alone. A thirtieth of the turns has no cost for one.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         from postprior.pipelines.commands.app import app
-        from postprior.pipelines.texts import warned
+        from postprior.pipelines.texts import format_warning
 
-        warnings.formatwarning = warned
+        warnings.formatwarning = format_warning
         app()
     finally:
         signals.exit_if_ended()

@@ -1,6 +1,6 @@
-"""The command line, one command a stage or use: load params.yaml, call, turn errors into one line.
+"""The command line, with one command per stage or application: each loads params.yaml and calls the function.
 
-Nothing heavy is imported here: a command imports what it runs.
+No slow module is imported here: every command imports what it runs.
 """
 
 import traceback
@@ -15,14 +15,14 @@ from postprior.pipelines.settings.renames import COMMANDS
 from postprior.pipelines.texts import tell
 
 
-class Told(TyperGroup):
-    """The commands: what ends one of them is told in one sentence on stderr, with exit code 1.
+class OneLineErrors(TyperGroup):
+    """Group of commands that reports an error in one line on stderr, with exit code 1.
 
-    Mistakes, faults of the machine, and own code of the user that ends the program.
+    These are errors of the user, errors of the system, and user-defined code that ends the program.
     """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command; an earlier name answers with the current one."""
+        """Find a command; the name of an earlier version raises an error with the current name."""
         if args and (new := COMMANDS.get(args[0])):
             raise UserError(
                 f"found the command {args[0]}, the name of an earlier version, expected {new}; "
@@ -34,26 +34,26 @@ class Told(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            told = str(error)
+            message = str(error)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            told = f"{place}{error.strerror or error}"
+            message = f"{place}{error.strerror or error}"
         except MemoryError:
-            told = "more than the memory holds; give fewer rows or draws"
-        except SystemExit as error:  # a network or an extractor of the user's own
+            message = "out of memory; use fewer rows or draws"
+        except SystemExit as error:  # raised by a user-defined network or extractor
             *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-            told = f"{frame.f_code.co_filename}, line {line}: the program was ended here; take that call out"
-        tell(f"postprior: error: {told}", err=True)
+            message = f"{frame.f_code.co_filename}, line {line}: this code ended the program; remove the call"
+        tell(f"postprior: error: {message}", err=True)
         raise typer.Exit(1)
 
 
 app = typer.Typer(
-    cls=Told,
-    help="Multimodal synthetic data from a latent prior that is fitted after the autoencoder.",
+    cls=OneLineErrors,
+    help="Generate synthetic multimodal data from a density fitted to the latent codes of an autoencoder.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (data.app, stages.app, applications.app):
-    app.add_typer(part)
+for group in (data.app, stages.app, applications.app):
+    app.add_typer(group)

@@ -1,4 +1,4 @@
-"""Uses of what the pipeline made: draw, fill in, score, represent, register, track."""
+"""Commands that apply the trained models: draw, impute, detect, represent, register and track."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +15,8 @@ app = typer.Typer()
 
 @app.command()
 def draw(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fitted density.")],
-    out: Annotated[Path, typer.Option(help="The .npz file.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a fitted density.")],
+    out: Annotated[Path, typer.Option(help="File of the codes, with the suffix .npz.")],
     samples: options.Samples = None,
     seed: options.Seed = None,
     label: options.LabelCounts = None,
@@ -24,30 +24,32 @@ def draw(
     truncation: options.Truncation = None,
     force: options.Force = False,
 ) -> None:
-    """Draw codes from a fitted density alone."""
+    """Draw latent codes from a fitted density."""
     if samples is None and not label:
         raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
     from postprior.pipelines.api.draw import draw
-    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.generation.request import SampleRequest
 
-    given = {"seed": seed, "temperature": temperature, "truncation": truncation}
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    draw(folder, out, Request(samples, labels=label_counts(label), **chosen), force)
+    options_or_none = {"seed": seed, "temperature": temperature, "truncation": truncation}
+    given: dict[str, Any] = {name: value for name, value in options_or_none.items() if value is not None}
+    draw(folder, out, SampleRequest(samples, labels=label_counts(label), **given), force)
 
 
 @app.command()
 def impute(
     name: options.DensityName,
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder with holes.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of what is filled in.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Dataset folder with missing values.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the imputed dataset.")],
     params: options.ParamsFile = options.DEFAULT,
-    draws: Annotated[int, typer.Option(help="Several make folders 1, 2, … in OUT.")] = 1,
+    draws: Annotated[
+        int, typer.Option(help="Number of imputations; more than one are written to folders 1, 2, … in OUT.")
+    ] = 1,
     values: options.Values = None,
     seed: options.Seed = None,
 ) -> None:
-    """Fill in what the rows of a dataset lack.
+    """Impute the missing values of a dataset.
 
-    What is not given is as `generate` in params.yaml has it.
+    Options that are not given have the values of `generate` in params.yaml.
     """
     settings, root = load(params)
     from postprior.pipelines.api.impute import impute
@@ -58,16 +60,19 @@ def impute(
 @app.command()
 def detect(
     name: options.DensityName,
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The rows to be scored.")],
-    out: Annotated[Path, typer.Option(help="A table that ends in .csv, .tsv or .parquet.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Dataset folder of the rows to score.")],
+    out: Annotated[Path, typer.Option(help="Table of the scores, with the suffix .csv, .tsv or .parquet.")],
     params: options.ParamsFile = options.DEFAULT,
     calibration: Annotated[
-        Path | None, typer.Option(help="Normal rows that had no part in training; artefacts/data/test if not given.")
+        Path | None,
+        typer.Option(
+            help="Dataset folder of normal rows that were not used in training; artefacts/data/test if not given."
+        ),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="The share of normal rows that may be flagged.")] = 0.05,
+    alpha: Annotated[float, typer.Option(help="Accepted share of normal rows that are flagged.")] = 0.05,
     force: options.Force = False,
 ) -> None:
-    """Score how strange rows are beside normal ones."""
+    """Score how unusual rows are compared with normal rows."""
     settings, root = load(params)
     from postprior.pipelines.api.detect import detect
 
@@ -76,13 +81,17 @@ def detect(
 
 @app.command()
 def represent(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Rows that have some or all modalities.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A file that ends in .npz, .parquet or .h5ad.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Dataset folder of rows with some or all modalities.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File of the codes, with the suffix .npz, .parquet or .h5ad.")
+    ],
     params: options.ParamsFile = options.DEFAULT,
-    seed: Annotated[int, typer.Option(help="Of draws that stand for large posteriors.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws that replace posteriors with too many components.")] = 0,
     force: options.Force = False,
 ) -> None:
-    """Write the codes of any rows to a file."""
+    """Write the latent codes of a dataset to a file."""
     settings, root = load(params)
     from postprior.pipelines.api.represent import represent
     from postprior.pipelines.artefacts.project import Project
@@ -96,9 +105,10 @@ def register(
     name: options.DensityName,
     params: options.ParamsFile = options.DEFAULT,
     model: Annotated[
-        str | None, typer.Option("--as", metavar="MODEL_NAME", help="postprior-NAME if not given.")
+        str | None,
+        typer.Option("--as", metavar="MODEL_NAME", help="Name of the registered model; postprior-NAME if not given."),
     ] = None,
-    alias: Annotated[str, typer.Option(help="Of this version.")] = "champion",
+    alias: Annotated[str, typer.Option(help="Alias of the registered version.")] = "champion",
 ) -> None:
     """Register a generator as a model in MLflow."""
     settings, root = load(params)

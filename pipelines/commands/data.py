@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from postprior.pipelines.commands.options import pairs
+from postprior.pipelines.commands.options import parse_pairs
 from postprior.pipelines.texts import tell
 
 app = typer.Typer()
@@ -58,11 +58,11 @@ def import_data(
     """Convert your own files into dataset folders for training, validation and test."""
     from postprior.pipelines.data.formats.contents import Roles
 
-    columns = pairs("--modality", modality, "NAME=COLUMN,…", "labs=crp,glucose")
+    columns = parse_pairs("--modality", modality, "NAME=COLUMN,…", "labs=crp,glucose")
     roles = Roles(
         *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
         modalities={name: tuple(text.split(",")) for name, text in columns.items()},
-        kinds=pairs("--kind", kind, "NAME=KIND", "age=numeric"),
+        kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
         slices=slices,
     )

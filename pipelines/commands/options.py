@@ -1,4 +1,4 @@
-"""What several commands share: options, and how they are read."""
+"""Options that several commands share, and functions that parse options."""
 
 from __future__ import annotations
 
@@ -15,63 +15,69 @@ if TYPE_CHECKING:
     from postprior.pipelines.settings.params import Params
 
 DEFAULT = Path("params.yaml")
-ParamsFile = Annotated[Path, typer.Option("--params", help="The settings; their folder is the project's root.")]
-DensityName = Annotated[str, typer.Argument(metavar="NAME", help="A density of params.yaml.")]
-NameOrNone = Annotated[str | None, typer.Argument(metavar="NAME", help="A density of params.yaml.")]
+ParamsFile = Annotated[Path, typer.Option("--params", help="File of settings; its folder is the root of the project.")]
+DensityName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a density in params.yaml.")]
+NameOrNone = Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a density in params.yaml.")]
 LabelCounts = Annotated[
     list[str] | None,
-    typer.Option("--label", metavar="LABEL=COUNT", help="So many of a label; repeatable, in place of --samples."),
+    typer.Option("--label", metavar="LABEL=COUNT", help="Draw COUNT samples of LABEL; repeatable, replaces --samples."),
 ]
-Samples = Annotated[int | None, typer.Option(help="How many samples.")]
-Seed = Annotated[int | None, typer.Option(help="Another seed draws another set.")]
+Samples = Annotated[int | None, typer.Option(help="Number of samples.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the random draws.")]
 Temperature = Annotated[
-    float | None, typer.Option(help="Of the noise of the density, 1 at most: below 1, more typical draws.")
+    float | None,
+    typer.Option(help="Temperature of the density's noise, above 0 and at most 1; below 1, samples are less varied."),
 ]
 Truncation = Annotated[
-    float | None, typer.Option(help="Draw again what is less likely than this share of held-out codes.")
+    float | None,
+    typer.Option(help="Draw codes again that are less likely than this quantile of held-out codes; from 0 to below 1."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
-Values = Annotated[str | None, typer.Option(help="mean of the decoders, counts rounded, or draws.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+Values = Annotated[
+    str | None, typer.Option(help="`mean` of the decoders (counts are rounded), or `draws` from their likelihoods.")
+]
 
 
 def load(path: Path) -> tuple[Params, Path]:
-    """The settings, and the root of their project."""
+    """Load the settings, and return them with the root of their project."""
     from postprior.pipelines.settings.checks import load_params
 
     root = path.resolve().parent
-    sys.path.append(str(root))  # networks of the user's own, by import path, may lie in the project
+    sys.path.append(str(root))  # user-defined networks, given by import path, may lie in the project
     return load_params(path), root
 
 
-def pairs(
+def parse_pairs(
     option: str,
-    given: Iterable[str] | None,
+    arguments: Iterable[str] | None,
     form: str,
     example: str,
     cut: Callable[[str, str], tuple[str, str, str]] = str.rpartition,
     valid: Callable[[str], bool] = bool,
 ) -> dict[str, str]:
-    """Values by name from arguments that are written in a form such as NAME=VALUE."""
-    found: dict[str, str] = {}
-    for text in given or ():
+    """Parse arguments of a form such as NAME=VALUE to a dictionary of values by name."""
+    values: dict[str, str] = {}
+    for text in arguments or ():
         name, _, value = cut(text, "=")
         if not name or not valid(value):
             raise UserError(f"{option}: found '{text}', expected {form}, such as {option} {example}")
-        if name in found:
+        if name in values:
             what = form.partition("=")[0].lower()
             raise UserError(f"{option}: found '{name}' twice, expected each {what} once")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
-def label_counts(given: list[str] | None) -> dict[str, int] | None:
-    """Counts by label, if there are any."""
-    counts = pairs("--label", given, "LABEL=COUNT", "7=200", valid=str.isdecimal)
+def label_counts(arguments: list[str] | None) -> dict[str, int] | None:
+    """Parse the values of --label to counts by label, or None if there are none."""
+    counts = parse_pairs("--label", arguments, "LABEL=COUNT", "7=200", valid=str.isdecimal)
     return {label: int(count) for label, count in counts.items()} or None
 
 
 def check_name(name: str | None, flag: bool, option: str) -> None:
-    """Refuse the name of a density beside the option that stands in its place, and neither of them."""
+    """Raise a UserError unless there is either the name of a density or the option that replaces it."""
     if (name is None) != flag:
-        found = "neither" if name is None else f"'{name}' beside it"
-        raise UserError(f"{option}: found {found}, expected the name of a density or {option}")
+        found = (
+            f"neither the name of a density nor {option}" if name is None else f"both the name '{name}' and {option}"
+        )
+        raise UserError(f"{option}: found {found}, expected one of them")

@@ -1,4 +1,4 @@
-"""The stages of the pipeline, in its order. Each is imported by its command, after the settings were read."""
+"""Commands that run the stages of the pipeline, in their order; each imports its stage after reading the settings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from postprior.pipelines.commands import options
-from postprior.pipelines.commands.options import check_name, label_counts, load, pairs
+from postprior.pipelines.commands.options import check_name, label_counts, load, parse_pairs
 from postprior.pipelines.errors import UserError
 
 app = typer.Typer()
@@ -14,7 +14,10 @@ app = typer.Typer()
 
 @app.command()
 def code(params: options.ParamsFile = options.DEFAULT) -> None:
-    """Hash the code of each stage, by which DVC knows what to run again."""
+    """Hash the code of each stage for DVC.
+
+    DVC runs a stage again if the hash of its code has changed.
+    """
     settings, root = load(params)
     from postprior.pipelines.stages.code import code
 
@@ -23,7 +26,7 @@ def code(params: options.ParamsFile = options.DEFAULT) -> None:
 
 @app.command()
 def prepare(params: options.ParamsFile = options.DEFAULT) -> None:
-    """Make the dataset folders."""
+    """Write the dataset folders of the three splits."""
     settings, root = load(params)
     from postprior.pipelines.data.sources import check_source
     from postprior.pipelines.stages.prepare import prepare
@@ -34,7 +37,10 @@ def prepare(params: options.ParamsFile = options.DEFAULT) -> None:
 
 @app.command()
 def train_evaluators(params: options.ParamsFile = options.DEFAULT) -> None:
-    """Train the classifiers that score."""
+    """Train the label classifiers and feature extractor.
+
+    They are the evaluators, which all scores use.
+    """
     settings, root = load(params)
     from postprior.pipelines.stages.train_evaluators import train_evaluators
 
@@ -43,7 +49,7 @@ def train_evaluators(params: options.ParamsFile = options.DEFAULT) -> None:
 
 @app.command()
 def train(params: options.ParamsFile = options.DEFAULT) -> None:
-    """Train the autoencoder, or resume it."""
+    """Train the autoencoder, or resume its training."""
     settings, root = load(params)
     from postprior.pipelines.settings.checks import check_model
     from postprior.pipelines.stages.train import train
@@ -63,7 +69,10 @@ def encode(params: options.ParamsFile = options.DEFAULT) -> None:
 
 @app.command()
 def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
-    """Score the codes and the health of their space."""
+    """Compute diagnostics of the latent space.
+
+    They measure what the codes predict about the labels, and the health of the latent space.
+    """
     settings, root = load(params)
     from postprior.pipelines.stages.diagnose import diagnose
 
@@ -72,7 +81,10 @@ def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
 
 @app.command()
 def score_baselines(params: options.ParamsFile = options.DEFAULT) -> None:
-    """Score what densities are set against."""
+    """Score the baselines normal, reconstruction and real.
+
+    They are draws from the model's own prior, decoded codes of held-out rows, and held-out rows themselves.
+    """
     settings, root = load(params)
     from postprior.pipelines.stages.score_baselines import score_baselines
 
@@ -84,21 +96,33 @@ def fit(
     name: options.DensityName,
     params: options.ParamsFile = options.DEFAULT,
     codes: Annotated[
-        Path | None, typer.Option(help="Codes of one's own: a code folder, or an .npz of means and scales.")
+        Path | None, typer.Option(help="Your own codes: a folder of codes, or an .npz file with means and scales.")
     ] = None,
-    validation: Annotated[Path | None, typer.Option(help="With --codes: other rows, to choose by.")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --codes: the folder of the density.")] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --codes: codes of held-out rows for model selection; a tenth of the rows if not given."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --codes: folder of the density; artefacts/densities/NAME if not given.")
+    ] = None,
 ) -> None:
-    """Fit a density to the codes, or to codes of one's own."""
+    """Fit a density to the project's codes or to your own.
+
+    With --codes, a density without an entry in params.yaml has its default options.
+    """
     if codes is not None:
-        alone = params == options.DEFAULT and not params.exists()  # such a fit needs no project
-        given, place = (None, Path()) if alone else load(params)
+        no_project = params == options.DEFAULT and not params.exists()  # a fit to your own codes needs none
+        settings_or_none, root = (None, Path()) if no_project else load(params)
         from postprior.pipelines.api.fit import fit_codes
 
-        fit_codes(name, given, place, codes, validation, out)
+        fit_codes(name, settings_or_none, root, codes, validation, out)
         return
     if validation or out:
-        raise UserError("--validation and --out: found without --codes, expected --codes with them")
+        raise UserError(
+            "--validation and --out: found without --codes, expected them only with --codes; add it or leave them out"
+        )
     settings, root = load(params)
     from postprior.pipelines.settings.checks import check_density
     from postprior.pipelines.stages.fit import fit
@@ -119,26 +143,31 @@ def generate(
     truncation: options.Truncation = None,
     given: Annotated[
         Path | None,
-        typer.Option(metavar="DATASET", help="Rows that have some modalities: the samples have these, too."),
+        typer.Option(
+            metavar="DATASET",
+            help="Dataset folder of rows with some modalities; the samples keep these, and the others are generated.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The dataset folder; artefacts/synthetic/NAME if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the synthetic dataset; artefacts/synthetic/NAME if not given.")
+    ] = None,
 ) -> None:
-    """Draw a synthetic dataset from a density.
+    """Generate a synthetic dataset from a fitted density.
 
-    What is not given is as `generate` in params.yaml has it.
+    Options that are not given have the values of `generate` in params.yaml.
     """
     settings, root = load(params)
-    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.generation.request import SampleRequest
     from postprior.pipelines.stages.generate import generate
 
     changes = {"seed": seed, "values": values, "temperature": temperature, "truncation": truncation}
-    request = Request.of(settings.generate, samples, label_counts(label), **changes)
+    request = SampleRequest.from_settings(settings.generate, samples, label_counts(label), **changes)
     generate(name, settings, root, request, out, given)
 
 
 @app.command()
 def evaluate(name: options.DensityName, params: options.ParamsFile = options.DEFAULT) -> None:
-    """Score a density's synthetic dataset."""
+    """Score the synthetic dataset of a density."""
     settings, root = load(params)
     from postprior.pipelines.stages.evaluate import evaluate
 
@@ -149,9 +178,11 @@ def evaluate(name: options.DensityName, params: options.ParamsFile = options.DEF
 def utility(
     name: options.NameOrNone = None,
     params: options.ParamsFile = options.DEFAULT,
-    real: Annotated[bool, typer.Option("--real", help="Train on real data, for comparison.")] = False,
+    real: Annotated[
+        bool, typer.Option("--real", help="Train on real data instead of a density's samples, for comparison.")
+    ] = False,
 ) -> None:
-    """Train on synthetic, test on real, and the reverse."""
+    """Train on synthetic, test on real, and vice versa."""
     check_name(name, real, "--real")
     settings, root = load(params)
     from postprior.pipelines.stages.utility import utility, utility_of_real
@@ -161,11 +192,11 @@ def utility(
 
 @app.command()
 def augment(
-    size: Annotated[str, typer.Argument(metavar="SIZE", help="So many training rows, or all.")],
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="Number of real training rows, or `all`.")],
     params: options.ParamsFile = options.DEFAULT,
-    seed: Annotated[int, typer.Option(help="Another seed takes other rows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that selects the rows.")] = 0,
 ) -> None:
-    """Add synthetic rows to few real ones."""
+    """Test if synthetic rows help when real rows are few."""
     settings, root = load(params)
     from postprior.pipelines.settings.checks import check_density, check_model
     from postprior.pipelines.stages.augment import augment
@@ -177,7 +208,7 @@ def augment(
 
 @app.command()
 def privacy(name: options.DensityName, params: options.ParamsFile = options.DEFAULT) -> None:
-    """Test whether a density's samples give training rows away."""
+    """Test if a density's samples reveal training rows."""
     settings, root = load(params)
     from postprior.pipelines.stages.privacy import privacy
 
@@ -188,9 +219,11 @@ def privacy(name: options.DensityName, params: options.ParamsFile = options.DEFA
 def evaluate_imputation(
     name: options.NameOrNone = None,
     params: options.ParamsFile = options.DEFAULT,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Impute by other methods, for comparison.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Impute by the baseline imputers of scikit-learn, for comparison.")
+    ] = False,
 ) -> None:
-    """Hide what rows have, impute it and score."""
+    """Hide values of test rows, impute and score them."""
     check_name(name, baselines, "--baselines")
     settings, root = load(params)
     from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
@@ -201,7 +234,8 @@ def evaluate_imputation(
 @app.command()
 def compare(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Densities; those of params.yaml if none.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names of densities; those in params.yaml if not given."),
     ] = None,
     params: options.ParamsFile = options.DEFAULT,
     others: Annotated[
@@ -209,13 +243,13 @@ def compare(
         typer.Option(
             "--with",
             metavar="LABEL=SOURCE",
-            help="More results under a label: the folder of a project, a revision, a DVC experiment; repeatable.",
+            help="Add results under LABEL: the folder of a project, a Git revision or a DVC experiment; repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Write the table, plots and report."""
+    """Write the leaderboard, the plots and the report."""
     settings, root = load(params)
     from postprior.pipelines.stages.compare import compare
 
-    sources = pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
+    sources = parse_pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
     compare(settings, root, names or (), sources)

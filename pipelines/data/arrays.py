@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, refused
-from postprior.pipelines.settings.names import twice
+from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.settings.names import first_duplicate
 
 Values = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 22
@@ -42,14 +42,14 @@ def read_arrays(path: Path) -> dict[str, Values]:
     broken = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
     problem, remedy = "no array of numbers or texts found", "write the file again, without Python objects"
     arrays: dict[str, Values] = {}
-    with refused(broken, f"{path}: the archive cannot be opened", remedy):
+    with as_user_error(broken, f"{path}: the archive cannot be opened", remedy):
         file = np.load(path, allow_pickle=False)
     with file:
-        if (name := twice(file.files)) is not None:
+        if (name := first_duplicate(file.files)) is not None:
             expected = "expected a different name for each array; write the file again"
             raise UserError(f"{path}: array {name} found twice, {expected}")
         for name in file.files:
-            with refused(broken, f"{path}: {name}: {problem}", remedy):
+            with as_user_error(broken, f"{path}: {name}: {problem}", remedy):
                 arrays[name] = file[name]
                 if not isinstance(arrays[name], np.ndarray):
                     raise ValueError("this is not an array")

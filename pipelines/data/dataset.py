@@ -28,7 +28,7 @@ from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, orig
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish
-from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, save_array, undisturbed
+from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, read_consistently, save_array
 from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
@@ -152,7 +152,7 @@ class Dataset:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Load the dataset in a folder, memory-mapped; a UserError if the folder violates the format."""
-        return undisturbed(folder, cls._load)
+        return read_consistently(folder, cls._load)
 
     @classmethod
     def _load(cls, folder: Path) -> Self:

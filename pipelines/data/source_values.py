@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.storage import load_array, save_array
 
 ARRAY, TABLE = ".source.npy", ".source.parquet"
@@ -79,4 +79,4 @@ def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:
 
 def _readable(path: Path) -> AbstractContextManager[None]:
     """Turn an error of reading a damaged Parquet file into a UserError."""
-    return refused((OSError, ValueError), f"{path}: not a complete Parquet file", REMEDY)
+    return as_user_error((OSError, ValueError), f"{path}: not a complete Parquet file", REMEDY)

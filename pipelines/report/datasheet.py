@@ -17,7 +17,7 @@ from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
 from postprior.pipelines.report.wording import number_cell, percent, template
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.texts import Markdown, code, markdown
+from postprior.pipelines.texts import Markdown, markdown, markdown_code
 from postprior.stage1_vae.modalities import Modality
 
 SCORES = ("score", "this dataset", "real, held out", "what it measures")
@@ -46,7 +46,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
         sentences=sentences,
         answer=answer,
         table=_table,
-        source=code(params.data.source),
+        source=markdown_code(params.data.source),
         modalities=_modalities(dataset),
         labels=list(_labels(dataset)),
         settings=_settings(row, params, dataset),
@@ -90,7 +90,7 @@ def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any
         labels = ", ".join(f"{count} of {name}" for name, count in labels.items())
     kind = origin.get("sampler", "unknown")
     return [
-        ("real data", Markdown(f"source {code(params.data.source)}")),
+        ("real data", Markdown(f"source {markdown_code(params.data.source)}")),
         ("rows that the density was fitted to", row.scores.get("rows", {}).get("used", "unknown")),
         ("autoencoder", f"{params.vae.model}, {params.vae.latent} latent dimensions, seed {params.seed}"),
         ("density of the latent codes", row.name if row.name == kind else f"{row.name}, of kind {kind}"),
@@ -115,7 +115,10 @@ def _scores(row: Row, results: Results, question: str) -> Iterator[tuple[str, ..
 def _hashes(dataset: Dataset) -> list[tuple[str, Markdown]]:
     """Return the hashes of the dataset and of what it was made from."""
     origins = {name: dataset.provenance.get(key) for key, name in ORIGINS.items()}
-    return [("this dataset", code(dataset.hash)), *((name, code(digest)) for name, digest in origins.items() if digest)]
+    return [
+        ("this dataset", markdown_code(dataset.hash)),
+        *((name, markdown_code(digest)) for name, digest in origins.items() if digest),
+    ]
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> Markdown:

@@ -92,16 +92,16 @@ def code_points(params: Params, project: Project) -> CodeMap | None:
     """Return the map of training, held-out and drawn codes; None with fewer than two rows or dimensions."""
     if not project.artefacts.codes.exists():
         return None
-    from postprior.pipelines.artefacts.codes import Complete, load_codes
+    from postprior.pipelines.artefacts.codes import CompleteCodes, load_codes
     from postprior.pipelines.artefacts.density import load_density
     from postprior.pipelines.generation.generator import drawn_codes
-    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.generation.request import SampleRequest
     from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
 
-    train, held_out = (Complete(load_codes(project.artefacts.codes / split)).means for split in ("train", "test"))
+    train, held_out = (CompleteCodes(load_codes(project.artefacts.codes / split)).means for split in ("train", "test"))
     if train.shape[1] < 2 or len(train) < 2:
         return None
-    request, folder = Request(MOST, params.seed), project.artefacts.densities
+    request, folder = SampleRequest(MOST, params.seed), project.artefacts.densities
     drawn = {name: drawn_codes(load_density(folder / name), request).loc[:, 0].numpy() for name in params.densities}
     train, held_out = (means[chosen(len(means), params.seed)] for means in (train, held_out))
     return code_map(train, held_out, drawn, params.compare.map, params.seed)

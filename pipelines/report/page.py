@@ -25,7 +25,7 @@ from postprior.pipelines.report.rows import Row
 from postprior.pipelines.report.wording import as_text, listed, number, template
 from postprior.pipelines.settings.params import Params, leaves
 from postprior.pipelines.storage import folder_hash
-from postprior.pipelines.texts import visible
+from postprior.pipelines.texts import escape_controls
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
@@ -83,7 +83,7 @@ def render(
     from markupsafe import Markup
 
     def escape_control(value: Any) -> Any:
-        return visible(value) if type(value) is str else value  # markup is a subclass of str and stays as it is
+        return escape_controls(value) if type(value) is str else value  # markup is a subclass of str and stays as it is
 
     names = {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
     names |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}

@@ -1,1 +1,1 @@
-"""Settings: params.yaml, its schema and what is said of its faults."""
+"""The settings in params.yaml: their schema, and the checks that report errors in them."""

@@ -1,4 +1,4 @@
-"""Names that users give, looked up among those that are known."""
+"""Look up names that users give among the known names."""
 
 import difflib
 from collections import Counter
@@ -11,24 +11,26 @@ T = TypeVar("T")
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """A question for the reader when `name` is close to a known one, or nothing."""
+    """Return a suggestion if `name` is similar to a known name, else an empty text."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in alphabetical order, separated by commas."""
+    """Return the names in alphabetical order, separated by commas."""
     return ", ".join(sorted(names)) or "none"
 
 
-def twice(names: Iterable[str]) -> str | None:
-    """The first name that stands there twice, if one does."""
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs more than once, or None."""
     counts = Counter(names)
     return next((name for name, count in counts.items() if count > 1), None)
 
 
 def pick(table: Mapping[str, T], name: str, key: str, what: str) -> T:
-    """The entry `name` of a table; a UserError lists the names that it has."""
+    """Return the entry `name` of a table; an unknown name raises a UserError that lists the known ones."""
     if name not in table:
-        raise UserError(f"{key}: found '{name}', which is no {what}{hint(name, table)}; known: {listed(table)}")
+        raise UserError(
+            f"{key}: found '{name}', which is not a known {what}{hint(name, table)}; known: {listed(table)}"
+        )
     return table[name]

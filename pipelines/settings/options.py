@@ -1,4 +1,4 @@
-"""Options of models, densities and data sources against the signatures that declare them; faults as one sentence."""
+"""Check options of models, densities and data sources against the signatures that declare them."""
 
 import inspect
 import json
@@ -23,7 +23,7 @@ KINDS: dict[Any, str] = {
     Any: "a value",
 }
 LONGEST = 200
-"""Characters of a value that a sentence shows."""
+"""Number of characters of a value that an error message shows."""
 
 
 def check_options(
@@ -33,10 +33,14 @@ def check_options(
     given: Collection[str] = (),
     base: type[Section] = Section,
 ) -> None:
-    """Refuse options that are unknown, missing or of another type than the parameters of a class or function.
+    """Raise a UserError if options are unknown, missing or of another type than the parameters of a class or function.
 
-    `key` is the dotted key that they stand under, `given` are parameters that the pipeline passes itself, and `base`
-    are settings that may stand beside the options.
+    Args:
+        constructor: the class or function.
+        options: the options, by name.
+        key: the dotted key of the options in params.yaml.
+        given: parameters that the pipeline passes itself.
+        base: settings that are allowed in addition to the options.
     """
     hints = typing.get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
     fields: dict[str, Any] = {}
@@ -45,47 +49,48 @@ def check_options(
             continue
         kind = hints.get(name, Any)
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (kind, Field(default, description=words(kind)))
+        fields[name] = (kind, Field(default, description=describe_type(kind)))
     schema = create_model("Options", __base__=base, **fields)
     try:
         schema.model_validate_json(json.dumps(options))
     except ValidationError as error:
-        raise UserError(sentence(error, schema, options, prefix=key)) from None
+        raise UserError(describe_error(error, schema, options, prefix=key)) from None
 
 
-def sentence(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
-    """The most telling fault that pydantic found in `content`, as one sentence: an unknown key, or the deepest.
+def describe_error(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:
+    """Describe the most informative error that pydantic found in `content`, in one sentence.
 
-    The descriptions of the schema's fields say what is expected; `prefix` is the dotted key of the content in its file.
+    That is an unknown key, or else the most deeply nested error. The descriptions of the schema's fields say what is
+    expected; `prefix` is the dotted key of the content in its file.
     """
     faults = [(fault, _keys(fault, content)) for fault in error.errors(include_url=False)]
-    fault, keys = min(faults, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1])))
+    fault, keys = min(faults, key=lambda pair: (pair[0]["type"] != "extra_forbidden", -len(pair[1])))
     known, expected = _look_up(schema, keys)
     key = ".".join([prefix, *keys] if prefix else keys)
     if fault["type"] == "extra_forbidden":
         return f"{key} is not a known key{hint(keys[-1], known)}; known here: {listed(known)}"
     if fault["type"] == "missing":
         return f"{key} is missing; expected {expected}"
-    found = f"found {_found(fault['input'])}, expected {expected}{_remedy(fault['input'])}"
-    return f"{key}: {found}" if key else found
+    problem = f"found {_describe_value(fault['input'])}, expected {expected}{_remedy(fault['input'])}"
+    return f"{key}: {problem}" if key else problem
 
 
-def words(kind: Any) -> str:
-    """A type annotation in words, as in "a whole number or null"."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+def describe_type(kind: Any) -> str:
+    """Describe a type annotation in plain words, such as "a whole number or null"."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is None or kind in KINDS:
         return KINDS.get(kind) or str(getattr(kind, "__name__", kind))
     if origin is Literal:
-        return " or ".join(str(choice) for choice in parts)
+        return " or ".join(str(choice) for choice in arguments)
     if origin in (dict, Mapping):
         return "names with values"
     if issubclass(origin if isinstance(origin, type) else object, Sequence):
-        return f"a list ({words(parts[0])} each)"
-    return " or ".join(words(part) for part in parts)
+        return f"a list (each item {describe_type(arguments[0])})"
+    return " or ".join(describe_type(argument) for argument in arguments)
 
 
 def _keys(fault: ErrorDetails, content: Any) -> list[str]:
-    """The keys that lead to a fault; pydantic also names the branches of a union, which are in no file."""
+    """Return the keys that lead to an error, without the branches of a union, which pydantic names as well."""
     keys = []
     for part in fault["loc"]:
         entries: Any = {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
@@ -98,7 +103,7 @@ def _keys(fault: ErrorDetails, content: Any) -> list[str]:
 
 
 def _look_up(schema: type[BaseModel], keys: Iterable[str]) -> tuple[Collection[str], str]:
-    """The keys known beside the last of `keys`, and what is expected at the deepest field on the way."""
+    """Return the keys that are allowed at the level of the last of `keys`, and what its deepest known field expects."""
     section: Any = schema
     known: Collection[str] = schema.model_fields
     expected = f"the keys {listed(known)}"
@@ -111,11 +116,11 @@ def _look_up(schema: type[BaseModel], keys: Iterable[str]) -> tuple[Collection[s
         if isinstance(section, type) and issubclass(section, BaseModel):
             expected = f"the keys {listed(section.model_fields)}"
         elif field:
-            expected = field.description or words(field.annotation)
+            expected = field.description or describe_type(field.annotation)
     return known, expected
 
 
-def _found(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     if isinstance(value, str):
         return f"the text '{_cut(value)}'"
     if isinstance(value, (list, tuple)):
@@ -128,7 +133,7 @@ def _cut(text: str) -> str:
 
 
 def _remedy(value: Any) -> str:
-    """How to mend a number that stands in quotes."""
+    """Return how to mend a number in quotes, or an empty text."""
     try:
         number = float(value) if isinstance(value, str) else math.nan
     except ValueError:

@@ -1,4 +1,4 @@
-"""The one schema of params.yaml."""
+"""The schema of params.yaml."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `reference` scores
-ALL = "all"  # in place of a number of rows
+BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
+ALL = "all"  # may replace a number of rows
 OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent")
-"""What else stands beside results of densities."""
+"""Other names in the folders of results, which no density may have."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -21,18 +21,18 @@ Options = dict[str, Any]
 Scale = Positive | Literal["learned"]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0, 1 at most")]
-Quantile = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0, below 1")]
+Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0 and at most 1")]
+Quantile = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses keys it does not know."""
+    """A frozen group of settings that refuses unknown keys."""
 
     model_config = STRICT
 
 
 class Data(BaseModel):
-    """Where the samples come from; the keys beside `source` are the options of the sources, by name."""
+    """The data source; each other key is the name of a source and holds its options."""
 
     model_config = STRICT | ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Options] = Field(init=False)
@@ -41,18 +41,18 @@ class Data(BaseModel):
 
     @property
     def options(self) -> Options:
-        """The options of the chosen source."""
+        """Options of the chosen source."""
         return dict((self.__pydantic_extra__ or {})[self.source])
 
 
 class EvaluatorSettings(Section):
-    """Training of the classifiers that score, and the extractor of the features in which distances are measured."""
+    """The evaluators: training of the label classifiers, and the extractor of the features for distances."""
 
     extractor: Annotated[
         str,
         Field(
             pattern=r"^\w+$|^[\w.]+:\w+$",
-            description="auto, classifier, pca, random, inception, dinov2, or package.module:Name of your own",
+            description="auto, classifier, pca, random, inception, dinov2, or package.module:Name of your own class",
         ),
     ]
     weights: Annotated[str | None, Field(description="null, or the file of a pretrained extractor's weights")]
@@ -63,37 +63,37 @@ class EvaluatorSettings(Section):
 
 
 class Vae(Section):
-    """The autoencoder: which model, its sizes, and the options of every model by name."""
+    """The autoencoder: the model, its sizes, and the options of every model by name."""
 
     model: Name
     latent: Count
     width: Count
     likelihood_scale: Annotated[
         Scale | dict[str, Scale],
-        Field(description="a number above 0, learned, or one of both for each modality by name"),
+        Field(description="a number above 0, learned, or either of these for each modality by name"),
     ]
     rescaling: Annotated[
         dict[str, Positive] | Literal["dimensions"] | None,
         Field(description="null, dimensions, or weights of the modalities by name"),
     ]
     networks: Annotated[
-        dict[str, str], Field(description="networks of the modalities by name (`{}`: those of their kinds)")
+        dict[str, str], Field(description="networks of the modalities by name (`{}` for the default of each kind)")
     ]
     options: Sections
 
     @property
     def sizes(self) -> Options:
-        """The settings that every model takes."""
+        """Settings that every model takes."""
         return self.model_dump(exclude={"model", "options"})
 
     @property
     def chosen(self) -> Options:
-        """The options of the chosen model."""
+        """Options of the chosen model."""
         return dict(self.options[self.model])
 
 
 class Train(Section):
-    """The loop that trains the autoencoder."""
+    """Training of the autoencoder."""
 
     epochs: Count
     batch_size: Count
@@ -105,16 +105,16 @@ class Train(Section):
 
 
 class Encode(Section):
-    """Encoding into latent codes; a posterior with more components than `components` is stored as draws."""
+    """Encoding into latent codes; a posterior with more than `components` components is stored as draws."""
 
     components: Count
 
 
 class Generate(Section):
-    """The synthetic set of every density; `balance` gives label names their shares (null: as learned).
+    """The synthetic dataset of every density.
 
-    A temperature below 1 draws with less noise; `truncation` q leaves out what is less likely than all but the share q
-    of held-out codes.
+    A temperature below 1 draws with less noise. With `truncation` q, codes less likely than the q-quantile of held-out
+    codes are drawn again. `balance` gives the shares of the labels by name (null: as learned).
     """
 
     samples: Count
@@ -129,7 +129,7 @@ class Generate(Section):
 
 
 class Evaluate(Section):
-    """Scores of a synthetic set and their intervals."""
+    """Scores of synthetic datasets and their intervals."""
 
     resamples: Annotated[int, Field(ge=20, description="a whole number of at least 20")]
     neighbours: Count
@@ -137,21 +137,21 @@ class Evaluate(Section):
 
 
 class Privacy(Section):
-    """The attack on samples: how many times the training rows are drawn, and the dimensions in which it sees them."""
+    """The membership inference attack: draws per training row, and dimensions in which it estimates densities."""
 
     draws: Count
     dimensions: Count
 
 
 class ImputationSettings(Section):
-    """What test rows are made to lack, and how often it is imputed."""
+    """Evaluation of imputation: the share of hidden cells, and the number of draws per row."""
 
     draws: Annotated[int, Field(ge=19, description="a whole number of at least 19, for intervals of 90 %")]
-    cells: Annotated[float, Field(gt=0, lt=1, description="a share above 0, below 1")]
+    cells: Annotated[float, Field(gt=0, lt=1, description="a share above 0 and below 1")]
 
 
 class Utility(Section):
-    """Classifiers trained on real or synthetic rows; `evaluators.features` is the width of their features."""
+    """Label classifiers trained on real or synthetic rows; `evaluators.features` is the width of their features."""
 
     seeds: Seeds
     steps: Count
@@ -160,14 +160,15 @@ class Utility(Section):
 
 
 class Augment(Section):
-    """The augmentation curve: how few rows, and the autoencoder and density that they train.
+    """The augmentation curve: numbers of real rows, and the autoencoder and density that are trained on them.
 
-    `steps` are the autoencoder's, whatever the number of rows; its other settings are those of `vae` and `train`.
+    `steps` is the number of training steps of the autoencoder for every number of rows; its other settings are those of
+    `vae` and `train`.
     """
 
     sizes: Annotated[
         tuple[Count | Literal["all"], ...],
-        Field(min_length=1, description="a list of numbers of rows, of which one may be all"),
+        Field(min_length=1, description="a list of numbers of rows or all, at least one"),
     ]
     seeds: Seeds
     model: Name
@@ -176,16 +177,19 @@ class Augment(Section):
 
 
 class Compare(Section):
-    """The page that compares; `map` is the projection of the latent space that it shows."""
+    """The report; `map` is the projection of the latent space that it shows."""
 
     map: Literal["pca", "umap"]
 
 
 class Fitting(Section):
-    """What an entry of `density` may say of how it is fitted, beside the options of its `kind` (its name if not given).
+    """How an entry of `density` is fitted. It has these settings in addition to the options of its kind.
 
-    `independent`: its blocks are fitted apart, one density each. `rows` are all, each encoded from the modalities it
-    has, or the complete ones, that have every modality. `labels`: one density a label, or one that knows no labels.
+    Attributes:
+        kind: the kind of density; the name of the entry if not given.
+        independent: fit a separate density to each block of codes.
+        rows: `all`, each encoded from the modalities it has, or `complete`, the rows without a missing modality.
+        labels: fit one density per label; if false, one density that does not use labels.
     """
 
     kind: str
@@ -195,7 +199,7 @@ class Fitting(Section):
 
 
 class Params(Section):
-    """All settings of the pipeline, as params.yaml has them."""
+    """All settings in params.yaml."""
 
     seed: Seed
     data: Data
@@ -217,7 +221,7 @@ class Params(Section):
     compare: Compare
 
     def chosen(self, densities: Iterable[str]) -> dict[str, Any]:
-        """The settings as a tree, without the options of sources, models and densities that are not chosen."""
+        """Return the settings as a tree, without the options of sources, models and densities that are not chosen."""
         tree = self.model_dump()
         tree["data"] = {"source": self.data.source, self.data.source: self.data.options}
         tree["vae"]["options"] = {self.vae.model: self.vae.chosen}
@@ -226,7 +230,7 @@ class Params(Section):
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree by their dotted keys."""
+    """Yield the dotted key and the value of every leaf of a tree."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")

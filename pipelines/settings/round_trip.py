@@ -1,4 +1,4 @@
-"""YAML files that are changed in place: comments, order and quotes stay."""
+"""Change YAML files in place; comments, order and quotes stay."""
 
 import re
 from importlib.resources import files
@@ -9,21 +9,21 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 TEMPLATES = ("params.yaml", "dvc.yaml")
-"""Files of every project that the package holds."""
+"""Files of every project for which the package has a template."""
 
 
 def template(name: str) -> str:
-    """Return the text of a file of `TEMPLATES`."""
+    """Return the text of one of the `TEMPLATES`."""
     return (files("postprior.pipelines.settings") / "templates" / name).read_text(encoding="utf-8")
 
 
 def read_tree(text: str) -> Any:
-    """Return the tree of a YAML text, with its comments."""
+    """Parse a YAML text to a tree that keeps its comments."""
     return _yaml().load(text)
 
 
 def yaml_text(tree: Any, like: str) -> str:
-    """Return the text of a tree, its lists indented as in the text `like`."""
+    """Write a tree as YAML, with lists indented as in the text `like`."""
     yaml, stream = _yaml(), StringIO()
     if re.search(r"^( *)\S.*:\n\1  - ", like, re.MULTILINE):
         yaml.indent(sequence=4, offset=2)
@@ -32,7 +32,7 @@ def yaml_text(tree: Any, like: str) -> str:
 
 
 def in_flow_style(value: Any) -> Any:
-    """Return a value that is written in one line."""
+    """Return the value in a form that is written on one line."""
     if isinstance(value, list | dict):
         value = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
         value.fa.set_flow_style()

@@ -1,4 +1,4 @@
-"""YAML that others wrote, read as DVC reads it, in bounded time and memory."""
+"""Read untrusted YAML as DVC reads it, in bounded time and memory."""
 
 import json
 import math
@@ -13,34 +13,36 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 from postprior.pipelines.errors import UserError
 
 LONGEST = 1_000_000
-"""Characters of a text, and of its values once aliases are written out; settings take a hundredth."""
+"""Maximal number of characters of a text, and of its values with all aliases expanded; settings need a hundredth."""
 DEEPEST = 100
-"""Lists and groups within one another; settings take a tenth, and pydantic reads twice as many."""
+"""Maximal nesting depth of lists and groups; settings need a tenth, and pydantic reads twice as much."""
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; see `parse_yaml`."""
+    """Read a YAML file; see `parse_yaml`."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run in the project's folder, or pass --params") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: expected a YAML file in UTF-8, found other bytes") from None
+        raise UserError(f"{path}: found bytes that are not UTF-8, expected a YAML file in UTF-8") from None
 
 
 def parse_yaml(text: str, place: Path | str) -> Any:
-    """The content of a YAML 1.2 text, read as DVC reads it: 1e-3 is a number, `no` a text; then as JSON has it.
+    """Parse a YAML 1.2 text as DVC does (1e-3 is a number, `no` a text), and convert the values to those of JSON.
 
-    A UserError tells of no YAML, of what JSON cannot have, and of what is too long or too deep for settings.
+    Raises:
+        UserError: the text is not valid YAML, has values that JSON cannot represent, or is too long or too deeply
+            nested for settings.
     """
     if len(text) > LONGEST:
-        raise UserError(f"{place}: found {len(text)} characters, expected settings, {LONGEST} characters at most")
+        raise UserError(f"{place}: found {len(text)} characters, expected settings of at most {LONGEST} characters")
     reader = YAML(typ="safe", pure=True)
     reader.Constructor = _Bounded
     try:
         return json.loads(json.dumps(reader.load(text), default=str))
     except TypeError as error:
-        raise UserError(f"{place}: expected keys that are text, found another kind ({error})") from None
+        raise UserError(f"{place}: found a key that is not a text ({error}), expected texts as keys") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -50,12 +52,12 @@ def parse_yaml(text: str, place: Path | str) -> Any:
     except RecursionError:
         raise UserError(f"{place}: found lists, groups or aliases nested too deep, expected settings") from None
     except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        reason = str(error).partition(";")[0]  # scalars that are not what their tag says
+        reason = str(error).partition(";")[0]  # raised for scalars that do not match their tag
         raise UserError(f"{place}: found a value that cannot be read ({reason}); correct it") from None
 
 
 class _Bounded(SafeConstructor):
-    """Values of a document that stays small when its aliases are written out."""
+    """Constructs the values of a document only if it stays small with all aliases expanded."""
 
     def construct_document(self, node: Node) -> Any:
         length, depth = _extent(node, {})
@@ -64,15 +66,15 @@ class _Bounded(SafeConstructor):
         return super().construct_document(node)
 
 
-def _extent(node: Node, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
-    """Characters and depth of a node with its aliases written out: infinite where it holds itself."""
+def _extent(node: Node, extents: dict[int, tuple[float, float]]) -> tuple[float, float]:
+    """Return the length and depth of a node with all aliases expanded; both are infinite if it contains itself."""
     if not isinstance(node, CollectionNode):
         return 1 + len(node.value), 0
-    if id(node) not in known:
-        known[id(node)] = math.inf, math.inf  # until its parts are known, of which it may be one
-        pairs = isinstance(node, MappingNode)
-        parts = [part for pair in node.value for part in pair] if pairs else node.value
-        extents = [_extent(part, known) for part in parts]
-        length, depth = sum(length for length, _ in extents), max((depth for _, depth in extents), default=0)
-        known[id(node)] = 1 + length, 1 + depth
-    return known[id(node)]
+    if id(node) not in extents:
+        extents[id(node)] = math.inf, math.inf  # until its children are computed, of which it may be one
+        is_mapping = isinstance(node, MappingNode)
+        children = [child for pair in node.value for child in pair] if is_mapping else node.value
+        nested = [_extent(child, extents) for child in children]
+        length, depth = sum(length for length, _ in nested), max((depth for _, depth in nested), default=0)
+        extents[id(node)] = 1 + length, 1 + depth
+    return extents[id(node)]

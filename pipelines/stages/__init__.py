@@ -1,1 +1,1 @@
-"""Stages of the pipeline: each reads artefacts, calls the library and writes artefacts."""
+"""Stages of the pipeline; each reads artefacts, calls the library, and writes artefacts and results."""

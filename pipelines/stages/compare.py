@@ -1,4 +1,4 @@
-"""Stage `compare`: the leaderboard as a table, plots, datasheets and one page, from the results in files alone."""
+"""Stage `compare`: write the leaderboard, plots, datasheets and the report from the stored results only."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
@@ -21,8 +21,11 @@ from postprior.pipelines.tracking.runs import track
 def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None) -> None:
     """Write results/comparison.csv, results/plots, results/datasheets and results/report.html.
 
-    They tell of the densities `names`, those of params.yaml if none, and of `others`, more results by label: folders of
-    other projects, revisions of git or experiments of DVC.
+    Args:
+        params: the settings.
+        root: the folder of the project.
+        names: densities to compare; those in params.yaml if empty.
+        others: additional results by label: folders of other projects, Git revisions or DVC experiments.
     """
     if names:
         check_rows(params, names, "NAME")
@@ -31,20 +34,20 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
     files, results = project.results, read_results(params, root, others, names)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root):
-        shown = figures(results, looks, code_points(params, project))
-        plots = {figure.name: Plot.of(figure) for drawn in shown.values() for figure in drawn}
+        drawings = figures(results, looks, code_points(params, project))
+        plots = {figure.name: Plot.of(figure) for group in drawings.values() for figure in group}
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))
         for name in params.densities:
             text = datasheet(results.row(name), results, params, project.synthetic(name))
             write_text(files.datasheets / f"{name}.md", text)
-        gallery, known = pictures(params, project), facts(params, results)
-        told = {"Settings": settings(params), "Hashes": hashes(params, project)}
-        write_text(files.page, render(results, looks, gallery, shown, plots, known, told, params.densities))
+        gallery, key_facts = pictures(params, project), facts(params, results)
+        details = {"Settings": settings(params), "Hashes": hashes(params, project)}
+        write_text(files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities))
 
 
 def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:
-    """Every figure as a picture and as the table behind it, and the table of tests between densities."""
+    """Write every figure as a picture and as the table of its values, and the table of paired tests."""
     for plot in plots:
         write_bytes(folder / f"{plot.figure.name}.png", plot.light)
         write_text(folder / f"{plot.figure.name}.csv", as_csv(plot.figure.header, plot.figure.table))

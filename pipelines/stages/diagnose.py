@@ -1,44 +1,44 @@
-"""Stage `diagnose`: what the codes say of the labels, and the health of the latent space that holds them."""
+"""Stage `diagnose`: diagnostics of the latent space: its health, and what the codes predict about the labels."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.codes import Complete, load_codes
+from postprior.pipelines.artefacts.codes import CompleteCodes, load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.metrics.latent.health import clusters, health
-from postprior.pipelines.metrics.latent.representation import SCORES, by_part
+from postprior.pipelines.metrics.latent.representation import SCORES, whole_and_shared
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, half_samples, too_few
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST, read_json, write_json
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.randomness import generator_for
 
-COMPLETE = "rows with every block of codes"
+COMPLETE = "rows with complete codes"
 
 
 def diagnose(params: Params, root: Path) -> None:
-    """Score the test split's codes, with what those of the training split teach; results/metrics/latent.json."""
+    """Score the test codes with models fitted to training codes; write results/metrics/latent.json."""
     project, settings = Project(root), params.evaluate
     data = project.dataset("test")
-    train, test = (Complete(load_codes(project.artefacts.codes / split)) for split in ("train", "test"))
+    train, test = (CompleteCodes(load_codes(project.artefacts.codes / split)) for split in ("train", "test"))
     encoded = project.artefacts.codes / "test"
     check_origin(encoded, "codes of data", read_json(encoded / MANIFEST).get("data"), data.hash, "encode")
     with track("diagnose", params, root) as run:
         run.dataset(project.artefacts.data / "test", data.hash)
         rng = np.random.default_rng(settings.seed)
         written: dict[str, Any] = {"samples": len(test)}
-        few = too_few(len(test), FEWEST, f"test {COMPLETE}")
-        if few:
-            written["health"] = few.written
+        missing = too_few(len(test), FEWEST, f"test {COMPLETE}")
+        if missing:
+            written["health"] = missing.written
         else:
             written["health"] = health(test.codes, generator_for("cpu", settings.seed))
             written["health"]["clusters"] = clusters(train.means, test.means, test.labels, settings.seed)
-        few = few or too_few(len(train), FEWEST, f"training {COMPLETE}")
-        if test.labels is not None and few:
-            written["representation"] = dict.fromkeys(SCORES, few.written)
+        missing = missing or too_few(len(train), FEWEST, f"training {COMPLETE}")
+        if test.labels is not None and missing:
+            written["representation"] = dict.fromkeys(SCORES, missing.written)
         elif test.labels is not None:
             weights = half_samples(data.sources[test.rows], settings.resamples, rng, test.labels)
-            written["representation"] = by_part(train.codes, test.codes, weights, settings.seed)
+            written["representation"] = whole_and_shared(train.codes, test.codes, weights, settings.seed)
         write_json(project.results.scores("metrics", "latent"), written)

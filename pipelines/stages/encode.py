@@ -1,4 +1,4 @@
-"""Stage `encode`: the posterior of every row of every split, as a table of latent codes."""
+"""Stage `encode`: encode every row of every split, and store the posteriors as tables of latent codes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from postprior.stage1_vae.randomness import generator_for
 
 
 def encode(params: Params, root: Path) -> None:
-    """Encode the three splits; artefacts/codes/<split>."""
+    """Encode the three splits to artefacts/codes/<split>."""
     project = Project(root)
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     with track("encode", params, root) as run:

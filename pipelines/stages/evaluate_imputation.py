@@ -1,4 +1,4 @@
-"""Stages `evaluate-imputation-baselines` and `evaluate-imputation`: hide test values and score how they are imputed."""
+"""Stages `evaluate-imputation-baselines` and `evaluate-imputation`: hide test values and score their imputations."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.imputation import Questions, baseline_imputers, through
-from postprior.pipelines.metrics.imputation.scores import SCORES, Found
+from postprior.pipelines.generation.imputation import ImputationBenchmark, baseline_imputers, density_scores
+from postprior.pipelines.metrics.imputation.scores import SCORES, RowScores
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
@@ -15,62 +15,66 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
-KIND = "recovery"  # as the files of every format call it
-BASELINES = "baselines"  # the name of the results of other imputers; no density has it
+KIND = "recovery"  # the stored name in every format
+BASELINES = "baselines"  # name of the results of the baseline imputers; no density has it
 
 
 def evaluate_baseline_imputers(params: Params, root: Path) -> None:
-    """Impute what was hidden by scikit-learn's imputers; results/imputation/baselines.json.
+    """Impute the hidden values with the baseline imputers; write results/imputation/baselines.json.
 
-    Scores of every row are kept for the densities. An imputer that fails says why.
+    The scores of every row are stored for the comparison with densities. If an imputer fails, the reason is stored.
     """
     project = Project(root)
-    asked = Questions.of(project.splits(), params)
+    benchmark = ImputationBenchmark.from_splits(project.splits(), params)
     with track("evaluate-imputation-baselines", params, root) as run:
-        run.dataset(project.artefacts.data / "train", asked.train.hash)
-        neighbours, trials = baseline_imputers(asked, params.seed)
-        scores: dict[str, Any] = {of: {} for of in asked.tasks}
+        run.dataset(project.artefacts.data / "train", benchmark.train.hash)
+        neighbours, trials = baseline_imputers(benchmark, params.seed)
+        scores: dict[str, Any] = {task_name: {} for task_name in benchmark.tasks}
         arrays: dict[str, Floats] = {}
         failed: dict[str, str] = {}
         with progress("evaluate-imputation baselines", len(trials)) as step:
             for name, trial in trials.items():
-                found = trial()
-                for of, task in asked.tasks.items():
-                    own = found if isinstance(found, Missing) else found[of]
-                    scores[of][name] = task.told(own, asked.weights)
-                    if isinstance(own, Missing):
-                        failed[f"{of}.{name}"] = own.why
+                result = trial()
+                for task_name, task in benchmark.tasks.items():
+                    row_scores = result if isinstance(result, Missing) else result[task_name]
+                    scores[task_name][name] = task.summarise(row_scores, benchmark.weights)
+                    if isinstance(row_scores, Missing):
+                        failed[f"{task_name}.{name}"] = row_scores.why
                     else:
-                        arrays |= {f"{of}.{name}.{key}": values for key, values in own.items()}
-                step(f"{name}: {found.why}" if isinstance(found, Missing) else name)
-        known = asked.about | ({"failed": failed} if failed else {})
-        save_artefact(project.artefacts.baseline_imputers, KIND, known, arrays=arrays)
-        write_json(project.results.scores("imputation", BASELINES), asked.written(scores | neighbours))
+                        arrays |= {f"{task_name}.{name}.{key}": values for key, values in row_scores.items()}
+                step(f"{name}: {result.why}" if isinstance(result, Missing) else name)
+        manifest = benchmark.provenance | ({"failed": failed} if failed else {})
+        save_artefact(project.artefacts.baseline_imputers, KIND, manifest, arrays=arrays)
+        write_json(project.results.scores("imputation", BASELINES), benchmark.results(scores | neighbours))
 
 
 def evaluate_imputation(name: str, params: Params, root: Path) -> None:
-    """Impute what was hidden through density `name`; results/imputation/<name>.json."""
+    """Impute the hidden values through density `name`; write results/imputation/<name>.json."""
     from postprior.pipelines.generation.generator import Generator
 
     project = Project(root)
-    asked = Questions.of(project.splits(), params)
+    benchmark = ImputationBenchmark.from_splits(project.splits(), params)
     with track("evaluate-imputation", params, root, density=name) as run:
-        run.dataset(project.artefacts.data / "train", asked.train.hash)
-        known = load_artefact(project.artefacts.baseline_imputers, KIND)
-        if any(known.manifest.get(key) != value for key, value in asked.about.items()):
+        run.dataset(project.artefacts.data / "train", benchmark.train.hash)
+        baselines = load_artefact(project.artefacts.baseline_imputers, KIND)
+        if any(baselines.manifest.get(key) != value for key, value in benchmark.provenance.items()):
             raise UserError(
-                f"{project.artefacts.baseline_imputers}: baseline imputers of other data or settings found, "
+                f"{project.artefacts.baseline_imputers}: found baseline imputers with other data or settings, "
                 "expected those of this project; run postprior evaluate-imputation --baselines"
             )
         generator = Generator.load(project.artefacts.densities / name)
         classifiers = load_evaluators(project.artefacts.evaluators).classifiers
-        scores = {of: through(generator, classifiers, of, asked, others(known, of), params.seed) for of in asked.tasks}
-        write_json(project.results.scores("imputation", name), asked.written(scores))
+        scores = {
+            task: density_scores(generator, classifiers, task, benchmark, baseline_scores(baselines, task), params.seed)
+            for task in benchmark.tasks
+        }
+        write_json(project.results.scores("imputation", name), benchmark.results(scores))
 
 
-def others(known: Artefact, of: str) -> dict[str, Found]:
-    """What the other imputers reached in a task, by name."""
-    names = {key.split(".")[1] for key in known.arrays if key.startswith(f"{of}.")}
-    found: dict[str, Found] = {name: {key: known.arrays[f"{of}.{name}.{key}"] for key in SCORES} for name in names}
-    failed = {tuple(key.split(".")): why for key, why in known.manifest.get("failed", {}).items()}
-    return found | {name: Missing(why) for (task, name), why in failed.items() if task == of}
+def baseline_scores(baselines: Artefact, task: str) -> dict[str, RowScores]:
+    """Return the scores of the baseline imputers in a task, by name."""
+    arrays, failed = baselines.arrays, baselines.manifest.get("failed", {})
+    names = {key.split(".")[1] for key in arrays if key.startswith(f"{task}.")}
+    scores: dict[str, RowScores] = {name: {key: arrays[f"{task}.{name}.{key}"] for key in SCORES} for name in names}
+    prefix = f"{task}."
+    return scores | {key.removeprefix(prefix): Missing(why) for key, why in failed.items() if key.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Stage `fit`: a density of the training codes."""
+"""Stage `fit`: fit a density to the training codes."""
 
 from functools import partial
 from pathlib import Path
@@ -9,30 +9,30 @@ from postprior.pipelines.artefacts.density import save_density
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import FrozenEncoder, learn
+from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.model import MultimodalVAE
 
 
 def fit(name: str, params: Params, root: Path) -> None:
-    """Fit the entry `name` of `density` to artefacts/codes/train; artefacts/densities/<name>."""
+    """Fit the entry `name` of `density` to artefacts/codes/train; write artefacts/densities/<name>."""
     project = Project(root)
     codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
     origins = origins_of(project.artefacts.codes / "train")
     encoder = FrozenEncoder(partial(trained_on, project, origins["autoencoder"]))
     with track("fit", params, root, density=name) as run:
-        density, known = learn(name, params.density[name], codes, params.seed, encoder, run.metrics)
-        run.metrics({f"log_likelihood_{split}": value for split, value in known["log_likelihood"].items()})
-        save_density(project.artefacts.densities / name, density, known | origins)
+        density, facts = fit_density(name, params.density[name], codes, params.seed, encoder, run.metrics)
+        run.metrics({f"log_likelihood_{split}": value for split, value in facts["log_likelihood"].items()})
+        save_density(project.artefacts.densities / name, density, facts | origins)
 
 
 def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Dataset]:
-    """The autoencoder of this hash, which codes came from, and its training rows."""
+    """Load the autoencoder with the given hash, which encoded the codes, and its training rows."""
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     if artefact.hash != autoencoder:
         raise UserError(
-            f"{project.artefacts.codes / 'train'}: codes of autoencoder {autoencoder[:12]}, found {artefact.hash[:12]} "
-            f"in {project.artefacts.autoencoder}; run postprior encode"
+            f"{project.artefacts.codes / 'train'}: found codes of autoencoder {autoencoder[:12]}, expected "
+            f"{artefact.hash[:12]}, the one in {project.artefacts.autoencoder}; run postprior encode"
         )
     return model, project.dataset("train")

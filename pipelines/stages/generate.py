@@ -1,4 +1,4 @@
-"""Stage `generate`: a synthetic dataset from a density, of any size, in bounded memory; labelled where the data are."""
+"""Stage `generate`: generate a synthetic dataset of any size in bounded memory; it has labels if the data have."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from postprior.pipelines.data.manifest import Manifest, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.generation.completion import tiled
 from postprior.pipelines.generation.generator import ROWS, Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash
@@ -20,29 +20,30 @@ def generate(
     name: str,
     params: Params,
     root: Path,
-    request: Request | None = None,
+    request: SampleRequest | None = None,
     out: Path | None = None,
     given: Path | None = None,
 ) -> None:
-    """Draw a dataset from density `name`, as params.yaml asks if not requested; artefacts/synthetic/<name>, or `out`.
+    """Generate a dataset from density `name`; write artefacts/synthetic/<name>, or `out`.
 
-    `given` is a dataset folder whose rows, over and over in their order, are what the samples have; the rest is drawn.
-    A density without labels has its rows labelled by the evaluators, where there are any, and the provenance says so.
+    `given` is a dataset folder: the samples have the values of its rows, repeated in their order, and the rest is drawn
+    given these values. If a density has no labels, the label classifiers label its rows where there are any, and the
+    provenance says so. Without a request, params.yaml has the settings.
     """
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
-    asked = Request.of(params.generate) if request is None else request
-    rows, labels = asked.of_rows(generator.density)
-    provenance, names, evaluators = generator.describe(asked), generator.label_names, None
+    request = SampleRequest.from_settings(params.generate) if request is None else request
+    rows, labels = request.rows_and_labels(generator.density)
+    provenance, names, evaluators = generator.describe(request), generator.label_names, None
     source_values: SourceValues = {}
     if given is None:
-        blocks = generator.blocks(asked)
+        blocks = generator.blocks(request)
     else:
         origin = Dataset.load(given)
         provenance["given"] = origin.hash
         origin = tiled(conformed(origin, generator.modalities, generator.conversion), rows)
-        blocks = generator.blocks_given(origin, asked)
-        source_values = {name: found for name, found in origin.source_values.items() if name in origin.data}
+        blocks = generator.blocks_given(origin, request)
+        source_values = {name: values for name, values in origin.source_values.items() if name in origin.data}
         names = None if labels is None else names
     if names is None and labelled_in(project.artefacts.data / "train"):
         evaluators = load_evaluators(project.artefacts.evaluators)

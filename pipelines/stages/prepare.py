@@ -1,4 +1,4 @@
-"""Stage `prepare`: the dataset folders that everything else starts from."""
+"""Stage `prepare`: write the dataset folders that all other stages start from."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from postprior.pipelines.tracking.runs import track
 
 
 def prepare(params: Params, root: Path) -> None:
-    """Make the splits that the source of params.yaml gives; artefacts/data/<split>."""
+    """Write the splits of the data source in params.yaml to artefacts/data/<split>."""
     with track("prepare", params, root) as run:
         splits = SOURCES[params.data.source](params.seed, root, **params.data.options)
         for split, dataset in splits.items():

@@ -1,9 +1,10 @@
-"""Stage `privacy`: whether samples of a density give away rows that it and its autoencoder were trained on.
+"""Stage `privacy`: test whether samples of a density reveal rows that it and its autoencoder were trained on.
 
-Samples are what decoders make of codes, smoother than any real row and for that alone closer to all of them, known or
-not. They are set against held-out rows that went the same way: encoded, one posterior draw of each decoded. In the
-space of codes it is these draws themselves. The attack compares real rows with real rows and needs no such care;
-it alone sees a decoder that repeats training rows whatever the code, for then these held-out rows become copies too.
+Samples are decoded codes. They are smoother than real rows, and for this reason alone closer to all of them, whether
+used in training or not. So they are compared with held-out rows that were encoded and decoded as well, from one
+posterior draw each; in the space of codes, with these draws themselves. The membership inference attack compares real
+rows with real rows and does not need this. Only the attack detects a decoder that repeats training rows whatever the
+code is, because then the decoded held-out rows become copies too.
 """
 
 from collections.abc import Iterator
@@ -15,22 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postprior.pipelines.artefacts.codes import load_codes, whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows, load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
     Proximity,
-    beyond,
+    estimates,
+    leaking_tests,
     near_copies,
     proximity_vectors,
-    written,
 )
-from postprior.pipelines.metrics.privacy.splits import MOST, Real
+from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
 from postprior.pipelines.metrics.statistics.intervals import FEWEST
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
@@ -39,11 +40,11 @@ from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.randomness import generator_for
 
 KIND = "privacy"
-ASKED = ("seed", "labels", "temperature", "truncation")  # what decides the codes of samples
+REQUEST = ("seed", "labels", "temperature", "truncation")  # settings that determine the codes of samples
 
 
 def privacy(name: str, params: Params, root: Path) -> None:
-    """Test artefacts/synthetic/<name> and further draws; results/privacy/<name>.json, artefacts/privacy/<name>."""
+    """Test artefacts/synthetic/<name> and more draws; write results/privacy/<name>.json and artefacts/privacy."""
     project, settings = Project(root), params.evaluate
     generator, synthetic = Generator.load(project.artefacts.densities / name), project.synthetic(name)
     check_density(synthetic, generator)
@@ -52,53 +53,53 @@ def privacy(name: str, params: Params, root: Path) -> None:
         rng = np.random.default_rng(settings.seed)
         real = splits(project, settings.seed)
         train, test = real.splits["train"], real.splits["test"]
-        found = compare(real, generator, synthetic, settings.seed)
-        close = proximity_vectors(found, test.data.sources[real.fresh], settings.resamples, rng)
+        proximities = compare(real, generator, synthetic, settings.seed)
+        scores = proximity_vectors(proximities, test.data.sources[real.fresh], settings.resamples, rng)
         drawn = params.privacy.draws * len(train.data)
         blocks = samples(generator, synthetic.provenance, drawn, settings.seed)
         aucs, rows = real.attack(blocks, params.privacy.dimensions, settings.resamples, rng)
         vectors = {
-            space: few | close.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
-            for space, few in real.untested().items()
+            space: missing | scores.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
+            for space, missing in real.untested().items()
         }
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
-            "spaces": {space: written(values) for space, values in vectors.items()},
-            "near_copies": near_copies(found, train.names),
-            "flagged": beyond(vectors, MARGINS),
-            "detected": beyond(vectors, {}),
+            "spaces": {space: estimates(values) for space, values in vectors.items()},
+            "near_copies": near_copies(proximities, train.names),
+            "flagged": leaking_tests(vectors, MARGINS),
+            "detected": leaking_tests(vectors, {}),
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
         }
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
-        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(found, synthetic))
+        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, synthetic))
 
 
-def splits(project: Project, seed: int) -> Real:
-    """Rows and codes of every split."""
+def splits(project: Project, seed: int) -> RealSplits:
+    """Return the rows and the codes of every split."""
     codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
+    return RealSplits.fit(project.splits(), codes, complete_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
-    """Refuse samples of another density, and those whose codes cannot be drawn again."""
+    """Raise a UserError if samples are of another density, or if their codes cannot be drawn again."""
     found, expected = synthetic.provenance.get("density"), generator.provenance["density"]
     check_origin(synthetic.folder, "density", found, expected, "generate")
     if isinstance(synthetic.provenance["labels"], str):
         raise UserError(
-            f"{synthetic.folder}: {synthetic.provenance['labels']} was asked for, expected counts of labels, or labels "
-            "as the density learned them, for which the same codes can be drawn again; run postprior generate again"
+            f"{synthetic.folder}: found samples of {synthetic.provenance['labels']}, expected counts of labels, or "
+            "labels drawn by the density, so that the same codes can be drawn again; run postprior generate again"
         )
 
 
-def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
-    """How close published samples come to training records, beside fresh rows, by space; nothing if these are few."""
+def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
+    """Compare the distances of samples and of held-out rows to training rows, by space; empty if rows are too few."""
     if len(real.fresh) < FEWEST:
         return {}
     drawn, rows = synthetic.provenance, np.arange(min(len(synthetic), MOST))
-    asked = Request(len(synthetic), **{key: drawn[key] for key in ASKED})
-    blocks = islice(draw_codes(generator.density, asked), -(-len(rows) // ROWS))
+    request = SampleRequest(len(synthetic), **{key: drawn[key] for key in REQUEST})
+    blocks = islice(draw_codes(generator.density, request), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
     noise = generator_for("cpu", seed, 1)
     decoded = [generator.decode(block, drawn["values"], noise) for block in real.fresh_codes.split(ROWS)]
@@ -107,11 +108,11 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
 
 
 def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -> Iterator[tuple[Tensor, Dataset]]:
-    """Blocks of codes (n, D) and rows, drawn as the published ones are, but with labels as often as in the data."""
-    asked = Request(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
+    """Yield blocks of codes (n, D) and rows, drawn like the published ones but with labels as often as in the data."""
+    request = SampleRequest(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
-        for _, kept, codes, noise in draw_codes(generator.density, asked):
+        for _, count, codes, noise in draw_codes(generator.density, request):
             z = codes.loc[:, 0]
             values = generator.decode(z, drawn["values"], noise)
-            yield z[:kept], Dataset(generator.modalities, {name: x[:kept] for name, x in values.items()})
+            yield z[:count], Dataset(generator.modalities, {name: x[:count] for name, x in values.items()})
             step("")

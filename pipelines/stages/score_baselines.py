@@ -1,7 +1,8 @@
-"""Stage `score-baselines`: what every density is set against, scored by the function that scores the densities.
+"""Stage `score-baselines`: score the baselines with the same function as the densities.
 
-The test split is halved by source. One half is the reference that distances are taken to; rows of the other half
-are `real`, their codes decoded are `reconstruction`, and as many draws of the model's own prior are `normal`.
+The test split is halved by source. One half is the reference set, to which distances are measured. The rows of the
+other half are the baseline `real`, their decoded codes are `reconstruction`, and the same number of draws from the
+model's own prior are `normal`.
 """
 
 from dataclasses import replace
@@ -22,7 +23,7 @@ from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.evaluators import Evaluators
-from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
+from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence, reconstruction_scores
 from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
@@ -34,12 +35,12 @@ from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 
-MOST = 5000  # rows of a half: the time of scores grows as their square
-CONDITIONED = 500  # rows whose modalities are generated from one another
+MOST = 5000  # maximal number of rows of a half: the time of scoring grows with its square
+CONDITIONED = 500  # number of rows whose modalities are generated from one another
 
 
 def score_baselines(params: Params, root: Path) -> None:
-    """Score `normal`, `reconstruction`, `real` and the autoencoder; artefacts/baselines and results/metrics."""
+    """Score the baselines and the autoencoder; write artefacts/baselines and results/metrics."""
     project, settings = Project(root), params.evaluate
     model, trained = load_autoencoder(project.artefacts.autoencoder)
     evaluators, codes = load_evaluators(project.artefacts.evaluators), load_codes(project.artefacts.codes / "test")
@@ -47,12 +48,12 @@ def score_baselines(params: Params, root: Path) -> None:
     rng = np.random.default_rng(settings.seed)
     with track("score-baselines", params, root) as run:
         run.dataset(project.artefacts.data / "test", test.hash)
-        first, second = split(test, rng)
-        half, floor = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
-        sets = rows_to_score(floor, codes, test.select(second), second, settings.seed)
-        outputs = {name: evaluators.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
+        first, second = split_test_rows(test, rng)
+        half, prior_generator = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
+        sets = rows_to_score(prior_generator, codes, test.select(second), second, settings.seed)
+        outputs = {name: evaluators.outputs(dataset) for name, dataset in {"reference": half, **sets}.items()}
         weights = draw_weights(outputs, settings.resamples, rng)
-        made_of = settings.model_dump() | {
+        manifest = settings.model_dump() | {
             "autoencoder": trained.hash,
             "judges": folder_hash(project.artefacts.evaluators),
             "data": test.hash,
@@ -60,48 +61,50 @@ def score_baselines(params: Params, root: Path) -> None:
             "classes": evaluators.classes,
             "cautions": cautions_of(outputs["reference"], test, len(second)),
         }
-        baselines = Baselines.fit(outputs["reference"], weights, (first, second), made_of)
+        baselines = Baselines.fit(outputs["reference"], weights, (first, second), manifest)
         for name, dataset in sets.items():
             baselines.scores[name] = baselines.score(outputs[name], half, dataset, weights[WEIGHTS[name]])
-        likelihood = log_likelihoods(floor.density, {"test": codes}, settings.seed)
+        likelihood = log_likelihoods(prior_generator.density, {"test": codes}, settings.seed)
         for name, dataset in sets.items():
             written = baselines.row(baselines.scores[name], half, dataset)
             written |= facts_of(name, likelihood, labelled=evaluators.classifiers is not None)
             write_json(project.results.scores("metrics", name), written | {"samples": len(second)})
-        own = autoencoder_scores(floor, evaluators, codes, sets, outputs["reconstruction"], weights["real"], rng)
-        write_json(project.results.scores("metrics", "autoencoder"), own)
+        written = autoencoder_scores(
+            prior_generator, evaluators, codes, sets, outputs["reconstruction"], weights["real"], rng
+        )
+        write_json(project.results.scores("metrics", "autoencoder"), written)
         baselines.save(project.artefacts.baselines, outputs, sets)
 
 
-def split(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Rows of the reference half and of the scored half: complete tuples only, no source in both."""
+def split_test_rows(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Return the rows of the reference set and of the scored half: complete rows only, and no source in both."""
     complete = np.flatnonzero(test.observed.all(1))
     if len(complete) < len(test):
         left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
-        tell(f"score-baselines: {left_out}; whole tuples are scored on the others", err=True)
+        tell(f"score-baselines: {left_out}; only the complete rows are scored", err=True)
     strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
     first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
     if few := too_few(len(first), FEWEST, SCORED):
-        tell(f"score-baselines: whole tuples have no scores: {few.why}", err=True)
+        tell(f"score-baselines: there are no scores of complete rows: {few.why}", err=True)
     return complete[first], complete[second]
 
 
-def rows_to_score(floor: Generator, codes: Codes, real: Dataset, rows: Ints, seed: int) -> dict[str, Dataset]:
-    """The datasets of the rows `real`, `reconstruction` (one posterior draw a row, decoder means) and `normal`."""
+def rows_to_score(prior_generator: Generator, codes: Codes, real: Dataset, rows: Ints, seed: int) -> dict[str, Dataset]:
+    """Return the datasets of the baselines; `reconstruction` has decoder means of one posterior draw per row."""
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)
         z = codes.draw(generator, torch.from_numpy(rows))
-        blocks = [floor.decode(block, "mean", generator) for block in z.split(ROWS)]
+        blocks = [prior_generator.decode(block, "mean", generator) for block in z.split(ROWS)]
     data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
     return {
         "real": real,
         "reconstruction": replace(real, data=data),
-        "normal": floor.sample(max(len(rows), 1), seed).select(np.arange(len(rows))),
+        "normal": prior_generator.sample(max(len(rows), 1), seed).select(np.arange(len(rows))),
     }
 
 
 def draw_weights(outputs: dict[str, EvaluatorOutputs], resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
-    """Half-samples of both halves, by source within labels, and of synthetic rows, each its own source."""
+    """Draw half-samples: of both halves by source within labels, and of synthetic rows, each of which is a source."""
     first, second = (outputs[name] for name in ("reference", "real"))
     return {
         "reference": half_samples(first.sources, resamples, rng, first.labels),
@@ -111,20 +114,23 @@ def draw_weights(outputs: dict[str, EvaluatorOutputs], resamples: int, rng: np.r
 
 
 def cautions_of(outputs: EvaluatorOutputs, test: Dataset, rows: int) -> list[str]:
-    """What to mind in scores of so many rows, with as many features as a half has."""
-    widths = {m.name: of.shape[1] for m, of in zip(test.modalities, outputs.features, strict=True)}
+    """Return cautions about scores of `rows` rows, given the number of features of each modality."""
+    widths = {m.name: features.shape[1] for m, features in zip(test.modalities, outputs.features, strict=True)}
     return cautions(widths | {"whole tuples": sum(widths.values())}, rows)
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:
-    """What is known of a row beside its scores; `likelihood` is that of held-out codes under the model's own prior."""
+    """Return facts about a baseline other than its scores.
+
+    `likelihood` is the log-likelihood of held-out codes under the model's own prior.
+    """
     origin = "judges" if name == "normal" else "data"
-    known = {"labels_from": origin if labelled else None, "stores_training_codes": False}
-    return known | {"log_likelihood": likelihood} if name == "normal" else known
+    facts = {"labels_from": origin if labelled else None, "stores_training_codes": False}
+    return facts | {"log_likelihood": likelihood} if name == "normal" else facts
 
 
 def autoencoder_scores(
-    floor: Generator,
+    prior_generator: Generator,
     evaluators: Evaluators,
     codes: Codes,
     sets: dict[str, Dataset],
@@ -132,18 +138,20 @@ def autoencoder_scores(
     weights: Floats,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """The content of autoencoder.json; outputs and weights are those of the reconstruction."""
-    some = np.arange(min(CONDITIONED, len(weights[0])))
-    rows, share = sets["real"].select(some), weights[:, some]
+    """Return the content of autoencoder.json; outputs and weights are those of the reconstruction."""
+    subset = np.arange(min(CONDITIONED, len(weights[0])))
+    rows, subset_weights = sets["real"].select(subset), weights[:, subset]
     means = codes.mean[codes.complete]
-    few = too_few(len(means), FEWEST, "test rows with every block of codes")
-    own = reconstruction_scores(sets["real"], sets["reconstruction"], outputs, weights) | {
+    few = too_few(len(means), FEWEST, "test rows with complete codes")
+    scores = reconstruction_scores(sets["real"], sets["reconstruction"], outputs, weights) | {
         "dead_dimensions": few.written if few else dead_dimensions(means),
         "dimensions": codes.dimensions,
         "samples": len(outputs),
     }
     if evaluators.classifiers is not None:
-        own["conditional_coherence"] = conditional_scores(floor.model, evaluators.classifiers, rows, share, rng)
-        own["conditional_samples"] = len(some)
-    likelihood = evidence(floor.model, rows, share, generator_from(rng))
-    return own if likelihood is None else own | {"log_evidence": likelihood}
+        scores["conditional_coherence"] = conditional_scores(
+            prior_generator.model, evaluators.classifiers, rows, subset_weights, rng
+        )
+        scores["conditional_samples"] = len(subset)
+    likelihood = log_evidence(prior_generator.model, rows, subset_weights, generator_from(rng))
+    return scores if likelihood is None else scores | {"log_evidence": likelihood}

@@ -1,4 +1,4 @@
-"""Stage `train`: the autoencoder. Killed and started again, it ends with the same bytes."""
+"""Stage `train`: train the autoencoder. A run that was killed and started again ends with the same bytes."""
 
 import csv
 import io
@@ -25,13 +25,13 @@ from postprior.stage1_vae.model import MultimodalVAE
 
 
 def train(params: Params, root: Path) -> None:
-    """Train the model of params.yaml; artefacts/autoencoder and results/training.csv."""
+    """Train the model in params.yaml; write artefacts/autoencoder and results/training.csv."""
     project = Project(root)
     folder = project.artefacts.autoencoder
-    check_folder(folder, partial(files_of, kind=KIND))  # now, not after hours
+    check_folder(folder, partial(files_of, kind=KIND))  # check before training, not after hours
     data, validation = project.dataset("train"), project.dataset("validation")
     settings = training.Settings(**params.train.model_dump(), seed=params.seed)
-    model, digest = build(params, data), data.hash  # now: the folder may be made anew while this trains
+    model, digest = build(params, data), data.hash  # hash now: the folder may be replaced during training
     tell_what_is_left_out(model, data)
     checkpoint = Checkpoint.of(project.checkpoints, params, data, validation)
     with sole_trainer(root) as confirm:
@@ -46,16 +46,16 @@ def train(params: Params, root: Path) -> None:
                 run.metrics(epoch.metrics, step=len(history))
                 step(f"loss {epoch.metrics['train_loss']:.1f}")
             tensors, description = model.state()
-            known = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
+            facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
             confirm()
-            save_artefact(folder, KIND, {**description, **known}, tensors)
+            save_artefact(folder, KIND, {**description, **facts}, tensors)
             write_text(project.results.training, table(history))
         checkpoint.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """Rows to train on, of which every batch is given after a confirmation that the run is to go on."""
+    """Training rows that confirm before each batch that this process may continue to train."""
 
     data: Dataset
     confirm: Callable[[], None]
@@ -65,29 +65,29 @@ class Confirmed:
 
     @property
     def observed(self) -> Any:
-        """(N, M) bool: which modalities the rows have."""
+        """Which modalities each row has, bool of shape (N, M)."""
         return self.data.observed
 
     def batch(self, rows: Any) -> Batch:
-        """The batch of the rows at an integer array."""
+        """Return the batch of the given row numbers."""
         self.confirm()
         return self.data.batch(rows)
 
 
 def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:
-    """A line on the rows that some phases cannot be trained on."""
+    """Print a line if some phases cannot be trained on some of the rows."""
     phases = [phase.name for phase in model.phases() if phase.complete]
     left_out = int((~data.observed.all(1)).sum())
     if phases and left_out:
         tell(
             f"train: {left_out} of {len(data)} rows lack a modality, which a joint encoder cannot read; phase "
-            f"{', '.join(phases)} is trained on the others, and all rows are encoded",
+            f"{', '.join(phases)} is trained on the complete rows only, and all rows are encoded",
             err=True,
         )
 
 
 def table(history: History) -> str:
-    """The history as CSV; metrics that a phase lacks are left empty."""
+    """Return the history as CSV; metrics that a phase does not have are empty."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -1,6 +1,6 @@
-"""Stage `train-evaluators`: what reads tuples for every score, learned from real data.
+"""Stage `train-evaluators`: train the evaluators, which all scores use, on real data.
 
-Classifiers where there are labels, reported with their accuracy on held-out data, and an extractor of features.
+They are a feature extractor and, if there are labels, label classifiers, reported with their accuracy on held-out data.
 """
 
 from pathlib import Path
@@ -27,9 +27,9 @@ def train_evaluators(params: Params, root: Path) -> None:
     train, test = project.train_and_test()
     with track("train-evaluators", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        classifiers = None if train.labels is None else trained(train, params, run)
-        usual = "pca" if classifiers is None else "classifier"
-        name = usual if settings.extractor == "auto" else settings.extractor
+        classifiers = None if train.labels is None else train_classifiers(train, params, run)
+        default = "pca" if classifiers is None else "classifier"
+        name = default if settings.extractor == "auto" else settings.extractor
         if classifiers is not None and name == "classifier":
             evaluators = Evaluators(name, classifiers, classifiers)
         else:
@@ -43,21 +43,21 @@ def train_evaluators(params: Params, root: Path) -> None:
         write_json(project.results.scores("metrics", "evaluators"), written)
 
 
-def trained(train: Dataset, params: Params, run: Run) -> LabelClassifiers:
-    """LabelClassifiers of the labels of a dataset; the run is told of every epoch."""
+def train_classifiers(train: Dataset, params: Params, run: Run) -> LabelClassifiers:
+    """Train label classifiers on a dataset, and log every epoch to the run."""
     settings, generator = params.evaluators, generator_for("cpu", params.seed, 1)
     classifiers = LabelClassifiers(train.modalities, train.label_names or (), settings.features, params.seed)
-    how = (settings.epochs, settings.batch_size, settings.learning_rate)
+    schedule = (settings.epochs, settings.batch_size, settings.learning_rate)
     with progress("train-evaluators", settings.epochs) as step:
-        for epoch in train_label_classifiers(classifiers, train, *how, generator):
+        for epoch in train_label_classifiers(classifiers, train, *schedule, generator):
             run.metrics({"train_loss": epoch.loss, "train_accuracy": epoch.accuracy}, step=epoch.number)
             step(f"accuracy {epoch.accuracy:.3f}")
     return classifiers
 
 
 def report(evaluators: Evaluators, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
-    """The content of classifiers.json: the extractor and its numbers of features, and how well labels are read."""
-    outputs = evaluators.read(test)
+    """Return the content of evaluators.json: the extractor, its numbers of features and the classifiers' accuracy."""
+    outputs = evaluators.outputs(test)
     names = [m.name for m in test.modalities]
     widths = {name: features.shape[1] for name, features in zip(names, outputs.features, strict=True)}
     about = {"extractor": evaluators.name, "features": widths, "samples": len(test)}

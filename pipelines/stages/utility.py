@@ -1,6 +1,7 @@
-"""Stages `utility-real` and `utility`: what classifiers learn from real and from synthetic rows.
+"""Stages `utility-real` and `utility`: train label classifiers on real rows and on synthetic rows.
 
-Those of synthetic rows are tested on real ones and set against those of real rows, which read the synthetic ones.
+Classifiers trained on synthetic rows are tested on real rows and compared with those trained on real rows, which are
+also tested on the synthetic rows.
 """
 
 from dataclasses import replace
@@ -15,16 +16,16 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.intervals import SHARE
 from postprior.pipelines.metrics.utility.classifiers import (
     Classifiers,
     Replicates,
-    names_of,
+    classifier_estimates,
+    modality_names,
+    observed_by_classifier,
     recipe,
-    seen_by,
-    told,
     train_classifiers,
 )
 from postprior.pipelines.progress import progress
@@ -33,13 +34,13 @@ from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, 
 from postprior.pipelines.tracking.runs import track
 
 KIND = "utility"
-REAL = "real"  # the name of what real rows teach; no density has it
+REAL = "real"  # name of the results of real rows; no density has it
 
 
 def utility_of_real(params: Params, root: Path) -> None:
-    """Train classifiers on real rows, one set a seed, keep them and test them; results/utility/real.json.
+    """Train classifiers on real rows, one set per seed, store and test them; write results/utility/real.json.
 
-    Without labels there is nothing to learn, and the file has the numbers of rows alone.
+    Without labels there is nothing to learn, and the file has the numbers of rows only.
     """
     project = Project(root)
     train, test = project.train_and_test()
@@ -55,17 +56,18 @@ def utility_of_real(params: Params, root: Path) -> None:
                     hits.append(classifiers.hits(test))
                     tensors |= {f"{seed}/{key}": value for key, value in classifiers.state_dict().items()}
                     step(f"accuracy {hits[-1][0].mean():.3f}")
-            shares = replicates(params, test).accuracy(np.stack(hits), seen_by(test))
-            written["train_real_test_real"] = told(shares, names_of(test), SHARE)
+            shares = replicates(params, test).accuracy(np.stack(hits), observed_by_classifier(test))
+            written["train_real_test_real"] = classifier_estimates(shares, modality_names(test), SHARE)
         arrays = {"hits": np.stack(hits)} if hits else {}
         save_artefact(project.artefacts.real_utility, KIND, about(params, train, test), tensors, arrays)
         write_json(project.results.scores("utility", REAL), written)
 
 
 def utility(name: str, params: Params, root: Path) -> None:
-    """Train on samples of a density and test on real rows, and the reverse; results/utility/<name>.json.
+    """Train on samples of a density and test on real rows, and vice versa; write results/utility/<name>.json.
 
-    There are as many samples as training rows, other ones a seed. Without labels the file has numbers of rows alone.
+    The number of samples is the number of training rows; each seed has its own samples. Without labels, the file has
+    the numbers of rows only.
     """
     project = Project(root)
     train, test = project.train_and_test()
@@ -74,47 +76,55 @@ def utility(name: str, params: Params, root: Path) -> None:
     with track("utility", params, root, density=name) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
         if train.labels is not None:
-            known = learned_from_real(project.artefacts.real_utility, about(params, train, test))
+            real = load_real_classifiers(project.artefacts.real_utility, about(params, train, test))
             generator = Generator.load(project.artefacts.densities / name)
             evaluators = load_evaluators(project.artefacts.evaluators) if generator.label_names is None else None
-            arrays["hits"], scores = exchanged(name, generator, evaluators, known, train, test, params)
+            arrays["hits"], scores = score_both_ways(name, generator, evaluators, real, train, test, params)
             written |= scores
         save_artefact(project.artefacts.utility / name, KIND, about(params, train, test), arrays=arrays)
         write_json(project.results.scores("utility", name), written)
 
 
-def exchanged(
+def score_both_ways(
     name: str,
     generator: Generator,
     evaluators: Evaluators | None,
-    known: Artefact,
+    real: Artefact,
     train: Dataset,
     test: Dataset,
     params: Params,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """What classifiers of samples read rightly of the test rows (S, 1 + M, N), and the accuracies of both ways."""
-    hits, read = [], []
+    """Return which test rows the classifiers trained on samples label correctly (S, 1 + M, N), and the accuracies.
+
+    The accuracies are those of train on synthetic and test on real, and of train on real and test on synthetic.
+    """
+    hits, sample_hits = [], []
     with progress(f"utility {name}", len(params.utility.seeds)) as step:
         for seed in params.utility.seeds:
-            samples = drawn(generator, evaluators, len(train), seed, params)
+            samples = draw_samples(generator, evaluators, len(train), seed, params)
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
-            read.append(classifiers_of(known, seed, train, params).hits(samples))
+            sample_hits.append(classifiers_of(real, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")
-    answers, names = np.stack(hits), names_of(test)
+    test_hits, names = np.stack(hits), modality_names(test)
     weights = replicates(params, test)
-    ours, theirs = (weights.accuracy(each, seen_by(test)) for each in (answers, known.arrays["hits"]))
-    back = replicates(params, replace(samples, labels=None)).accuracy(np.stack(read), seen_by(samples))
-    return answers, {
-        "train_synthetic_test_real": told(ours, names, SHARE),
-        "ratio_to_real": told(ours / np.maximum(theirs, 1 / len(test)), names, (0, np.inf)),
-        "train_real_test_synthetic": told(back, names, SHARE),
+    synthetic_to_real, real_to_real = (
+        weights.accuracy(x, observed_by_classifier(test)) for x in (test_hits, real.arrays["hits"])
+    )
+    unlabelled = replace(samples, labels=None)
+    real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), observed_by_classifier(samples))
+    return test_hits, {
+        "train_synthetic_test_real": classifier_estimates(synthetic_to_real, names, SHARE),
+        "ratio_to_real": classifier_estimates(
+            synthetic_to_real / np.maximum(real_to_real, 1 / len(test)), names, (0, np.inf)
+        ),
+        "train_real_test_synthetic": classifier_estimates(real_to_synthetic, names, SHARE),
         "labels_from": samples.provenance["labels_from"],
     }
 
 
-def drawn(generator: Generator, evaluators: Evaluators | None, rows: int, seed: int, params: Params) -> Dataset:
-    """Samples as the stage `generate` draws them; a density without labels has them read by the evaluators."""
-    samples = generator.draw(Request.of(params.generate, rows, seed=seed))
+def draw_samples(generator: Generator, evaluators: Evaluators | None, rows: int, seed: int, params: Params) -> Dataset:
+    """Draw samples as the stage `generate` does; if the density has no labels, the label classifiers predict them."""
+    samples = generator.draw(SampleRequest.from_settings(params.generate, rows, seed=seed))
     if evaluators is None:
         return samples
     provenance = {**samples.provenance, "labels_from": "judges"}
@@ -123,34 +133,34 @@ def drawn(generator: Generator, evaluators: Evaluators | None, rows: int, seed: 
     )
 
 
-def learned_from_real(folder: Path, expected: dict[str, Any]) -> Artefact:
-    """The classifiers of real rows, refused where they are of other data or settings."""
-    known = load_artefact(folder, KIND)
+def load_real_classifiers(folder: Path, expected: dict[str, Any]) -> Artefact:
+    """Load the classifiers trained on real rows; a UserError is raised if their data or settings differ."""
+    artefact = load_artefact(folder, KIND)
     for key, value in expected.items():
-        if (found := known.manifest[key]) != value:
+        if (found := artefact.manifest[key]) != value:
             raise UserError(
-                f"{folder}: found classifiers of {key} {found}, expected {value}; run postprior utility --real again"
+                f"{folder}: found classifiers with {key} {found}, expected {value}; run postprior utility --real again"
             )
-    return known
+    return artefact
 
 
-def classifiers_of(known: Artefact, seed: int, train: Dataset, params: Params) -> Classifiers:
-    """The classifiers that real rows taught with a seed."""
+def classifiers_of(real: Artefact, seed: int, train: Dataset, params: Params) -> Classifiers:
+    """Restore the classifiers that were trained on real rows with a seed."""
     from postprior.stage2_latent.states import strip_prefix
 
     classifiers = Classifiers(train.modalities, train.label_names or (), params.evaluators.features)
-    classifiers.load_state_dict(strip_prefix(f"{seed}/", known.tensors))
+    classifiers.load_state_dict(strip_prefix(f"{seed}/", real.tensors))
     return classifiers.eval()
 
 
 def replicates(params: Params, rows: Dataset) -> Replicates:
-    """Half-samples of the seeds and of tested rows, the same for every density."""
+    """Draw half-samples of the seeds and of the tested rows; they are the same for every density."""
     rng = np.random.default_rng(params.evaluate.seed)
     seeds, resamples = len(params.utility.seeds), params.evaluate.resamples
     return Replicates.draw(seeds, rows.sources, resamples, rng, rows.labels)
 
 
 def about(params: Params, train: Dataset, test: Dataset) -> dict[str, Any]:
-    """What classifiers must share to be compared: their data and how they are trained."""
+    """Return the data and settings that classifiers must share to be compared."""
     settings = {**params.utility.model_dump(mode="json"), "features": params.evaluators.features}
     return {"data": train.hash, "test": test.hash, **settings}

@@ -21,7 +21,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.settings.params import BASELINE_ROWS, Params, leaves
-from postprior.pipelines.signals import held_back
+from postprior.pipelines.signals import defer_signals
 from postprior.pipelines.storage import folder_hash, read_json
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking import client as mlflow_client
@@ -109,10 +109,10 @@ class Run:
         if uri is None:
             return
         if uri.startswith(mlflow_client.DATABASES):
-            self._protect = held_back  # an interrupted transaction would block the call that closes the run
+            self._protect = defer_signals  # an interrupted transaction would block the call that closes the run
 
         def start() -> None:
-            with held_back():  # no interrupt between creating a run and storing its id, so that it is always closed
+            with defer_signals():  # no interrupt between creating a run and storing its id, so that it is always closed
                 client, experiment = mlflow_client.connect(uri, root)
                 self._parent = group.parent(client, experiment)
                 nested = {**tags, PARENT: self._parent, TAG: group.key}
@@ -173,7 +173,7 @@ class Run:
             for run in (self.id, self._parent):
                 client.set_terminated(run, status)
 
-        with held_back():
+        with defer_signals():
             self.call(close)
             self._client = None
 

@@ -1,4 +1,4 @@
-"""The right to train in a project: one holds it, the newest gets it, and it dies with its process."""
+"""The lock on training in a project: one process holds it, the newest takes over, and it ends with its process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with sole_trainer(Path(sys.argv[1])) as confirm:
 
 
 def trainer(root: Path) -> subprocess.Popen[str]:
-    """A process that trains in a project until another takes over."""
+    """Start a process that trains in a project until another takes over."""
     command = [sys.executable, "-c", TRAINER, str(root)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -39,16 +39,18 @@ def trainer(root: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_newest_waits_until_the_one_before_has_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_newest_waits_until_the_previous_one_has_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with trainer(tmp_path) as old, sole_trainer(tmp_path) as confirm:
         confirm()
         assert old.wait(10) != 0
         assert old.stderr is not None
-        assert "this one stops, and what it trained is kept for the other to resume" in old.stderr.read()
-    assert capsys.readouterr().err == f"train: waits for process {old.pid} to stop training here\n"
+        assert "this process stops, and its checkpoint is kept for the new process to resume from" in old.stderr.read()
+    assert capsys.readouterr().err == f"train: waiting for process {old.pid} to stop training in this project\n"
 
 
-def test_the_lock_dies_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lock_ends_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with trainer(tmp_path) as old:
         old.send_signal(signal.SIGKILL)
         old.wait()
@@ -94,7 +96,7 @@ def test_of_many_that_start_at_once_one_trains_at_a_time_and_the_last_to_claim_e
     assert most == [1]
 
 
-def test_two_projects_never_meet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_projects_are_independent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with sole_trainer(tmp_path / "a") as first, sole_trainer(tmp_path / "b") as second:
         first()
         second()
@@ -115,15 +117,16 @@ def test_without_locks_in_the_file_system_the_claim_still_counts(
             new()
             with pytest.raises(UserError, match="has started to train in"):
                 old()
-    told = capsys.readouterr().err
-    assert told.count("\n") == 2
+    lines = capsys.readouterr().err
+    assert lines.count("\n") == 2
     assert re.match(
-        r"train: no lock on .*trainer\.lock \(.*No locks available\); start one train at a time here\n", told
+        r"train: .*trainer\.lock cannot be locked \(.*No locks available\); run only one training at a time",
+        lines,
     )
 
 
-def test_a_claim_that_is_gone_claims_nothing(tmp_path: Path) -> None:
-    """`make clean` removes it while a trainer runs; the next trainer then holds another lock, and is heeded."""
+def test_a_removed_claim_has_no_effect(tmp_path: Path) -> None:
+    """`make clean` removes the claim of a running trainer; the next one holds another lock, and its claim counts."""
     with sole_trainer(tmp_path) as old:
         shutil.rmtree(tmp_path / ".postprior")
         old()

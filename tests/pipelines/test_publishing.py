@@ -1,4 +1,4 @@
-"""Publishing whole or not at all, and over nothing that is not ours."""
+"""Folders and files are published atomically, and only the own files of a command are replaced."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from postprior.pipelines.storage import folder_hash, load_artefact, save_artefac
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """The system refuses every write beyond 4 kB of a file, as it does on a full disk; within the block alone, for the
-    tests' own report may be a longer file."""
+    """Let the system refuse every write beyond 4 kB of a file, as on a full disk.
+
+    This holds inside the block only, because the report of the tests may be a longer file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -35,7 +37,7 @@ def small_disk() -> Iterator[None]:
 
 
 def everything(folder: Path) -> set[Path]:
-    """All files of a folder are ours."""
+    """Return all files of a folder as own files."""
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
@@ -77,7 +79,7 @@ def test_publish_follows_a_relative_path_and_a_link(tmp_path: Path, monkeypatch:
     assert content(folder) == {"new.txt": "new"}
 
 
-def test_a_file_in_the_way_of_the_parents_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_parent_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(OSError, match="exists"), publish(tmp_path / "a/b"):
         pass
@@ -144,7 +146,7 @@ def test_a_failing_sync_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest
     ],
     ids=["folder", "file"],
 )
-def test_a_kill_in_the_middle_keeps_the_old_and_is_swept_later(tmp_path: Path, writing: str) -> None:
+def test_a_kill_in_the_middle_keeps_the_old_one_and_is_cleaned_up_later(tmp_path: Path, writing: str) -> None:
     folder = old_folder(tmp_path)
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom postprior.pipelines.publishing import publish, publish_file\n"
@@ -172,8 +174,8 @@ def test_the_partial_folder_of_a_living_process_is_left_alone(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("swap", ["_exchange", "_swap"], ids=["in one step", "in two steps"])
-def test_a_folder_is_there_whole_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
-    """Readers of an artefact that is published again and again meet a whole one each time; in two steps, or none."""
+def test_a_folder_is_complete_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
+    """Readers of an artefact that is published repeatedly always find a complete one, or none if it takes two steps."""
     folder, absent, wrong = tmp_path / "thing", [0], []
     if swap == "_swap":
         monkeypatch.setattr(publishing, "_exchange", lambda new, place: False)
@@ -231,10 +233,10 @@ def test_the_old_folder_comes_back_where_the_second_of_two_steps_fails(
     assert content(folder) == {"old.txt": "old"}
 
 
-def test_what_came_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
+def test_a_file_added_to_the_folder_in_the_meantime_is_kept(tmp_path: Path) -> None:
     folder = old_folder(tmp_path)
     with (
-        pytest.raises(UserError, match=r"model: found notes\.txt there"),
+        pytest.raises(UserError, match=r"model: found notes\.txt in it"),
         publish(folder, lambda place: [Path("old.txt")]),
     ):
         (folder / "notes.txt").write_text("mine")
@@ -242,13 +244,13 @@ def test_what_came_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_an_artefact_replaces_its_own_kind_alone(tmp_path: Path) -> None:
+def test_an_artefact_replaces_only_its_own_kind(tmp_path: Path) -> None:
     folder = tmp_path / "thing"
     (folder / "empty/folders").mkdir(parents=True)
     save_artefact(folder, "thing", {}, arrays={"a": np.arange(3)})
     before = folder_hash(folder)
     (folder / ".DS_Store").write_text("of a desktop")
-    with pytest.raises(UserError, match=r"thing: found \S+ there, which this command did not write"):
+    with pytest.raises(UserError, match=r"thing: found \S+ in it, which this command did not write"):
         save_artefact(folder, "another", {})
     assert folder_hash(folder) == before
     save_artefact(folder, "thing", {"new": True})
@@ -258,21 +260,21 @@ def test_an_artefact_replaces_its_own_kind_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        (".", "the current folder or one above it"),
-        ("", "the current folder or one above it"),
-        ("..", "the current folder or one above it"),
-        ("/", "the current folder or one above it"),
-        ("~", "the home folder or one above it"),
-        ("inputs", "lies in it"),
-        ("inputs/one", "lies in it"),
-        ("linked", "lies in it"),
+        (".", "the current folder or a folder above it"),
+        ("", "the current folder or a folder above it"),
+        ("..", "the current folder or a folder above it"),
+        ("/", "the current folder or a folder above it"),
+        ("~", "the home folder or a folder above it"),
+        ("inputs", "expected a folder that contains no input"),
+        ("inputs/one", "expected a folder that contains no input"),
+        ("linked", "expected a folder that contains no input"),
         ("circle", None),
     ],
 )
 def test_folders_that_are_never_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, sentence: str | None
 ) -> None:
-    """Not even where all that lies in them is ours."""
+    """They are not replaced even if the command wrote all files in them."""
     source = tmp_path / "here/inputs/one/data.csv"
     source.parent.mkdir(parents=True)
     source.write_text("1")
@@ -291,7 +293,7 @@ def test_folders_that_are_never_replaced(
     assert Path("circle").is_symlink()
 
 
-def test_a_file_is_replaced_by_force_alone(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_with_force(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("mine")
     check_file(tmp_path / "b.npz", force=False)
     check_file(tmp_path / "a.npz", force=True)

@@ -1,4 +1,4 @@
-"""Signals end a command in one line, after its clean-up; of the library, they are none of its business."""
+"""Signals end a command with one line after its clean-up; the library does not handle signals."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ finally:
 """
 
 
-def heeding() -> None:
-    """Heed an interruption in a new process, though a job in the background of a shell ignores it."""
+def handle_interrupts() -> None:
+    """Handle SIGINT in a new process, although a background job of a shell ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        preexec_fn=heeding,
+        preexec_fn=handle_interrupts,
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -44,7 +44,7 @@ def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedP
 
 
 def ended(body: str) -> subprocess.CompletedProcess[str]:
-    """What became of a process that watches for signals and runs some lines."""
+    """Run some lines in a process that watches for signals, and return how it ended."""
     return run(ALONE.format(body="\n".join(f"    {line}" for line in body.strip().splitlines())))
 
 
@@ -61,10 +61,10 @@ def test_a_signal_is_one_line_and_its_exit_code(name: str, code: int, line: str)
     ("body", "stdout"),
     [
         ("try:\n send()\nfinally:\n send(); send('SIGINT'); print('clean')", "clean\n"),
-        ("with signals.held_back():\n send(); print('held')\nprint('never')", "held\n"),
-        ("with signals.held_back():\n with signals.held_back():\n  send()\n print('held')", "held\n"),
+        ("with signals.defer_signals():\n send(); print('held')\nprint('never')", "held\n"),
+        ("with signals.defer_signals():\n with signals.defer_signals():\n  send()\n print('held')", "held\n"),
         (
-            "try:\n send()\nfinally:\n with signals.held_back():\n  print('once')\n print('clean')",
+            "try:\n send()\nfinally:\n with signals.defer_signals():\n  print('once')\n print('clean')",
             "once\nclean\n",
         ),
         ("class Last:\n def __del__(self): send()\nLast()\ntime.sleep(9)\nprint('never')", ""),
@@ -122,8 +122,8 @@ def test_a_signal_inside_a_publication_leaves_the_old_or_the_new_and_nothing_els
     assert not after or found["thing/word"].read_text() == after
 
 
-def test_without_a_signal_nothing_is_said() -> None:
-    answer = ended("with signals.held_back():\n print('done')")
+def test_without_a_signal_nothing_is_printed() -> None:
+    answer = ended("with signals.defer_signals():\n print('done')")
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "done\n", "")
 
 
@@ -141,7 +141,7 @@ from postprior.pipelines import signals
 from postprior.pipelines.commands import app
 from postprior.pipelines.stages import train
 from postprior.pipelines.tracking import runs
-with signals.held_back():
+with signals.defer_signals():
     pass
 assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,4 +1,4 @@
-"""Texts of strangers: what a terminal, a Markdown renderer and a shell make of them."""
+"""Untrusted texts have no effect on a terminal, in Markdown and in a shell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import Markdown, code, markdown, quoted, tell, visible, warned
+from postprior.pipelines.texts import (
+    Markdown,
+    escape_controls,
+    format_warning,
+    markdown,
+    markdown_code,
+    shell_quoted,
+    tell,
+)
 
 STEERING = "\x1b]0;pwn\x07\x1b[31mred"
 HIDING = "\x00\x08\x7f\x85\x9b\u061c\u00ad\u200b\u2028\u2029\u202a\u202e\u2066\u2069\ufeff\U000e0041\udcff"
@@ -76,7 +84,7 @@ PARTS = [
 
 
 def mixed(seed: int, count: int) -> Iterator[str]:
-    """Texts of up to six parts that act."""
+    """Yield texts of up to six parts with a special meaning in Markdown or a terminal."""
     rng = np.random.default_rng(seed)
     for size in rng.integers(1, 7, count):
         yield "".join(rng.choice(PARTS, size))
@@ -105,13 +113,13 @@ class Page(HTMLParser):
 @pytest.mark.parametrize(
     ("before", "after"), [("", ""), ("# Of ", ""), ("- a\n- ", "\n- b"), ("| a |\n| --- |\n| ", " |")]
 )
-def test_markdown_shows_the_text_and_nothing_comes_of_it(before: str, after: str) -> None:
+def test_markdown_shows_the_text_without_effect(before: str, after: str) -> None:
     renderer = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     bare = Page(renderer.render(f"{before}text{after}"))
     for text in [*PARTS, *mixed(0, 1500)]:
         page = Page(renderer.render(f"{before}{markdown(text)}{after}"))
         assert page.tags == bare.tags, text
-        assert page.text == bare.text.replace("text", visible(text)), text
+        assert page.text == bare.text.replace("text", escape_controls(text)), text
 
 
 def test_markdown_leaves_ordinary_names_alone() -> None:
@@ -131,15 +139,15 @@ def test_markdown_leaves_ordinary_names_alone() -> None:
     assert markdown("site|ward") == "site\\|ward"
     assert markdown(7) == "7"
     assert markdown(Markdown("**bold**")) == "**bold**"
-    assert code("digits") == "`digits`"
-    assert code("a`<b>") == "a\\`&lt;b&gt;"
+    assert markdown_code("digits") == "`digits`"
+    assert markdown_code("a`<b>") == "a\\`&lt;b&gt;"
 
 
-def test_what_steers_or_hides_is_seen() -> None:
-    assert visible(STEERING) == r"\x1b]0;pwn\x07\x1b[31mred"
-    assert visible(HIDING).isascii()
-    assert visible(HIDING).isprintable()
-    assert visible("a\nb\tc") == r"a\nb\tc"
+def test_control_characters_are_shown() -> None:
+    assert escape_controls(STEERING) == r"\x1b]0;pwn\x07\x1b[31mred"
+    assert escape_controls(HIDING).isascii()
+    assert escape_controls(HIDING).isprintable()
+    assert escape_controls("a\nb\tc") == r"a\nb\tc"
     for plain in (
         "m0",
         "größe · 3 × 4",
@@ -148,16 +156,18 @@ def test_what_steers_or_hides_is_seen() -> None:
         "\U0001f469\u200d\U0001f680",
         r"C:\new",
     ):
-        assert visible(plain) == plain
+        assert escape_controls(plain) == plain
 
 
 def test_a_line_stays_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     tell("labels: a\nrows: 7", "rows: 3\r")
     tell(STEERING, err=True)
-    told = capsys.readouterr()
-    assert told.out == "labels: a\\nrows: 7\nrows: 3\\r\n"
-    assert told.err == visible(STEERING) + "\n"
-    assert warned("a\n  b\x1b", UserWarning, "x.py", 7) == "postprior: warning: a b\\x1b (UserWarning, x.py:7)\n"
+    printed = capsys.readouterr()
+    assert printed.out == "labels: a\\nrows: 7\nrows: 3\\r\n"
+    assert printed.err == escape_controls(STEERING) + "\n"
+    assert (
+        format_warning("a\n  b\x1b", UserWarning, "x.py", 7) == "postprior: warning: a b\\x1b (UserWarning, x.py:7)\n"
+    )
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
@@ -172,14 +182,14 @@ def test_a_shell_reads_what_was_quoted() -> None:
         "a\\'\x85\u202e8\udcff\n",
         *mixed(1, 100),
     ]
-    script = "printf '%s\\0' " + " ".join(map(quoted, texts))
-    assert visible(script) == script  # as it is shown and copied
+    script = "printf '%s\\0' " + " ".join(map(shell_quoted, texts))
+    assert escape_controls(script) == script  # as it is shown and copied
     answer = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
     assert [os.fsdecode(text) for text in answer.stdout.split(b"\0")[:-1]] == texts
 
 
 def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Path:
-    """A table with a label that steers a terminal; its second column may be constant."""
+    """Write a table with a label that contains escape sequences; its second column may be constant."""
     lines = [
         f"{row},{7 if constant else row % 7 + 0.5},{row % 3 + 0.5},{(STEERING, 'well')[row % 2]}" for row in range(60)
     ]
@@ -190,13 +200,13 @@ def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Pat
 
 @pytest.mark.parametrize("name", ["my data; rm -rf x", "-x", "it's\x1b[31m"])
 def test_the_commands_that_are_suggested_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The line that `init` ends with, given to a shell: it gets to the project, whatever its name."""
+    """The last line that `init` prints works in a shell, whatever the name of the project."""
     monkeypatch.chdir(tmp_path)
-    told = import_data([table(Path("in/t.csv"))], Path(name), Roles(id="id", label="lab"))
-    assert told[-1] == f"Go on with: postprior init PROJECT --from {quoted(Path(name))}"
+    lines = import_data([table(Path("in/t.csv"))], Path(name), Roles(id="id", label="lab"))
+    assert lines[-1] == f"Go on with: postprior init PROJECT --from {shell_quoted(Path(name))}"
     project = Path(name + " project")
     command = init(project, Path(name))[-1].removeprefix("Go on with: ")
-    shown = visible(command).replace("dvc repro", "pwd")
+    shown = escape_controls(command).replace("dvc repro", "pwd")
     answer = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert answer.stdout == f"{tmp_path / project}\n"
 
@@ -204,20 +214,20 @@ def test_the_commands_that_are_suggested_run(tmp_path: Path, monkeypatch: pytest
 def test_a_column_to_leave_out_is_quoted(tmp_path: Path) -> None:
     for name, expected in (("-still one;", "'-still one;'"), ("a\x1b[31m", r"$'a\x1b[31m'")):
         source = table(tmp_path / "t.csv", f"id,{name},b,lab", constant=True)
-        with pytest.raises(UserError) as refused:
+        with pytest.raises(UserError) as error:
             import_data([source], tmp_path / "data", Roles(id="id", label="lab"))
-        assert str(refused.value).endswith(f"leave out with --skip {expected}")
+        assert str(error.value).endswith(f"leave out with --skip {expected}")
 
 
-def test_what_import_tells_steers_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names with escapes in a label, a header and a file's name: none reaches a terminal, in success or in error."""
+def test_the_output_of_import_does_not_control_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Escape sequences in a label, a header or a file name never reach a terminal, in success or in error."""
     monkeypatch.chdir(tmp_path)
     header = 'id,"a\x1b[2J","b\nrows: 0",lab'
     table(Path("t.csv"), header)
     answer = CliRunner().invoke(app, ["import", "t.csv", "data", "--label", "lab", "--id", "id"])
     assert answer.exit_code == 0, answer.output
     assert r"numeric: a\x1b[2J (0.5 to 6.5), b\nrows: 0 (0.5 to 2.5)" in answer.stdout
-    assert visible(STEERING) in answer.stdout
+    assert escape_controls(STEERING) in answer.stdout
     assert "\x1b" not in answer.stdout
     assert sum(line.startswith("rows: ") for line in answer.stdout.splitlines()) == 1
     wrong = Path("no\x1b[31m\n.csv")
@@ -242,7 +252,7 @@ def test_an_error_of_the_system_names_its_file_in_one_line(tmp_path: Path, monke
     assert answer.stderr == "postprior: error: gone\\x1b[31m\\n: No such file or directory\n"
 
 
-def test_a_bar_shows_names_and_obeys_none() -> None:
+def test_a_bar_shows_names_without_effect() -> None:
     code = (
         "from postprior.pipelines.progress import progress\n"
         "with progress('fit \\x1b]0;pwn\\x07 [red]', 3) as step:\n    step('[blink]\\x1b[5m')"

@@ -1,4 +1,4 @@
-"""Classes of the user's own: whatever their modules do, it is one sentence that names them."""
+"""User-defined classes: whatever fails while their modules are imported, the error is one sentence that names them."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ from postprior.pipelines.data.arrays import CHUNK, Values, blocks, chunks
 from postprior.pipelines.data.conversion.columns import as_dtype, close
 from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, UsualRange, usual_range
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 
 AXES = {
@@ -81,7 +81,7 @@ class ArrayConversion:
         low, high = limits(array, rows)
         if low == high:
             found = f"all values are {low:g} in the training rows, expected two or more different values"
-            raise UserError(f"{name}: {found}; leave it out (--skip {quoted(name)})")
+            raise UserError(f"{name}: {found}; leave it out (--skip {shell_quoted(name)})")
         if kind == "tokens":
             return conversion(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
         if kind != "numeric":

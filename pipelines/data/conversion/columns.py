@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual_range
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Column
 
 LIKELIHOODS = {
@@ -84,7 +84,7 @@ class ColumnConversion:
         if not np.isfinite(scale):
             found = f"values from {numbers.min():g} to {numbers.max():g} found"
             expected = "expected values below 1e150, whose squares are finite"
-            remedy = f"rescale the column or leave it out (--skip {quoted(name)})"
+            remedy = f"rescale the column or leave it out (--skip {shell_quoted(name)})"
             raise UserError(f"column {name}: {found}, {expected}; {remedy}")
         offset = float(numbers.mean())
         bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
@@ -179,10 +179,10 @@ def check_categories(place: str, name: str, observed: pa.ChunkedArray) -> None:
     texts = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
     if len(values) > 2 * len(texts) > 0:
         found = f"the text {texts[0].as_py()!r} found among numbers, expected only numbers and empty cells"
-        raise UserError(f"{place}: {found}; correct it or leave the column out (--skip {quoted(name)})")
+        raise UserError(f"{place}: {found}; correct it or leave the column out (--skip {shell_quoted(name)})")
     raise UserError(
         f"{place}: {len(values)} different values such as {values[0].as_py()!r} found, expected at most {most} "
-        f"categories; leave the column out (--skip {quoted(name)}) or give it a role (--id, --group, --target)"
+        f"categories; leave the column out (--skip {shell_quoted(name)}) or give it a role (--id, --group, --target)"
     )
 
 

@@ -11,7 +11,7 @@ from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.columns import ColumnConversion, varies
 from postprior.pipelines.data.conversion.texts import CELL, as_cells, formatted, is_restored, matches_numbers, restored
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 
 
@@ -33,7 +33,7 @@ class TableConversion:
     def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> Self:
         """Learn the conversions of the columns from the training rows; a UserError names columns that do not vary."""
         if constant := [column for column in kinds if not varies(table[column])]:
-            skips = " ".join(f"--skip {quoted(column)}" for column in constant)
+            skips = " ".join(f"--skip {shell_quoted(column)}" for column in constant)
             raise UserError(
                 f"{facts['file']}: column{'s' * (len(constant) > 1)} {', '.join(constant)}: constant or all missing "
                 f"in the training rows, expected two or more different values; leave out with {skips}"

@@ -17,7 +17,7 @@ from postprior.pipelines.data.conversion import ArrayConversion, Conversion, Tab
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, check_categories, simplify_type
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 
 LARGEST = 3_000_000  # greatest count: the negative binomial likelihood cannot represent a greater mean
 EXPECTED = {
@@ -232,7 +232,7 @@ def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
     """Refuse a column of dates, lists and other types that are not supported."""
     supported = types.is_string, types.is_boolean, types.is_integer, types.is_floating
     if not any(is_type(column.type) for is_type in supported):
-        expected = f"expected numbers, texts or booleans; convert it or leave it out (--skip {quoted(name)})"
+        expected = f"expected numbers, texts or booleans; convert it or leave it out (--skip {shell_quoted(name)})"
         raise UserError(f"{place}: column {name}: type {column.type} found, {expected}")
 
 
@@ -253,7 +253,7 @@ def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
     if len(shape) not in guesses or 0 in shape:
         raise UserError(
             f"{place}: {name}: values of shape {shape} found, expected vectors (X), images (H, W), (C, H, W) or "
-            f"(H, W, C) or volumes (C, D, H, W); reshape it or leave it out (--skip {quoted(name)})"
+            f"(H, W, C) or volumes (C, D, H, W); reshape it or leave it out (--skip {shell_quoted(name)})"
         )
     return guesses[len(shape)]
 

@@ -31,8 +31,8 @@ from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import table_contents
-from postprior.pipelines.errors import UserError, refused
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.texts import shell_quoted
 
 ABOUT = "a Hugging Face dataset"
 FACTS: tuple[str, ...] = ("file",)
@@ -76,7 +76,7 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
 
 def _load(datasets: Any, path: Path) -> Any:
     # errors of the network, the hub and the disk have no common base class
-    with refused(Exception, f"{path}: this dataset cannot be read", "save the dataset again or correct the name"):
+    with as_user_error(Exception, f"{path}: this dataset cannot be read", "save the dataset again or correct the name"):
         try:
             if str(path).startswith(HUB):
                 return datasets.load_dataset(str(path).removeprefix(HUB))
@@ -89,7 +89,7 @@ def _rows(datasets: Any, path: Path, loaded: Any) -> tuple[Any, Any]:
     """Return all rows of a dataset, and the column of its splits if they are train, validation and test."""
     if not isinstance(loaded, dict):
         return loaded, None
-    with refused(ValueError, f"{path}: splits with different columns found", "give all splits the same columns"):
+    with as_user_error(ValueError, f"{path}: splits with different columns found", "give all splits the same columns"):
         data = datasets.concatenate_datasets(list(loaded.values()))
     names = [OTHER_SPLITS.get(name, name) for name in loaded]
     if set(names) != set(SPLITS):
@@ -116,7 +116,7 @@ def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts
     stored = data.select_columns([name]).cast_column(name, datasets.Image(decode=False)).with_format("arrow")[:][name]
     missing = stored.is_null().to_numpy()
     if missing.all():
-        remedy = f"leave the column out (--skip {quoted(name)})"
+        remedy = f"leave the column out (--skip {shell_quoted(name)})"
         raise UserError(f"{path}: {name}: no image found, expected at least one; {remedy}")
 
     def image(row: int) -> tuple[int, BytesIO, str, str]:
@@ -143,7 +143,7 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
     )  # otherwise values are cut to 32 bits
     array = np.asarray(data.select(rows).select_columns([name]).with_format("numpy", **double)[:][name])
     if array.dtype.kind not in "fiub":
-        expected = f"images, numbers, texts, or arrays of one shape; leave the column out (--skip {quoted(name)})"
+        expected = f"images, numbers, texts, or arrays of one shape; leave the column out (--skip {shell_quoted(name)})"
         raise UserError(f"{path}: {name}: {data.features[name]} found, expected {expected}")
     all_rows = np.zeros((len(data), *array.shape[1:]), array.dtype)
     all_rows[rows] = array

@@ -19,7 +19,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.contents import ArrayView, Roles, SourceContents, pixel_kind, safe_name
 from postprior.pipelines.data.formats.files import files_in, holds, inside
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "a folder of folders of .png or .jpg images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
@@ -90,7 +90,7 @@ def stacked(images: Iterable[tuple[int, Path | BytesIO, str, str]], rows: int) -
 def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
     """Return the pixels of an image (H, W) or (H, W, C), and its mode, a key of `AXES`."""
     with (
-        refused(UNREADABLE, f"{place}: this image cannot be read", "replace it or leave it out"),
+        as_user_error(UNREADABLE, f"{place}: this image cannot be read", "replace it or leave it out"),
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
         Image.open(content) as image,
     ):

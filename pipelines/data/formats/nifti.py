@@ -20,7 +20,7 @@ from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind, safe_name
 from postprior.pipelines.data.formats.files import files_in, holds, inside, optional
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "a folder of .nii or .nii.gz volumes"
 FACTS: tuple[str, ...] = ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis")
@@ -136,7 +136,7 @@ def _readable(path: Path) -> AbstractContextManager[None]:
     from nibabel.spatialimages import HeaderDataError
 
     broken = OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MemoryError
-    return refused(broken, f"{path}: this volume cannot be read", "replace the file or leave it out")
+    return as_user_error(broken, f"{path}: this volume cannot be read", "replace the file or leave it out")
 
 
 def _values(path: Path, image: Any, first: Any, other: Path) -> np.ndarray:

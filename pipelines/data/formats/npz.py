@@ -23,7 +23,7 @@ from postprior.pipelines.data.formats.files import ends_in
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
-from postprior.pipelines.settings.names import listed, twice
+from postprior.pipelines.settings.names import first_duplicate, listed
 
 ABOUT = "an .npz archive"
 FACTS: tuple[str, ...] = ("file",)
@@ -156,7 +156,7 @@ def _targets(path: Path, special: Arrays, chosen: list[str]) -> dict[str, pa.Chu
 
 
 def _check_different(path: Path, name: str, texts: Sequence[str]) -> None:
-    if (text := twice(texts)) is not None:
+    if (text := first_duplicate(texts)) is not None:
         raise UserError(f"{path}: {name}: {text!r} found twice, expected different names; rename one")
 
 

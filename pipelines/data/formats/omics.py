@@ -23,7 +23,7 @@ from postprior.pipelines.data.formats.contents import (
 )
 from postprior.pipelines.data.formats.files import ends_in, optional
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "an .h5ad or .h5mu file"
 FACTS: tuple[str, ...] = ("file", "modality", "features", "sparse")
@@ -40,7 +40,7 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
     h5py = optional("h5py", "omics", path)
     broken = OSError, KeyError, ValueError, IndexError
     problem = f"this is not a valid {path.suffix} file of anndata 0.8 or later"
-    with refused(broken, f"{path}: {problem}", "write the file again"), h5py.File(path) as file:
+    with as_user_error(broken, f"{path}: {problem}", "write the file again"), h5py.File(path) as file:
         _check_inside(h5py, path, file)
         if path.suffix.lower() == ".h5ad":
             return [_modality(path, file, path.stem, None, roles)]

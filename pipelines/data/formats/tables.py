@@ -26,8 +26,8 @@ from postprior.pipelines.data.formats.contents import (
 )
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.errors import UserError, refused
-from postprior.pipelines.settings.names import hint, listed, twice
+from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.settings.names import first_duplicate, hint, listed
 
 ABOUT = "a .csv, .tsv or .parquet table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
@@ -54,7 +54,7 @@ def _readable(path: Path) -> AbstractContextManager[None]:
     """Turn an error of reading a broken file into a UserError."""
     broken = pa.ArrowException, OSError, UnicodeDecodeError, csv.Error
     problem = "this is not a table in UTF-8 with one header per column"
-    return refused(broken, f"{path}: {problem}", "save the file again in this form")
+    return as_user_error(broken, f"{path}: {problem}", "save the file again in this form")
 
 
 def _read_parquet(path: Path, roles: Roles) -> SourceContents:
@@ -137,7 +137,7 @@ def _decimal_commas(texts: pa.ChunkedArray) -> bool:
 def _check_headers(path: Path, names: Sequence[str]) -> None:
     if empty := [place for place, name in enumerate(names) if not name.strip()]:
         raise UserError(f"{path}: column {empty[0] + 1} has an empty header, expected a name; name the column")
-    if (name := twice(names)) is not None:
+    if (name := first_duplicate(names)) is not None:
         raise UserError(f"{path}: header {name!r} found twice, expected a different name per column; rename one")
 
 
@@ -200,7 +200,7 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
         if len(absent) < len(columns):
             groups[modality] = list(columns)
     grouped = [column for columns in groups.values() for column in columns]
-    if (column := twice(grouped)) is not None:
+    if (column := first_duplicate(grouped)) is not None:
         expected = "expected it in only one; remove it from the others"
         raise UserError(f"--modality: column {column!r} found in two modalities, {expected}")
     if rest := [name for name in names if name not in grouped]:

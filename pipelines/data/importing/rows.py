@@ -25,7 +25,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 
 
 def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> list[str]:
@@ -59,7 +59,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     conversion = _with_affines(trained.conversion, joined.views)
     replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
     lines = _summary(joined, chosen, dataset.observed, conversions)
-    return [*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {quoted(folder)} OUT"]
+    return [*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT"]
 
 
 def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict[str, Conversion]) -> list[str]:

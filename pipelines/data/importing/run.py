@@ -21,7 +21,7 @@ from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 
 MOST_LABELS = 1000
 FEWEST = {"train": 10, "validation": 4, "test": 4}  # least number of rows per split
@@ -79,7 +79,7 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
     fractions = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
     if fractions or len(values) > MOST_LABELS:
         found = f"values such as {fractions[0]:g}" if fractions else f"{len(values)} different values"
-        expected = f"expected at most {MOST_LABELS} classes; for numbers use --target {quoted(str(name))}"
+        expected = f"expected at most {MOST_LABELS} classes; for numbers use --target {shell_quoted(str(name))}"
         raise UserError(f"label {name}: {found} found, {expected}")
     if len(values) < 2:
         expected = "expected two classes or more; leave --label out"

@@ -13,7 +13,7 @@ from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
 from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
-from postprior.pipelines.texts import quoted
+from postprior.pipelines.texts import shell_quoted
 
 PATTERNS = 8  # greatest number of missingness patterns that are listed
 COLUMNS = 6  # greatest number of columns of a kind that are listed by name
@@ -43,7 +43,7 @@ def summary(
     if joined.dropped:
         lines.append(f"left out: {joined.dropped} rows without any modality")
     lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))
-    return [*lines, f"Go on with: postprior init PROJECT --from {quoted(folder)}"]
+    return [*lines, f"Go on with: postprior init PROJECT --from {shell_quoted(folder)}"]
 
 
 def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:

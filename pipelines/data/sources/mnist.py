@@ -12,7 +12,7 @@ import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.sources.compose import Pool, compose_splits, split_by_label
-from postprior.pipelines.errors import UserError, refused
+from postprior.pipelines.errors import UserError, as_user_error
 
 PICTURES = {".jpg", ".jpeg", ".png"}
 
@@ -52,7 +52,7 @@ def read_idx(path: Path) -> np.ndarray:
     The file contains two zero bytes, a type (8: unsigned byte), the number of dimensions, their sizes as big-endian
     32-bit integers, and the values.
     """
-    with refused((OSError, EOFError), f"{path}: this is not a complete gzip file", "download it again"):
+    with as_user_error((OSError, EOFError), f"{path}: this is not a complete gzip file", "download it again"):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -112,7 +112,7 @@ def _pictures(folder: Path, height: int, width: int) -> list[np.ndarray]:
         raise UserError(f"{folder}: {len(files)} pictures found, expected two or more, one per modality; add pictures")
     pictures = []
     for path in files:
-        with refused(OSError, f"{path}: this is not a picture", "use JPEG or PNG files"):
+        with as_user_error(OSError, f"{path}: this is not a picture", "use JPEG or PNG files"):
             picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
         if picture.shape[0] < height or picture.shape[1] < width:
             found = f"{picture.shape[1]} × {picture.shape[0]} pixels found"

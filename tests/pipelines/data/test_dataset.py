@@ -239,8 +239,8 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a label below zero": (rewrite("labels", put(6, -1)), r"labels\.npy: label -1 in row 6"),
     "labels that are fractions": (rewrite("labels", lambda a: a / 2), r"labels\.npy: type float64"),
-    "a pickle": (a_pickle, r"photo\.npy: not a whole \.npy array .*pickle"),
-    "a truncated array": (truncated, r"photo\.npy: not a whole \.npy array"),
+    "a pickle": (a_pickle, r"photo\.npy: not a complete \.npy array .*pickle"),
+    "a truncated array": (truncated, r"photo\.npy: not a complete \.npy array"),
 }
 
 

@@ -135,11 +135,11 @@ def test_evaluators_accept_every_kind_of_modality() -> None:
     for _ in train_label_classifiers(classifiers, example(400), 6, 32, 1e-2, torch.Generator().manual_seed(0)):
         pass
     evaluators = Evaluators("classifier", classifiers, classifiers)
-    outputs = evaluators.read(example(100, seed=1))
+    outputs = evaluators.outputs(example(100, seed=1))
     assert outputs.labels is not None
     accuracy = (outputs.predictions == outputs.labels[:, None]).mean(0)
     assert (accuracy > 0.9).all(), accuracy
-    again = Evaluators.from_state(*evaluators.state()).read(example(100, seed=1))
+    again = Evaluators.from_state(*evaluators.state()).outputs(example(100, seed=1))
     np.testing.assert_array_equal(again.joined, outputs.joined)
 
 

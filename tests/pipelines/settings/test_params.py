@@ -1,4 +1,4 @@
-"""params.yaml: every mistake is one sentence that names the key, what was found and what was expected."""
+"""Every mistake in params.yaml is reported in one sentence: the key, what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def defaults(of: Any) -> dict[str, Any]:
 
 
 def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
-    """As YAML has them: a tuple is a list, no options are {}, and 5/6 is 0.833333333333."""
+    """Compare values as YAML writes them: a tuple as a list, no options as {}, and 5/6 as 0.833333333333."""
     assert written.keys() == default.keys()
     for name, expected in default.items():
         if isinstance(expected, float):
@@ -76,7 +76,7 @@ def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("section", "table"), [("vae.options", MODELS), ("density", DENSITIES)], ids=["models", "densities"]
 )
-def test_options_are_written_as_their_class_has_them(
+def test_options_have_the_defaults_of_their_class(
     tree: dict[str, Any], section: str, table: Mapping[str, type[Any]]
 ) -> None:
     for key in section.split("."):
@@ -137,7 +137,7 @@ MISTAKES = [
     ("densities", [], "densities: found an empty list, expected a list of densities, at least one"),
     ("densities", "gmm", "densities: found the text 'gmm', expected a list of densities, at least one"),
     ("densities", ["gmm", 3], "densities.1: found 3, expected a list of densities, at least one"),
-    ("densities", ["gmm", "gmm"], "densities: found a name twice in gmm, gmm; expected each once"),
+    ("densities", ["gmm", "gmm"], "densities: found a name twice in gmm, gmm, expected each name once"),
     ("densities", ["normal"], "densities: found 'normal', which is always scored; leave it out"),
     (
         "density",
@@ -147,9 +147,9 @@ MISTAKES = [
     (
         "density.real",
         {"kind": "gmm"},
-        "density: found 'real', the name of another file of results; expected another",
+        "density: found 'real', which names another file of results, expected a different",
     ),
-    ("density.baselines", {"kind": "gmm"}, "density: found 'baselines', the name of another file of results"),
+    ("density.baselines", {"kind": "gmm"}, "density: found 'baselines', which names another file of results"),
     ("density.gmm", 3, "density.gmm: found 3, expected names of letters, digits, - and _, each with its"),
     (
         "data.source",
@@ -166,15 +166,15 @@ MISTAKES = [
     (
         "generate.balance",
         {"7": 0},
-        "generate.balance: found no share above 0; expected at least one, or null",
+        "generate.balance: found no share above 0, expected at least one, or null",
     ),
-    ("generate.temperature", 0, "generate.temperature: found 0, expected a number above 0, 1 at most"),
-    ("generate.temperature", 1.5, "generate.temperature: found 1.5, expected a number above 0, 1 at most"),
-    ("generate.truncation", 1, "generate.truncation: found 1, expected a number of at least 0, below 1"),
+    ("generate.temperature", 0, "generate.temperature: found 0, expected a number above 0 and at most 1"),
+    ("generate.temperature", 1.5, "generate.temperature: found 1.5, expected a number above 0 and at most 1"),
+    ("generate.truncation", 1, "generate.truncation: found 1, expected a number of at least 0 and below 1"),
     (
         "generate.truncation",
         -0.1,
-        "generate.truncation: found -0.1, expected a number of at least 0, below 1",
+        "generate.truncation: found -0.1, expected a number of at least 0 and below 1",
     ),
     ("seed", -1, "seed: found -1, expected a whole number from 0 to 4294967295"),
     ("seed", 2**40, "seed: found 1099511627776, expected a whole number from 0 to 4294967295"),
@@ -201,9 +201,9 @@ def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path, key: str) 
     ("content", "sentence"),
     [
         (b"seed: [1", "params.yaml, line 1, column 9: this is not valid YAML"),
-        (b"\xff\xfe\x00", "params.yaml: expected a YAML file in UTF-8, found other bytes"),
+        (b"\xff\xfe\x00", "params.yaml: found bytes that are not UTF-8, expected a YAML file in UTF-8"),
         (b"a: \x00", "params.yaml: this is not valid YAML"),
-        (b"2026-01-01: 3", "params.yaml: expected keys that are text, found another kind"),
+        (b"2026-01-01: 3", "params.yaml: found a key that is not a text"),
         (b"", "params.yaml: found null, expected the keys"),
         (b"- 1", "params.yaml: found a list, expected the keys"),
     ],
@@ -259,11 +259,11 @@ DEEP = "found lists, groups or aliases nested too deep, expected settings"
         (f"x: 0x{'f' * 5000}", "found a value that cannot be read (Exceeds the limit (4300 digits)"),
         ("x: !!bool maybe", "found a value that cannot be read ('maybe'); correct it"),
         ("x: 2026-13-01", "found a value that cannot be read (month must be in 1..12); correct it"),
-        ("x" * 1_000_001, "found 1000001 characters, expected settings, 1000000 characters at most"),
+        ("x" * 1_000_001, "found 1000001 characters, expected settings of at most 1000000 characters"),
     ],
     ids=range(12),
 )
-def test_yaml_that_is_no_settings_is_refused_at_once(text: str, sentence: str) -> None:
+def test_yaml_that_cannot_be_settings_is_refused_quickly(text: str, sentence: str) -> None:
     start = time.perf_counter()
     with pytest.raises(UserError, match=f"^params: {re.escape(sentence)}") as error:
         parse_yaml(text, "params")
@@ -271,7 +271,7 @@ def test_yaml_that_is_no_settings_is_refused_at_once(text: str, sentence: str) -
     assert time.perf_counter() - start < 5  # 1 s on a quiet machine
 
 
-def test_aliases_and_merges_of_a_usual_size_are_written_out() -> None:
+def test_aliases_and_merges_of_a_usual_size_are_expanded() -> None:
     text = "a: &a {b: 1, c: [1, 2]}\nd: {<<: *a, b: 3}\ne: [*a, *a]"
     a = {"b": 1, "c": [1, 2]}
     assert parse_yaml(text, "params") == {"a": a, "d": {**a, "b": 3}, "e": [a, a]}
@@ -321,12 +321,12 @@ class Thing:
         ({"size": 3, "kind": "tied"}, "thing.kind: found the text 'tied', expected full or diagonal"),
         (
             {"size": 3, "steps": [1, "a"]},
-            "thing.steps.1: found the text 'a', expected a list (a whole number each)",
+            "thing.steps.1: found the text 'a', expected a list (each item a whole number)",
         ),
         ({"size": 3, "weights": 2}, "thing.weights: found 2, expected names with values or null"),
         (
             {"size": 3, "counts": [1, "2"]},
-            "thing.counts.1: found the text '2', expected a whole number or a list (a whole number each)",
+            "thing.counts.1: found the text '2', expected a whole number or a list (each item a whole number)",
         ),
         ({"size": 3, "seed": 1}, "thing.seed is not a known key"),
     ],
@@ -350,7 +350,7 @@ def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_
     with pytest.raises(UserError, match=r"vae\.options\.mvtcae\.betta is not a known key \(did you mean beta\?\)"):
         check_model(load(tree, tmp_path), "mvtcae")
     tree["vae"]["options"]["nexuss"], tree["vae"]["model"] = {}, "nexuss"
-    with pytest.raises(UserError, match=r"which is no model \(did you mean nexus\?\); known: .*mvtcae"):
+    with pytest.raises(UserError, match=r"which is not a known model \(did you mean nexus\?\); known: .*mvtcae"):
         check_model(load(tree, tmp_path), "nexuss")
     put(tree, "data.digits", {"trian": 10})
     with pytest.raises(UserError, match=r"data\.digits\.trian is not a known key \(did you mean train\?\)"):
@@ -358,7 +358,7 @@ def test_unknown_options_and_names_of_the_real_tables(tree: dict[str, Any], tmp_
     put(tree, "density.gmm", {"componets": 10})
     with pytest.raises(UserError, match=r"density\.gmm\.componets is not a known key \(did you mean components\?\)"):
         check_density(load(tree, tmp_path), "gmm")
-    with pytest.raises(UserError, match=r"density: found 'spline', which is no density; known: .*gmm"):
+    with pytest.raises(UserError, match=r"density: found 'spline', which is not a known density; known: .*gmm"):
         check_density(load(tree, tmp_path), "spline")
     del tree["density"]["gmm"]
     tree["densities"] = ["flow"]
@@ -378,12 +378,12 @@ def test_an_entry_names_its_kind_and_how_it_is_fitted() -> None:
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
-        ({}, "density: found 'mine', which is no density; known: "),
+        ({}, "density: found 'mine', which is not a known density; known: "),
         (
             {"kind": "gmmm"},
-            "density.mine.kind: found 'gmmm', which is no density (did you mean gmm?); known: ",
+            "density.mine.kind: found 'gmmm', which is not a known density (did you mean gmm?); known: ",
         ),
-        ({"kind": None}, "density.mine.kind: found 'None', which is no density"),
+        ({"kind": None}, "density.mine.kind: found 'None', which is not a known density"),
         (
             {"kind": "gmm", "rows": "some"},
             "density.mine.rows: found the text 'some', expected all or complete",
@@ -414,8 +414,8 @@ def test_no_density_has_an_option_with_the_name_of_a_common_setting() -> None:
     [
         (["gmm", "flov"], "NAME: found 'flov', which has no entry under `density` (did you mean flow?)"),
         (["real"], "NAME: found 'real', which is always scored; leave it out"),
-        (["evaluators"], "NAME: found 'evaluators', the name of another file of results; expected another name"),
-        (["gmm", "gmm"], "NAME: found a name twice in gmm, gmm; expected each once"),
+        (["evaluators"], "NAME: found 'evaluators', which names another file of results, expected a different name"),
+        (["gmm", "gmm"], "NAME: found a name twice in gmm, gmm, expected each name once"),
     ],
 )
 def test_rows_that_cannot_be_compared(names: list[str], sentence: str) -> None:

@@ -248,7 +248,7 @@ def test_results_can_be_logged_again(project: Path, params: Params) -> None:
 
 
 def test_nothing_to_log_again(tmp_path: Path, params: Params) -> None:
-    with pytest.raises(UserError, match="there are no results to log yet"):
+    with pytest.raises(UserError, match="found no results to log"):
         log_again(params, tmp_path)
 
 

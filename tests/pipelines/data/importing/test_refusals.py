@@ -136,7 +136,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a kind that is none": (
         lambda t: t,
         Roles(kinds={"age": "number"}),
-        "'number', which is no kind of column",
+        "'number', which is not a known kind of column",
     ),
     "a kind of texts": (
         lambda t: t,
@@ -209,12 +209,12 @@ def test_folders_that_an_import_would_destroy_are_refused(tmp_path: Path) -> Non
     path = write(clinic(), tmp_path / "clinic.csv")
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "data/train/picture.png").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"found train/picture\.png there, which this command did not write"):
+    with pytest.raises(UserError, match=r"found train/picture\.png in it, which this command did not write"):
         import_data([path], tmp_path / "data", ROLES)
     assert (tmp_path / "data/train/picture.png").read_bytes() == b"mine"
     import_data([path], tmp_path / "made", ROLES)
     inside = write(clinic(), tmp_path / "made/train/clinic.csv")
-    with pytest.raises(UserError, match=r"clinic\.csv lies in it, expected a folder beside what is read"):
+    with pytest.raises(UserError, match=r"found the input .*clinic\.csv in it"):
         import_data([inside], tmp_path / "made", ROLES)
     assert inside.exists()
     with pytest.raises(UserError, match="--seed: -1 found, expected a whole number of at least 0"):

@@ -219,9 +219,9 @@ def test_arrays_may_lack_modalities_and_labels(tmp_path: Path) -> None:
             import_rows([saved(tmp_path / "some", changed)], tmp_path / "new", Roles(), tmp_path / "data")
     assert Dataset.load(tmp_path / "new").hash == new.hash  # the existing folder is unchanged
     import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data")
-    with pytest.raises(UserError, match="data lies in it, expected a folder beside what is read"):
+    with pytest.raises(UserError, match=r"found the input .*data in it"):
         import_rows([saved(tmp_path / "some", some)], tmp_path / "data", Roles(), tmp_path / "data")
-    with pytest.raises(UserError, match=r"found \S+ there, which this command did not write"):
+    with pytest.raises(UserError, match=r"found \S+ in it, which this command did not write"):
         import_rows([saved(tmp_path / "some", some)], tmp_path / "data/test", Roles(), tmp_path / "data/train")
 
 
