@@ -19,8 +19,9 @@ from cells import FEATURES, Cells, draw_counts, read_h5mu, simulate, write_h5mu
 from steps import parser, postprior, publish, trained
 
 from postprior import Dataset
+from postprior.pipelines.generation.imputation import HiddenValues
 from postprior.pipelines.metrics.features.scale import Scale
-from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
+from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, FillBlock, Imputer, Iterative, Mean, Neighbours
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, covered, estimated
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 
@@ -56,7 +57,7 @@ def features_of(scale: Scale, counts: Values) -> Values:
     return (np.log1p(counts) - scale.mean.numpy()) * scale.factor.numpy()
 
 
-def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> Filled:
+def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> FillBlock:
     """Return draws of all counts (R, n, F_m) by modality in the form that the scores need; the guess is their mean."""
 
     def filled(block: int, rows: Values) -> tuple[Values, Values]:
@@ -66,14 +67,14 @@ def drawn_from(draws: Mapping[str, Values], scales: Sequence[Scale]) -> Filled:
     return filled
 
 
-def baselines(task: HiddenValues, train: Dataset, rng: np.random.Generator) -> dict[str, Filled]:
+def baselines(task: HiddenValues, train: Dataset, rng: np.random.Generator) -> dict[str, FillBlock]:
     """Impute the same cells with the imputers of scikit-learn, trained on the same training cells."""
     rows = train.select(np.arange(len(train)))
     learned = np.concatenate(replace(task, original=rows).features(rows, missing_as_nan=True), 1)
     known = np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
     widths = [len(scale.source) for scale in task.scales]
 
-    def impute(imputer: Imputer) -> Filled:
+    def impute(imputer: Imputer) -> FillBlock:
         return imputer.fit(learned, rng).filled(known, DRAWS, rng)
 
     near = {k: impute(Neighbours(widths, k)) for k in NEIGHBOURS if k <= len(rows)}
@@ -99,7 +100,7 @@ def coverage(draws: Values, truth: Values, rng: np.random.Generator) -> Values:
     return covered(*jittered).mean(0)
 
 
-def scored(task: HiddenValues, filled: Filled, cells: Cells, rows: Values, rng: np.random.Generator) -> Scores:
+def scored(task: HiddenValues, filled: FillBlock, cells: Cells, rows: Values, rng: np.random.Generator) -> Scores:
     """Return the scores of each row, and per modality the correlation and coverage of each feature."""
     by_modality: dict[str, Any] = {}
     for m, (scale, lost) in enumerate(zip(task.scales, task.lost, strict=True)):
