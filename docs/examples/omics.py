@@ -103,7 +103,7 @@ def coverage(draws: Values, truth: Values, rng: np.random.Generator) -> Values:
 def scored(task: HiddenValues, filled: FillBlock, cells: Cells, rows: Values, rng: np.random.Generator) -> Scores:
     """Return the scores of each row, and per modality the correlation and coverage of each feature."""
     by_modality: dict[str, Any] = {}
-    for m, (scale, lost) in enumerate(zip(task.scales, task.lost, strict=True)):
+    for m, (scale, lost) in enumerate(zip(task.scales, task.hidden_features, strict=True)):
         name, hidden = scale.modality.name, np.flatnonzero(lost.any(1))
         draws, guess = filled(m, hidden)
         truth = cells.counts[name][rows[hidden]]
