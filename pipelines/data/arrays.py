@@ -35,7 +35,7 @@ def expand_like(flags: Values, array: Values) -> Values:
 
 
 def read_arrays(path: Path) -> dict[str, Values]:
-    """Return the arrays in an .npz file; pickled objects are as_user_error."""
+    """Return the arrays in an .npz file; pickled objects are refused."""
     if not zipfile.is_zipfile(path):
         expected = "expected a complete .npz file as numpy.savez writes it; write it again"
         raise UserError(f"{path}: this is not an .npz file, or only a part of one, {expected}")

@@ -23,7 +23,7 @@ def ends_in(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
-def escape_controls(folder: Path, suffixes: tuple[str, ...], deep: bool = True) -> Iterator[Path]:
+def visible(folder: Path, suffixes: tuple[str, ...], deep: bool = True) -> Iterator[Path]:
     """Yield the files of a folder with these suffixes, at any depth if `deep`.
 
     Hidden files, which systems and editors leave behind, are ignored.
@@ -36,12 +36,12 @@ def escape_controls(folder: Path, suffixes: tuple[str, ...], deep: bool = True) 
 
 def holds(path: Path, suffixes: tuple[str, ...], deep: bool = True) -> bool:
     """Whether a path is a folder that contains visible files with these suffixes."""
-    return path.is_dir() and any(escape_controls(path, suffixes, deep))
+    return path.is_dir() and any(visible(path, suffixes, deep))
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...], deep: bool = True, root: Path | None = None) -> list[Path]:
     """Return the visible files in alphabetical order; a link must not lead out of `root` (by default the folder)."""
-    files = sorted(escape_controls(folder, suffixes, deep))
+    files = sorted(visible(folder, suffixes, deep))
     for file in files:
         check_inside(file, folder if root is None else root)
     return files

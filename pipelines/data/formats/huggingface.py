@@ -112,7 +112,7 @@ def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> tuple[pa.T
 
 
 def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
-    """Return the images of a column, which must be embedded in it; references to files are as_user_error."""
+    """Return the images of a column, which must be embedded in it; references to files are refused."""
     stored = data.select_columns([name]).cast_column(name, datasets.Image(decode=False)).with_format("arrow")[:][name]
     missing = stored.is_null().to_numpy()
     if missing.all():

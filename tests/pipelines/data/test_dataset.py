@@ -182,7 +182,7 @@ IMAGE = {"kind": "image", "shape": [3, 4, 5], "likelihood": "laplace", "range": 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no manifest": (remove("manifest.json"), r"manifest\.json: no such file"),
     "no folder": (lambda folder: folder.rename(folder.with_name("gone")), r"manifest\.json: no such file"),
-    "another format": (declare("format", value=2), r"manifest\.json: format 2 was found"),
+    "another format": (declare("format", value=2), r"manifest\.json: found format 2"),
     "no modalities": (declare("modalities", value={}), r"manifest\.json: modalities: none found"),
     "modalities of a wrong type": (declare("modalities", value=[]), r"modalities: list found, expected dict"),
     "an unknown kind": (
