@@ -76,9 +76,9 @@ class Generator:
         model, trained = load_autoencoder(home)
         if artefact.manifest["autoencoder"] != trained.hash:
             raise UserError(
-                f"{folder}: this density was fitted to autoencoder {artefact.manifest['autoencoder'][:12]}, found "
-                f"{trained.hash[:12]} in {home}; fit it again (postprior fit {shell_quoted(folder.name)}) or pass its "
-                "autoencoder"
+                f"{folder}: this density was fitted to codes of autoencoder "
+                f"{artefact.manifest['autoencoder'][:12]}, found {trained.hash[:12]} in {home}; fit it again "
+                f"(postprior fit {shell_quoted(folder.name)}) or pass the folder of its autoencoder"
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
         conversion = conversion_in(ArtefactFolders(home.parent).data / "train")
