@@ -318,7 +318,7 @@ def test_rows_for_a_trained_model_come_back_too(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     source = write(new, tmp_path / "new/cells.csv")
     told = "\n".join(import_rows([source], tmp_path / "rows", Roles(), tmp_path / "data"))
-    assert "far from all others: money (-9.97e+36, 2 values)" in told
+    assert "far outliers: money (-9.97e+36, 2 values)" in told
     rows = Dataset.load(tmp_path / "rows")
     assert np.isfinite(rows.data["cells"]).all()
     generator = imputer(Dataset.load(tmp_path / "data/train"))
@@ -450,7 +450,7 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a whole Parquet file"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a complete Parquet file"),
     "of other rows": (
         lambda path: parquet.write_table(parquet.read_table(path).slice(1), path),
         r"a\.source\.parquet: 41 rows found, expected 42",

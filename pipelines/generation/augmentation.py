@@ -34,7 +34,7 @@ ARMS = {  # number of synthetic rows per real row, and whether rows are augmente
 MOST = max(copies for copies, _ in ARMS.values())
 
 
-def subsample(train: Dataset, size: str, seed: int) -> Dataset:
+def stratified_subsample(train: Dataset, size: str, seed: int) -> Dataset:
     """Select `size` random training rows, stratified by label, or all rows."""
     if size == ALL:
         return train

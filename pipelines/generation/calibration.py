@@ -73,7 +73,7 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
 
     A row that would have no modality left keeps its modalities.
     """
-    incomplete = np.flatnonzero(~like.whole.all(1))
+    incomplete = np.flatnonzero(~like.fully_observed.all(1))
     if not len(incomplete):
         return held_out
     donors = rng.choice(incomplete, len(held_out))

@@ -44,7 +44,7 @@ def completions(
     Yields:
         The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
     """
-    missing, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.whole
+    missing, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.fully_observed
     for number, start in enumerate(range(0, len(data), ROWS)):
         rows = np.arange(start, min(start + ROWS, len(data)))
         block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
@@ -69,7 +69,7 @@ def completions(
 def filled_fields(data: Dataset) -> dict[str, Any]:
     """Return the fields of an imputed dataset: nothing is missing, and imputed values are marked."""
     filled_cells = {name: np.array(data.missing(name)) for name in data.cells}
-    return {"mask": None, "cells": {}, "filled": ~data.whole, "filled_cells": filled_cells}
+    return {"mask": None, "cells": {}, "filled": ~data.fully_observed, "filled_cells": filled_cells}
 
 
 def tiled(data: Dataset, rows: int) -> Dataset:

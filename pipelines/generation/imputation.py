@@ -42,9 +42,8 @@ MOST = 1000  # largest number of test rows that are scored
 CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
 CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
 T = TypeVar("T")
-Trial = Callable[
-    [], "dict[str, RowScores] | Missing"
-]  # returns the scores of an imputer by task, or missing if it fails
+Trial = Callable[[], "dict[str, RowScores] | Missing"]
+"""Returns the scores of an imputer by task, or `Missing` if the imputer fails."""
 
 
 @dataclass(frozen=True)

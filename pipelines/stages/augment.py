@@ -4,7 +4,7 @@ from pathlib import Path
 
 from postprior.pipelines.artefacts.cells import KIND, arrays_of
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.generation.augmentation import ARMS, arm_hits, subsample
+from postprior.pipelines.generation.augmentation import ARMS, arm_hits, stratified_subsample
 from postprior.pipelines.metrics.utility.augmentation import Cell
 from postprior.pipelines.metrics.utility.classifiers import modality_names
 from postprior.pipelines.settings.params import Params
@@ -21,7 +21,7 @@ def augment(size: str, params: Params, root: Path, seed: int) -> None:
     train, test = project.train_and_test()
     with track("augment", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        rows, modalities = subsample(train, size, seed), modality_names(test)
+        rows, modalities = stratified_subsample(train, size, seed), modality_names(test)
         settings = {"size": len(rows), "seed": seed} | params.augment.model_dump(include={"model", "density"})
         arms, arrays, scores = [], {}, {}
         if train.labels is not None:

@@ -142,7 +142,7 @@ def autoencoder_scores(
     subset = np.arange(min(CONDITIONED, len(weights[0])))
     rows, subset_weights = sets["real"].select(subset), weights[:, subset]
     means = codes.mean[codes.complete]
-    few = too_few(len(means), FEWEST, "test rows with every block of codes")
+    few = too_few(len(means), FEWEST, "test rows with complete codes")
     scores = reconstruction_scores(sets["real"], sets["reconstruction"], outputs, weights) | {
         "dead_dimensions": few.written if few else dead_dimensions(means),
         "dimensions": codes.dimensions,

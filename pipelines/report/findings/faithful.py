@@ -77,7 +77,7 @@ def _gap(results: Results, best: Row) -> Iterator[Finding]:
         gap = f"of the gap between the normal prior and the reconstructions, measured by {by}"
         sentences.append(f"{best.title} closes {percent(closed.value, 0)} {gap}.")
     else:
-        why = best.why("gap_closed", metric) or "it lies inside the noise"
+        why = best.why("gap_closed", metric) or "the confidence interval of the gap contains 0"
         gap = f"the gap between the normal prior and the reconstructions, measured by {by}"
         sentences.append(f"No closed share is given for {gap}: {why}.")
     yield Finding("Gap closed", " ".join(sentences))

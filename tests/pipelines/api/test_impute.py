@@ -154,7 +154,7 @@ def test_rows_with_scales_of_their_own_are_refused(generator: Generator, holes: 
     ours, theirs = ({"modalities": {"m0": {"scale": scale}}} for scale in (255.0, 254.0))
     pair = Generator(generator.model, generator.density, {}, ours)
     assert pair.impute(replace(holes, conversion=ours))[0].conversion == ours
-    with pytest.raises(UserError, match=r"modality m0 has scales or categories of its own, .* --like"):
+    with pytest.raises(UserError, match=r"modality m0 has other scales or categories, .* --like"):
         pair.impute(replace(holes, conversion=theirs))
 
 

@@ -195,7 +195,7 @@ def test_the_commands_hand_over_their_options(tmp_path: Path, monkeypatch: pytes
     assert answer.output == "people.parquet\n"
     answer = CliRunner().invoke(app, ["import", "people.csv", "other", "--modality", "who"])
     assert answer.exit_code == 1
-    assert "--modality: found 'who', expected NAME=VALUE" in answer.output
+    assert "--modality: found 'who', expected NAME=COLUMN,…" in answer.output
     answer = CliRunner().invoke(app, ["import", "people.csv", "other", "--kind", "y=log", "--kind", "y=count"])
     assert answer.exit_code == 1
     assert "--kind: found 'y' twice, expected each name once" in answer.output

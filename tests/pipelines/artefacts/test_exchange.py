@@ -162,7 +162,7 @@ def test_posteriors_are_read_back_with_all_their_fields(tmp_path: Path) -> None:
         ({"loc": LOC, "family": "normal"}, "family: found no scale, expected a scale as well"),
         (
             {"loc": np.array([None, {}], object)},
-            "loc: no array of plain numbers or texts was found (Object arrays cannot be loaded",
+            "loc: no array of numbers or texts found (Object arrays cannot be loaded",
         ),
     ],
 )
@@ -181,10 +181,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(whole.read_bytes()[:-50])
     (tmp_path / "text.npz").write_text("1, 2, 3")
     for name in ("codes.npy", "cut.npz", "text.npz"):
-        with pytest.raises(UserError, match=r"expected an \.npz file, as numpy\.savez writes it"):
+        with pytest.raises(UserError, match=r"this is not an \.npz file, .* as numpy\.savez writes it"):
             read_codes(tmp_path / name)
     content = bytearray(whole.read_bytes())
     content[200] ^= 1
     (tmp_path / "flipped.npz").write_bytes(content)
-    with pytest.raises(UserError, match="loc: no array of plain numbers or texts was found"):
+    with pytest.raises(UserError, match="loc: no array of numbers or texts found"):
         read_codes(tmp_path / "flipped.npz")

@@ -214,7 +214,7 @@ def test_codes_are_the_posteriors_and_survive_the_disk(name: str, trained: Train
     assert again.layout == model.layout
     assert again.label_names == data.label_names
     assert again.ids == [str(one) for one in data.ids]
-    assert bool(again.whole.all())
+    assert bool(again.fully_observed.all())
     for field in ("loc", "scale", "weights", "observed", "labels", "whole"):
         assert torch.equal(getattr(again, field), getattr(codes, field))
     z = torch.zeros(1, size)

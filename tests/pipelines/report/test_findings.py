@@ -83,7 +83,7 @@ def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
     )
     assert (
         "No closed share is given for the gap between the normal prior and the reconstructions, measured by Frechet "
-        "distance: it lies inside the noise." in sentences(inside)
+        "distance: the confidence interval of the gap contains 0." in sentences(inside)
     )
     assert headline(only(unlabelled, "gmm")) == "The samples of gmm have a Frechet distance of 8.60 to real rows."
 
@@ -356,7 +356,7 @@ def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:
     text = sentences(changed(results, "vamp", gap_closed={"joint_coherence": None}))
     assert (
         "No closed share is given for the gap between the normal prior and the reconstructions, measured by joint "
-        "coherence: it lies inside the noise." in text
+        "coherence: the confidence interval of the gap contains 0." in text
     )
     assert "closes" not in text
 

@@ -11,7 +11,7 @@ import pytest
 from postprior.pipelines.artefacts.cells import load_cells
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.augmentation import ARMS, epochs_of, stratified, subsample
+from postprior.pipelines.generation.augmentation import ARMS, epochs_of, stratified, stratified_subsample
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
@@ -96,13 +96,13 @@ def test_a_density_without_labels_is_labelled_by_these_rows(cell: Project, tmp_p
 def test_rows_are_chosen_by_label_and_seed(cell: Project) -> None:
     train = splits_of(cell[0])["train"]
     shares = np.bincount(train.labels) / len(train)
-    first, again, other = (subsample(train, "100", seed) for seed in (0, 0, 1))
+    first, again, other = (stratified_subsample(train, "100", seed) for seed in (0, 0, 1))
     assert len(first) == 100
     assert np.abs(np.bincount(first.labels) - 100 * shares).max() < 1
     assert (first.ids == again.ids).all()
     assert (first.ids != other.ids).any()
-    assert subsample(train, "all", 3) is train
-    assert len(subsample(replace(train, labels=None), "7", 0)) == 7
+    assert stratified_subsample(train, "all", 3) is train
+    assert len(stratified_subsample(replace(train, labels=None), "7", 0)) == 7
 
 
 @pytest.mark.parametrize("size", ["0", "301", "-3", "many"])

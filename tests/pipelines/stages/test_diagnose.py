@@ -79,7 +79,7 @@ def test_without_labels_there_is_only_health(tmp_path: Path) -> None:
     assert set(found) == {"health", "samples"}
     assert "label_silhouette" not in found["health"]["clusters"]
     one = diagnosed(tmp_path, lambda codes: replace(codes, labels=torch.zeros(len(codes), dtype=torch.int64)))
-    why = "2 labels of training rows with every block of codes are needed, 1 is there"
+    why = "at least 2 labels of training rows with complete codes are needed, found 1"
     assert one["representation"]["linear_probe"] == {"value": None, "why": why}
 
 
@@ -91,10 +91,10 @@ def test_rows_that_lack_a_block_take_no_part(tmp_path: Path) -> None:
 
     assert diagnosed(tmp_path, without)["samples"] == 120
     none = diagnosed(tmp_path, lambda codes: replace(codes, observed=torch.zeros(len(codes), 2, dtype=torch.bool)))
-    missing = {"value": None, "why": "there are no test rows with every block of codes"}
+    missing = {"value": None, "why": "there are no test rows with complete codes"}
     assert none == {"health": missing, "representation": dict.fromkeys(SCORES, missing), "samples": 0}
 
 
 def test_codes_of_other_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"codes of data ffffffffffff found.*run postprior encode again"):
+    with pytest.raises(UserError, match=r"found codes of data ffffffffffff, expected .*run postprior encode again"):
         diagnosed(tmp_path, data="f" * 64)
