@@ -7,6 +7,7 @@ factor that x_m contributes to a posterior is a diagonal normal, which an encode
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from support.equations import seeded
@@ -71,6 +72,13 @@ def posterior(model: MultimodalVAE, batch: Batch, subset: Tensor) -> tuple[Tenso
             moment = moment + (batch.data[name] - decoder.bias) @ decoder.weight / SCALE**2
     covariance = torch.linalg.inv(precision)
     return moment @ covariance, covariance
+
+
+def is_exact(q: Normal, model: MultimodalVAE, batch: Batch, subset: Tensor) -> None:
+    """Assert that q, batch shape (B,), has the mean and the variances of p(z | x_S)."""
+    mean, covariance = posterior(model, batch, subset)
+    torch.testing.assert_close(q.loc, mean)
+    torch.testing.assert_close(q.variance, covariance.diagonal().expand_as(mean))
 
 
 def sample(model: MultimodalVAE, rows: int, seed: int = 0) -> Batch:

@@ -2,7 +2,7 @@
 
 A new metric of fidelity is `scores(real, fake)` in pipelines/metrics/fidelity/<file>.py, which returns values (1 + B,)
 by key, and an entry in pipelines/metrics/registry.py: Metric("fidelity/<file>", "<key>", "<what it is>").
-test_additions.py adds one.
+test_additions.py adds one, and test_properties.py checks the properties of every one that is computed from samples.
 """
 
 from __future__ import annotations
