@@ -1,4 +1,4 @@
-# `make help` lists the targets. On a machine without a GPU, a smaller torch installs with
+# `make help` lists the targets. On a machine without a GPU, this installs a smaller torch:
 #     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 
 PYTHON ?= python3
@@ -16,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing examples zoo clean
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## .venv with the locked dependencies (PYTHON=python3.12 picks an interpreter)
+setup: $(READY) ## create .venv with the locked dependencies (PYTHON=python3.12 selects an interpreter)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make setup PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -27,39 +27,39 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## run the whole pipeline on real digits; minutes, and seconds the second time
+demo: $(READY) ## run the whole pipeline on real digits; this takes minutes, and seconds if repeated
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo "The report: $(CURDIR)/results/report.html"
 
-screenshot: ## the top of results/report.html as docs/report.png (CHROMIUM=google-chrome picks another browser)
+screenshot: ## save the top of results/report.html as docs/report.png (CHROMIUM=google-chrome selects a browser)
 	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --log-level=3 \
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
 
-# Files in their order: xdist would begin with those of most tests, and end with one of few that takes two minutes.
-test: $(READY) ## the tests, a process a core, with coverage of the three packages
+# Files run in their order: xdist would start with the files of most tests, and end with a small one that takes 2 minutes.
+test: $(READY) ## run the tests on up to four cores, with the coverage of the three packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY) ## the tests that take minutes or data of their own
+test-slow: $(READY) ## run the tests that take minutes or need more data
 	$(BIN)/python -m pytest -m slow
 
-ui: $(READY) ## MLflow's page of all runs on http://127.0.0.1:5000 (PORT=5001 picks another)
+ui: $(READY) ## show all runs in MLflow on http://127.0.0.1:5000 (PORT=5001 selects another port)
 	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
-lint: $(READY) ## style and types
+lint: $(READY) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY) ## a training step over the bare network passes that it needs
+bench: $(READY) ## time a training step against the network passes that it needs
 	$(BIN)/python benchmarks/step.py
 
-bench-multivae: $(RIVAL)/.ready ## the speed of training beside that of the library MultiVae, in an environment of its own
+bench-multivae: $(RIVAL)/.ready ## compare the training speed with the library MultiVae, in a separate environment
 	$(RIVAL)/bin/python benchmarks/against_multivae.py
 
-# What MultiVae declares and training does not import (imageio, torchmetrics, a backport of dataclasses) stays away.
-# torchvision comes without its dependencies too: any build of it will do for the torch at hand.
+# Dependencies of MultiVae that training does not import (imageio, torchmetrics, a backport of dataclasses) are left out.
+# torchvision is installed without its dependencies too: any build of it works with the installed torch.
 $(RIVAL)/.ready: constraints.txt
 	@echo "Installing into $(RIVAL): torch, normflows, this package, and multivae 1.0.3 with pythae, torchvision and what they import"
 	$(PYTHON) -m venv $(RIVAL)
@@ -68,24 +68,24 @@ $(RIVAL)/.ready: constraints.txt
 	$(RIVAL)/bin/python -m pip install --quiet --no-deps multivae==1.0.3 pythae==0.1.2 torchvision==0.28.0 -e .
 	@touch $@
 
-bench-densities: $(READY) ## densities against each other and against the mixture that libraries fit, as docs/densities.md
+bench-densities: $(READY) ## compare the densities with each other and with the mixtures of other libraries; docs/densities.md
 	$(BIN)/python benchmarks/densities.py
 
-bench-augmentation: $(READY) ## what synthetic rows add to few real ones, for hours; docs/augmentation.md (SEEDS=5 takes more seeds)
+bench-augmentation: $(READY) ## measure what synthetic rows add to few real rows; takes hours; docs/augmentation.md (SEEDS=5 runs more seeds)
 	$(BIN)/python benchmarks/augmentation.py --seeds $(or $(SEEDS),3)
 
-bench-metrics: $(READY) ## time and memory of all fidelity metrics, 10,000 × 10,000 samples of 128 features
+bench-metrics: $(READY) ## measure time and memory of all fidelity metrics on 10,000 × 10,000 samples of 128 features
 	$(BIN)/python benchmarks/metrics.py
 
-bench-missing: $(READY) ## training where half of all modalities are missing, as docs/imputation.md
+bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py
 
-examples: $(READY) ## the worked examples, with the figures and numbers of docs/examples; digits needs make demo
+examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; digits needs make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done
 
-zoo: $(READY) ## train and score every model with one budget, for hours; docs/zoo.md (SEEDS=3 repeats each)
+zoo: $(READY) ## train and score every model with the same budget; takes hours; docs/zoo.md (SEEDS=3 runs more seeds)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)
 
-clean: ## remove caches and checkpoints, not the results
+clean: ## remove caches and checkpoints, but not the results
 	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find stage1_vae stage2_latent pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
-"""Do synthetic rows help where real ones are few? The whole curve on `digits`, for several models and densities.
+"""Measures whether synthetic rows help if there are few real rows, with learning curves for several models.
 
-Every cell is the pipeline's own stage `augment`, with the settings of params.yaml but for model and density. Finished
-sizes are in benchmarks/augmentation, a file a model and density, and are not run again; docs/augmentation.md has the
-numbers of these files.
+The data are `digits`. Every cell is a run of the stage `augment` with the settings of params.yaml, except for model and
+density. Finished sizes are stored in benchmarks/augmentation, one file per model and density, and are not run again.
+docs/augmentation.md contains the numbers of these files.
 
     python benchmarks/augmentation.py [MODEL:DENSITY …] [--sizes 50 100 200 500 all] [--seeds 3]
 """
@@ -13,7 +13,7 @@ import argparse
 import os
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that lists of models can be run side by side, a core each
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that several processes can run in parallel, one core per process
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 from augmentation_page import RESULTS, write_page
@@ -27,7 +27,7 @@ SIZES = ("50", "100", "200", "500", "all")
 
 
 def run(pair: str, size: str, seeds: int) -> None:
-    """One size of a model and a density where it is not there, and the page with it."""
+    """Run one size of a model and a density, unless it is finished, and update the page."""
     from postprior.pipelines.artefacts.cells import load_cell
     from postprior.pipelines.metrics.utility.augmentation import curve
     from postprior.pipelines.stages.augment import augment
@@ -35,8 +35,8 @@ def run(pair: str, size: str, seeds: int) -> None:
 
     model, _, density = pair.partition(":")
     path = RESULTS / f"{model}-{density}.json"
-    known: dict[str, Any] = read_json(path) if path.exists() else {"sizes": {}}
-    if known["sizes"].get(size, {}).get("seeds", 0) >= seeds:
+    results: dict[str, Any] = read_json(path) if path.exists() else {"sizes": {}}
+    if results["sizes"].get(size, {}).get("seeds", 0) >= seeds:
         return
     folder = WORK / f"{model}-{density}"
     params = project(folder, settings(model, 0, {"augment": {"model": model, "density": density}}))
@@ -47,20 +47,22 @@ def run(pair: str, size: str, seeds: int) -> None:
         if not cell.exists():
             augment(size, params, folder, seed)
     ((rows, arms),) = curve(map(load_cell, cells)).items()
-    known["sizes"][size] = {"rows": int(rows), "seeds": seeds, "arms": arms}
-    write_json(path, {"model": model, "density": density, **known})
+    results["sizes"][size] = {"rows": int(rows), "seeds": seeds, "arms": arms}
+    write_json(path, {"model": model, "density": density, **results})
     write_page()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", nargs="*", default=PAIRS, metavar="MODEL:DENSITY")
-    parser.add_argument("--sizes", nargs="+", default=SIZES)
-    parser.add_argument("--seeds", type=int, default=3)
-    asked = parser.parse_args()
-    for size in asked.sizes:
-        for pair in asked.pairs:
-            run(pair, size, asked.seeds)
+    parser.add_argument(
+        "pairs", nargs="*", default=PAIRS, metavar="MODEL:DENSITY", help=f"pairs to run, by default {', '.join(PAIRS)}"
+    )
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="numbers of real rows, or all")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds per size")
+    arguments = parser.parse_args()
+    for size in arguments.sizes:
+        for pair in arguments.pairs:
+            run(pair, size, arguments.seeds)
     write_page()
 
 

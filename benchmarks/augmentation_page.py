@@ -1,4 +1,4 @@
-"""The numbers in docs/augmentation.md, from the files that benchmarks/augmentation.py leaves."""
+"""Writes the numbers in docs/augmentation.md from the files that benchmarks/augmentation.py writes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PARTS = {"joint": "The joint classifier", "mean": "Mean over the classifiers of 
 GAINS = {"over_real": "gain over `real`", "over_classical": "gain over `classical`"}
 
 
-def shown(estimate: dict[str, float] | None, sign: str = "") -> str:
-    """A value with its interval; nothing where there is none."""
+def formatted(estimate: dict[str, float] | None, sign: str = "") -> str:
+    """Format a value with its interval; None gives an empty string."""
     if estimate is None:
         return ""
     value, low, high = (f"{estimate[key]:{sign}.3f}" for key in ("value", "low", "high"))
@@ -27,24 +27,24 @@ def shown(estimate: dict[str, float] | None, sign: str = "") -> str:
 
 
 def lines_of(run: dict[str, Any], part: str) -> list[list[str]]:
-    """A line a size and arm."""
+    """Return the table lines of a run, one per size and arm."""
     ordered = sorted(run["sizes"].values(), key=lambda size: size["rows"])
     return [
         [
             str(size["rows"]),
             str(size["seeds"]),
             f"`{arm}`",
-            shown(found["accuracy"][part]),
-            *(shown(found[gain][part] if gain in found else None, "+") for gain in GAINS),
+            formatted(scores["accuracy"][part]),
+            *(formatted(scores[gain][part] if gain in scores else None, "+") for gain in GAINS),
         ]
         for size in ordered
         for arm in ARMS
-        if (found := size["arms"].get(arm))
+        if (scores := size["arms"].get(arm))
     ]
 
 
 def numbers() -> str:
-    """The section of docs/augmentation.md that is written from the files."""
+    """Return the section of docs/augmentation.md that is generated from the files."""
     sections = []
     for path in sorted(RESULTS.glob("*.json")):
         run = read_json(path)
@@ -55,7 +55,7 @@ def numbers() -> str:
 
 
 def write_page() -> None:
-    """Puts the numbers of all files into docs/augmentation.md."""
+    """Write the numbers of all files into docs/augmentation.md."""
     before, _, rest = PAGE.read_text().partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     write_text(PAGE, f"{before}{MARKS[0]}\n{numbers()}\n{MARKS[1]}{after}")

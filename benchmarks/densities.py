@@ -1,11 +1,16 @@
-"""Densities against each other, against the mixture that libraries fit, and against reconstructions, on `digits`.
+"""Compares densities with each other, with the mixture that other libraries fit, and with reconstructions, on `digits`.
 
-Three questions, each with autoencoders of its own: which density of an MVTCAE's codes is best (`best`, three seeds, the
-settings of params.yaml); what the choice of `auto` is worth for every model (`models`) and a joint fit for one with
-private codes (`private`); what is best after 200 training samples (`small`). Every run is a file in
-benchmarks/densities and is not run again; the numbers in docs/densities.md are written from these files.
+There are four experiments, each with its own autoencoders:
 
-    python benchmarks/densities.py [best models private small speed] [--model NAME …] [--seeds 3]
+- `best`: which density of the codes of an MVTCAE is best (three seeds, the settings of params.yaml);
+- `models`: what the choice of `auto` gains for every model;
+- `private`: what a joint fit of shared and private codes gains;
+- `small`: which density is best with 200 training samples.
+
+Two further parts measure cost: `speed` for all densities, and `memory:NAME` for one. Every run is stored as a file in
+benchmarks/densities and is not run again. The numbers in docs/densities.md are written from these files.
+
+    python benchmarks/densities.py [best models private small speed memory:NAME] [--model NAME …] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that runs can stand side by side, a core each
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that several processes can run in parallel, one core per process
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 import numpy as np
@@ -44,15 +49,15 @@ SCORES = ("joint_coherence", "frechet_distance", "recall", "coverage", "label_en
 
 
 @dataclass(frozen=True)
-class Part:
-    """One question: the models and how they are trained, and the densities that are fitted to their codes.
+class Experiment:
+    """The models of an experiment and their training, and the densities that are fitted to their codes.
 
     Args:
-        models: by name, with the epochs of each.
-        densities: entries of `density` in params.yaml, and the options of those that are not there.
-        seeds: how many.
+        models: number of epochs of each model, by name.
+        densities: names of entries of `density` in params.yaml, and the options of entries that are not in it.
+        seeds: number of seeds.
+        pairs: pairs of densities (one, other) whose difference is written.
         changes: settings that differ from params.yaml.
-        pairs: differences that are written, (one, other).
     """
 
     models: Mapping[str, int]
@@ -63,35 +68,36 @@ class Part:
 
 
 SETS = 4
-"""Sets of draws of every density whose scores are averaged: intervals are those of the comparison, not of draws."""
+"""Sets of samples per density whose scores are averaged, so that intervals reflect the comparison, not the samples."""
 SHORT = 20
-FREE = {"labels": False, "components": [10, 20, 40], "covariance": ["full", "tied"]}
-"""Mixtures that know no labels, with more components for it."""
-PARTS = {
-    "best": Part(
+"""Epochs of a short training."""
+UNLABELLED = {"labels": False, "components": [10, 20, 40], "covariance": ["full", "tied"]}
+"""Options of mixtures without labels, which get more components in return."""
+EXPERIMENTS = {
+    "best": Experiment(
         models={"mvtcae": 40},
         densities=dict.fromkeys([name for name in DENSITIES if name not in ("normal", "independent")] + [FIELD]),
         seeds=3,
         pairs=(("auto", FIELD), ("flow", "gmm"), ("flow_matching", "gmm")),
     ),
-    "models": Part(
+    "models": Experiment(
         models=dict.fromkeys(MODELS, SHORT) | {"mvtcae": 40},
         densities={"auto": None, FIELD: None},
         seeds=1,
         pairs=(("auto", FIELD),),
     ),
-    "private": Part(
+    "private": Experiment(
         models={"dmvae": SHORT},
         densities={
             "gmm": None,
             "gmm_apart": {"kind": "gmm", "independent": True},
-            "free": {"kind": "gmm", **FREE},
-            "free_apart": {"kind": "gmm", "independent": True, **FREE},
+            "free": {"kind": "gmm", **UNLABELLED},
+            "free_apart": {"kind": "gmm", "independent": True, **UNLABELLED},
         },
         seeds=3,
         pairs=(("free", "free_apart"), ("gmm", "gmm_apart")),
     ),
-    "small": Part(
+    "small": Experiment(
         models={"mvtcae": 400},
         densities={"riemannian": None, "gmm": None, "flow": None, "kde": None, "auto": None, FIELD: None},
         seeds=3,
@@ -102,14 +108,14 @@ PARTS = {
 
 
 def run(part: str, model: str, seed: int) -> dict[str, Any]:
-    """Train where that is not done, fit, draw and score; the rows and their differences."""
+    """Train an autoencoder if there is none, fit, draw and score; return the rows and their differences."""
     from postprior import Generator
     from postprior.pipelines.artefacts.autoencoder import load_autoencoder
     from postprior.pipelines.artefacts.baselines import Baselines
     from postprior.pipelines.artefacts.codes import load_codes
     from postprior.pipelines.artefacts.evaluators import load_evaluators
 
-    plan = PARTS[part]
+    experiment = EXPERIMENTS[part]
     params, folder = trained(part, model, seed)
     artefacts = folder / "artefacts"
     baselines, evaluators = Baselines.load(artefacts / "baselines"), load_evaluators(artefacts / "evaluators")
@@ -118,7 +124,7 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     scores: dict[str, Scores] = {}
     likelihoods: dict[str, np.ndarray] = {}
-    for name in ("normal", *plan.densities):
+    for name in ("normal", *experiment.densities):
         if name == FIELD:
             density = field_mixture().fit(codes["train"], codes["validation"])
         elif name == "normal":
@@ -126,8 +132,8 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
         else:
             density = fitted(name, params, folder)
         generator = Generator(autoencoder, density, {})
-        scores[name] = scored(generator, evaluators, baselines)
-        rows[name] = written(scores[name]) | {"stores": density.stores_training_codes}
+        scores[name] = mean_scores(generator, evaluators, baselines)
+        rows[name] = row_of_scores(scores[name]) | {"stores": density.stores_training_codes}
         learned = density.state()[1]["learned"]
         if "why" in learned:
             rows[name] |= {"why": learned["why"], "chosen": learned["chosen"]["density"]}
@@ -146,80 +152,88 @@ def run(part: str, model: str, seed: int) -> dict[str, Any]:
             flush=True,
         )
     metrics = folder / "results/metrics"
-    rows |= {name: known(read_json(metrics / f"{name}.json")) for name in ("reconstruction", "real")}
+    rows |= {name: row_of_metrics(read_json(metrics / f"{name}.json")) for name in ("reconstruction", "real")}
     return {
         "part": part,
         "model": model,
         "seed": seed,
-        "epochs": plan.models[model],
+        "epochs": experiment.models[model],
         "rows": rows,
         "differences": {
-            f"{one} - {other}": difference(one, other, scores, likelihoods, artefacts) for one, other in plan.pairs
+            f"{one} - {other}": difference(one, other, scores, likelihoods, artefacts)
+            for one, other in experiment.pairs
         },
     }
 
 
 def trained(part: str, model: str, seed: int) -> tuple[Any, Path]:
-    """The project of a run, its autoencoder trained, its codes and reference made."""
+    """Return the settings and the folder of the project of a run, with autoencoder, codes and baselines."""
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.score_baselines import score_baselines
     from postprior.pipelines.stages.train import train
 
-    plan = PARTS[part]
-    work = WORK / part if plan.changes else WORK
-    own = {name: options for name, options in plan.densities.items() if options is not None}
-    fitted_here = [name for name in plan.densities if name != FIELD]
+    experiment = EXPERIMENTS[part]
+    work = WORK / part if experiment.changes else WORK
+    added_options = {name: options for name, options in experiment.densities.items() if options is not None}
+    pipeline_densities = [name for name in experiment.densities if name != FIELD]
     changes = {
-        **plan.changes,
-        "train": {"epochs": plan.models[model]},
-        "density": own,
-        "densities": fitted_here,
+        **experiment.changes,
+        "train": {"epochs": experiment.models[model]},
+        "density": added_options,
+        "densities": pipeline_densities,
     }
     evaluators = work / f"seed-{seed}" / "artefacts/evaluators"
-    if plan.changes and not evaluators.exists():  # few rows train poor evaluators; the source images are the same
-        whole = prepare(model, seed, WORK, {})[1]
-        shutil.copytree(whole / "artefacts/evaluators", evaluators)
+    if experiment.changes and not evaluators.exists():
+        # Few rows would train poor evaluators. Those of the full data can be used, as the source images are the same.
+        full_data = prepare(model, seed, WORK, {})[1]
+        shutil.copytree(full_data / "artefacts/evaluators", evaluators)
     params, folder = prepare(model, seed, work, changes)
-    for made, stage in (("autoencoder", train), ("codes/test", encode), ("baselines", score_baselines)):
-        if not (folder / "artefacts" / made).exists():
+    for artefact, stage in (("autoencoder", train), ("codes/test", encode), ("baselines", score_baselines)):
+        if not (folder / "artefacts" / artefact).exists():
             stage(params, folder)
     return params, folder
 
 
 def fitted(name: str, params: Any, folder: Path) -> Density:
-    """The density that the stage `fit` leaves, or has left."""
+    """Return the density that the stage `fit` writes; run the stage if there is none."""
     from postprior import load_density
     from postprior.pipelines.stages.fit import fit
 
-    made = folder / "artefacts/densities" / name
-    if not made.exists():
+    path = folder / "artefacts/densities" / name
+    if not path.exists():
         fit(name, params, folder)
-    return load_density(made)
+    return load_density(path)
 
 
-def scored(generator: Any, evaluators: Any, baselines: Baselines) -> Scores:
-    """Scores of as many draws as the reference has rows, with all half-samples: means over `SETS` sets of draws."""
+def mean_scores(generator: Any, evaluators: Any, baselines: Baselines) -> Scores:
+    """Return scores with all half-samples, averaged over `SETS` sets of `len(baselines)` samples each."""
     from postprior.pipelines.metrics.scores import score
     from postprior.pipelines.stages.evaluate import scored_rows
 
-    every = []
+    scores_of_sets = []
     for seed in range(SETS):
         samples = generator.sample(len(baselines), seed=seed)
-        outputs = evaluators.read(scored_rows(samples, len(baselines)))
-        every.append(score(outputs, baselines.weights, baselines.reference))
-    return {name: np.mean([scores[name] for scores in every], axis=0) for name in every[0]}
+        outputs = evaluators.outputs(scored_rows(samples, len(baselines)))
+        scores_of_sets.append(score(outputs, baselines.weights, baselines.reference))
+    return {name: np.mean([scores[name] for scores in scores_of_sets], axis=0) for name in scores_of_sets[0]}
 
 
 def coherence_to_choose_by(generator: Any, evaluators: Any, rows: int) -> float:
-    """Joint coherence of draws that are not reported: it needs evaluators, which saw training rows, and no test row."""
+    """Return the joint coherence of samples that are not reported.
+
+    It does not use test rows: it only needs the evaluators, which are trained on training rows.
+    """
     from postprior.pipelines.metrics.coherence.agreement import joint_agreement
 
     sets = (generator.sample(rows, seed=SETS + seed) for seed in range(SETS))
-    return float(np.mean([joint_agreement(evaluators.read(samples).predictions).mean() for samples in sets]))
+    return float(np.mean([joint_agreement(evaluators.outputs(samples).predictions).mean() for samples in sets]))
 
 
 def field_mixture() -> Density:
-    """An unfitted mixture of ten full-covariance Gaussians by scikit-learn, on one draw of every row, as it comes."""
+    """Return an unfitted scikit-learn mixture of ten full-covariance Gaussians.
+
+    It is fitted to one posterior draw per row, without whitening or labels.
+    """
     import torch
     from sklearn.mixture import GaussianMixture
 
@@ -233,8 +247,8 @@ def field_mixture() -> Density:
             z = task.train.draw(task.generator)
             mixture = GaussianMixture(10, random_state=0).fit(z.double().numpy())
             factors = torch.from_numpy(mixture.precisions_cholesky_).mT
-            parts = torch.from_numpy(mixture.weights_).log(), torch.from_numpy(mixture.means_), factors
-            self.mixture = Gaussians(*(part.to(z).unsqueeze(0) for part in parts))
+            parameters = torch.from_numpy(mixture.weights_).log(), torch.from_numpy(mixture.means_), factors
+            self.mixture = Gaussians(*(parameter.to(z).unsqueeze(0) for parameter in parameters))
 
         def _log_prob(self, x: Tensor, index: int) -> Tensor:
             return self.mixture.log_prob(x.unsqueeze(0)).squeeze(0)
@@ -252,21 +266,21 @@ def field_mixture() -> Density:
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """What an action gives, and its seconds."""
+    """Return the result of an action and the seconds that it took."""
     start = time.perf_counter()
     return action(), time.perf_counter() - start
 
 
 def log_likelihood(density: Density, codes: Codes) -> np.ndarray:
-    """log p(z) of one posterior draw of every row, (N,)."""
+    """Return log p(z) of one posterior draw per row, (N,)."""
     import torch
 
     with torch.no_grad():
         return density.log_prob(codes.draw(torch.Generator().manual_seed(1))).double().numpy()
 
 
-def written(scores: Scores) -> dict[str, Any]:
-    """Scores with intervals; of the labels' entropy also the lowest of any modality."""
+def row_of_scores(scores: Scores) -> dict[str, Any]:
+    """Return scores with intervals, and the lowest label entropy of any modality."""
     from postprior.pipelines.metrics.statistics.intervals import estimate
 
     row = {name: estimate(scores[name]) for name in SCORES if name in scores}
@@ -274,8 +288,8 @@ def written(scores: Scores) -> dict[str, Any]:
     return row
 
 
-def known(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The same of a row that the pipeline scored."""
+def row_of_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the same values as `row_of_scores` from the metrics of a row that the pipeline scored."""
     row = {name: metrics[name] for name in SCORES if metrics.get(name)}
     row["lowest_entropy"] = min(m["label_entropy"]["value"] for m in metrics["modalities"].values())
     return row
@@ -288,21 +302,21 @@ def difference(
     likelihoods: Mapping[str, np.ndarray],
     artefacts: Path,
 ) -> dict[str, Any]:
-    """Differences with 95 % intervals: of scores by half-sample, of log-likelihoods over half-samples of sources."""
+    """Return paired differences of scores and log-likelihoods, with 95 % intervals from half-samples of the sources."""
     from postprior import Dataset
     from postprior.pipelines.metrics.statistics.intervals import estimate, half_samples, weighted_mean
 
-    found = {name: estimate(scores[one][name] - scores[other][name]) for name in SCORES[:4]}
+    differences = {name: estimate(scores[one][name] - scores[other][name]) for name in SCORES[:4]}
     if one in likelihoods and other in likelihoods:
         test = Dataset.load(artefacts / "data/test")
         groups = np.arange(len(test)) if test.groups is None else test.groups
         weights = half_samples(groups, 400, np.random.default_rng(0), test.labels)
-        found["log_likelihood"] = estimate(weighted_mean(likelihoods[one] - likelihoods[other], weights))
-    return found
+        differences["log_likelihood"] = estimate(weighted_mean(likelihoods[one] - likelihoods[other], weights))
+    return differences
 
 
 def speed() -> dict[str, Any]:
-    """Seconds to fit each density to 5,000 codes of 32 dimensions and to draw 100,000, with two threads."""
+    """Return the seconds to fit each density to 5,000 codes of 32 dimensions and to draw 100,000, with two threads."""
     import torch
 
     from postprior.pipelines.artefacts.codes import load_codes
@@ -316,8 +330,8 @@ def speed() -> dict[str, Any]:
     codes = {split: load_codes(folder / "artefacts/codes" / split) for split in ("train", "validation")}
     encoder = FrozenEncoder(partial(trained_on, Project(folder), codes_autoencoder(folder)))
     settings = load_params(ROOT / "params.yaml").density
-    found = {}
-    for name in (name for name in DENSITIES if name != "auto"):  # which is the sum of its candidates
+    costs = {}
+    for name in (name for name in DENSITIES if name != "auto"):  # `auto` costs the sum of its candidates
         options = read_entry(name, settings.get(name, {}))[1]
         generator = torch.Generator().manual_seed(0)
         density, fit = timed(
@@ -327,13 +341,16 @@ def speed() -> dict[str, Any]:
         )
         _, draw = timed(lambda density=density: density.sample(100_000))
         size = sum(value.numel() * value.element_size() for value in density.state()[0].values())
-        found[name] = {"fit": fit, "draw": draw, "megabytes": size / 1e6}
-        print("speed", name, {key: round(value, 1) for key, value in found[name].items()}, flush=True)
-    return found
+        costs[name] = {"fit": fit, "draw": draw, "megabytes": size / 1e6}
+        print("speed", name, {key: round(value, 1) for key, value in costs[name].items()}, flush=True)
+    return costs
 
 
 def memory(name: str) -> dict[str, float]:
-    """Gigabytes and seconds of a fit to 100,000 codes of 512 dimensions, in a process of its own."""
+    """Return the peak gigabytes of this process and the seconds of a fit to 100,000 codes of 512 dimensions.
+
+    Run it in a separate process for each density.
+    """
     import torch
 
     from postprior.stage1_vae.distributions import Mixture, Normal
@@ -356,6 +373,7 @@ def memory(name: str) -> dict[str, float]:
 
 
 def codes_autoencoder(folder: Path) -> str:
+    """Return the identifier of the autoencoder that encoded the training codes."""
     from postprior.pipelines.storage import load_artefact
 
     autoencoder: str = load_artefact(folder / "artefacts/codes/train", "codes").manifest["autoencoder"]
@@ -364,23 +382,23 @@ def codes_autoencoder(folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=list(PARTS))
-    parser.add_argument("--model", nargs="*", default=None, help="these models alone")
-    parser.add_argument("--seeds", type=int, default=None, help="instead of the part's own number")
-    given = parser.parse_args()
+    parser.add_argument("parts", nargs="*", default=list(EXPERIMENTS), help="experiments, speed, or memory:NAME")
+    parser.add_argument("--model", nargs="*", default=None, help="models to run; by default those of the experiment")
+    parser.add_argument("--seeds", type=int, default=None, help="number of seeds; by default that of the experiment")
+    arguments = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    for part in given.parts:
+    for part in arguments.parts:
         if part == "speed":
             write_json(RESULTS / "speed.json", speed())
         elif part.startswith("memory:"):
             name = part.partition(":")[2]
             file = RESULTS / "memory.json"
-            known_sizes = read_json(file) if file.exists() else {}
-            write_json(file, known_sizes | {name: memory(name)})
+            sizes = read_json(file) if file.exists() else {}
+            write_json(file, sizes | {name: memory(name)})
         else:
-            plan = PARTS[part]
-            for seed in range(given.seeds or plan.seeds):
-                for model in given.model or plan.models:
+            experiment = EXPERIMENTS[part]
+            for seed in range(arguments.seeds or experiment.seeds):
+                for model in arguments.model or experiment.models:
                     file = RESULTS / f"{part}-{model}-{seed}.json"
                     if not file.exists():
                         write_json(file, run(part, model, seed))

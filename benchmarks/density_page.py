@@ -1,11 +1,11 @@
-"""The numbers in docs/densities.md, from the files that benchmarks/densities.py leaves."""
+"""Writes the numbers in docs/densities.md from the files that benchmarks/densities.py writes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from zoo import ROOT, shown
+from zoo import ROOT, mean_and_deviation
 
 from postprior import MODELS
 from postprior.pipelines.publishing import write_text
@@ -15,23 +15,23 @@ RESULTS = ROOT / "benchmarks/densities"
 PAGE = ROOT / "docs/densities.md"
 MARKS = ("<!-- numbers -->", "<!-- /numbers -->")
 FIELD = "field"
-"""Name of the mixture that libraries fit: scikit-learn's, ten full components, on raw codes."""
+"""Name of the mixture that other libraries fit: scikit-learn's, with ten full components, on raw codes."""
 
 
 def mean(runs: Iterable[dict[str, Any]], row: str, score: str, digits: int) -> str:
-    """A score of a row over runs: mean ± standard deviation."""
+    """Format a score of a row over runs as mean ± standard deviation."""
     values = [run["rows"][row].get(score) for run in runs]
-    return shown([v["value"] if isinstance(v, dict) else v for v in values], digits)
+    return mean_and_deviation([v["value"] if isinstance(v, dict) else v for v in values], digits)
 
 
 def table(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """A table in Markdown."""
+    """Return a Markdown table."""
     heads = list(heads)
     rows = [heads, ["---"] * len(heads), *map(list, lines)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-COLUMNS = (  # score, digits, head
+COLUMNS = (  # score, number of decimals, heading
     ("joint_coherence", 3, "joint coherence ↑"),
     ("frechet_distance", 1, "Frechet ↓"),
     ("recall", 3, "recall ↑"),
@@ -43,19 +43,19 @@ COLUMNS = (  # score, digits, head
 
 
 def best(run: dict[str, Any]) -> str:
-    """The density that keeps no training codes and has the highest joint coherence on draws that are not reported."""
+    """Return the density without stored training codes that has the highest joint coherence on unreported samples."""
     names = [name for name, row in run["rows"].items() if row.get("stores") is False and name not in ("auto", FIELD)]
     return max(names, key=lambda name: run["rows"][name]["coherence_to_choose_by"])
 
 
 def best_of(runs: list[dict[str, Any]]) -> str:
-    """The best density of every seed beside the reconstructions."""
+    """Return a table of the best density of every seed and the reconstructions."""
     lines = []
     for run in runs:
-        chosen, aim, real = (run["rows"][name] for name in (best(run), "reconstruction", "real"))
+        chosen, reconstruction, real = (run["rows"][name] for name in (best(run), "reconstruction", "real"))
         line = [str(run["seed"]), f"`{best(run)}`"]
         for score, digits in (("joint_coherence", 3), ("frechet_distance", 1), ("recall", 3)):
-            line += [f"{row[score]['value']:.{digits}f}" for row in (chosen, aim)]
+            line += [f"{row[score]['value']:.{digits}f}" for row in (chosen, reconstruction)]
         line.append(f"{chosen['lowest_entropy']:.3f}")
         line += [f"{row['label_agreement']['value']:.3f}" for row in (chosen, real)]
         lines.append(line)
@@ -65,38 +65,39 @@ def best_of(runs: list[dict[str, Any]]) -> str:
 
 
 def rows_of(runs: list[dict[str, Any]]) -> str:
-    """All rows of some runs of one model, the references first."""
-    references = ("real", "reconstruction", "normal")
-    names = [*references, *(name for name in runs[0]["rows"] if name not in references)]
+    """Return a table of all rows of the runs of one model, the baselines first."""
+    baselines = ("real", "reconstruction", "normal")
+    names = [*baselines, *(name for name in runs[0]["rows"] if name not in baselines)]
     lines = ([f"`{name}`", *(mean(runs, name, score, digits) for score, digits, _ in COLUMNS)] for name in names)
     return table(["row", *(head for *_, head in COLUMNS)], lines)
 
 
-def interval(found: dict[str, float], digits: int) -> str:
-    return f"{found['value']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
+def interval(estimate: dict[str, float], digits: int) -> str:
+    """Format a difference with its interval."""
+    return f"{estimate['value']:+.{digits}f} [{estimate['low']:+.{digits}f}, {estimate['high']:+.{digits}f}]"
 
 
 def differences_of(runs: list[dict[str, Any]]) -> str:
-    """Paired differences with their intervals, run by run."""
+    """Return a table of the paired differences with their intervals, run by run."""
     scores = (("joint_coherence", 3), ("frechet_distance", 1), ("log_likelihood", 2))
     lines = [
         [f"`{run['model']}`", str(run["seed"]), pair]
-        + [interval(found[score], digits) if score in found else "" for score, digits in scores]
+        + [interval(estimates[score], digits) if score in estimates else "" for score, digits in scores]
         for run in runs
-        for pair, found in run["differences"].items()
+        for pair, estimates in run["differences"].items()
     ]
     return table(["model", "seed", "difference", "joint coherence", "Frechet", "test log p(z)"], lines)
 
 
 def choices_of(runs: list[dict[str, Any]]) -> str:
-    """What `auto` chose for every model, against the mixture that libraries fit."""
+    """Return a table of the choice of `auto` for every model, compared with the mixture that other libraries fit."""
     lines = []
     for run in runs:
-        found = run["differences"][f"auto - {FIELD}"]
+        estimates = run["differences"][f"auto - {FIELD}"]
         line = [f"`{run['model']}`", f"`{run['rows']['auto']['chosen']}`"]
         for score, digits in (("joint_coherence", 3), ("frechet_distance", 1)):
             line += [mean([run], row, score, digits) for row in ("reconstruction", "auto", FIELD)]
-            line.append(interval(found[score], digits))
+            line.append(interval(estimates[score], digits))
         lines.append(line)
     heads = ["model", "choice"]
     for score in ("joint", "Frechet"):
@@ -105,8 +106,8 @@ def choices_of(runs: list[dict[str, Any]]) -> str:
 
 
 def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str, Any]) -> str:
-    """The section of docs/densities.md that is written from the files."""
-    of = {part: [run for run in runs if run["part"] == part] for part in ("best", "models", "private", "small")}
+    """Return the section of docs/densities.md that is generated from the files."""
+    by_part = {part: [run for run in runs if run["part"] == part] for part in ("best", "models", "private", "small")}
     texts = {
         "best": "### The best density\n\nMVTCAE with the settings of params.yaml and {seeds} seeds of data, evaluators "
         "and autoencoder; mean ± standard deviation, from four sets of 1,000 samples per row. Options were chosen on "
@@ -121,25 +122,25 @@ def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str
     }
     sections = []
     for part, text in texts.items():
-        if not of[part]:
+        if not by_part[part]:
             continue
-        body = choices_of(of[part]) if part == "models" else rows_of(of[part])
+        body = choices_of(by_part[part]) if part == "models" else rows_of(by_part[part])
         if part != "models":
-            body += "\n\n" + differences_of(of[part])
+            body += "\n\n" + differences_of(by_part[part])
         if part == "best":
             body += (
                 "\n\nThe best density that stores no training codes, selected by the share of samples whose five "
-                "digits agree, on samples that are not reported here:\n\n" + best_of(of[part])
+                "digits agree, on samples that are not reported here:\n\n" + best_of(by_part[part])
             )
-        sections.append(text.format(seeds=len(of[part])) + body)
+        sections.append(text.format(seeds=len(by_part[part])) + body)
     if seconds:
         lines = [
             [
                 f"`{name}`",
-                *(f"{own[key]:.1f}" for key in ("fit", "draw", "megabytes")),
-                *large(sizes.get(name)),
+                *(f"{cost[key]:.1f}" for key in ("fit", "draw", "megabytes")),
+                *memory_cells(sizes.get(name)),
             ]
-            for name, own in seconds.items()
+            for name, cost in seconds.items()
         ]
         heads = [
             "density",
@@ -156,14 +157,15 @@ def numbers(runs: list[dict[str, Any]], seconds: dict[str, Any], sizes: dict[str
     return "\n\n".join(sections)
 
 
-def large(found: dict[str, float] | None) -> list[str]:
-    return ["", ""] if found is None else [f"{found['gigabytes']:.1f}", f"{found['seconds']:.0f}"]
+def memory_cells(cost: dict[str, float] | None) -> list[str]:
+    """Return the table cells of the peak memory and the seconds of a large fit; empty if it was not measured."""
+    return ["", ""] if cost is None else [f"{cost['gigabytes']:.1f}", f"{cost['seconds']:.0f}"]
 
 
 def write_page() -> None:
-    """Puts the numbers of all files into docs/densities.md."""
+    """Write the numbers of all files into docs/densities.md."""
     runs = [read_json(path) for path in sorted(RESULTS.glob("*-*.json"))]
-    order = {name: place for place, name in enumerate(MODELS)}
+    order = {name: position for position, name in enumerate(MODELS)}
     runs.sort(key=lambda run: (order[run["model"]], run["seed"]))
     costs = [RESULTS / f"{name}.json" for name in ("speed", "memory")]
     seconds, sizes = (read_json(path) if path.exists() else {} for path in costs)

@@ -1,9 +1,9 @@
-"""Half of all modalities missing at random in training, beside complete training, on `digits`.
+"""Compares training with half of all modalities missing at random and training on complete rows, on `digits`.
 
-An autoencoder and a mixture learn from complete rows, and again from the same rows that have lost each modality with
-probability one half (one at least stays). Label classifiers trained on complete rows score both on complete test rows.
-On the incomplete rows the mixture is fitted twice: to all rows, each with what it has, and to the complete ones alone.
-The numbers are written to benchmarks/missing.json and docs/imputation.md.
+An autoencoder and a mixture are trained on complete rows, and again on the same rows after each modality was removed
+with probability one half (at least one remains). Label classifiers trained on complete rows score both on complete test
+rows. With incomplete rows the mixture is fitted twice: to all rows with their observed modalities, and to the complete
+rows only. The numbers are written to benchmarks/missing.json and docs/imputation.md.
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ PAGE = ROOT / "docs/imputation.md"
 BEGIN, END = "<!-- missing -->", "<!-- /missing -->"
 SHARE = 0.5
 ROWS = 400
-"""Test rows that modalities are generated from."""
-WAYS = {"complete": "gmm", "half": "gmm", "half, complete rows": "whole"}
-"""Training data and the entry of `density` that is fitted to them."""
+"""Number of test rows for which modalities are generated."""
+CASES = {"complete": "gmm", "half": "gmm", "half, complete rows": "whole"}
+"""Training data → the entry of `density` that is fitted to them."""
 
 
-def holes(data: Dataset, seed: int) -> Dataset:
-    """Rows that have each modality with probability one half, and one at least."""
+def with_missing(data: Dataset, seed: int) -> Dataset:
+    """Keep each modality of a row with probability one half, and at least one modality per row."""
     rng = np.random.default_rng(seed)
     mask = rng.random(data.observed.shape) >= SHARE
     mask[np.arange(len(data)), rng.integers(mask.shape[1], size=len(data))] = True
     return replace(data.select(np.arange(len(data))), mask=mask)
 
 
-def trained(model: str, way: str) -> Path:
-    """A project whose training and validation rows are those of the way; its stages run where they have not."""
+def trained(model: str, case: str) -> Path:
+    """Return the folder of a project trained on the data of a case; stages that have already run are skipped."""
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.fit import fit
     from postprior.pipelines.stages.prepare import prepare
     from postprior.pipelines.stages.train import train
     from postprior.pipelines.stages.train_evaluators import train_evaluators
 
-    entry = WAYS[way]
-    folder = WORK / model / way.partition(",")[0]
+    entry = CASES[case]
+    folder = WORK / model / case.partition(",")[0]
     tree = settings(model, 0, {"densities": ["gmm", "whole"]})
     tree["density"]["whole"] = {"kind": "gmm", "rows": "complete"}
     params = project(folder, tree)
     if not (folder / "artefacts/codes/test").exists():
         prepare(params, folder)
         train_evaluators(params, folder)
-        if way != "complete":
+        if case != "complete":
             for seed, split in enumerate(("train", "validation")):
-                place = folder / "artefacts/data" / split
-                holes(Dataset.load(place), seed).save(place)
+                path = folder / "artefacts/data" / split
+                with_missing(Dataset.load(path), seed).save(path)
         train(params, folder)
         encode(params, folder)
     if not (folder / "artefacts/densities" / entry).exists():
@@ -70,10 +70,10 @@ def trained(model: str, way: str) -> Path:
 
 
 def scores(folder: Path, entry: str) -> dict[str, Any]:
-    """Conditional coherence, plain and through the density, and log p(z) of test codes."""
+    """Return the conditional coherence without and with the density, and the mean log p(z) of test codes."""
     from postprior import Generator
     from postprior.pipelines.artefacts.evaluators import load_evaluators
-    from postprior.pipelines.generation.conditional_scores import conditional_scores, scores_through
+    from postprior.pipelines.generation.conditional_scores import conditional_scores, density_conditional_scores
     from postprior.pipelines.metrics.statistics.intervals import half_samples
 
     generator = Generator.load(folder / "artefacts/densities" / entry)
@@ -83,7 +83,9 @@ def scores(folder: Path, entry: str) -> dict[str, Any]:
     test = test.select(np.arange(ROWS))
     weights = half_samples(test.sources, 200, np.random.default_rng(0), test.labels)
     plain = conditional_scores(generator.model, classifiers, test, weights, np.random.default_rng(0))
-    through = scores_through(generator.model, generator.density, classifiers, test, weights, np.random.default_rng(0))
+    through = density_conditional_scores(
+        generator.model, generator.density, classifiers, test, weights, np.random.default_rng(0)
+    )
     manifest = read_json(folder / "artefacts/densities" / entry / "manifest.json")
     return {
         "plain": plain,
@@ -93,29 +95,29 @@ def scores(folder: Path, entry: str) -> dict[str, Any]:
     }
 
 
-def write_page(found: dict[str, Any]) -> None:
-    """The table of docs/imputation.md."""
+def write_page(results: dict[str, Any]) -> None:
+    """Write the table of docs/imputation.md."""
     sizes = ("1", "2", "3", "4")
     lines = [
         f"| model | training rows | mixture fitted to | {' | '.join(sizes)} | log p(z) |",
         f"|---|---|---|{'---|' * len(sizes)}---|",
     ]
-    for model, ways in found.items():
-        for way, of in ways.items():
-            shown = [f"{of['plain'][size]['value']:.3f} → {of['through'][size]['value']:.3f}" for size in sizes]
-            rows, fitted = way.partition(",")[0], of["rows"]["used"]
-            lines.append(f"| `{model}` | {rows} | {fitted:,} rows | {' | '.join(shown)} | {of['log_likelihood']:.2f} |")
+    for model, cases in results.items():
+        for case, values in cases.items():
+            cells = [f"{values['plain'][size]['value']:.3f} → {values['through'][size]['value']:.3f}" for size in sizes]
+            rows, fitted, log_p = case.partition(",")[0], values["rows"]["used"], values["log_likelihood"]
+            lines.append(f"| `{model}` | {rows} | {fitted:,} rows | {' | '.join(cells)} | {log_p:.2f} |")
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     table = "\n".join(lines)
     write_text(PAGE, f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
 
 
 def main() -> None:
-    found: dict[str, Any] = read_json(RESULTS) if RESULTS.exists() else {}
+    results: dict[str, Any] = read_json(RESULTS) if RESULTS.exists() else {}
     for model in sys.argv[1:] or ("mvtcae",):
-        found[model] = {way: scores(trained(model, way), entry) for way, entry in WAYS.items()}
-        write_json(RESULTS, found)
-        write_page(found)
+        results[model] = {case: scores(trained(model, case), entry) for case, entry in CASES.items()}
+        write_json(RESULTS, results)
+        write_page(results)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The cost of a training step over that of the network passes it needs, for every phase of every model.
+"""Compares the cost of a training step with that of the network passes in it, for every phase of every model.
 
-A step is run once with hooks on the modules; the bare passes then call the same networks on inputs of the same sizes,
-forward, backward and optimiser included, with no probability in between. Both are timed in turns in one process; the
-ratio of the medians is printed.
+A step runs once with hooks on the modules, which record the calls. The bare passes then call the same networks with the
+same inputs, including the backward pass and the optimiser step, but without computing likelihoods and divergences. Full
+steps and bare passes alternate in one process, and the ratio of the medians is printed.
 
     python benchmarks/step.py [--rounds 30] [--seconds 20] [--draws 10] [MODEL …]
 """
@@ -30,30 +30,33 @@ MODALITIES = images(16)
 
 @dataclass(frozen=True)
 class Call:
-    """A network's call in a step: its arguments, cut from the graph, and whether gradients were wanted."""
+    """A call of a network in a step: its arguments, detached from the graph, and whether gradients were enabled."""
 
     network: nn.Module
     arguments: tuple[Any, ...]
     gradients: bool
 
-    def again(self) -> Any:
+    def repeat(self) -> Any:
+        """Call the network again with the same arguments."""
         with torch.set_grad_enabled(self.gradients):
             return self.network(*self.arguments)
 
 
 def calls(model: MultimodalVAE, phase: Phase, data: Batch) -> list[Call]:
-    """The outermost networks that a step calls, in their order; the model itself is not called."""
-    found: list[Call] = []
-    inside: list[nn.Module] = []
+    """Return the calls of the outermost networks in a step, in order. The model itself is not called."""
+    recorded: list[Call] = []
+    stack: list[nn.Module] = []
 
     def enter(network: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if not inside and any(True for _ in network.parameters()):
-            fixed = tuple(x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in arguments)
-            found.append(Call(network, fixed, torch.is_grad_enabled()))
-        inside.append(network)
+        if not stack and any(True for _ in network.parameters()):
+            leaves = tuple(
+                x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in arguments
+            )
+            recorded.append(Call(network, leaves, torch.is_grad_enabled()))
+        stack.append(network)
 
     def leave(*_: Any) -> None:
-        inside.pop()
+        stack.pop()
 
     hooks = [
         hook
@@ -65,28 +68,28 @@ def calls(model: MultimodalVAE, phase: Phase, data: Batch) -> list[Call]:
         phase.objective(data, torch.Generator().manual_seed(0), 1.0)
     for hook in hooks:
         hook.remove()
-    return found
+    return recorded
 
 
 def tensors(output: Any) -> list[Tensor]:
-    """The tensors of a network's output that a gradient comes back to."""
+    """Return the tensors of a network's output that require a gradient."""
     if isinstance(output, Tensor):
         return [output] if output.requires_grad else []
-    return [part for item in output for part in tensors(item)] if isinstance(output, list | tuple) else []
+    return [tensor for item in output for tensor in tensors(item)] if isinstance(output, list | tuple) else []
 
 
 def step(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
-    """A training step of a phase."""
+    """Return a training step of a phase."""
     generator = torch.Generator().manual_seed(0)
     return optimised(phase.parameters, lambda: phase.objective(data, generator, 1.0).per_sample.mean().backward())
 
 
 def bare(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
-    """The network passes of that step, and its optimiser, alone."""
-    needed = calls(model, phase, data)
+    """Return a function that runs only the network passes and the optimiser of the step."""
+    recorded = calls(model, phase, data)
 
     def backward() -> None:
-        outputs = [part for call in needed for part in tensors(call.again())]
+        outputs = [tensor for call in recorded for tensor in tensors(call.repeat())]
         torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
 
     return optimised(phase.parameters, backward)
@@ -94,24 +97,25 @@ def bare(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=20, help="time for one line, at the most")
-    parser.add_argument("--draws", type=int, default=10, help="K of MMVAE")
-    given = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, {ROWS} rows a step")
+    parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL", help="models; all by default")
+    parser.add_argument("--rounds", type=int, default=30, help="maximum number of steps per phase")
+    parser.add_argument("--seconds", type=float, default=20, help="time limit per phase")
+    parser.add_argument("--draws", type=int, default=10, help="number K of draws per expert of MMVAE")
+    arguments = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads, {ROWS} rows per step")
     print(f"{'model':10} {'phase':10} {'step ms':>9} {'bare ms':>9} {'ratio':>6} {'samples/s':>10}")
-    for name in given.models:
-        options = {"draws": given.draws} if name == "mmvae" else {}
+    for name in arguments.models:
+        options = {"draws": arguments.draws} if name == "mmvae" else {}
         model, data = MODELS[name](MODALITIES, width=WIDTH, **options).train(), batch(MODALITIES)
         for phase in model.phases():
             with freeze_except(model, phase):
-                ours, passes = (make(model, phase, data) for make in (step, bare))
-                slowest = max(seconds(action) for action in (ours, passes) * 2)
-                rounds = max(3, min(given.rounds, round(given.seconds / (2 * slowest))))
-                pairs = [(seconds(ours), seconds(passes)) for _ in range(rounds)]
-            mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-            row = f"{mine * 1e3:9.1f} {theirs * 1e3:9.1f} {mine / theirs:6.2f} {ROWS / mine:10.0f}"
+                full, passes = (make(model, phase, data) for make in (step, bare))
+                slowest = max(seconds(action) for action in (full, passes) * 2)
+                rounds = max(3, min(arguments.rounds, round(arguments.seconds / (2 * slowest))))
+                pairs = [(seconds(full), seconds(passes)) for _ in range(rounds)]
+            full_time, bare_time = (statistics.median(column) for column in zip(*pairs, strict=True))
+            times = f"{full_time * 1e3:9.1f} {bare_time * 1e3:9.1f} {full_time / bare_time:6.2f}"
+            row = f"{times} {ROWS / full_time:10.0f}"
             print(f"{name:10} {phase.name:10} {row}", flush=True)
 
 

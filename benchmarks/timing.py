@@ -1,4 +1,4 @@
-"""What benchmarks of training share: images to learn from, training steps, and their seconds."""
+"""Shared functions of the benchmarks of training: example images, training steps, and timing."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ ROWS, WIDTH = 128, 32
 
 
 def images(size: int) -> tuple[Modality, ...]:
-    """Five modalities of 3 × size × size."""
+    """Return five image modalities of shape 3 × size × size."""
     return tuple(Modality(f"m{index}", "image", (3, size, size), "laplace", (0, 1)) for index in range(5))
 
 
 def batch(modalities: tuple[Modality, ...]) -> Batch:
-    """`ROWS` complete rows of noise."""
+    """Return `ROWS` complete rows of noise."""
     generator = torch.Generator().manual_seed(0)
     data = {m.name: torch.rand(ROWS, *m.shape, generator=generator) for m in modalities}
     return Batch(data, torch.ones(ROWS, len(modalities), dtype=torch.bool))
 
 
 def optimised(parameters: list[nn.Parameter], backward: Callable[[], None]) -> Callable[[], None]:
-    """A training step on the gradients that `backward` leaves."""
+    """Return a training step that updates the parameters with the gradients that `backward` computes."""
     optimizer = torch.optim.AdamW(parameters, 1e-4, fused=True)
 
     def run() -> None:
@@ -38,7 +38,7 @@ def optimised(parameters: list[nn.Parameter], backward: Callable[[], None]) -> C
 
 
 def seconds(action: Callable[[], None]) -> float:
-    """How long it takes."""
+    """Return the seconds that an action takes."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start

@@ -1,8 +1,8 @@
-"""All models on `digits` with one budget: what each learns, and what its best density mends.
+"""Compares all models on `digits` with the same budget: what each learns, and how much its best density improves it.
 
-Every model is trained, encoded, fitted, drawn from and scored by the pipeline's own stages, with the settings of
-params.yaml but for `CHANGES`. Each finished run is a file in benchmarks/zoo and is not run again; a run that was
-stopped resumes where its training was. docs/zoo.md is written from these files.
+The stages of the pipeline train and encode every model, fit densities to its codes, draw samples and score them, with
+the settings of params.yaml except for `CHANGES`. Each finished run is stored as a file in benchmarks/zoo and is not run
+again. If a run was interrupted, its training resumes. docs/zoo.md is written from these files.
 
     python benchmarks/zoo.py [--seeds 3] [MODEL …]
 """
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that lists of models can be run side by side, a core each
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that several processes can run in parallel, one core per process
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
 from ruamel.yaml import YAML
@@ -32,12 +32,12 @@ WORK = ROOT / ".postprior/zoo"
 RESULTS = ROOT / "benchmarks/zoo"
 PAGE = ROOT / "docs/zoo.md"
 CHANGES: dict[str, Any] = {"train": {"epochs": 20}, "densities": ["gmm", "vamp"]}
-"""What differs from params.yaml: half of its epochs, and the two densities that are quick to fit."""
-SHARED = ("data", "judges")
+"""Settings that differ from params.yaml: half of the epochs, and only the two densities that are fast to fit."""
+SHARED = ("data", "evaluators")
 
 
 def settings(model: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run, as params.yaml has them."""
+    """Return the settings of a run, in the structure of params.yaml."""
     tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
     for section, change in changes.items():
         tree[section] = tree[section] | change if isinstance(change, dict) else change
@@ -46,7 +46,7 @@ def settings(model: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def project(folder: Path, tree: dict[str, Any]) -> Params:
-    """A folder with these settings."""
+    """Create a project folder with these settings."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(tree, file)
@@ -54,7 +54,7 @@ def project(folder: Path, tree: dict[str, Any]) -> Params:
 
 
 def prepare(model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = CHANGES) -> tuple[Params, Path]:
-    """The project of a run in a folder of such runs; the data and judges of a seed are made once."""
+    """Create the project of a run in the folder `work`; data and evaluators are created once per seed."""
     from postprior.pipelines.stages.prepare import prepare as make_data
     from postprior.pipelines.stages.train_evaluators import train_evaluators
 
@@ -73,7 +73,7 @@ def prepare(model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = 
 
 
 def run(model: str, seed: int) -> dict[str, Any]:
-    """Train, encode, fit, draw and score; the scores."""
+    """Train, encode, fit, draw and score; return the scores."""
     from postprior.pipelines.artefacts.autoencoder import load_autoencoder
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.evaluate import evaluate
@@ -83,7 +83,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
     from postprior.pipelines.stages.train import train
 
     params, folder = prepare(model, seed)
-    whole = not any((folder / name).exists() for name in (".postprior/checkpoints", "artefacts/autoencoder"))
+    uninterrupted = not any((folder / name).exists() for name in (".postprior/checkpoints", "artefacts/autoencoder"))
     start = time.perf_counter()
     if not (folder / "artefacts/autoencoder").exists():
         train(params, folder)
@@ -96,7 +96,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
         evaluate(name, params, folder)
     metrics = folder / "results/metrics"
     rows = {name: read_json(metrics / f"{name}.json") for name in ("normal", "reconstruction", *params.densities)}
-    own = read_json(metrics / "autoencoder.json")
+    autoencoder_metrics = read_json(metrics / "autoencoder.json")
     epochs = len((folder / "results/training.csv").read_text().splitlines()) - 1
     autoencoder, _ = load_autoencoder(folder / "artefacts/autoencoder")
     return {
@@ -105,9 +105,11 @@ def run(model: str, seed: int) -> dict[str, Any]:
         "options": params.vae.chosen,
         "changes": CHANGES,
         "parameters": sum(parameter.numel() for parameter in autoencoder.parameters()),
-        "seconds_per_epoch": seconds / epochs if whole else None,  # a resumed run has timed a part
-        "conditional_coherence": {size: score["value"] for size, score in own["conditional_coherence"].items()},
-        "log_evidence": own.get("log_evidence", {}).get("value"),
+        "seconds_per_epoch": seconds / epochs if uninterrupted else None,  # a resumed run timed only some epochs
+        "conditional_coherence": {
+            size: score["value"] for size, score in autoencoder_metrics["conditional_coherence"].items()
+        },
+        "log_evidence": autoencoder_metrics.get("log_evidence", {}).get("value"),
         "rows": {
             name: {score: row[score]["value"] for score in ("joint_coherence", "frechet_distance")}
             | {
@@ -120,54 +122,54 @@ def run(model: str, seed: int) -> dict[str, Any]:
 
 
 def best(result: dict[str, Any]) -> str:
-    """The density of a run with the highest joint coherence."""
+    """Return the density of a run with the highest joint coherence."""
     return max(CHANGES["densities"], key=lambda name: result["rows"][name]["joint_coherence"])
 
 
 def gap(result: dict[str, Any]) -> float | None:
-    """Part of the way from the prior's joint coherence to the reconstructions' that the best density goes."""
-    floor, reached, aim = (
+    """Return the share of the gap in joint coherence between prior and reconstructions that the best density closes."""
+    prior, density, reconstruction = (
         result["rows"][name]["joint_coherence"] for name in ("normal", best(result), "reconstruction")
     )
-    return (reached - floor) / (aim - floor) if aim - floor > 0.05 else None
+    return (density - prior) / (reconstruction - prior) if reconstruction - prior > 0.05 else None
 
 
-def shown(values: list[float | None], digits: int) -> str:
-    """Mean, and standard deviation where there are several."""
-    known = [value for value in values if value is not None]
-    if not known:
+def mean_and_deviation(values: list[float | None], digits: int) -> str:
+    """Format the mean of the values that are not None, and their standard deviation if there are several."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return ""
-    mean = f"{statistics.mean(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+    mean = f"{statistics.mean(numbers):.{digits}f}"
+    return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):.{digits}f}"
 
 
 def line(results: list[dict[str, Any]]) -> str:
-    """The row of a model's runs."""
+    """Return the table row for the runs of a model."""
     columns = [f"`{results[0]['model']}`", str(len(results))]
     for size in results[0]["conditional_coherence"]:
-        columns.append(shown([r["conditional_coherence"][size] for r in results], 3))
+        columns.append(mean_and_deviation([r["conditional_coherence"][size] for r in results], 3))
     for score, digits in (("joint_coherence", 3), ("frechet_distance", 1)):
-        columns.append(shown([r["rows"]["normal"][score] for r in results], digits))
-        columns.append(shown([r["rows"][best(r)][score] for r in results], digits))
-        columns.append(shown([r["rows"]["reconstruction"][score] for r in results], digits))
+        columns.append(mean_and_deviation([r["rows"]["normal"][score] for r in results], digits))
+        columns.append(mean_and_deviation([r["rows"][best(r)][score] for r in results], digits))
+        columns.append(mean_and_deviation([r["rows"]["reconstruction"][score] for r in results], digits))
     columns += [
         ", ".join(dict.fromkeys(best(r) for r in results)),
-        shown([gap(r) for r in results], 2),
-        shown([r["log_evidence"] for r in results], 0),
-        shown([r["seconds_per_epoch"] for r in results], 1),
+        mean_and_deviation([gap(r) for r in results], 2),
+        mean_and_deviation([r["log_evidence"] for r in results], 0),
+        mean_and_deviation([r["seconds_per_epoch"] for r in results], 1),
         f"{results[0]['parameters'] / 1e6:.2f}",
     ]
     return "| " + " | ".join(columns) + " |"
 
 
 def page(results: list[dict[str, Any]]) -> str:
-    """docs/zoo.md."""
+    """Return the text of docs/zoo.md."""
     from postprior import MODELS
 
     names = [name for name in MODELS if any(r["model"] == name for r in results)]
     heads = ["model", "seeds", "1", "2", "3", "4"]
     heads += [f"{score} {row}" for score in ("joint", "Frechet") for row in ("normal", "density", "reconstruction")]
-    heads += ["density", "gap closed", "log p(x)", "s an epoch", "M parameters"]
+    heads += ["density", "gap closed", "log p(x)", "s per epoch", "M parameters"]
     table = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     table += [line([r for r in results if r["model"] == name]) for name in names]
     notes = PAGE.read_text().split("<!-- notes -->", 1)[1] if PAGE.exists() else "\n"
@@ -176,17 +178,18 @@ def page(results: list[dict[str, Any]]) -> str:
 
 INTRODUCTION = """# The zoo
 
-Every model on `digits`, written by `make zoo` from the files in `benchmarks/zoo`: the settings of `params.yaml` with
-20 epochs instead of 40 (a model of two phases shares them), 5,000 tuples of five 3 × 16 × 16 images, batches of 64.
-`SEEDS=3 make zoo` repeats each model with other data, judges and initial parameters: mean ± standard deviation.
+This page compares all models on `digits`. `make zoo` writes it from the files in `benchmarks/zoo`. The settings are
+those of `params.yaml` with 20 epochs instead of 40 (divided between the phases of a model with two phases), 5,000
+tuples of five 3 × 16 × 16 images, and batches of 64. `SEEDS=3 make zoo` repeats each model with different data,
+evaluators and initial parameters; values are then mean ± standard deviation.
 
-Columns 1 to 4 are conditional coherence by the number of observed modalities. `joint` is the share of samples whose
-five digits agree, `Frechet` the distance in the judges' features, of draws from the model's own prior (`normal`), from
-the better of two fitted densities (by this joint coherence, which favours it a little), and of decoded codes of
-held-out samples (`reconstruction`, what a density aims at).
-`gap closed` is the density's way from `normal` to `reconstruction` in joint coherence, left out where that is less than
-0.05. `log p(x)` is in nats, by importance sampling with 64 draws. Seconds are those of one thread, with other runs
-beside it.
+Columns 1 to 4 are conditional coherence by the number of observed modalities. `joint` is joint coherence, the share of
+samples whose five digits agree. `Frechet` is the Frechet distance in the features of the evaluators. Both are given for
+draws from the model's own prior (`normal`), for draws from the better of two fitted densities (chosen by this joint
+coherence, which favours it a little), and for decoded codes of held-out samples (`reconstruction`, the target of a
+density). `gap closed` is the share of the gap in joint coherence between `normal` and `reconstruction` that the density
+closes; it is left out where the gap is at most 0.05. `log p(x)` is in nats, estimated by importance sampling with 64
+draws. Seconds per epoch were measured with one thread while other runs used the machine.
 
 """
 
@@ -195,11 +198,11 @@ def main() -> None:
     from postprior import MODELS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL")
-    parser.add_argument("--seeds", type=int, default=1)
-    given = parser.parse_args()
-    for seed in range(given.seeds):
-        for model in given.models:
+    parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL", help="models; all by default")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds per model")
+    arguments = parser.parse_args()
+    for seed in range(arguments.seeds):
+        for model in arguments.models:
             file = RESULTS / f"{model}-{seed}.json"
             if not file.exists():
                 write_json(file, run(model, seed))

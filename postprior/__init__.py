@@ -1,6 +1,6 @@
-"""postprior: multimodal synthetic data from a latent prior that is fitted after the autoencoder.
+"""postprior: synthetic multimodal data from a density fitted to the latent codes of a trained autoencoder.
 
-The public names, imported on first use, so that the command line need not wait for torch:
+Public names are imported on first use, so that the command line does not wait for torch:
 
     from postprior import Dataset, Generator
 """
@@ -36,13 +36,13 @@ HOMES = {
     "import_data": "pipelines.data.importing.run",
     "load_density": "pipelines.artefacts.density",
 }
-"""Where each public name is defined."""
+"""Module in which each public name is defined."""
 
 __all__ = [*HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, or `__version__`."""
+    """Return a public name or `__version__`."""
     if name == "__version__":
         from importlib.metadata import version
 

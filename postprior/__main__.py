@@ -1,4 +1,4 @@
-"""`python -m postprior`: the command line."""
+"""Run the command line by `python -m postprior`."""
 
 from postprior.pipelines.commands import main
 

@@ -1,4 +1,4 @@
-"""Bounds on the evidence: small functions of log-densities that know no network."""
+"""Bounds on the log-likelihood, as functions of log-densities; no function here calls a network."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 ESTIMATORS = ("iwae", "dreg")
-"""Gradients of an importance-weighted bound: the plain one, and `doubly_reparameterised`."""
+"""Gradient estimators of an importance-weighted bound: the standard one, and `doubly_reparameterised`."""
 BOUNDS = ("looser", "tight")
-"""Where the mean over the experts of a mixture stands: outside of the logarithm, and inside."""
+"""Position of the mean over the experts of a mixture: outside of the logarithm (`looser`) or inside (`tight`)."""
 
 
 def importance_bound(log_weights: Tensor, dim: int, present: Tensor | None = None) -> Tensor:
-    """log of the mean importance weight over `dim` (Burda et al. 2016, arXiv 1509.00519, eq. 8).
+    """Return the log of the mean importance weight over `dim` (Burda et al. 2016, arXiv 1509.00519, eq. 8).
 
     Args:
         log_weights: log p(x, z) − log q(z | x).
         dim: dimension of the draws.
-        present: bool, broadcastable to `log_weights`; draws marked False do not count. At least one is True.
+        present: bool, broadcastable to `log_weights`; draws marked False are ignored. At least one must be True.
     """
     if present is None:
         return log_weights.logsumexp(dim) - math.log(log_weights.shape[dim])
@@ -28,14 +28,14 @@ def importance_bound(log_weights: Tensor, dim: int, present: Tensor | None = Non
 
 
 def doubly_reparameterised(log_weights: Tensor, z: Tensor, dim: int, present: Tensor) -> Tensor:
-    """The importance bound with the gradient DReG (Tucker et al. 2019, arXiv 1810.04152, eq. 6).
+    """Return the importance bound with the DReG gradient (Tucker et al. 2019, arXiv 1810.04152, eq. 6).
 
-    Its value is `importance_bound`; its gradient is Σ w̃ ∇log w for what reads the draws (decoders, prior) and
-    Σ w̃² ∂log w/∂z · ∂z/∂φ for what made them (encoders): a hook on `z` multiplies by w̃ on the way back.
+    The value equals `importance_bound`. The gradient is Σ w̃ ∇log w for the decoders and the prior, which use the draws,
+    and Σ w̃² ∂log w/∂z · ∂z/∂φ for the encoders, which produce them: a hook on `z` multiplies its gradient by w̃.
 
     Args:
         log_weights: (…), computed with the *parameters* of q detached inside log q.
-        z: the draws (…, D) that the weights were computed from; the hook lives as long as their graph.
+        z: the draws (…, D) from which the weights were computed; the hook exists as long as their graph.
         dim: dimension of the draws.
         present: as in `importance_bound`.
     """
@@ -48,27 +48,27 @@ def doubly_reparameterised(log_weights: Tensor, z: Tensor, dim: int, present: Te
 
 
 def mixture_bound(log_weights: Tensor, draws: Tensor, present: Tensor, bound: str, estimator: str) -> Tensor:
-    """Importance bound of K draws from each of the M experts of a mixture (Shi et al. 2019, arXiv 1911.03393): (B,).
+    """Return the bound (B,) from K draws of each of the M experts of a mixture (Shi et al. 2019, arXiv 1911.03393).
 
     looser:  1/|S| Σ_m log 1/K Σ_k w_m^k         tight:  log 1/(|S| K) Σ_{m,k} w_m^k
 
     Args:
-        log_weights: (B, M, K), as `doubly_reparameterised` wants them where that is the estimator.
-        draws: what the experts drew, (B, M, K, D).
-        present: (B, M) bool: the experts that a row has.
+        log_weights: (B, M, K); for the estimator `dreg`, as `doubly_reparameterised` expects them.
+        draws: draws of the experts, (B, M, K, D).
+        present: (B, M) bool, the experts available for each row.
         bound: one of `BOUNDS`.
         estimator: one of `ESTIMATORS`.
     """
-    drawn = present.unsqueeze(-1).expand_as(log_weights)
+    present_draws = present.unsqueeze(-1).expand_as(log_weights)
     if bound == "tight":
-        log_weights, drawn = log_weights.flatten(1), drawn.flatten(1)
+        log_weights, present_draws = log_weights.flatten(1), present_draws.flatten(1)
     if estimator == "dreg":
-        value = doubly_reparameterised(log_weights, draws, -1, drawn)
+        value = doubly_reparameterised(log_weights, draws, -1, present_draws)
     else:
-        value = importance_bound(log_weights, -1, drawn)
+        value = importance_bound(log_weights, -1, present_draws)
     return masked_mean(value, present) if bound == "looser" else value
 
 
 def masked_mean(values: Tensor, present: Tensor, dim: int = -1) -> Tensor:
-    """Mean over `dim` of the values marked in `present`, whatever the others hold."""
+    """Return the mean over `dim` of the values marked in `present`; all other values are ignored."""
     return torch.where(present, values, 0).sum(dim) / present.sum(dim)

@@ -1,4 +1,4 @@
-"""Distributions of discrete values: bits, classes and counts."""
+"""Distributions of discrete values: binary values, classes and counts."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch.nn.functional import logsigmoid, softplus
 from postprior.stage1_vae.randomness import uniform
 
 LOG_MEAN = (-10.0, 15.0)
-"""Interval that the logarithm of a mean count is clamped to."""
+"""Interval to which the logarithm of a mean count is clamped."""
 LOG_DISPERSION = (-7.0, 7.0)
-"""Interval that the logarithm of an inverse dispersion is clamped to: above it, counts below a thousand are Poisson."""
+"""Interval to which the logarithm of an inverse dispersion is clamped. Above it, counts below 1,000 are Poisson."""
 
 
 class Independent(ABC):
-    """Independent coordinates, of which an event has `event` dimensions."""
+    """Distribution with independent coordinates; an event has `event` dimensions."""
 
     event: int
 
     @abstractmethod
-    def each(self, value: Tensor) -> Tensor:
-        """log p(x) of each coordinate of (…, *event) values: (…, *event)."""
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(x) of each coordinate of the values (…, *event): (…, *event)."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x) summed over the event: (…)."""
-        return self.each(value).flatten(-self.event).sum(-1)
+        """Return log p(x) summed over the event: (…)."""
+        return self.elementwise_log_prob(value).flatten(-self.event).sum(-1)
 
 
 class Bernoulli(Independent):
@@ -40,58 +40,58 @@ class Bernoulli(Independent):
 
     @property
     def mean(self) -> Tensor:
-        """Probability of 1, (…, *event)."""
+        """Probability of the value 1, (…, *event)."""
         return self.logits.sigmoid()
 
-    def each(self, value: Tensor) -> Tensor:
-        """x·logit − log(1 + e^logit), (…, *event). Values in [0, 1] give the cross-entropy."""
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
+        """Return x·logit − log(1 + e^logit), (…, *event). For x in [0, 1] this is the negative cross-entropy."""
         return value * self.logits - softplus(self.logits)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draws in {0, 1}, (*shape, …, *event); no gradient passes through them."""
+        """Return draws in {0, 1}, (*shape, …, *event), without a gradient."""
         return (uniform((*shape, *self.logits.shape), self.logits, generator) < self.mean).to(self.logits.dtype)
 
 
 class Categorical(Independent):
-    """Independent categorical variables with the given logits, whose values are indices 0 … K − 1 held as floats.
+    """Independent categorical variables with the given logits. Their values are indices 0 … K − 1, stored as floats.
 
     Args:
-        logits: (…, K, *event), −∞ for a class that a variable lacks.
+        logits: (…, K, *event), −∞ for a class that a variable does not have.
         event: number of dimensions of one value; `log_prob` sums over them.
     """
 
     def __init__(self, logits: Tensor, event: int) -> None:
         self.logits, self.event = logits, event
-        self._classes = -event - 1
+        self._class_dim = -event - 1
 
     @property
     def mean(self) -> Tensor:
-        """The most probable class, (…, *event): indices have no mean."""
-        return self.logits.argmax(self._classes).to(self.logits.dtype)
+        """The most probable class, (…, *event), because class indices have no mean."""
+        return self.logits.argmax(self._class_dim).to(self.logits.dtype)
 
-    def each(self, value: Tensor) -> Tensor:
-        """log softmax(logits)_x, (…, *event); −∞ where a value is no class."""
-        classes, log_probs = self._classes, self.logits.log_softmax(self._classes)
-        index = value.long().clamp(0, log_probs.shape[classes] - 1)
-        log_probs, wanted = torch.broadcast_tensors(log_probs, index.unsqueeze(classes))
-        chosen = log_probs.gather(classes, wanted.narrow(classes, 0, 1)).squeeze(classes)
-        return chosen.masked_fill(index != value, -math.inf)
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
+        """Return log softmax(logits)_x, (…, *event); −∞ where x is not a class."""
+        class_dim, log_probs = self._class_dim, self.logits.log_softmax(self._class_dim)
+        index = value.long().clamp(0, log_probs.shape[class_dim] - 1)
+        log_probs, indices = torch.broadcast_tensors(log_probs, index.unsqueeze(class_dim))
+        selected = log_probs.gather(class_dim, indices.narrow(class_dim, 0, 1)).squeeze(class_dim)
+        return selected.masked_fill(index != value, -math.inf)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Indices drawn by inversion, (*shape, …, *event); no gradient passes through them."""
-        cumulative = self.logits.softmax(self._classes).cumsum(self._classes)
-        total = cumulative.narrow(self._classes, -1, 1)  # (…, 1, *event)
+        """Return class indices drawn by inversion, (*shape, …, *event), without a gradient."""
+        cumulative = self.logits.softmax(self._class_dim).cumsum(self._class_dim)
+        total = cumulative.narrow(self._class_dim, -1, 1)  # (…, 1, *event)
         level = uniform((*shape, *total.shape), total, generator) * total
-        return (cumulative <= level).sum(self._classes).to(self.logits.dtype)
+        return (cumulative <= level).sum(self._class_dim).to(self.logits.dtype)
 
 
 class NegativeBinomial(Independent):
-    """Independent counts of mean μ and variance μ + μ²/θ, from log μ and log θ (…, *event), clamped.
+    """Independent counts with mean μ and variance μ + μ²/θ, given log μ and log θ (…, *event), both clamped.
 
-    p(x) = Γ(x + θ) / (Γ(θ) x!) · (θ/(θ + μ))^θ · (μ/(θ + μ))^x, θ being the inverse dispersion.
+    p(x) = Γ(x + θ) / (Γ(θ) x!) · (θ/(θ + μ))^θ · (μ/(θ + μ))^x, where θ is the inverse dispersion.
 
-    In float32, log p(x) is good to about 10⁻³ for counts below a thousand and to 2·10⁻⁶ x above, as large terms cancel;
-    its gradient is good to 10⁻³ everywhere.
+    In float32, log p(x) is accurate to about 10⁻³ for counts below 1,000 and to 2·10⁻⁶ x above, because large terms
+    cancel. Its gradient is accurate to 10⁻³ everywhere.
     """
 
     def __init__(self, log_mean: Tensor, log_dispersion: Tensor, event: int) -> None:
@@ -103,14 +103,14 @@ class NegativeBinomial(Independent):
         """μ, (…, *event)."""
         return self.log_mean.exp()
 
-    def each(self, value: Tensor) -> Tensor:
-        """log p(x) of each coordinate, (…, *event)."""
-        theta, gap = self.log_dispersion.exp(), self.log_mean - self.log_dispersion
-        ways = (value + theta).lgamma() - theta.lgamma() - (value + 1).lgamma()
-        return ways - theta * softplus(gap) - value * softplus(-gap)
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(x) of each coordinate, (…, *event)."""
+        theta, log_ratio = self.log_dispersion.exp(), self.log_mean - self.log_dispersion
+        log_coefficient = (value + theta).lgamma() - theta.lgamma() - (value + 1).lgamma()
+        return log_coefficient - theta * softplus(log_ratio) - value * softplus(-log_ratio)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Counts, (*shape, …, *event), Poisson with gamma rates; no gradient passes through them."""
+        """Return counts (*shape, …, *event), drawn from Poisson distributions with gamma rates, without a gradient."""
         with torch.no_grad():
             theta = self.log_dispersion.exp().expand((*shape, *self.log_dispersion.shape))
             rate = torch._standard_gamma(theta, generator=generator) * (self.mean / theta)
@@ -118,7 +118,7 @@ class NegativeBinomial(Independent):
 
 
 class ZeroInflatedNegativeBinomial(Independent):
-    """Counts that are 0 with probability π = σ(logit), and else drawn from `counts`; all (…, *event).
+    """Counts that are 0 with probability π = σ(`dropout`), and otherwise follow `counts`; both (…, *event).
 
     p(x) = π [x = 0] + (1 − π) NB(x) (Lopez et al. 2018, scVI).
     """
@@ -131,13 +131,13 @@ class ZeroInflatedNegativeBinomial(Independent):
         """(1 − π) μ, (…, *event)."""
         return (-self.dropout).sigmoid() * self.counts.mean
 
-    def each(self, value: Tensor) -> Tensor:
-        """log p(x) of each coordinate, (…, *event)."""
-        drawn = logsigmoid(-self.dropout) + self.counts.each(value)
-        zero = torch.logaddexp(logsigmoid(self.dropout), drawn)
-        return torch.where(value == 0, zero, drawn)
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(x) of each coordinate, (…, *event)."""
+        log_prob_if_nonzero = logsigmoid(-self.dropout) + self.counts.elementwise_log_prob(value)
+        log_prob_if_zero = torch.logaddexp(logsigmoid(self.dropout), log_prob_if_nonzero)
+        return torch.where(value == 0, log_prob_if_zero, log_prob_if_nonzero)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Counts, (*shape, …, *event); no gradient passes through them."""
-        drawn = self.counts.rsample(shape, generator)
-        return drawn * (uniform(drawn.shape, drawn, generator) >= self.dropout.sigmoid())
+        """Return counts, (*shape, …, *event), without a gradient."""
+        counts = self.counts.rsample(shape, generator)
+        return counts * (uniform(counts.shape, counts, generator) >= self.dropout.sigmoid())

@@ -1,7 +1,7 @@
-"""Diagonal distributions and their mixtures, sampled with a generator.
+"""Diagonal distributions and mixtures of them, sampled with an explicit generator.
 
-Everything here is a function of tensors: parameters live in modules, probability lives here. Torch's own
-distributions draw from the global generator and its mixtures have no `rsample`, hence these thin classes.
+The classes here hold tensors, not modules: parameters that are trained belong to the models. They replace
+torch.distributions, which draws from the global generator and whose mixtures have no `rsample`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch.nn.functional import pad
 from postprior.stage1_vae.randomness import normal, uniform
 
 LOG_SCALE = (-7.0, 5.0)
-"""Interval that a network's log-scale is clamped to: no posterior collapses to a point or overflows."""
+"""Interval to which a network's log-scale is clamped, so that no posterior collapses to a point or overflows."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of a latent code: its name, shape, and the modality that owns it (None: shared by all)."""
+    """One block of a latent code: its name, its shape, and the modality that owns it (None if all share it)."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,12 +36,12 @@ class Block:
         return math.prod(self.shape)
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able description, the inverse of `from_description`."""
+        """Return a JSON-serialisable description, the inverse of `from_description`."""
         return {"name": self.name, "shape": list(self.shape), "owner": self.owner}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """The block as `describe` gave it."""
+        """Return the block with this description, which `describe` returned."""
         return cls(description["name"], tuple(description["shape"]), description["owner"])
 
 
@@ -50,7 +50,7 @@ class Diagonal(ABC):
 
     Args:
         loc: (…, *event).
-        scale: the family's own parameter, broadcastable to `loc`, positive.
+        scale: scale parameter of the family, broadcastable to `loc`, positive.
         event: number of trailing dimensions that form one event; `log_prob` sums over them.
     """
 
@@ -64,19 +64,22 @@ class Diagonal(ABC):
     @staticmethod
     @abstractmethod
     def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draws at location 0 and scale 1, of the given size, with the type and device of `like`."""
+        """Return draws at location 0 and scale 1, of the given size, with the type and device of `like`."""
 
     @staticmethod
     @abstractmethod
     def energy(residual: Tensor) -> Tensor:
-        """−log density at location 0 and scale 1, without its constant."""
+        """Return the negative log-density at location 0 and scale 1, without its constant."""
 
     constant: ClassVar[float]
     """Logarithm of the normalising constant at scale 1."""
 
     @classmethod
     def from_raw(cls, raw: Tensor) -> Self:
-        """Distribution from a network's output (…, 2·D): locations, then log-scales, clamped to `LOG_SCALE`."""
+        """Return the distribution given by a network's output (…, 2·D): locations, then log-scales.
+
+        Log-scales are clamped to `LOG_SCALE`.
+        """
         loc, log_scale = raw.chunk(2, dim=-1)
         return cls(loc, log_scale.clamp(*LOG_SCALE).exp())
 
@@ -90,12 +93,12 @@ class Diagonal(ABC):
         """Variance, (…, *event)."""
         return (self.deviation * self.scale).square().expand_as(self.loc)
 
-    def each(self, value: Tensor) -> Tensor:
-        """Log-density of each coordinate of (…, *event) values, broadcast against `loc`: (…, *event)."""
+    def elementwise_log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density of each coordinate of the values (…, *event), broadcast against `loc`: (…, *event)."""
         return -self.energy((value - self.loc) / self.scale) - self.scale.log() - self.constant
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of (…, *event) values, broadcast against `loc`: (…)."""
+        """Return the log-density of the values (…, *event), broadcast against `loc`: (…)."""
         energy = self.energy((value - self.loc) / self.scale).flatten(-self.event).sum(-1)
         count = math.prod(self.loc.shape[-self.event :])
         if self.scale.numel() == 1:
@@ -103,24 +106,24 @@ class Diagonal(ABC):
         return -energy - self.scale.log().expand_as(self.loc).flatten(-self.event).sum(-1) - count * self.constant
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Reparameterised draws, (*shape, …, *event)."""
+        """Return reparameterised draws, (*shape, …, *event)."""
         return self.loc + self.scale * self.noise((*shape, *self.loc.shape), self.loc, generator)
 
     def __getitem__(self, index: object) -> Self:
-        """The distributions at `index` of the batch dimensions; the scale must have the shape of `loc`."""
+        """Return the distributions at `index` of the batch dimensions; the scale must have the shape of `loc`."""
         return type(self)(self.loc[index], self.scale[index], self.event)  # type: ignore[index]
 
     def marginal(self, kept: Tensor | slice) -> Self:
-        """The distribution of some coordinates (D,) bool of the last dimension."""
+        """Return the marginal distribution of the coordinates `kept`, (D,) bool, of the last dimension."""
         return type(self)(self.loc[..., kept], self.scale.expand_as(self.loc)[..., kept], self.event)
 
     def detach(self) -> Self:
-        """The same distribution, its parameters cut from the graph."""
+        """Return the same distribution with its parameters detached from the graph."""
         return type(self)(self.loc.detach(), self.scale.detach(), self.event)
 
 
 class Normal(Diagonal):
-    """N(loc, scale²), independent coordinates."""
+    """Normal distribution N(loc, scale²) with independent coordinates."""
 
     name = "normal"
     deviation = 1.0
@@ -136,7 +139,7 @@ class Normal(Diagonal):
 
 
 class Laplace(Diagonal):
-    """Laplace(loc, scale), independent coordinates; the standard deviation is √2·scale."""
+    """Laplace distribution with independent coordinates; the standard deviation is √2·scale."""
 
     name = "laplace"
     deviation = math.sqrt(2.0)
@@ -156,10 +159,10 @@ FAMILIES: dict[str, type[Diagonal]] = {family.name: family for family in (Normal
 
 
 class Mixture:
-    """Σ_c w_c p_c with C diagonal components a batch entry; the event is the last dimension.
+    """Mixture Σ_c w_c p_c of C diagonal components per batch entry; the event is the last dimension.
 
     Args:
-        weights: (…, C) probabilities; a component of weight 0 is absent, whatever its parameters.
+        weights: (…, C) probabilities; a component of weight 0 is absent and its parameters are ignored.
         components: batch shape (…, C), event (D,).
     """
 
@@ -168,28 +171,29 @@ class Mixture:
 
     @classmethod
     def single(cls, component: Diagonal) -> Mixture:
-        """The mixture whose only component is a given distribution."""
+        """Return the mixture whose only component is the given distribution."""
         weights = torch.ones_like(component.loc[..., :1])
         return cls(weights, type(component)(component.loc.unsqueeze(-2), component.scale.unsqueeze(-2)))
 
     @classmethod
     def uniform(cls, components: Diagonal, present: Tensor) -> Mixture:
-        """Equal weights over the components marked in `present` (…, C) bool, of which each row has one at least."""
+        """Return the equal-weight mixture of the components marked in `present` (…, C) bool, at least one per row."""
         present = present.to(components.loc.dtype)
         return cls(present / present.sum(-1, keepdim=True), components)
 
     @classmethod
     def stack(cls, mixtures: Sequence[Mixture]) -> Mixture:
-        """Mixtures of batch shapes (N_i,) one below the other; the shorter ones gain components of weight 0."""
-        width = max(q.weights.shape[-1] for q in mixtures)
+        """Concatenate mixtures of batch shapes (N_i,); mixtures with fewer components gain components of weight 0."""
+        count = max(q.weights.shape[-1] for q in mixtures)
 
-        def rows(tensors: Sequence[Tensor], fill: float) -> Tensor:
-            return torch.cat([pad(t, (*[0, 0] * (t.dim() - 2), 0, width - t.shape[1]), value=fill) for t in tensors])
+        def padded(tensors: Sequence[Tensor], fill: float) -> Tensor:
+            return torch.cat([pad(t, (*[0, 0] * (t.dim() - 2), 0, count - t.shape[1]), value=fill) for t in tensors])
 
         loc, scale = (
-            rows([getattr(q.components, name) for q in mixtures], fill) for name, fill in (("loc", 0.0), ("scale", 1.0))
+            padded([getattr(q.components, name) for q in mixtures], fill)
+            for name, fill in (("loc", 0.0), ("scale", 1.0))
         )
-        weights = rows([q.weights for q in mixtures], 0.0)
+        weights = padded([q.weights for q in mixtures], 0.0)
         return cls(weights, type(mixtures[0].components)(loc, scale))
 
     @property
@@ -199,83 +203,86 @@ class Mixture:
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each coordinate, (…, D): within the components and between them."""
-        second = self.components.variance + self.components.loc.square()
-        return torch.einsum("...c,...cd->...d", self.weights, second) - self.mean.square()
+        """Variance of each coordinate, (…, D), within and between the components."""
+        second_moment = self.components.variance + self.components.loc.square()
+        return torch.einsum("...c,...cd->...d", self.weights, second_moment) - self.mean.square()
 
     def __getitem__(self, index: object) -> Mixture:
-        """The mixtures at `index` of the batch dimensions."""
+        """Return the mixtures at `index` of the batch dimensions."""
         return Mixture(self.weights[index], self.components[index])  # type: ignore[index]
 
     def marginal(self, kept: Tensor | slice) -> Mixture:
-        """The mixture of some coordinates, (D,) bool."""
+        """Return the marginal mixture of the coordinates `kept`, (D,) bool."""
         return Mixture(self.weights, self.components.marginal(kept))
 
     def detach(self) -> Mixture:
-        """The same mixture, its parameters cut from the graph."""
+        """Return the same mixture with its parameters detached from the graph."""
         return Mixture(self.weights.detach(), self.components.detach())
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of (…, D) values, broadcast against the batch: (…)."""
+        """Return the log-density of the values (…, D), broadcast against the batch: (…)."""
         log_weights = self.weights.clamp_min(torch.finfo(self.weights.dtype).tiny).log()
         log_weights = log_weights.masked_fill(self.weights == 0, -math.inf)
         return (log_weights + self.components.log_prob(value.unsqueeze(-2))).logsumexp(-1)
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draws (*shape, …, D): a component for each by its weight, reparameterised within it."""
+        """Return draws (*shape, …, D); each component is drawn by weight, the values within it are reparameterised."""
         index = choose(self.weights, uniforms(self.weights, shape, generator))
         return self.component(index).rsample((), generator)
 
     def stratified(self, draws: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draws (K, …, D) whose components are spread evenly by weight; each mean over draws is that of the mixture."""
+        """Return K stratified draws (K, …, D), spread evenly over the components by weight.
+
+        A mean over the draws is an unbiased estimate of the mean under the mixture.
+        """
         index = choose(self.weights, strata(self.weights, draws, generator))
         return self.component(index).rsample((), generator)
 
     def component(self, index: Tensor) -> Diagonal:
-        """The components chosen by `index` (*shape, …, 1), as distributions with batch shape (*shape, …)."""
+        """Return the components at `index` (*shape, …, 1), as distributions with batch shape (*shape, …)."""
         index = index.unsqueeze(-1)  # (*shape, …, 1, 1)
 
-        def pick(parameter: Tensor) -> Tensor:
-            full = parameter.expand(*index.shape[:-2], *parameter.shape[-2:])
-            return full.take_along_dim(index, -2).squeeze(-2)
+        def select(parameter: Tensor) -> Tensor:
+            expanded = parameter.expand(*index.shape[:-2], *parameter.shape[-2:])
+            return expanded.take_along_dim(index, -2).squeeze(-2)
 
-        return type(self.components)(pick(self.components.loc), pick(self.components.scale))
+        return type(self.components)(select(self.components.loc), select(self.components.scale))
 
     def thin(self, limit: int, generator: torch.Generator) -> Mixture:
-        """A mixture of at most `limit` components: each row keeps that many, drawn without replacement.
+        """Return a mixture of at most `limit` components per row, drawn without replacement.
 
-        Over draws of the generator its expectation is the full mixture when the weights are equal. Rows with no
-        more than `limit` components of positive weight keep them all, with their weights.
+        If the weights are equal, the expectation over draws of the generator is the full mixture. A row with at most
+        `limit` components of positive weight keeps all of them, with their weights.
         """
         if self.weights.shape[-1] <= limit:
             return self
-        numbers = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
-        # Weighted sampling without replacement (Efraimidis & Spirakis 2006): the largest log(u)/w.
-        keys = numbers.to(self.weights.device).log() / self.weights
-        index = keys.topk(limit, dim=-1).indices  # (…, limit); weight 0 has key −∞
-        kept = self.weights.gather(-1, index)
-        crowded = (self.weights > 0).sum(-1, keepdim=True) > limit
-        weights = torch.where(crowded, (kept > 0).to(kept.dtype) / limit, kept)
+        noise = torch.rand(self.weights.shape, generator=generator, dtype=self.weights.dtype)
+        # Weighted sampling without replacement keeps the largest log(u)/w (Efraimidis & Spirakis 2006).
+        keys = noise.to(self.weights.device).log() / self.weights
+        index = keys.topk(limit, dim=-1).indices  # (…, limit); a component of weight 0 has key −∞
+        kept_weights = self.weights.gather(-1, index)
+        too_many = (self.weights > 0).sum(-1, keepdim=True) > limit
+        weights = torch.where(too_many, (kept_weights > 0).to(kept_weights.dtype) / limit, kept_weights)
         loc = self.components.loc.take_along_dim(index.unsqueeze(-1), -2)
         scale = self.components.scale.take_along_dim(index.unsqueeze(-1), -2)
         return Mixture(weights, type(self.components)(loc, scale))
 
 
 def uniforms(weights: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """Numbers from 0 to 1 to `choose` components by weights (…, C) with: (*shape, …, 1)."""
+    """Return uniform numbers (*shape, …, 1) with which `choose` selects components by weights (…, C)."""
     return uniform((*shape, *weights.shape[:-1], 1), weights, generator)
 
 
 def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
-    """The same, (K, …, 1), one in each K-th of the interval."""
+    """Return K stratified uniform numbers (K, …, 1) for `choose`, one in each K-th of the interval from 0 to 1."""
     low = torch.arange(draws, dtype=weights.dtype, device=weights.device).reshape(-1, *[1] * weights.dim())
     return (low + uniforms(weights, (draws,), generator)) / draws
 
 
 def choose(weights: Tensor, numbers: Tensor) -> Tensor:
-    """Component of weights (…, C) in which each of the numbers (*shape, …, 1) falls: (*shape, …, 1).
+    """Return the index (*shape, …, 1) of the component, by weights (…, C), into which each number (*shape, …, 1) falls.
 
-    Never one of weight 0, though a number be rounded to 1.
+    A component of weight 0 is never chosen, even if a number is rounded to 1.
     """
     cumulative = weights.cumsum(-1)
     below = numbers.clamp_max(1 - torch.finfo(weights.dtype).eps)
@@ -283,17 +290,17 @@ def choose(weights: Tensor, numbers: Tensor) -> Tensor:
 
 
 def side_by_side(first: Diagonal | Mixture, second: Diagonal) -> Any:
-    """The product distribution over one vector: the coordinates of `first`, then those of `second`.
+    """Return the product distribution over one vector: the coordinates of `first`, then those of `second`.
 
     Args:
-        first: batch shape (…), event (D,); a mixture stays one.
+        first: batch shape (…), event (D,). If it is a mixture, the result is a mixture.
         second: batch shape broadcastable to that of `first`, event (P,), of the same family.
     """
     if second.loc.shape[-1] == 0:
         return first
     if isinstance(first, Mixture):
-        alike = type(second)(second.loc.unsqueeze(-2), second.scale.unsqueeze(-2))
-        return Mixture(first.weights, side_by_side(first.components, alike))
+        per_component = type(second)(second.loc.unsqueeze(-2), second.scale.unsqueeze(-2))
+        return Mixture(first.weights, side_by_side(first.components, per_component))
 
     def join(one: Tensor, other: Tensor) -> Tensor:
         batch = torch.broadcast_shapes(one.shape[:-1], other.shape[:-1])
@@ -303,7 +310,7 @@ def side_by_side(first: Diagonal | Mixture, second: Diagonal) -> Any:
 
 
 def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
-    """KL(q ‖ p) of two diagonal normals in nats, summed over the event: (…)."""
+    """Return KL(q ‖ p) of two diagonal normal distributions in nats, summed over the event: (…)."""
     if not (isinstance(q, Normal) and isinstance(p, Normal)):
         raise ValueError(f"KL divergence: found {q.name} and {p.name}, expected two normal distributions")
     ratio = (q.scale / p.scale).square()

@@ -1,4 +1,4 @@
-"""Models with a joint encoder q(z | X) beside the unimodal ones: what they have in common."""
+"""Base class of models with a joint encoder q(z | X) in addition to the unimodal encoders."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict
-from postprior.stage1_vae.networks import encoder, of_each, scatter
+from postprior.stage1_vae.networks import build_networks, encoder, scatter
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.randomness import seeded
 
 
 class JointEncoder(nn.Module):
-    """Values of all modalities → (B, features): a trunk a modality, and a network of two hidden layers on top.
+    """Values of all modalities → (B, features): one trunk per modality, then a network with two hidden layers.
 
-    The trunks' last, linear layers end in the same units and add up, which is the first layer of a network on the
-    trunks' features side by side, in no order.
+    The outputs of the trunks, whose last layers are linear, are added. This equals the first layer of a network on the
+    concatenated features of the trunks, and does not depend on the order of the modalities.
 
     Args:
-        modalities: what is read.
+        modalities: the modalities, all of which are read.
         features: size of the output.
-        width: width of the trunks; the hidden layers on top have `DEPTH` times as many units.
-        networks: networks by modality, as of the unimodal encoders.
+        width: width of the trunks; the hidden layers of the network have `DEPTH` times as many units.
+        networks: networks by modality, as for the unimodal encoders.
     """
 
     def __init__(self, modalities: Iterable[Modality], features: int, width: int, networks: Mapping[str, str]) -> None:
         super().__init__()
         hidden = DEPTH * width
-        self.trunks = of_each(encoder, modalities, hidden, width, networks)
+        self.trunks = build_networks(encoder, modalities, hidden, width, networks)
         self.fusion = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, features))
 
     def forward(self, data: Mapping[str, Tensor]) -> Tensor:
-        """Name → (B, *shape) of every modality → (B, features)."""
+        """Map the values (B, *shape) of every modality, by name, to (B, features)."""
         return self.fusion(torch.stack([trunk(data[name]) for name, trunk in self.trunks.items()]).sum(0))
 
 
 class JointVAE(MultimodalVAE):
-    """Multimodal VAE whose posterior given all modalities is a network of its own.
+    """Multimodal VAE with a separate network for the posterior given all modalities.
 
-    q(z | X) of a complete row is the joint encoder's normal. Given fewer modalities, since p(z | x_S) ∝
-    p(z) Π_{m∈S} p(z | x_m) / p(z) for modalities independent given z,
+    q(z | X) of a complete row is the normal distribution of the joint encoder. If the modalities are independent given
+    z, p(z | x_S) ∝ p(z) Π_{m∈S} p(z | x_m) / p(z). The posterior given fewer modalities is therefore
 
         q(z | x_S) ∝ Π_{m∈S} q_m(z) / p(z)^(|S|−1).
 
-    The joint encoder reads every modality, so that a row which lacks one cannot train it; any row is encoded.
+    The joint encoder reads every modality, so it trains on complete rows only. Any row can be encoded.
     """
 
     incomplete = False
 
     def __init__(self, modalities: Iterable[Modality], **sizes: Unpack[Sizes]) -> None:
         super().__init__(modalities, **sizes)
-        with seeded(self.seed + 1):  # not the encoders' own initial values again
+        with seeded(self.seed + 1):  # a different seed, so as not to repeat the initial values of the encoders
             self.joint = JointEncoder(self.modalities, 2 * self.latent, self.width, self.networks)
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
@@ -64,36 +64,36 @@ class JointVAE(MultimodalVAE):
 
     def posterior(self, batch: Batch, subsets: Tensor | None = None) -> Any:
         chosen = batch.observed.unsqueeze(1) if subsets is None else restrict(batch, subsets)  # (B, S, M)
-        q = self.given(batch, chosen)
+        q = self.subset_posterior(batch, chosen)
         return q[:, 0] if subsets is None else q
 
-    def given(self, batch: Batch, chosen: Tensor) -> Any:
-        """q(z | x_S) of what is chosen of each row, (B, S, M) bool, batch shape (B, S)."""
-        whole = chosen.all(-1, keepdim=True)  # (B, S, 1)
-        if bool(whole.all()):
+    def subset_posterior(self, batch: Batch, chosen: Tensor) -> Any:
+        """Return q(z | x_S), batch shape (B, S), given the chosen modalities (B, S, M) bool of each row."""
+        complete = chosen.all(-1, keepdim=True)  # (B, S, 1)
+        if bool(complete.all()):
             joint = self.joint_posterior(batch)
             size = (*chosen.shape[:2], self.latent)
             return Normal(joint.loc.unsqueeze(1).expand(size), joint.scale.unsqueeze(1).expand(size))
         q = self.aggregate(self.unimodal(batch).shared, chosen)
         joint = self.joint_posterior(batch)
         return Normal(
-            torch.where(whole, joint.loc.unsqueeze(1), q.loc),
-            torch.where(whole, joint.scale.unsqueeze(1), q.scale),
+            torch.where(complete, joint.loc.unsqueeze(1), q.loc),
+            torch.where(complete, joint.scale.unsqueeze(1), q.scale),
         )
 
     def joint_posterior(self, batch: Batch) -> Normal:
-        """q(z | X) of the complete rows, batch shape (B,). That of the others means nothing."""
-        rows = batch.observed.all(1)
-        if bool(rows.all()):
-            return Normal.from_raw(self.joint({m.name: batch.shown(m) for m in self.modalities}))
-        complete = {m.name: batch.shown(m)[rows] for m in self.modalities}
-        return Normal.from_raw(scatter(self.joint(complete), rows))
+        """Return q(z | X), batch shape (B,). The values in incomplete rows are meaningless."""
+        complete = batch.observed.all(1)
+        if bool(complete.all()):
+            return Normal.from_raw(self.joint({m.name: batch.encoder_input(m) for m in self.modalities}))
+        values = {m.name: batch.encoder_input(m)[complete] for m in self.modalities}
+        return Normal.from_raw(scatter(self.joint(values), complete))
 
     def joint_terms(self, batch: Batch, generator: torch.Generator) -> tuple[Normal, Tensor, Tensor]:
-        """q(z | X), log p(x_m | z) of a draw of it (B, M), and KL(q ‖ p) (B,).
+        """Return q(z | X), log p(x_m | z) of one draw from it (B, M), and KL(q ‖ p) (B,).
 
         Raises:
-            ValueError: a row lacks a modality.
+            ValueError: a modality is missing in some row.
         """
         self.refuse_incomplete(batch)
         q = self.joint_posterior(batch)
@@ -102,9 +102,9 @@ class JointVAE(MultimodalVAE):
         return q, likelihood, kl_divergence(q, self.shared_prior())
 
     def refuse_incomplete(self, batch: Batch) -> None:
-        """Refuse rows that the joint encoder cannot read."""
+        """Raise an error if a row is incomplete, because the joint encoder reads every modality."""
         if not bool(batch.observed.all()):
             raise ValueError(
-                "batch: found a row that lacks a modality, expected rows with every modality: the joint encoder "
-                "reads them all"
+                "batch: found a row with a missing modality, expected complete rows, because the joint encoder reads "
+                "every modality"
             )

@@ -1,4 +1,4 @@
-"""Models whose posterior is a mixture of experts: what they have in common."""
+"""Base class of models whose posterior is a mixture of experts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from postprior.stage1_vae.phases import Loss
 class MixtureVAE(MultimodalVAE):
     """Multimodal VAE with q(z | x_S) = 1/|S| Σ_{m∈S} q_m(z), trained on an importance-weighted bound.
 
-    K draws of every expert are decoded into every modality, and the objective is `mixture_bound` of their log-weights
+    K draws from every expert are decoded into every modality. The objective is the `mixture_bound` of their log-weights
 
         log w_m^k = log p(X | ·) + β [log p(·) − log q(· | X)].
     """
@@ -43,30 +43,30 @@ class MixtureVAE(MultimodalVAE):
 
     @property
     def experts_family(self) -> type[Diagonal]:  # type: ignore[override]
-        """Family of posteriors and priors."""
+        """Family of the posteriors and the priors."""
         return FAMILIES[self.family]
 
     def aggregate(self, experts: Diagonal, subsets: Tensor) -> Mixture:
         return mixture_of_experts(experts, subsets)
 
-    def scored(self, experts: Diagonal) -> Diagonal:
-        """The experts as log q reads them: DReG wants their parameters cut from the graph."""
+    def experts_for_log_prob(self, experts: Diagonal) -> Diagonal:
+        """Return the experts to be used in log q; for DReG their parameters are detached from the graph."""
         return experts.detach() if self.estimator == "dreg" else experts
 
-    def explained(self, codes: Tensor, batch: Batch) -> Tensor:
-        """log p of all that a row has, given codes (B, M, K, ·) that each expert drew: (B, M, K)."""
-        present = batch.observed.unsqueeze(-1).expand(codes.shape[:-1])  # experts that exist
+    def draw_log_likelihood(self, codes: Tensor, batch: Batch) -> Tensor:
+        """Return log p of the observed modalities of each row, given codes (B, M, K, ·) of each expert: (B, M, K)."""
+        present = batch.observed.unsqueeze(-1).expand(codes.shape[:-1])  # experts of observed modalities
         wanted = present.unsqueeze(-1) & batch.observed[:, None, None, :]
-        found = self.log_likelihood(codes.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1)
-        return found.reshape(present.shape)
+        likelihood = self.log_likelihood(codes.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1)
+        return likelihood.reshape(present.shape)
 
     def divergence(self, experts: Diagonal, z: Tensor, batch: Batch) -> Tensor:
-        """log q(z | X) − log p(z) of shared codes (B, M, K, D) that the experts drew: (B, M, K)."""
-        q = self.aggregate(self.scored(experts), batch.observed.unsqueeze(1))  # (B, 1)
+        """Return log q(z | X) − log p(z) of the shared codes (B, M, K, D) drawn from the experts: (B, M, K)."""
+        q = self.aggregate(self.experts_for_log_prob(experts), batch.observed.unsqueeze(1))  # (B, 1)
         return q[:, :, None].log_prob(z) - self.shared_prior().log_prob(z)
 
-    def bounded(self, likelihood: Tensor, divergence: Tensor, drawn: Tensor, batch: Batch, kl_weight: float) -> Loss:
-        """The loss from log p and log q/p of every draw, (B, M, K) each, and what the experts drew, (B, M, K, ·)."""
+    def bound_loss(self, likelihood: Tensor, divergence: Tensor, drawn: Tensor, batch: Batch, kl_weight: float) -> Loss:
+        """Return the loss, given log p and log q/p of every draw, (B, M, K) each, and the draws (B, M, K, ·)."""
         log_weights = likelihood - kl_weight * self.beta * divergence
         bound = mixture_bound(log_weights, drawn, batch.observed, self.bound, self.estimator)
         terms = {

@@ -1,4 +1,4 @@
-"""What a modality is, and a batch of samples that may lack some of them."""
+"""Descriptions of modalities, and batches of rows in which modalities may be missing."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KINDS = {"image": 3, "vector": 1, "volume": 4, "sequence": 1, "table": 1}
-"""Kinds of modality and the number of dimensions of one value: images are (channels, height, width), volumes (channels,
-depth, height, width), sequences (tokens,) and tables (columns,)."""
+"""Kind of modality → number of dimensions of one value. The dimensions are (channels, height, width) for an image,
+(channels, depth, height, width) for a volume, (tokens,) for a sequence and (columns,) for a table."""
 COUNTS = ("negative_binomial", "zero_inflated_negative_binomial")
-"""Likelihoods of counts."""
+"""Likelihoods for counts."""
 COLUMNS = ("normal", "laplace", "bernoulli", "categorical", *COUNTS)
-"""Likelihoods that a column of a table may have."""
+"""Likelihoods available for the columns of a table."""
 
 
 def support(likelihood: str, classes: int | None) -> tuple[float, float, bool]:
-    """Least and greatest value under a likelihood, and whether its values are whole numbers."""
+    """Return the smallest and the largest value under a likelihood, and whether its values are whole numbers."""
     if likelihood == "categorical":
         return 0, (classes or 1) - 1, True
     if likelihood == "bernoulli":
@@ -30,14 +30,14 @@ def support(likelihood: str, classes: int | None) -> tuple[float, float, bool]:
     return (0, math.inf, True) if likelihood in COUNTS else (-math.inf, math.inf, False)
 
 
-def check_classes(of: str, likelihood: str, classes: int | None) -> None:
-    """Refuse a number of classes where there are none, and no number or a wrong one where there are."""
+def check_classes(owner: str, likelihood: str, classes: int | None) -> None:
+    """Raise an error if `classes` is not a valid number of classes, or not None for a likelihood without classes."""
     if likelihood != "categorical":
         if classes is not None:
-            raise ValueError(f"classes of {of}: found {classes}, expected none for likelihood {likelihood}")
+            raise ValueError(f"classes of {owner}: found {classes}, expected none for likelihood {likelihood}")
     elif not isinstance(classes, int) or classes < 2:
         raise ValueError(
-            f"classes of {of}: found {classes}, expected a whole number of at least 2 for likelihood categorical"
+            f"classes of {owner}: found {classes}, expected a whole number of at least 2 for likelihood categorical"
         )
 
 
@@ -47,11 +47,11 @@ class Column:
 
     Args:
         name: any text.
-        likelihood: one of `COLUMNS`; a normal or laplace column has a scale of its own, which the decoder gives.
+        likelihood: one of `COLUMNS`; the decoder outputs the scale of each normal or laplace column.
         classes: number K of classes of a categorical column, whose values are 0 … K − 1; None for other columns.
 
     Raises:
-        ValueError: a field is impossible.
+        ValueError: a field is invalid.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Column:
         check_classes(f"column {self.name}", self.likelihood, self.classes)
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able description, the keywords of the constructor."""
+        """Return a JSON-serialisable description: the keyword arguments of the constructor."""
         classes = {} if self.classes is None else {"classes": self.classes}
         return {"name": self.name, "likelihood": self.likelihood, **classes}
 
@@ -76,17 +76,17 @@ class Modality:
     """One modality of a dataset.
 
     Args:
-        name: letters, digits, `_` and `-`; it names files and network parameters.
-        kind: one of `KINDS`; it chooses the networks.
+        name: letters, digits, `_` and `-`; used in names of files and network parameters.
+        kind: one of `KINDS`; it determines the default networks.
         shape: shape of one value.
-        likelihood: a name of `postprior.stage1_vae.likelihoods.LIKELIHOODS`; `columns` for tables, and for them alone.
-        range: closed interval that holds every value, or None where values are unbounded.
-        classes: number K of classes of a categorical modality, whose values are 0 … K − 1; None for others.
-        columns: the columns of a table, in the order of its values; empty for others.
-        partial: single cells of an observed value may be missing, and encoders are told which.
+        likelihood: a key of `postprior.stage1_vae.likelihoods.LIKELIHOODS`; `columns` for tables and only for tables.
+        range: closed interval that holds every value, or None if values are unbounded.
+        classes: number K of classes of a categorical modality, whose values are 0 … K − 1; None for other modalities.
+        columns: the columns of a table, in the order of its values; empty for other kinds.
+        partial: whether single cells of an observed value may be missing; encoders then read which cells are observed.
 
     Raises:
-        ValueError: a field is impossible.
+        ValueError: a field is invalid.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Modality:
 
     def _check_columns(self) -> None:
         if (self.kind == "table") != (self.likelihood == "columns"):
-            expected = "columns for a table" if self.kind == "table" else "another one, as it is no table"
+            expected = "columns for a table" if self.kind == "table" else "another one, because it is not a table"
             raise ValueError(f"likelihood of modality {self.name}: found {self.likelihood!r}, expected {expected}")
         count = self.shape[0] if self.kind == "table" else 0
         if len(self.columns) != count:
@@ -124,11 +124,11 @@ class Modality:
             )
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"columns of modality {self.name}: found {twice!r} twice, expected different names")
+            duplicate = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"columns of modality {self.name}: found {duplicate!r} twice, expected different names")
 
-    def admit(self, values: Tensor) -> Tensor:
-        """Values (…, *shape) as data may hold them: within the range, and whole numbers where these are counted."""
+    def to_support(self, values: Tensor) -> Tensor:
+        """Map values (…, *shape) to valid data: clip them to the range, and round counts and classes."""
         if self.range is not None:
             values = values.clamp(*self.range)
         if not self.columns:
@@ -137,7 +137,7 @@ class Modality:
         return values.round().where(whole, values)
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able description, the inverse of `from_description`."""
+        """Return a JSON-serialisable description, the inverse of `from_description`."""
         bounds = None if self.range is None else list(self.range)
         classes = {} if self.classes is None else {"classes": self.classes}
         columns = {"columns": [column.describe() for column in self.columns]} if self.columns else {}
@@ -153,7 +153,7 @@ class Modality:
 
     @classmethod
     def from_description(cls, name: str, description: dict[str, Any]) -> Modality:
-        """Modality `name` as `describe` gave it."""
+        """Return the modality `name` with this description, which `describe` returned."""
         bounds = description.get("range")
         return cls(
             name=name,
@@ -169,15 +169,16 @@ class Modality:
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples of M modalities.
+    """B rows of M modalities.
 
     Args:
         data: name → (B, *shape), finite everywhere; missing entries hold any fill value.
         observed: (B, M) bool, columns in the order of `data`.
-        cells: name → (B, *shape) bool, the cells that are there of a modality which lacks some; others have them all.
+        cells: name → (B, *shape) bool, the observed cells of a modality with missing cells; a modality that is not
+            listed has no missing cells.
 
     Raises:
-        ValueError: a mask has another shape, or a row has no modality at all.
+        ValueError: a mask has the wrong shape, or a row has no observed modality.
     """
 
     data: dict[str, Tensor]
@@ -192,24 +193,24 @@ class Batch:
         if tuple(self.observed.shape) != expected:
             raise ValueError(f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}")
         if not bool(self.observed.any(1).all()):
-            raise ValueError("mask of a batch: found a row with no modality, expected at least one observed")
-        for name, seen in self.cells.items():
-            if name not in self.data or seen.shape != self.data[name].shape:
-                found = tuple(seen.shape)
-                raise ValueError(f"cells of {name}: found shape {found}, expected that of the modality's values")
+            raise ValueError("mask of a batch: found a row with no modality, expected at least one observed modality")
+        for name, mask in self.cells.items():
+            if name not in self.data or mask.shape != self.data[name].shape:
+                shape = tuple(mask.shape)
+                raise ValueError(f"cells of {name}: found shape {shape}, expected the shape of the modality's values")
 
     def __len__(self) -> int:
         return len(self.observed)
 
-    def shown(self, modality: Modality) -> Tensor:
-        """The values (B, *shape) of a modality as its encoder is shown them: NaN in missing cells, if it reads such."""
+    def encoder_input(self, modality: Modality) -> Tensor:
+        """Return the values (B, *shape) of a modality for its encoder; missing cells of a partial modality are NaN."""
         values = self.data[modality.name]
         if not modality.partial or modality.name not in self.cells:
             return values
         return values.masked_fill(~self.cells[modality.name], math.nan)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
-        """The same batch on another device, its values in another floating type."""
+        """Return the batch on another device, with the values in another floating-point type."""
         data = {name: values.to(device, dtype, non_blocking=True) for name, values in self.data.items()}
-        cells = {name: seen.to(device, non_blocking=True) for name, seen in self.cells.items()}
+        cells = {name: mask.to(device, non_blocking=True) for name, mask in self.cells.items()}
         return Batch(data, self.observed.to(device, non_blocking=True), cells)

@@ -1,4 +1,4 @@
-"""Options of models, checked and told apart by modality."""
+"""Checks the options of models and expands them by modality."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Scale = float | str
 
 
 class Scales(nn.Module):
-    """Scales of the likelihoods by modality: numbers as given, or parameters, e to the power of `log_scale`."""
+    """Scales of the likelihoods by modality: fixed numbers, or learned parameters exp(`log_scale`)."""
 
     START = 0.1
-    """A learned scale before training."""
+    """Initial value of a learned scale."""
 
     def __init__(self, given: Mapping[str, Scale]) -> None:
         super().__init__()
@@ -39,34 +39,34 @@ class Scales(nn.Module):
         )
 
     def __getitem__(self, name: str) -> Any:
-        """The scale of a modality; that of one whose likelihood has none is never read."""
+        """Return the scale of a modality. The value is not used if the likelihood of the modality has no scale."""
         if name in self.log_scale:
             return self.log_scale[name].clamp(*LOG_SCALE).exp()
         return self.given.get(name, self.START)
 
 
 def check_modalities(modalities: Sequence[Modality]) -> None:
-    """Refuse modalities that are none, share a name, or have an unknown likelihood."""
+    """Raise an error if there is no modality, two modalities have the same name, or a likelihood is unknown."""
     if not modalities or len({m.name for m in modalities}) < len(modalities):
         names = ", ".join(m.name for m in modalities) or "none"
         raise ValueError(f"modalities: found {names}, expected one or more with different names")
     for modality in modalities:
         if modality.likelihood not in LIKELIHOODS:
-            known = ", ".join(LIKELIHOODS)
+            likelihoods = ", ".join(LIKELIHOODS)
             raise ValueError(
-                f"likelihood of modality {modality.name}: found {modality.likelihood!r}, expected one of {known}"
+                f"likelihood of modality {modality.name}: found {modality.likelihood!r}, expected one of {likelihoods}"
             )
 
 
 def check_names(option: str, given: Iterable[str], names: Sequence[str]) -> None:
-    """Refuse keys of an option that are no modalities."""
+    """Raise an error if a key of an option is not the name of a modality."""
     for name in given:
         if name not in names:
             raise ValueError(f"{option}: found {name!r}, expected modalities: {', '.join(names)}")
 
 
-def by_name(option: str, value: Any, names: Sequence[str], default: Any) -> dict[str, Any]:
-    """An option for each modality: one value for all, or a mapping whose gaps hold the default."""
+def per_modality(option: str, value: Any, names: Sequence[str], default: Any) -> dict[str, Any]:
+    """Return an option by modality, given one value for all or a mapping; the default fills gaps of a mapping."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(names, value)
     check_names(option, value, names)
@@ -76,7 +76,7 @@ def by_name(option: str, value: Any, names: Sequence[str], default: Any) -> dict
 def rescaling_weights(
     rescaling: Mapping[str, float] | str | None, modalities: Sequence[Modality]
 ) -> list[float] | None:
-    """Weights of the log-likelihoods in the order of the modalities; None weighs them alike."""
+    """Return the weights of the log-likelihoods in the order of the modalities, or None if all weights are equal."""
     if rescaling is None:
         return None
     if isinstance(rescaling, str):
@@ -88,20 +88,20 @@ def rescaling_weights(
 
 
 def weights_of(option: str, value: Any, modalities: Sequence[Modality], default: float = 1.0) -> list[float]:
-    """Weights above 0 in the order of the modalities: one for all, or a mapping whose gaps hold the default."""
-    named = by_name(option, value, [m.name for m in modalities], default)
-    return [positive(option, weight) for weight in named.values()]
+    """Return positive weights in the order of the modalities, given one for all or a mapping; see `per_modality`."""
+    weights = per_modality(option, value, [m.name for m in modalities], default)
+    return [positive(option, weight) for weight in weights.values()]
 
 
 def positive(name: str, value: Any) -> Any:
-    """`value`, checked to be above 0."""
+    """Return `value` if it is above 0, otherwise raise an error."""
     if not value > 0:
         raise ValueError(f"{name}: found {value}, expected a number above 0")
     return value
 
 
-def one_of(name: str, value: str, known: Iterable[str]) -> str:
-    """`value`, checked to be one of those known."""
-    if value not in known:
-        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(known)}")
+def one_of(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of the choices, otherwise raise an error."""
+    if value not in choices:
+        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
     return value

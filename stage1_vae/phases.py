@@ -1,4 +1,4 @@
-"""What a model is trained on: phases, one after the other, and their losses."""
+"""Phases of training and their losses."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Phase:
     """One phase of training.
 
     Args:
-        name: what the phase is called in the history.
-        parameters: what is trained; the trainer freezes all else meanwhile.
+        name: name of the phase in the history.
+        parameters: the parameters to train; the training loop freezes all others during the phase.
         objective: (batch, generator, kl_weight) → Loss.
-        complete: trained on rows that have every modality; the others wait for a later phase.
-        scope: `sample`, or `batch` where the objective is a statistic of the whole batch.
-        share: part of the settings' epochs that the phase takes.
+        complete: whether the phase uses complete rows only.
+        scope: `sample`, or `batch` if the objective is a statistic of the whole batch.
+        share: fraction of the epochs in the settings that the phase takes.
     """
 
     name: str

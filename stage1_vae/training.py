@@ -1,7 +1,8 @@
-"""The training loop: phases, epochs, steps; resumed exactly.
+"""The training loop over phases, epochs and steps, which can be resumed exactly.
 
-The randomness of an epoch is a function of (seed, phase, epoch) alone, and an epoch's snapshot holds all else, so a
-run that is stopped after any epoch and resumed from its snapshot ends with the bytes of an uninterrupted one.
+The randomness of an epoch is a function of (seed, phase, epoch) alone, and the snapshot after an epoch holds everything
+else. A run that stops after any epoch and resumes from its snapshot therefore ends with the same bytes as a run without
+an interruption.
 """
 
 from __future__ import annotations
@@ -22,35 +23,35 @@ from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import generator_for
 
 
-class Table(Protocol):
-    """Rows that batches are taken from."""
+class TrainingRows(Protocol):
+    """Rows from which batches are taken."""
 
     def __len__(self) -> int: ...
 
     @property
     def observed(self) -> Any:
-        """(N, M) bool: which modalities the rows have."""
+        """(N, M) bool, the observed modalities of each row."""
 
     def batch(self, rows: Any) -> Batch:
-        """The batch of the rows at an integer array."""
+        """Return the batch of the rows at the given indices, an integer array."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train.
+    """Settings of training.
 
     Args:
-        epochs: passes over the data, of which a phase takes its share.
-        batch_size: rows a step.
-        learning_rate: AdamW's, at its start; it falls to 0 along half a cosine in each phase.
-        warmup: epochs over which the weight of the divergences rises from 0 to its value, in each phase.
-        patience: a phase ends early when its held-out loss has not fallen for so many epochs; 0: never.
+        epochs: passes over the data, divided between the phases by their shares.
+        batch_size: rows per step.
+        learning_rate: initial learning rate of AdamW; it falls to 0 along half a cosine in each phase.
+        warmup: epochs over which the weight of the divergences rises from 0 to its full value, in each phase.
+        patience: epochs without a lower held-out loss after which a phase ends early; 0 never ends it early.
         seed: seed of the order of rows and of the posterior draws.
         device: `auto` (an accelerator if there is one), or a torch device.
         precision: `no` or `bf16` (automatic mixed precision).
 
     Raises:
-        ValueError: a setting is impossible.
+        ValueError: a setting is invalid.
     """
 
     epochs: int = 40
@@ -69,7 +70,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run to resume: model and optimiser after an epoch of a phase."""
+    """State from which a run resumes: model and optimiser after an epoch of a phase."""
 
     phase: int
     epoch: int
@@ -78,7 +79,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch left: the name of its phase, its metrics, and the run after it."""
+    """Result of an epoch: the name of its phase, its metrics, and a snapshot of the run after it."""
 
     phase: str
     metrics: dict[str, float]
@@ -87,15 +88,15 @@ class Epoch:
 
 def train(
     model: MultimodalVAE,
-    data: Table,
+    data: TrainingRows,
     settings: Settings,
-    validation: Table | None = None,
+    validation: TrainingRows | None = None,
     resume: Snapshot | None = None,
 ) -> Iterator[Epoch]:
     """Train a model in place and yield after every epoch.
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the loss is not finite.
         ValueError: a phase needs complete rows and there are none.
     """
     from accelerate import Accelerator
@@ -123,10 +124,10 @@ def train(
             totals = Totals()
             model.train()
             with freeze_except(model, phase):
-                for step, chosen in enumerate(order.split(settings.batch_size)):
+                for step, batch_rows in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
                     optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                    batch = data.batch(chosen.numpy()).to(device)
+                    batch = data.batch(batch_rows.numpy()).to(device)
                     with accelerator.autocast():
                         loss = phase.objective(batch, generator, kl_weight)
                     optimizer.zero_grad(set_to_none=True)
@@ -143,62 +144,62 @@ def train(
 
 
 def epochs_of(phase: Phase, settings: Settings) -> int:
-    """Epochs that a phase takes at most."""
+    """Return the maximum number of epochs of a phase."""
     return max(1, round(phase.share * settings.epochs))
 
 
-def rows_of(phase: Phase, data: Table) -> Tensor:
-    """The rows that a phase is trained on, (n,) int64: all, or those that have every modality."""
+def rows_of(phase: Phase, data: TrainingRows) -> Tensor:
+    """Return the indices (n,) int64 of the rows that a phase uses: all rows, or the complete rows."""
     if not phase.complete:
         return torch.arange(len(data))
     rows = torch.as_tensor(data.observed).all(1).nonzero()[:, 0]
     if not len(rows):
         raise ValueError(
-            f"phase {phase.name}: found no row with every modality, expected some: a joint encoder reads them "
-            "all; choose a model that trains on incomplete rows"
+            f"phase {phase.name}: found no complete row, expected some, because a joint encoder reads every modality; "
+            "choose a model that trains on incomplete rows"
         )
     return rows
 
 
 @contextmanager
 def freeze_except(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
-    """All parameters outside of the phase frozen inside the block: gradients may flow through them, never into them."""
-    chosen = {id(parameter) for parameter in phase.parameters}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    for parameter in others:
+    """Freeze all parameters that the phase does not train inside the block. Gradients still flow through them."""
+    trained = {id(parameter) for parameter in phase.parameters}
+    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in trained]
+    for parameter in frozen:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in others:
+        for parameter in frozen:
             parameter.requires_grad_(True)
 
 
 @dataclass(frozen=True)
 class Best:
-    """The lowest held-out loss of a phase, and the epochs since."""
+    """The lowest held-out loss of a phase, and the number of epochs since then."""
 
     loss: float = math.inf
     age: int = 0
 
     def after(self, loss: float) -> Best:
-        """The record after one more epoch."""
+        """Return the record after one more epoch with the given loss."""
         return Best(loss) if loss < self.loss else Best(self.loss, self.age + 1)
 
 
 @torch.no_grad()
 def evaluate(
-    phase: Phase, data: Table, rows: Tensor, settings: Settings, generator: torch.Generator
+    phase: Phase, data: TrainingRows, rows: Tensor, settings: Settings, generator: torch.Generator
 ) -> dict[str, float]:
-    """Means of a phase's loss and terms over held-out rows, at full weight of the divergences."""
+    """Return the means of the loss and terms of a phase over held-out rows, at full weight of the divergences."""
     totals = Totals()
-    for chosen in rows.split(settings.batch_size):
-        totals.add(phase.objective(data.batch(chosen.numpy()).to(generator.device), generator, 1.0))
+    for batch_rows in rows.split(settings.batch_size):
+        totals.add(phase.objective(data.batch(batch_rows.numpy()).to(generator.device), generator, 1.0))
     return totals.means("validation")
 
 
 class Totals:
-    """Running sums of losses over an epoch, read once at its end."""
+    """Running sums of losses over an epoch, read once at the end of the epoch."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -211,7 +212,7 @@ class Totals:
             self.sums[name] = self.sums.get(name, torch.zeros((), device=values.device)) + values.detach().sum()
 
     def means(self, split: str) -> dict[str, float]:
-        """Means per sample, as `<split>_<term>`."""
+        """Return the means per row, under the names `<split>_<term>`."""
         means = {f"{split}_{name}": float(total) / self.rows for name, total in self.sums.items()}
         if not all(math.isfinite(value) for value in means.values()):
             raise FloatingPointError(
@@ -222,26 +223,26 @@ class Totals:
 
 
 def capture(model: MultimodalVAE, optimizer: torch.optim.Optimizer, best: Best) -> dict[str, Tensor]:
-    """Copies of all tensors of model and optimiser, on the CPU, by name, and the best loss with its age."""
+    """Return CPU copies of all tensors of the model and the optimiser, by name, and the best loss with its age."""
     moments = optimizer.state_dict()["state"]
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"optimizer/{row}/{name}": t for row, state in moments.items() for name, t in state.items()}
+    tensors |= {f"optimizer/{index}/{name}": t for index, state in moments.items() for name, t in state.items()}
     tensors["best"] = torch.tensor([best.loss, best.age], dtype=torch.float64)
-    packed = torch.contiguous_format
-    return {name: tensor.detach().cpu().clone(memory_format=packed) for name, tensor in tensors.items()}
+    contiguous = torch.contiguous_format
+    return {name: tensor.detach().cpu().clone(memory_format=contiguous) for name, tensor in tensors.items()}
 
 
 def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> Best:
-    """Put what `capture` gave back into a model and its optimiser; the best loss."""
+    """Load the tensors that `capture` returned into a model and its optimiser, and return the best loss."""
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
     parameters = optimizer.param_groups[0]["params"]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
-            _, row, key = name.split("/")
-            like = parameters[int(row)]  # the fused optimiser wants moments in the memory layout of their parameter
+            _, index, key = name.split("/")
+            like = parameters[int(index)]  # the fused optimiser needs moments in the memory layout of their parameter
             moment = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
-            moments.setdefault(int(row), {})[key] = moment
+            moments.setdefault(int(index), {})[key] = moment
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     loss, age = tensors["best"].tolist()
     return Best(loss, int(age))

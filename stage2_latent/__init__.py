@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DENSITIES"]
 
 if __name__ != "postprior.stage2_latent":
-    raise ImportError(f"found the import of {__name__}, expected postprior.stage2_latent: import it by that name")
+    raise ImportError(f"{__name__} cannot be imported by this name: import postprior.stage2_latent")
 
 
 class _Table(Mapping[str, "type[Density]"]):

@@ -1,12 +1,15 @@
-"""A small trained project, made once a session by the real stages."""
+"""A small trained project, which the real stages make once per test run, and a database for MLflow."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.once import once, shared_base, state
 from support.project import REPOSITORY, small, write_params
 
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 
 collect_ignore = ["fixtures"]
@@ -14,7 +17,7 @@ collect_ignore = ["fixtures"]
 
 @pytest.fixture(scope="session", autouse=True)
 def _tracking(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One MLflow database for the session, whose migrations run once; tests of the tracking set their own."""
+    """One MLflow database per process, so that its migrations run once; tests of tracking set their own."""
     with pytest.MonkeyPatch.context() as patch:
         database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
@@ -22,27 +25,37 @@ def _tracking(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
-    """A project with data, judges, an autoencoder, codes and the densities `normal` and `gmm`: root and settings."""
+def train_small(root: Path) -> None:
+    """Make a project with data, evaluators, an autoencoder, codes and the densities `normal` and `gmm`."""
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.fit import fit
     from postprior.pipelines.stages.prepare import prepare
     from postprior.pipelines.stages.train import train
     from postprior.pipelines.stages.train_evaluators import train_evaluators
 
-    root = tmp_path_factory.mktemp("trained")
     params = write_params(root, small())
-    for stage in (prepare, train_evaluators, train, encode):
-        stage(params, root)
-    for name in ("normal", "gmm"):
-        fit(name, params, root)
-    return root, params
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "off")  # else only the database of this process would have these runs
+        for stage in (prepare, train_evaluators, train, encode):
+            stage(params, root)
+        for name in ("normal", "gmm"):
+            fit(name, params, root)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Params]]:
+    """A small trained project: root and settings. It is trained once per run; tests that write work on a copy."""
+    made = once(shared_base(tmp_path_factory), "trained-project", train_small)
+    root = tmp_path_factory.mktemp("trained") / "project"
+    shutil.copytree(made, root)
+    before = state(root)
+    yield root, load_params(root / "params.yaml")
+    assert state(root) == before, "a test wrote into the trained project, which other tests read"
 
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[None]:
-    """Scripts of docs/examples can be imported."""
+    """Make the scripts of docs/examples importable."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(REPOSITORY / "docs/examples")
         yield

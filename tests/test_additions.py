@@ -1,6 +1,6 @@
-"""How many files it takes to add a density, a model, a format, a metric or a stage. A copy then runs what was added.
+"""Adding a density, a model, a format, a metric or a stage to a copy of the sources takes few files, and it runs.
 
-The files that are added are those of fixtures/additions, at the places that they have there.
+The files that are added are in fixtures/additions, under the paths that they get in the copy.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def ours(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A folder of a user's own."""
+    """A folder of a user, outside the sources."""
     (tmp_path / "work").mkdir()
     return tmp_path / "work"
 
 
 def add(ours: Path, name: str, lines: dict[str, list[tuple[str, str]]]) -> int:
-    """Add a file to the copy, and to others lines above such as they have once; the number of files touched."""
+    """Add a file to the copy and insert lines above unique lines of other files; return the number of changed files."""
     shutil.copy(REPOSITORY / "tests/fixtures/additions" / name, ours / name)
     for place, additions in lines.items():
         text = (ours / place).read_text()
@@ -105,7 +105,7 @@ assert set(map(tuple, np.loadtxt("back/numbers.txt"))) < set(map(tuple, rows))
 
 
 def test_a_metric_is_a_file_and_an_entry(ours: Path, work: Path) -> None:
-    """It is scored, and stands on the leaderboard and on the page."""
+    """Its score is on the leaderboard and on the page."""
     entry = '    Metric("fidelity/spread", "spread_kept", "how far samples vary as real rows do"),'
     place = "pipelines/metrics/registry.py"
     assert add(ours, "pipelines/metrics/fidelity/spread.py", {place: [(entry, ')\n"""All metrics;')]}) == 2

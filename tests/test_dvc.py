@@ -1,4 +1,4 @@
-"""The whole pipeline under DVC, on a few digits: what runs, what does not run again, and what it leaves."""
+"""The whole pipeline under DVC, on a few digits: which stages run, which do not run again, and what they write."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ atexit.register(tell)
 
 def run(root: Path, *command: str) -> str:
     environment = os.environ | {
-        "PYTHONPATH": str(root.parent / "package"),  # a copy, which may be edited
+        "PYTHONPATH": str(root.parent / "package"),  # a copy that tests may edit
         "MODULES": str(root.parent / "modules"),
         "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_TRACKING_URI": "off",  # importing MLflow would double the time of every stage
+        "MLFLOW_TRACKING_URI": "off",  # the import of MLflow would double the time of every stage
     }
     answer = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=880
@@ -121,7 +121,7 @@ def test_the_results_are_there_and_finite(first: tuple[Path, str]) -> None:
 
 
 def test_nothing_runs_twice(first: tuple[Path, str]) -> None:
-    """But for the stage that looks whether the code is what it was."""
+    """Except the stage that hashes the code."""
     assert stages_run(run(first[0], "dvc", "repro")) == ["code"]
 
 
@@ -141,7 +141,7 @@ def test_a_stage_runs_no_code_that_its_hash_leaves_out(first: tuple[Path, str]) 
 
 
 def stale(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The stages that DVC would run, because their own code, settings or inputs are others now."""
+    """The stages that DVC would run because their own code, settings or inputs changed."""
     monkeypatch.setattr("postprior.pipelines.artefacts.code.ROOT", root.parent / "package/postprior")
     _imports.cache_clear()
     _by_computed_names.cache_clear()
@@ -249,7 +249,7 @@ def declared(stage: str, tree: Mapping[str, Any]) -> set[str]:
 
 
 def covers(key: str, other: str) -> bool:
-    """Whether a key is another, or stands above it."""
+    """Whether a key equals another or is one of its parents."""
     return f"{other}.".startswith(f"{key}.")
 
 

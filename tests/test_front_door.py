@@ -1,4 +1,4 @@
-"""One front door, one name: what `postprior` hands on, what it costs, and what an installation puts where."""
+"""The package `postprior`: the names that it exports, the time of its import, and the files of an installation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_public_names_are_those_of_their_homes() -> None:
 
 
 def test_types_are_read_where_names_are_imported_from() -> None:
-    """What mypy is told beside what runs."""
+    """The imports that mypy reads are the names that are exported."""
     told = {
         alias.name: f"{node.module}"
         for node in ast.walk(ast.parse((REPOSITORY / "postprior/__init__.py").read_text()))
@@ -55,7 +55,7 @@ def seconds(*arguments: str) -> float:
 
 
 def test_the_door_is_light() -> None:
-    """The fastest of several processes: what the machine does besides is no cost of ours."""
+    """The fastest of several processes, so that the load of the machine does not count."""
     bare, door, shown = (
         min(seconds(*command) for _ in range(7))
         for command in (("-c", ""), ("-c", "import postprior"), ("-m", "postprior", "--help"))
@@ -72,7 +72,7 @@ def test_no_module_has_two_names(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an installation is built from: the packages, the door with its links, and what describes them."""
+    """The files that an installation is built from."""
     return copy(tmp_path_factory.mktemp("sources"))
 
 
@@ -117,7 +117,7 @@ def test_a_source_distribution_builds_the_same_wheel(sources: Path, wheel: Path,
 
 
 def test_it_is_installed_beside_packages_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
-    """A folder `pipelines/` of the user's own is theirs, and breaks nothing."""
+    """A folder `pipelines/` of the user is imported as such and breaks nothing."""
     site, project = tmp_path / "site", tmp_path / "project"
     for name in PACKAGES:
         (project / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Stages, `dvc repro` and publications killed at random moments: what is there stays whole, a restart ends the same.
+"""Stages, `dvc repro` and publications are killed at random moments: files stay whole, and a restart gives the same.
 
 `POSTPRIOR_KILLS=100` asks for so many kills; a fifth of them hits `dvc repro`, and a fifth a publication.
 """
@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
 class Project:
-    """A project of git and DVC that `dvc repro` has run in."""
+    """A project under git and DVC in which `dvc repro` has run."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -59,7 +59,7 @@ class Project:
         self.whole = self.files()
 
     def start(self, command: str) -> subprocess.Popen[str]:
-        """A command as the leader of a session of its own, so that no signal reaches this process."""
+        """Start a command in its own session, so that signals to its group do not reach this process."""
         environment = os.environ | {
             "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
@@ -69,7 +69,7 @@ class Project:
         return subprocess.Popen(command.split(), cwd=self.root, env=environment, start_new_session=True, **options)
 
     def run(self, command: str) -> float:
-        """Run a command to its end; the seconds that it took."""
+        """Run a command to its end and return its seconds."""
         started = time.monotonic()
         with self.start(command) as process:
             said, _ = process.communicate()
@@ -92,7 +92,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def kill(process: subprocess.Popen[str], with_children: bool, chosen: random.Random) -> str:
-    """Send a random signal to a process, or to all of its group; the name of the signal."""
+    """Send a random signal to a process or to its group and return the name of the signal."""
     chosen_signal = chosen.choice(SIGNALS)
     if with_children:
         os.killpg(process.pid, chosen_signal)
@@ -103,7 +103,7 @@ def kill(process: subprocess.Popen[str], with_children: bool, chosen: random.Ran
 
 
 def test_a_stage_killed_ends_with_the_same_bytes(project: Project) -> None:
-    """What was there is there at every moment, for a stage replaces it by the same; so it is after the next run."""
+    """The files are there at every moment, because the stage replaces them by equal ones, and after the next run."""
     chosen, hit, lasts = random.Random(0), Counter[str](), dict[str, float]()
     for number in range(KILLS * 3 // 5):
         command = "postprior " + chosen.choice(STAGES)
@@ -120,7 +120,7 @@ def test_a_stage_killed_ends_with_the_same_bytes(project: Project) -> None:
 
 
 def test_a_killed_pipeline_ends_with_the_same_bytes(project: Project) -> None:
-    """Killed alone, `dvc` leaves a stage that runs on beside the next one."""
+    """If only `dvc` is killed, its stage keeps running beside the next one."""
     chosen, hit = random.Random(1), Counter[str]()
     targets = ["train", "train", "encode", "fit@vamp", "evaluate@gmm_free", "train-evaluators"]
     for number in range(KILLS // 5):

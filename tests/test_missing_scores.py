@@ -1,4 +1,4 @@
-"""All stages on data too few to score: none stops, and what cannot be computed is null with its reason."""
+"""All stages on too few rows to score: no stage stops, and scores that cannot be computed are null with a reason."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ MODALITIES = (
     Modality("scan", "vector", (2,), "normal"),
 )
 SPLITS = {"train": 24, "validation": 6, "test": 8}
-ONE = "2 test rows with every modality in each half of the sources are needed, 1 is there"
-NONE = "there are no test rows with every modality in each half of the sources"
+ONE = "at least 2 complete test rows in each half of the sources are needed, found 1"
+NONE = "there are no complete test rows in each half of the sources"
 ROWS = ("real", "reconstruction", "normal", "gmm")
 
 
 def people(rows: int, whole: int, seed: int) -> Dataset:
-    """Rows with a record, of which the first have a scan too; two labels in turn."""
+    """Rows with a record, the first `whole` of them with a scan too; the two labels take turns."""
     rng = np.random.default_rng(seed)
     label = np.arange(rows) % 2
     record = np.stack([rng.normal(size=rows) + label, rng.poisson(2, rows), rng.integers(3, size=rows)], 1)
@@ -69,9 +69,11 @@ def settings() -> dict[str, Any]:
     return tree
 
 
-@pytest.fixture(scope="module", params=[(6, 2, 3), (5, 0, 0)], ids=["one whole row a half", "no whole test row"])
+@pytest.fixture(
+    scope="module", params=[(6, 2, 3), (5, 0, 0)], ids=["one complete row per half", "no complete test row"]
+)
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A project with so many whole rows in each split, after every stage, and why its whole rows have no scores."""
+    """A project with so many complete rows per split after every stage, and the reason why they have no scores."""
     root = tmp_path_factory.mktemp("few")
     for whole, (split, rows) in zip(request.param, SPLITS.items(), strict=True):
         people(rows, whole, rows).save(root / "artefacts/data" / split)
@@ -150,4 +152,4 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
     page = (root / "results/report.html").read_text()
     assert f"<h1>The samples have no scores: {why}.</h1>" in page
     assert f'title="{why}">–</td>' in page
-    assert re.search(f"Without a value in some rows: Joint coherence, .* more. The reason: {why}.", page)
+    assert re.search(f"Some rows have no value for Joint coherence, .* more scores. Reason: {why}.", page)

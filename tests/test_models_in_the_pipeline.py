@@ -1,4 +1,4 @@
-"""Every model of `MODELS` through the stages: trained on rows with holes, encoded, fitted, drawn from."""
+"""Every model in `MODELS` through the stages: training on incomplete rows, codes, densities and samples."""
 
 import inspect
 from dataclasses import replace
@@ -13,7 +13,7 @@ from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.metrics.fidelity.reconstruction import evidence
+from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.model import MultimodalVAE
@@ -73,7 +73,7 @@ def test_conditional_generation_and_evidence_of_every_model(
     assert classifiers is not None
     scores = conditional_scores(model, classifiers, data, weights, np.random.default_rng(0))
     assert set(scores) == {"1", "2", "3", "4"}
-    found = evidence(model, data, weights, torch.Generator().manual_seed(0))
+    found = log_evidence(model, data, weights, torch.Generator().manual_seed(0))
     if model.tractable:
         assert found["low"] <= found["value"] <= found["high"]
     else:

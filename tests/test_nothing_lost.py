@@ -1,4 +1,4 @@
-"""Every command that writes, given every place that it must not replace: it refuses in one line and loses no file."""
+"""Every command that writes refuses, in one line, every place that it must not replace, and loses no file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PROJECTS = ("generate", "impute", "fit", "detect", "represent")
 
 
 class Place:
-    """A working directory with files of the user's, beside a copy of a trained project."""
+    """A working directory with files of the user, beside a copy of a trained project."""
 
     def __init__(self, root: Path, project: Path) -> None:
         self.root, self.project, self.home = root, root / "project", root / "work"
@@ -142,7 +142,7 @@ def test_a_folder_that_is_not_its_own_is_refused(work: Place, tmp_path: Path, co
 def test_its_own_result_is_replaced_and_what_was_added_to_it_is_not(work: Place, tmp_path: Path, command: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    for again in range(2 if command != "export" else 1):  # an export replaces nothing
+    for again in range(2 if command != "export" else 1):  # an export never replaces a folder
         result = work.run(FOLDERS[command](str(out)))
         assert result.exit_code == 0, (again, result.output)
     (out / "notes.txt").write_text("mine")
@@ -180,7 +180,7 @@ def test_a_file_is_replaced_by_force_alone(work: Place, tmp_path: Path, command:
 
 
 def test_every_command_is_looked_at() -> None:
-    """A new command that writes belongs to one of the tables above."""
+    """A new command that writes needs an entry in one of the tables above."""
     assert {name.split()[0].rstrip(",") for name in (*FOLDERS, *FILES)} | IN_PLACE == set(COMMANDS)
 
 

@@ -1,4 +1,4 @@
-"""What a user's file says and nobody filled in comes back from import, imputation and export as it was."""
+"""Observed values of a user's file come back unchanged from import, imputation and export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from support.latent import seeded
+from support.equations import seeded
 
 from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.dataset import Dataset, conformed
@@ -44,7 +44,7 @@ def numbers(form: str, draw: Callable[[np.random.Generator], np.ndarray]) -> Cal
 
 
 def shuffled(*forms: str) -> Callable[[np.random.Generator], Texts]:
-    """The same kind of number in several forms."""
+    """Numbers of one kind in several notations."""
     return lambda rng: [rng.choice(forms).format(x) for x in rng.normal(0, 30, ROWS).tolist()]
 
 
@@ -99,7 +99,7 @@ def holes(texts: Texts, rng: np.random.Generator, share: float) -> Texts:
 
 
 def a_table(rng: np.random.Generator) -> dict[str, Texts]:
-    """Columns of texts: an id, a label, two targets, and some kinds of cells with holes."""
+    """Columns of texts: an id, a label, two targets, and several kinds of cells, some missing."""
     chosen = rng.choice(list(CELLS), 7, replace=False).tolist()
     table = {name: holes(CELLS[name](rng), rng, 0.12 * rng.integers(2)) for name in chosen}
     label = LABELS[rng.integers(len(LABELS))]
@@ -124,7 +124,7 @@ def read(path: Path, delimiter: str = ",") -> dict[str, dict[str, str]]:
 
 
 def imputer(train: Dataset) -> Generator:
-    """A model that was never trained fills holes by the same code as one that was."""
+    """An imputer with an untrained model, which runs the same code as a trained one."""
     model = MODELS["mvtcae"](train.modalities, latent=2, width=2, seed=0)
     codes = io.BytesIO()
     np.savez(codes, loc=np.random.default_rng(0).normal(size=(40, 2)))
@@ -138,7 +138,7 @@ ROLES = Roles(id="key", label="lab", targets=("target two decimals", "target bey
 
 
 def exported(source: Path, folder: Path, out: Path, draws: int) -> Iterator[Path]:
-    """The file of every split, exported at once, in another order of rows, and with its holes filled in."""
+    """The files of every split: exported directly, with rows in another order, and after imputation."""
     generator = imputer(Dataset.load(folder / "train"))
     for split in SPLITS:
         data = Dataset.load(folder / split)
@@ -188,7 +188,7 @@ def test_observed_cells_of_a_hundred_tables_come_back(tmp_path: Path) -> None:
 
 
 def doubles(rng: np.random.Generator) -> np.ndarray:
-    """Any bits that are a finite number."""
+    """Random bits that are finite numbers."""
     values = rng.integers(0, 2**63, 4 * ROWS).view(np.float64)
     return values[np.isfinite(values)][:ROWS] * rng.choice([1, -1], ROWS)
 
@@ -307,7 +307,7 @@ def test_arrays_come_back_to_the_bit_and_are_kept_only_where_they_must_be(tmp_pa
 
 
 def test_rows_for_a_trained_model_come_back_too(tmp_path: Path) -> None:
-    """Values far from the training rows, missing columns and categories in other orders change nothing."""
+    """Also with values far from the training rows, missing columns, and categories in other orders."""
     rng = np.random.default_rng(0)
     table = {"key": ids(rng), "lab": ["01", "02"] * (ROWS // 2)}
     table |= {name: CELLS[name](rng) for name in ("money", "signs", "epoch", "truth", "seventeen digits")}
@@ -318,7 +318,7 @@ def test_rows_for_a_trained_model_come_back_too(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     source = write(new, tmp_path / "new/cells.csv")
     told = "\n".join(import_rows([source], tmp_path / "rows", Roles(), tmp_path / "data"))
-    assert "far from all others: money (-9.97e+36, 2 values)" in told
+    assert "far outliers: money (-9.97e+36, 2 values)" in told
     rows = Dataset.load(tmp_path / "rows")
     assert np.isfinite(rows.data["cells"]).all()
     generator = imputer(Dataset.load(tmp_path / "data/train"))
@@ -377,7 +377,7 @@ def test_large_decimals_are_ids_and_labels_to_the_last_digit(tmp_path: Path) -> 
 
 
 def test_texts_become_typed_values_in_another_format(tmp_path: Path) -> None:
-    """What a CSV spells is parsed for a Parquet file, and what a Parquet file holds is spelled in full for a CSV."""
+    """Texts of a CSV are parsed for a Parquet file, and values of a Parquet file are written in full to a CSV."""
     rng = np.random.default_rng(0)
     kinds = ("money", "truth", "beyond 2^53", "signs", "scientific")
     table = {"key": [f"p{row}" for row in range(ROWS)]} | {name: CELLS[name](rng) for name in kinds}
@@ -450,7 +450,7 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a whole Parquet file"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a complete Parquet file"),
     "of other rows": (
         lambda path: parquet.write_table(parquet.read_table(path).slice(1), path),
         r"a\.source\.parquet: 41 rows found, expected 42",

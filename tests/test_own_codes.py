@@ -1,4 +1,4 @@
-"""Codes of one's own from end to end, by the console script in a folder that holds nothing else."""
+"""User-defined codes from end to end: the console script in a folder that has no project."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 from typer.testing import CliRunner
 
 from postprior.pipelines.api.draw import draw
@@ -18,7 +19,7 @@ from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import load_artefact, save_artefact
 
@@ -34,7 +35,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def save(path: Path, rows: int, seed: int) -> None:
-    """Means, scales and labels as another library would have them, in double precision."""
+    """Save means, scales and labels in double precision, as another library would."""
     codes, _ = labelled(rows, seed)
     loc, scale = (value[:, 0].double().numpy() for value in (codes.loc, codes.scale))
     np.savez(path, means=loc, scales=scale, labels=codes.labels.numpy())
@@ -64,7 +65,7 @@ def test_the_density_is_of_these_codes(fitted: Path) -> None:
     assert manifest["memorisation"]["samples"] == 200
     assert manifest["fitting"] == {"kind": "gmm", "independent": False, "rows": "all", "labels": True}
     assert "autoencoder" not in manifest
-    with pytest.raises(UserError, match="fitted to codes of one's own, no autoencoder decodes its draws"):
+    with pytest.raises(UserError, match="fitted to custom codes, so no autoencoder can decode its draws"):
         Generator.load(fitted / "mine")
 
 
@@ -74,7 +75,7 @@ def test_codes_are_drawn_from_the_folder_alone(fitted: Path, tmp_path: Path) -> 
         drawn = run(tmp_path, "draw", "moved", "--samples", str(ROWS + 30), "--seed", "4", "--out", "many.npz")
         assert drawn.returncode == 0, drawn.stderr
         for name, rows in (("few", 10), ("again", ROWS + 30)):
-            draw(tmp_path / "moved", tmp_path / f"{name}.npz", Request(rows, seed=4))
+            draw(tmp_path / "moved", tmp_path / f"{name}.npz", SampleRequest(rows, seed=4))
     finally:
         (tmp_path / "moved").rename(fitted / "mine")
     few, many = (np.load(tmp_path / f"{name}.npz") for name in ("few", "many"))
@@ -100,7 +101,7 @@ def test_labels_temperature_and_truncation_are_kept(fitted: Path, monkeypatch: p
 
 
 def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
-    draw(fitted / "mine", tmp_path / "drawn.npz", Request(300))
+    draw(fitted / "mine", tmp_path / "drawn.npz", SampleRequest(300))
     fit_codes("gmm", None, tmp_path, tmp_path / "drawn.npz")
     assert load_density(tmp_path / "artefacts/densities/gmm").classes.labels.tolist() == [0, 2]
 
@@ -109,11 +110,11 @@ def test_draws_are_a_valid_input(fitted: Path, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["fit", "gmmm", "--codes", "codes.npz"], "density: found 'gmmm', which is not a known density (did you mean"),
-        (["fit", "gmm", "--codes", "none.npz"], "none.npz: there is no such file or folder; expected a code"),
+        (["fit", "gmm", "--codes", "none.npz"], "none.npz: found no such file or folder, expected a code"),
         (["fit", "gmm", "--codes", "mine"], "mine/manifest.json: found kind 'density', expected 'codes'"),
         (
             ["fit", "vamp", "--codes", "codes.npz"],
-            "density.vamp: vamp learns with the autoencoder's encoder, which codes alone do not bring; run postprior",
+            "density.vamp: vamp needs the encoder of the autoencoder, which codes do not contain; run postprior",
         ),
         (
             ["draw", "mine", "--label", "1=5", "--out", "x.npz"],
@@ -163,13 +164,13 @@ def test_a_code_folder_of_a_project_keeps_its_autoencoder(trained: tuple[Path, P
         artefact.tensors,
         artefact.arrays,
     )
-    with pytest.raises(UserError, match="codes of another autoencoder than those of"):
+    with pytest.raises(UserError, match="come from different autoencoders"):
         fit_codes("gmm", params, root, codes / "train", tmp_path / "other", tmp_path / "mine")
 
 
 def test_codes_drawn_are_those_that_generate_decodes(trained: tuple[Path, Params], tmp_path: Path) -> None:
     folder = trained[0] / "artefacts/densities/gmm"
-    draw(folder, tmp_path / "codes.npz", Request(30, seed=7))
+    draw(folder, tmp_path / "codes.npz", SampleRequest(30, seed=7))
     pair, drawn = Generator.load(folder), np.load(tmp_path / "codes.npz")
     data = pair.sample(30, seed=7)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Tables with missing cells through the stages that score: similarities and tests of columns in every row."""
+"""Tables with missing cells through the stages that score: similarities and column tests in every row."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def people(rows: int, seed: int) -> Dataset:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """A project of tables that has run, and its rows."""
+    """A project with tables after all stages, and the scores of its rows."""
     root = tmp_path_factory.mktemp("tables")
     for seed, (split, size) in enumerate({"train": 200, "validation": 40, "test": 120}.items()):
         people(size, seed).save(root / "artefacts/data" / split)

@@ -1,4 +1,4 @@
-"""One direction: which room may import which. Every import statement counts, those of TYPE_CHECKING too."""
+"""Which module may import which: imports have one direction. Imports under TYPE_CHECKING count too."""
 
 import ast
 import re
@@ -17,12 +17,12 @@ ROOMS = [
     *("metrics", "data", "settings"),
     *("locks", "storage", "publishing", "progress", "signals", "texts", "errors"),
 ]
-"""Folders and files of pipelines/: each imports those behind it alone."""
+"""Folders and files of pipelines/: each may import only those that come later."""
 DATA = [
     *("export", "importing", "formats", "sources", "pictures", "conversion"),
     *("dataset", "checks", "manifest", "source_values", "arrays"),
 ]
-"""The same of pipelines/data/."""
+"""The same for pipelines/data/."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -56,7 +56,7 @@ def modules() -> dict[str, Path]:
 
 @cache
 def graph() -> dict[str, set[str]]:
-    """The modules of ours that each module imports."""
+    """The modules of this repository that each module imports."""
     known = modules()
 
     def module_of(name: str) -> str:
@@ -71,13 +71,15 @@ def graph() -> dict[str, set[str]]:
 
 
 def arrows(package: str) -> list[tuple[str, str]]:
-    """Module and imported module, of all modules in a package, without `postprior.` in front."""
-    return [
+    """Pairs of a module of a package and a module that it imports, without the prefix `postprior.`."""
+    found = [
         (name.removeprefix("postprior."), other.removeprefix("postprior."))
         for name, others in graph().items()
         if name.startswith(f"postprior.{package}")
         for other in others
     ]
+    assert found
+    return found
 
 
 def test_stage_1_imports_nothing_of_ours() -> None:
@@ -94,7 +96,7 @@ def test_nothing_within_imports_the_front_door() -> None:
 
 
 def within_pipelines() -> list[tuple[str, str]]:
-    """Module and imported module, both behind `pipelines.`."""
+    """The same pairs inside `pipelines`, without that prefix."""
     return [
         (one.removeprefix("pipelines."), other.removeprefix("pipelines."))
         for one, other in arrows("pipelines.")
@@ -141,8 +143,7 @@ def test_the_stages_know_no_framework_and_no_file(package: str) -> None:
     ("library", "places"), [("normflows", {"transport.py", "flows.py"}), ("accelerate", {"training.py"})]
 )
 def test_a_library_is_touched_in_one_file(library: str, places: set[str]) -> None:
-    for package in PACKAGES:
-        assert {path.name for path in files(package) if library in tops(path)} <= places
+    assert {path.name for package in PACKAGES for path in files(package) if library in tops(path)} == places
 
 
 def test_nothing_is_ever_unpickled() -> None:
@@ -155,7 +156,7 @@ def test_nothing_is_ever_unpickled() -> None:
 
 
 def test_texts_reach_the_terminal_through_one_door() -> None:
-    """Names from files of strangers are shown there, and steer nothing; signals.py has words of its own alone."""
+    """texts.py escapes names from files before they are shown; signals.py prints only fixed texts."""
     for path in files("pipelines"):
         if path.name not in ("texts.py", "signals.py"):
             called = {
@@ -166,7 +167,7 @@ def test_texts_reach_the_terminal_through_one_door() -> None:
 
 
 def test_paths_of_a_project_are_spelled_in_one_file() -> None:
-    """Docstrings and sentences to a user may name one; a text that is a path, or begins with one, is spelled."""
+    """Docstrings and messages may mention a path; a string that is a path or begins with one counts as spelled."""
     for path in set(files("pipelines")) - {REPOSITORY / "pipelines/artefacts/project.py"}:
         nodes = list(ast.walk(ast.parse(path.read_text())))
         told = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}

@@ -1,4 +1,4 @@
-"""The pipeline on data that nobody labelled: every stage runs, and nothing about labels is written."""
+"""The pipeline on data without labels: every stage runs, and results contain no score of labels."""
 
 import shutil
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_what_has_no_labels_is_drawn_without_judges(project: tuple[Path, Params]
     generate("gmm", params, tmp_path)
     drawn, expected = (Dataset.load(of / "artefacts/synthetic/gmm") for of in (tmp_path, root))
     assert drawn.hash == expected.hash
-    shutil.rmtree(tmp_path / "artefacts/data")  # so that nothing says whether there are labels
+    shutil.rmtree(tmp_path / "artefacts/data")  # so that nothing tells whether the data has labels
     with pytest.raises(UserError, match="artefacts/evaluators"):
         generate("gmm", params, tmp_path)
 

@@ -1,10 +1,10 @@
-"""Brain MRI: one contrast synthesised from others, slice by slice, NIfTI in and NIfTI out.
+"""Brain MRI: synthesise one contrast from others, slice by slice, from NIfTI files to NIfTI files.
 
     pip install 'postprior[examples]'
     python docs/examples/brain_mri.py     # [--out FOLDER]
 
-Prints what docs/examples/brain_mri.md tells, and draws its figures. The volumes are those of the MNI152 template that
-nilearn carries: ICBM 2009a, nonlinear, symmetric (Fonov et al. 2009, https://doi.org/10.1016/S1053-8119(09)70884-5).
+The script prints the results of docs/examples/brain_mri.md and draws its figures. The volumes are the MNI152 template
+of nilearn: ICBM 2009a, nonlinear, symmetric (Fonov et al. 2009, https://doi.org/10.1016/S1053-8119(09)70884-5).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from steps import parser, postprior, publish, trained
 from postprior.pipelines.metrics.fidelity.reconstruction import likeness
 
 CONTRASTS = {"T1": "t1", "grey": "gm", "white": "wm"}
-"""Our names of the three volumes, and those in nilearn's files."""
+"""Names of the three volumes in this example, and in the files of nilearn."""
 FIELD = 168, 192
-"""Millimetres of the axial plane that hold the whole brain."""
+"""Size in mm of the region of the axial plane that contains the whole brain."""
 SLABS = ("train",) * 15 + ("validation",) * 3 + ("test",) * 10 + ("validation",) * 3
-"""Splits of slices of 1 mm from the bottom up, over and over: none of test lies beside one of training."""
+"""Splits of slices of 1 mm from the bottom up, repeated: no test slice is next to a training slice."""
 TASKS = {
     "T1 from grey and white": ("T1", ("grey", "white")),
     "T1 from grey": ("T1", ("grey",)),
@@ -42,43 +42,45 @@ SETTINGS = {
     "train.learning_rate": 4.0e-3,
     "train.patience": 0,
 }
-"""What is set in params.yaml after `postprior init`."""
+"""Settings in params.yaml that are changed after `postprior init`."""
 DENSITY = "gaussian"
-OURS = "MHVAE"
+MODEL = "MHVAE"
 Volumes = dict[str, np.ndarray]
 Scores = dict[str, dict[str, np.ndarray]]
 
 
 def scan(folder: Path, name: str) -> Path:
-    """The file of a contrast: one folder a modality, one file a subject."""
+    """Return the file of a contrast: there is one folder per modality and one file per subject."""
     return folder / name / "mni152.nii.gz"
 
 
 def write_template(folder: Path, voxel: int) -> Volumes:
-    """The volumes (X, Y, Z) of the template, averaged over squares of `voxel` mm in the axial plane, as scans."""
+    """Average the volumes (X, Y, Z) of the template over squares of `voxel` mm in the axial plane, and write scans."""
     import nibabel
 
     nilearn = find_spec("nilearn")
     if nilearn is None or nilearn.submodule_search_locations is None:
-        raise SystemExit("nilearn carries the volumes and is not installed; pip install 'postprior[examples]'")
+        raise SystemExit(
+            "This needs nilearn, which is not installed; install it with: pip install 'postprior[examples]'"
+        )
     data = Path(nilearn.submodule_search_locations[0]) / "datasets/data"
     volumes = {}
     for name, key in CONTRASTS.items():
         image = nibabel.load(data / f"mni_icbm152_{key}_tal_nlin_sym_09a_converted.nii.gz")
         voxels = np.asanyarray(image.dataobj)
         count = [length // voxel for length in FIELD]
-        first = [(whole - n * voxel) // 2 for whole, n in zip(voxels.shape, count, strict=False)]
+        first = [(length - n * voxel) // 2 for length, n in zip(voxels.shape, count, strict=False)]
         x, y = (slice(start, start + n * voxel) for start, n in zip(first, count, strict=True))
         squares = voxels[x, y].reshape(count[0], voxel, count[1], voxel, -1)
         to_old = np.diag([voxel, voxel, 1.0, 1.0])
-        to_old[:2, 3] = np.array(first) + (voxel - 1) / 2  # centres of the first square
+        to_old[:2, 3] = np.array(first) + (voxel - 1) / 2  # centre of the first square
         volumes[name] = np.rint(squares.mean((1, 3))).astype(np.uint8)
         save(scan(folder, name), volumes[name], image.affine @ to_old)
     return volumes
 
 
 def save(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
-    """A volume in millimetres."""
+    """Write a volume with units of mm."""
     import nibabel
 
     image = nibabel.Nifti1Image(voxels, affine)
@@ -88,14 +90,14 @@ def save(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def in_split(volumes: Volumes, split: str) -> np.ndarray:
-    """Numbers of the slices of a split that show something in every contrast."""
+    """Return the numbers of the slices of a split that are not constant in any contrast."""
     depth = volumes["T1"].shape[2]
-    shows = np.all([np.ptp(voxels, axis=(0, 1)) > 0 for voxels in volumes.values()], 0)
-    return np.flatnonzero((np.resize(SLABS, depth) == split) & shows)
+    varies = np.all([np.ptp(voxels, axis=(0, 1)) > 0 for voxels in volumes.values()], 0)
+    return np.flatnonzero((np.resize(SLABS, depth) == split) & varies)
 
 
 def import_scans(out: Path, depth: int) -> None:
-    """The scans in `out` as dataset folders, split slice by slice as a table says."""
+    """Import the scans in `out` as dataset folders, with the split of each slice in a table."""
     with (out / "splits.csv").open("w", newline="") as file:
         rows = [(f"mni152_slice-{z:03}", side) for z, side in enumerate(np.resize(SLABS, depth))]
         csv.writer(file).writerows([("slice", "split"), *rows])
@@ -104,16 +106,16 @@ def import_scans(out: Path, depth: int) -> None:
 
 
 def synthesise(out: Path, params: tuple[str, Path], volumes: Volumes, task: str) -> Path:
-    """The scans with the held-out slabs of all contrasts but the given ones blank, filled in; returns their folder."""
+    """Blank the held-out slabs of all contrasts that are not given, impute them, and return the folder of the scans."""
     import nibabel
 
     _, given = TASKS[task]
     home = out / task.replace(" ", "-")
     for name, voxels in volumes.items():
-        known = voxels.copy()
+        observed = voxels.copy()
         if name not in given:
-            known[:, :, in_split(volumes, "test")] = 0  # a slice that shows nothing is a missing one
-        save(scan(home / "scans", name), known, nibabel.load(scan(out / "scans", name)).affine)
+            observed[:, :, in_split(volumes, "test")] = 0  # a constant slice counts as missing
+        save(scan(home / "scans", name), observed, nibabel.load(scan(out / "scans", name)).affine)
     postprior("import", home / "scans", home / "rows", "--slices", "axial", "--like", out / "data")
     postprior("impute", DENSITY, home / "rows", home / "imputed", *params)
     postprior("export", home / "imputed", home / "filled")
@@ -121,68 +123,69 @@ def synthesise(out: Path, params: tuple[str, Path], volumes: Volumes, task: str)
 
 
 def intact(folder: Path, out: Path, volumes: Volumes, given: tuple[str, ...]) -> bool:
-    """Whether the filled scans have the affines, units and types of the originals, and all voxels that were there."""
+    """Whether the filled scans have the affines, units, types and observed voxels of the originals."""
     import nibabel
 
-    fine = True
+    same = True
     for name, voxels in volumes.items():
-        before, after = (nibabel.load(scan(of, name)) for of in (out / "scans", folder))
-        kept = np.ptp(voxels, axis=(0, 1)) > 0
+        before, after = (nibabel.load(scan(root, name)) for root in (out / "scans", folder))
+        observed = np.ptp(voxels, axis=(0, 1)) > 0
         if name not in given:
-            kept[in_split(volumes, "test")] = False
-        fine &= np.array_equal(before.affine, after.affine)
-        fine &= before.header.get_xyzt_units() == after.header.get_xyzt_units()
-        fine &= before.get_data_dtype() == after.get_data_dtype()
-        fine &= np.array_equal(voxels[..., kept], np.asanyarray(after.dataobj)[..., kept])
-    return bool(fine)
+            observed[in_split(volumes, "test")] = False
+        same &= np.array_equal(before.affine, after.affine)
+        same &= before.header.get_xyzt_units() == after.header.get_xyzt_units()
+        same &= before.get_data_dtype() == after.get_data_dtype()
+        same &= np.array_equal(voxels[..., observed], np.asanyarray(after.dataobj)[..., observed])
+    return bool(same)
 
 
 def slices(voxels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Axial slices (n, H, W) with values from 0 to 1."""
+    """Return axial slices (n, H, W) with values from 0 to 1."""
     return np.moveaxis(voxels[..., numbers], -1, 0) / 255.0
 
 
-def others(volumes: Volumes, target: str, given: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What takes no autoencoder: predictions (n, H, W) of the held-out slices of a contrast."""
+def baselines(volumes: Volumes, target: str, given: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Predict the held-out slices (n, H, W) of a contrast with methods that need no autoencoder."""
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.neighbors import NearestNeighbors
 
-    known, wanted = in_split(volumes, "train"), in_split(volumes, "test")
-    seen, asked = (np.stack([slices(volumes[g], z) for g in given], -1) for z in (known, wanted))
-    answer = slices(volumes[target], known)
-    nearest = NearestNeighbors(n_neighbors=1).fit(seen.reshape(len(known), -1))
-    place = nearest.kneighbors(asked.reshape(len(wanted), -1), return_distance=False)[:, 0]
-    above = np.searchsorted(known, wanted).clip(1, len(known) - 1)
-    share = (wanted - known[above - 1]) / (known[above] - known[above - 1])
+    train, test = in_split(volumes, "train"), in_split(volumes, "test")
+    train_inputs, test_inputs = (np.stack([slices(volumes[g], z) for g in given], -1) for z in (train, test))
+    train_targets = slices(volumes[target], train)
+    nearest = NearestNeighbors(n_neighbors=1).fit(train_inputs.reshape(len(train), -1))
+    place = nearest.kneighbors(test_inputs.reshape(len(test), -1), return_distance=False)[:, 0]
+    above = np.searchsorted(train, test).clip(1, len(train) - 1)
+    share = (test - train[above - 1]) / (train[above] - train[above - 1])
     share = share.clip(0, 1)[:, None, None]
     voxelwise = HistGradientBoostingRegressor(random_state=0)
-    voxelwise.fit(seen.reshape(-1, len(given)), answer.ravel())
+    voxelwise.fit(train_inputs.reshape(-1, len(given)), train_targets.ravel())
+    shape = len(test), *train_targets.shape[1:]
     return {
-        "mean slice": np.broadcast_to(answer.mean(0), (len(wanted), *answer.shape[1:])),
-        "nearest slice": answer[place],
-        "interpolation": (1 - share) * answer[above - 1] + share * answer[above],
-        "voxelwise": voxelwise.predict(asked.reshape(-1, len(given))).reshape(len(wanted), *answer.shape[1:]),
+        "mean slice": np.broadcast_to(train_targets.mean(0), shape),
+        "nearest slice": train_targets[place],
+        "interpolation": (1 - share) * train_targets[above - 1] + share * train_targets[above],
+        "voxelwise": voxelwise.predict(test_inputs.reshape(-1, len(given))).reshape(shape),
     }
 
 
 def scores(images: np.ndarray, originals: np.ndarray) -> dict[str, np.ndarray]:
-    """PSNR, SSIM and L1 of every slice."""
-    found = likeness(images[:, None], originals[:, None], 1.0)
-    return {name: found[name] for name in ("psnr", "ssim", "l1")}
+    """Return PSNR, SSIM and L1 of each slice."""
+    values = likeness(images[:, None], originals[:, None], 1.0)
+    return {name: values[name] for name in ("psnr", "ssim", "l1")}
 
 
-def table(found: Mapping[str, Scores]) -> list[str]:
-    """Means over the held-out slices: task → what predicts → score → values (n,)."""
-    lines = ["| task | by | PSNR ↑ | SSIM ↑ | L1 ↓ |", "|---|---|---|---|---|"]
-    for task, rows in found.items():
-        for number, (name, of) in enumerate(rows.items()):
-            psnr, ssim, l1 = (values.mean() for values in of.values())
-            lines.append(f"| {'' if number else task} | {name} | {psnr:.1f} | {ssim:.3f} | {l1:.3f} |")
+def table(results: Mapping[str, Scores]) -> list[str]:
+    """Format means over the held-out slices; `results` are task → method → score → values (n,)."""
+    lines = ["| task | method | PSNR ↑ | SSIM ↑ | L1 ↓ |", "|---|---|---|---|---|"]
+    for task, rows in results.items():
+        for number, (method, by_score) in enumerate(rows.items()):
+            psnr, ssim, l1 = (values.mean() for values in by_score.values())
+            lines.append(f"| {'' if number else task} | {method} | {psnr:.1f} | {ssim:.3f} | {l1:.3f} |")
     return lines
 
 
 def panels(path: Path, rows: Mapping[str, Mapping[str, np.ndarray]], aspect: float = 1.0) -> None:
-    """A row of images (H, W) a task, each under its title; a voxel is `aspect` times as high as it is wide."""
+    """Draw one row of titled images (H, W) per task; a voxel is `aspect` times as high as it is wide."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -203,16 +206,16 @@ def panels(path: Path, rows: Mapping[str, Mapping[str, np.ndarray]], aspect: flo
 
 
 def slabs(volumes: Volumes, target: str, filled: np.ndarray) -> dict[str, np.ndarray]:
-    """A sagittal cut (Y, Z) through a contrast before and after its held-out slabs were filled, and the original."""
-    cut = volumes[target].shape[0] * 3 // 7  # beside the gap between the hemispheres
-    real, made = (of[cut] / 255.0 for of in (volumes[target], filled))
+    """Return a sagittal cut (Y, Z) through a contrast before and after its slabs were filled, and the original."""
+    cut = volumes[target].shape[0] * 3 // 7  # next to the gap between the hemispheres
+    real, synthesised = (voxels[cut] / 255.0 for voxels in (volumes[target], filled))
     blank = real.copy()
     blank[:, in_split(volumes, "test")] = 0
-    return {"held-out slabs blank": blank, "synthesised": made, "original": real}
+    return {"held-out slabs blank": blank, "synthesised": synthesised, "original": real}
 
 
 def run(out: Path, figures: Path, epochs: int, voxel: int) -> list[str]:
-    """Everything from the volumes to the figures; the lines of the page."""
+    """Run the example from the volumes to the figures, and return the lines of the page."""
     import nibabel
 
     volumes = write_template(out / "scans", voxel)
@@ -221,33 +224,32 @@ def run(out: Path, figures: Path, epochs: int, voxel: int) -> list[str]:
     params = trained(out / "project", DENSITY, SETTINGS | {"train.epochs": epochs})
     numbers = in_split(volumes, "test")
     middle = len(numbers) // 2
-    found: dict[str, Scores] = {}
-    shown: dict[str, dict[str, np.ndarray]] = {}
-    whole = True
+    results: dict[str, Scores] = {}
+    pictures: dict[str, dict[str, np.ndarray]] = {}
+    same = True
     for task, (target, given) in TASKS.items():
         folder = synthesise(out, params, volumes, task)
-        whole &= intact(folder, out, volumes, given)
+        same &= intact(folder, out, volumes, given)
         filled = np.asanyarray(nibabel.load(scan(folder, target)).dataobj)
-        if not found:
+        if not results:
             panels(figures / "volume.png", {task: slabs(volumes, target, filled)}, 1 / voxel)
-        made = {OURS: slices(filled, numbers), **others(volumes, target, given)}
+        predicted = {MODEL: slices(filled, numbers), **baselines(volumes, target, given)}
         real = slices(volumes[target], numbers)
-        found[task] = {name: scores(images, real) for name, images in made.items()}
+        results[task] = {method: scores(images, real) for method, images in predicted.items()}
         observed = {f"{name}, given": slices(volumes[name], numbers)[middle] for name in given}
-        shown[task] = observed | {f"{target}, real": real[middle]} | {n: made[n][middle] for n in made}
-    panels(figures / "slices.png", shown)
+        pictures[task] = observed | {f"{target}, real": real[middle]} | {n: predicted[n][middle] for n in predicted}
+    panels(figures / "slices.png", pictures)
     sizes = ", ".join(f"{len(in_split(volumes, split))} of {split}" for split in dict.fromkeys(SLABS))
     size = " × ".join(map(str, volumes["T1"].shape[:2]))
-    kept = "as they were" if whole else "CHANGED"
-    told = f"Affines, units, types and all voxels that were there: {kept}."
-    return [f"Slices: {sizes}; {size} voxels each.", "", *table(found), "", told]
+    check = f"Affines, units, types and all observed voxels: {'unchanged' if same else 'CHANGED'}."
+    return [f"Slices: {sizes}; {size} voxels each.", "", *table(results), "", check]
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--epochs", type=int, default=400)
-    made.add_argument("--voxel", type=int, default=3, help="millimetres in the axial plane")
-    options = made.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--epochs", type=int, default=400)
+    arguments.add_argument("--voxel", type=int, default=3, help="size of a voxel in the axial plane in mm")
+    options = arguments.parse_args()
     publish(
         Path(__file__),
         options.out,

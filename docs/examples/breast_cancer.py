@@ -1,10 +1,10 @@
-"""Breast cancer: a model of benign tumours finds malignant ones, 40 patients are joined by synthetic ones, and
-measurements that a patient lacks are filled in.
+"""Breast cancer: detect malignant tumours with a model of benign ones, augment 40 patients with synthetic ones, and
+impute missing measurements.
 
-    python docs/examples/breast_cancer.py     # [--splits 10] [--out FOLDER], 9 minutes on one quiet core
+    python docs/examples/breast_cancer.py     # [--splits 10] [--out FOLDER], 9 minutes on one idle core
 
-Prints what docs/examples/breast_cancer.md tells, and draws its figures. `--choose` prints what the settings of the
-autoencoder were chosen by instead.
+The script prints the results of docs/examples/breast_cancer.md and draws its figures. With `--choose` it prints instead
+the scores by which the settings of the autoencoder were chosen.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from postprior import Dataset, Detector, Roles, import_data
 from postprior.pipelines.api.detect import top_features
 from postprior.pipelines.detection.detector import Detection
 from postprior.pipelines.detection.rarity import alarm_rate, p_values
-from postprior.pipelines.generation.augmentation import ARMS, answers, pair
+from postprior.pipelines.generation.augmentation import ARMS, arm_hits, train_generator
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
 from postprior.pipelines.metrics.utility.augmentation import Cell, curve
 from postprior.pipelines.settings.params import Params
 
 ROOT = Path(__file__).parents[2]
 BENIGN = 250
-"""Benign patients that the normative model learns from."""
+"""Number of benign patients that the normative model is trained on."""
 CALIBRATION = 57
-"""Of the other 107, those that p-values are taken among; the rest are new."""
+"""Number of the other 107 benign patients that calibrate p-values; the rest are new patients."""
 FEW = {"malignant": 15, "benign": 25}
-"""The 40 patients that a classifier learns from."""
+"""The 40 patients that a classifier is trained on."""
 TESTED = 269
-"""Patients that it is tested on, the same for all seeds."""
+"""Number of patients that the classifier is tested on, the same for all seeds."""
 ALPHAS = (0.05, 0.1, 0.2)
 PARTITIONS = 40
-"""Random partitions of the held-out benign patients of a split into calibration rows and new ones."""
+"""Number of random partitions of the held-out benign patients of a split into calibration rows and new ones."""
 NORMATIVE = {"latent": 4, "width": 8, "steps": 480}
 GENERATIVE = {"latent": 4, "width": 2, "steps": 800}
 CANDIDATES = [(4, 2, 1920), (4, 4, 960), (8, 4, 960), (4, 8, 480)]
-"""Of latent dimensions, width and steps, for --choose."""
+"""Candidate latent dimensions, widths and steps for --choose."""
 
 
 # ---- the patients --------------------------------------------------------------------------------------
@@ -54,9 +54,9 @@ CANDIDATES = [(4, 2, 1920), (4, 4, 960), (8, 4, 960), (4, 8, 480)]
 
 @dataclass(frozen=True)
 class Patients:
-    """The ten measurements of each patient's tumour: their means, standard errors and worst values.
+    """The means, standard errors and worst values of ten measurements of each patient's tumour.
 
-    Shapes: benign (N,) bool; table has a row a patient.
+    `table` has one row per patient, `groups` are its columns by modality, and `benign` is (N,) bool.
     """
 
     table: pa.Table
@@ -67,15 +67,15 @@ class Patients:
     def load(cls) -> Patients:
         from sklearn.datasets import load_breast_cancer
 
-        found = load_breast_cancer()
-        names = [str(name) for name in found.feature_names]
+        source = load_breast_cancer()
+        names = [str(name) for name in source.feature_names]
         groups = {"mean": tuple(names[:10]), "error": tuple(names[10:20]), "worst": tuple(names[20:])}
-        columns = {"patient": np.arange(len(found.target)), "diagnosis": found.target_names[found.target]}
-        columns |= dict(zip(names, found.data.T, strict=True))
-        return cls(pa.table(columns), groups, found.target == 1)
+        columns = {"patient": np.arange(len(source.target)), "diagnosis": source.target_names[source.target]}
+        columns |= dict(zip(names, source.data.T, strict=True))
+        return cls(pa.table(columns), groups, source.target == 1)
 
     def roles(self, labels: bool, **more: Any) -> Roles:
-        """What the columns are: three modalities of measurements, log(1 + v) of each."""
+        """Return the roles of the columns: three modalities of measurements, with log(1 + v) of each."""
         columns = [column for group in self.groups.values() for column in group]
         return Roles(
             id="patient",
@@ -87,20 +87,20 @@ class Patients:
         )
 
     def split(self, sides: Mapping[str, np.ndarray], labels: bool) -> dict[str, Dataset]:
-        """The patients of each side as postprior import makes them, scaled by training rows alone."""
+        """Import the patients of each split, scaled by the training rows only."""
         names = np.full(len(self.benign), "", dtype=object)
         for side, patients in sides.items():
             names[patients] = side
         with TemporaryDirectory() as folder:
-            place = Path(folder)
-            parquet.write_table(self.table.append_column("side", pa.array(names.tolist())), place / "patients.parquet")
-            import_data([place / "patients.parquet"], place / "data", self.roles(labels, split="side"))
-            loaded = {side: Dataset.load(place / "data" / side) for side in sides}
+            root = Path(folder)
+            parquet.write_table(self.table.append_column("side", pa.array(names.tolist())), root / "patients.parquet")
+            import_data([root / "patients.parquet"], root / "data", self.roles(labels, split="side"))
+            loaded = {side: Dataset.load(root / "data" / side) for side in sides}
             return {side: data.select(np.arange(len(data))) for side, data in loaded.items()}  # into memory
 
 
 def settings(latent: int, width: int, steps: int) -> Params:
-    """params.yaml with a small autoencoder, a mixture of few full Gaussians, and draws for samples."""
+    """Return the settings of params.yaml with a small autoencoder, few full Gaussians, and drawn values."""
     tree = YAML(typ="safe").load(ROOT / "params.yaml")
     tree["vae"] |= {"latent": latent, "width": width}
     tree["train"] |= {"batch_size": 32, "device": "cpu"}
@@ -115,7 +115,15 @@ def settings(latent: int, width: int, steps: int) -> Params:
 
 @dataclass(frozen=True)
 class Split:
-    """One split: all who were held out, what every method made of them, and what the detector said of the new ones."""
+    """The results of one split.
+
+    Attributes:
+        patients: the held-out patients.
+        new: the held-out patients that are not used for calibration.
+        scores: the scores of the held-out patients, by method.
+        detection: the result of the detector for the new patients.
+        top: the features with the greatest surprisal of the new patients, as `top_features` returns them.
+    """
 
     patients: np.ndarray
     new: np.ndarray
@@ -125,7 +133,7 @@ class Split:
 
 
 def sides_of(patients: Patients, seed: int) -> dict[str, np.ndarray]:
-    """250 benign patients to learn from, 57 to calibrate by, and all others."""
+    """Assign 250 benign patients to training, 57 to calibration, and all others to test."""
     benign = np.random.default_rng(seed).permutation(np.flatnonzero(patients.benign))
     train, validation, rest = np.split(benign, [BENIGN, BENIGN + CALIBRATION])
     test = np.concatenate([rest, np.flatnonzero(~patients.benign)])
@@ -133,12 +141,12 @@ def sides_of(patients: Patients, seed: int) -> dict[str, np.ndarray]:
 
 
 def normative(patients: Patients, seed: int) -> Split:
-    """Train on benign patients, score all others."""
+    """Train on benign patients, and score all others."""
     sides = patients.split(sides_of(patients, seed), labels=False)
     train, calibration, test = sides.values()
-    detector = Detector.fit(pair(train, settings(**NORMATIVE), seed), train, calibration, seed)
+    detector = Detector.fit(train_generator(train, settings(**NORMATIVE), seed), train, calibration, seed)
     found = detector.score(test)
-    held_out = detector.score(calibration)  # as new rows: AUROC is that of all benign patients left over
+    held_out = detector.score(calibration)  # scored like new rows, so that AUROC uses all held-out benign patients
     scores = {"postprior": np.concatenate([held_out.score, found.score])}
     for name, baseline in BASELINES.items():
         scores[name] = baseline(values(train), np.concatenate([values(calibration), values(test)]), seed)
@@ -147,7 +155,7 @@ def normative(patients: Patients, seed: int) -> Split:
 
 
 def values(data: Dataset) -> np.ndarray:
-    """(N, 30)."""
+    """Return all values of a dataset, (N, 30)."""
     return np.concatenate([data.data[m.name] for m in data.modalities], 1).astype(np.float64)
 
 
@@ -193,27 +201,27 @@ BASELINES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "Mahalanobis distance": _mahalanobis,
     "one-class SVM, nu = 0.05": _one_class(nu=0.05),
 }
-"""Scikit-learn's, on the same columns; the last is no default."""
+"""Models of scikit-learn on the same columns; the last one does not have default settings."""
 
 
 def areas(patients: Patients, splits: list[Split]) -> dict[str, np.ndarray]:
-    """AUROC of every method, the mean over splits, under half-samples of splits and of patients: (1 + B,)."""
+    """Return the AUROC of each method, averaged over splits, under half-samples of splits and of patients: (1 + B,)."""
     rng = np.random.default_rng(0)
-    of_patients = half_samples(np.arange(len(patients.benign)), 400, rng, patients.benign.astype(int))
-    of_splits = half_samples(np.arange(len(splits)), 400, rng)
-    found = {}
+    patient_weights = half_samples(np.arange(len(patients.benign)), 400, rng, patients.benign.astype(int))
+    split_weights = half_samples(np.arange(len(splits)), 400, rng)
+    auroc = {}
     for name in splits[0].scores:
         columns = []
         for split in splits:
             sick = ~patients.benign[split.patients]
-            weights, score = of_patients[:, split.patients], split.scores[name]
+            weights, score = patient_weights[:, split.patients], split.scores[name]
             columns.append(weighted_auc(score[sick], score[~sick], weights[:, sick], weights[:, ~sick]))
-        found[name] = (np.stack(columns, 1) * of_splits).sum(1) / of_splits.sum(1)
-    return found
+        auroc[name] = (np.stack(columns, 1) * split_weights).sum(1) / split_weights.sum(1)
+    return auroc
 
 
 def alarms(patients: Patients, splits: list[Split], alphas: Iterable[float]) -> dict[float, float]:
-    """Share of held-out benign patients that are flagged, the mean over random partitions of every split's."""
+    """Return the share of held-out benign patients that are flagged, averaged over random partitions of each split."""
     rng, shares = np.random.default_rng(0), {alpha: [] for alpha in alphas}
     partitions = max(PARTITIONS, -(-200 // len(splits)))
     for split in splits:
@@ -221,38 +229,38 @@ def alarms(patients: Patients, splits: list[Split], alphas: Iterable[float]) -> 
         for _ in range(partitions):
             order = rng.permutation(score)
             p = p_values(order[:CALIBRATION], order[CALIBRATION:])
-            for alpha, found in shares.items():
-                found.append(np.mean(p <= alpha))
-    return {alpha: float(np.mean(found)) for alpha, found in shares.items()}
+            for alpha, flagged in shares.items():
+                flagged.append(np.mean(p <= alpha))
+    return {alpha: float(np.mean(flagged)) for alpha, flagged in shares.items()}
 
 
-def found_at(patients: Patients, splits: list[Split], alpha: float) -> float:
-    """Share of malignant patients that are flagged, the mean over splits."""
+def detected(patients: Patients, splits: list[Split], alpha: float) -> float:
+    """Return the share of malignant patients that are flagged, averaged over splits."""
     return float(np.mean([s.detection.flagged(alpha)[~patients.benign[s.new]].mean() for s in splits]))
 
 
 def choose(patients: Patients, seeds: int) -> None:
-    """Print what CANDIDATES are chosen by: mean log evidence of 50 of the 250 benign patients, given the other 200."""
+    """Print the score of each candidate: the mean log evidence of 50 benign patients, given the other 200 of 250."""
     import torch
 
     for latent, width, steps in CANDIDATES:
-        found = []
+        evidence = []
         for seed in range(seeds):
             sides = sides_of(patients, seed)
             inner = {"train": sides["train"][50:], "validation": sides["train"][:50]}
             inner["test"] = np.setdiff1d(np.arange(len(patients.benign)), sides["train"])
             train, held_out, _ = patients.split(inner, labels=False).values()
-            model = pair(train, settings(latent, width, steps), seed).model
+            model = train_generator(train, settings(latent, width, steps), seed).model
             batch = held_out.batch(slice(None))
-            found.append(float(model.log_evidence(batch, torch.Generator().manual_seed(seed)).mean()))
-        print(f"latent {latent}, width {width}, steps {steps}: {np.mean(found):.2f} nats", flush=True)
+            evidence.append(float(model.log_evidence(batch, torch.Generator().manual_seed(seed)).mean()))
+        print(f"latent {latent}, width {width}, steps {steps}: {np.mean(evidence):.2f} nats", flush=True)
 
 
 # ---- few patients and synthetic ones -------------------------------------------------------------------
 
 
 def augmentation(patients: Patients, seeds: int) -> dict[str, Any]:
-    """Accuracy of classifiers of 40 patients, with and without synthetic ones, on 269 others, by arm."""
+    """Return the accuracy of classifiers on 269 patients, trained on 40 others and on synthetic ones, by arm."""
     order = np.random.default_rng(0).permutation(len(patients.benign))
     test, pool = order[:TESTED], order[TESTED:]
     cells = []
@@ -263,16 +271,16 @@ def augmentation(patients: Patients, seeds: int) -> dict[str, Any]:
         ]
         train = np.concatenate(drawn)
         rows = patients.split({"train": train, "validation": np.setdiff1d(pool, train), "test": test}, labels=True)
-        hits = answers(rows["train"], rows["test"], settings(**GENERATIVE), seed)
+        hits = arm_hits(rows["train"], rows["test"], settings(**GENERATIVE), seed)
         cells.append(Cell(sum(FEW.values()), seed, list(ARMS), list(patients.groups), hits, None, rows["test"].labels))
     return curve(cells)[str(sum(FEW.values()))]
 
 
-# ---- what patients lack --------------------------------------------------------------------------------
+# ---- missing measurements ------------------------------------------------------------------------------
 
 
 def imputation(patients: Patients, out: Path) -> list[str]:
-    """All patients through the commands, with settings as init leaves them: measurements hidden, and filled in."""
+    """Hide and impute measurements of all patients, with the commands and the default settings of init."""
     parquet.write_table(patients.table, out / "patients.parquet")
     import_data([out / "patients.parquet"], out / "data", patients.roles(labels=True))
     postprior("init", out / "project", "--from", out / "data")
@@ -281,42 +289,43 @@ def imputation(patients: Patients, out: Path) -> list[str]:
     lines = []
     for which in ("--baselines", "gmm"):
         postprior("evaluate-imputation", which, *params)
-    for task, title in (("modalities", "One of the three modalities hidden."), ("cells", "Cells hidden.")):
+    titles = {"modalities": "One of the three modalities is hidden.", "cells": "Single cells are hidden."}
+    for task, title in titles.items():
         lines += ["", title, "", *imputers(out / "project", ["gmm"], task)]
     return lines
 
 
-# ---- what is told --------------------------------------------------------------------------------------
+# ---- tables and figures --------------------------------------------------------------------------------
 
 
 def numbers(patients: Patients, splits: list[Split], arms: dict[str, Any]) -> list[str]:
-    """The tables of the page."""
-    found = areas(patients, splits)
-    ours = found.pop("postprior")
+    """Return the tables of the page."""
+    auroc = areas(patients, splits)
+    detector = auroc.pop("postprior")
     lines = [
         f"{len(splits)} splits; intervals from half-samples of splits and patients.",
         "",
-        "| method | AUROC | this detector minus it, paired |",
+        "| method | AUROC | difference of this detector from the method, paired |",
         "|---|---|---|",
-        f"| **this detector** | **{interval(estimate(ours, SHARE))}** | |",
+        f"| **this detector** | **{interval(estimate(detector, SHARE))}** | |",
     ]
-    for name, area in sorted(found.items(), key=lambda of: -of[1][0]):
-        lines.append(f"| {name} | {interval(estimate(area, SHARE))} | {interval(estimate(ours - area), '+')} |")
+    for name, area in sorted(auroc.items(), key=lambda item: -item[1][0]):
+        lines.append(f"| {name} | {interval(estimate(area, SHARE))} | {interval(estimate(detector - area), '+')} |")
     measured = alarms(patients, splits, ALPHAS)
-    lines += ["", "| alpha | promised | benign flagged | malignant flagged |", "|---|---|---|---|"]
+    lines += ["", "| alpha | guaranteed rate | benign flagged | malignant flagged |", "|---|---|---|---|"]
     for alpha in ALPHAS:
-        promised, sick = float(alarm_rate(alpha, CALIBRATION)), found_at(patients, splits, alpha)
-        lines.append(f"| {alpha:g} | {promised:.3f} | {measured[alpha]:.3f} | {sick:.3f} |")
+        guaranteed, sick = float(alarm_rate(alpha, CALIBRATION)), detected(patients, splits, alpha)
+        lines.append(f"| {alpha:g} | {guaranteed:.3f} | {measured[alpha]:.3f} | {sick:.3f} |")
     names, counts = leading(patients, splits)
-    told = ", ".join(f"{name} {count:.0%}" for name, count in zip(names[:5], counts[:5], strict=True))
-    lines += ["", f"Most surprising feature of malignant patients: {told}."]
+    shares = ", ".join(f"{name} {count:.0%}" for name, count in zip(names[:5], counts[:5], strict=True))
+    lines += ["", f"Feature with the greatest surprisal, by share of malignant patients: {shares}."]
     real = arms["real"]["accuracy"]["joint"]
-    lines += ["", "| learned from | accuracy | beyond the 40 real patients |", "|---|---|---|"]
+    lines += ["", "| training data | accuracy | gain over the 40 real patients |", "|---|---|---|"]
     lines.append(f"| 40 real patients | {interval(real)} | |")
-    for arm, of in arms.items():
+    for arm, scores in arms.items():
         if arm != "real":
-            gain = interval(of["over_real"]["joint"], "+")
-            lines.append(f"| {TITLES[arm]} | {interval(of['accuracy']['joint'])} | {gain} |")
+            gain = interval(scores["over_real"]["joint"], "+")
+            lines.append(f"| {TITLES[arm]} | {interval(scores['accuracy']['joint'])} | {gain} |")
     return lines
 
 
@@ -330,7 +339,7 @@ TITLES = {
 
 
 def leading(patients: Patients, splits: list[Split]) -> tuple[np.ndarray, np.ndarray]:
-    """Features by the share of malignant patients that they surprise most in, the first ones first."""
+    """Return features and the share of malignant patients in which each has the greatest surprisal, largest first."""
     tops = np.concatenate([split.top[0][~patients.benign[split.new]] for split in splits])
     names, counts = np.unique(tops, return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -338,7 +347,7 @@ def leading(patients: Patients, splits: list[Split]) -> tuple[np.ndarray, np.nda
 
 
 def figures(patients: Patients, splits: list[Split], arms: dict[str, Any], out: Path) -> None:
-    """Scores, alarms, what contributes, and accuracies."""
+    """Draw scores, alarms, the features with the greatest surprisal, and accuracies."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -356,7 +365,7 @@ def figures(patients: Patients, splits: list[Split], arms: dict[str, Any], out: 
     levels = levels[levels <= 0.31]
     middle.plot([0, 0.3], [0, 0.3], color="0.6", lw=1, label="promised at most")
     middle.plot(levels, list(alarms(patients, splits, levels).values()), "#4477aa", label="benign")
-    middle.plot(levels, [found_at(patients, splits, a) for a in levels], "#cc6677", label="malignant")
+    middle.plot(levels, [detected(patients, splits, a) for a in levels], "#cc6677", label="malignant")
     middle.set(xlabel="alpha", ylabel="share flagged", ylim=(0, 1))
     middle.legend(frameon=False, loc="center right")
     names, counts = leading(patients, splits)
@@ -364,8 +373,8 @@ def figures(patients: Patients, splits: list[Split], arms: dict[str, Any], out: 
     right.set(xlabel="share of malignant patients", title="most surprising feature")
     _save(figure, out / "detection.png")
     figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
-    for place, of in enumerate(arms.values()):
-        joint = of["accuracy"]["joint"]
+    for place, scores in enumerate(arms.values()):
+        joint = scores["accuracy"]["joint"]
         error = [[joint["value"] - joint["low"]], [joint["high"] - joint["value"]]]
         axis.errorbar(joint["value"], -place, xerr=error, fmt="o", color="#4477aa", capsize=3)
     axis.set_yticks([-place for place in range(len(arms))], ["40 real patients", *TITLES.values()])
@@ -380,20 +389,20 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def run(out: Path, folder: Path, splits: int) -> list[str]:
-    """Everything from the patients to the figures; the lines of the page."""
+    """Run the example from the patients to the figures, and return the lines of the page."""
     patients = Patients.load()
-    found = [normative(patients, seed) for seed in range(splits)]
+    results = [normative(patients, seed) for seed in range(splits)]
     arms = augmentation(patients, splits)
     folder.mkdir(parents=True, exist_ok=True)
-    figures(patients, found, arms, folder)
-    return numbers(patients, found, arms) + imputation(patients, out)
+    figures(patients, results, arms, folder)
+    return numbers(patients, results, arms) + imputation(patients, out)
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--splits", type=int, default=10)
-    made.add_argument("--choose", action="store_true", help="print what the settings were chosen by")
-    options = made.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--splits", type=int, default=10)
+    arguments.add_argument("--choose", action="store_true", help="print the scores by which the settings were chosen")
+    options = arguments.parse_args()
     if options.choose:
         choose(Patients.load(), options.splits)
         return

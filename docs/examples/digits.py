@@ -1,9 +1,9 @@
-"""The tutorial of multimodal generation on five modalities of digits, from a project whose pipeline has run.
+"""Tutorial of multimodal generation on five modalities of digits, for a project whose pipeline has run.
 
     dvc repro                          # or make demo
     python docs/examples/digits.py     # [--project FOLDER] [--out FOLDER]
 
-Prints what docs/examples/digits.md tells, and draws its figures.
+The script prints the results of docs/examples/digits.md and draws its figures.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from postprior import Dataset, Generator
 
 ROOT = Path(__file__).parents[2]
 SHOWN = 10
-"""Samples in a figure."""
+"""Number of samples in a figure."""
 
 
-def shown(data: Dataset, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """The images (rows, H, W, C) of each modality."""
+def images_of(data: Dataset, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """Return the images (rows, H, W, C) of each modality."""
     return [np.moveaxis(np.asarray(data.data[m.name][rows]), 1, -1).clip(0, 1) for m in data.modalities]
 
 
 def panels(path: Path, sets: dict[str, list[np.ndarray]]) -> None:
-    """A column of images a sample and a row a modality, one block a set under its title."""
+    """Draw one titled block per set of images, with one column per sample and one row per modality."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -45,20 +45,20 @@ def panels(path: Path, sets: dict[str, list[np.ndarray]]) -> None:
     plt.close(figure)
 
 
-def curves(path: Path, found: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Conditional coherence by number of observed modalities, with intervals."""
+def curves(path: Path, coherence: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Draw conditional coherence by number of observed modalities, with intervals."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(5, 3.2))
-    for shift, (name, by_size) in enumerate(found.items()):
-        x = np.array([int(size) for size in by_size]) + 0.04 * (shift - len(found) / 2)
-        value, low, high = (np.array([of[key] for of in by_size.values()]) for key in ("value", "low", "high"))
+    for shift, (name, by_size) in enumerate(coherence.items()):
+        x = np.array([int(size) for size in by_size]) + 0.04 * (shift - len(coherence) / 2)
+        value, low, high = (np.array([score[key] for score in by_size.values()]) for key in ("value", "low", "high"))
         axis.errorbar(x, value, [value - low, high - value], marker="o", capsize=3, label=name)
     axis.set(xlabel="observed modalities", ylabel="conditional coherence", ylim=(0, 1))
-    axis.set_xticks(range(1, 1 + max(len(of) for of in found.values())))
+    axis.set_xticks(range(1, 1 + max(len(by_size) for by_size in coherence.values())))
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
@@ -67,7 +67,7 @@ def curves(path: Path, found: dict[str, dict[str, dict[str, float]]]) -> None:
 
 
 def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
-    """Reconstructions, translations, samples, and coherence by what is observed."""
+    """Draw reconstructions, conditional samples, samples, and coherence by number of observed modalities."""
     import torch
 
     out.mkdir(parents=True, exist_ok=True)
@@ -82,9 +82,9 @@ def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
     panels(
         out / "translations.png",
         {
-            "real": shown(test, rows),
-            "reconstructed": shown(rebuilt, rows),
-            f"the first given, {densities[0]} draws the rest": shown(translated, rows),
+            "real": images_of(test, rows),
+            "reconstructed": images_of(rebuilt, rows),
+            f"the first given, {densities[0]} draws the rest": images_of(translated, rows),
         },
     )
     noise = first.model.prior().rsample((SHOWN,), torch.Generator().manual_seed(0))
@@ -92,46 +92,45 @@ def figures(project: Path, out: Path, densities: Sequence[str]) -> None:
     drawn = {name: generator.sample(SHOWN, seed=0) for name, generator in generators.items()}
     panels(
         out / "samples.png",
-        {"N(0, I)": shown(prior, rows), **{name: shown(data, rows) for name, data in drawn.items()}},
+        {"N(0, I)": images_of(prior, rows), **{name: images_of(data, rows) for name, data in drawn.items()}},
     )
     scores = {name: results(project / f"results/metrics/{name}.json") for name in ("autoencoder", *densities)}
-    found = {"posterior alone": scores.pop("autoencoder")["conditional_coherence"]}
-    found |= {f"through {name}": of["conditional_coherence"] for name, of in scores.items()}
-    curves(out / "coherence.png", found)
+    coherence = {"posterior alone": scores.pop("autoencoder")["conditional_coherence"]}
+    coherence |= {f"through {name}": content["conditional_coherence"] for name, content in scores.items()}
+    curves(out / "coherence.png", coherence)
 
 
 def numbers(project: Path, densities: Sequence[str]) -> list[str]:
-    """The tables of the page, from the files that the pipeline wrote."""
+    """Return the tables of the page, from the result files of the pipeline."""
 
     def scores(name: str) -> dict[str, Any]:
         return results(project / f"results/metrics/{name}.json")
 
-    lines = ["| draws of | joint coherence | Frechet distance |", "|---|---|---|"]
+    lines = ["| codes drawn from | joint coherence | Frechet distance |", "|---|---|---|"]
     titles = {"normal": "N(0, I)", "reconstruction": "held-out codes"}
     for name in ("normal", *densities, "reconstruction"):
-        of = scores(name)
-        lines.append(
-            f"| {titles.get(name, name)} | {interval(of['joint_coherence'])} | {of['frechet_distance']['value']:.1f} |"
-        )
-    plain, through = (scores(name)["conditional_coherence"] for name in ("autoencoder", densities[0]))
-    lines += ["", f"| observed modalities | {' | '.join(plain)} |", f"|---|{'---|' * len(plain)}"]
-    for title, of in (("posterior alone", plain), (f"through {densities[0]}", through)):
-        values = [f"{each['value']:.3f}" for each in of.values()]
+        row = scores(name)
+        coherence, distance = interval(row["joint_coherence"]), row["frechet_distance"]["value"]
+        lines.append(f"| {titles.get(name, name)} | {coherence} | {distance:.1f} |")
+    posterior, through = (scores(name)["conditional_coherence"] for name in ("autoencoder", densities[0]))
+    lines += ["", f"| observed modalities | {' | '.join(posterior)} |", f"|---|{'---|' * len(posterior)}"]
+    for title, by_size in (("posterior alone", posterior), (f"through {densities[0]}", through)):
+        values = [f"{score['value']:.3f}" for score in by_size.values()]
         lines.append(f"| {title} | {' | '.join(values)} |")
     codes = scores("latent")["representation"]
-    told = ", ".join(
+    clustering = ", ".join(
         f"{title} {interval(codes[key])}"
         for key, title in (("kmeans_accuracy", "accuracy"), ("nmi", "NMI"), ("ari", "ARI"))
     )
-    lines += ["", f"k-means on the codes of test rows, against the digits: {told}."]
+    lines += ["", f"k-means on the codes of test rows, against the digits: {clustering}."]
     return [*lines, "", *imputers(project, densities, "modalities")]
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--project", type=Path, default=ROOT)
-    made.add_argument("--densities", nargs="+", default=["gmm", "flow"])
-    options = made.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--project", type=Path, default=ROOT)
+    arguments.add_argument("--densities", nargs="+", default=["gmm", "flow"])
+    options = arguments.parse_args()
 
     def run(_: Path, folder: Path) -> list[str]:
         figures(options.project, folder, options.densities)

@@ -1,4 +1,4 @@
-"""What worked examples share: commands run in this process, settings changed, and pages that hold their numbers."""
+"""Functions shared by the worked examples: run commands in this process, change settings, and update pages."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ from ruamel.yaml import YAML
 
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
 STAGES = ("prepare", "train", "encode")
-"""What comes before a density is fitted."""
+"""Stages that run before a density is fitted."""
 TITLES = {"mean": "the mean", "neighbours": "nearest neighbours", "iterative": "chained regressions"}
-"""Of other imputers."""
+"""Titles of the baseline imputers."""
 
 
-def postprior(*words: object) -> None:
-    """One command of the product, shown as it is typed."""
+def postprior(*arguments: object) -> None:
+    """Print and run one command of postprior."""
     from postprior.pipelines.commands.app import app
 
-    print("$ postprior", *words, flush=True)
-    if app([str(word) for word in words], standalone_mode=False):
-        raise SystemExit(f"postprior {words[0]} failed")
+    print("$ postprior", *arguments, flush=True)
+    if app([str(argument) for argument in arguments], standalone_mode=False):
+        raise SystemExit(f"postprior {arguments[0]} failed")
 
 
 def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[str, Path]:
-    """Train a project that `postprior init` made and fit one density; `--params` and the file that it names.
+    """Train a project that `postprior init` made, and fit one density.
 
     Args:
-        project: its folder.
-        density: a name of params.yaml.
-        changes: values by dotted key of params.yaml; None leaves what is there.
+        project: the folder of the project.
+        density: the name of a density in params.yaml.
+        changes: values by dotted key of params.yaml; None leaves the value unchanged.
+
+    Returns:
+        `--params` and the path of params.yaml, as arguments for further commands.
     """
     path = project / "params.yaml"
     tree = YAML(typ="safe").load(path)
@@ -49,7 +52,7 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
             branch = branch[name]
         if value is not None:
             branch[last] = value
-    path.write_text(json.dumps(tree, indent=2), encoding="utf-8")  # which is YAML, too
+    path.write_text(json.dumps(tree, indent=2), encoding="utf-8")  # JSON is valid YAML
     params = "--params", path
     for stage in STAGES:
         postprior(stage, *params)
@@ -58,46 +61,48 @@ def trained(project: Path, density: str, changes: Mapping[str, Any]) -> tuple[st
 
 
 def results(path: Path) -> dict[str, Any]:
-    """The content of a result file."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    """Read a result file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
-def interval(of: Mapping[str, Any] | None, sign: str = "") -> str:
-    """An estimate with its interval, empty where there is none."""
-    if of is None or of.get("low") is None:
+def interval(score: Mapping[str, Any] | None, sign: str = "") -> str:
+    """Format an estimate with its interval; the text is empty if there is no interval."""
+    if score is None or score.get("low") is None:
         return ""
-    return f"{of['value']:{sign}.3f} [{of['low']:{sign}.3f}, {of['high']:{sign}.3f}]"
+    return f"{score['value']:{sign}.3f} [{score['low']:{sign}.3f}, {score['high']:{sign}.3f}]"
 
 
 def imputers(project: Path, densities: Sequence[str], task: str) -> list[str]:
-    """The table of what the stage `recover` found in a task: densities, then other imputers, the best first."""
-    others = results(project / "results/imputation/baselines.json")[task]
-    ranked = sorted(others, key=lambda name: float(others[name]["energy_score"]["value"]))
+    """Return the table of `evaluate-imputation` for a task: densities, then baseline imputers from best to worst."""
+    baselines = results(project / "results/imputation/baselines.json")[task]
+    ranked = sorted(baselines, key=lambda name: float(baselines[name]["energy_score"]["value"]))
+    difference = f"difference from {TITLES[ranked[0]]}"
     lines = [
-        f"| imputer | energy score ↓ | minus that of {TITLES[ranked[0]]} | error ↓ | coverage of 90 % | right label |",
+        f"| imputer | energy score ↓ | {difference} | RMSE ↓ | coverage of the 90 % interval | label agreement |",
         "|---|---|---|---|---|---|",
     ]
-    found = {f"`{name}`": results(project / f"results/imputation/{name}.json")[task] for name in densities}
-    for title, of in (found | {TITLES[name]: others[name] for name in ranked}).items():
-        paired = of["against"][ranked[0]]["energy_score"] if "against" in of else None
-        scores = [of["energy_score"], of["rmse"], of["coverage"], of.get("label_agreement")]
+    rows = {f"`{name}`": results(project / f"results/imputation/{name}.json")[task] for name in densities}
+    for title, row in (rows | {TITLES[name]: baselines[name] for name in ranked}).items():
+        paired = row["against"][ranked[0]]["energy_score"] if "against" in row else None
+        scores = [row["energy_score"], row["rmse"], row["coverage"], row.get("label_agreement")]
         energy, *rest = map(interval, scores)
         lines.append(f"| {' | '.join([title, energy, interval(paired, '+'), *rest])} |")
     return lines
 
 
 def parser(about: str | None) -> argparse.ArgumentParser:
-    """The arguments that every example takes."""
-    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, default=None, help="for all files; the page is then left alone")
-    return made
+    """Return a parser with the arguments that all examples have."""
+    arguments = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    help_text = "folder for all files; if it is given, the page is not changed"
+    arguments.add_argument("--out", type=Path, default=None, help=help_text)
+    return arguments
 
 
 def publish(script: Path, out: Path | None, run: Callable[[Path, Path], Sequence[str]]) -> None:
     """Run an example, given folders for its files and its figures, and print the lines that it returns.
 
-    Without `out` the files are temporary, and lines and figures go to the page beside the script.
+    Without `out` the files are temporary, and the lines and figures are written to the page next to the script.
     """
     page = script.with_suffix(".md")
     with _folder(out) as home:

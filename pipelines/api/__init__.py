@@ -1,11 +1,11 @@
-"""Uses outside the pipeline, one file a use: each takes paths, writes files and says what it did.
+"""Commands outside the DVC pipeline, one module per command; each takes paths, writes files and reports what it did.
 
-init       a project around imported data
-fit        a density to codes of one's own
-draw       codes of a fitted density alone
-impute     what the rows of a dataset lack
-detect     how strange rows are beside normal ones
-represent  the codes of any rows
-register   a generator as a model in MLflow's registry
-track      existing results, logged to MLflow again
+init       create a project for imported data
+fit        fit a density to custom codes
+draw       draw codes from a fitted density
+impute     fill in missing values of a dataset
+detect     score how unusual rows are, compared with normal rows
+represent  encode rows as codes
+register   register a generator in MLflow's model registry
+track      log existing results to MLflow again
 """

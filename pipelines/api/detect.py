@@ -1,4 +1,4 @@
-"""`postprior detect`: how strange rows are beside the normal ones that a project was trained on, as a table."""
+"""The command `detect`: write a table that scores how unusual rows are, compared with normal training rows."""
 
 from pathlib import Path
 from typing import Any
@@ -33,20 +33,21 @@ def detect(
     alpha: float = 0.05,
     force: bool = False,
 ) -> list[str]:
-    """Score the rows of a dataset folder through density `name`; returns lines that say how many were flagged.
+    """Score the rows of a dataset folder with density `name`; return lines that report how many rows were flagged.
 
-    The project's training rows, artefacts/data/train, say what is normal: they must be normal rows.
+    The training rows of the project, artefacts/data/train, define what is normal; all of them must be normal rows.
 
     Args:
-        out: a table that ends in .csv, .tsv or .parquet, one line a row in the order of `folder`: id, or number of the
-            row; score; p_value; flagged; the statistics, `STATISTIC.MODALITY`, and code and distance of the whole row;
-            `contribution.MODALITY` to the score; the feature that surprises most, and by how many nats.
-        calibration: a dataset folder of normal rows that had no part in training; artefacts/data/test if None.
-        alpha: rows are flagged whose p-value is not greater.
+        out: A .csv, .tsv or .parquet file with one line per row, in the order of `folder`: id or number of the row;
+            score; p_value; flagged; the statistics, `STATISTIC.MODALITY`; code and distance of the whole row; the
+            contributions to the score, `contribution.MODALITY`; the feature with the largest surprisal, and this
+            surprisal in nats.
+        calibration: A dataset folder of normal rows that were not used in training; artefacts/data/test if None.
+        alpha: Rows with a p-value of at most alpha are flagged.
 
     Raises:
-        UserError: an unknown density, rows of other modalities, another ending, a file in the way, or too few
-            calibration rows for alpha.
+        UserError: The density is unknown, the modalities are not those of the model, the file name ends differently,
+            the file exists, or there are too few calibration rows for alpha.
     """
     pick(dict.fromkeys(ENDINGS), out.suffix, f"{out}", "ending of a table")
     check_file(out, force)
@@ -62,51 +63,54 @@ def detect(
     if not alarm_rate(alpha, len(held_out)):
         n, least = len(held_out), 1 / (len(held_out) + 1)
         raise UserError(
-            f"alpha: found {alpha}, expected {least:.3g} at least, the smallest p-value that {n} calibration rows can "
-            "give; take a larger alpha or give more of them (--calibration)"
+            f"alpha: found {alpha}, expected at least {least:.3g}, the smallest p-value possible with {n} calibration "
+            "rows; use a larger alpha or more calibration rows (--calibration)"
         )
     data = Dataset.load(folder)
     with track("detect", params, root, density=name) as run:
         run.dataset(folder, data.hash)
         detector = Detector.fit(Generator.load(place), normal, held_out, params.seed)
-        found = detector.score(data)
-        flagged = found.flagged(alpha)
+        detection = detector.score(data)
+        flagged = detection.flagged(alpha)
         with publish_path(out) as path:
-            write_table(as_table(detector.normal.modalities, data, found, flagged), path)
+            write_table(as_table(detector.normal.modalities, data, detection, flagged), path)
         run.metrics({"flagged": float(flagged.mean())})
-    return summary(found, flagged, alpha, out)
+    return summary(detection, flagged, alpha, out)
 
 
-def as_table(modalities: tuple[Modality, ...], data: Dataset, found: Detection, flagged: np.ndarray) -> pa.Table:
-    """A line a row, as `detect` writes it."""
+def as_table(modalities: tuple[Modality, ...], data: Dataset, detection: Detection, flagged: np.ndarray) -> pa.Table:
+    """Return the table that `detect` writes, with one line per row."""
     columns: dict[str, Any] = {"row": np.arange(len(data))} if data.ids is None else {"id": data.ids}
-    columns |= {"score": found.score, "p_value": found.p_value, "flagged": flagged}
-    for statistic, values in found.statistics.items():
+    columns |= {"score": detection.score, "p_value": detection.p_value, "flagged": flagged}
+    for statistic, values in detection.statistics.items():
         columns |= {f"{statistic}.{m.name}": column for m, column in zip(modalities, values.T, strict=True)}
-    columns |= found.whole
-    columns |= {f"contribution.{m.name}": x for m, x in zip(modalities, found.contributions.T, strict=True)}
-    if found.features:
-        columns["top_feature"], columns["top_surprise"] = top_features(modalities, found)
+    columns |= detection.row_statistics
+    columns |= {f"contribution.{m.name}": x for m, x in zip(modalities, detection.contributions.T, strict=True)}
+    if detection.features:
+        columns["top_feature"], columns["top_surprise"] = top_features(modalities, detection)
     arrays = {key: pa.array(values, from_pandas=True) for key, values in columns.items()}  # NaN becomes null
     return pa.table(arrays)
 
 
-def top_features(modalities: tuple[Modality, ...], found: Detection) -> tuple[np.ndarray, np.ndarray]:
-    """The feature of each row that surprises most, `MODALITY.FEATURE`, and its surprise in nats: (N,) each."""
-    having = [m for m in modalities if m.name in found.features]
-    known = [[column.name for column in m.columns] or range(m.shape[0]) for m in having]
-    names = [f"{m.name}.{feature}" for m, features in zip(having, known, strict=True) for feature in features]
-    surprise = np.concatenate([found.features[m.name] for m in having], 1)
-    return np.array(names)[surprise.argmax(1)], surprise.max(1)
+def top_features(modalities: tuple[Modality, ...], detection: Detection) -> tuple[np.ndarray, np.ndarray]:
+    """Return the feature with the largest surprisal, `MODALITY.FEATURE`, and this surprisal in nats, per row: (N,)."""
+    names, surprisals = [], []
+    for m in modalities:
+        if m.name in detection.features:
+            features = [column.name for column in m.columns] or range(m.shape[0])
+            names += [f"{m.name}.{feature}" for feature in features]
+            surprisals.append(detection.features[m.name])
+    surprisal = np.concatenate(surprisals, 1)
+    return np.array(names)[surprisal.argmax(1)], surprisal.max(1)
 
 
-def summary(found: Detection, flagged: np.ndarray, alpha: float, out: Path) -> list[str]:
-    """How many rows were flagged, and what is promised of normal ones, a line for each number of calibration rows."""
+def summary(detection: Detection, flagged: np.ndarray, alpha: float, out: Path) -> list[str]:
+    """Report the number of flagged rows, and the expected alarm rate of normal rows by number of calibration rows."""
     lines = [f"{out}: {len(flagged)} rows, {int(flagged.sum())} flagged at alpha {alpha:g}"]
-    for n in np.unique(found.calibrated_on)[::-1].tolist():
-        rows = found.calibrated_on == n
+    for n in np.unique(detection.calibrated_on)[::-1].tolist():
+        rows = detection.calibrated_on == n
         rate = float(alarm_rate(alpha, n))
-        none = f"none can be flagged, p-values are {1 / (n + 1):.3g} at least"
-        promise = f"of normal ones {rate:.3f} are flagged on average" if rate else none
-        lines.append(f"  {int(rows.sum())} rows set against {n} calibration rows: {promise}")
+        none = f"no row can be flagged, because p-values are at least {1 / (n + 1):.3g}"
+        expected = f"on average a share of {rate:.3f} of normal rows is flagged" if rate else none
+        lines.append(f"  {int(rows.sum())} rows compared with {n} calibration rows: {expected}")
     return lines

@@ -1,18 +1,18 @@
-"""The command `draw`: codes of a fitted density alone, as an .npz file."""
+"""The command `draw`: draw codes from a fitted density and write them to an .npz file."""
 
 from pathlib import Path
 
 from postprior.pipelines.artefacts.density import load_density
 from postprior.pipelines.artefacts.exchange import write_codes
 from postprior.pipelines.generation.generator import drawn_codes
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.publishing import check_file
 
 
-def draw(folder: Path, out: Path, request: Request, force: bool = False) -> None:
-    """Draw codes from the density in a folder: those that `generate` decodes with the same seed.
+def draw(folder: Path, out: Path, request: SampleRequest, force: bool = False) -> None:
+    """Draw codes from the density in a folder; `generate` decodes the same codes with the same seed.
 
-    A file at `out` is replaced with `force` alone.
+    An existing file at `out` is replaced only with `force`.
     """
     check_file(out, force)
     write_codes(out, drawn_codes(load_density(folder), request))

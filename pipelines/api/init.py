@@ -1,6 +1,6 @@
-"""`postprior init`: a project around a dataset folder, in which `dvc repro` runs at once.
+"""The command `init`: create a project for imported data, in which `dvc repro` runs at once.
 
-Its settings are those of this repository, with what depends on the data set by their size and kinds.
+Its settings are those of this repository, except for settings that depend on the size and the kinds of the data.
 """
 
 import math
@@ -24,26 +24,28 @@ from postprior.pipelines.texts import shell_quoted
 
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
-STEPS = 3000  # steps of training that the autoencoder gets, at whatever size of the data
-EVALUATOR_STEPS = 400  # the same of the judges
-SCORED = 8  # test rows with every modality that scores need: two in each half-sample of each half of them
-SMALL = 1000  # training rows below which flows have too little to learn from
+STEPS = 3000  # training steps of the autoencoder, for any size of the data
+EVALUATOR_STEPS = 400  # training steps of the evaluators, for any size of the data
+SCORED = 8  # complete test rows that scores need: two in each half-sample of each half of them
+SMALL = 1000  # with fewer training rows, flows have too little data
 
 
 def init(project: Path, data: Path) -> list[str]:
-    """Write params.yaml and dvc.yaml for the dataset folders in `data`; returns lines that say what was chosen.
+    """Write params.yaml and dvc.yaml for the dataset folders in `data`; return lines that report the chosen settings.
 
-    An existing project is refused, and one inside of the data: DVC watches them, results would change them.
+    Raises:
+        UserError: A project exists, or the project would lie inside the data: DVC tracks the data, and results would
+            change them.
     """
     for name in TEMPLATES:
         if (project / name).exists():
-            raise UserError(f"{project / name}: there is a project already; give another folder or remove it")
+            raise UserError(f"{project / name}: found an existing project; use another folder or remove this one")
     if not (data / "train" / MANIFEST).exists():
-        raise UserError(f"{data}: found no train/{MANIFEST}, expected a folder that postprior import made")
+        raise UserError(f"{data}: found no train/{MANIFEST}, expected a folder written by postprior import")
     if project.exists() and not project.is_dir():
-        raise UserError(f"{project}: found a file, expected a folder or nothing; give another name")
+        raise UserError(f"{project}: found a file, expected a folder or nothing; use another name")
     if project.resolve().is_relative_to(data.resolve()):
-        raise UserError(f"{project}: lies in the data {data}, expected a folder beside it; give another name")
+        raise UserError(f"{project}: lies inside the data {data}, expected a folder outside of it; use another name")
     splits = read_folders(0, data, "")
     path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
     chosen = settings(splits)
@@ -54,29 +56,30 @@ def init(project: Path, data: Path) -> list[str]:
         _put(params, key, value)
     pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
     for (name, text), tree in zip(texts.items(), (params, pipeline), strict=True):
-        # an empty line is lost with the data that it followed
+        # restore the empty line that is lost with the data section before it
         write_text(project / name, yaml_text(tree, text).replace("\nevaluators:", "\n\nevaluators:"))
     _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
     _ignore(project / ".dvcignore", LEFT)
     if not (project / ".dvc").exists():
         from dvc.repo import Repo
 
-        Repo.init(str(project), no_scm=not (project / ".git").exists()).close()  # in git's, where it is one
+        Repo.init(str(project), no_scm=not (project / ".git").exists()).close()  # with git in a git repository
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
-        *(f"  {key}: {_told(value)}" for key, value in chosen.items()),
+        *(f"  {key}: {_text(value)}" for key, value in chosen.items()),
         *_too_few(splits["test"]),
         f"Go on with: cd {shell_quoted(project)} && dvc repro",
     ]
 
 
 def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """What suits the data, by dotted key.
+    """Choose settings for the data, by dotted key.
 
-    As many steps of training as the digits of the repository get, codes no larger than half of the values of a sample,
-    scales that are learned where values are standardised, and nothing that needs more rows than there are.
+    The number of training steps is that of the digits in this repository. Codes have at most half as many dimensions as
+    a sample has values. Likelihood scales are learned where values are standardised. No setting needs more rows than
+    there are.
     """
-    train, half = splits["train"], int(splits["test"].observed.all(1).sum()) // 2  # whole samples are scored
+    train, half = splits["train"], int(splits["test"].observed.all(1).sum()) // 2  # only complete rows are scored
     rows, labels = len(train), len(train.label_names or ("",))
     sizes = [math.prod(m.shape) for m in train.modalities]
     batch = 64 if rows >= SMALL else 32
@@ -107,13 +110,13 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
 
 
 def _too_few(test: Dataset) -> list[str]:
-    """A warning where the pipeline can train and draw, but not score."""
+    """Return a warning if there are too few complete test rows to compute scores."""
     complete = int(test.observed.all(1).sum())
     if complete >= SCORED:
         return []
     return [
-        f"Found {complete} of {len(test)} test rows with every modality, where scores of whole samples need {SCORED}: "
-        "some will be missing, each with its reason; import more rows, or with a larger --test-share"
+        f"Found {complete} complete rows among {len(test)} test rows, but scores of samples need {SCORED}; some scores "
+        "will be missing, each with a reason; import more rows, or use a larger --test-share"
     ]
 
 
@@ -122,24 +125,24 @@ def _within(low: int, value: int, high: int) -> int:
 
 
 def _put(tree: Any, key: str, value: Any) -> None:
-    """Set a dotted key that is there."""
+    """Set an existing dotted key."""
     *path, last = key.split(".")
     branch = reduce(getitem, path, tree)
     if last not in branch:
-        raise KeyError(f"{key} is no setting")
+        raise KeyError(f"{key} is not a setting")
     branch[last] = in_flow_style(value)
 
 
 def _ignore(path: Path, lines: str) -> None:
-    """Add lines to an ignore file that has not got them."""
+    """Add lines to an ignore file, unless it contains them."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if lines not in text:
         write_text(path, text + lines)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {one}" for key, one in value.items())
+        return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "null" if value is None else str(value)

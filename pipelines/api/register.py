@@ -1,4 +1,4 @@
-"""The command `register`: a generator in MLflow's model registry, as code and numbers; nothing is pickled."""
+"""The command `register`: store a generator in MLflow's model registry as code and arrays; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-ALIASES = r"(?i:(?!latest$|v\d+$)[\w-]+)"  # that MLflow allows
+ALIASES = r"(?i:(?!latest$|v\d+$)[\w-]+)"  # aliases that MLflow allows
 REQUIREMENTS = ("mlflow", "normflows", "numpy", "pydantic", "ruamel.yaml", "safetensors", "torch")
 PARAMETERS = {"n": ("long", 100), "seed": ("long", 0), "temperature": ("double", 1.0)}
-SHOWN = 2  # labels in the example, and samples of each
+SHOWN = 2  # number of labels in the example, and of samples per label
 
 
 def register(name: str, params: Params, root: Path, model: str | None = None, alias: str = "champion") -> str:
-    """Log the generator of density `name`, register it and give the version an alias; says where it is.
+    """Log and register the generator of density `name` and give the new version an alias; return a line about it.
 
-    The registry has it as `model`, postprior-<name> when not given; the alias is taken from the version that has it.
+    `model` is its name in the registry, postprior-<name> if None. The alias moves from the version that has it to the
+    new version.
     """
     if not re.fullmatch(ALIASES, alias):
         raise UserError(
-            f"--alias: found '{alias}', expected letters, digits, - and _, and neither latest nor a version such as v1"
+            f"--alias: found '{alias}', expected letters, digits, - and _, but not latest and not a version such as v1"
         )
     check_density(params, name)
     folders = Project(root).artefacts
@@ -42,35 +43,35 @@ def register(name: str, params: Params, root: Path, model: str | None = None, al
     uri = mlflow_client.address(root)
     if uri is None:
         raise UserError(
-            "MLFLOW_TRACKING_URI: found off, expected a database or server to register the model with; unset it"
+            "MLFLOW_TRACKING_URI: found off, expected a tracking server or database for the model; unset it"
         )
-    title, told = model or f"postprior-{name}", list[str]()
+    title, lines = model or f"postprior-{name}", list[str]()
     artifacts = {"density": folders.densities / name, "autoencoder": folders.autoencoder}
     tags = {"density": name, "stores_training_codes": str(generator.density.stores_training_codes).lower()}
 
     def log(client: MlflowClient) -> None:
-        create(client, title)  # first: it finds out whether there is a registry
+        create(client, title)  # first, because it fails if there is no registry
         with mlflow_client.undisturbed(MLFLOW_TRACKING_URI=uri):
             source = log_model(run, generator, artifacts)
         logged = client.create_model_version(title, source, run.id, tags, model_id=source.rpartition("/")[-1])
         client.set_registered_model_alias(title, alias, logged.version)
-        told.append(f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}")
+        lines.append(f"models:/{title}@{alias} is version {logged.version}: density {name} of {params.vae.model}")
 
-    with track("register", params, root, density=name, failed=refuse) as run:
+    with track("register", params, root, density=name, on_failure=refuse) as run:
         run.call(log)
-    return told[0]
+    return lines[0]
 
 
 def refuse(reason: str) -> None:
-    """What becomes of a failure: a model that is not registered is of no use."""
+    """Raise a UserError instead of a warning if logging fails, because the command has no other result."""
     raise UserError(
         f"MLflow: could not register the model ({reason}); expected a tracking server or database with a model "
-        "registry in MLFLOW_TRACKING_URI, and names that it allows"
+        "registry in MLFLOW_TRACKING_URI, and a name and an alias that MLflow allows"
     )
 
 
 def create(client: MlflowClient, title: str) -> None:
-    """Make the model's entry in the registry where it is not there."""
+    """Create the model in the registry, unless it exists."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -81,7 +82,7 @@ def create(client: MlflowClient, title: str) -> None:
 
 
 def log_model(run: Run, generator: Generator, artifacts: dict[str, Path]) -> str:
-    """Log the model under the run; its address."""
+    """Log the model under the run and return its URI."""
     import mlflow
 
     with mlflow.start_run(run_id=run.id):
@@ -99,7 +100,7 @@ def log_model(run: Run, generator: Generator, artifacts: dict[str, Path]) -> str
 
 
 def signature(generator: Generator) -> ModelSignature:
-    """A table of labels and counts, which may be empty, and the parameters of a draw; arrays of every modality."""
+    """Return the signature: a table of labels and counts, which may be empty, and parameters; arrays per modality."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
@@ -114,7 +115,7 @@ def signature(generator: Generator) -> ModelSignature:
 
 
 def example(generator: Generator) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A table and parameters to call the model with."""
+    """Return an example input: a table and parameters."""
     import pandas as pd
 
     parameters = {name: value for name, (_, value) in PARAMETERS.items()} | {"n": SHOWN}
@@ -127,19 +128,19 @@ def example(generator: Generator) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def requirements() -> list[str]:
-    """What the model's code imports, at the versions installed here; a local part (2.13.0+cpu) names a build."""
+    """Return requirements of the model's code at the installed versions, without local parts such as +cpu."""
     return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
 def code(generator: Generator) -> list[Path]:
-    """The packages that the model needs: ours, and those of networks that were given by import path."""
-    given = [part for text in generator.model.networks.values() if ":" in text for part in text.split(",")]
-    names = {"postprior", *(part.partition(":")[0].partition(".")[0] for part in given)}
+    """Return the packages that the model needs: postprior, and the packages of user-defined networks."""
+    custom = [path for text in generator.model.networks.values() if ":" in text for path in text.split(",")]
+    names = {"postprior", *(path.partition(":")[0].partition(".")[0] for path in custom)}
     return [_location(name) for name in sorted(names)]
 
 
 def _location(package: str) -> Path:
-    """The folder of a package, or the file of a module."""
+    """Return the folder of a package, or the file of a module."""
     spec = find_spec(package)
     assert spec is not None
     return Path(next(iter(spec.submodule_search_locations or ()), str(spec.origin)))

@@ -1,4 +1,4 @@
-"""`postprior represent`: the latent codes of any rows, complete or not, as a file."""
+"""The command `represent`: encode rows, complete or not, and write their latent codes to a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,18 +31,19 @@ Values = np.ndarray[Any, np.dtype[Any]]
 def represent(
     data: Path, autoencoder: Path, out: Path, seed: int = 0, components: int = 32, force: bool = False
 ) -> list[str]:
-    """Encode the rows of a dataset folder and write their codes to `out`; returns lines that say what was written.
+    """Encode the rows of a dataset folder and write their codes to `out`; return lines that report what was written.
 
-    An .npz file holds whole posteriors, as `artefacts.exchange` reads them; .parquet and .h5ad hold their means. A
-    private block has no posterior in rows that lack its modality, and is NaN or null there.
+    An .npz file holds full posteriors, in the format of `artefacts.exchange`; .parquet and .h5ad files hold posterior
+    means. A private block has no posterior in rows that lack its modality, and is NaN or null there.
 
     Args:
-        data: rows that have some or all of the autoencoder's modalities.
-        seed: of the draws that stand for a posterior with too many components or without a closed form.
-        components: the most that a posterior may have; with `encode.components`, codes are those of stage `encode`.
+        data: Rows with some or all modalities of the autoencoder.
+        seed: Seed of the draws that replace a posterior with too many components or without a closed form.
+        components: Largest number of components of a posterior. With the value of `encode.components`, codes are those
+            of the stage `encode`.
 
     Raises:
-        UserError: another ending, a file in the way, or rows of other modalities.
+        UserError: The file name has an unknown ending, the file exists, or the modalities are not those of the model.
     """
     write = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
     check_file(out, force)
@@ -53,14 +54,14 @@ def represent(
     with publish_path(out) as path:
         write(rows, codes, path)
     blocks = ", ".join(f"{block.name} ({block.size})" for block in codes.layout)
-    lines = [f"{out}: codes of {len(codes)} rows, with blocks of so many dimensions: {blocks}"]
-    if lacking := int((~rows.observed.all(1)).sum()):
-        lines.append(f"  {lacking} rows lack modalities, their codes come from the others")
+    lines = [f"{out}: codes of {len(codes)} rows; blocks and their dimensions: {blocks}"]
+    if incomplete := int((~rows.observed.all(1)).sum()):
+        lines.append(f"  {incomplete} rows lack modalities; their codes are inferred from the observed ones")
     return lines
 
 
 def _parquet(rows: Dataset, codes: Codes, path: Path) -> None:
-    """A table of id, label and a column a coordinate."""
+    """Write a table of id, label and one column per coordinate."""
     columns = {"id": pa.array(np.arange(len(rows)) if rows.ids is None else rows.ids)}
     if rows.labels is not None and rows.label_names is not None:
         columns["label"] = pa.array(rows.label_names).take(pa.array(rows.labels))
@@ -71,13 +72,13 @@ def _parquet(rows: Dataset, codes: Codes, path: Path) -> None:
 
 
 def _h5ad(rows: Dataset, codes: Codes, path: Path) -> None:
-    """AnnData: the shared code as X, ids and labels as obs, private codes in obsm."""
+    """Write an AnnData file: the shared code as X, ids and labels as obs, private codes as obsm."""
     h5py = optional("h5py", "omics", ".h5ad")
     means = _means(codes)
-    ours = [block for block in codes.layout if block.owner is None]
+    shared_blocks = [block for block in codes.layout if block.owner is None]
     private = {block.name: means[block.name] for block in codes.layout if block.owner is not None}
-    shared = np.concatenate([means[block.name] for block in ours], 1)
-    features = [f"{block.name}_{i}" for block in ours for i in range(block.size)]
+    shared = np.concatenate([means[block.name] for block in shared_blocks], 1)
+    features = [f"{block.name}_{i}" for block in shared_blocks for i in range(block.size)]
     facts = {"source": "omics", "file": "codes.h5ad", "features": features, "sparse": False}
     conversion = ArrayConversion("z", "numeric", "X", "float32", shared.shape[1:], facts=facts)
     z = Modality("z", "vector", shared.shape[1:], "normal")
@@ -92,8 +93,8 @@ def _h5ad(rows: Dataset, codes: Codes, path: Path) -> None:
 
 
 def _means(codes: Codes) -> dict[str, Values]:
-    """Posterior means (N, size) by block, NaN where it has no posterior."""
-    return {name: part.flatten(1).numpy() for name, part in split_blocks(codes.layout, codes.mean).items()}
+    """Return posterior means (N, size) by block, NaN in rows without a posterior of the block."""
+    return {name: block.flatten(1).numpy() for name, block in split_blocks(codes.layout, codes.mean).items()}
 
 
 WRITERS: dict[str, Callable[[Dataset, Codes, Path], None]] = {
@@ -101,4 +102,4 @@ WRITERS: dict[str, Callable[[Dataset, Codes, Path], None]] = {
     ".parquet": _parquet,
     ".h5ad": _h5ad,
 }
-"""What writes a file of codes, by its ending."""
+"""Functions that write a file of codes, by the ending of its name."""

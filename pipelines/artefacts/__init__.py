@@ -1,1 +1,1 @@
-"""Artefacts of a project: what is saved and loaded, and where."""
+"""Artefacts of a project: their folders, and functions to save and load them."""

@@ -1,4 +1,4 @@
-"""The autoencoder: built from settings, saved and loaded."""
+"""Build the autoencoder from settings, and load a trained one."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ KIND = "autoencoder"
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
-    """The untrained model of params.yaml for the modalities of a dataset, told which of them lack cells."""
+    """Build the untrained model of params.yaml for a dataset; modalities with missing cells are marked as partial."""
     from postprior.stage1_vae.models import MODELS
 
     modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
@@ -27,22 +27,22 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
 
 
 def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
-    """The trained model in a folder, and the artefact that it came from."""
+    """Load the trained model in a folder; also return its artefact."""
     from postprior.stage1_vae.models import MODELS
 
     artefact = load_artefact(folder, KIND)
     name = artefact.manifest["model"]
     if name not in MODELS:
-        raise UserError(f"{folder}: model {name!r} was found, expected one of {', '.join(MODELS)}; update postprior")
+        raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(MODELS)}; update postprior")
     with rebuilding(folder):
         try:
             return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
-        except ValueError as error:  # of the user's own networks, say
+        except ValueError as error:  # for example, from user-defined networks
             raise UserError(f"{folder}: {error}") from None
 
 
 def as_user_errors(epochs: Iterator[T]) -> Iterator[T]:
-    """The epochs; a loss that diverges and rows that a phase cannot use are the user's to mend."""
+    """Yield the epochs; raise a UserError if the loss diverges or if a phase cannot use the rows."""
     try:
         yield from epochs
     except (FloatingPointError, ValueError) as error:

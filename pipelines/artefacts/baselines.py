@@ -1,4 +1,4 @@
-"""The baselines: half of the test rows that samples are scored against, and the rows scored already."""
+"""Baselines: the reference set that samples are compared with, and the scores of the baseline rows."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,37 +9,37 @@ import numpy as np
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.coherence.alignment import Alignment, Critic, Directions
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
-from postprior.pipelines.metrics.fidelity.tables import table_scores, tell_columns
+from postprior.pipelines.metrics.fidelity.tables import add_column_tests, table_scores
 from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Scores
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
 
-KIND = "reference"
-GALLERY = 8  # tuples of every row that are kept as images
-WEIGHTS = {  # of each row that is scored
-    "real": "real",
-    "reconstruction": "real",  # held-out rows, encoded and decoded
-    "normal": "synthetic",  # draws of the model's own prior
+KIND = "reference"  # the kind stored in manifests
+GALLERY = 8  # number of tuples per row that are saved as images
+WEIGHTS = {  # which weights each baseline row uses
+    "real": "real",  # held-out rows
+    "reconstruction": "real",  # the same rows, encoded and decoded
+    "normal": "synthetic",  # draws from the prior of the model
 }
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """What samples are scored against, and the rows scored already."""
+    """The reference set that samples are compared with, and the scores of the baseline rows."""
 
-    reference: ReferenceSet  # the reference half
-    alignment: Alignment  # how its modalities go together
-    rows: Ints  # of the test split that are the reference half
-    weights: Floats  # (1 + B, N), of as many synthetic rows as are scored
+    reference: ReferenceSet
+    alignment: Alignment  # alignment of the modalities of the reference set
+    rows: Ints  # rows of the test split in the reference set
+    weights: Floats  # (1 + B, N), half-samples of the N synthetic rows that are scored
     real: Ints  # rows of the test split that are scored as `real`
-    real_weights: Floats  # (1 + B, N), theirs
-    scores: dict[str, Scores]  # of whole tuples, by row: the keys of `WEIGHTS`
-    manifest: dict[str, Any]  # of the artefact
+    real_weights: Floats  # (1 + B, N), half-samples of the `real` rows
+    scores: dict[str, Scores]  # scores of complete tuples by baseline row, the keys of `WEIGHTS`
+    manifest: dict[str, Any]  # manifest of the artefact
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The baselines that the stage left in a folder."""
+        """Load the baselines that the stage `score-baselines` saved in a folder."""
         artefact = load_artefact(folder, KIND)
         arrays, manifest = artefact.arrays, artefact.manifest
         with rebuilding(folder):
@@ -49,8 +49,8 @@ class Baselines:
                 critic = Critic.from_state(artefact.tensors, manifest["critic"])
                 alignment = replace(alignment, critic=critic, directions=Directions.fit(outputs.features))
             missing = manifest.get("missing", {})
-            scores = {of: _known(of, arrays, missing.get(of, {})) for of in WEIGHTS}
-            weights = {of: arrays[f"weights.{of}"] for of in ("reference", "real", "synthetic")}
+            scores = {row: _load_scores(row, arrays, missing.get(row, {})) for row in WEIGHTS}
+            weights = {kind: arrays[f"weights.{kind}"] for kind in ("reference", "real", "synthetic")}
             rows = arrays["rows.reference"], arrays["rows.real"]
             return cls.fit(outputs, weights, rows, manifest, alignment, scores)
 
@@ -64,25 +64,26 @@ class Baselines:
         alignment: Alignment | None = None,
         scores: dict[str, Scores] | None = None,
     ) -> Self:
-        """The baselines of a reference half with these outputs.
+        """Build baselines from the evaluator outputs of the reference set.
 
         Args:
-            weights: half-samples of `reference`, `real` and `synthetic` rows.
-            rows: of the test split: the half, and those scored as `real`.
-            manifest: where all comes from, the settings of `evaluate`, `modalities` and `classes`.
-            alignment: of the half; learned from it if None.
+            weights: Half-samples of `reference`, `real` and `synthetic` rows.
+            rows: Rows of the test split in the reference set, and rows that are scored as `real`.
+            manifest: Hashes of the inputs, the settings of `evaluate`, `modalities` and `classes`.
+            alignment: Alignment of the reference set; fitted to it if None.
         """
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
         reference = ReferenceSet.fit(outputs, weights["reference"], manifest["neighbours"], names, classes)
         alignment = alignment or Alignment.fit(outputs, manifest["seed"])
-        (half, real), ours, theirs = rows, weights["synthetic"], weights["real"]
-        return cls(reference, alignment, half, ours, real, theirs, scores or {}, manifest)
+        reference_rows, real_rows = rows
+        synthetic, real = weights["synthetic"], weights["real"]
+        return cls(reference, alignment, reference_rows, synthetic, real_rows, real, scores or {}, manifest)
 
     def save(self, folder: Path, outputs: dict[str, EvaluatorOutputs], sets: dict[str, Dataset]) -> None:
-        """Publish the baselines, with outputs of the half and of every row scored, and some images of these."""
-        whole = [name for name in self.scores["real"] if "/" not in name and name in self.scores["normal"]]
+        """Publish the baselines, with evaluator outputs and images of the reference set and of the baseline rows."""
+        names = [name for name in self.scores["real"] if "/" not in name and name in self.scores["normal"]]
         tensors, critic = self.alignment.state()
-        manifest = self.manifest | {"critic": critic, "scores": whole}
+        manifest = self.manifest | {"critic": critic, "scores": names}
         arrays = {
             "rows.reference": self.rows,
             "rows.real": self.real,
@@ -90,44 +91,48 @@ class Baselines:
             "weights.real": self.real_weights,
             "weights.synthetic": self.weights,
         }
-        for of, found in self.scores.items():
-            chosen = {name: found[name] for name in whole}
-            arrays |= {f"scores.{of}.{name}": x for name, x in chosen.items() if not isinstance(x, Missing)}
-            if why := {name: x.why for name, x in chosen.items() if isinstance(x, Missing)}:
-                manifest["missing"] = manifest.get("missing", {}) | {of: why}
-        for of, seen in outputs.items():
-            features = zip(self.manifest["modalities"], seen.features, strict=True)
-            arrays |= {f"features.{of}.{name}": array for name, array in features}
-            told = {field: getattr(seen, field) for field in ("predictions", "labels", "groups")}
-            arrays |= {f"{field}.{of}": array for field, array in told.items() if array is not None}
-        for of, dataset in sets.items():
+        for row_name, scores in self.scores.items():
+            saved = {name: scores[name] for name in names}
+            arrays |= {f"scores.{row_name}.{name}": x for name, x in saved.items() if not isinstance(x, Missing)}
+            if reasons := {name: x.why for name, x in saved.items() if isinstance(x, Missing)}:
+                manifest["missing"] = manifest.get("missing", {}) | {row_name: reasons}
+        for row_name, row_outputs in outputs.items():
+            features = zip(self.manifest["modalities"], row_outputs.features, strict=True)
+            arrays |= {f"features.{row_name}.{name}": array for name, array in features}
+            fields = {field: getattr(row_outputs, field) for field in ("predictions", "labels", "groups")}
+            arrays |= {f"{field}.{row_name}": array for field, array in fields.items() if array is not None}
+        for row_name, dataset in sets.items():
             images = [m.name for m in dataset.modalities if m.kind == "image" and len(dataset)]
-            arrays |= {f"gallery.{of}.{name}": np.asarray(dataset.data[name][:GALLERY]) for name in images}
+            arrays |= {f"gallery.{row_name}.{name}": np.asarray(dataset.data[name][:GALLERY]) for name in images}
         save_artefact(folder, KIND, manifest, tensors, arrays)
 
-    def score(self, outputs: EvaluatorOutputs, half: Dataset, rows: Dataset, weights: Floats | None = None) -> Scores:
-        """Every score of rows and their outputs, with weights (1 + B, N), those of synthetic rows if None.
+    def score(
+        self, outputs: EvaluatorOutputs, reference: Dataset, rows: Dataset, weights: Floats | None = None
+    ) -> Scores:
+        """Compute all scores of `rows` from their evaluator outputs.
 
-        The reference half is for tables.
+        Args:
+            reference: The rows of the reference set; scores of tables need them.
+            weights: Half-samples of the rows (1 + B, N); those of synthetic rows if None.
         """
         weights = self.weights if weights is None else weights
-        own = self.alignment.score(outputs, weights, self.scores.get("real"))
-        own |= table_scores(half, self.reference.joint.weights, rows, weights)
-        return score(outputs, weights, self.reference) | own
+        scores = self.alignment.score(outputs, weights, self.scores.get("real"))
+        scores |= table_scores(reference, self.reference.joint.weights, rows, weights)
+        return score(outputs, weights, self.reference) | scores
 
-    def row(self, scores: Scores, half: Dataset, synthetic: Dataset) -> dict[str, Any]:
-        """Scores as written, beside those of the model's own prior and of reconstructions."""
+    def row(self, scores: Scores, reference: Dataset, synthetic: Dataset) -> dict[str, Any]:
+        """Return the content of the results file of a sampler, with comparisons to `normal` and `reconstruction`."""
         written = row(scores, self.scores["normal"], self.scores["reconstruction"])
-        tell_columns(written, half, synthetic)
+        add_column_tests(written, reference, synthetic)
         return written | {"cautions": self.manifest["cautions"]}
 
     def __len__(self) -> int:
-        """The number of rows that are scored."""
+        """The number of synthetic rows that are scored."""
         return self.weights.shape[1]
 
 
-def _known(of: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
-    """The scores of a row that `Baselines.save` put there."""
-    place = f"scores.{of}."
-    found: Scores = {key.removeprefix(place): values for key, values in arrays.items() if key.startswith(place)}
-    return found | {name: Missing(why) for name, why in missing.items()}
+def _load_scores(row_name: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:
+    """Return the scores of a baseline row from arrays and reasons written by `Baselines.save`."""
+    prefix = f"scores.{row_name}."
+    scores: Scores = {key.removeprefix(prefix): values for key, values in arrays.items() if key.startswith(prefix)}
+    return scores | {name: Missing(why) for name, why in missing.items()}

@@ -1,4 +1,4 @@
-"""What a training run resumes from: all its epochs so far, and the state at the end of the last."""
+"""Checkpoints of training runs: the metrics of all epochs so far, and the state after the last epoch."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from postprior.pipelines.artefacts.code import fingerprint, own_code
+from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.params import Params
@@ -19,55 +19,55 @@ from postprior.pipelines.texts import tell
 from postprior.stage1_vae.training import Snapshot
 
 HASH = "sha256"
-History = list[dict[str, Any]]  # what is told of each epoch, in all phases
+History = list[dict[str, Any]]  # metrics of each epoch, over all phases
 
 
 class Checkpoint:
-    """The file that a training run resumes from, outside of DVC's outputs, named by all that decides its bytes."""
+    """The file that a training run resumes from; its name hashes all inputs of the run, and DVC does not track it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def of(cls, folder: Path, params: Params, *data: Dataset) -> Self:
-        """The checkpoint in a folder of a run: its settings, its data and the code of the stage."""
-        code = fingerprint("train", own_code(params.vae.networks.values()))
+        """Return the checkpoint of a run in a folder, identified by settings, data and the code of the stage."""
+        code = fingerprint("train", custom_code(params.vae.networks.values()))
         model = [params.vae.model, params.vae.sizes, params.vae.chosen]
-        parts = [params.seed, model, params.train.model_dump(), [split.hash for split in data], code]
-        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        inputs = [params.seed, model, params.train.model_dump(), [split.hash for split in data], code]
+        key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
         return cls(folder / f"{key}.safetensors")
 
     def load(self) -> tuple[History, Snapshot | None]:
-        """The epochs done so far, and where to resume; nothing and None at a first start, or from a damaged file."""
+        """Load the metrics of the epochs so far and the state to resume from; [] and None without a valid file."""
         try:
-            content = self.path.read_bytes()  # once: another process may replace the file
+            content = self.path.read_bytes()  # read once, because another process may replace the file
         except FileNotFoundError:
             return [], None
         with suppress(SafetensorError, ValueError, KeyError, TypeError):
             tensors, metadata = load(content), metadata_of(content)
-            where = json.loads(metadata["run"])
-            # older versions wrote no hash
+            run = json.loads(metadata["run"])
+            # files of older versions have no hash
             if metadata.get(HASH) in (None, self._hash(metadata["run"], tensors)):
-                return where["history"], Snapshot(where["phase"], where["epoch"], tensors)
-        tell(f"train: {self.path}: no whole checkpoint of this run; training starts anew", err=True)
+                return run["history"], Snapshot(run["phase"], run["epoch"], tensors)
+        tell(f"train: {self.path}: found no valid checkpoint of this run; training starts from the beginning", err=True)
         return [], None
 
     def save(self, history: History, snapshot: Snapshot) -> None:
-        """Replace the file by the run as it stands."""
+        """Replace the file by the current state of the run."""
         run = json.dumps({"history": history, "phase": snapshot.phase, "epoch": snapshot.epoch})
         write_bytes(self.path, save(snapshot.tensors, {"run": run, HASH: self._hash(run, snapshot.tensors)}))
 
     def _hash(self, run: str, tensors: dict[str, Tensor]) -> str:
-        """The hash of all that the file says, and of its name, which says for what run."""
-        known = hashlib.sha256(json.dumps([self.path.name, run]).encode())
+        """Return the hash of the content of the file and of its name, which identifies the run."""
+        digest = hashlib.sha256(json.dumps([self.path.name, run]).encode())
         for name, tensor in sorted(tensors.items()):
-            known.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())
-            known.update(tensor.flatten().view(torch.uint8).numpy().data)
-        return known.hexdigest()
+            digest.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
 
 def metadata_of(content: bytes) -> dict[str, str]:
-    """The metadata in the bytes of a safetensors file: the length of a header, 8 bytes, and the header in JSON."""
+    """Read the metadata of a safetensors file: 8 bytes with the length of the header, then the header as JSON."""
     end = 8 + int.from_bytes(content[:8], "little")
     metadata: dict[str, str] = json.loads(content[8:end])["__metadata__"]
     return metadata

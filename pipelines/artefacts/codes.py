@@ -1,4 +1,4 @@
-"""Codes: posteriors of a dataset's rows, saved and loaded."""
+"""Encode the rows of a dataset as codes (posteriors), and save and load codes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from postprior.pipelines.storage import file_hash, load_artefact, rebuilding, sa
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
-if TYPE_CHECKING:  # who reads codes runs no model
+if TYPE_CHECKING:  # reading codes does not need the model
     from postprior.stage1_vae.model import MultimodalVAE
 
 KIND = "codes"
-ROWS = 512  # rows encoded at a time: a fixed block, so that the bytes depend on the data alone
+ROWS = 512  # rows per encoded block; it is fixed, so that bytes depend only on the data
 
 
 def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
-    """Codes of all rows from whatever modalities they have; at most `components` components each."""
+    """Encode all rows from their observed modalities; posteriors have at most `components` components."""
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
         blocks = [model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts]
@@ -45,15 +45,17 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
 
 
 def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
-    """Blocks of the code, (N, blocks) bool, that rows with these modalities (N, M) speak of: all but private ones of
-    modalities that a row lacks."""
+    """Return which blocks of the code the observed modalities (N, M) of rows inform, (N, blocks) bool.
+
+    These are all blocks except private blocks of missing modalities.
+    """
     columns = dict(zip([m.name for m in model.modalities], observed.T, strict=True))
     everywhere = torch.ones_like(observed[:, 0])
     return torch.stack([everywhere if b.owner is None else columns[b.owner] for b in model.layout], 1)
 
 
 def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
-    """Publish codes as an artefact; `origin` names the hashes of what they were made from."""
+    """Publish codes as an artefact; `origin` holds the hashes of the data and of the autoencoder."""
     columns = {name: getattr(codes, name) for name in COLUMNS}
     arrays = {name: value.numpy() for name, value in columns.items() if value is not None}
     if codes.ids is not None:
@@ -73,7 +75,7 @@ def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
 
 
 def load_codes(folder: Path) -> Codes:
-    """The codes in a folder, with the prior of their autoencoder."""
+    """Load the codes in a folder, with the prior of their autoencoder."""
     artefact = load_artefact(folder, KIND)
     manifest, prior = artefact.manifest, artefact.tensors
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
@@ -82,7 +84,7 @@ def load_codes(folder: Path) -> Codes:
     with rebuilding(folder):
         names, family = manifest["label_names"], FAMILIES[manifest["prior"]] if prior else None
         return Codes(
-            layout=tuple(Block.from_description(each) for each in manifest["layout"]),
+            layout=tuple(Block.from_description(block) for block in manifest["layout"]),
             family=manifest["family"],
             **columns,
             prior=Mixture(prior["weights"], family(prior["loc"], prior["scale"])) if family else None,
@@ -91,26 +93,26 @@ def load_codes(folder: Path) -> Codes:
         )
 
 
-def whole_rows(codes: Codes) -> Tensor:
-    """Rows encoded from every modality, or with every block where the modalities are not known: (n,) int64."""
-    whole = codes.complete if codes.whole is None else codes.complete & codes.whole
-    return whole.nonzero().squeeze(-1)
+def complete_rows(codes: Codes) -> Tensor:
+    """Return rows encoded from every modality, or, if modalities are unknown, rows with every block: (n,) int64."""
+    complete = codes.complete if codes.whole is None else codes.complete & codes.whole
+    return complete.nonzero().squeeze(-1)
 
 
 @dataclass(frozen=True)
-class Complete:
-    """The rows of a table of codes that lack no block; there may be none."""
+class CompleteCodes:
+    """Rows of a table of codes that lack no block; there may be no such rows."""
 
     table: Codes
 
     @property
     def rows(self) -> np.ndarray:
-        """Their numbers (n,)."""
+        """Numbers of the rows (n,)."""
         return np.flatnonzero(self.table.complete.numpy())
 
     @property
     def codes(self) -> Codes:
-        """Their codes (n, D), n at least 1."""
+        """Codes of the rows (n, D); n must be at least 1."""
         return self.table.select(self.table.complete)
 
     @property
@@ -120,7 +122,7 @@ class Complete:
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The label of each (n,), if there are labels."""
+        """Labels of the rows (n,); None without labels."""
         return None if self.table.labels is None else self.table.labels[self.table.complete].numpy()
 
     def __len__(self) -> int:
@@ -128,7 +130,7 @@ class Complete:
 
 
 def origins_of(path: Path) -> dict[str, str]:
-    """The hashes of codes in a code folder or an .npz file, and of their autoencoder, where it is known."""
+    """Return the hash of the codes in a code folder or an .npz file, and of their autoencoder if it is known."""
     if not path.is_dir():
         return {"codes": file_hash(path)}
     artefact = load_artefact(path, "codes")

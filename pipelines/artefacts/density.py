@@ -1,4 +1,4 @@
-"""Fitted densities, loaded, and their scores of codes."""
+"""Save and load fitted densities, and compute their log-likelihoods of codes."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
@@ -17,24 +17,24 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 KIND = "density"
-MOST = 5000  # rows of a split whose log-likelihood is taken
+MOST = 5000  # largest number of rows per split whose log-likelihood is computed
 
 
 def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, Any]:
-    """Mean log p(z) of one posterior draw of each row of each split, in nats, or the mean of a lower bound of it.
+    """Return the mean log p(z), in nats, of one posterior draw per row, by split; or the mean of its lower bound.
 
-    Of rows that have every modality, as whole samples have, `MOST` at the most; nothing for a density without scores.
-    Missing, as it is written, of a split without such rows, or with one to which the density gives no likelihood.
+    At most `MOST` complete rows are used, since samples are complete. The result is empty for a density without scores.
+    The value of a split is missing, with a reason, if it has no complete row or if some row has no finite likelihood.
     """
     if not (density.exact_log_prob or density.bound):
         return {}
     means: dict[str, Any] = {}
     for split, table in codes.items():
-        generator, rows = generator_for("cpu", seed, 1), whole_rows(table)
+        generator, rows = generator_for("cpu", seed, 1), complete_rows(table)
         if len(rows) > MOST:
             rows = rows[torch.randperm(len(rows), generator=generator)[:MOST]]
         if not len(rows):
-            means[split] = Missing(f"no {split} row has every modality").written
+            means[split] = Missing(f"there is no complete {split} row").written
             continue
         with torch.no_grad():
             mean = float(density.log_prob(table.draw(generator, rows)).mean())
@@ -42,14 +42,14 @@ def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dic
     return means
 
 
-def save_density(folder: Path, density: Density, known: dict[str, Any], inputs: Iterable[Path] = ()) -> None:
-    """Publish a fitted density with what is known of its fit and origins; `inputs` are what was read for it."""
+def save_density(folder: Path, density: Density, record: dict[str, Any], inputs: Iterable[Path] = ()) -> None:
+    """Publish a fitted density with a record of its fit and origins; `inputs` are the files it was fitted to."""
     tensors, description = density.state()
-    save_artefact(folder, KIND, {**description, **known}, tensors, inputs=inputs)
+    save_artefact(folder, KIND, {**description, **record}, tensors, inputs=inputs)
 
 
 def load_density(folder: Path | str) -> Density:
-    """The fitted density in a folder; it needs neither data nor an autoencoder.
+    """Load the fitted density in a folder; this needs neither data nor an autoencoder.
 
     Example:
         load_density("artefacts/densities/gmm").sample(1000)
@@ -58,7 +58,7 @@ def load_density(folder: Path | str) -> Density:
 
 
 def density_of(artefact: Artefact, folder: Path) -> Density:
-    """The density of an artefact that lies in a folder."""
+    """Rebuild the density of an artefact; `folder` is named in errors."""
     family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
     with rebuilding(folder):
         return family.from_state(artefact.tensors, artefact.manifest)

@@ -1,14 +1,15 @@
-"""Codes of other libraries: an .npz file in, an .npz file out.
+"""Read codes of other libraries from .npz files, and write codes to .npz files.
 
     loc (or means)       (N, D), or (N, C, D) for posteriors that are mixtures of C components
-    scale (or scales)    like loc: standard deviations; without it, loc holds draws
-    family               normal, if not given, or laplace, whose scale is the parameter b
-    weights              (N, C), of the components; equal if not given
-    labels               (N,) whole numbers from 0, and label_names (K,), what they are called
-    observed (or mask)   (N, blocks), false where a block of a row has no posterior; all true if not given
+    scale (or scales)    standard deviations, shaped like loc; without scale, loc holds draws
+    family               normal (the default), or laplace, whose scale is the parameter b
+    weights              (N, C), weights of the components; equal by default
+    labels               (N,) whole numbers from 0; label_names (K,) are their names
+    observed (or mask)   (N, blocks), false where a block of a row has no posterior; all true by default
     ids                  (N,) texts
 
-A code vector of several blocks has `<block>.loc` and `<block>.scale` of each, ordered as the columns of `observed`.
+A code vector of several blocks has `<block>.loc` and `<block>.scale` for each block, in the order of the columns of
+`observed`.
 """
 
 from pathlib import Path
@@ -26,7 +27,9 @@ from postprior.stage2_latent.layouts import split_blocks
 
 OTHER_NAMES = {"means": "loc", "scales": "scale", "mask": "observed"}
 OF_BLOCKS = ("loc", "scale")
-FIELDS: dict[str, tuple[str, str, type]] = {  # kinds of NumPy's types, in words, and what they become
+FIELDS: dict[
+    str, tuple[str, str, type]
+] = {  # allowed kinds of NumPy types, their description, and the type after reading
     "loc": ("fiu", "numbers", np.float32),
     "scale": ("fiu", "numbers", np.float32),
     "weights": ("fiu", "numbers", np.float32),
@@ -36,54 +39,54 @@ FIELDS: dict[str, tuple[str, str, type]] = {  # kinds of NumPy's types, in words
     "family": ("U", "a text", np.str_),
     "ids": ("U", "texts", np.str_),
 }
-ONLY = "z"  # the name of a block that the file gives none
+ONLY = "z"  # name of the block if the file does not name blocks
 Arrays = dict[str, np.ndarray]
 
 
 def read_codes(path: Path) -> Codes:
-    """The codes in an .npz file, whose prior is taken to be N(0, I); whatever is wrong with it is a UserError."""
+    """Read the codes in an .npz file and set their prior to N(0, I); raise a UserError if the file is invalid."""
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file or folder; expected a code folder or an .npz file")
-    blocks, others = _sorted(read_arrays(path), path)
-    loc, scale = _joined(blocks, "loc", path), _joined(blocks, "scale", path)
+        raise UserError(f"{path}: found no such file or folder, expected a code folder or an .npz file")
+    blocks, shared = _group_arrays(read_arrays(path), path)
+    loc, scale = _join_blocks(blocks, "loc", path), _join_blocks(blocks, "scale", path)
     assert loc is not None
     N, C, D = loc.shape
-    if scale is None and "family" in others:
-        raise UserError(f"{path}: family: found without a scale, expected scale too, or loc alone for draws")
-    if len(blocks) == 1 and "observed" in others and others["observed"].shape == (N,):
-        others["observed"] = others["observed"][:, None]
-    given = {name: torch.from_numpy(array) for name, array in others.items() if array.dtype.kind != "U"}
-    names, ids = others.get("label_names"), others.get("ids")
+    if scale is None and "family" in shared:
+        raise UserError(f"{path}: family: found no scale, expected a scale as well, or loc without family for draws")
+    if len(blocks) == 1 and "observed" in shared and shared["observed"].shape == (N,):
+        shared["observed"] = shared["observed"][:, None]
+    tensors = {name: torch.from_numpy(array) for name, array in shared.items() if array.dtype.kind != "U"}
+    names, ids = shared.get("label_names"), shared.get("ids")
     try:
         return Codes(
-            layout=tuple(Block(name, parts["loc"].shape[-1:]) for name, parts in blocks.items()),
-            family=EMPIRICAL if scale is None else str(others.get("family", "normal")),
+            layout=tuple(Block(name, arrays["loc"].shape[-1:]) for name, arrays in blocks.items()),
+            family=EMPIRICAL if scale is None else str(shared.get("family", "normal")),
             loc=torch.from_numpy(loc),
             scale=None if scale is None else torch.from_numpy(scale),
-            weights=given.get("weights", torch.full((N, C), 1 / C)),
-            observed=given.get("observed", torch.ones(N, len(blocks), dtype=torch.bool)),
+            weights=tensors.get("weights", torch.full((N, C), 1 / C)),
+            observed=tensors.get("observed", torch.ones(N, len(blocks), dtype=torch.bool)),
             prior=Mixture.single(Normal(torch.zeros(D), torch.ones(D))),
-            labels=given.get("labels"),
+            labels=tensors.get("labels"),
             ids=None if ids is None else ids.tolist(),
             label_names=None if names is None else tuple(names.tolist()),
         )
     except ValueError as error:
-        told = str(error).removeprefix("codes: ").removesuffix(": encode the data again")
-        raise UserError(f"{path}: {told}") from None
+        message = str(error).removeprefix("codes: ").removesuffix(": encode the data again")
+        raise UserError(f"{path}: {message}") from None
 
 
 def write_codes(path: Path, codes: Codes) -> None:
-    """Publish codes as an .npz file; what `read_codes` takes for granted is left out.
+    """Publish codes as an .npz file; arrays that equal the defaults of `read_codes` are left out.
 
-    Blocks of several axes are flattened, and hold NaN in rows where they have no posterior.
+    Blocks with several axes are flattened. They hold NaN in rows without a posterior of the block.
     """
     arrays: Arrays = {}
     unknown = ~codes.known().unsqueeze(1)  # (N, 1, D)
-    for field, whole in (("loc", codes.loc), ("scale", codes.scale)):
-        if whole is not None:
-            for name, part in split_blocks(codes.layout, whole.masked_fill(unknown, np.nan)).items():
+    for field, joined in (("loc", codes.loc), ("scale", codes.scale)):
+        if joined is not None:
+            for name, block in split_blocks(codes.layout, joined.masked_fill(unknown, np.nan)).items():
                 key = f"{name}.{field}" if len(codes.layout) > 1 else field
-                arrays[key] = (part[:, 0].flatten(1) if part.shape[1] == 1 else part.flatten(2)).numpy()
+                arrays[key] = (block[:, 0].flatten(1) if block.shape[1] == 1 else block.flatten(2)).numpy()
     if codes.scale is not None:
         arrays["family"] = np.array(codes.family)
     if codes.loc.shape[1] > 1:
@@ -99,44 +102,46 @@ def write_codes(path: Path, codes: Codes) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _sorted(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, Arrays], Arrays]:
-    """The arrays of each block, and those of all."""
+def _group_arrays(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, Arrays], Arrays]:
+    """Return the arrays of each block, and the arrays shared by all blocks."""
     blocks: dict[str, Arrays] = {}
-    others: Arrays = {}
+    shared: Arrays = {}
     for key, array in arrays.items():
         name, _, field = key.rpartition(".")
         field = OTHER_NAMES.get(field, field)
         of_block = field in OF_BLOCKS
         if field not in FIELDS or (name and not of_block):
-            known = [*FIELDS, *OTHER_NAMES]
-            raise UserError(f"{path}: {key} is not a known name{hint(key, known)}; known: {listed(known)}")
-        kinds, words, kind = FIELDS[field]
+            names = [*FIELDS, *OTHER_NAMES]
+            raise UserError(f"{path}: {key} is not a known name{hint(key, names)}; known: {listed(names)}")
+        kinds, description, kind = FIELDS[field]
         if array.dtype.kind not in kinds:
-            raise UserError(f"{path}: {key}: found an array of type {array.dtype}, expected {words}")
-        group = blocks.setdefault(name or ONLY, {}) if of_block else others
+            raise UserError(f"{path}: {key}: found an array of type {array.dtype}, expected {description}")
+        group = blocks.setdefault(name or ONLY, {}) if of_block else shared
         if field in group:
             raise UserError(f"{path}: {key}: found {field} twice under two names, expected it once")
-        with np.errstate(over="ignore"):  # beyond the range it is infinite, and refused as such
+        with np.errstate(over="ignore"):  # values beyond the range become infinite, which is an error later
             group[field] = array.astype(kind)
-    return blocks, others
+    return blocks, shared
 
 
-def _joined(blocks: dict[str, Arrays], field: str, path: Path) -> np.ndarray | None:
-    """One array (N, C, D) of the blocks side by side; None where none of them has it."""
-    having = [name for name, parts in blocks.items() if field in parts]
-    if field == "scale" and not having:
+def _join_blocks(blocks: dict[str, Arrays], field: str, path: Path) -> np.ndarray | None:
+    """Concatenate a field of all blocks to one array (N, C, D); return None if no block has a scale."""
+    names = [name for name, arrays in blocks.items() if field in arrays]
+    if field == "scale" and not names:
         return None
-    if not having:
-        raise UserError(f"{path}: found no loc, expected loc (or means), or <block>.loc of each block")
-    for name, parts in blocks.items():
-        array, first = parts.get(field), parts.get("loc")
-        if array is None or first is None:
-            lacking = "loc" if first is None else field
-            raise UserError(f"{path}: block {name} has no {lacking}, expected {lacking} of every block or of none")
-        like = first if field == "scale" else blocks[having[0]]["loc"]
+    if not names:
+        raise UserError(f"{path}: found no loc, expected loc (or means), or <block>.loc for each block")
+    for name, arrays in blocks.items():
+        array, loc = arrays.get(field), arrays.get("loc")
+        if array is None or loc is None:
+            missing = "loc" if loc is None else field
+            raise UserError(f"{path}: block {name} has no {missing}, expected {missing} for every block or for none")
+        like = loc if field == "scale" else blocks[names[0]]["loc"]
         shape = like.shape if field == "scale" else (*like.shape[:-1], *array.shape[-1:])
         if array.ndim not in (2, 3) or array.shape != shape:
-            expected = f"{shape} as loc" if field == "scale" else "(N, D) or (N, C, D), N and C those of all blocks"
+            expected = (
+                f"{shape} as loc" if field == "scale" else "(N, D) or (N, C, D), with N and C of all other blocks"
+            )
             raise UserError(f"{path}: {field} of block {name} has shape {array.shape}, expected {expected}")
-    joined = np.concatenate([parts[field] for parts in blocks.values()], axis=-1)
+    joined = np.concatenate([arrays[field] for arrays in blocks.values()], axis=-1)
     return joined if joined.ndim == 3 else joined[:, None]

@@ -1,7 +1,7 @@
-"""The layout of a project: where every artefact and every result lies.
+"""The layout of a project: the paths of all artefacts and results.
 
-Rows are loaded here, which every stage reads. All else is loaded by its own module, so that a stage imports no more
-than it reads: what a stage imports decides when DVC runs it again.
+This module loads only the rows of the data, which every stage reads. Other artefacts are loaded by their own modules,
+so that a stage imports only what it reads: the imports of a stage determine when DVC runs it again.
 """
 
 from pathlib import Path
@@ -12,24 +12,26 @@ from postprior.pipelines.errors import UserError
 
 
 class ArtefactFolders:
-    """The folders of artefacts in a folder; those that hold one folder a name are plural."""
+    """The folders of artefacts in a folder; folders with a plural name hold one folder per name."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.code = home / "code"  # hashes of the code, by stage
-        self.data = home / "data"  # real rows, by split
+        self.code = home / "code"  # hashes of the code by stage
+        self.data = home / "data"  # real rows by split
         self.autoencoder = home / "autoencoder"  # the trained model of stage 1
-        self.codes = home / "codes"  # posteriors of the rows, by split
-        self.densities = home / "densities"  # fitted to the training codes
+        self.codes = home / "codes"  # posteriors of the rows by split
+        self.densities = home / "densities"  # densities fitted to the training codes
         self.evaluators = home / "evaluators"  # a feature extractor, and label classifiers where there are labels
         self.baselines = home / "baselines"  # the reference set, and the scores of the baseline rows
-        self.synthetic = home / "synthetic"  # datasets, by density
-        self.evaluation = home / "evaluation"  # half-samples, and rows generated from parts, by density
-        self.utility = home / "utility"  # answers of the classifiers that a density taught, by density
-        self.real_utility = self.utility / "real"  # the classifiers that real rows taught
-        self.augmentation = home / "augmentation"  # answers of the arms of each cell, <size>-<seed>
-        self.privacy = home / "privacy"  # samples beside their closest training rows, by density
-        self.baseline_imputers = home / "imputation/baselines"  # scores that densities are set against
+        self.synthetic = home / "synthetic"  # synthetic datasets by density
+        self.evaluation = (
+            home / "evaluation"
+        )  # half-samples, and rows generated from some of their modalities, by density
+        self.utility = home / "utility"  # predictions of classifiers trained on synthetic rows, by density
+        self.real_utility = self.utility / "real"  # predictions of classifiers trained on real rows
+        self.augmentation = home / "augmentation"  # correct predictions of the arms of each cell, <size>-<seed>
+        self.privacy = home / "privacy"  # samples and their nearest training rows, by density
+        self.baseline_imputers = home / "imputation/baselines"  # scores of the baseline imputers
 
     @classmethod
     def around(cls, density: Path) -> Self:
@@ -42,17 +44,17 @@ class ResultFiles:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.training = home / "training.csv"  # the epochs of the autoencoder
+        self.training = home / "training.csv"  # metrics of every epoch of the autoencoder
         self.comparison = home / "comparison.csv"  # the leaderboard
         self.page = home / "report.html"  # the report
-        self.plots = home / "plots"  # a folder of plots as CSV and PNG
-        self.datasheets = home / "datasheets"  # a folder of Markdown, a file a synthetic dataset
+        self.plots = home / "plots"  # plots as CSV and PNG files
+        self.datasheets = home / "datasheets"  # Markdown files, one per synthetic dataset
 
     def scores(self, part: str, name: str) -> Path:
-        """What was measured in a part: `metrics`, `utility`, `privacy`, `imputation` or `augmentation`.
+        """Return the file of scores in `metrics`, `utility`, `privacy`, `imputation` or `augmentation`.
 
-        The name is that of a density; in `metrics` also of a baseline row, `autoencoder`, `evaluators` or `latent`;
-        in `augmentation` of a cell, <size>-<seed>; `real` in `utility`; `baselines` in `imputation`.
+        `name` is the name of a density. Other names are, in `metrics`, a baseline row, `autoencoder`, `evaluators` and
+        `latent`; in `augmentation`, a cell, <size>-<seed>; in `utility`, `real`; in `imputation`, `baselines`.
         """
         return self.home / part / f"{name}.json"
 
@@ -60,7 +62,7 @@ class ResultFiles:
 class Project:
     """A folder with params.yaml, artefacts and results.
 
-    With an empty path as root, all paths are relative to the root of whatever project is meant.
+    With an empty path as root, all paths are relative to the root of a project.
 
     Example:
         >>> Project(Path()).results.scores("metrics", "gmm").as_posix()
@@ -71,32 +73,32 @@ class Project:
         self.root = root
         self.artefacts = ArtefactFolders(root / "artefacts")
         self.results = ResultFiles(root / "results")
-        self.checkpoints = root / ".postprior/checkpoints"  # a folder of files that training resumes from
+        self.checkpoints = root / ".postprior/checkpoints"  # files that training resumes from
 
     def dataset(self, split: str) -> Dataset:
-        """The rows of a split."""
+        """Load the rows of a split."""
         return Dataset.load(self.artefacts.data / split)
 
     def splits(self) -> dict[str, Dataset]:
-        """The rows of every split."""
+        """Load the rows of every split."""
         return {split: self.dataset(split) for split in SPLITS}
 
     def train_and_test(self) -> tuple[Dataset, Dataset]:
-        """Training and test rows, whose labels mean the same."""
+        """Load training and test rows; raise a UserError if their labels differ in meaning."""
         train, test = self.dataset("train"), self.dataset("test")
         check_labels(train, test)
         return train, test
 
     def synthetic(self, name: str) -> Dataset:
-        """The synthetic dataset of a density."""
+        """Load the synthetic dataset of a density."""
         return Dataset.load(self.artefacts.synthetic / name)
 
 
 def check_origin(place: Path | None, what: str, found: str | None, expected: str | None, stage: str) -> None:
-    """Refuse what was made of something else than what stands in the project now; hashes say so."""
+    """Raise a UserError if an artefact was made from an input with another hash than the current one."""
     if found != expected:
         raise UserError(
-            f"{place}: {what} {str(found)[:12]} found, expected {str(expected)[:12]}; run postprior {stage} again"
+            f"{place}: found {what} {str(found)[:12]}, expected {str(expected)[:12]}; run postprior {stage} again"
         )
 
 

@@ -28,11 +28,11 @@ def draw(
     if samples is None and not label:
         raise UserError("--samples: found none, expected a number, or --label LABEL=COUNT")
     from postprior.pipelines.api.draw import draw
-    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.generation.request import SampleRequest
 
     options_or_none = {"seed": seed, "temperature": temperature, "truncation": truncation}
     given: dict[str, Any] = {name: value for name, value in options_or_none.items() if value is not None}
-    draw(folder, out, Request(samples, labels=label_counts(label), **given), force)
+    draw(folder, out, SampleRequest(samples, labels=label_counts(label), **given), force)
 
 
 @app.command()

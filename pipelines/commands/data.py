@@ -1,4 +1,4 @@
-"""Data in and out, and the files of a project: `import`, `init`, `upgrade` and `export`."""
+"""The commands `import`, `init`, `upgrade` and `export`, which write data and the files of a project."""
 
 import sys
 from pathlib import Path
@@ -14,38 +14,55 @@ app = typer.Typer()
 
 @app.command("import")
 def import_data(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders, together.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the three splits go.")],
-    id: Annotated[str | None, typer.Option(help="The column that rows are matched by.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column of classes.")] = None,
-    group: Annotated[str | None, typer.Option(help="The column of subjects: none on two sides.")] = None,
-    split: Annotated[str | None, typer.Option(help="A column that says train, validation or test.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="A covariate or target; repeatable.")] = None,
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders to import together.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that the three splits are written to.")],
+    id: Annotated[str | None, typer.Option(help="The column whose ids match the rows of several sources.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column that holds the class labels.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="The column of subjects; all rows of a subject go into one split.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="A column that assigns each row to train, validation or test.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="A column that is a covariate or target; repeatable.")
+    ] = None,
     skip: Annotated[list[str] | None, typer.Option(help="A column or array to leave out; repeatable.")] = None,
     modality: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=COLUMN,…", help="Columns that make a modality; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=COLUMN,…", help="The columns that form a modality; repeatable.")
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=KIND", help="The kind of a column or array that is recognised wrongly; repeatable."),
+        typer.Option(
+            metavar="NAME=KIND",
+            help="The kind of a column (numeric, log, count, boolean, categorical) or of an array (numeric, count, "
+            "boolean, tokens), if it is detected wrongly; repeatable.",
+        ),
     ] = None,
-    nan_is_missing: Annotated[bool, typer.Option(help="NaN in arrays stands for missing values.")] = False,
-    slices: Annotated[str | None, typer.Option(help="axial, coronal or sagittal: cut volumes.")] = None,
+    nan_is_missing: Annotated[bool, typer.Option(help="Treat NaN in arrays as missing values.")] = False,
+    slices: Annotated[
+        str | None, typer.Option(help="Cut volumes into slices of this plane: axial, coronal or sagittal.")
+    ] = None,
     like: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Rows for a model trained on this import: its scales, no split.")
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="Import rows for a model that was trained on this earlier import: use its scales and categories, and "
+            "do not split.",
+        ),
     ] = None,
-    validation_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.1,
-    test_share: Annotated[float, typer.Option(help="Of all rows, or subjects.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    validation_share: Annotated[float, typer.Option(help="The share of all rows (or subjects) for validation.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="The share of all rows (or subjects) for the test.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="The seed of the random split.")] = 0,
 ) -> None:
-    """Make dataset folders from your own files."""
+    """Convert your own files into dataset folders for training, validation and test."""
     from postprior.pipelines.data.formats.contents import Roles
 
-    columns = parse_pairs("--modality", modality, "NAME=VALUE", "age=numeric")
+    columns = parse_pairs("--modality", modality, "NAME=COLUMN,…", "labs=crp,glucose")
     roles = Roles(
         *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
         modalities={name: tuple(text.split(",")) for name, text in columns.items()},
-        kinds=parse_pairs("--kind", kind, "NAME=VALUE", "age=numeric"),
+        kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
         slices=slices,
     )
@@ -61,10 +78,10 @@ def import_data(
 
 @app.command()
 def init(
-    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")],
-    data: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="What postprior import made.")],
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the new project.")],
+    data: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="The folder that postprior import wrote.")],
 ) -> None:
-    """Make a project from imported data."""
+    """Create a project from imported data."""
     from postprior.pipelines.api.init import init
 
     tell(*init(project, data))
@@ -73,11 +90,12 @@ def init(
 @app.command()
 def upgrade(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")] = Path(),
-    yes: Annotated[bool, typer.Option("--yes", help="Write without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write the changes without asking.")] = False,
 ) -> None:
-    """Bring params.yaml and dvc.yaml of an earlier version up to date.
+    """Update params.yaml and dvc.yaml of a project of an earlier version.
 
-    The differences are shown first. Your own stages stay; changes that you made to the stages of postprior do not.
+    The differences are shown first. Your own stages are kept, but changes that you made to the stages of postprior are
+    lost.
     """
     from postprior.pipelines.api.upgrade import Upgrade
 
@@ -95,19 +113,23 @@ def upgrade(
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the files go.")],
+    folder: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset folder to export.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that the files are written to.")],
     format: Annotated[
-        str | None, typer.Option(help="csv, parquet, npz or images; what each modality came from if not given.")
+        str | None,
+        typer.Option(
+            help="csv, parquet, npz or images. By default each modality gets the format it was imported from."
+        ),
     ] = None,
     excel_safe: Annotated[
         bool,
         typer.Option(
-            "--excel-safe", help="Put ' before texts that were generated or filled in and look like formulas."
+            "--excel-safe",
+            help="Put ' before texts that were generated or filled in and that look like spreadsheet formulas.",
         ),
     ] = False,
 ) -> None:
-    """Write a dataset folder back as files."""
+    """Write a dataset folder back as files in the original formats, units and types."""
     from postprior.pipelines.data.export import export
 
     tell(*export(folder, out, format, excel_safe))

@@ -157,11 +157,11 @@ def generate(
     Options that are not given have the values of `generate` in params.yaml.
     """
     settings, root = load_tracked(params)
-    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.generation.request import SampleRequest
     from postprior.pipelines.stages.generate import generate
 
     changes = {"seed": seed, "values": values, "temperature": temperature, "truncation": truncation}
-    request = Request.of(settings.generate, samples, label_counts(label), **changes)
+    request = SampleRequest.from_settings(settings.generate, samples, label_counts(label), **changes)
     generate(name, settings, root, request, out, given)
 
 

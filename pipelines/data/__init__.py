@@ -1,11 +1,11 @@
-"""Data: dataset folders, where they come from and what they become. Imports run down this list only:
+"""Dataset folders: import, conversion, storage and export. A module imports only modules further down this list:
 
-export, importing/                  dataset folders as files of their users, and such files as dataset folders
-formats/                            a kind of file a module, read and written; the table FORMATS
-sources/                            data that params.yaml names; the table SOURCES
-pictures                            sheets of samples
-conversion/                         values of files as numbers that models learn, and back
+export, importing/                  write dataset folders as files of the user's formats, and read such files
+formats/                            one module per file format, with a reader and a writer; the table FORMATS
+sources/                            data sources that params.yaml names; the table SOURCES
+pictures                            image sheets of samples
+conversion/                         converts values of files into numbers for models, and back
 dataset                             one split, in memory and in its folder
-checks, manifest, source_values     what the folder must satisfy, what it says, what it keeps of its files
-arrays                              in archives, and larger than memory
+checks, manifest, source_values     checks of the folder, its manifest, and original values that it keeps
+arrays                              arrays in archives, and arrays larger than memory
 """

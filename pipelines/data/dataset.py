@@ -1,16 +1,16 @@
-"""The dataset folder: one split, one folder, the same for prepared, synthetic and imputed data.
+"""The dataset folder, which holds one split; prepared, synthetic and imputed data have the same format.
 
 manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [3, 16, 16], …}, …},
                   "labels": {"names": ["0", …]} or null, "samples": N, "provenance": {…}}
                  and "conversion": {…} where the data were imported: see `postprior.pipelines.data.conversion`
 m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
-mask.npy         (N, M) bool, columns in the manifest's order; absent when everything is observed
-m0.observed.npy  (N, *shape) bool, missing cells inside an observed modality; absent when there are none
-filled.npy       (N, M) bool, values that were imputed, wholly or in part; absent when none was
-m0.filled.npy    (N, *shape) bool, the imputed cells of a modality that had others observed; absent when there are none
-m0.source.*      values as the file has them, where m0.npy cannot give them back, .npy or .parquet, and
-                 labels.source.*, targets.source.*: see `postprior.pipelines.data.source_values`; absent where it can
-labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): absent when there are none
+mask.npy         (N, M) bool, true if a modality is observed, columns in the manifest's order; absent if all are
+m0.observed.npy  (N, *shape) bool, false for missing cells of an observed modality; absent if there are none
+filled.npy       (N, M) bool, modalities that were imputed, wholly or in part; absent if there are none
+m0.filled.npy    (N, *shape) bool, the imputed cells of a modality that had observed cells; absent if there are none
+m0.source.*      original values of the source file (.npy or .parquet) if they cannot be decoded from m0.npy; also
+                 labels.source.* and targets.source.*: see `postprior.pipelines.data.source_values`
+labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): absent if there are none
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import beside
+from postprior.pipelines.data.arrays import expand_like
 from postprior.pipelines.data.checks import check
 from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, origin_of
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
@@ -33,21 +33,33 @@ from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
-"""As others call them."""
+"""Names of splits in other data sets."""
 Write = Callable[..., None]
-PLACES = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
-"""What an import knows of the space around its volumes: a matter of the rows, not of the model that they go to."""
+SPATIAL_KEYS = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
+"""Facts that place volumes in space: they belong to the rows of an import and may differ from the training data."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """N samples of M modalities, with whatever is known about them.
+    """N samples of M modalities, with their labels, covariates, ids and origin.
 
-    data[m] (N, *shape), mask (N, M) bool or None, cells[m] (N, *shape) bool, labels (N,) integers that index
-    `label_names`, targets (N, T), groups (N,), ids (N,); filled (N, M) and filled_cells[m] (N, *shape) bool mark what
-    was imputed. `conversion` says how imported values go back into the units and files that they came from, and
-    `source_values` are these as the files had them, by modality or role, where numbers cannot give them back. One of
-    them counts as long as the number stands that it was converted to.
+    Attributes:
+        modalities: the M modalities, in the order of the mask's columns.
+        data: data[m] (N, *shape), the values of each modality.
+        mask: (N, M) bool, true if a modality is observed; None if all are.
+        cells: cells[m] (N, *shape) bool, true if a cell is observed; only modalities with missing cells.
+        labels: (N,) integers that index `label_names`.
+        targets: (N, T).
+        groups: (N,).
+        ids: (N,).
+        label_names: the names of the labels.
+        provenance: how the dataset was made.
+        folder: the folder that it was loaded from; None if it was made in memory.
+        conversion: how imported values are converted back into their original units and files.
+        filled: (N, M) bool, modalities that were imputed, wholly or in part.
+        filled_cells: filled_cells[m] (N, *shape) bool, cells that were imputed.
+        source_values: original values, by modality or role, that cannot be decoded from the numbers. An original value
+            is valid as long as the number that it was converted to is unchanged.
     """
 
     modalities: tuple[Modality, ...]
@@ -71,37 +83,37 @@ class Dataset:
 
     @property
     def observed(self) -> np.ndarray:
-        """(N, M) bool: the mask, or all true without one."""
+        """(N, M) bool: the mask, or all true if there is none."""
         return np.ones((len(self), len(self.modalities)), bool) if self.mask is None else self.mask
 
     @property
     def sources(self) -> np.ndarray:
-        """The group of each row (N,), its own where it has none."""
+        """The group of each row (N,); without groups each row is its own source."""
         return np.arange(len(self)) if self.groups is None else self.groups
 
     @property
     def hash(self) -> str | None:
-        """The hash of the folder that the dataset was loaded from; None when it was made in memory."""
+        """The hash of the folder that the dataset was loaded from; None if it was made in memory."""
         return None if self.folder is None else folder_hash(self.folder)
 
     @property
-    def whole(self) -> np.ndarray:
-        """(N, M) bool: modalities that are observed in all their cells."""
-        found = self.observed.copy()
+    def fully_observed(self) -> np.ndarray:
+        """(N, M) bool: modalities whose cells are all observed."""
+        complete = self.observed.copy()
         for m, modality in enumerate(self.modalities):
             if modality.name in self.cells:
-                found[:, m] &= self.cells[modality.name].reshape(len(self), -1).all(1)
-        return found
+                complete[:, m] &= self.cells[modality.name].reshape(len(self), -1).all(1)
+        return complete
 
     def missing(self, name: str) -> np.ndarray:
-        """(N, *shape) bool: the values of a modality that are not there."""
+        """(N, *shape) bool: the missing values of a modality."""
         values, (observed,) = self.data[name], self.observed.T[[m.name == name for m in self.modalities]]
-        lacks = np.broadcast_to(beside(~observed, values), values.shape)
-        return lacks | ~np.asarray(self.cells[name]) if name in self.cells else lacks
+        absent = np.broadcast_to(expand_like(~observed, values), values.shape)
+        return absent | ~np.asarray(self.cells[name]) if name in self.cells else absent
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays of the folder by name, those that are there."""
+        """The arrays that the folder contains, by name."""
         return {
             **self.data,
             **{f"{name}.observed": cells for name, cells in self.cells.items()},
@@ -110,17 +122,17 @@ class Dataset:
         }
 
     def select(self, rows: np.ndarray) -> Self:
-        """The samples at `rows`, copied into memory."""
-        known: dict[str, Any] = {
+        """Return the samples at `rows`, copied into memory."""
+        selection: dict[str, Any] = {
             name: None if (array := getattr(self, name)) is None else array[rows] for name in OPTIONAL
         } | {
             arrays: {name: array[rows] for name, array in getattr(self, arrays).items()}
             for arrays in ("data", "cells", "filled_cells")
         }
-        return replace(self, **known, source_values=selected(self.source_values, rows), folder=None)
+        return replace(self, **selection, source_values=selected(self.source_values, rows), folder=None)
 
     def batch(self, rows: slice | np.ndarray) -> Batch:
-        """The samples at `rows` as tensors: what the models take."""
+        """Return the samples at `rows` as tensors, the input of the models."""
         import torch
 
         data = {m.name: torch.from_numpy(np.array(self.data[m.name][rows], np.float32)) for m in self.modalities}
@@ -128,7 +140,10 @@ class Dataset:
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
     def save(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
-        """Check the samples, made from `inputs`, and publish them in place of a dataset folder of the same origin."""
+        """Check the samples and publish them as a dataset folder, which replaces an older one of the same origin.
+
+        `inputs` are the files or folders that the samples were made from.
+        """
         check(folder, self.modalities, self.arrays, self.label_names, self.source_values.keys())
         manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion)
         with _published(folder, manifest, self.arrays, self.source_values, inputs):
@@ -136,7 +151,7 @@ class Dataset:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The dataset in a folder, memory-mapped; anything that breaks the format is a UserError."""
+        """Load the dataset in a folder, memory-mapped; a UserError if the folder violates the format."""
         return read_consistently(folder, cls._load)
 
     @classmethod
@@ -144,8 +159,8 @@ class Dataset:
         manifest = Manifest.read(folder)
         modalities = manifest.modalities
         cells, filled = (
-            {m.name: load_array(path) for m in modalities if (path := folder / f"{m.name}.{of}.npy").exists()}
-            for of in ("observed", "filled")
+            {m.name: load_array(path) for m in modalities if (path := folder / f"{m.name}.{suffix}.npy").exists()}
+            for suffix in ("observed", "filled")
         )
         optional = {name: path for name in OPTIONAL if (path := folder / f"{name}.npy").exists()}
         dataset = cls(
@@ -169,7 +184,7 @@ class Dataset:
 def _published(
     folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], values: SourceValues, inputs: Iterable[Path]
 ) -> Iterator[Path]:
-    """A folder with these parts of a dataset, which is published when the block has added the others."""
+    """Write parts of a dataset into a temporary folder, and publish it after the block has added the rest."""
     with publish(folder, partial(files_of, origin=origin_of(manifest.provenance)), inputs) as temporary:
         manifest.write(temporary)
         for name, array in arrays.items():
@@ -186,15 +201,22 @@ def writing(
     inputs: Iterable[Path] = (),
     source_values: SourceValues | None = None,
 ) -> AbstractContextManager[Write]:
-    """A dataset folder that is written in pieces, in bounded memory, and published when all rows are there.
+    """Write a dataset folder in pieces, in bounded memory, and publish it when all rows are written.
 
-    The block calls `write(start, data, labels)` to put rows start … start + n: data[m] (n, *shape), labels (n,) when
-    the dataset has them. `known` are arrays of the folder, by name, that are there before the rows; so are
-    `source_values`. `inputs` are what the rows are made from.
+    The block calls `write(start, data, labels)` to write the rows start … start + n: data[m] (n, *shape), and labels
+    (n,) if the dataset has them.
+
+    Args:
+        folder: the dataset folder.
+        manifest: its manifest, which declares the number of rows.
+        labels: whether labels are written with the rows.
+        known: arrays of the folder, by name, that are complete before the rows are written.
+        inputs: the files or folders that the rows are made from.
+        source_values: original values, also complete before the rows are written.
     """
     if manifest.samples < 1:
-        expected = "expected at least one; ask for a positive number."
-        raise UserError(f"{folder}: {manifest.samples} samples asked for, {expected}")
+        expected = "expected at least 1; request a positive number"
+        raise UserError(f"{folder}: {manifest.samples} samples requested, {expected}")
     if labels and manifest.label_names is None:
         raise ValueError("label_names: None found, expected the names of the labels that are written")
     if not labels and "labels" not in (known or {}):
@@ -229,50 +251,50 @@ def writing(
 
 
 def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict[str, Any] | None = None) -> Dataset:
-    """A dataset with the `modalities` of training data in their order; those that it lacks are missing everywhere.
+    """Return a dataset with the `modalities` of the training data, in their order; absent ones are missing in all rows.
 
-    A modality that is none of these, is another than that of its name, or was converted in another way than by the
-    `conversion` of the training data, is refused.
+    A UserError is raised if a modality is unknown, differs from the training data's modality of the same name, or was
+    converted differently from the `conversion` of the training data.
     """
     place = "data" if dataset.folder is None else str(dataset.folder)
     training = "the training data; import these rows with --like"
-    ours, theirs = ((of or {}).get("modalities", {}) for of in (conversion, dataset.conversion))
-    for name in sorted(ours.keys() & theirs.keys()):
-        entries = [{key: of[name][key] for key in of[name] if key not in PLACES} for of in (ours, theirs)]
+    trained, given = ((entry or {}).get("modalities", {}) for entry in (conversion, dataset.conversion))
+    for name in sorted(trained.keys() & given.keys()):
+        entries = [{k: side[name][k] for k in side[name] if k not in SPATIAL_KEYS} for side in (trained, given)]
         if entries[0] != entries[1]:
-            found_there = f"modality {name} has scales or categories of its own"
-            raise UserError(f"{place}: {found_there}, expected those of {training}")
+            found = f"modality {name} has other scales or categories"
+            raise UserError(f"{place}: {found}, expected those of {training}")
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
         if m.name not in wanted:
-            known = ", ".join(wanted)
-            raise UserError(f"{place}: modality {m.name} found, expected some of {known}; leave it out or rename it")
-        expected, found = wanted[m.name].describe(), replace(m, partial=False).describe()
-        for key in {**expected, **found}:
-            if expected.get(key) != found.get(key):
-                pair = f"{found.get(key)} found, expected {expected.get(key)}"
+            names = ", ".join(wanted)
+            raise UserError(f"{place}: modality {m.name} found, expected some of {names}; leave it out or rename it")
+        expected, described = wanted[m.name].describe(), replace(m, partial=False).describe()
+        for key in {**expected, **described}:
+            if expected.get(key) != described.get(key):
+                pair = f"{described.get(key)} found, expected {expected.get(key)}"
                 raise UserError(f"{place}: {key} of modality {m.name}: {pair} as in {training}")
     if conversion is not None:
-        whole = (dataset.conversion or {}) | conversion | {"modalities": ours | theirs}
-        dataset = replace(dataset, conversion=whole)
+        merged = (dataset.conversion or {}) | conversion | {"modalities": trained | given}
+        dataset = replace(dataset, conversion=merged)
     if tuple(wanted.values()) == dataset.modalities:
         return dataset
     columns = {m.name: column for m, column in zip(dataset.modalities, dataset.observed.T, strict=True)}
-    nobody, nothing = np.zeros(len(dataset), bool), np.float32(0)
-    data = {n: dataset.data.get(n, np.broadcast_to(nothing, (len(dataset), *m.shape))) for n, m in wanted.items()}
-    mask = np.stack([columns.get(name, nobody) for name in wanted], 1)
+    unobserved, zero = np.zeros(len(dataset), bool), np.float32(0)
+    data = {n: dataset.data.get(n, np.broadcast_to(zero, (len(dataset), *m.shape))) for n, m in wanted.items()}
+    mask = np.stack([columns.get(name, unobserved) for name in wanted], 1)
     return replace(dataset, modalities=tuple(wanted.values()), data=data, mask=mask, filled=None, filled_cells={})
 
 
 def check_labels(train: Dataset, test: Dataset) -> None:
-    """Refuse labels that one of two splits has alone, and other names or another order of them."""
+    """Check that two splits both have labels or both have none, and that label names and their order are the same."""
     if (train.labels is None) != (test.labels is None):
         without, other = (train, test) if train.labels is None else (test, train)
-        remedy = "add labels.npy and the labels' names, or take them from every split."
-        raise UserError(f"{without.folder}: no labels found, {other.folder} has them; {remedy}")
+        remedy = "add labels.npy and the names of the labels, or remove the labels from all splits"
+        raise UserError(f"{without.folder}: no labels found, but {other.folder} has labels; {remedy}")
     if train.label_names != test.label_names:
-        found, expected = (", ".join(of.label_names or ()) for of in (test, train))
-        remedy = "give every split the same names in one order."
+        found, expected = (", ".join(split.label_names or ()) for split in (test, train))
+        remedy = "give all splits the same names in the same order"
         raise UserError(
             f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; {remedy}"
         )

@@ -1,4 +1,4 @@
-"""The manifest of a dataset folder, and which files are such a folder's own."""
+"""Read and write the manifest of a dataset folder, and list the files that belong to the folder."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from postprior.pipelines.storage import FORMAT, MANIFEST, check_format, manifest
 from postprior.stage1_vae.modalities import Modality
 
 ROWWISE = ("labels", "targets", "groups", "ids")
-"""What may be known of a row beside its values."""
+"""Arrays with one entry per row, besides the values of the modalities."""
 OPTIONAL = ("mask", "filled", *ROWWISE)
-"""Arrays of the folder that may be absent, so no modality may have such a name."""
+"""Arrays that a folder may contain; their names are reserved, so no modality may use them."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What manifest.json says of a dataset; the mask's columns follow the order of the modalities."""
+    """The content of manifest.json; the columns of the mask follow the order of the modalities."""
 
     modalities: tuple[Modality, ...]
     samples: int
@@ -27,7 +27,7 @@ class Manifest:
     conversion: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
-        """Write it into a folder that is yet to be published."""
+        """Write the manifest into a folder that is not published yet."""
         content = {
             "format": FORMAT,
             "samples": self.samples,
@@ -40,56 +40,57 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """That of a folder; whatever is wrong with it is a UserError."""
+        """Read the manifest of a folder; a UserError if it is missing or invalid."""
         path = folder / MANIFEST
-        found = read_json(path)
-        check_format(path, found)
+        content = read_json(path)
+        check_format(path, content)
         for key, kind in (("modalities", dict), ("samples", int), ("provenance", dict)):
-            if not isinstance(found.get(key), kind):
-                other = type(found.get(key)).__name__ if key in found else "nothing"
-                raise UserError(f"{path}: {key}: {other} found, expected {kind.__name__}; correct the manifest.")
-        if not isinstance(found.get("conversion", {}), dict):
-            raise UserError(f"{path}: conversion: expected an object of JSON or none; import the data again.")
-        modalities = tuple(_modality(path, name, entry) for name, entry in found["modalities"].items())
-        labels = found.get("labels")
+            if not isinstance(content.get(key), kind):
+                found = type(content.get(key)).__name__ if key in content else "nothing"
+                raise UserError(f"{path}: {key}: {found} found, expected {kind.__name__}; correct the manifest")
+        if not isinstance(content.get("conversion", {}), dict):
+            raise UserError(f"{path}: conversion: expected a JSON object or no such key; import the data again")
+        modalities = tuple(_modality(path, name, entry) for name, entry in content["modalities"].items())
+        labels = content.get("labels")
         names = labels.get("names") if isinstance(labels, dict) else None
         if labels is not None and not (names and isinstance(names, list) and all(isinstance(n, str) for n in names)):
-            raise UserError(f'{path}: labels: {labels!r} found, expected {{"names": ["…", …]}} or null; correct it.')
-        known = None if names is None else tuple(names)
-        return cls(modalities, found["samples"], known, found["provenance"], found.get("conversion"))
+            expected = 'expected {"names": ["…", …]} or null'
+            raise UserError(f"{path}: labels: {labels!r} found, {expected}; correct the manifest")
+        label_names = None if names is None else tuple(names)
+        return cls(modalities, content["samples"], label_names, content["provenance"], content.get("conversion"))
 
 
 def _modality(path: Path, name: str, entry: Any) -> Modality:
     try:
         return Modality.from_description(name, entry)
     except KeyError as error:
-        raise UserError(f"{path}: modalities: {name}: the key {error} is missing; declare it.") from None
+        raise UserError(f"{path}: modalities: {name}: the key {error} is missing; add it to the manifest") from None
     except (ValueError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f"{path}: modalities: {name}: {error}; correct the manifest.") from None
+        raise UserError(f"{path}: modalities: {name}: {error}; correct the manifest") from None
 
 
 def conversion_in(folder: Path) -> dict[str, Any] | None:
-    """The conversion of the dataset in a folder; None where it has none or there is no such folder."""
+    """Return the conversion of the dataset in a folder; None if it has none or the folder does not exist."""
     return Manifest.read(folder).conversion if (folder / MANIFEST).exists() else None
 
 
 def labelled_in(folder: Path) -> bool:
-    """Whether the dataset in a folder may have labels: its manifest says no, or there is no such folder to ask."""
+    """Whether the dataset in a folder may have labels: false only if its manifest exists and names no labels."""
     return not (folder / MANIFEST).exists() or Manifest.read(folder).label_names is not None
 
 
 def origin_of(provenance: Mapping[str, Any]) -> str:
-    """What a dataset is, by its provenance: synthetic, imputed, rows for a model (`import --like`) or real data."""
+    """Return the origin of a dataset from its provenance: synthetic, imputed, rows (`import --like`) or real."""
     marks = {"imputed": "imputed", "sampler": "synthetic", "like": "rows"}
     return next((kind for mark, kind in marks.items() if mark in provenance), "real")
 
 
 def files_of(folder: Path, origin: str) -> Collection[Path]:
-    """The files, relative to their folder, of a dataset of this origin; none where there is no such dataset."""
+    """Return the files, relative to the folder, of a dataset of this origin; none if there is no such dataset."""
     manifest = manifest_in(folder)
     modalities, provenance = manifest.get("modalities"), manifest.get("provenance")
     if not (isinstance(modalities, dict) and isinstance(provenance, dict)) or origin_of(provenance) != origin:
         return ()
-    arrays = {*OPTIONAL, *(name + of for name in modalities for of in ("", ".observed", ".filled"))}
-    sources = {name + of for name in (*modalities, *OPTIONAL) for of in (ARRAY, TABLE)}
+    arrays = {*OPTIONAL, *(name + suffix for name in modalities for suffix in ("", ".observed", ".filled"))}
+    sources = {name + suffix for name in (*modalities, *OPTIONAL) for suffix in (ARRAY, TABLE)}
     return {Path(name) for name in (MANIFEST, *(f"{name}.npy" for name in arrays), *sources)}

@@ -1,7 +1,7 @@
-"""Samples as pictures: sheets of cells, of which a page cuts what a reader asks for.
+"""Draw samples as image sheets, from which the report page cuts out the samples that a reader selects.
 
-A cell is one modality of one line of one sample. A synthetic sample has one line; beside its nearest training row it
-has two; a row whose modalities are generated from parts of it has one for every part.
+A cell shows one modality of one line of one sample. A synthetic sample has one line, or two if it is shown with its
+nearest training row. A row for conditional generation has one line per subset of observed modalities.
 """
 
 import io
@@ -13,23 +13,29 @@ import numpy as np
 from postprior.pipelines.data.dataset import Dataset
 from postprior.stage1_vae.modalities import Modality
 
-SAMPLES = 16  # of a row of the leaderboard
-PIXELS = 250_000  # of one sheet; larger pictures leave room for fewer samples
-FEWEST = 4
-CELL = 128  # pixels a side at most
-EXACT = 32  # up to so many the pixels are kept as they are
-GAP = 2  # pixels between cells, transparent
-SPACE = 6  # pixels more between samples of several lines
-GIVEN = (0, 114, 178, 255)  # the frame of what was observed
+SAMPLES = 16  # samples per row of the leaderboard
+PIXELS = 250_000  # pixels of one sheet; larger images leave room for fewer samples
+FEWEST = 4  # least number of samples
+CELL = 128  # greatest side of a cell in pixels
+EXACT = 32  # sheets with cells up to this side are compressed without loss
+GAP = 2  # transparent pixels between cells
+SPACE = 6  # additional pixels between samples with several lines
+GIVEN = (0, 114, 178, 255)  # colour of the frame around observed cells
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures of a few samples in one image, a WebP file of `size`, width and height.
+    """Pictures of a few samples in one image.
 
-    `labels` are a text for every sample, `lines` what the lines of a sample are (one without a name where there is one
-    alone). `given` says which cells were observed, by sample, line and modality; it is empty where that is no question.
-    `side` are the pixels of a cell, `steps` those right and down to the next sample, line and modality.
+    Attributes:
+        labels: one text per sample.
+        lines: the titles of the lines of a sample; one empty title if there is only one line.
+        modalities: the names of the modalities.
+        given: which cells were observed, by sample, line and modality; empty if the sheet does not distinguish them.
+        side: width and height of a cell in pixels.
+        steps: pixels to the right and down to the next sample, line and modality.
+        size: width and height of the image.
+        image: the content of a WebP file.
     """
 
     labels: tuple[str, ...]
@@ -43,7 +49,7 @@ class Sheet:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """What stands beneath one another: the modalities of a sample, or its lines."""
+        """Titles of the rows of a sample: its modalities, or its lines."""
         return self.lines if self.steps[2][0] else self.modalities
 
 
@@ -53,7 +59,7 @@ def sheet(
     labels: np.ndarray | None = None,
     label_names: Sequence[str] | None = None,
 ) -> Sheet | None:
-    """The sheet of the first samples of data[m] (N, *shape), one beside the other; None where nothing can be drawn."""
+    """Draw the first samples of data[m] (N, *shape) side by side; None if no modality can be drawn."""
     lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
     count = min(SAMPLES, *map(len, data.values())) if data else 0
     texts = [""] * count
@@ -63,7 +69,7 @@ def sheet(
 
 
 def sheet_of(dataset: Dataset) -> Sheet | None:
-    """The sheet of a dataset's first samples."""
+    """Draw the first samples of a dataset."""
     return sheet(dataset.modalities, dataset.data, dataset.labels, dataset.label_names)
 
 
@@ -74,8 +80,9 @@ def laid_out(
     lines: Sequence[str],
     observed: np.ndarray | None = None,
 ) -> Sheet | None:
-    """The sheet of images and of the middle slices of volumes; lines stand beneath one another where some are observed.
+    """Draw a sheet of images and of the middle slices of volumes; None if no modality can be drawn.
 
+    If `observed` is given, the lines of a sample are placed below each other, otherwise its modalities.
     Shapes: values[m] (L, N, *shape); observed (N, L, M).
     """
     from PIL import Image
@@ -95,12 +102,12 @@ def laid_out(
     width, height = (
         sum(step[axis] * (count - 1) for step, count in zip(steps, counts, strict=True)) + pitch for axis in (0, 1)
     )
-    places = [list(modalities).index(m) for m in shown]
-    given = [] if observed is None else observed[:samples, :, places].tolist()
+    columns = [list(modalities).index(m) for m in shown]
+    given = [] if observed is None else observed[:samples, :, columns].tolist()
     canvas = np.zeros((height, width, 4), np.uint8)
-    for place in np.ndindex(counts):
-        sample, line, modality = place
-        left, top = (int(at) for at in np.dot(place, steps))
+    for cell in np.ndindex(counts):
+        sample, line, modality = cell
+        left, top = (int(offset) for offset in np.dot(cell, steps))
         if given and given[sample][line][modality]:
             canvas[top : top + pitch, left : left + pitch] = GIVEN
         left, top = left + GAP // 2, top + GAP // 2
@@ -114,7 +121,7 @@ def laid_out(
 
 
 def _picture(value: np.ndarray, modality: Modality, side: int) -> np.ndarray:
-    """An image (C, H, W), or the middle of a volume (C, D, H, W), as bytes (side, side, 3), centred."""
+    """Return an image (C, H, W), or the middle slice of a volume (C, D, H, W), as bytes (side, side, 3), centred."""
     from PIL import Image
 
     image = value[:, value.shape[1] // 2] if modality.kind == "volume" else value
@@ -124,8 +131,8 @@ def _picture(value: np.ndarray, modality: Modality, side: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     factor = side / max(height, width)
     size = max(round(width * factor), 1), max(round(height * factor), 1)
-    way = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
-    resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, way)
+    method = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, method)
     canvas = Image.new("RGB", (side, side))
     canvas.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
     return np.asarray(canvas)

@@ -1,1 +1,1 @@
-"""Detection: how strange rows are beside normal ones."""
+"""Anomaly detection: score how unusual rows are, compared with normal rows."""

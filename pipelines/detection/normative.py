@@ -1,4 +1,4 @@
-"""What a trained pair, autoencoder and density, says of rows: likelihoods, codes, and predictions from the others."""
+"""Surprisals of rows under an autoencoder and a density: reconstruction, prediction from other modalities, code."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,33 +16,34 @@ from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import coordinates, split_blocks
 
-ROWS = 64  # rows of a block, each with a seed of its own
-DRAWS = 16  # posterior draws of a row that everything is averaged over
+ROWS = 64  # rows per block; every block has its own seed
+DRAWS = 16  # posterior draws per row over which surprisals are averaged
 LARGEST = 1e30
-"""What likelihoods beyond the floating range are held at, so that rows far from all others can still be ranked."""
-FARTHEST = 1e15  # the same for codes
-FEATURED = ("table", "vector")  # kinds whose values are features with a name or a place
+"""Bound of surprisals: values beyond the floating-point range are clamped to it, so that extreme rows are ranked."""
+FARTHEST = 1e15  # bound of the coordinates of codes, for the same reason
+FEATURED = ("table", "vector")  # kinds of modalities whose values are single features
 
 
 @dataclass(frozen=True)
 class Surprisals:
-    """What is known of N rows that have the same P modalities, in nats, larger where a row is stranger.
+    """Surprisals, in nats, of N rows with the same P observed modalities; larger for more unusual rows.
 
-    A modality that lacks cells is scored by the mean of those that are there, times the number of all. `cells` are
-    −log p of each value of the modalities `FEATURED` in the reconstruction and in the prediction, NaN in missing cells.
+    The surprisal of a modality with missing cells is the mean over the observed cells, times the number of all cells.
+    `cells` holds −log p of each value of the modalities `FEATURED`, in the reconstruction and in the prediction from
+    other modalities; NaN in missing cells.
     """
 
-    reconstruction: Floats  # (N, P), −log p(x_m | z), z ~ q(z | x): how badly a row's own code explains each modality
-    inconsistency: Floats  # (N, P), the same, z ~ q(z | x without m): how badly the others predict it; (N, 0) without
-    code: Floats  # (N, 1 + P), −log f(z) under the density, of the code of the whole row and of each modality alone
-    codes: tuple[Floats, ...]  # the means of these codes, 1 + P arrays (N, D) of the blocks that modalities speak of
-    cells: dict[str, Floats]  # by modality, (N, 2, J), or (N, 1, J) where there are no others
+    reconstruction: Floats  # (N, P), −log p(x_m | z), z ~ q(z | x): how badly the row's code explains each modality
+    inconsistency: Floats  # (N, P), −log p(x_m | z), z ~ q(z | x without m); (N, 0) if there is only one modality
+    code: Floats  # (N, 1 + P), −log f(z) under the density, for the code of the row and of each modality alone
+    codes: tuple[Floats, ...]  # means of these codes, 1 + P arrays (N, D) of the blocks that the modalities inform
+    cells: dict[str, Floats]  # by modality, (N, 2, J), or (N, 1, J) if there is only one modality
 
     @classmethod
     def of(cls, model: MultimodalVAE, density: Density, data: Dataset, pattern: Tensor, *seed: int) -> Self:
-        """The evidence of N rows that have the modalities of a pattern (M,), as if they had no others.
+        """Compute the surprisals of N rows from the modalities of a pattern (M,); other modalities are ignored.
 
-        The density stands in for the model's prior; all draws follow from the counters of the seed.
+        The density replaces the prior of the model. All draws are determined by the numbers of the seed.
         """
         blocks = []
         for number, start in enumerate(range(0, len(data), ROWS)):
@@ -53,7 +54,7 @@ class Surprisals:
             np.concatenate([block.reconstruction for block in blocks]),
             np.concatenate([block.inconsistency for block in blocks]),
             np.concatenate([block.code for block in blocks]),
-            tuple(np.concatenate(parts) for parts in zip(*(block.codes for block in blocks), strict=True)),
+            tuple(np.concatenate(codes) for codes in zip(*(block.codes for block in blocks), strict=True)),
             {name: np.concatenate([block.cells[name] for block in blocks]) for name in blocks[0].cells},
         )
 
@@ -62,29 +63,29 @@ class Surprisals:
 def _block(
     model: MultimodalVAE, density: Density, batch: Batch, pattern: Tensor, generator: torch.Generator
 ) -> Surprisals:
-    own = torch.eye(len(pattern), dtype=torch.bool)[pattern]  # (P, M)
-    there = [m for m, here in zip(model.modalities, pattern.tolist(), strict=True) if here]
+    single = torch.eye(len(pattern), dtype=torch.bool)[pattern]  # (P, M), patterns of one modality
+    modalities = [m for m, observed in zip(model.modalities, pattern.tolist(), strict=True) if observed]
     codes, states = model.candidates(batch, DRAWS, generator)  # (B, K, D)
-    alone = model.posterior(batch, own).rsample((DRAWS,), generator)  # (K, B, P, D)
+    alone = model.posterior(batch, single).rsample((DRAWS,), generator)  # (K, B, P, D)
     z = torch.cat([codes.transpose(0, 1).unsqueeze(2), alone], 2)
     z = z.nan_to_num(FARTHEST, FARTHEST, -FARTHEST).clamp(-FARTHEST, FARTHEST)
     latents = model.descend(z[:, :, 0], generator) if states is None else states.transpose(0, 1)
-    unlikely = [_unlikely(model, there, batch, latents.unsqueeze(2).expand(-1, -1, len(there), -1))]
-    if len(there) > 1:
-        others = (pattern & ~own).repeat(DRAWS, 1)  # every draw a subset: encoders run once
-        drawn = model.infer(batch, others, generator).unflatten(1, (DRAWS, len(own)))  # (B, K, P, F)
-        unlikely.append(_unlikely(model, there, batch, drawn.transpose(0, 1)))
-    totals = [torch.stack([_total(part[m.name]) for m in there], 1) for part in unlikely]
-    known = [observed_blocks(model, each.unsqueeze(0))[0] for each in (pattern, *own)]
-    scores = [_code_log_prob(model, density, z[:, :, place], here) for place, here in enumerate(known)]
-    means = [z[:, :, place].mean(0)[:, coordinates(model.layout, here)] for place, here in enumerate(known)]
-    featured = [m.name for m in there if m.kind in FEATURED]
+    cells = [_cell_surprisals(model, modalities, batch, latents.unsqueeze(2).expand(-1, -1, len(modalities), -1))]
+    if len(modalities) > 1:
+        others = (pattern & ~single).repeat(DRAWS, 1)  # one subset per draw, so that encoders run only once
+        predicted = model.infer(batch, others, generator).unflatten(1, (DRAWS, len(single)))  # (B, K, P, F)
+        cells.append(_cell_surprisals(model, modalities, batch, predicted.transpose(0, 1)))
+    totals = [torch.stack([_total(by_name[m.name]) for m in modalities], 1) for by_name in cells]
+    known = [observed_blocks(model, observed.unsqueeze(0))[0] for observed in (pattern, *single)]
+    scores = [_code_log_prob(model, density, z[:, :, place], blocks) for place, blocks in enumerate(known)]
+    means = [z[:, :, place].mean(0)[:, coordinates(model.layout, blocks)] for place, blocks in enumerate(known)]
+    featured = [m.name for m in modalities if m.kind in FEATURED]
     return Surprisals(
         _array(totals[0]),
         _array(totals[1] if len(totals) > 1 else totals[0][:, :0]),
         _array(-torch.stack(scores, 1)),
         tuple(map(_array, means)),
-        {name: _array(torch.stack([part[name] for part in unlikely], 1)) for name in featured},
+        {name: _array(torch.stack([by_name[name] for by_name in cells], 1)) for name in featured},
     )
 
 
@@ -92,33 +93,35 @@ def _array(values: Tensor) -> Floats:
     return values.double().numpy()
 
 
-def _unlikely(model: MultimodalVAE, modalities: list[Modality], batch: Batch, latents: Tensor) -> dict[str, Tensor]:
-    """−log p of each value of P modalities, the mean over latents (K, B, P, F): name → (B, *shape), NaN if missing."""
-    found = {}
+def _cell_surprisals(
+    model: MultimodalVAE, modalities: list[Modality], batch: Batch, latents: Tensor
+) -> dict[str, Tensor]:
+    """−log p of each value of P modalities, averaged over latents (K, B, P, F): name → (B, *shape), NaN if missing."""
+    surprisals = {}
     for place, m in enumerate(modalities):
         values = batch.data[m.name]
         mean = torch.zeros_like(values)
-        for each in latents[:, :, place]:
-            mean -= model.decode_one(m, each).each(values) / len(latents)
+        for draw in latents[:, :, place]:
+            mean -= model.decode_one(m, draw).elementwise_log_prob(values) / len(latents)
         mean = mean.nan_to_num(LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
-        found[m.name] = mean.masked_fill(~batch.cells[m.name], torch.nan) if m.name in batch.cells else mean
-    return found
+        surprisals[m.name] = mean.masked_fill(~batch.cells[m.name], torch.nan) if m.name in batch.cells else mean
+    return surprisals
 
 
 def _total(cells: Tensor) -> Tensor:
-    """The sum over values (B, *shape), of which those that are missing are taken for the mean of the others: (B,)."""
+    """Sum over values (B, *shape), with missing values replaced by the mean of the observed ones: (B,)."""
     return cells.flatten(1).double().nanmean(1) * cells[0].numel()
 
 
 def _code_log_prob(model: MultimodalVAE, density: Density, z: Tensor, known: Tensor) -> Tensor:
-    """log f of the known blocks of codes (K, B, D), the mean over draws: (B,).
+    """Return log f of the known blocks of codes (K, B, D), averaged over draws: (B,).
 
-    A density that cannot integrate the other blocks out scores the whole vector: there they follow the prior.
+    A density that cannot marginalise over the other blocks scores the full vector; these blocks follow the prior.
     """
     flat = z.flatten(0, 1)
     if bool(known.all()) or not density.marginal:
-        found = density.log_prob(flat)
+        log_prob = density.log_prob(flat)
     else:
-        found = density.log_marginal(split_blocks(model.layout, flat, known))
-    mean = found.double().unflatten(0, z.shape[:2]).mean(0)
+        log_prob = density.log_marginal(split_blocks(model.layout, flat, known))
+    mean = log_prob.double().unflatten(0, z.shape[:2]).mean(0)
     return mean.nan_to_num(-LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)

@@ -1,1 +1,1 @@
-"""Generation: samples, conditional draws, completion and what serves them."""
+"""Generation: unconditional and conditional samples, imputation, calibration, and a model for MLflow."""

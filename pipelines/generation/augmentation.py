@@ -1,6 +1,6 @@
-"""A cell of the augmentation curve: whether synthetic rows help a classifier that has few real ones.
+"""Cells of the augmentation curve: test whether synthetic rows help a classifier that has few real training rows.
 
-The autoencoder, the density and every classifier of a cell see the same few training rows and no other.
+The autoencoder, the density and every classifier of a cell see the same few training rows and no others.
 """
 
 import math
@@ -12,9 +12,9 @@ from postprior.pipelines.artefacts.autoencoder import as_user_errors, build
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import FrozenEncoder, learn
+from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.request import Request, apportion
+from postprior.pipelines.generation.request import SampleRequest, apportion
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.utility.augmentation import Classical
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
@@ -23,7 +23,7 @@ from postprior.pipelines.settings.params import ALL, Params
 from postprior.stage1_vae import training
 from postprior.stage1_vae.randomness import generator_for
 
-ARMS = {  # synthetic rows for each real one, and whether rows are augmented classically as they are learned from
+ARMS = {  # number of synthetic rows per real row, and whether rows are augmented classically during training
     "real": (0, False),
     "classical": (0, True),
     "synthetic_1x": (1, False),
@@ -34,48 +34,48 @@ ARMS = {  # synthetic rows for each real one, and whether rows are augmented cla
 MOST = max(copies for copies, _ in ARMS.values())
 
 
-def few(train: Dataset, size: str, seed: int) -> Dataset:
-    """So many training rows, each label in its share, or all of them."""
+def stratified_subsample(train: Dataset, size: str, seed: int) -> Dataset:
+    """Select `size` random training rows, stratified by label, or all rows."""
     if size == ALL:
         return train
     if not size.isdecimal() or not 1 <= int(size) <= len(train):
         raise UserError(
-            f"size: found {size}, expected a whole number from 1 to {len(train)}, the number of training rows, or {ALL}"
+            f"size: found {size}, expected {ALL} or a whole number from 1 to {len(train)}, the number of training rows"
         )
     labels = np.zeros(len(train), int) if train.labels is None else train.labels
     return train.select(stratified(labels, int(size), np.random.default_rng(seed)))
 
 
 def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:
-    """Random rows (size,), in order, with each label as often as in `labels` (N,).
+    """Select random rows (size,), in order, with the label proportions of `labels` (N,).
 
     >>> np.bincount(np.repeat([0, 1], [60, 40])[stratified(np.repeat([0, 1], [60, 40]), 10, np.random.default_rng(0))])
     array([6, 4])
     """
     names, counts = np.unique(labels, return_counts=True)
-    wanted = apportion(dict(zip(names.tolist(), counts.tolist(), strict=True)), size)
+    sizes = apportion(dict(zip(names.tolist(), counts.tolist(), strict=True)), size)
     order = rng.permutation(len(labels))
-    return np.sort(np.concatenate([order[labels[order] == name][:n] for name, n in wanted.items()]))
+    return np.sort(np.concatenate([order[labels[order] == name][:n] for name, n in sizes.items()]))
 
 
-def answers(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
-    """Where the classifiers of each arm read the test rows rightly: (arms, 1 + M, N) bool."""
-    request = Request.of(params.generate, MOST * len(rows), seed=seed)
-    samples = pair(rows, params, seed).draw(request)
+def arm_hits(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
+    """Train the classifiers of every arm and return where they classify test rows correctly: (arms, 1 + M, N) bool."""
+    request = SampleRequest.from_settings(params.generate, MOST * len(rows), seed=seed)
+    samples = train_generator(rows, params, seed).draw(request)
     classical, hits = Classical(rows), []
     with progress(f"augment {len(rows)}", len(ARMS)) as step:
-        for copies, changed in ARMS.values():
-            parts = [rows, samples.select(np.arange(copies * len(rows)))] if copies else [rows]
-            learned = train_classifiers(parts, recipe(params), seed, classical if changed else None)
-            if samples.labels is None:  # the first arm has learned from the real rows alone
-                samples = replace(samples, labels=learned.predict(samples)[0], label_names=rows.label_names)
-            hits.append(learned.hits(test))
+        for copies, augmented in ARMS.values():
+            datasets = [rows, samples.select(np.arange(copies * len(rows)))] if copies else [rows]
+            classifiers = train_classifiers(datasets, recipe(params), seed, classical if augmented else None)
+            if samples.labels is None:  # the classifiers of the first arm, trained on real rows only, label the samples
+                samples = replace(samples, labels=classifiers.predict(samples)[0], label_names=rows.label_names)
+            hits.append(classifiers.hits(test))
             step(f"accuracy {hits[-1][0].mean():.3f}")
     return np.stack(hits)
 
 
-def pair(rows: Dataset, params: Params, seed: int) -> Generator:
-    """The autoencoder of these rows, and the density of its codes of these rows."""
+def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
+    """Train an autoencoder on these rows and fit a density to the codes of the same rows."""
     name = params.augment.density
     vae = params.vae.model_copy(update={"model": params.augment.model})
     model = build(params.model_copy(update={"vae": vae, "seed": seed}), rows)
@@ -87,12 +87,12 @@ def pair(rows: Dataset, params: Params, seed: int) -> Generator:
             step(f"loss {epoch.metrics['train_loss']:.1f}")
     model.to("cpu")
     codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))
-    density, _ = learn(name, params.density[name], {"train": codes}, seed, FrozenEncoder(lambda: (model, rows)))
+    density, _ = fit_density(name, params.density[name], {"train": codes}, seed, FrozenEncoder(lambda: (model, rows)))
     return Generator(model, density, {})
 
 
 def epochs_of(steps: int, rows: int, batch_size: int) -> int:
-    """Passes over the rows that come to about so many steps.
+    """Return the number of epochs that take about `steps` training steps.
 
     >>> epochs_of(800, 100, 64), epochs_of(800, 5000, 64)
     (400, 10)

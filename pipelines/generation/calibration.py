@@ -1,14 +1,14 @@
-"""How far imputed draws lie apart, calibrated: their 90 % intervals hold 90 % of what was hidden from held-out rows.
+"""Calibrate the spread of imputed draws: their 90 % intervals cover 90 % of the values hidden in held-out rows.
 
-A posterior that is too sure of itself draws values that are too much alike. The draws of a row are moved from or
-towards their mean by one factor a modality,
+Draws from an overconfident posterior differ too little. The draws of a row are therefore moved away from or towards
+their mean by one factor s per modality,
 
     x′_r = x̄ + s (x_r − x̄),
 
-which leaves the mean, and what the draws say of dependence, as they are (member-by-member calibration: Van
+which changes neither the mean nor the dependence structure of the draws (member-by-member calibration: Van
 Schaeybroeck & Vannitsem 2015, https://doi.org/10.1002/qj.2397). The factor is a conformal quantile (Lei et al. 2018,
-https://arxiv.org/abs/1604.04173): rows that took no part in training lose what rows to be imputed lack, and s is the
-least factor under which the intervals cover the share of the hidden values that they promise.
+https://arxiv.org/abs/1604.04173). In rows that were not used in training, the values are hidden that the rows to impute
+lack; s is the smallest factor for which the intervals cover the nominal share of the hidden values.
 """
 
 import math
@@ -28,39 +28,39 @@ from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 
-DRAWS = 39  # draws of a held-out row: their interval of 90 % leaves out the two least and the two greatest
-MOST = 300  # held-out rows, at most
-FEWEST = 20  # hidden values that a factor needs; a modality with fewer keeps its draws as they are
+DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
+MOST = 300  # largest number of held-out rows
+FEWEST = 20  # smallest number of hidden values for a factor; draws of a modality with fewer are not changed
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Factors s by modality; draws of a modality that has none stay as they are, and so do counts and classes."""
+class SpreadCalibration:
+    """Spread factors s by modality; draws of a modality without a factor, counts and classes are not changed."""
 
     factors: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def fit(cls, model: MultimodalVAE, density: Density, held_out: Dataset, like: Dataset, seed: int = 0) -> Self:
-        """The factors for imputing the rows of `like`, from held-out rows of the same modalities.
+        """Fit the factors for imputing the rows of `like`, on held-out rows of the same modalities.
 
-        Each of these loses what a row of `like`, drawn at random, lacks.
+        In each held-out row, the values are hidden that a random row of `like` lacks.
         """
         rng = np.random.default_rng(seed)
         held_out = held_out.select(np.arange(min(len(held_out), MOST)))
-        hidden = hidden_as(held_out, like, rng)
+        incomplete = hidden_as(held_out, like, rng)
         names = [m.name for m in held_out.modalities]
-        scored = {name: hidden.missing(name) & ~held_out.missing(name) for name in names}
-        needed: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-        for start, block in completions(model, density, hidden, DRAWS, seed, "draws"):
+        hidden_values = {name: incomplete.missing(name) & ~held_out.missing(name) for name in names}
+        factors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+        for start, block in completions(model, density, incomplete, DRAWS, seed, "draws"):
             for m in held_out.modalities:
                 rows = slice(start, start + block[m.name].shape[1])
-                where = scored[m.name][rows] & continuous(m)
-                needed[m.name].append(reach(block[m.name][:, where], held_out.data[m.name][rows][where]))
-        values = {name: np.concatenate(parts) for name, parts in needed.items()}
-        return cls({name: quantile(found) for name, found in values.items() if len(found) >= FEWEST})
+                where = hidden_values[m.name][rows] & continuous(m)
+                factors[m.name].append(reach(block[m.name][:, where], held_out.data[m.name][rows][where]))
+        joined = {name: np.concatenate(blocks) for name, blocks in factors.items()}
+        return cls({name: quantile(values) for name, values in joined.items() if len(values) >= FEWEST})
 
     def __call__(self, modality: Modality, x: Tensor) -> Tensor:
-        """Draws (R, n, *shape) of a modality, spread."""
+        """Return draws (R, n, *shape) of a modality with calibrated spread."""
         factor = self.factors.get(modality.name)
         if factor is None or len(x) < 2:
             return x
@@ -69,25 +69,25 @@ class Spread:
 
 
 def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dataset:
-    """Held-out rows that lack, beside what they lack, what an incomplete row of `like` lacks, drawn for each at random.
+    """Hide in each held-out row what a random incomplete row of `like` lacks.
 
-    A row that would have no modality left keeps what it has.
+    A row that would have no modality left keeps its modalities.
     """
-    lacking = np.flatnonzero(~like.whole.all(1))
-    if not len(lacking):
+    incomplete = np.flatnonzero(~like.fully_observed.all(1))
+    if not len(incomplete):
         return held_out
-    donors = rng.choice(lacking, len(held_out))
+    donors = rng.choice(incomplete, len(held_out))
     mask = held_out.observed & like.observed[donors]
-    lost = ~mask.any(1)
-    mask[lost] = held_out.observed[lost]
+    empty = ~mask.any(1)
+    mask[empty] = held_out.observed[empty]
     cells = dict(held_out.cells)
-    for name, seen in like.cells.items():
-        cells[name] = np.array(held_out.cells.get(name, True) & seen[donors])
+    for name, observed in like.cells.items():
+        cells[name] = np.array(held_out.cells.get(name, True) & observed[donors])
     return replace(held_out, mask=mask, cells=cells, folder=None)
 
 
 def reach(draws: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """The least factor under which the interval of draws (R, n) reaches the truth (n,)."""
+    """Return the smallest factor with which the interval of draws (R, n) reaches the true values (n,): (n,)."""
     low, high = interval(draws)
     centre = draws.mean(0, dtype=np.float64)
     half = np.where(truth >= centre, high - centre, centre - low)
@@ -96,8 +96,8 @@ def reach(draws: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(truth == centre, 0.0, factor)
 
 
-def quantile(needed: NDArray[np.float64]) -> float:
-    """The ⌈(n + 1) · 0.9⌉-th smallest of n needed factors."""
-    place = min(len(needed), math.ceil((len(needed) + 1) * LEVEL))
-    found = float(np.sort(needed)[place - 1])
-    return found if math.isfinite(found) else 1.0
+def quantile(factors: NDArray[np.float64]) -> float:
+    """Return the ⌈(n + 1) · 0.9⌉-th smallest of n factors, or 1 if it is not finite."""
+    rank = min(len(factors), math.ceil((len(factors) + 1) * LEVEL))
+    factor = float(np.sort(factors)[rank - 1])
+    return factor if math.isfinite(factor) else 1.0

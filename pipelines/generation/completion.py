@@ -1,4 +1,4 @@
-"""Rows completed: what a row lacks is drawn given what it has, and what it has stays as it is to the bit."""
+"""Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,8 +15,8 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 
-ROWS = 64  # rows of a block, each with a seed of its own
-EACH = 4  # posterior draws of a row for each that is chosen among them; `DRAWS` at least, `Density.proposals` at most
+ROWS = 64  # rows per block; every block has its own seed
+CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
 
 @torch.no_grad()
@@ -30,47 +30,48 @@ def completions(
     labels: np.ndarray | None = None,
     spread: Callable[[Modality, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The rows of a dataset of the model's modalities, each completed R = `draws` times, block by block.
+    """Impute the missing values of every row R = `draws` times, block by block.
 
-    The latents of a row are drawn from its posterior under the density (`conditional_draw`), and only the decoders of
-    what it lacks are run.
+    The latents of a row are drawn from its posterior under the density (`conditional_draw`). Only the decoders of
+    modalities with missing values are run.
 
     Args:
+        data: Rows with the modalities of the model.
         values: `mean` of the decoders, or `draws` from their likelihoods.
-        labels: (N,), that the density is conditioned on, or None.
-        spread: changes how far the draws (R, n, *shape) of a modality lie apart, or None.
+        labels: Labels (N,) that the density is conditioned on, or None.
+        spread: A function that changes the spread of the draws (R, n, *shape) of a modality, or None.
 
     Yields:
-        The number of a block's first row, and its n rows by modality, (R, n, *shape).
+        The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
     """
-    lacking, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.whole
+    missing, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.fully_observed
     for number, start in enumerate(range(0, len(data), ROWS)):
         rows = np.arange(start, min(start + ROWS, len(data)))
-        done = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
-        wanted = np.flatnonzero(~whole[rows].all(1))
-        if not len(wanted):
-            yield start, done
+        block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
+        incomplete = np.flatnonzero(~whole[rows].all(1))
+        if not len(incomplete):
+            yield start, block
             continue
         generator = generator_for("cpu", seed, number)
-        asked = None if labels is None else torch.from_numpy(labels[rows[wanted]])
-        batch, candidates = data.batch(rows[wanted]), max(DRAWS, min(density.proposals, EACH * draws))
-        latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), asked)
-        for m, here in zip(model.modalities, ~whole[rows[wanted]].T, strict=True):
-            if here.any():
-                p = model.decode_one(m, latents[:, torch.from_numpy(here)])
+        block_labels = None if labels is None else torch.from_numpy(labels[rows[incomplete]])
+        batch, candidates = data.batch(rows[incomplete]), max(DRAWS, min(density.proposals, CANDIDATES * draws))
+        latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), block_labels)
+        for m, lacks_values in zip(model.modalities, ~whole[rows[incomplete]].T, strict=True):
+            if lacks_values.any():
+                p = model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
                 x = p.mean if values == "mean" else p.rsample((), generator)
-                values_of = m.admit(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
-                places, filled = wanted[here], done[m.name]
-                filled[:, places] = np.where(lacking[m.name][rows[places]], values_of, filled[:, places])
-        yield start, done
+                imputed = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                places, array = incomplete[lacks_values], block[m.name]
+                array[:, places] = np.where(missing[m.name][rows[places]], imputed, array[:, places])
+        yield start, block
 
 
-def as_filled(data: Dataset) -> dict[str, Any]:
-    """Fields of a dataset whose holes have been filled: it lacks nothing, and says where it did."""
-    inside = {name: np.array(data.missing(name)) for name in data.cells}
-    return {"mask": None, "cells": {}, "filled": ~data.whole, "filled_cells": inside}
+def filled_fields(data: Dataset) -> dict[str, Any]:
+    """Return the fields of an imputed dataset: nothing is missing, and imputed values are marked."""
+    filled_cells = {name: np.array(data.missing(name)) for name in data.cells}
+    return {"mask": None, "cells": {}, "filled": ~data.fully_observed, "filled_cells": filled_cells}
 
 
 def tiled(data: Dataset, rows: int) -> Dataset:
-    """So many rows of a dataset, over and over in their order, without names that would then be there twice."""
+    """Repeat the rows of a dataset in their order up to `rows` rows, without ids, which would not be unique."""
     return replace(data.select(np.arange(rows) % len(data)), ids=None)

@@ -1,4 +1,4 @@
-"""Fitting of densities to codes."""
+"""Fit densities to codes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior.pipelines.artefacts.codes import whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
@@ -26,9 +26,9 @@ from postprior.stage2_latent.task import PartialEncoder
 
 
 class FrozenEncoder:
-    """The trained encoder as a density sees it: training inputs by row, and posteriors of inputs.
+    """The trained encoder for densities that need it: training inputs by row, and posteriors of inputs.
 
-    `load` gives the autoencoder and its training rows; called when they are first asked for, which few densities do.
+    `load` returns the autoencoder and its training rows. It is called on first use, since few densities need them.
     """
 
     def __init__(self, load: Callable[[], tuple[MultimodalVAE, Dataset]]) -> None:
@@ -36,12 +36,12 @@ class FrozenEncoder:
 
     @cached_property
     def trained(self) -> tuple[MultimodalVAE, Dataset]:
-        """The autoencoder, its parameters frozen, and its training rows."""
+        """The autoencoder, with frozen parameters, and its training rows."""
         model, data = self._load()
         return model.requires_grad_(False), data
 
     def inputs(self, rows: Tensor) -> dict[str, Tensor]:
-        """Data of some rows, one tensor (n, *shape) a modality; what one lacks is the mean of those that have it."""
+        """Return data of the rows, (n, *shape) per modality; missing ones are set to the mean of observed rows."""
         batch = self.trained[1].batch(rows.numpy())
         for index, (name, values) in enumerate(batch.data.items()):
             observed = batch.observed[:, index]
@@ -51,17 +51,17 @@ class FrozenEncoder:
         return batch.data
 
     def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
-        """Posteriors of complete inputs, batch shape (n,), differentiable in them.
+        """Return posteriors of complete inputs, batch shape (n,), differentiable with respect to the inputs.
 
-        Pseudo-inputs may leave the modalities' ranges: they stand for posteriors, not for data, and clamped to the
-        ranges they would stop learning at the bounds.
+        Pseudo-inputs may leave the ranges of the modalities: they parametrise posteriors and are not data. If they were
+        clamped, they would receive no gradient beyond the bounds.
         """
         rows = len(next(iter(inputs.values())))
         complete = Batch(dict(inputs), torch.ones(rows, len(inputs), dtype=torch.bool))
         return self.trained[0].encode(complete, generator_for("cpu", 0))
 
 
-def learn(
+def fit_density(
     name: str,
     written: Options,
     codes: dict[str, Codes],
@@ -69,14 +69,21 @@ def learn(
     encoder: FrozenEncoder | None = None,
     log: Callable[..., None] | None = None,
 ) -> tuple[Density, dict[str, Any]]:
-    """The density that an entry asks for, fitted to codes by split, and what is known of the fit.
+    """Fit the density of an entry of `density` to codes; return it and a record of the fit.
 
-    There are `train`, and perhaps `validation` and `test`. `encoder` is the one that made the codes of `train`, for
-    densities that learn with one; `log` is handed the numbers of each pass.
+    Args:
+        written: Settings of the entry `name`, as written in params.yaml.
+        codes: Codes by split: `train`, and optionally `validation` and `test`.
+        encoder: The encoder of the codes of `train`, for densities that need it.
+        log: Receives the metrics of each pass.
+
+    Raises:
+        UserError: A setting is invalid, the density needs an encoder and there is none, or the density cannot be
+            fitted to the codes.
     """
     fitting, options = read_entry(name, written)
-    chosen = {split: fitted_rows(name, fitting, split, table) for split, table in codes.items()}
-    tables = {split: as_fitted(fitting, table, chosen[split]) for split, table in codes.items()}
+    rows = {split: fitted_rows(name, fitting, split, table) for split, table in codes.items()}
+    tables = {split: as_fitted(fitting, table, rows[split]) for split, table in codes.items()}
     with progress(f"fit {name}", None) as step:
 
         def report(row: dict[str, Any]) -> None:
@@ -85,34 +92,35 @@ def learn(
             step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
         try:
-            apart = ("independent", {"density": fitting.kind, "options": options})
-            kind, given = apart if fitting.independent else (fitting.kind, options)
-            density = DENSITIES[kind](**given)
+            kind, arguments = fitting.kind, options
+            if fitting.independent:
+                kind, arguments = "independent", {"density": fitting.kind, "options": options}
+            density = DENSITIES[kind](**arguments)
             if density.needs_encoder and encoder is None:
                 raise UserError(
-                    f"density.{name}: {density.name} learns with the autoencoder's encoder, which codes alone do not "
-                    f"bring; run postprior fit {name} in the autoencoder's project, without --codes"
+                    f"density.{name}: {density.name} needs the encoder of the autoencoder, which codes do not contain; "
+                    f"run postprior fit {name} in the project of the autoencoder, without --codes"
                 )
-            view = None if encoder is None else PartialEncoder(encoder, chosen["train"])
+            view = None if encoder is None else PartialEncoder(encoder, rows["train"])
             density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
         except ValueError as error:
-            told = str(error).removeprefix(f"density {fitting.kind}: ")
-            raise UserError(f"density.{name}: {told}") from None
+            message = str(error).removeprefix(f"density {fitting.kind}: ")
+            raise UserError(f"density.{name}: {message}") from None
     likelihoods = log_likelihoods(density, codes, seed)
     return density, {"fitting": fitting.model_dump(), "bound": density.bound, "log_likelihood": likelihoods}
 
 
 def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes) -> Tensor:
-    """The rows of a split that are fitted, or chosen by: (n,) int64."""
+    """Return the rows of a split that the density is fitted to or selected by: (n,) int64."""
     if fitting.rows == "all":
         return torch.arange(len(codes))
-    if not len(rows := whole_rows(codes)):
+    if not len(rows := complete_rows(codes)):
         key = f"density.{name}.rows"
-        raise UserError(f"{key}: found no {split} row with every modality, expected some; fit all rows")
+        raise UserError(f"{key}: found no complete {split} row, expected at least one; set it to all")
     return rows
 
 
 def as_fitted(fitting: Fitting, codes: Codes, rows: Tensor) -> Codes:
-    """Rows (n,) of codes as a density is fitted to them."""
+    """Return codes of the fitted rows (n,), without labels if the density is fitted without labels."""
     codes = codes if fitting.rows == "all" else codes.select(rows)
     return codes if fitting.labels else replace(codes, labels=None, label_names=None)

@@ -1,7 +1,8 @@
-"""What rows are known to have is hidden, imputed, and set against what stood there.
+"""Evaluation of imputation: hide values of test rows, impute them, and compare the imputed values with the true ones.
 
-Two tasks. `modalities`: each row loses one of the modalities that it has. `cells`: rows lose single cells of tables and
-vectors. Scores are taken in the features that encoders read, scaled on training rows (`metrics.features.scale`).
+There are two tasks. In `modalities`, each row loses one of the modalities that it has. In `cells`, rows lose single
+cells of tables and vectors. Scores are computed on the features that encoders read, scaled by the training rows
+(`metrics.features.scale`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
-    Found,
+    RowScores,
     by_row,
     compared,
     continuous,
@@ -32,221 +33,225 @@ from postprior.pipelines.metrics.statistics.missing import Missing, Written
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
-    from postprior.pipelines.generation.calibration import Spread
+    from postprior.pipelines.generation.calibration import SpreadCalibration
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
-    from postprior.pipelines.metrics.imputation.imputers import Filled
+    from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
-MOST = 1000  # test rows that are scored, at most
-CHOOSING = 200  # validation rows by which the number of neighbours is chosen, at most
+MOST = 1000  # largest number of test rows that are scored
+CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
 CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
 T = TypeVar("T")
-Trial = Callable[[], "dict[str, Found] | Missing"]  # gives the scores of an imputer by task; missing where it fails
+Trial = Callable[[], "dict[str, RowScores] | Missing"]
+"""Returns the scores of an imputer by task, or `Missing` if the imputer fails."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """Rows that have been made to lack something."""
+class HiddenValues:
+    """Rows of which some observed values are hidden: one task of the benchmark."""
 
-    whole: Dataset  # the rows as they are
-    hidden: Dataset  # the same rows, lacking more
-    scales: tuple[Scale, ...]  # how features are made, a modality each
-    lost: tuple[NDArray[np.bool_], ...]  # features (N, F_m) of each modality that were there and are hidden
-    rows: NDArray[np.int64]  # those that lost anything, (n,)
+    original: Dataset  # the rows before hiding
+    incomplete: Dataset  # the same rows after hiding
+    scales: tuple[Scale, ...]  # how features are computed, one per modality
+    hidden_features: tuple[NDArray[np.bool_], ...]  # (N, F_m) per modality, true where an observed feature is hidden
+    rows: NDArray[np.int64]  # rows of which something is hidden, (n,)
 
     @classmethod
-    def hide(cls, of: str, data: Dataset, scales: tuple[Scale, ...], share: float, rng: np.random.Generator) -> Self:
-        """Hide one modality of each row that has two, or a share of the cells of tables and vectors."""
+    def hide(cls, task: str, data: Dataset, scales: tuple[Scale, ...], share: float, rng: np.random.Generator) -> Self:
+        """Hide one modality of each row that has at least two, or a share of the cells of tables and vectors."""
         mask, cells = data.observed.copy(), dict(data.cells)
-        if of == "modalities":
+        if task == "modalities":
             keys = np.where(mask, rng.random(mask.shape), -1)
             mask[np.arange(len(data)), keys.argmax(1)] &= mask.sum(1) < 2
         else:
             for m in data.modalities:
                 if m.kind in CELLS and m.shape[0] > 1:
-                    seen = np.array(cells.get(m.name, np.ones((len(data), *m.shape), bool)))
-                    gone = rng.random(seen.shape) < share
-                    gone[np.arange(len(data)), np.where(seen, rng.random(seen.shape), -1).argmax(1)] = False
-                    cells[m.name] = seen & ~gone  # one cell at least stays
-        hidden = replace(data, mask=mask, cells=cells, folder=None)
-        vanished = [hidden.missing(m.name) & ~data.missing(m.name) for m in data.modalities]
-        lost = tuple(of_features(scale, values) for scale, values in zip(scales, vanished, strict=True))
-        return cls(data, hidden, scales, lost, np.flatnonzero(np.any([part.any(1) for part in lost], 0)))
+                    observed = np.array(cells.get(m.name, np.ones((len(data), *m.shape), bool)))
+                    hidden = rng.random(observed.shape) < share
+                    hidden[np.arange(len(data)), np.where(observed, rng.random(observed.shape), -1).argmax(1)] = False
+                    cells[m.name] = observed & ~hidden  # at least one cell stays
+        incomplete = replace(data, mask=mask, cells=cells, folder=None)
+        hidden_values = [incomplete.missing(m.name) & ~data.missing(m.name) for m in data.modalities]
+        hidden_features = tuple(of_features(scale, x) for scale, x in zip(scales, hidden_values, strict=True))
+        rows = np.flatnonzero(np.any([features.any(1) for features in hidden_features], 0))
+        return cls(data, incomplete, scales, hidden_features, rows)
 
-    def features(self, data: Dataset, known: bool = False) -> list[Floats]:
-        """Scaled features (N, F_m) of each modality; with `known`, NaN where a value is missing."""
-        found = []
+    def features(self, data: Dataset, missing_as_nan: bool = False) -> list[Floats]:
+        """Scaled features (N, F_m) of each modality; missing values are NaN if `missing_as_nan`."""
+        features = []
         for scale in self.scales:
             x = scale(data, np.arange(len(data))).numpy()
-            if known:
+            if missing_as_nan:
                 x[of_features(scale, data.missing(scale.modality.name))] = np.nan
-            found.append(x)
-        return found
+            features.append(x)
+        return features
 
-    def scores(self, filled: Filled) -> Found:
-        """Energy score, squared error and coverage of lost features, (N, M), NaN where a row lost none.
+    def scores(self, filled: FillBlock) -> RowScores:
+        """Energy score, squared error and coverage of hidden features, (N, M); NaN where nothing of a row is hidden.
 
-        Missing where what was filled in is not finite.
+        The result is `Missing` if an imputed value is not finite.
         """
-        truth = self.features(self.whole)
-        found = {key: np.full((len(self.whole), len(self.scales)), np.nan) for key in SCORES}
-        for m, (scale, lost) in enumerate(zip(self.scales, self.lost, strict=True)):
-            if not len(rows := np.flatnonzero(lost.any(1))):
+        truth = self.features(self.original)
+        scores = {key: np.full((len(self.original), len(self.scales)), np.nan) for key in SCORES}
+        for m, (scale, hidden_features) in enumerate(zip(self.scales, self.hidden_features, strict=True)):
+            if not len(rows := np.flatnonzero(hidden_features.any(1))):
                 continue
-            drawn, guess = filled(m, rows)
-            if not (np.isfinite(drawn).all() and np.isfinite(guess).all()):
-                return Missing(f"what it fills into {scale.modality.name} is not finite")
-            y, gone = truth[m][rows], lost[rows]
-            x = np.where(gone, drawn, y)  # what was not hidden is the truth in all of them
-            found["energy_score"][rows, m] = energy_score(x, y)
-            found["rmse"][rows, m] = np.square(np.where(gone, guess - y, 0), dtype=np.float64).sum(1)
+            draws, guess = filled(m, rows)
+            if not (np.isfinite(draws).all() and np.isfinite(guess).all()):
+                return Missing(f"values imputed for {scale.modality.name} are not finite")
+            y, hidden = truth[m][rows], hidden_features[rows]
+            x = np.where(hidden, draws, y)  # every draw holds the true value where nothing is hidden
+            scores["energy_score"][rows, m] = energy_score(x, y)
+            scores["rmse"][rows, m] = np.square(np.where(hidden, guess - y, 0), dtype=np.float64).sum(1)
             numbers = np.broadcast_to(continuous(scale.modality), (1, *scale.modality.shape))
-            asked = gone & of_features(scale, numbers)
+            hidden_numbers = hidden & of_features(scale, numbers)
             with np.errstate(invalid="ignore"):
-                found["coverage"][rows, m] = (covered(x, y) & asked).sum(1) / asked.sum(1)
-        return found
+                scores["coverage"][rows, m] = (covered(x, y) & hidden_numbers).sum(1) / hidden_numbers.sum(1)
+        return scores
 
-    def told(self, found: Found, weights: Floats) -> dict[str, Any]:
-        """Scores with their intervals: of all rows that lost something, and by modality."""
-        if isinstance(found, Missing):
-            return dict.fromkeys(SCORES, found.written) | {"rows": len(self.rows), "modalities": {}}
-        result: dict[str, Any] = {key: estimated(by_row(values), weights, key) for key, values in found.items()}
+    def summarise(self, scores: RowScores, weights: Floats) -> dict[str, Any]:
+        """Mean scores with their intervals, over all rows of which something is hidden and by modality."""
+        if isinstance(scores, Missing):
+            return dict.fromkeys(SCORES, scores.written) | {"rows": len(self.rows), "modalities": {}}
+        result: dict[str, Any] = {key: estimated(by_row(values), weights, key) for key, values in scores.items()}
         result["rows"] = len(self.rows)
         result["modalities"] = {
-            scale.modality.name: {key: estimated(values[:, m], weights, key) for key, values in found.items()}
+            scale.modality.name: {key: estimated(values[:, m], weights, key) for key, values in scores.items()}
             for m, scale in enumerate(self.scales)
-            if self.lost[m].any()
+            if self.hidden_features[m].any()
         }
         return result
 
 
 def of_features(scale: Scale, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is true of the values (N, *shape) that features are read from: (N, F)."""
+    """Map flags of values (N, *shape) to the features that are computed from them, (N, F)."""
     return values.reshape(len(values), -1)[:, scale.source.numpy()]
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What every imputer is asked, and how its answers are scored: the same for all."""
+class ImputationBenchmark:
+    """The tasks that every imputer solves, and the data by which its answers are scored."""
 
     train: Dataset  # rows to learn from
-    validation: Dataset  # rows to choose and to calibrate by
-    scales: tuple[Scale, ...]  # how features are made, a modality each
-    tasks: dict[str, Task]  # by name, those in which some row lost something
+    validation: Dataset  # rows for choices and for calibration
+    scales: tuple[Scale, ...]  # how features are computed, one per modality
+    tasks: dict[str, HiddenValues]  # by name, only tasks in which something is hidden
     weights: Floats  # (1 + B, N), half-samples of the test rows
-    about: dict[str, Any]  # the data and settings that all this follows from
+    provenance: dict[str, Any]  # the data and the settings that determine the benchmark
 
     @classmethod
-    def of(cls, splits: dict[str, Dataset], params: Params) -> Self:
-        """The questions of the three splits; what is hidden is of test rows."""
+    def from_splits(cls, splits: dict[str, Dataset], params: Params) -> Self:
+        """Build the benchmark from the three splits; values of test rows are hidden."""
         settings, rng = params.imputation, np.random.default_rng(params.evaluate.seed)
         train, validation, test = splits.values()
         test = test.select(np.arange(min(len(test), MOST)))
         scales = tuple(Scale.fit(train, m) for m in train.modalities)
-        tasks = {of: Task.hide(of, test, scales, settings.cells, rng) for of in ("modalities", "cells")}
+        tasks = {name: HiddenValues.hide(name, test, scales, settings.cells, rng) for name in ("modalities", "cells")}
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
         hashes = [split.hash for split in splits.values()]
-        about = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
-        asked = {of: task for of, task in tasks.items() if len(task.rows)}
-        return cls(train, validation, scales, asked, weights, about)
+        provenance = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
+        tasks = {name: task for name, task in tasks.items() if len(task.rows)}
+        return cls(train, validation, scales, tasks, weights, provenance)
 
-    def written(self, scores: dict[str, Any]) -> dict[str, Any]:
-        """The content of a file of results."""
-        written = {"draws": self.about["draws"], **scores}
+    def results(self, scores: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of a file of results."""
+        results = {"draws": self.provenance["draws"], **scores}
         if "modalities" not in self.tasks:
-            written["modalities"] = Missing("no test row has two modalities, of which one can be hidden").written
-        return written
+            results["modalities"] = Missing("no test row has two modalities, of which one can be hidden").written
+        return results
 
 
-def baseline_imputers(asked: Questions, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
-    """Scikit-learn's imputers by name, each to be tried, and the number of `neighbours` where one could be chosen."""
+def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
+    """Return the number of `neighbours`, if one could be chosen, and a trial of each scikit-learn imputer by name."""
     from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
 
-    rng, train, scales = np.random.default_rng(seed), asked.train, asked.scales
-    held_out = asked.validation.select(np.arange(min(len(asked.validation), CHOOSING)))
-    choice = Task.hide("modalities", held_out, scales, asked.about["cells"], rng)
-    features = np.concatenate(choice.features(train, known=True), 1)
+    rng, train, scales = np.random.default_rng(seed), benchmark.train, benchmark.scales
+    held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
+    choice = HiddenValues.hide("modalities", held_out, scales, benchmark.provenance["cells"], rng)
+    features = np.concatenate(choice.features(train, missing_as_nan=True), 1)
     widths = [len(scale.source) for scale in scales]
 
-    def scored(task: Task, imputer: Imputer) -> Found:
-        known = np.concatenate(task.features(task.hidden, known=True), 1)
-        return task.scores(imputer.filled(known, asked.about["draws"], rng))
+    def scores_of(task: HiddenValues, imputer: Imputer) -> RowScores:
+        incomplete = np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
+        return task.scores(imputer.filled(incomplete, benchmark.provenance["draws"], rng))
 
-    def nearest() -> Neighbours:
-        """Those of the number of neighbours that is best, or the least one where no held-out row can tell."""
+    def best_neighbours() -> Neighbours:
+        """Fit each number of neighbours and return the best; the smallest if no value of held-out rows is hidden."""
         numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
-        near = [Neighbours(widths, k).fit(features, rng) for k in numbers]
-        return min(near, key=lambda each: loss(scored(choice, each))) if len(choice.rows) else near[0]
+        candidates = [Neighbours(widths, k).fit(features, rng) for k in numbers]
+        return min(candidates, key=lambda each: loss(scores_of(choice, each))) if len(choice.rows) else candidates[0]
 
-    def loss(found: Found) -> float:
-        return np.inf if isinstance(found, Missing) else float(np.nanmean(found["energy_score"]))
+    def loss(scores: RowScores) -> float:
+        return np.inf if isinstance(scores, Missing) else float(np.nanmean(scores["energy_score"]))
 
-    def every_task(imputer: Imputer) -> dict[str, Found]:
+    def solve_tasks(imputer: Imputer) -> dict[str, RowScores]:
         imputer.fit(features, rng)
-        return {of: scored(task, imputer) for of, task in asked.tasks.items()}
+        return {name: scores_of(task, imputer) for name, task in benchmark.tasks.items()}
 
-    def trial(imputer: Imputer | Missing) -> dict[str, Found] | Missing:
-        return imputer if isinstance(imputer, Missing) else attempted(partial(every_task, imputer))
+    def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
+        return imputer if isinstance(imputer, Missing) else missing_on_failure(partial(solve_tasks, imputer))
 
-    best = attempted(nearest)
+    best = missing_on_failure(best_neighbours)
     reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
     imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
     trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
     return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
 
 
-def attempted(function: Callable[[], T]) -> T | Missing:
-    """What an imputer's function gives; missing, with the first clause of the error, where it fails on the data."""
+def missing_on_failure(function: Callable[[], T]) -> T | Missing:
+    """Call a function of an imputer; return `Missing` with the first clause of the error if it fails on the data."""
     try:
         with np.errstate(all="ignore"):
             return function()
     except (ArithmeticError, ValueError) as error:
         clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        # scikit-learn's words for what it finds between its rounds
+        # scikit-learn reports values that overflow between its rounds with these words
         diverged = "NaN" in clause or "infinity" in clause
         return Missing(f"it failed on these data: {'its values grew without bound' if diverged else clause}")
 
 
-def through(
+def density_scores(
     generator: Generator,
     classifiers: LabelClassifiers | None,
-    of: str,
-    asked: Questions,
-    others: dict[str, Found],
+    task_name: str,
+    benchmark: ImputationBenchmark,
+    baselines: dict[str, RowScores],
     seed: int,
 ) -> dict[str, Any]:
-    """Scores of a density in one of the tasks, and its paired differences to every other imputer."""
-    task, R = asked.tasks[of], asked.about["draws"]
-    spread = generator.spread(asked.validation, task.hidden, seed)
-    found = task.scores(imputed(generator, task, R, seed, spread))
-    result = task.told(found, asked.weights) | {"spread": dict(spread.factors)}
-    if of == "modalities" and classifiers is not None:
-        result["label_agreement"] = agreement(generator, classifiers, task, seed, asked.weights)
-    result["against"] = {other: compared(found, theirs, asked.weights) for other, theirs in others.items()}
+    """Score a density in one task, and compute its paired differences to every baseline imputer."""
+    task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
+    spread = generator.spread(benchmark.validation, task.incomplete, seed)
+    scores = task.scores(imputed(generator, task, R, seed, spread))
+    result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+    if task_name == "modalities" and classifiers is not None:
+        result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
+    result["against"] = {name: compared(scores, other, benchmark.weights) for name, other in baselines.items()}
     return result
 
 
-def imputed(generator: Generator, task: Task, R: int, seed: int, spread: Spread) -> Filled:
-    """Features of the generator's draws and their means, from one pass over the rows."""
-    values = list(generator.completed(task.hidden, R, seed, "draws", spread=spread))
+def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> FillBlock:
+    """Draw R values for everything hidden, in one pass over the rows; return a function that gives their features."""
+    blocks = [block for _, block in generator.completed(task.incomplete, R, seed, "draws", spread=spread)]
 
-    def filled(m: int, some: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
+    def filled(m: int, rows: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
         scale = task.scales[m]
-        x = np.concatenate([block[scale.modality.name] for _, block in values], 1)[:, some]  # (R, n, *shape)
-        rows = Dataset((scale.modality,), {scale.modality.name: x.reshape(-1, *scale.modality.shape)})
-        features = scale(rows, np.arange(len(rows))).numpy().reshape(R, len(some), -1)
+        x = np.concatenate([block[scale.modality.name] for block in blocks], 1)[:, rows]  # (R, n, *shape)
+        draws = Dataset((scale.modality,), {scale.modality.name: x.reshape(-1, *scale.modality.shape)})
+        features = scale(draws, np.arange(len(draws))).numpy().reshape(R, len(rows), -1)
         return features, features.mean(0)
 
     return filled
 
 
-def agreement(generator: Generator, classifiers: LabelClassifiers, task: Task, seed: int, weights: Floats) -> Written:
-    """The share of imputed modalities, decoders' means, in which judges read the label of the row."""
-    labels = np.asarray(task.whole.labels)
-    values = [block for _, block in generator.completed(task.hidden, 1, seed, "mean")]
-    right = np.full((len(task.whole), len(task.scales)), np.nan)
+def agreement(
+    generator: Generator, classifiers: LabelClassifiers, task: HiddenValues, seed: int, weights: Floats
+) -> Written:
+    """The share of imputed modalities (decoder means) for which the label classifier predicts the label of the row."""
+    labels = np.asarray(task.original.labels)
+    blocks = [block for _, block in generator.completed(task.incomplete, 1, seed, "mean")]
+    correct = np.full((len(task.original), len(task.scales)), np.nan)
     for m, scale in enumerate(task.scales):
-        name, rows = scale.modality.name, np.flatnonzero(task.lost[m].any(1))
-        shown = np.concatenate([block[name][0] for block in values])[rows]
-        right[rows, m] = classifiers.labels(name, torch.from_numpy(shown)).numpy() == labels[rows]
-    return estimated(by_row(right), weights, "label_agreement")
+        name, rows = scale.modality.name, np.flatnonzero(task.hidden_features[m].any(1))
+        x = np.concatenate([block[name][0] for block in blocks])[rows]
+        correct[rows, m] = classifiers.labels(name, torch.from_numpy(x)).numpy() == labels[rows]
+    return estimated(by_row(correct), weights, "label_agreement")

@@ -1,4 +1,4 @@
-"""Whether a density repeats the codes that it was fitted to."""
+"""Check whether a density reproduces the codes that it was fitted to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +11,17 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 
-def memorised(
-    name: str, density: Density, known: Mapping[str, Any], train: Codes, held_out: Codes, seed: int
+def check_memorisation(
+    name: str, density: Density, fit: Mapping[str, Any], train: Codes, held_out: Codes, seed: int
 ) -> dict[str, Any]:
-    """The memorisation check (`metrics.privacy.proximity`), of codes as the density was fitted to them.
+    """Run the memorisation check (`metrics.privacy.proximity`) on codes prepared as for the fit of the density.
 
-    `known` is what is known of the fit of `name`; `held_out` are codes of other rows, of the same distribution.
+    Args:
+        fit: The record of the fit of `name`.
+        train: The codes that the density was fitted to.
+        held_out: Codes of other rows of the same distribution.
     """
-    fitting = Fitting(**known["fitting"])
+    fitting = Fitting(**fit["fitting"])
     sides = {"train": train, "held-out": held_out}
     tables = {side: as_fitted(fitting, codes, fitted_rows(name, fitting, side, codes)) for side, codes in sides.items()}
     return memorisation(density, tables["train"], tables["held-out"], generator_for("cpu", seed, 2))

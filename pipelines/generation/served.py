@@ -1,4 +1,4 @@
-"""The code of a registered generator: what `mlflow.pyfunc.load_model` runs in place of unpickling an object."""
+"""The code of a registered generator; `mlflow.pyfunc.load_model` runs it instead of unpickling an object."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,36 +11,36 @@ from mlflow.pyfunc import PythonModel
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 
-COLUMNS = ("label", "count")  # of the table that asks for labels
+COLUMNS = ("label", "count")  # columns of the input table
 
 
-class Served(PythonModel):
-    """A generator whose input is a table of labels and counts, and whose output is a dictionary of arrays."""
+class ServedGenerator(PythonModel):
+    """A generator that takes a table of labels and counts and returns a dictionary of arrays."""
 
     generator: Generator
 
     def load_context(self, context: Any) -> None:
-        """Load the density and the autoencoder that were registered."""
+        """Load the registered density and autoencoder."""
         self.generator = Generator.load(context.artifacts["density"], context.artifacts["autoencoder"])
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
-        """Whole samples, as `Generator.sample` draws them.
+        """Draw complete samples with `Generator.sample`.
 
         Args:
-            model_input: a row for each label that is asked for, with columns `label` (its name) and `count`; an empty
-                table for labels as the density learned them.
-            params: `n`, the number of samples where the table is empty; `seed`; `temperature`.
+            model_input: A table with the columns `label` (name of a label) and `count` (number of samples). If it is
+                empty, the density draws the labels.
+            params: `n`, the number of samples if the table is empty; `seed`; `temperature`.
         """
-        asked, settings = counts(model_input), dict(params or {})
+        labels, settings = counts(model_input), dict(params or {})
         n = settings.pop("n", None)
-        drawn = self.generator.sample(None if asked else n, labels=asked, **settings)
+        drawn = self.generator.sample(None if labels else n, labels=labels, **settings)
         return dict(drawn.data) if drawn.labels is None else {**drawn.data, "labels": drawn.labels}
 
 
 def counts(table: pd.DataFrame) -> dict[str, int] | None:
-    """Counts by label, None of an empty table.
+    """Return counts by label; None if the table is empty.
 
     >>> counts(pd.DataFrame({"label": ["3", "8", "3"], "count": [1, 2, 4]}))
     {'3': 5, '8': 2}
@@ -48,11 +48,13 @@ def counts(table: pd.DataFrame) -> dict[str, int] | None:
     if table.empty:
         return None
     if missing := set(COLUMNS) - set(table.columns):
-        raise UserError(f"labels: found a table without {' and '.join(sorted(missing))}, expected label and count")
-    found: dict[str, int] = {}
+        raise UserError(
+            f"labels: found no column {' and '.join(sorted(missing))}, expected the columns label and count"
+        )
+    totals: dict[str, int] = {}
     for label, count in zip(table["label"].astype(str), table["count"], strict=True):
-        found[label] = found.get(label, 0) + int(count)
-    return found
+        totals[label] = totals.get(label, 0) + int(count)
+    return totals
 
 
-set_model(Served())
+set_model(ServedGenerator())

@@ -1,4 +1,4 @@
-"""A transformer of scikit-learn: a table whose columns are modalities in, joint latent codes out."""
+"""A scikit-learn transformer that encodes tables of multimodal columns as joint latent codes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,40 +23,41 @@ from postprior.stage1_vae.randomness import generator_for
 
 Values = np.ndarray[Any, np.dtype[Any]]
 Columns = Mapping[str, Sequence[int] | Sequence[str]]
-ONLY = "x"  # the name of a modality that is given none
-SCALED = ("normal", "laplace")  # likelihoods of values that are standardised
+ONLY = "x"  # name of the modality if no modalities are given
+SCALED = ("normal", "laplace")  # likelihoods whose values are standardised
 LIKELIHOODS = (*SCALED, "bernoulli", "negative_binomial", "zero_inflated_negative_binomial")
-DRAWS = 32  # draws that stand for a posterior which has no closed form
+DRAWS = 32  # draws that approximate a posterior without a closed form
 
 
 class MultimodalEncoder(TransformerMixin, BaseEstimator):
-    """Posterior means of the code that a multimodal autoencoder, trained on the rows, gives each row.
+    """Train a multimodal autoencoder on the rows and encode each row as the posterior mean of its code.
 
-    NaN is a missing value. A row where all columns of a modality are NaN lacks that modality, and its code comes from
-    the others; a row needs one value at least. Columns of normal and laplace modalities are standardised by their
-    observed values, and the scales of these likelihoods are learned.
+    NaN marks a missing value. A row whose columns of a modality are all NaN lacks that modality, and its code is
+    inferred from the other modalities. Every row needs at least one value. Columns of normal and laplace modalities are
+    standardised by their observed values, and the scales of these likelihoods are learned.
 
     Args:
-        model: a name of `stage1_vae.MODELS`. Those with a joint encoder are trained on the rows that have every
-            modality, and encode all.
-        modalities: the columns of each modality, {name: indices, or names where X has them}, each column in one of
-            them. None: one modality, `x`, of all columns.
-        likelihoods: of the modalities, one for all or by name, `normal` where none is given: `normal`, `laplace`,
-            `bernoulli` (values from 0 to 1), `negative_binomial` or `zero_inflated_negative_binomial` (counts).
-        latent: dimension D of the shared code.
-        width: of the networks; their hidden layers have eight times as many units.
-        epochs, batch_size: passes over the rows, and rows a step.
-        learning_rate: of AdamW at its start; it falls to 0 along half a cosine.
-        options: the model's own, such as {"beta": 1.0}.
-        random_state: seed of initial weights, order of rows and posterior draws. None takes one from NumPy's global
-            generator, as everywhere in scikit-learn.
+        model: A name in `stage1_vae.MODELS`. Models with a joint encoder are trained on the complete rows and encode
+            all rows.
+        modalities: Columns of each modality, {name: indices or column names of X}. Every column belongs to exactly one
+            modality. None: one modality, `x`, of all columns.
+        likelihoods: Likelihood of all modalities, or by name; `normal` if a modality has none. One of `normal`,
+            `laplace`, `bernoulli` (values from 0 to 1), `negative_binomial` and `zero_inflated_negative_binomial`
+            (counts).
+        latent: Dimension D of the shared code.
+        width: Width of the networks; hidden layers have eight times as many units.
+        epochs, batch_size: Number of passes over the rows, and number of rows per step.
+        learning_rate: Initial learning rate of AdamW; it decays to 0 along half a cosine.
+        options: Options of the model, such as {"beta": 1.0}.
+        random_state: Seed of the initial weights, the order of rows and the posterior draws. None takes a seed from
+            NumPy's global generator, as usual in scikit-learn.
 
     Attributes:
-        columns_: indices of the columns of each modality, by name.
-        scaler_: the StandardScaler of the columns.
-        model_: the trained autoencoder, in double precision.
-        loss_curve_: mean loss a row of each epoch.
-        n_features_in_, feature_names_in_: of X, as everywhere in scikit-learn.
+        columns_: Indices of the columns of each modality, by name.
+        scaler_: The StandardScaler of the columns.
+        model_: The trained autoencoder, in double precision.
+        loss_curve_: Mean loss per row of each epoch.
+        n_features_in_, feature_names_in_: Number and names of the columns of X, as usual in scikit-learn.
 
     Example:
         >>> X = np.random.default_rng(0).normal(size=(40, 5))
@@ -92,15 +93,15 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the autoencoder on X (n, columns), on the CPU; y is not read.
+        """Train the autoencoder on X (n, columns), on the CPU; y is ignored.
 
         Raises:
-            ValueError: an argument or a value of X is impossible, or the loss diverges: one sentence.
+            ValueError: An argument or a value of X is invalid, or the loss diverges.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
         if (empty := np.isnan(X).all(0)).any():
             name = getattr(self, "feature_names_in_", range(X.shape[1]))[int(np.argmax(empty))]
-            raise ValueError(f"X: column {name} holds NaN alone, expected some values; leave it out")
+            raise ValueError(f"X: column {name} holds only NaN, expected at least one value; leave it out")
         self.columns_ = self._read_columns()
         self._modalities = self._read_modalities()
         self.scaler_ = StandardScaler().set_output(transform="default").fit(X)
@@ -111,32 +112,32 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         try:
             self.loss_curve_ = [epoch.metrics["train_loss"] for epoch in training.train(model, data, settings)]
         except FloatingPointError:
-            raise ValueError("fit: the loss is no finite number any more; lower learning_rate") from None
-        # In double precision the code of a row does not show which rows are encoded beside it.
+            raise ValueError("fit: the loss is no longer finite; lower learning_rate") from None
+        # In double precision, the code of a row does not depend on which other rows are encoded in the same batch.
         self.model_ = model.double().requires_grad_(False)
         self.model_.zero_grad()
         return self
 
     def transform(self, X: Any) -> Values:
-        """Posterior means of the codes of X (n, columns): (n, D), in models that have private codes these beside it.
+        """Return posterior means of the codes of X (n, columns): (n, D), including private codes if the model has them.
 
-        The private code of a modality that a row lacks is the mean of its prior. The same row always has the same code,
-        but for `jnf` where a row lacks modalities: that is a mean of draws.
+        The private code of a missing modality is the mean of its prior. A row always has the same code, except with
+        `jnf` if the row lacks modalities: that code is a mean of draws.
 
         Raises:
-            ValueError: a value of X is impossible: one sentence.
+            ValueError: A value of X is invalid.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         data, generator = self._dataset(X), generator_for("cpu", self._seed)
-        components = max(DRAWS, 2 ** len(self._modalities))  # as many as any posterior has
+        components = max(DRAWS, 2 ** len(self._modalities))  # no posterior has more
         batches = (data.batch(slice(start, start + ROWS)) for start in range(0, len(X), ROWS))
         with torch.no_grad():
             means = [self.model_.encode(b.to("cpu", torch.float64), generator, components).mean for b in batches]
         return torch.cat(means).numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> Values:
-        """Names of the coordinates: z_0, …, and w_<modality>_0, … of private codes."""
+        """Return the names of the coordinates: z_0, …, and w_<modality>_0, … of private codes."""
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
         names = [f"{block.name}_{index}" for block in self.model_.layout for index in range(block.size)]
@@ -148,34 +149,34 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         return tags
 
     def _read_columns(self) -> dict[str, Values]:
-        """Indices of the columns of each modality, which together are all columns once."""
+        """Return the column indices of each modality; check that every column belongs to exactly one modality."""
         count = self.n_features_in_
         if self.modalities is None:
             return {ONLY: np.arange(count)}
         names = list(getattr(self, "feature_names_in_", range(count)))
-        known = {index: index for index in range(count)} | {name: index for index, name in enumerate(names)}
+        index_of = {index: index for index in range(count)} | {name: index for index, name in enumerate(names)}
         for name, columns in self.modalities.items():
             for column in columns:
-                if column not in known:
+                if column not in index_of:
                     raise ValueError(
                         f"modalities: {name}: found column {column!r}, expected an index below {count} or the name of "
                         "a column of X"
                     )
-        places = {name: [known[column] for column in columns] for name, columns in self.modalities.items()}
-        times = np.bincount(np.array([i for of in places.values() for i in of], int), minlength=count)
+        indices = {name: [index_of[column] for column in columns] for name, columns in self.modalities.items()}
+        times = np.bincount(np.array([i for some in indices.values() for i in some], int), minlength=count)
         if (wrong := np.flatnonzero(times != 1)).size:
             raise ValueError(
                 f"modalities: found column {names[wrong[0]]!r} in {times[wrong[0]]} places, expected every column of X "
-                "in one; leave out of X what belongs to no modality"
+                "in exactly one; remove columns from X that belong to no modality"
             )
-        return {name: np.array(of, int) for name, of in places.items()}
+        return {name: np.array(columns, int) for name, columns in indices.items()}
 
     def _read_modalities(self) -> tuple[Modality, ...]:
-        """What the model is told of the columns."""
+        """Describe the columns as modalities of the model."""
         given = self.likelihoods
         by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(self.columns_, given)
         if unknown := [name for name in by_name if name not in self.columns_]:
-            raise ValueError(f"likelihoods: found {unknown[0]!r}, expected modalities: {', '.join(self.columns_)}")
+            raise ValueError(f"likelihoods: found modality {unknown[0]!r}, expected one of {', '.join(self.columns_)}")
         for name, likelihood in by_name.items():
             if likelihood not in LIKELIHOODS:
                 raise ValueError(f"likelihoods: {name}: found {likelihood!r}, expected one of {', '.join(LIKELIHOODS)}")
@@ -185,26 +186,26 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         )
 
     def _dataset(self, X: Values) -> Dataset:
-        """The rows as the model sees them; what is missing holds 0."""
-        there, standardised = ~np.isnan(X), self.scaler_.transform(X)
-        if not (any_there := there.any(1)).all():
+        """Build the dataset that the model is trained on; missing values are set to 0."""
+        has_value, standardised = ~np.isnan(X), self.scaler_.transform(X)
+        if not (not_empty := has_value.any(1)).all():
             raise ValueError(
-                f"X: row {int(np.argmin(any_there))} holds NaN alone, expected one value at least in every row; "
+                f"X: row {int(np.argmin(not_empty))} holds only NaN, expected at least one value in every row; "
                 "leave it out"
             )
         data, cells = {}, {}
-        observed = np.stack([there[:, columns].any(1) for columns in self.columns_.values()], 1)
+        observed = np.stack([has_value[:, columns].any(1) for columns in self.columns_.values()], 1)
         for m, modality in enumerate(self._modalities):
             columns = self.columns_[modality.name]
             values = (standardised if modality.likelihood in SCALED else X)[:, columns]
             data[modality.name] = np.nan_to_num(values, nan=0.0).astype(np.float32)
             _check_support(modality, values)
-            if not there[np.ix_(observed[:, m], columns)].all():
-                cells[modality.name] = there[:, columns]
+            if not has_value[np.ix_(observed[:, m], columns)].all():
+                cells[modality.name] = has_value[:, columns]
         return Dataset(self._modalities, data, observed, cells)
 
     def _build(self, data: Dataset) -> MultimodalVAE:
-        """The untrained model, told which modalities lack single values."""
+        """Build the untrained model; modalities with missing cells are marked as partial."""
         from postprior.stage1_vae.models import MODELS
 
         options = dict(self.options or {})
@@ -219,7 +220,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
 
 
 def _check_support(modality: Modality, values: Values) -> None:
-    """Refuse values (n, columns) that the likelihood cannot have; NaN is none."""
+    """Raise a ValueError if values (n, columns) lie outside the support of the likelihood; NaN is allowed."""
     low, high, whole = support(modality.likelihood, modality.classes)
     wrong = (values < low) | (values > high) | (whole & (values != np.rint(values)) & ~np.isnan(values))
     if wrong.any():

@@ -1,5 +1,6 @@
-"""Scores of samples against real data, one family a folder, one score or two a file; none of them knows a stage.
+"""Scores of samples against real data: one folder per family, one or two scores per file; no file depends on a stage.
 
-Families import those before them alone: `statistics`, `features`, `fidelity`, `coherence`, `latent`, `privacy`,
-`imputation`, `utility`. All may ask `registry` what a metric is called and where it lies; `scores` is the leaderboard.
+A family imports only families before it in this order: `statistics`, `features`, `fidelity`, `coherence`, `latent`,
+`privacy`, `imputation`, `utility`. Every family may import `registry`, the table of all metrics. `scores` computes the
+rows of the leaderboard.
 """

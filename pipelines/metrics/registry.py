@@ -1,8 +1,8 @@
-"""Every metric: what it is called, which way is better, and where its numbers stand. All else reads this table.
+"""The registry of metrics: name, direction, bounds and place in the results of every metric.
 
-A new metric is a function and an entry here, which names the function's file. In fidelity `scores(real, fake)` of that
-file returns values (1 + B,) by key; elsewhere the function that returns numbers of its kind returns one more. Bounds of
-intervals, comparison.csv, the page and MLflow follow.
+To add a metric, write a function and add an entry here that names the function's module. In `fidelity`, the function
+`scores(real, fake)` of that module returns values (1 + B,) by key; in other families, extend the function that returns
+the family's scores. Interval bounds, comparison.csv, the report page and MLflow follow from the entry.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from math import inf
 Bounds = tuple[float, float]
 SIGNED: Bounds = (-inf, inf)
 POSITIVE: Bounds = (0.0, inf)
-GROUPS = {  # of columns in their order, and the files whose metrics they hold
+GROUPS = {  # groups of columns in order, and the modules of their metrics
     "Coherence": ("coherence/agreement",),
     "Pairing": ("coherence/alignment",),
     "Distance": ("fidelity/frechet", "fidelity/kernels"),
@@ -20,7 +20,7 @@ GROUPS = {  # of columns in their order, and the files whose metrics they hold
     "Leaks": ("privacy/membership", "privacy/proximity"),
     "Other": (),
 }
-QUESTIONS = {  # that a metric helps to answer, by its family
+QUESTIONS = {  # the question that a metric helps to answer, by family
     "coherence": "faithful",
     "fidelity": "faithful",
     "utility": "useful",
@@ -31,44 +31,44 @@ QUESTIONS = {  # that a metric helps to answer, by its family
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric."""
+    """A metric: how it is named, displayed, bounded and stored."""
 
-    file: str  # of `metrics` that computes it, as "folder/module"
-    key: str  # its name in files
-    about: str = ""  # what it measures, in a phrase; "" for one that is no column of the leaderboard
-    name: str = ""  # for readers; the key in words if none
-    better: str = "higher"  # or "lower", what a reader should prefer; "" where neither is better by itself
-    bounds: Bounds = (0.0, 1.0)  # of its values and intervals
-    decimals: int = 3  # places after the point
-    place: tuple[str, ...] = ()  # nested keys in a row's scores; the key alone if none
-    headline: bool = False  # densities are ranked and tested by it; it stands in MLflow, beside the gap that it closes
-    overview: bool = False  # whether it stands in the short form of the leaderboard
-    expected: float | None = None  # its value where nothing is wrong
-    neutral: str = ""  # the same in words
+    file: str  # module below `metrics` that computes it, as "folder/module"
+    key: str  # name in results files
+    about: str = ""  # definition in one phrase; "" if it is not a column of the leaderboard
+    name: str = ""  # name for readers; "": derived from the key
+    better: str = "higher"  # "higher" or "lower"; "" if neither is better
+    bounds: Bounds = (0.0, 1.0)  # of values and intervals
+    decimals: int = 3  # decimal places
+    place: tuple[str, ...] = ()  # nested keys in a row's scores; (): the key
+    headline: bool = False  # whether densities are ranked and tested by it, and MLflow logs it with `gap_closed`
+    overview: bool = False  # whether the short form of the leaderboard shows it
+    expected: float | None = None  # value of ideal samples
+    neutral: str = ""  # explanation of that value for readers
 
     @property
     def family(self) -> str:
-        """The folder of `metrics` that computes it."""
+        """The folder of its module."""
         return self.file.split("/")[0]
 
     @property
     def group(self) -> str:
-        """The columns of the leaderboard that it stands with."""
+        """The group of columns in the leaderboard."""
         return next((group for group, files in GROUPS.items() if self.file in files), "Other")
 
     @property
     def title(self) -> str:
-        """Its name for readers."""
+        """The name for readers."""
         return self.name or self.key.replace("_", " ").capitalize()
 
     @property
     def heading(self) -> str:
-        """The title with the sign."""
+        """The title with the arrow."""
         return f"{self.title} {self.arrow}".strip()
 
     @property
     def arrow(self) -> str:
-        """The sign for what is better."""
+        """The arrow that points in the better direction."""
         return {"higher": "↑", "lower": "↓"}.get(self.better, "")
 
     @property
@@ -78,29 +78,29 @@ class Metric:
 
     @property
     def share(self) -> bool:
-        """Whether it lies between 0 and 1."""
+        """Whether values lie between 0 and 1."""
         return self.bounds == (0.0, 1.0)
 
     @property
     def question(self) -> str:
-        """Which it helps to answer: "faithful", "useful" or "leaks"; "" for what answers rest on."""
+        """The question that it helps to answer: "faithful", "useful" or "leaks"; "" if none."""
         return QUESTIONS.get(self.family, "")
 
 
-JOINT = ("privacy", "spaces", "joint")  # where numbers of privacy stand in a row, of all modalities together
+JOINT = ("privacy", "spaces", "joint")  # nested keys of the joint privacy scores in a row
 METRICS = (
     Metric(
         "coherence/agreement",
         "joint_coherence",
-        "share of tuples whose modalities all show one label",
+        "share of rows in which all modalities have the same predicted label",
         headline=True,
         overview=True,
     ),
-    Metric("coherence/agreement", "pairwise_coherence", "share of pairs of modalities that agree"),
+    Metric("coherence/agreement", "pairwise_coherence", "share of pairs of modalities with the same predicted label"),
     Metric(
         "fidelity/frechet",
         "frechet_distance",
-        "distance to real features, mean of the modalities",
+        "Frechet distance between features of samples and of real rows, mean over modalities",
         better="lower",
         bounds=POSITIVE,
         decimals=2,
@@ -110,21 +110,25 @@ METRICS = (
     Metric(
         "coherence/agreement",
         "label_entropy",
-        "evenness of the labels shown, 1 when all are equally frequent",
+        "entropy of the predicted labels over its maximum; 1 if all labels are equally frequent",
         overview=True,
     ),
-    Metric("coherence/agreement", "label_agreement", "share of modalities that show the label drawn"),
+    Metric(
+        "coherence/agreement",
+        "label_agreement",
+        "share of modalities whose predicted label is the label drawn with the sample",
+    ),
     Metric(
         "coherence/alignment",
         "pairing_auc",
-        "how well a classifier tells true pairings from shuffled ones",
+        "AUC of a critic, trained on real rows, that separates a set's rows from rows with shuffled modalities",
         "Pairing AUC",
         "",
     ),
     Metric(
         "coherence/alignment",
         "incoherence",
-        "what the pairing AUC lacks to that of real rows",
+        "pairing AUC of real rows minus that of the samples",
         better="lower",
         bounds=(-1.0, 1.0),
         overview=True,
@@ -133,14 +137,17 @@ METRICS = (
     Metric(
         "coherence/alignment",
         "canonical_preservation",
-        "canonical correlations between modalities, over those of real rows",
-        "Correlations kept",
+        "canonical correlation between modalities, divided by that of real rows",
+        "Relative canonical correlation",
         bounds=SIGNED,
     ),
-    Metric("coherence/agreement", "conditional_coherence", name="Share that shows the row's label"),
-    Metric("coherence/agreement", "conditional_gain", name="Difference to the plain posterior", bounds=(-1.0, 1.0)),
+    Metric("coherence/agreement", "conditional_coherence", name="Share with the row's label"),
+    Metric("coherence/agreement", "conditional_gain", name="Difference to the posterior alone", bounds=(-1.0, 1.0)),
     Metric(
-        "coherence/agreement", "private_gain", name="What private codes drawn given the others add", bounds=(-1.0, 1.0)
+        "coherence/agreement",
+        "private_gain",
+        name="Gain of the density's private codes over the prior's",
+        bounds=(-1.0, 1.0),
     ),
     Metric("fidelity/reconstruction", "accuracy"),
     Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
@@ -150,7 +157,7 @@ METRICS = (
     Metric(
         "fidelity/frechet",
         "joint_frechet_distance",
-        "distance to real features of all modalities together",
+        "Frechet distance between concatenated features of all modalities",
         "Joint Frechet distance",
         better="lower",
         bounds=POSITIVE,
@@ -159,7 +166,7 @@ METRICS = (
     Metric(
         "fidelity/kernels",
         "kernel_distance",
-        "squared distance of means under a cubic kernel, unbiased, mean of the modalities",
+        "unbiased squared MMD with a cubic polynomial kernel (KID), mean over modalities",
         better="lower",
         bounds=SIGNED,
         overview=True,
@@ -168,39 +175,46 @@ METRICS = (
     Metric(
         "fidelity/kernels",
         "mmd",
-        "squared distance of means under a Gaussian kernel, all modalities",
+        "unbiased squared MMD with a Gaussian kernel, joint space of all modalities",
         "MMD",
         "lower",
         bounds=SIGNED,
         decimals=4,
     ),
-    Metric("fidelity/manifold", "precision", "share of samples that lie among the real ones"),
-    Metric("fidelity/manifold", "recall", "share of real rows that lie among the samples"),
-    Metric("fidelity/manifold", "density", "how many real neighbourhoods hold a sample, on average", bounds=POSITIVE),
-    Metric("fidelity/manifold", "coverage", "share of real neighbourhoods that hold a sample", overview=True),
+    Metric("fidelity/manifold", "precision", "share of samples inside a k-nearest-neighbour ball of a real row"),
+    Metric("fidelity/manifold", "recall", "share of real rows inside a k-nearest-neighbour ball of a sample"),
+    Metric(
+        "fidelity/manifold",
+        "density",
+        "mean number of real k-nearest-neighbour balls that contain a sample, divided by k",
+        bounds=POSITIVE,
+    ),
+    Metric(
+        "fidelity/manifold", "coverage", "share of real k-nearest-neighbour balls that contain a sample", overview=True
+    ),
     Metric(
         "fidelity/supports",
         "alpha_precision",
-        "how well samples fall into the typical regions of real rows, of every size",
+        "how closely the share of samples in the α-support of real rows follows α, over all α",
         "α-precision",
     ),
     Metric(
         "fidelity/supports",
         "beta_recall",
-        "how well real rows are covered by the typical regions of the samples, of every size",
+        "how closely the share of real rows covered by the β-support of samples follows β, over all β",
         "β-recall",
     ),
     Metric(
         "fidelity/supports",
         "authenticity",
-        "share of samples farther from their nearest reference row than that row from its own nearest",
+        "share of samples farther from their nearest reference row than that row is from its own nearest neighbour",
     ),
     Metric("fidelity/tables", "marginal_similarity"),
     Metric("fidelity/tables", "correlation_similarity"),
     Metric(
         "utility/classifiers",
         "utility_ratio",
-        "accuracy on real rows after training on synthetic ones, over that after training on real ones",
+        "accuracy on real test rows after training on samples, divided by that after training on real rows",
         "Utility",
         bounds=POSITIVE,
         place=("utility", "ratio_to_real", "joint"),
@@ -210,23 +224,23 @@ METRICS = (
     ),
     Metric("imputation/scores", "energy_score", better="lower", bounds=POSITIVE),
     Metric("imputation/scores", "rmse", name="Error", better="lower", bounds=POSITIVE),
-    Metric("imputation/scores", "coverage", name="In 90 % intervals", better="", expected=0.9),
-    Metric("imputation/scores", "label_agreement", name="Right label"),
+    Metric("imputation/scores", "coverage", name="Coverage of 90 % intervals", better="", expected=0.9),
+    Metric("imputation/scores", "label_agreement", name="Correct label"),
     Metric(
         "privacy/membership",
         "membership_auc",
-        "how well an attacker tells training rows from held-out ones; 0.5 is a coin",
+        "AUC of a membership inference attack on training rows against held-out rows; 0.5 is chance level",
         "Attack AUC",
         "lower",
         place=(*JOINT, "membership_auc"),
         overview=True,
         expected=0.5,
-        neutral="0.5 is a coin",
+        neutral="0.5 is chance level",
     ),
     Metric(
         "privacy/proximity",
         "near_copies",
-        "share of samples nearer to a training row than 99 % of held-out rows are; 0.01 of fresh ones",
+        "share of samples closer to a training row than 99 % of held-out rows; 0.01 is expected without leaks",
         better="lower",
         place=(*JOINT, "near_copies"),
         overview=True,
@@ -240,16 +254,16 @@ METRICS = (
     Metric("latent/representation", "nmi", name="Mutual information"),
     Metric("latent/representation", "ari", name="Adjusted Rand index", bounds=(-0.5, 1.0)),
 )
-"""All metrics; columns of comparison.csv stand in this order."""
+"""All metrics; the columns of comparison.csv have this order."""
 LEADERBOARD = tuple(metric for metric in METRICS if metric.about)
 HEADLINES = tuple(metric.key for metric in METRICS if metric.headline)
 
 
 def of_family(*families: str) -> dict[str, Metric]:
-    """The metrics of families by key."""
+    """Return the metrics of these families by key."""
     return {metric.key: metric for metric in METRICS if metric.family in families}
 
 
 def bounds_of(*families: str) -> dict[str, Bounds]:
-    """The bounds of the metrics of families by key."""
+    """Return the bounds of the metrics of these families by key."""
     return {key: metric.bounds for key, metric in of_family(*families).items()}

@@ -1,4 +1,4 @@
-"""A row of the leaderboard: one function scores samples of any origin against the reference half."""
+"""Rows of the leaderboard: one function scores any set of samples against the reference set."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,19 +26,19 @@ from postprior.pipelines.metrics.statistics.intervals import (
 )
 from postprior.pipelines.metrics.statistics.missing import Missing
 
-WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # whose standard errors are written too
-OF_JUDGES = Missing("the judges gave these samples their labels")
+WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # scores that are stored with their standard errors
+LABELS_FROM_CLASSIFIERS = Missing("the label classifiers assigned the labels of these samples")
 BOUNDS = bounds_of("coherence", "fidelity")
-KNOWN = of_family("fidelity")
-JOINT = {key for key in KNOWN if f"joint_{key}" in KNOWN}
-"""Scores whose value is the mean of the modalities; that of whole tuples is "joint_<score>"."""
-FILES = {key: metric.file for key, metric in KNOWN.items() if metric.about and not key.startswith("joint_")}
-"""The file of each score in one space."""
+FIDELITY = of_family("fidelity")
+JOINT = {key for key in FIDELITY if f"joint_{key}" in FIDELITY}
+"""Scores whose value is the mean over modalities; "joint_<score>" is their value for all modalities together."""
+FILES = {key: metric.file for key, metric in FIDELITY.items() if metric.about and not key.startswith("joint_")}
+"""The module of each score that is computed in one feature space."""
 
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Real outputs that distances are taken to, with what is computed of them once for all rows."""
+    """Evaluator outputs of the real rows that distances are measured to, with intermediate results."""
 
     spaces: tuple[Space, ...]
     joint: Space
@@ -54,22 +54,22 @@ class ReferenceSet:
         modalities: tuple[str, ...],
         classes: int | None,
     ) -> "ReferenceSet":
-        """A space a modality and one of whole tuples, of outputs of N rows under weights (1 + B, N)."""
+        """Build one space per modality and the joint space from outputs of N rows with weights (1 + B, N)."""
         spaces = tuple(Space(features, weights, neighbours) for features in outputs.features)
         return cls(spaces, Space(outputs.joined, weights, neighbours), modalities, classes)
 
 
 def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -> Scores:
-    """Every score of the outputs under weights (1 + B, N), those of a modality as "<score>/<modality>".
+    """Compute every score of the outputs with weights (1 + B, N); a modality's scores are named "<score>/<modality>".
 
-    Labels that came with the outputs are compared with what the judges read; without predictions there are no scores
-    of labels. Without a modality's name, distances of `JOINT` are means over modalities and all other fidelity is
-    that of whole tuples, the features of all modalities side by side.
+    Labels in the outputs are compared with the predicted labels; without predictions there are no scores of labels.
+    Scores without a modality's name: distances in `JOINT` are means over modalities; all other fidelity scores are
+    computed in the joint space, in which the features of all modalities are concatenated.
     """
     pairs = zip(reference.spaces, outputs.features, strict=True)
-    own = [fidelity(space, Space(features, weights, space.neighbours)) for space, features in pairs]
+    separate = [fidelity(space, Space(features, weights, space.neighbours)) for space, features in pairs]
     joint = fidelity(reference.joint, Space(outputs.joined, weights, reference.joint.neighbours))
-    by_modality = {name: [scores[name] for scores in own] for name in joint}
+    by_modality = {name: [scores[name] for scores in separate] for name in joint}
     scores: Scores = {}
     if outputs.predictions is not None and reference.classes is not None:
         scores |= _coherence(outputs.predictions, weights)
@@ -84,69 +84,74 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
 
 
 def _coherence(predictions: Ints, weights: Floats) -> Scores:
-    """How often the modalities (N, M) of whole tuples show one label."""
+    """Return how often the predicted labels (N, M) of all modalities of a row agree."""
     agreements = {"joint_coherence": joint_agreement, "pairwise_coherence": pairwise_agreement}
-    why = too_few(predictions.shape[1], 2, "modalities") or unscored(len(predictions))
-    return {name: why or weighted_mean(of(predictions), weights) for name, of in agreements.items()}
+    missing = too_few(predictions.shape[1], 2, "modalities") or unscored(len(predictions))
+    return {name: missing or weighted_mean(agreement(predictions), weights) for name, agreement in agreements.items()}
 
 
 def _labels(predictions: Ints, labels: Ints | None, classes: int, weights: Floats) -> dict[str, list[Score]]:
-    """How even the labels are that each modality shows, and how often it is the label that a row came with."""
-    few = unscored(len(predictions))
-    entropy = few or too_few(classes, 2, "labels") or label_entropy(predictions, classes, weights)
-    found: Scores = {"label_entropy": entropy}
+    """Return per modality the entropy of the predicted labels, and their agreement with the rows' labels if given."""
+    missing = unscored(len(predictions))
+    entropy = missing or too_few(classes, 2, "labels") or label_entropy(predictions, classes, weights)
+    scores: Scores = {"label_entropy": entropy}
     if labels is not None:
-        found["label_agreement"] = few or weighted_mean(predictions == labels[:, None], weights)
+        scores["label_agreement"] = missing or weighted_mean(predictions == labels[:, None], weights)
     modalities = predictions.shape[1]
-    return {name: [x] * modalities if isinstance(x, Missing) else list(x.T) for name, x in found.items()}
+    return {name: [x] * modalities if isinstance(x, Missing) else list(x.T) for name, x in scores.items()}
 
 
 def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:
-    """The row as written: values with intervals, by modality too, and how they stand between floor and held-out codes.
+    """Return the row as stored: values with intervals, also per modality, and comparisons with two baselines.
 
-    `label_agreement` is missing for samples whose labels the judges gave, `gap_closed` where the gap is noise.
+    `difference_to_normal` and `gap_closed` compare headline scores with the baselines `normal` and `reconstruction`.
+    `gap_closed` is missing if the interval of the gap contains 0. `label_agreement` is missing for samples whose labels
+    the label classifiers assigned.
     """
     written: dict[str, Any] = {"modalities": {}}
     if "joint_coherence" in scores:
-        written["label_agreement"] = OF_JUDGES.written
+        written["label_agreement"] = LABELS_FROM_CLASSIFIERS.written
     for name, values in scores.items():
         kind, _, modality = name.partition("/")
         place = written["modalities"].setdefault(modality, {}) if modality else written
         place[kind] = estimate(values, BOUNDS[kind])
         if kind in WITH_ERROR and not isinstance(values, Missing) and np.isfinite(values).all():
-            place[kind]["standard_error"] = float(values[1:].std())  # of half-samples: the full sample's
-    compared = [name for name in HEADLINES if name in scores]
-    differences = {name: combined(np.subtract, scores[name], normal[name]) for name in compared}
-    gaps = {name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in compared}
+            place[kind]["standard_error"] = float(
+                values[1:].std()
+            )  # over half-samples; estimates that of the full sample
+    headlines = [name for name in HEADLINES if name in scores]
+    differences = {name: combined(np.subtract, scores[name], normal[name]) for name in headlines}
+    gaps = {name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in headlines}
     written["difference_to_normal"] = {name: estimate(values) for name, values in differences.items()}
     written["gap_closed"] = {name: gap.written if isinstance(gap, Missing) else gap for name, gap in gaps.items()}
     return written
 
 
 def fidelity(real: Space, fake: Space) -> Scores:
-    """Scores of fake rows against real ones in one space, by name."""
-    if few := unscored(min(len(real), len(fake))):
-        return dict.fromkeys(FILES, few)
-    found: Scores = {}
+    """Return all scores of fake rows against real rows in one space, by name."""
+    if missing := unscored(min(len(real), len(fake))):
+        return dict.fromkeys(FILES, missing)
+    computed: Scores = {}
     for file in dict.fromkeys(FILES.values()):
         module = import_module(f"postprior.pipelines.metrics.fidelity.{file.removeprefix('fidelity/')}")
-        found |= module.scores(real, fake)
-    return found
+        computed |= module.scores(real, fake)
+    return computed
 
 
 def cautions(spaces: dict[str, int], rows: int) -> list[str]:
-    """What to know before reading the scores of so many rows, a sentence for each space that is too wide for them.
+    """Return one sentence for each space with too many features for this number of rows.
 
-    `spaces` are numbers of features by name. Too few rows to score need no caution.
+    `spaces` maps names to numbers of features. If there are too few rows to score, there are no cautions.
     """
-    told: list[str] = []
+    sentences: list[str] = []
     if rows < FEWEST:
-        return told
+        return sentences
     for name, width in spaces.items():
         if rows <= 2 * width:
-            singular = "the rows" if rows <= width else "half of them, as behind the intervals,"
-            told.append(
-                f"{name}: {rows} rows against {width} features. Covariances of {singular} are singular and Frechet "
-                "distances far above those of more rows: compare them at equal numbers of rows, or kernel distances."
+            singular = "the rows" if rows <= width else "the half-samples behind the intervals"
+            sentences.append(
+                f"{name}: there are {rows} rows and {width} features. Covariances of {singular} are singular, and "
+                "Frechet distances are much larger than with more rows: compare them only at equal numbers of rows, or "
+                "use kernel distances."
             )
-    return told
+    return sentences

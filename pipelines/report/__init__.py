@@ -1,1 +1,1 @@
-"""The comparison of samplers: results read from files, shown as a table, plots and one page."""
+"""Compare densities: read results from files and write a table, plots and one page."""

@@ -1,4 +1,4 @@
-"""A figure that can be drawn in light and in dark, with the table behind it and words for those who cannot see it."""
+"""Figures of the report: drawn in light and dark mode, with a table of their numbers and an alternative text."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.report.rows import INTERVAL
-from postprior.pipelines.report.wording import text, with_interval
+from postprior.pipelines.report.wording import as_text, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_LINES = 24  # of a curve or a cloud; a longer one stands beside the page alone
-WIDTH = 4.4  # inches; shown at 80 dots a CSS inch, so that the type has the page's size
-WIDE = 9.1  # of figures of several panels, on a page that is wide itself
-NARROW = 3.8  # of the same on a telephone
+MAX_LINES = 24  # the page shows no longer table of a curve or a point cloud
+WIDTH = 4.4  # inches, of a figure of one panel; the page shows 80 pixels per inch, so fonts have the size of its text
+WIDE = 9.1  # inches, of a figure of several panels
+NARROW = 3.8  # inches, of a figure of several panels on a phone
 DPI = 160
-COLOURS_KEPT = 128  # of a picture: what figures are made of, with their soft edges
-PACK = np.array([1, 256, 65536], np.uint32)  # red, green and blue in one number
+PALETTE = 128  # colours of a PNG file, including the smoothed edges
+PACK = np.array([1, 256, 65536], np.uint32)  # packs red, green and blue into one number
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of the paper, the ink and whatever stands back."""
+    """Colours of the background, the text, secondary text and grid lines."""
 
     name: str
     paper: str
@@ -42,20 +42,20 @@ DARK = Theme("dark", "#1a1b1f", "#ececf0", "#a2a4ad", "#34363d")
 
 @dataclass(frozen=True)
 class Mark:
-    """How a row of the leaderboard looks in every figure; no colour stands for the theme's own muted one."""
+    """Colour and shape of a row of the leaderboard in all figures; without a colour, the theme's muted one is used."""
 
     colour: str | None
     shape: str
 
     def colour_in(self, theme: Theme) -> str:
-        """The colour under a theme."""
+        """The colour in a theme."""
         return self.colour or theme.muted
 
 
-# Okabe & Ito's colours, told apart by all kinds of sight; each row also has a shape of its own.
+# Okabe & Ito's colours, which people with colour blindness can distinguish; each row also has its own shape.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SHAPES = ("o", "^", "D", "v", "P", "X", "<", "*", ">", "h", "d", "8")
-OTHER_MARKS = {
+BASELINE_MARKS = {
     "real": Mark(None, "s"),
     "reconstruction": Mark(None, "p"),
     "normal": Mark(None, "x"),
@@ -64,38 +64,38 @@ OTHER_MARKS = {
 
 
 def density_mark(number: int) -> Mark:
-    """A mark of its own for each of 72 numbers."""
+    """Return the mark of a number; the first 72 numbers have different marks."""
     shape, turn = number % len(SHAPES), number // len(SHAPES)
     return Mark(COLOURS[(number + turn) % len(COLOURS)], SHAPES[shape])
 
 
 Panel = Callable[["Axes", Theme], None]
-"""Puts numbers on axes under a theme."""
+"""Draws numbers on axes in a theme."""
 
 
 @dataclass(frozen=True)
 class Figure:
     """A figure of the report."""
 
-    name: str  # of its files
-    title: str  # what the page sets above it
-    alt: str  # what it shows, for those who cannot see it
-    header: tuple[str, ...]  # names of the columns of its table
-    table: Sequence[Sequence[Any]]  # the numbers behind it
-    panels: Sequence[Panel]  # what it draws, side by side; one beneath the other on a narrow page
-    height: float = 3.0  # of a panel, in inches
-    columns: int = 1  # panels side by side at most
+    name: str  # name of its files
+    title: str  # heading on the page
+    alt: str  # alternative text
+    header: tuple[str, ...]  # columns of its table
+    table: Sequence[Sequence[Any]]  # its numbers
+    panels: Sequence[Panel]  # side by side, or one below the other on a narrow page
+    height: float = 3.0  # of each panel, in inches
+    columns: int = 1  # maximum number of panels side by side
     aligned: bool = False  # whether panels share their vertical axis
-    about: str = ""  # a sentence on how to read it
-    across: tuple[str, ...] = ()  # columns of its table whose values the page sets side by side
+    about: str = ""  # caption: what is shown and how to read it
+    across: tuple[str, ...] = ()  # columns of the table whose values become columns of the table on the page
 
     @property
     def wide(self) -> bool:
-        """Whether it takes the whole width of a wide page."""
+        """Whether the figure takes the full width of a wide page."""
         return self.columns > 1
 
     def png(self, theme: Theme, narrow: bool = False) -> bytes:
-        """The figure as PNG; the same numbers give the same bytes, for nothing names a date or a program."""
+        """Draw the figure as PNG; the same numbers give the same bytes, since no date or program is stored."""
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
@@ -105,24 +105,24 @@ class Figure:
         size = (NARROW if narrow else WIDTH if columns == 1 else WIDE, self.height * lines)
         with rc_context(_style(theme)):
             canvas = Canvas(figsize=size, dpi=DPI, layout="constrained")
-            drawn = FigureCanvasAgg(canvas)
+            renderer = FigureCanvasAgg(canvas)
             axes = canvas.subplots(lines, columns, sharey="row" if self.aligned else False, squeeze=False)
-            for panel, place in zip(self.panels, axes.flat, strict=False):
-                panel(place, theme)
-            for place in axes.flat[len(self.panels) :]:
-                place.remove()
-            drawn.draw()
-            return _png(drawn.buffer_rgba())
+            for panel, panel_axes in zip(self.panels, axes.flat, strict=False):
+                panel(panel_axes, theme)
+            for unused in axes.flat[len(self.panels) :]:
+                unused.remove()
+            renderer.draw()
+            return _png(renderer.buffer_rgba())
 
 
 def _png(pixels: Any) -> bytes:
-    """A picture of few colours as a small file: the commonest stay as they are, others become the nearest of these."""
+    """Encode pixels as a small PNG file: the most frequent colours are kept, others become the nearest of these."""
     from PIL import Image
 
     values = np.asarray(pixels)[..., :3].astype(np.uint32)
     packed, places, counts = np.unique(values @ PACK, return_inverse=True, return_counts=True)
-    kept = packed[np.argsort(-counts, kind="stable")[:COLOURS_KEPT]]
-    colours, palette = ((found[:, None] // PACK % 256).astype(float) for found in (packed, kept))
+    frequent = packed[np.argsort(-counts, kind="stable")[:PALETTE]]
+    colours, palette = ((numbers[:, None] // PACK % 256).astype(float) for numbers in (packed, frequent))
     nearest = ((colours[:, None] - palette) ** 2).sum(2).argmin(1).astype(np.uint8)
     picture = Image.fromarray(nearest[places].reshape(values.shape[:2]))
     picture.putpalette(palette.astype(np.uint8).tobytes())
@@ -149,7 +149,7 @@ def _style(theme: Theme) -> Any:
         "legend.frameon": False,
         "savefig.facecolor": theme.paper,
         "text.color": theme.ink,
-        "text.parse_math": False,  # a $ in a name is a $
+        "text.parse_math": False,  # a $ in a name is no formula
         "xtick.color": theme.grid,
         "xtick.labelcolor": theme.muted,
         "ytick.color": theme.grid,
@@ -158,21 +158,21 @@ def _style(theme: Theme) -> Any:
 
 
 def readable(figure: Figure) -> tuple[list[str], list[list[str]]] | None:
-    """Header and lines of its table for readers; None for curves and clouds of more points than one reads."""
+    """Return header and lines of a figure's table for the page; None for long tables of curves and point clouds."""
     keys = [name for name in figure.header if name not in INTERVAL]
     if len(keys) == len(figure.header):
-        many = len(figure.table) > MOST_LINES
-        return None if many else ([*map(text, keys)], [[*map(text, told)] for told in figure.table])
-    # lines that differ in the keys `across` alone are put side by side
-    places = [figure.header.index(key) for key in keys if key not in figure.across]
-    turned = [figure.header.index(key) for key in keys if key in figure.across]
-    value = figure.header.index(INTERVAL[0])
+        too_long = len(figure.table) > MAX_LINES
+        return None if too_long else ([*map(as_text, keys)], [[*map(as_text, line)] for line in figure.table])
+    # Lines that differ only in the columns `across` become one line.
+    row_places = [figure.header.index(key) for key in keys if key not in figure.across]
+    column_places = [figure.header.index(key) for key in keys if key in figure.across]
+    first = figure.header.index(INTERVAL[0])
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     titles: dict[str, None] = {}
-    for told in figure.table:
-        title = ", ".join(text(told[place]) for place in turned) or INTERVAL[0]
+    for line in figure.table:
+        title = ", ".join(as_text(line[place]) for place in column_places) or INTERVAL[0]
         titles[title] = None
-        written = with_interval(text, *told[value : value + len(INTERVAL)])
-        cells.setdefault(tuple(text(told[place]) for place in places), {})[title] = written
-    lines = [[*line, *(found.get(title, "–") for title in titles)] for line, found in cells.items()]
-    return [text(name) for name in (*(figure.header[place] for place in places), *titles)], lines
+        cell = with_interval(as_text, *line[first : first + len(INTERVAL)])
+        cells.setdefault(tuple(as_text(line[place]) for place in row_places), {})[title] = cell
+    lines = [[*names, *(by_title.get(title, "–") for title in titles)] for names, by_title in cells.items()]
+    return [as_text(name) for name in (*(figure.header[place] for place in row_places), *titles)], lines

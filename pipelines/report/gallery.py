@@ -1,4 +1,4 @@
-"""What the page shows of artefacts: sheets of samples, and the map of codes."""
+"""Read the sheets of samples and the map of codes that the page shows from artefacts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from postprior.stage1_vae.modalities import Modality
 if TYPE_CHECKING:
     from postprior.pipelines.metrics.latent.code_map import CodeMap
 
-PAIRS = 16  # of samples and training rows
-ROWS = 4  # whose modalities are generated from parts
+PAIRS = 16  # shown pairs of a sample and its nearest training row, at most
+ROWS = 4  # shown rows with conditionally generated modalities, at most
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Sheets by row: samples, samples beside their nearest training rows, and modalities from parts."""
+    """Sheets by row: samples, samples beside their nearest training rows, and conditional generation."""
 
     samples: Mapping[str, Sheet]
     neighbours: Mapping[str, Sheet]
-    parts: Mapping[str, Sheet]
+    conditional: Mapping[str, Sheet]
 
 
 def pictures(params: Params, project: Project) -> Pictures:
-    """Samples of every row, samples beside their neighbours, and modalities generated from parts."""
+    """Read the sheets of all rows."""
     folders = project.artefacts
     sets = {name: project.synthetic(name) for name in params.densities}
     first = next(iter(sets.values()))
@@ -43,13 +43,13 @@ def pictures(params: Params, project: Project) -> Pictures:
         data = {m.name: arrays[key] for m in first.modalities if (key := f"gallery.{row}.{m.name}") in arrays}
         samples[row] = sheet(first.modalities, data, arrays.get(f"labels.{row}"), first.label_names)
     near = {name: neighbours(folders.privacy / name, first.modalities) for name in sets}
-    parts = {name: grid(folders.evaluation / name, first.modalities) for name in sets}
-    drawn = ({name: one for name, one in sheets.items() if one} for sheets in (samples, near, parts))
-    return Pictures(*drawn)
+    conditional = {name: grid(folders.evaluation / name, first.modalities) for name in sets}
+    kinds = (samples, near, conditional)
+    return Pictures(*({name: image for name, image in sheets.items() if image} for sheets in kinds))
 
 
 def neighbours(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
-    """Samples beside their nearest training rows, the nearest first, that the stage `privacy` keeps; None without."""
+    """Return samples beside their nearest training rows, nearest pairs first; None if stage `privacy` stored none."""
     arrays = _arrays(folder, "privacy")
     if "distances" not in arrays:
         return None
@@ -64,7 +64,7 @@ def neighbours(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
 
 
 def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
-    """Rows whose modalities are generated from parts of them, as the stage `evaluate` keeps them; None without."""
+    """Return rows with modalities generated from the given ones; None if stage `evaluate` stored none."""
     arrays = _arrays(folder, "evaluation")
     if "grid.observed" not in arrays:
         return None
@@ -72,16 +72,16 @@ def grid(folder: Path, modalities: Sequence[Modality]) -> Sheet | None:
     values = {}
     for m in modalities:
         if f"grid.{m.name}" in arrays:
-            real, made = arrays[f"grid.real.{m.name}"][:ROWS], arrays[f"grid.{m.name}"][:ROWS]
-            values[m.name] = np.concatenate([real[:, None], made], axis=1).swapaxes(0, 1)  # (M, R, *shape)
+            real, generated = arrays[f"grid.real.{m.name}"][:ROWS], arrays[f"grid.{m.name}"][:ROWS]
+            values[m.name] = np.concatenate([real[:, None], generated], axis=1).swapaxes(0, 1)  # (M, R, *shape)
     lines = ["Real", *(f"{given} given" for given in observed[0].sum(1))]
-    own = np.zeros_like(observed[:, :1])  # nothing of the real row is marked
+    unmarked = np.zeros_like(observed[:, :1])  # no cell of the real row is framed as given
     texts = [str(row + 1) for row in range(len(observed))]
-    return laid_out(modalities, values, texts, lines, np.concatenate([own, observed], axis=1))
+    return laid_out(modalities, values, texts, lines, np.concatenate([unmarked, observed], axis=1))
 
 
 def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
-    """The arrays of an artefact, none where the stage did not run."""
+    """Return the arrays of an artefact, or none if the stage did not run."""
     try:
         return load_artefact(folder, kind).arrays
     except UserError:
@@ -89,19 +89,19 @@ def _arrays(folder: Path, kind: str) -> Mapping[str, np.ndarray]:
 
 
 def code_points(params: Params, project: Project) -> CodeMap | None:
-    """The map of training, held-out and drawn codes; None without codes of two rows, or of a single dimension."""
+    """Return the map of training, held-out and drawn codes; None with fewer than two rows or dimensions."""
     if not project.artefacts.codes.exists():
         return None
-    from postprior.pipelines.artefacts.codes import Complete, load_codes
+    from postprior.pipelines.artefacts.codes import CompleteCodes, load_codes
     from postprior.pipelines.artefacts.density import load_density
     from postprior.pipelines.generation.generator import drawn_codes
-    from postprior.pipelines.generation.request import Request
+    from postprior.pipelines.generation.request import SampleRequest
     from postprior.pipelines.metrics.latent.code_map import MOST, chosen, code_map
 
-    train, held_out = (Complete(load_codes(project.artefacts.codes / split)).means for split in ("train", "test"))
+    train, held_out = (CompleteCodes(load_codes(project.artefacts.codes / split)).means for split in ("train", "test"))
     if train.shape[1] < 2 or len(train) < 2:
         return None
-    asked, folder = Request(MOST, params.seed), project.artefacts.densities
-    drawn = {name: drawn_codes(load_density(folder / name), asked).loc[:, 0].numpy() for name in params.densities}
+    request, folder = SampleRequest(MOST, params.seed), project.artefacts.densities
+    drawn = {name: drawn_codes(load_density(folder / name), request).loc[:, 0].numpy() for name in params.densities}
     train, held_out = (means[chosen(len(means), params.seed)] for means in (train, held_out))
     return code_map(train, held_out, drawn, params.compare.map, params.seed)

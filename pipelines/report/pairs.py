@@ -1,4 +1,4 @@
-"""Tests between samplers that were scored on the same half-samples of the reference."""
+"""Test differences between samplers that were scored on the same half-samples of the reference set."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ from postprior.pipelines.storage import load_artefact
 
 @dataclass(frozen=True)
 class Pair:
-    """A score's difference between two samplers, first − second, with its 95 % interval.
+    """The difference of a score between two samplers, first − second, with its 95 % interval.
 
-    `p_value` is that of no difference, `p_holm` the same, corrected for the number of tests.
+    `p_value` tests that there is no difference; `p_holm` is corrected for the number of tests.
     """
 
     metric: str
@@ -32,12 +32,12 @@ class Pair:
     p_holm: float
 
     @property
-    def apart(self) -> bool:
-        """Whether the two are told apart at 5 % over all tests."""
+    def significant(self) -> bool:
+        """Whether the difference is significant at 5 % over all tests."""
         return self.p_holm < 0.05
 
     def of(self, name: str) -> Estimate:
-        """The difference of one of the two to the other."""
+        """The difference of the named sampler to the other one."""
         difference = Estimate(self.difference, self.low, self.high)
         return difference if name == self.first else -difference
 
@@ -46,42 +46,45 @@ COLUMNS = tuple(field.name for field in fields(Pair))  # of paired.csv
 
 
 def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:
-    """The tests between densities whose half-samples are kept, all of them with a value."""
-    found = {}
+    """Test all pairs of densities whose half-samples are stored; scores with a missing half-sample are left out."""
+    scores = {}
     for name in names:
         if (folder := Project(root).artefacts.evaluation / name).exists():
             arrays = load_artefact(folder, "evaluation").arrays
-            found[name] = {
+            scores[name] = {
                 metric: arrays[key]
                 for metric in HEADLINES
                 if (key := f"scores.{metric}") in arrays and np.isfinite(arrays[key]).all()
             }
-    return tuple(wald_tests(found))
+    return tuple(wald_tests(scores))
 
 
 def wald_tests(scores: Mapping[str, Mapping[str, Floats]]) -> list[Pair]:
-    """Tests of every pair under every metric, all of them corrected together.
+    """Test each pair of samplers under each metric; all p-values are corrected together.
 
-    z = d / s, where d is the difference in the full sample and s the standard deviation of the half-samples'
-    differences, which is the standard error of d (Shao & Wu 1989, https://doi.org/10.1214/aos/1176347263). Both
-    samplers meet the same half-samples of the reference, so what these have in common drops out of s. Scores are by
-    sampler and metric, (1 + B,), the full sample first; what one of a pair lacks is left out.
+    z = d / s, where d is the difference in the full sample and s the standard deviation of the differences in the
+    half-samples, which is the standard error of d (Shao & Wu 1989, https://doi.org/10.1214/aos/1176347263). Both
+    samplers are scored on the same half-samples of the reference set, so the variation that they share cancels in s.
+
+    Args:
+        scores: By sampler and metric, values (1 + B,), the full sample first. A pair is tested under the metrics that
+            both samplers have.
     """
-    found = [
+    pairs = [
         _test(metric, first, second, scores[first][metric], scores[second][metric])
-        for metric in dict.fromkeys(key for own in scores.values() for key in own)
+        for metric in dict.fromkeys(key for values in scores.values() for key in values)
         for first, second in combinations(scores, 2)
         if metric in scores[first] and metric in scores[second]
     ]
-    corrected = holm([pair.p_value for pair in found])
-    return [replace(pair, p_holm=p) for pair, p in zip(found, corrected, strict=True)]
+    corrected = holm([pair.p_value for pair in pairs])
+    return [replace(pair, p_holm=p) for pair, p in zip(pairs, corrected, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: p'₍ₖ₎ = max over j ≤ k of min((m − j + 1) p₍ⱼ₎, 1).
+    """Correct p-values by Holm's step-down method: p'₍ₖ₎ = max over j ≤ k of min((m − j + 1) p₍ⱼ₎, 1).
 
     Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
-    It bounds the chance of a single false find, whatever the tests have in common.
+    It bounds the probability of any false rejection, whatever the dependence between the tests.
     """
     corrected, least = [0.0] * len(p_values), 0.0
     for place, k in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -90,8 +93,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _test(metric: str, first: str, second: str, ours: Floats, theirs: Floats) -> Pair:
-    difference = ours - theirs
+def _test(metric: str, first: str, second: str, one: Floats, other: Floats) -> Pair:
+    """Test one pair of samplers by their values (1 + B,); `p_holm` is not corrected yet."""
+    difference = one - other
     interval, error = estimate(difference), float(difference[1:].std(ddof=1))
     size = abs(interval["value"])
     p_value = math.erfc(size / error / math.sqrt(2)) if error > 0 else float(size == 0)

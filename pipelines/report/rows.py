@@ -1,4 +1,4 @@
-"""A row of the leaderboard: what the stages have written of one sampler, or its mean over seeds, with an interval."""
+"""Rows of the leaderboard: the scores of one sampler, or their means over seeds, with intervals."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ TITLES = {
     "normal": "Normal prior",
     "posterior": "Plain posterior",
 }
-INTERVAL = ("value", "low", "high")  # parts of an estimate, in files and tables
+INTERVAL = ("value", "low", "high")  # fields of an estimate in files and tables
 SHARES = {metric.keys[-1] for metric in LEADERBOARD if metric.share}
 Tree = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval, where there is one."""
+    """A value with its 95 % interval, if it has one."""
 
     value: float
     low: float | None = None
     high: float | None = None
 
     @classmethod
-    def of(cls, written: Any) -> Estimate | None:
-        """The estimate in a results file: a number, {"value", "low", "high"}, or nothing; see `Row.why`."""
-        if isinstance(written, Mapping):
-            written = [written.get(part) for part in INTERVAL]
-            return None if written[0] is None else cls(*written)
-        return None if written is None else cls(float(written))
+    def of(cls, entry: Any) -> Estimate | None:
+        """Read an entry of a results file: a number, {"value", "low", "high"}, or None if it has no value."""
+        if isinstance(entry, Mapping):
+            value, low, high = (entry.get(field) for field in INTERVAL)
+            return None if value is None else cls(value, low, high)
+        return None if entry is None else cls(float(entry))
 
     def above(self, bound: float = 0.0) -> bool:
         """Whether the whole interval lies above a bound."""
@@ -45,7 +45,7 @@ class Estimate:
         return self.high is not None and self.high < bound
 
     def __neg__(self) -> Estimate:
-        """The same difference, seen from the other side."""
+        """The difference with opposite sign."""
         return Estimate(-self.value, *(None if end is None else -end for end in (self.high, self.low)))
 
 
@@ -54,11 +54,11 @@ MISSING = Estimate(float("nan"))
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A row of the leaderboard: a density, or what densities are set against."""
+    """A row of the leaderboard: a density or a baseline."""
 
-    name: str  # that of another source begins with its label, as in "mopoe: gmm"
-    kind: str  # "data", "floor", "density", or "seeds" for the mean of a density over seeds
-    scores: dict[str, Any]  # what was measured of it; results/utility/… stand under `utility`, `privacy`, `imputation`
+    name: str  # in a row of another source, it begins with the label of the source, as in "mopoe: gmm"
+    kind: str  # "data", "floor" (the normal prior), "density", or "seeds" (the mean of a density over seeds)
+    scores: dict[str, Any]  # results/metrics/…; results/utility/…, privacy/…, imputation/… under keys of these names
     source: str = ""  # the label of the source, "" for this project
 
     @property
@@ -68,50 +68,50 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The row's name for readers."""
-        return self.name.removesuffix(self.own_name) + self.short
+        """The name for readers, with the label of the source."""
+        return self.name.removesuffix(self.own_name) + self.short_title
 
     @property
-    def short(self) -> str:
-        """The title without the label of the source."""
+    def short_title(self) -> str:
+        """The name for readers, without the label of the source."""
         return TITLES.get(self.own_name, self.own_name)
 
     def estimate(self, *keys: str) -> Estimate | None:
-        """The estimate under nested keys, None where there is none."""
-        found: Any = self.scores
+        """The estimate under nested keys, or None if there is none."""
+        entry: Any = self.scores
         for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return Estimate.of(found)
+            entry = entry.get(key) if isinstance(entry, Mapping) else None
+        return Estimate.of(entry)
 
     def why(self, *keys: str) -> str:
-        """Why there is no estimate under nested keys, or no interval, as the file says; "" where it does not."""
-        found: Any = self.scores
+        """Why the estimate under nested keys has no value or no interval, or "" if the file gives no reason."""
+        entry: Any = self.scores
         for key in (*keys, None):
-            if not isinstance(found, Mapping):
+            if not isinstance(entry, Mapping):
                 return ""
-            if "value" in found and "why" in found:
-                return str(found["why"])
-            found = found.get(key)
+            if "value" in entry and "why" in entry:
+                return str(entry["why"])
+            entry = entry.get(key)
         return ""
 
     def value(self, *keys: str) -> float:
-        """The value of the estimate under nested keys, infinity where there is none."""
-        found = self.estimate(*keys)
-        return found.value if found else float("inf")
+        """The value of the estimate under nested keys, or infinity if there is none."""
+        estimate = self.estimate(*keys)
+        return estimate.value if estimate else float("inf")
 
     def by_size(self, key: str) -> dict[int, Estimate]:
         """The estimates under a key, by number of observed modalities."""
-        found = {int(size): Estimate.of(written) for size, written in self.scores.get(key, {}).items()}
-        return {size: estimate for size, estimate in sorted(found.items()) if estimate}
+        by_size = {int(size): Estimate.of(entry) for size, entry in self.scores.get(key, {}).items()}
+        return {size: estimate for size, estimate in sorted(by_size.items()) if estimate}
 
 
 def estimates(rows: Iterable[Row], *keys: str) -> dict[Row, Estimate]:
-    """The estimates under nested keys, of the rows that have one."""
-    return {row: found for row in rows if (found := row.estimate(*keys))}
+    """Return the estimates under nested keys of the rows that have one."""
+    return {row: estimate for row in rows if (estimate := row.estimate(*keys))}
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
-    """The rows from best to worst: by joint coherence, or by Frechet distance where labels are not known in all."""
+    """Sort rows from best to worst: by joint coherence if all have one, otherwise by Frechet distance."""
     rows = sorted(rows, key=lambda row: row.name)
     if all(row.estimate("joint_coherence") for row in rows):
         return sorted(rows, key=lambda row: -row.value("joint_coherence"))
@@ -119,18 +119,18 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
 
 
 def over_seeds(rows: Sequence[Row], trees: Mapping[str, Tree]) -> Iterator[Row]:
-    """A row for every density that was made with more than one seed under otherwise equal settings.
+    """Yield a mean row for each density that has results for several seeds with otherwise equal settings.
 
-    `rows` are those of all sources, `trees` the settings of every source by label.
+    `rows` are the rows of all sources, `trees` the settings of each source by its label.
     """
-    groups: list[tuple[Tree, dict[Any, Row]]] = []  # settings, and the row of each seed
+    groups: list[tuple[Tree, dict[Any, Row]]] = []  # settings without seeds, and the row of each seed
     for row in rows:
         if row.kind == "density":
             tree = trees[row.source]
-            chosen = {"name": row.own_name, **_seedless(_chosen(tree, row.own_name))}
-            members: dict[Any, Row] = next((members for known, members in groups if known == chosen), {})
+            settings = {"name": row.own_name, **_seedless(_settings_of(tree, row.own_name))}
+            members: dict[Any, Row] = next((members for other, members in groups if other == settings), {})
             if not members:
-                groups.append((chosen, members))
+                groups.append((settings, members))
             members.setdefault(tree.get("seed"), row)
     for _, members in groups:
         if len(members) > 1:
@@ -138,22 +138,22 @@ def over_seeds(rows: Sequence[Row], trees: Mapping[str, Tree]) -> Iterator[Row]:
 
 
 def mean(values: Sequence[float], share: bool = False) -> dict[str, float]:
-    """The mean of two values or more, one a seed, and its 95 % interval: mean ± t s/√n, n − 1 degrees of freedom.
+    """Return the mean of at least two values, one per seed, and its 95 % interval.
 
-    That of a share ends at 0 and 1.
+    The interval is mean ± t s/√n with n − 1 degrees of freedom. The interval of a share is cut at 0 and 1.
     """
     from scipy.stats import t
 
     centre = fmean(values)
-    reach = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    low, high = centre - reach, centre + reach
+    half_width = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    low, high = centre - half_width, centre + half_width
     if share:
         low, high = max(low, min(centre, 0.0)), min(high, max(centre, 1.0))
     return {"value": centre, "low": low, "high": high}
 
 
 def _mean_row(rows: Sequence[Row]) -> Row:
-    """The mean row, named by the sources that it takes unless this project's is one of them."""
+    """Return the mean of rows; its name lists their sources unless one of them is this project."""
     labels = [row.source for row in rows]
     prefix = "" if "" in labels else f"{' + '.join(labels)}: "
     scores = _means([row.scores for row in rows]) | {"seeds": len(rows)}
@@ -161,38 +161,38 @@ def _mean_row(rows: Sequence[Row]) -> Row:
 
 
 def _means(trees: Sequence[Tree]) -> dict[str, Any]:
-    """What all trees hold: numbers and estimates as means, nested; other values where they are equal.
+    """Average nested scores key by key; keep other values if they are equal in all trees.
 
-    What is missing in one of them is missing.
+    A score that is missing in one tree is missing in the mean.
     """
-    found: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for key in trees[0]:
         values = [tree.get(key) for tree in trees]
         nested = [value for value in values if isinstance(value, Mapping)]
-        written = [value.get("value") if isinstance(value, Mapping) else value for value in values]
-        numbers = [value for value in written if isinstance(value, float)]  # whole numbers count or name
+        scalars = [value.get("value") if isinstance(value, Mapping) else value for value in values]
+        numbers = [value for value in scalars if isinstance(value, float)]  # whole numbers are counts or names
         if missing := [value for value in nested if value.get("value", 0) is None]:
-            found[key] = missing[0]
+            means[key] = missing[0]
         elif len(numbers) == len(trees):
-            found[key] = mean(numbers, key in SHARES)
+            means[key] = mean(numbers, key in SHARES)
         elif len(nested) == len(trees):
-            found[key] = _means(nested)
+            means[key] = _means(nested)
         elif all(value == values[0] for value in values):
-            found[key] = values[0]
-    return found
+            means[key] = values[0]
+    return means
 
 
-def _chosen(tree: Tree, name: str) -> dict[str, Any]:
-    """The settings that the row of a density hangs on."""
-    kept = {key: tree.get(key) for key in ("evaluators", "train", "encode", "generate", "evaluate")}
+def _settings_of(tree: Tree, name: str) -> dict[str, Any]:
+    """Return the settings that determine the row of a density."""
+    settings = {key: tree.get(key) for key in ("evaluators", "train", "encode", "generate", "evaluate")}
     vae, data, densities = (tree.get(key) or {} for key in ("vae", "data", "density"))
     vae = {**vae, "options": (vae.get("options") or {}).get(vae.get("model"))}
     source = {"source": data.get("source"), "options": data.get(data.get("source"))}
-    return {**kept, "vae": vae, "data": source, "density": densities.get(name)}
+    return {**settings, "vae": vae, "data": source, "density": densities.get(name)}
 
 
 def _seedless(tree: Tree) -> dict[str, Any]:
-    """A tree without its seeds."""
+    """Remove all seeds from a tree of settings."""
     return {
         key: _seedless(value) if isinstance(value, Mapping) else value for key, value in tree.items() if key != "seed"
     }

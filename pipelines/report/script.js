@@ -1,5 +1,5 @@
-// What the page does beyond being read: tables sort and show groups of columns, sheets are cut into samples. Without
-// scripts every number and picture is there all the same.
+// Tables can be sorted and show groups of columns; sheets are cut into samples. Without scripts, the page still shows
+// all numbers and images.
 
 const make = (tag, attributes = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), attributes);
@@ -7,7 +7,7 @@ const make = (tag, attributes = {}, ...children) => {
   return element;
 };
 
-// Radio buttons in a row; arrow keys move between them.
+// A row of radio buttons; arrow keys move between them.
 const choices = (legend, name, options, choose) => {
   const group = make("fieldset", { className: "choices" }, make("legend", { textContent: legend }));
   options.forEach(([value, text], i) => {
@@ -18,7 +18,7 @@ const choices = (legend, name, options, choose) => {
   return group;
 };
 
-// A heading of a sortable table sorts its rows; empty cells stay last.
+// Clicking a heading of a sortable table sorts its rows; empty cells stay last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const headings = [...[...table.tHead.rows].at(-1).cells];
@@ -42,7 +42,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// The leaderboard begins with its key columns; a choice above it shows the others.
+// The leaderboard first shows its key columns; buttons above it show other groups of columns.
 const board = document.getElementById("leaderboard");
 const groups = [...board.querySelectorAll("th[scope=colgroup]")];
 const show = (view) => {
@@ -59,7 +59,7 @@ const views = [["key", "Overview"], ...groups.map((group) => [group.dataset.grou
 board.closest(".scroll").before(choices("Columns", "columns", views, show));
 show("key");
 
-// A cell of a sheet, on a canvas of its own.
+// Copy a cell of a sheet to a new canvas.
 const cut = (figure, sample, line, modality) => {
   const { side, steps, gap } = figure.sheet;
   const at = (axis) => sample * steps[0][axis] + line * steps[1][axis] + modality * steps[2][axis] + gap / 2;
@@ -68,10 +68,10 @@ const cut = (figure, sample, line, modality) => {
   return canvas;
 };
 
-const name = ({ sheet: { noun, word, labels } }, sample) =>
-  `${noun} ${sample + 1}${word && labels[sample] && `, ${word} ${labels[sample]}`}`;
+const name = ({ sheet: { noun, labelName, labels } }, sample) =>
+  `${noun} ${sample + 1}${labelName && labels[sample] && `, ${labelName} ${labels[sample]}`}`;
 
-// All that was drawn from one code.
+// Show all modalities that were decoded from one code.
 const tuple = (figure, sample) => {
   const { lines, modalities, given } = figure.sheet;
   const head = make("p", { textContent: name(figure, sample) });
@@ -91,7 +91,7 @@ const tuple = (figure, sample) => {
   figure.querySelector(".tuple").replaceChildren(head, ...rows);
 };
 
-// Thumbnails of one modality; the one that is chosen stands beneath them in every modality.
+// Show thumbnails of one modality, and below them the chosen sample in all modalities.
 const thumbnails = (figure, number, modality) => {
   const { labels } = figure.sheet;
   const old = figure.querySelector(".thumbs");
@@ -126,5 +126,5 @@ Promise.all(ready).then(() => {
   document.documentElement.dataset.ready = "";
 });
 
-// Paper shows what is folded.
+// Open all folded parts for printing.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));

@@ -1,4 +1,4 @@
-"""Where results lie: a project's folder, or a revision of git in which they are committed; neither is touched."""
+"""Read files from a project folder or from a git revision, without changing either."""
 
 import json
 import subprocess
@@ -17,13 +17,13 @@ SETTINGS = Path("params.yaml")
 
 @dataclass(frozen=True)
 class Source:
-    """Files of a project, by their paths from its root: as they lie there, or as they were committed under any name."""
+    """A project whose files are read by their paths from its root: from the folder, or from a git commit if given."""
 
     root: Path
     commit: str = ""
 
     def text(self, path: Path) -> str | None:
-        """The content of a file, None where there is none."""
+        """The content of a file, or None if there is no such file."""
         if self.commit:
             return _git(self.root, "show", f"{self.commit}:./{path.as_posix()}")
         file = self.root / path
@@ -34,64 +34,68 @@ class Source:
         return f"{self.commit[:12]}:{path.as_posix()}" if self.commit else str(self.root / path)
 
 
-def find_source(label: str, named: str, root: Path) -> Source:
-    """The source that a user names: a folder, a revision of git, or an experiment of DVC; a UserError without one."""
-    folder = Path(named)
-    source = Source(folder.resolve()) if folder.is_dir() else Source(root, _commit(label, named, root))
+def find_source(label: str, place: str, root: Path) -> Source:
+    """Return the source at a folder, git revision or DVC experiment; raise a UserError if there is none."""
+    folder = Path(place)
+    source = Source(folder.resolve()) if folder.is_dir() else Source(root, _commit(label, place, root))
     if source.text(SETTINGS) is None:
         raise UserError(
-            f"--with {label}: no params.yaml found in '{named}', expected the root of a project; correct the source"
+            f"--with {label}: no params.yaml found in '{place}', expected the root of a project; correct the source"
         )
     return source
 
 
 def settings(source: Source) -> dict[str, Any]:
-    """The settings of a source, as its params.yaml has them: another version may have had other keys."""
+    """Return the settings in a source's params.yaml under their current names; they are not checked otherwise."""
     tree = parse_yaml(source.text(SETTINGS) or "", source.place(SETTINGS))
     names = tree.get("densities") if isinstance(tree, Mapping) else None
     if not isinstance(names, list) or not names:
-        raise UserError(f"{source.place(SETTINGS)}: no densities found, expected a list of their names")
+        raise UserError(f"{source.place(SETTINGS)}: no densities found, expected a list of names")
     return renamed(tree)
 
 
 def content(source: Source, path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file of a source, None where there is no such file."""
-    text, old = source.text(path), earlier(path)
-    if text is None and old is not None:
-        text = source.text(old)
+    """Return the object in a JSON file of a source, or None if neither its path nor its earlier path exists."""
+    text, old_path = source.text(path), earlier(path)
+    if text is None and old_path is not None:
+        text = source.text(old_path)
     if text is None:
         return None
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{source.place(path)}: not a JSON file ({error}); make it again.") from None
+        raise UserError(
+            f"{source.place(path)}: not a JSON file ({error}); run the stage that writes it again"
+        ) from None
     if not isinstance(value, dict):
-        raise UserError(f"{source.place(path)}: expected a JSON object, found another value; make it again.")
+        raise UserError(
+            f"{source.place(path)}: expected a JSON object, found another value; run the stage that writes it again"
+        )
     return value
 
 
-def _commit(label: str, named: str, root: Path) -> str:
-    """The commit of a revision, or of the experiment with that name."""
-    if found := _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{named}^{{commit}}"):
-        return found.strip()
+def _commit(label: str, name: str, root: Path) -> str:
+    """Return the commit of a git revision or of a DVC experiment."""
+    if commit := _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"):
+        return commit.strip()
     references = _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""  # DVC's experiments
-    commits = {line.split()[0] for line in references.splitlines() if line.endswith(f"/{named}")}
+    commits = {line.split()[0] for line in references.splitlines() if line.endswith(f"/{name}")}
     if len(commits) > 1:
         raise UserError(
-            f"--with {label}: found {len(commits)} experiments named '{named}', expected one; give its revision"
+            f"--with {label}: found {len(commits)} experiments named '{name}', expected one; give its revision instead"
         )
     if not commits:
         raise UserError(
-            f"--with {label}: found no folder, revision of git or experiment of DVC named '{named}'; correct it "
-            "(`git log` and `dvc exp list --all` name them)"
+            f"--with {label}: found no folder, git revision or DVC experiment named '{name}'; correct the name "
+            "(`git log` and `dvc exp list --all` list the names)"
         )
     return commits.pop()
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git says, None where it fails."""
+    """Return the output of a git command, or None if it fails."""
     try:
         answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
     except FileNotFoundError:
-        raise UserError("--with: git was not found, which reads results of revisions; install it") from None
+        raise UserError("--with: found no git, which is needed to read results of revisions; install git") from None
     return answer.stdout.decode() if answer.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""The words and numbers that readers see: of findings, of cells, of the lines of a table."""
+"""Format the texts that readers see: numbers, intervals, lists of names, findings and templates."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,99 +7,117 @@ from typing import Any
 
 from postprior.pipelines.report.rows import Estimate, Row
 
-NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-MANY = 4  # names that a sentence lists with their numbers
+NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+MAX_LISTED = 4  # a sentence lists at most this many names with their numbers
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence or two under a word that says what they are about; `question` is what they help to answer."""
+    """One or two sentences on a topic; `question` is the key of the question that they answer."""
 
-    about: str
+    topic: str
     text: str
     question: str = ""
 
 
-def template(name: str, known: Mapping[str, Any] | None = None, **options: Any) -> Any:
-    """A template that stands here; `known` are names that all its macros know. A name that is missing is an error."""
+def template(name: str, global_names: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """Return the template with a file name in this folder.
+
+    All its macros see `global_names`. A missing name raises an error.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    here = FileSystemLoader(Path(__file__).parent)
+    loader = FileSystemLoader(Path(__file__).parent)
     options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, **options}
-    environment = Environment(loader=here, **options)
-    environment.globals |= known or {}
+    environment = Environment(loader=loader, **options)
+    environment.globals |= global_names or {}
     return environment.get_template(name)
 
 
-def text(value: Any) -> str:
-    """A value for readers."""
+def as_text(value: Any) -> str:
+    """Format a value for readers; a missing value is a dash."""
     if value is None or value != value:
         return "–"
     return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
 
 
-def with_interval(spell: Callable[[Any], str], value: Any, low: Any, high: Any, unit: str = "") -> str:
-    """A value and, where there is one, its interval in brackets."""
-    told = f"{spell(value)}{unit}"
-    return told if low is None or high is None else f"{told} ({spell(low)} to {spell(high)})"
+def with_interval(formatted: Callable[[Any], str], value: Any, low: Any, high: Any) -> str:
+    """Format a value for a table cell, with its interval in brackets if it has one."""
+    return (
+        formatted(value)
+        if low is None or high is None
+        else f"{formatted(value)} ({formatted(low)} to {formatted(high)})"
+    )
 
 
 def number(value: float, decimals: int) -> str:
-    """A number with so many decimals and a minus sign, never a negative zero."""
+    """Format a number with a fixed number of decimals and a minus sign; zero is never negative."""
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
+def number_cell(estimate: Estimate, decimals: int) -> str:
+    """Format a number for a table cell, with its interval if it has one."""
+    return with_interval(lambda end: number(end, decimals), estimate.value, estimate.low, estimate.high)
+
+
 def percent(share: float, decimals: int = 1) -> str:
-    """A share as a percentage."""
-    return f"{number(100 * share, decimals)}\u202f%"  # a narrow space that does not break
+    """Format a share as a percentage."""
+    return f"{number(100 * share, decimals)}\u202f%"  # a narrow no-break space
 
 
-def percent_with(estimate: Estimate) -> str:
-    """A share as a percentage, with its interval where there is one."""
-    return _with_interval(estimate, 1, 100, "\u202f%")
+def percent_ci(share: Estimate) -> str:
+    """Format a share as a percentage for a sentence, with its confidence interval if it has one."""
+    return _with_ci(share, 1, 100, "\u202f%")
 
 
-def number_with(estimate: Estimate, decimals: int) -> str:
-    """A number with its interval where there is one."""
-    return _with_interval(estimate, decimals)
+def number_ci(estimate: Estimate, decimals: int, nested: bool = False) -> str:
+    """Format a number for a sentence, with its confidence interval if it has one; `nested` inside brackets."""
+    return _with_ci(estimate, decimals, nested=nested)
 
 
-def points(gain: Estimate) -> str:
-    """A difference of shares in percentage points, with its interval where there is one."""
-    return _with_interval(gain, 1, 100, " percentage points")
+def points_ci(difference: Estimate, nested: bool = False) -> str:
+    """Format a difference of shares in percentage points for a sentence, with its confidence interval if any."""
+    return _with_ci(difference, 1, 100, " percentage points", nested)
 
 
-def against(gain: Estimate) -> str:
-    """A paired difference, and whether its interval leaves 0 out, before the name of what it is set against."""
-    if gain.above():
-        return f"{points(gain)} above"
-    return f"{points(-gain)} below" if gain.below() else f"not clearly apart, by {points(gain)}, from"
+def compared(difference: Estimate, other: str) -> str:
+    """Say how far a share lies above or below another one, or that the interval of the difference includes 0."""
+    if difference.above():
+        return f"{points_ci(difference)} higher than {other}"
+    if difference.below():
+        return f"{points_ci(-difference)} lower than {other}"
+    return f"not clearly different from {other} (difference {points_ci(difference, nested=True)})"
 
 
-def count(number: int) -> str:
-    """A number in words, up to nine."""
-    return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else str(number)
+def in_words(number: int) -> str:
+    """Spell a number up to nine as a word."""
+    return NUMBER_WORDS[number - 1] if 0 < number <= len(NUMBER_WORDS) else str(number)
 
 
 def titles(rows: Iterable[Row]) -> str:
-    """The names of rows."""
+    """List the titles of rows."""
     return listed([row.title for row in rows])
 
 
-def listed(names: Sequence[str], last: str = "and") -> str:
-    """Names with commas, and a word before the last."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+def listed(names: Sequence[str], conjunction: str = "and") -> str:
+    """Join names with commas, and the last one with a conjunction."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 
-def each(found: Mapping[Row, Estimate], decimals: int, of: str) -> str:
-    """The number of every row, after a word such as `of`; of the lowest and the highest where they are many."""
-    told = {row: f"{number_with(estimate, decimals)} {of} {row.title}" for row, estimate in found.items()}
-    if len(found) <= MANY:
-        return listed(list(told.values()))
-    order = sorted(found, key=lambda row: found[row].value)
-    return f"{told[order[0]]} at the lowest and {told[order[-1]]} at the highest"
+def number_by_row(estimates: Mapping[Row, Estimate], decimals: int) -> str:
+    """List the number of each row; if there are more than `MAX_LISTED` rows, only the lowest and the highest."""
+    phrases = {row: f"{number_ci(estimate, decimals)} for {row.title}" for row, estimate in estimates.items()}
+    if len(estimates) <= MAX_LISTED:
+        return listed(list(phrases.values()))
+    order = sorted(estimates, key=lambda row: estimates[row].value)
+    return f"between {phrases[order[0]]} and {phrases[order[-1]]}"
 
 
-def _with_interval(estimate: Estimate, decimals: int, scale: float = 1.0, unit: str = "") -> str:
-    """A value and its interval, in parts of a unit."""
-    return with_interval(lambda end: number(scale * end, decimals), estimate.value, estimate.low, estimate.high, unit)
+def _with_ci(estimate: Estimate, decimals: int, scale: float = 1.0, unit: str = "", nested: bool = False) -> str:
+    """Format a value, multiplied by `scale`, with its unit and its 95 % confidence interval if it has one."""
+    value = f"{number(scale * estimate.value, decimals)}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return value
+    low, high = (number(scale * end, decimals) for end in (estimate.low, estimate.high))
+    interval = f"95\u202f% CI {low} to {high}"
+    return f"{value}, {interval}" if nested else f"{value} ({interval})"

@@ -85,7 +85,7 @@ def describe_type(kind: Any) -> str:
     if origin in (dict, Mapping):
         return "names with values"
     if issubclass(origin if isinstance(origin, type) else object, Sequence):
-        return f"a list ({describe_type(arguments[0])} each)"
+        return f"a list (each item {describe_type(arguments[0])})"
     return " or ".join(describe_type(argument) for argument in arguments)
 
 

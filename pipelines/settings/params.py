@@ -21,8 +21,8 @@ Options = dict[str, Any]
 Scale = Positive | Literal["learned"]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0, 1 at most")]
-Quantile = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0, below 1")]
+Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0 and at most 1")]
+Quantile = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
 
 class Section(BaseModel):
@@ -147,7 +147,7 @@ class ImputationSettings(Section):
     """Evaluation of imputation: the share of hidden cells, and the number of draws per row."""
 
     draws: Annotated[int, Field(ge=19, description="a whole number of at least 19, for intervals of 90 %")]
-    cells: Annotated[float, Field(gt=0, lt=1, description="a share above 0, below 1")]
+    cells: Annotated[float, Field(gt=0, lt=1, description="a share above 0 and below 1")]
 
 
 class Utility(Section):
@@ -168,7 +168,7 @@ class Augment(Section):
 
     sizes: Annotated[
         tuple[Count | Literal["all"], ...],
-        Field(min_length=1, description="a list of numbers of rows, of which one may be all"),
+        Field(min_length=1, description="a list of numbers of rows or all, at least one"),
     ]
     seeds: Seeds
     model: Name

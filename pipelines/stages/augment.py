@@ -4,9 +4,9 @@ from pathlib import Path
 
 from postprior.pipelines.artefacts.cells import KIND, arrays_of
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.generation.augmentation import ARMS, answers, few
+from postprior.pipelines.generation.augmentation import ARMS, arm_hits, stratified_subsample
 from postprior.pipelines.metrics.utility.augmentation import Cell
-from postprior.pipelines.metrics.utility.classifiers import names_of
+from postprior.pipelines.metrics.utility.classifiers import modality_names
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
@@ -21,11 +21,11 @@ def augment(size: str, params: Params, root: Path, seed: int) -> None:
     train, test = project.train_and_test()
     with track("augment", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        rows, modalities = few(train, size, seed), names_of(test)
+        rows, modalities = stratified_subsample(train, size, seed), modality_names(test)
         settings = {"size": len(rows), "seed": seed} | params.augment.model_dump(include={"model", "density"})
         arms, arrays, scores = [], {}, {}
         if train.labels is not None:
-            arms, hits = list(ARMS), answers(rows, test, params, seed)
+            arms, hits = list(ARMS), arm_hits(rows, test, params, seed)
             cell = Cell(len(rows), seed, arms, modalities, hits, test.groups, test.labels, test.mask)
             arrays = arrays_of(cell)
             run.metrics(cell.accuracy, prefix=f"augmentation.{len(rows)}.")

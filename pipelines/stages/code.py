@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from postprior.pipelines.artefacts.code import closure, fingerprint, own_code
+from postprior.pipelines.artefacts.code import closure, custom_code, fingerprint
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.params import Params
@@ -19,9 +19,10 @@ RUNNERS = {
 def code(params: Params, root: Path) -> None:
     """Write the hash of each stage's code to artefacts/code/<stage>."""
     names = {"networks": params.vae.networks.values(), "extractor": [params.evaluators.extractor]}
-    user_files = {module: own_code(names[setting]) for module, setting in RUNNERS.items()}
+    user_files = {module: custom_code(names[setting]) for module, setting in RUNNERS.items()}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         if path.stem != "code":
             modules = closure(path.stem)
             files = [file for module, user_code in user_files.items() if module in modules for file in user_code]
-            write_text(Project(root).artefacts.code / path.stem, fingerprint(path.stem, files) + "\n")
+            stage = path.stem.replace("_", "-")  # as in dvc.yaml
+            write_text(Project(root).artefacts.code / stage, fingerprint(path.stem, files) + "\n")

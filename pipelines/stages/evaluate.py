@@ -16,9 +16,9 @@ from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.conditional_scores import grid, scores_through
+from postprior.pipelines.generation.conditional_scores import density_conditional_scores, grid
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.memorisation import memorised
+from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
@@ -51,14 +51,14 @@ def evaluate(name: str, params: Params, root: Path) -> None:
     with track("evaluate", params, root, density=name) as run:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         samples, half = scored_rows(synthetic, len(baselines)), test.select(baselines.rows)
-        scores = baselines.score(evaluators.read(samples), half, samples)
+        scores = baselines.score(evaluators.outputs(samples), half, samples)
         fitted = read_json(project.artefacts.densities / name / MANIFEST)
         train, held_out = (load_codes(project.artefacts.codes / split) for split in ("train", "test"))
         written = {
             **baselines.row(scores, half, samples),
             **conditional(generator, evaluators, test, baselines, params),
             **facts(synthetic, fitted),
-            "memorisation": memorised(name, generator.density, fitted, train, held_out, params.seed),
+            "memorisation": check_memorisation(name, generator.density, fitted, train, held_out, params.seed),
             "samples": len(baselines),
         }
         write_json(project.results.scores("metrics", name), written)
@@ -79,7 +79,7 @@ def conditional(
         return {}
     rng = np.random.default_rng(params.evaluate.seed)
     rows, weights = test.select(baselines.real[:CONDITIONED]), baselines.real_weights[:, :CONDITIONED]
-    return scores_through(generator.model, generator.density, evaluators.classifiers, rows, weights, rng)
+    return density_conditional_scores(generator.model, generator.density, evaluators.classifiers, rows, weights, rng)
 
 
 def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.imputation import Questions, baseline_imputers, through
-from postprior.pipelines.metrics.imputation.scores import SCORES, Found
+from postprior.pipelines.generation.imputation import ImputationBenchmark, baseline_imputers, density_scores
+from postprior.pipelines.metrics.imputation.scores import SCORES, RowScores
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
@@ -25,27 +25,27 @@ def evaluate_baseline_imputers(params: Params, root: Path) -> None:
     The scores of every row are stored for the comparison with densities. If an imputer fails, the reason is stored.
     """
     project = Project(root)
-    questions = Questions.of(project.splits(), params)
+    benchmark = ImputationBenchmark.from_splits(project.splits(), params)
     with track("evaluate-imputation-baselines", params, root) as run:
-        run.dataset(project.artefacts.data / "train", questions.train.hash)
-        neighbours, trials = baseline_imputers(questions, params.seed)
-        scores: dict[str, Any] = {task_name: {} for task_name in questions.tasks}
+        run.dataset(project.artefacts.data / "train", benchmark.train.hash)
+        neighbours, trials = baseline_imputers(benchmark, params.seed)
+        scores: dict[str, Any] = {task_name: {} for task_name in benchmark.tasks}
         arrays: dict[str, Floats] = {}
         failed: dict[str, str] = {}
         with progress("evaluate-imputation baselines", len(trials)) as step:
             for name, trial in trials.items():
                 result = trial()
-                for task_name, task in questions.tasks.items():
+                for task_name, task in benchmark.tasks.items():
                     row_scores = result if isinstance(result, Missing) else result[task_name]
-                    scores[task_name][name] = task.told(row_scores, questions.weights)
+                    scores[task_name][name] = task.summarise(row_scores, benchmark.weights)
                     if isinstance(row_scores, Missing):
                         failed[f"{task_name}.{name}"] = row_scores.why
                     else:
                         arrays |= {f"{task_name}.{name}.{key}": values for key, values in row_scores.items()}
                 step(f"{name}: {result.why}" if isinstance(result, Missing) else name)
-        manifest = questions.about | ({"failed": failed} if failed else {})
+        manifest = benchmark.provenance | ({"failed": failed} if failed else {})
         save_artefact(project.artefacts.baseline_imputers, KIND, manifest, arrays=arrays)
-        write_json(project.results.scores("imputation", BASELINES), questions.written(scores | neighbours))
+        write_json(project.results.scores("imputation", BASELINES), benchmark.results(scores | neighbours))
 
 
 def evaluate_imputation(name: str, params: Params, root: Path) -> None:
@@ -53,11 +53,11 @@ def evaluate_imputation(name: str, params: Params, root: Path) -> None:
     from postprior.pipelines.generation.generator import Generator
 
     project = Project(root)
-    questions = Questions.of(project.splits(), params)
+    benchmark = ImputationBenchmark.from_splits(project.splits(), params)
     with track("evaluate-imputation", params, root, density=name) as run:
-        run.dataset(project.artefacts.data / "train", questions.train.hash)
+        run.dataset(project.artefacts.data / "train", benchmark.train.hash)
         baselines = load_artefact(project.artefacts.baseline_imputers, KIND)
-        if any(baselines.manifest.get(key) != value for key, value in questions.about.items()):
+        if any(baselines.manifest.get(key) != value for key, value in benchmark.provenance.items()):
             raise UserError(
                 f"{project.artefacts.baseline_imputers}: found baseline imputers with other data or settings, "
                 "expected those of this project; run postprior evaluate-imputation --baselines"
@@ -65,16 +65,16 @@ def evaluate_imputation(name: str, params: Params, root: Path) -> None:
         generator = Generator.load(project.artefacts.densities / name)
         classifiers = load_evaluators(project.artefacts.evaluators).classifiers
         scores = {
-            task: through(generator, classifiers, task, questions, baseline_scores(baselines, task), params.seed)
-            for task in questions.tasks
+            task: density_scores(generator, classifiers, task, benchmark, baseline_scores(baselines, task), params.seed)
+            for task in benchmark.tasks
         }
-        write_json(project.results.scores("imputation", name), questions.written(scores))
+        write_json(project.results.scores("imputation", name), benchmark.results(scores))
 
 
-def baseline_scores(baselines: Artefact, task: str) -> dict[str, Found]:
+def baseline_scores(baselines: Artefact, task: str) -> dict[str, RowScores]:
     """Return the scores of the baseline imputers in a task, by name."""
     arrays, failed = baselines.arrays, baselines.manifest.get("failed", {})
     names = {key.split(".")[1] for key in arrays if key.startswith(f"{task}.")}
-    scores: dict[str, Found] = {name: {key: arrays[f"{task}.{name}.{key}"] for key in SCORES} for name in names}
+    scores: dict[str, RowScores] = {name: {key: arrays[f"{task}.{name}.{key}"] for key in SCORES} for name in names}
     prefix = f"{task}."
     return scores | {key.removeprefix(prefix): Missing(why) for key, why in failed.items() if key.startswith(prefix)}

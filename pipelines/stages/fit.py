@@ -9,7 +9,7 @@ from postprior.pipelines.artefacts.density import save_density
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import FrozenEncoder, learn
+from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.model import MultimodalVAE
@@ -22,7 +22,7 @@ def fit(name: str, params: Params, root: Path) -> None:
     origins = origins_of(project.artefacts.codes / "train")
     encoder = FrozenEncoder(partial(trained_on, project, origins["autoencoder"]))
     with track("fit", params, root, density=name) as run:
-        density, facts = learn(name, params.density[name], codes, params.seed, encoder, run.metrics)
+        density, facts = fit_density(name, params.density[name], codes, params.seed, encoder, run.metrics)
         run.metrics({f"log_likelihood_{split}": value for split, value in facts["log_likelihood"].items()})
         save_density(project.artefacts.densities / name, density, facts | origins)
 

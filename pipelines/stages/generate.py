@@ -9,7 +9,7 @@ from postprior.pipelines.data.manifest import Manifest, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.generation.completion import tiled
 from postprior.pipelines.generation.generator import ROWS, Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash
@@ -20,7 +20,7 @@ def generate(
     name: str,
     params: Params,
     root: Path,
-    request: Request | None = None,
+    request: SampleRequest | None = None,
     out: Path | None = None,
     given: Path | None = None,
 ) -> None:
@@ -32,8 +32,8 @@ def generate(
     """
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
-    request = Request.of(params.generate) if request is None else request
-    rows, labels = request.of_rows(generator.density)
+    request = SampleRequest.from_settings(params.generate) if request is None else request
+    rows, labels = request.rows_and_labels(generator.density)
     provenance, names, evaluators = generator.describe(request), generator.label_names, None
     source_values: SourceValues = {}
     if given is None:

@@ -16,22 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postprior.pipelines.artefacts.codes import load_codes, whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows, load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
     Proximity,
-    beyond,
+    estimates,
+    leaking_tests,
     near_copies,
     proximity_vectors,
-    written,
 )
-from postprior.pipelines.metrics.privacy.splits import MOST, Real
+from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
 from postprior.pipelines.metrics.statistics.intervals import FEWEST
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
@@ -64,10 +64,10 @@ def privacy(name: str, params: Params, root: Path) -> None:
         }
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
-            "spaces": {space: written(values) for space, values in vectors.items()},
+            "spaces": {space: estimates(values) for space, values in vectors.items()},
             "near_copies": near_copies(proximities, train.names),
-            "flagged": beyond(vectors, MARGINS),
-            "detected": beyond(vectors, {}),
+            "flagged": leaking_tests(vectors, MARGINS),
+            "detected": leaking_tests(vectors, {}),
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
         }
@@ -76,10 +76,10 @@ def privacy(name: str, params: Params, root: Path) -> None:
         save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, synthetic))
 
 
-def splits(project: Project, seed: int) -> Real:
+def splits(project: Project, seed: int) -> RealSplits:
     """Return the rows and the codes of every split."""
     codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-    return Real.fit(project.splits(), codes, whole_rows(codes["test"]).numpy(), seed)
+    return RealSplits.fit(project.splits(), codes, complete_rows(codes["test"]).numpy(), seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
@@ -93,12 +93,12 @@ def check_density(synthetic: Dataset, generator: Generator) -> None:
         )
 
 
-def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
+def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
     """Compare the distances of samples and of held-out rows to training rows, by space; empty if rows are too few."""
     if len(real.fresh) < FEWEST:
         return {}
     drawn, rows = synthetic.provenance, np.arange(min(len(synthetic), MOST))
-    request = Request(len(synthetic), **{key: drawn[key] for key in REQUEST})
+    request = SampleRequest(len(synthetic), **{key: drawn[key] for key in REQUEST})
     blocks = islice(draw_codes(generator.density, request), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
     noise = generator_for("cpu", seed, 1)
@@ -109,7 +109,7 @@ def compare(real: Real, generator: Generator, synthetic: Dataset, seed: int) -> 
 
 def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -> Iterator[tuple[Tensor, Dataset]]:
     """Yield blocks of codes (n, D) and rows, drawn like the published ones but with labels as often as in the data."""
-    request = Request(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
+    request = SampleRequest(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
     with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
         for _, count, codes, noise in draw_codes(generator.density, request):
             z = codes.loc[:, 0]

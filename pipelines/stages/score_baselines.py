@@ -23,7 +23,7 @@ from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.evaluators import Evaluators
-from postprior.pipelines.metrics.fidelity.reconstruction import evidence, reconstruction_scores
+from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence, reconstruction_scores
 from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
@@ -51,7 +51,7 @@ def score_baselines(params: Params, root: Path) -> None:
         first, second = split_test_rows(test, rng)
         half, prior_generator = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
         sets = rows_to_score(prior_generator, codes, test.select(second), second, settings.seed)
-        outputs = {name: evaluators.read(dataset) for name, dataset in {"reference": half, **sets}.items()}
+        outputs = {name: evaluators.outputs(dataset) for name, dataset in {"reference": half, **sets}.items()}
         weights = draw_weights(outputs, settings.resamples, rng)
         manifest = settings.model_dump() | {
             "autoencoder": trained.hash,
@@ -142,7 +142,7 @@ def autoencoder_scores(
     subset = np.arange(min(CONDITIONED, len(weights[0])))
     rows, subset_weights = sets["real"].select(subset), weights[:, subset]
     means = codes.mean[codes.complete]
-    few = too_few(len(means), FEWEST, "test rows with every block of codes")
+    few = too_few(len(means), FEWEST, "test rows with complete codes")
     scores = reconstruction_scores(sets["real"], sets["reconstruction"], outputs, weights) | {
         "dead_dimensions": few.written if few else dead_dimensions(means),
         "dimensions": codes.dimensions,
@@ -153,5 +153,5 @@ def autoencoder_scores(
             prior_generator.model, evaluators.classifiers, rows, subset_weights, rng
         )
         scores["conditional_samples"] = len(subset)
-    likelihood = evidence(prior_generator.model, rows, subset_weights, generator_from(rng))
+    likelihood = log_evidence(prior_generator.model, rows, subset_weights, generator_from(rng))
     return scores if likelihood is None else scores | {"log_evidence": likelihood}

@@ -57,7 +57,7 @@ def train_classifiers(train: Dataset, params: Params, run: Run) -> LabelClassifi
 
 def report(evaluators: Evaluators, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     """Return the content of evaluators.json: the extractor, its numbers of features and the classifiers' accuracy."""
-    outputs = evaluators.read(test)
+    outputs = evaluators.outputs(test)
     names = [m.name for m in test.modalities]
     widths = {name: features.shape[1] for name, features in zip(names, outputs.features, strict=True)}
     about = {"extractor": evaluators.name, "features": widths, "samples": len(test)}

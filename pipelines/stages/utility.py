@@ -16,16 +16,16 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.intervals import SHARE
 from postprior.pipelines.metrics.utility.classifiers import (
     Classifiers,
     Replicates,
-    names_of,
+    classifier_estimates,
+    modality_names,
+    observed_by_classifier,
     recipe,
-    seen_by,
-    told,
     train_classifiers,
 )
 from postprior.pipelines.progress import progress
@@ -56,8 +56,8 @@ def utility_of_real(params: Params, root: Path) -> None:
                     hits.append(classifiers.hits(test))
                     tensors |= {f"{seed}/{key}": value for key, value in classifiers.state_dict().items()}
                     step(f"accuracy {hits[-1][0].mean():.3f}")
-            shares = replicates(params, test).accuracy(np.stack(hits), seen_by(test))
-            written["train_real_test_real"] = told(shares, names_of(test), SHARE)
+            shares = replicates(params, test).accuracy(np.stack(hits), observed_by_classifier(test))
+            written["train_real_test_real"] = classifier_estimates(shares, modality_names(test), SHARE)
         arrays = {"hits": np.stack(hits)} if hits else {}
         save_artefact(project.artefacts.real_utility, KIND, about(params, train, test), tensors, arrays)
         write_json(project.results.scores("utility", REAL), written)
@@ -105,22 +105,26 @@ def score_both_ways(
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             sample_hits.append(classifiers_of(real, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")
-    test_hits, names = np.stack(hits), names_of(test)
+    test_hits, names = np.stack(hits), modality_names(test)
     weights = replicates(params, test)
-    synthetic_to_real, real_to_real = (weights.accuracy(x, seen_by(test)) for x in (test_hits, real.arrays["hits"]))
+    synthetic_to_real, real_to_real = (
+        weights.accuracy(x, observed_by_classifier(test)) for x in (test_hits, real.arrays["hits"])
+    )
     unlabelled = replace(samples, labels=None)
-    real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), seen_by(samples))
+    real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), observed_by_classifier(samples))
     return test_hits, {
-        "train_synthetic_test_real": told(synthetic_to_real, names, SHARE),
-        "ratio_to_real": told(synthetic_to_real / np.maximum(real_to_real, 1 / len(test)), names, (0, np.inf)),
-        "train_real_test_synthetic": told(real_to_synthetic, names, SHARE),
+        "train_synthetic_test_real": classifier_estimates(synthetic_to_real, names, SHARE),
+        "ratio_to_real": classifier_estimates(
+            synthetic_to_real / np.maximum(real_to_real, 1 / len(test)), names, (0, np.inf)
+        ),
+        "train_real_test_synthetic": classifier_estimates(real_to_synthetic, names, SHARE),
         "labels_from": samples.provenance["labels_from"],
     }
 
 
 def draw_samples(generator: Generator, evaluators: Evaluators | None, rows: int, seed: int, params: Params) -> Dataset:
     """Draw samples as the stage `generate` does; if the density has no labels, the label classifiers predict them."""
-    samples = generator.draw(Request.of(params.generate, rows, seed=seed))
+    samples = generator.draw(SampleRequest.from_settings(params.generate, rows, seed=seed))
     if evaluators is None:
         return samples
     provenance = {**samples.provenance, "labels_from": "judges"}
@@ -135,7 +139,7 @@ def load_real_classifiers(folder: Path, expected: dict[str, Any]) -> Artefact:
     for key, value in expected.items():
         if (found := artefact.manifest[key]) != value:
             raise UserError(
-                f"{folder}: found classifiers with {key} {found}, expected {value}; run postprior utility --real"
+                f"{folder}: found classifiers with {key} {found}, expected {value}; run postprior utility --real again"
             )
     return artefact
 

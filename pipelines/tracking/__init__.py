@@ -1,1 +1,1 @@
-"""Tracking: runs and groups of runs in MLflow."""
+"""Log the stages as runs in MLflow, grouped by experiment."""

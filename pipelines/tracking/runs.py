@@ -1,7 +1,7 @@
-"""MLflow as a view of the results: one run an executed stage. A failure costs a warning, never a result.
+"""Log each executed stage as a run in MLflow. A failure of MLflow gives a warning and never stops a stage.
 
-The runs go to mlflow.db in the project's root, or to MLFLOW_TRACKING_URI; its value `off` logs nothing and spares
-each stage the import of MLflow. Runs of one experiment lie beneath a parent run: see `client.ExperimentGroup`.
+Runs are logged to mlflow.db in the root of the project, or to MLFLOW_TRACKING_URI. If this is `off`, nothing is logged
+and MLflow is not imported. Runs of one experiment have a common parent run: see `client.ExperimentGroup`.
 """
 
 from __future__ import annotations
@@ -30,24 +30,26 @@ from postprior.pipelines.tracking.client import PARENT, TAG, ExperimentGroup, lo
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PROJECT = Project(Path())  # whose paths begin at the root of any project
+PROJECT = Project(Path())  # paths relative to the root of a project
 FOLDERS, FILES = PROJECT.artefacts, PROJECT.results
 OF_DENSITY = (FOLDERS.autoencoder, FOLDERS.densities / "{density}")
 
 
 @dataclass(frozen=True)
 class StageOutputs:
-    """What a stage leaves in the project, in paths in which {density} stands for the density's name."""
+    """The files that a stage writes to the project; {density} in a path stands for the name of the density."""
 
-    artefacts: tuple[Path, ...] = ()  # folders that it makes or rests on; their hashes become tags
-    metrics: Mapping[Path, str] = field(default_factory=dict)  # files, with the prefix of their metrics in MLflow
-    files: tuple[Path, ...] = ()  # logged as they are, folders too
-    pictures: Path | None = None  # a dataset folder whose first samples are shown
+    artefacts: tuple[Path, ...] = ()  # folders that it writes or uses; their hashes become tags
+    metrics: Mapping[Path, str] = field(
+        default_factory=dict
+    )  # files of metrics, with the prefix of the metrics in MLflow
+    files: tuple[Path, ...] = ()  # files or folders that are logged unchanged
+    pictures: Path | None = None  # dataset folder whose first samples are logged as an image
 
 
-def _of_density(part: str = "", prefix: str = "") -> StageOutputs:
-    """What a stage leaves that works on one density."""
-    return StageOutputs(OF_DENSITY, {FILES.scores(part, "{density}"): prefix} if part else {})
+def _of_density(folder: str = "", prefix: str = "") -> StageOutputs:
+    """Return the outputs of a stage that works on one density."""
+    return StageOutputs(OF_DENSITY, {FILES.scores(folder, "{density}"): prefix} if folder else {})
 
 
 RESULTS = {
@@ -57,7 +59,7 @@ RESULTS = {
     "diagnose": StageOutputs((FOLDERS.autoencoder,), {FILES.scores("metrics", "latent"): "latent."}),
     "score-baselines": StageOutputs(
         (FOLDERS.autoencoder, FOLDERS.evaluators),
-        # `normal` is a sampler: its metrics have the names of a density's, so that all samplers can be compared
+        # `normal` is a sampler: its metrics have the same names as those of densities, so that they can be compared
         {
             FILES.scores("metrics", name): "" if name == "normal" else f"{name}."
             for name in (*BASELINE_ROWS, "autoencoder")
@@ -86,32 +88,35 @@ started: Run | None = None
 
 
 def warn(reason: str) -> None:
-    """What becomes of a failure to log."""
-    warning = f"MLflow could not log this run ({reason}); the results are written all the same"
+    """Print a warning that a run could not be logged."""
+    warning = f"MLflow could not log this run ({reason}); the results are written anyway"
     tell(f"postprior: warning: {warning}", err=True)
 
 
 class Run:
-    """One run of a stage in MLflow; after the first failure, whose reason `failed` is told, its methods do nothing."""
+    """One run of a stage in MLflow.
 
-    def __init__(self, failed: Callable[[str], None] = warn) -> None:
+    The first failure is reported to `on_failure` with its reason; afterwards all methods do nothing.
+    """
+
+    def __init__(self, on_failure: Callable[[str], None] = warn) -> None:
         self._client: MlflowClient | None = None
-        self._failed = failed
-        self._whole: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._on_failure = on_failure
+        self._protect: Callable[[], AbstractContextManager[None]] = nullcontext
         self.id = self._parent = ""
 
     def start(
         self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str], group: ExperimentGroup
     ) -> None:
-        """Open the run beneath that of its group; the other methods then write to it."""
+        """Open the run below the parent run of its group; the other methods then write to it."""
         uri = mlflow_client.address(root)
         if uri is None:
             return
         if uri.startswith(mlflow_client.DATABASES):
-            self._whole = defer_signals  # a transaction that is cut locks out the call that closes the run
+            self._protect = defer_signals  # an interrupted transaction would block the call that closes the run
 
         def start() -> None:
-            with defer_signals():  # a run that was made is known, and will be closed
+            with defer_signals():  # no interrupt between creating a run and storing its id, so that it is always closed
                 client, experiment = mlflow_client.connect(uri, root)
                 self._parent = group.parent(client, experiment)
                 nested = {**tags, PARENT: self._parent, TAG: group.key}
@@ -122,16 +127,16 @@ class Run:
         self._try(start)
 
     def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
-        """Log numbers; a nested mapping becomes name.key, and name.value is just name."""
+        """Log numbers; nested keys are joined with dots, and a final `value` is left out."""
         self.call(lambda client: _log_metrics(client, self.id, values, step, prefix))
 
     def headlines(self, row: str, values: Mapping[str, Any]) -> None:
-        """Log the scores by which experiments are compared to the parent run, as <row>.<score>."""
-        told = {name: values[name] for name in HEADLINES if name in values}
-        self.call(lambda client: _log_metrics(client, self._parent, told, 0, f"{row}."))
+        """Log to the parent run the scores by which experiments are compared, as <row>.<score>."""
+        scores = {name: values[name] for name in HEADLINES if name in values}
+        self.call(lambda client: _log_metrics(client, self._parent, scores, 0, f"{row}."))
 
     def dataset(self, folder: Path, digest: str | None) -> None:
-        """Tie the run to a dataset folder by the hash of its content."""
+        """Log a dataset folder as the input of the run, with the hash of its content."""
 
         def log(client: MlflowClient) -> None:
             from mlflow import entities
@@ -143,12 +148,12 @@ class Run:
         self.call(log)
 
     def file(self, path: Path) -> None:
-        """Log a file, or every file of a folder."""
+        """Log a file, or all files of a folder."""
         log = "log_artifacts" if path.is_dir() else "log_artifact"
         self.call(lambda client: getattr(client, log)(self.id, str(path)))
 
     def picture(self, folder: Path, name: str) -> None:
-        """Log a picture of the first samples in a dataset folder, under a file name."""
+        """Log an image of the first samples of a dataset folder under a file name."""
 
         def log(client: MlflowClient) -> None:
             from PIL import Image
@@ -177,39 +182,43 @@ class Run:
             self._client = None
 
     def call(self, action: Callable[[MlflowClient], object]) -> None:
-        """Hand the client to an action, unless a failure came before."""
+        """Call an action with the client, unless an earlier call failed."""
         if (client := self._client) is not None:
             self._try(lambda: action(client))
 
     def _try(self, action: Callable[[], object]) -> None:
         try:
-            with mlflow_client.undisturbed(), self._whole():
+            with mlflow_client.undisturbed(), self._protect():
                 action()
-        except Exception as error:  # whatever MLflow, its database or its server raise: the stage goes on
+        except Exception as error:  # no error of MLflow, its database or its server may stop the stage
             self._client = None
-            self._failed(mlflow_client.reason(error))
+            self._on_failure(mlflow_client.reason(error))
 
 
 @contextmanager
 def track(
-    stage: str, params: Params, root: Path, density: str | None = None, failed: Callable[[str], None] = warn
+    stage: str, params: Params, root: Path, density: str | None = None, on_failure: Callable[[str], None] = warn
 ) -> Iterator[Run]:
-    """A run in MLflow around a stage; when the stage ends well, the results in its files are logged.
+    """Log a stage as a run in MLflow, with its settings and, if the stage succeeds, the results in its files.
 
-    Settings of the chosen source, model and density are logged too; `density` is for the stages of a density, and
-    `failed` is told the reason when MLflow fails.
+    Args:
+        stage: The name of the stage.
+        params: All settings; those of the chosen source, model and density are logged.
+        root: The root folder of the project.
+        density: The density that the stage works on, if any.
+        on_failure: Called with the reason if MLflow fails.
     """
     global started
-    run, started = started if started is not None and failed is warn else Run(failed), None
+    run, started = started if started is not None and on_failure is warn else Run(on_failure), None
     group = ExperimentGroup.of(params, root)
-    sampler = "normal" if stage == "score-baselines" else density  # the row of this stage that is a sampler
+    sampler = "normal" if stage == "score-baselines" else density  # the sampler that the stage scores
     tags = {**group.tags, "stage": stage} | ({"density": sampler} if sampler else {})
     settings, status = dict(leaves(params.chosen([density] if density else []))), "FAILED"
     try:
         run.start(root, f"{stage} {density or ''}".strip(), settings, tags, group)
         yield run
         _log_results(run, stage, root, density or "")
-        if stage == "compare":  # the last one: also of rows whose stages had no need to run
+        if stage == "compare":  # the last stage logs all rows, also those whose stages did not run this time
             _log_headlines(run, root, (*BASELINE_ROWS, *params.densities))
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -220,7 +229,7 @@ def track(
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers of a nested mapping by names that MLflow allows; `value` is left out of a name."""
+    """Return the finite numbers of a nested mapping by names that MLflow allows; a final `value` is left out."""
     named = {re.sub(r"[^\w. /-]", "_", key.removesuffix(".value")): value for key, value in leaves(values)}
     return {
         key: float(value)
@@ -230,30 +239,32 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _log_results(run: Run, stage: str, root: Path, density: str) -> None:
-    """Log what a finished stage has written."""
+    """Log what a stage has written."""
     results = RESULTS.get(stage, StageOutputs())
-    for place in results.artefacts:
+    for pattern in results.artefacts:
         with suppress(UserError, OSError):
-            run.tag(f"hash.{place.relative_to(FOLDERS.home).parts[0]}", folder_hash(written(root, place, density)))
+            run.tag(
+                f"hash.{pattern.relative_to(FOLDERS.home).parts[0]}", folder_hash(output_path(root, pattern, density))
+            )
     for pattern, prefix in results.metrics.items():
-        if (path := written(root, pattern, density)).exists():
+        if (path := output_path(root, pattern, density)).exists():
             run.metrics(read_json(path), prefix=prefix)
-    of_rows = (pattern for pattern in results.metrics if pattern.parent == FILES.scores("metrics", "").parent)
-    _log_headlines(run, root, [written(root, pattern, density).stem for pattern in of_rows])
+    row_files = (pattern for pattern in results.metrics if pattern.parent == FILES.scores("metrics", "").parent)
+    _log_headlines(run, root, [output_path(root, pattern, density).stem for pattern in row_files])
     for pattern in results.files:
         if (path := root / pattern).exists():
             run.file(path)
-    if results.pictures and (folder := written(root, results.pictures, density)).exists():
+    if results.pictures and (folder := output_path(root, results.pictures, density)).exists():
         run.picture(folder, "samples.png")
 
 
-def written(root: Path, pattern: Path, density: str | None) -> Path:
-    """The path that a pattern stands for in a project."""
+def output_path(root: Path, pattern: Path, density: str | None) -> Path:
+    """Return the path in a project for a pattern that may contain {density}."""
     return root / str(pattern).format(density=density)
 
 
 def _log_headlines(run: Run, root: Path, rows: Iterable[str]) -> None:
-    """Log the headlines of those names that are rows of the leaderboard with results."""
+    """Log the headline scores of those names that are rows of the leaderboard with results."""
     for row in rows:
         if (path := Project(root).results.scores("metrics", row)).exists():
             run.headlines(row, read_json(path))
@@ -264,5 +275,5 @@ def _log_metrics(client: MlflowClient, run: str, values: Mapping[str, Any], step
 
     now = int(time.time() * 1000)
     entries = [Metric(prefix + name, value, now, step) for name, value in numbers(values).items()]
-    for first in range(0, len(entries), 1000):  # the most that a batch takes
+    for first in range(0, len(entries), 1000):  # the maximum size of a batch
         client.log_batch(run, metrics=entries[first : first + 1000])

@@ -1,4 +1,4 @@
-"""The multimodal autoencoders, one a file."""
+"""The multimodal autoencoders, one per module, and the registry of their names."""
 
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models.cmvae import CMVAE

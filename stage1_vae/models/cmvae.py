@@ -1,4 +1,4 @@
-"""CMVAE: MMVAE+ whose shared codes form clusters."""
+"""CMVAE: MMVAE+ with a clustered prior of the shared codes."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from postprior.stage1_vae.randomness import seeded
 class CMVAE(PrivateMixture):
     """Clustering multimodal VAE (Palumbo et al. 2024, ICLR, https://openreview.net/forum?id=k5THrhXDV3).
 
-    MMVAE+ with the prior p(z) = Σ_c π_c p(z | c), p(z | c) = N(μ_c, diag σ_c²), all of it learned. The objective has a
-    posterior of the cluster too, in closed form, with which its terms collapse:
+    MMVAE+ with the learned prior p(z) = Σ_c π_c p(z | c), p(z | c) = N(μ_c, diag σ_c²). The objective also contains the
+    posterior of the cluster, which has a closed form. With it the terms of the cluster reduce to log p(z):
 
-        q(c | z) = π_c p(z | c) / p(z)   ⇒   E_{q(c|z)} log [π_c p(z | c) / q(c | z)] = log p(z),
+        q(c | z) = π_c p(z | c) / p(z)   ⇒   E_{q(c|z)} log [π_c p(z | c) / q(c | z)] = log p(z).
 
-    so that the log-weights are those of MMVAE+ with this p(z). Clusters that no data use are pruned afterwards. The
-    diffusion model that refines the decoders' images is left out.
+    The log-weights are therefore those of MMVAE+ with this p(z). `prune` removes unused clusters after training. The
+    diffusion model of the paper, which refines the decoded images, is not implemented.
 
     Args:
-        clusters: number C of clusters, at least that of the classes expected; `prune` finds how many are used.
-        draws: number K of draws an expert.
-        estimator: `iwae` or `dreg`; see `MMVAE` for when DReG is unbiased.
-        bound: `looser` (the paper's) or `tight`.
-        family: `normal` or `laplace`, of posteriors, clusters and private priors.
-        beta: β; 1 and r_n = p(w_n) give a bound on the evidence, the paper has 2.5.
-        private: dimension of the private codes, one for all modalities or by name; the paper has 32.
+        clusters: number C of clusters, at least the expected number of classes; `prune` finds how many are used.
+        draws: number K of draws per expert.
+        estimator: `iwae` or `dreg`; `MMVAE` documents when DReG is unbiased.
+        bound: `looser` (as in the paper) or `tight`.
+        family: `normal` or `laplace`, for posteriors, clusters and private priors.
+        beta: β; with β = 1 and r_n = p(w_n) the objective is a lower bound on the log-likelihood. The paper uses 2.5.
+        private: dimension of the private codes, one for all modalities or by name; the paper uses 32.
     """
 
     def __init__(
@@ -71,31 +71,31 @@ class CMVAE(PrivateMixture):
         self.register_buffer("alive", torch.ones(clusters, dtype=torch.bool))
 
     def shared_prior(self) -> Mixture:
-        """p(z), event (D,): the mixture of the clusters that are alive, their weights renormalised."""
+        """Return p(z), event (D,): the mixture of the clusters marked in `alive`, with renormalised weights."""
         scale = self.cluster_log_scales.clamp(*LOG_SCALE).exp()
         return Mixture(self.weights_of(self.alive), self.experts_family(self.cluster_locations, scale))
 
     def weights_of(self, alive: Tensor) -> Tensor:
-        """π restricted to some clusters, (C,); the others have weight 0, which a `Mixture` takes for absent."""
+        """Return π restricted to the clusters marked in `alive`, (C,); a `Mixture` ignores clusters of weight 0."""
         return self.cluster_logits.masked_fill(~alive, -math.inf).softmax(0)
 
     def membership(self, z: Tensor) -> Tensor:
-        """q(c | z) of shared codes (…, D), (…, C)."""
+        """Return q(c | z), (…, C), of shared codes (…, D)."""
         prior = self.shared_prior()
         return (prior.weights.log() + prior.components.log_prob(z.unsqueeze(-2))).softmax(-1)
 
     @torch.no_grad()
     def prune(self, batches: Iterable[Batch], generator: torch.Generator) -> dict[int, float]:
-        """Keep only the clusters that the data use, and tell the criterion by number of clusters.
+        """Keep only the clusters that the data use, and return the criterion by number of clusters.
 
-        The cluster of the least mass Σ q(c | z_m) is taken away, one after the other, down to two. The number stays for
-        which the paper's penalised entropy is least: over rows, their modalities and z_m ~ q_m, with C' clusters left,
-        the mean of
+        The cluster with the smallest mass Σ q(c | z_m) is removed repeatedly, until two are left. The number of
+        clusters with the smallest penalised entropy of the paper is kept. The penalised entropy with C' clusters is the
+        mean over rows, their modalities and z_m ~ q_m of
 
             β · H[q(c | z_m)] / log C' − log p(z_m) / D.
 
-        `alive` tells which were kept. It is part of the state, and a cluster that is not has weight 0 in the prior:
-        parameters and shapes stay as they are.
+        `alive` marks the clusters that are kept; it is part of the state. All other clusters have weight 0 in the
+        prior. Parameters and shapes do not change.
         """
         densities, observed = [], []
         for batch in batches:
@@ -103,7 +103,7 @@ class CMVAE(PrivateMixture):
             densities.append(self.shared_prior().components.log_prob(z.unsqueeze(-2)))
             observed.append(batch.observed)
         density, present = torch.cat(densities), torch.cat(observed)  # (N, M, C), (N, M)
-        alive, kept = self.alive.clone(), self.alive.clone()
+        alive, best = self.alive.clone(), self.alive.clone()
         criteria: dict[int, float] = {}
         for count in range(int(alive.sum()), 1, -1):
             log_joint = density + self.weights_of(alive).log()
@@ -112,9 +112,9 @@ class CMVAE(PrivateMixture):
             penalised = self.beta * entropy - log_joint.logsumexp(-1) / self.latent
             criterion = float(masked_mean(penalised, present).mean())
             if criterion < min(criteria.values(), default=math.inf):
-                kept = alive.clone()
+                best = alive.clone()
             criteria[count] = criterion
             mass = masked_mean(membership, present.unsqueeze(-1), 1).sum(0)  # (C,)
             alive[mass.masked_fill(~alive, math.inf).argmin()] = False
-        self.alive.copy_(kept)
+        self.alive.copy_(best)
         return criteria

@@ -1,4 +1,4 @@
-"""CRMVAE: a product of experts coordinated with its unimodal posteriors, which reconstruct their own modality."""
+"""CRMVAE: a product of experts whose unimodal posteriors also reconstruct their own modality."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from postprior.stage1_vae.phases import Loss
 class CRMVAE(MultimodalVAE):
     """Coordination-based multimodal VAE with unimodal reconstructions (Suzuki & Matsuo 2023, OpenReview Rn8u4MYgeNJ).
 
-    q(z | x_S) ∝ Π_{m∈S} q_m(z), a product *without* the prior. On rows that have M modalities the objective is
-    the mean of M + 1 bounds, the joint one and M that condition on one modality and take its q_m for a prior,
+    q(z | x_S) ∝ Π_{m∈S} q_m(z), a product *without* the prior. For a row with M modalities the objective is the mean of
+    M + 1 bounds: the joint bound, and one bound per modality that conditions on it and uses q_m as the prior,
 
-        E_q log p(X | z) − β KL(q ‖ p),        E_q Σ_{n≠m} log p(x_n | z) − β KL(q ‖ q_m) + E_{q_m} log p(x_m | z),
+        E_q log p(X | z) − β KL(q ‖ p),        E_q Σ_{n≠m} log p(x_n | z) − β KL(q ‖ q_m) + E_{q_m} log p(x_m | z).
 
-    which together weigh reconstructions from q by M/(M + 1), those of x_m from q_m by 1/(M + 1), and every divergence
-    by β/(M + 1). Without the unimodal reconstructions this is MVTCAE at α = M/(M + 1).
+    In their mean, reconstructions from q have weight M/(M + 1), reconstructions of x_m from q_m have weight 1/(M + 1),
+    and every divergence has weight β/(M + 1). Without the unimodal reconstructions this is MVTCAE at α = M/(M + 1).
 
     Args:
-        beta: β; the paper has 2.5, see `MVTCAE`.
+        beta: β; the paper uses 2.5, see `MVTCAE`.
     """
 
     def __init__(self, modalities: Iterable[Modality], *, beta: float = 1.0, **sizes: Unpack[Sizes]) -> None:
@@ -43,7 +43,7 @@ class CRMVAE(MultimodalVAE):
         count = observed.sum(-1).to(experts.loc.dtype)  # (B,)
         q = self.aggregate(experts, observed.unsqueeze(1))  # (B, 1)
         posteriors = Normal(torch.cat([q.loc, experts.loc], 1), torch.cat([q.scale, experts.scale], 1))
-        # The first posterior reconstructs all that the row has, the others their own modality: (B, 1 + M, M).
+        # The joint posterior reconstructs all observed modalities, the unimodal ones their own: (B, 1 + M, M).
         wanted = torch.cat([observed.unsqueeze(1), torch.diag_embed(observed)], 1)
         likelihood = self.log_likelihood(posteriors.rsample(generator=generator), batch, wanted).sum(-1)
         joint, unimodal = likelihood[:, 0], likelihood[:, 1:].sum(-1)

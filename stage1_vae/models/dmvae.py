@@ -1,4 +1,4 @@
-"""DMVAE: a product of experts over shared codes beside private ones, trained to translate."""
+"""DMVAE: a product of experts over shared codes, with private codes, trained for cross-modal generation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from postprior.stage1_vae.phases import Loss
 class DMVAE(MultimodalVAE):
     """Private-shared disentangled multimodal VAE (Lee & Pavlovic 2021, CVPR workshops, arXiv 2012.13024).
 
-    q(z | x_S) ∝ p(z) Π_{m∈S} q_m(z) for two modalities or more, a product *with* the prior, and q(z | x_m) = q_m for
-    one. The objective is the sum of M + 1 bounds, for the shared code from all modalities and from each alone:
+    q(z | x_S) ∝ p(z) Π_{m∈S} q_m(z) given two or more modalities, a product *with* the prior, and q(z | x_m) = q_m
+    given one. The objective is the sum of M + 1 bounds, in which the shared code is drawn given all modalities or given
+    one:
 
         Σ_q { E_q Σ_n log p(x_n | z, w_n) − β [KL(q(z) ‖ p) + Σ_n KL(q(w_n | x_n) ‖ p)] },
         q(z) ∈ {q(z | X), q_1, …, q_M}.
 
-    Whatever the shared code is from, a target has its private code from its own posterior, the same draw in all the
-    bounds, as in the authors' code; the prior gives it only when its modality is missing. Their code counts KL(q(z) ‖
-    p) once a target, and for two images drops the reconstructions of the joint bound; here each of the M + 1 is an
-    ELBO. Their weights λ_n of the reconstructions are `rescaling`.
+    In every bound the private code of a target is the same draw from its own posterior, as in the authors' code. It is
+    drawn from the prior only if its modality is missing. The authors' code counts KL(q(z) ‖ p) once per target, and for
+    two images it drops the reconstructions of the joint bound; here each of the M + 1 bounds is an ELBO. The paper's
+    weights λ_n of the reconstructions are the option `rescaling`.
 
     Args:
         beta: weight of the divergences.
@@ -53,7 +54,7 @@ class DMVAE(MultimodalVAE):
 
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         subsets = torch.cat([batch.observed.unsqueeze(1), torch.diag_embed(batch.observed)], 1)
-        present = subsets.any(-1)  # (B, 1 + M): bounds that the row has
+        present = subsets.any(-1)  # (B, 1 + M): bounds that exist for the row
         unimodal = self.unimodal(batch)
         q = self.aggregate(unimodal.shared, subsets)
         z = q.rsample((), generator)  # (B, 1 + M, D)

@@ -1,4 +1,4 @@
-"""JMVAE: a joint encoder that draws unimodal ones towards it."""
+"""JMVAE: a joint encoder, and unimodal encoders trained to match it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from postprior.stage1_vae.phases import Loss, Phase
 
 
 class JMVAE(JointVAE):
-    """Joint multimodal VAE (Suzuki et al. 2016, arXiv 1611.01891), in its form JMVAE-kl.
+    """Joint multimodal VAE (Suzuki et al. 2016, arXiv 1611.01891), in its variant JMVAE-kl.
 
-    The objective is the evidence bound of a joint encoder, less the divergences of the unimodal
-    posteriors from it,
+    The objective is the ELBO of a joint encoder minus the divergences between the joint and the unimodal posteriors,
 
         E_{q(z|X)} Σ_m log p(x_m | z) − β KL(q(z | X) ‖ p) − α Σ_m KL(q(z | X) ‖ q_m).
 
-    At α = 0 and β = 1 it is a bound on the evidence. The last term pulls the joint posterior too: for given experts
-    and β = 1 the objective is largest at q ∝ [p(z | X) Π_m q_m^α]^(1/(1+Mα)).
+    At α = 0 and β = 1 it is a lower bound on log p(X). The last term also changes the joint posterior: for given
+    experts and β = 1, the objective has its maximum at q ∝ [p(z | X) Π_m q_m^α]^(1/(1+Mα)).
 
     Args:
         alpha: α ≥ 0, the weight of the divergences from the unimodal posteriors.
@@ -41,7 +40,7 @@ class JMVAE(JointVAE):
     ) -> None:
         super().__init__(modalities, **sizes)
         if not alpha >= 0:
-            raise ValueError(f"alpha: found {alpha}, expected a number from 0")
+            raise ValueError(f"alpha: found {alpha}, expected a number of at least 0")
         self.alpha, self.beta = alpha, positive("beta", beta)
 
     def phases(self) -> list[Phase]:

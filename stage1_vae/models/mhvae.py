@@ -1,4 +1,4 @@
-"""MHVAE: a hierarchy of latents, the posterior of each level a product of experts."""
+"""MHVAE: a hierarchy of latents in which the posterior of each level is a product of experts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postprior.stage1_vae.experts import numbered_subsets, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal, restrict
 from postprior.stage1_vae.networks import scatter
-from postprior.stage1_vae.networks.hierarchical import Step, hierarchy
+from postprior.stage1_vae.networks.hierarchical import Step, build_hierarchy
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss
 from postprior.stage1_vae.randomness import seeded
@@ -23,7 +23,7 @@ from postprior.stage1_vae.randomness import seeded
 
 @dataclass(frozen=True)
 class Level:
-    """One level of a descent: posterior and prior given the levels above, a draw of the posterior, and the state."""
+    """One level: posterior and prior given the levels above, a draw from the posterior, and the state below it."""
 
     posterior: Normal
     prior: Normal
@@ -34,29 +34,33 @@ class Level:
 class MHVAE(MultimodalVAE):
     """Multi-modal hierarchical VAE (Dorent et al. 2023, arXiv 2309.08747).
 
-    p(z) = p(z_L) Π_{l<L} p(z_l | z_>l), and every level's posterior is the product, normalised,
+    p(z) = p(z_L) Π_{l<L} p(z_l | z_>l). The posterior of every level is the normalised product
 
         q(z_L | x_S) ∝ p(z_L) Π_{m∈S} q_m(z_L),    q(z_l | x_S, z_>l) ∝ p(z_l | z_>l) Π_{m∈S} q_m(z_l | z_>l).
 
-    The objective is the mean over the non-empty subsets S of what a row has of
+    The objective is the mean, over the non-empty subsets S of the observed modalities of a row, of
 
-        ELBO_S = E_{q(z|x_S)} [Σ_m log p(x_m | z) − β Σ_l KL(q(z_l | x_S, z_>l) ‖ p(z_l | z_>l))],
+        ELBO_S = E_{q(z|x_S)} [Σ_m log p(x_m | z) − β Σ_l KL(q(z_l | x_S, z_>l) ‖ p(z_l | z_>l))].
 
-    a bound on the evidence of the whole row at β = 1: every subset reconstructs all modalities of the row, as in the
-    authors' code. That code runs all subsets of its two modalities; here `subsets` of them are drawn a row and step,
-    spread evenly over their numbers: their mean estimates that of all without bias (and is it, when there are as
-    many). The product is that of densities, by precisions; the authors' code adds inverse standard deviations
-    instead. Levels and decoders read all latents above them, through a state to which every level adds; in that code
-    they read the nearest latent alone. Its adversarial loss is left out.
+    At β = 1 this is a lower bound on log p of the row, because every subset reconstructs all modalities of the row, as
+    in the authors' code. The differences from that code are:
 
-    The code is z_L, a vector. Where every modality is an image the levels below are feature maps, z_{L−1} on the
-    coarsest grid; elsewhere all levels are vectors of `latent` dimensions. With one level this is a VAE whose posterior
+    - It runs all subsets of its two modalities. Here `subsets` of them are drawn per row and step, spread evenly over
+      their numbers. Their mean is an unbiased estimate of the mean over all subsets, and equals it if `subsets` is the
+      number of all subsets.
+    - It adds inverse standard deviations. Here the product is that of densities, in which precisions are added.
+    - Its levels and decoders read the nearest latent only. Here they read all latents above them, through a state to
+      which every level adds.
+    - Its adversarial loss is not implemented.
+
+    The code is z_L, a vector. If every modality is an image, the levels below are feature maps, and z_{L−1} is on the
+    coarsest grid. Otherwise all levels are vectors of `latent` dimensions. With one level this is a VAE whose posterior
     is a product of experts with the prior.
 
     Args:
-        levels: L.
-        channels: channels of every feature map of latents.
-        subsets: number of subsets a row and step.
+        levels: number L of levels.
+        channels: number of channels of every latent feature map.
+        subsets: number of subsets per row and step.
         beta: weight of the divergences.
     """
 
@@ -76,7 +80,7 @@ class MHVAE(MultimodalVAE):
         steps: list[Step] = []
         if levels > 1:
             with seeded(self.seed):
-                self.encoders, steps, self.decoders = hierarchy(
+                self.encoders, steps, self.decoders = build_hierarchy(
                     self.modalities, self.latent, self.width, levels, channels, self.networks
                 )
         self.steps: Sequence[Step] = nn.ModuleList(steps)  # type: ignore[assignment]
@@ -86,29 +90,31 @@ class MHVAE(MultimodalVAE):
         return Unimodal(self.top(raw), Normal(raw[:, 0, :0], raw[:, 0, :0]))
 
     def top(self, outputs: Tensor) -> Normal:
-        """The experts of z_L, batch shape (B, M), from the encoders' outputs (B, M, ·)."""
+        """Return the experts of z_L, batch shape (B, M), from the outputs of the encoders (B, M, ·)."""
         return Normal.from_raw(outputs[..., : 2 * self.latent])
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         return product_of_experts(experts, subsets, self.shared_prior())
 
-    def walk(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> list[Level]:
-        """A posterior draw of every level from the top down, batch shape (B, S), given each subset (B, S, M)."""
+    def posterior_levels(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> list[Level]:
+        """Draw every level from its posterior, from the top down, given each subset (B, S, M); batch shape (B, S)."""
         outputs = torch.stack(self.outputs(batch), 1)  # (B, M, ·)
         q = self.aggregate(self.top(outputs), subsets)
         z = q.rsample((), generator)
         levels = [Level(q, self.shared_prior(), z, z)]
         laterals = outputs[..., 2 * self.latent :].split([s.positions * s.hidden for s in self.steps], -1)
         for step, lateral in zip(self.steps, laterals, strict=True):
-            levels.append(self.refine(step, levels[-1].state, lateral, subsets, generator))
+            levels.append(self.next_level(step, levels[-1].state, lateral, subsets, generator))
         return levels
 
-    def refine(self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor, generator: torch.Generator) -> Level:
-        """The level below a state (B, S, ·), given lateral features (B, M, ·)."""
+    def next_level(
+        self, step: Step, above: Tensor, lateral: Tensor, subsets: Tensor, generator: torch.Generator
+    ) -> Level:
+        """Return the level below the state `above` (B, S, ·), given lateral features (B, M, ·)."""
         rows, count, modalities = subsets.shape
         prior, hidden = step(above.flatten(0, 1))  # (B·S,)
-        row, subset, modality = subsets.nonzero(as_tuple=True)  # factors exist for modalities of the subset alone
-        # Not by indexing, whose gradient adds up in any order on several threads.
+        row, subset, modality = subsets.nonzero(as_tuple=True)  # factors exist only for modalities of the subset
+        # index_select, because the gradient of indexing is summed in a random order on several threads.
         context = step.context(hidden).index_select(0, row * count + subset)
         features = lateral.flatten(0, 1).index_select(0, row * modalities + modality)
         factor = step.factor(context, features.unflatten(-1, (step.positions, step.hidden)))
@@ -128,15 +134,15 @@ class MHVAE(MultimodalVAE):
         return state.unflatten(0, z.shape[:-1])
 
     def infer(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> Tensor:
-        return self.walk(batch, restrict(batch, subsets), generator)[-1].state
+        return self.posterior_levels(batch, restrict(batch, subsets), generator)[-1].state
 
     def candidates(self, batch: Batch, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        levels = self.walk(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
+        levels = self.posterior_levels(batch, batch.observed.unsqueeze(1).expand(-1, draws, -1), generator)
         return levels[0].z, levels[-1].state
 
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, S, M)
-        levels = self.walk(batch, subsets, generator)
+        levels = self.posterior_levels(batch, subsets, generator)
         wanted = batch.observed.unsqueeze(1).expand_as(subsets)
         likelihood = self.log_likelihood(levels[-1].state, batch, wanted).sum(-1).mean(-1)
         divergences = [kl_divergence(level.posterior, level.prior).mean(-1) for level in levels]
@@ -145,7 +151,7 @@ class MHVAE(MultimodalVAE):
         return Loss(kl_weight * self.beta * divergence - likelihood, terms)
 
     def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
-        """Subsets of each row, (B, S, M) bool: one from each S-th of the 2^|S| − 1 that it has, by number."""
+        """Draw S subsets per row, (B, S, M) bool: one from each S-th of the numbers of its non-empty subsets."""
         count = 2.0 ** observed.sum(-1, keepdim=True) - 1  # (B, 1)
         uniform = torch.rand(
             (len(observed), self.subsets), generator=generator, dtype=torch.float64, device=observed.device
@@ -156,12 +162,13 @@ class MHVAE(MultimodalVAE):
 
     @torch.no_grad()
     def log_evidence(self, batch: Batch, generator: torch.Generator, draws: int = 64) -> Tensor:
-        """log p(x_S) of what each row has, by importance sampling of all levels from their posterior: (B,).
+        """Estimate log p(x_S) of the observed modalities of each row by importance sampling of all levels: (B,).
 
-        log 1/K Σ_k p(x_S | z) Π_l p(z_l | z_>l) / q(z_l | x_S, z_>l), the levels drawn from the top down.
+        The estimate is log 1/K Σ_k p(x_S | z) Π_l p(z_l | z_>l) / q(z_l | x_S, z_>l), with the levels drawn from their
+        posteriors, from the top down.
         """
         observed = batch.observed.unsqueeze(1).expand(-1, draws, -1)  # (B, K, M)
-        levels = self.walk(batch, observed, generator)
+        levels = self.posterior_levels(batch, observed, generator)
         log_weights = self.log_prob(levels[-1].state, batch, observed).sum(-1)
         for level in levels:
             log_weights = log_weights + level.prior.log_prob(level.z) - level.posterior.log_prob(level.z)

@@ -1,4 +1,4 @@
-"""MoPoE: a mixture of the products of experts over all subsets."""
+"""MoPoE: a mixture of the products of experts over all subsets of modalities."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from postprior.stage1_vae.phases import Loss
 class MoPoE(MultimodalVAE):
     """Mixture-of-products-of-experts VAE (Sutter et al. 2021, arXiv 2105.02470).
 
-    With q_S ∝ Π_{m∈S} q_m and q = mean of the q_S over the 2^|X| − 1 non-empty subsets of what a row has, the
-    objective (eq. 5, its divergence bounded by the mean as in lemma 1) is
+    Let q_S ∝ Π_{m∈S} q_m, and let q be the mean of the q_S over the 2^|X| − 1 non-empty subsets of the observed
+    modalities of a row. The objective (eq. 5, with its divergence bounded by the mean as in lemma 1) is
 
         E_{q(z|X)} Σ_m log p(x_m | z) − β · mean_S KL(q_S ‖ p).
 
-    No product has the prior as an expert: the paper defines none, its code adds one to the full subset only, which
-    would make the same row's posterior depend on whether a modality is missing or was never there. Every draw takes
-    its subset by itself, row by row. With private codes (Sutter et al. 2020, arXiv 2006.08242) each decoder reads
-    z and w_m ~ q(w_m | x_m), and β Σ_m KL(q(w_m | x_m) ‖ p(w_m)) is taken off.
+    No product has the prior as an expert. The paper defines none; the authors' code adds one to the full subset only,
+    which would make the posterior of a row depend on whether a modality is missing or is not part of the data at all.
+    Every draw selects its own subset, per row. With private codes (Sutter et al. 2020, arXiv 2006.08242) each decoder
+    reads z and w_m ~ q(w_m | x_m), and β Σ_m KL(q(w_m | x_m) ‖ p(w_m)) is subtracted.
 
     Args:
-        draws: draws of the posterior a row and step.
+        draws: number of posterior draws per row and step.
         beta: weight of the divergences.
         private: dimension of the private codes, one for all modalities or by name.
     """
@@ -53,9 +53,12 @@ class MoPoE(MultimodalVAE):
         return mixture_of_experts(products, inside)
 
     def products(self, experts: Normal, subsets: Tensor) -> tuple[Normal, Tensor]:
-        """The products over all P subsets, batch shape (B, P), and which lie inside each given one, (B, S, P) bool."""
-        every = all_subsets(len(self.modalities), subsets.device)  # (P, M)
-        return product_of_experts(experts, every), ~(every & ~subsets.unsqueeze(2)).any(-1)
+        """Return the products over all P subsets, batch shape (B, P), and which are inside each given subset.
+
+        The second output is (B, S, P) bool.
+        """
+        candidates = all_subsets(len(self.modalities), subsets.device)  # (P, M)
+        return product_of_experts(experts, candidates), ~(candidates & ~subsets.unsqueeze(2)).any(-1)
 
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         unimodal = self.unimodal(batch)

@@ -1,4 +1,4 @@
-"""MVAE: a product of experts trained on sub-sampled bounds."""
+"""MVAE: a product of experts trained on the ELBOs of subsets of modalities."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from postprior.stage1_vae.phases import Loss
 class MVAE(MultimodalVAE):
     """Multimodal VAE (Wu & Goodman 2018, arXiv 1802.05335).
 
-    q(z | x_S) ∝ p(z) Π_{m∈S} q_m(z), a product *with* the prior as an expert (section 2.1), and the objective (eq. 4)
+    q(z | x_S) ∝ p(z) Π_{m∈S} q_m(z), a product *with* the prior as an expert (section 2.1). The objective (eq. 4) is
 
         ELBO(X) + Σ_m ELBO(x_m) + Σ_{j≤k} ELBO(x_{S_j}),
         ELBO(x_S) = E_{q(z|x_S)} Σ_{m∈S} log p(x_m | z) − β KL(q(z | x_S) ‖ p),
 
-    where the S_j are drawn per row, uniformly from the non-empty subsets of what the row has. Only the modalities of a
-    subset are reconstructed from it.
+    where the S_j are drawn per row, uniformly from the non-empty subsets of its observed modalities. A subset
+    reconstructs only its own modalities.
 
     Args:
-        subsets: number k of random subsets a row and step.
+        subsets: number k of random subsets per row and step.
         beta: weight of the divergences.
     """
 
@@ -42,7 +42,7 @@ class MVAE(MultimodalVAE):
     ) -> None:
         super().__init__(modalities, **sizes)
         if subsets < 0:
-            raise ValueError(f"subsets: found {subsets}, expected a whole number from 0")
+            raise ValueError(f"subsets: found {subsets}, expected a whole number of at least 0")
         self.subsets, self.beta = subsets, positive("beta", beta)
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
@@ -59,7 +59,10 @@ class MVAE(MultimodalVAE):
         return Loss(kl_weight * self.beta * divergence - likelihood, terms)
 
     def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
-        """Subsets of each row's bounds, (B, 1 + k + M, M) bool: all, k random ones, singletons (or nothing)."""
+        """Return the subsets of the bounds of each row, (B, 1 + k + M, M) bool.
+
+        These are all observed modalities, k random subsets, and the single modalities (empty if missing).
+        """
         count = observed.sum(-1, keepdim=True)  # (B, 1)
         uniform = torch.rand(
             (len(observed), self.subsets), generator=generator, dtype=torch.float64, device=observed.device

@@ -1,4 +1,4 @@
-"""MVTCAE: a product of experts trained on a bound of the total correlation."""
+"""MVTCAE: a product of experts trained on a bound on the total correlation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from postprior.stage1_vae.phases import Loss
 class MVTCAE(MultimodalVAE):
     """Multi-view total-correlation autoencoder (Hwang et al. 2021, NeurIPS).
 
-    q(z | x_S) ∝ Π_{m∈S} q_m(z), a product *without* the prior, and on rows that have M modalities the objective
+    q(z | x_S) ∝ Π_{m∈S} q_m(z), a product *without* the prior. For a row with M modalities the objective is
 
         (M − α)/M · E_q Σ_m log p(x_m | z) − β [(1 − α) KL(q ‖ p) + α/M Σ_m KL(q ‖ q_m)].
 
-    The last sum holds every unimodal posterior to the joint one, which is what makes generation across modalities
-    work. With α = 1 it is the bound on the total correlation alone, with α = 0 an ordinary β-VAE.
+    The last sum keeps every unimodal posterior close to the joint posterior, which makes cross-modal generation work.
+    With α = 1 the objective is the bound on the total correlation alone; with α = 0 it is that of a β-VAE.
 
     Args:
         alpha: α ∈ [0, 1].
-        beta: β; 1 uses more of the code than the paper's 2.5 does at a likelihood scale of 0.1.
+        beta: β. The paper uses 2.5; at a likelihood scale of 0.1, a value of 1 uses more of the code.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Nexus: an autoencoder of every modality, and one above them that hears their codes."""
+"""Nexus: one autoencoder per modality, and a top-level autoencoder of their codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
-from postprior.stage1_vae.networks import decoder, encoder, of_each
+from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
 from postprior.stage1_vae.options import positive, weights_of
 from postprior.stage1_vae.phases import Loss
@@ -21,29 +21,32 @@ from postprior.stage1_vae.randomness import seeded
 class Nexus(MultimodalVAE):
     """Nexus (Vasco, Yin, Melo & Paiva 2022, Neural Networks 146, pp. 238–255).
 
-    At the bottom every modality has an autoencoder with a code z_m of its own, N(0, I) a priori. At the top, each
-    code sends a linear message; q(z | x_S) reads the mean of the messages of S, and p(z_m | z) = N(f_m(z), 1) gives
-    the codes back. The objective is the sum of
+    At the bottom level every modality has an autoencoder with its own code z_m and the prior N(0, I). At the top level
+    each code sends a linear message, and q(z | x_S) reads the mean of the messages of S. The codes are reconstructed by
+    p(z_m | z) = N(f_m(z), 1). The objective is the sum of
 
         bottom:  Σ_m E_{q(z_m|x_m)} log p(x_m | z_m) − β_m KL(q(z_m | x_m) ‖ p(z_m)),
         top:     E_{q(z|z_S)} Σ_m γ_m log p(z_m | z) − β KL(q(z | z_S) ‖ p(z)),
 
-    over the modalities that a row has. The codes are constants to the top: no gradient reaches the bottom through it.
-    Forced perceptual dropout, in training alone: with probability `dropout` a row's mean lacks 1 to n − 1 of its n
-    modalities, the number and then the modalities drawn uniformly, while the codes of all are still to be given back.
+    over the observed modalities of a row. The top level treats the codes as constants: no gradient reaches the bottom
+    level through it. Training uses forced perceptual dropout: with probability `dropout`, 1 to n − 1 of the n
+    modalities of a row are left out of the mean. Their number is drawn uniformly, then the modalities. The top level
+    still has to reconstruct the codes of all n modalities.
 
-    The code is z; `descend` gives the f_m(z), side by side, with or without a generator, as in the authors' code:
-    the top's scale of 1 weighs a squared error, drawn noise of that size would bury the codes. The posterior of z
-    hears the means of the bottom codes. The authors normalise by batches in the top's networks, which would make
-    rows depend on one another, and have no constant ½ in their squared error: their γ of 1 to 50 is 2 to 100 here. With
-    2 the top hardly learned the digits (conditional coherence 0.18 to 0.23 for 1 to 4 observed modalities after 1,000
-    steps of 32 rows), with 10 it did (0.43 to 0.58), and more so with 50 (0.48 to 0.73).
+    The latent code of the model is z. `descend` returns the concatenated f_m(z), with or without a generator, as in the
+    authors' code: the scale 1 at the top weighs a squared error, and noise of that size would hide the codes. The
+    posterior of z reads the means of the bottom codes. There are two differences from the authors' code. It uses batch
+    normalisation in the networks of the top level, which would make rows depend on one another. Its squared error has
+    no factor ½, so its γ of 1 to 50 corresponds to 2 to 100 here. With γ = 2 the top level hardly learned the digits
+    (conditional coherence 0.18 to 0.23 for 1 to 4 observed modalities after 1,000 steps of 32 rows); with 10 it reached
+    0.43 to 0.58, and with 50 it reached 0.48 to 0.73.
 
-    The sum is no bound on the evidence, and the bottom codes have two priors, N(0, I) and p(z_m | z).
+    The objective is not a lower bound on the log-likelihood, and the bottom codes have two priors, N(0, I) and
+    p(z_m | z).
 
     Args:
-        bottom: dimension of each modality's own code.
-        dropout: probability of dropping modalities from a row's messages.
+        bottom: dimension of the bottom code of each modality.
+        dropout: probability of dropping modalities from the messages of a row.
         beta: β.
         bottom_beta: β_m, one for all modalities or by name.
         gamma: γ_m, one for all modalities or by name.
@@ -52,7 +55,7 @@ class Nexus(MultimodalVAE):
     tractable: ClassVar[bool] = False
 
     GAMMA = 50.0
-    """γ of all modalities, or of those that a mapping gives none."""
+    """Default γ of all modalities, and of modalities that are not in a mapping."""
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class Nexus(MultimodalVAE):
         self.gammas = weights_of("gamma", gamma, self.modalities, self.GAMMA)
         with seeded(self.seed):
             self.encoders, self.decoders = (
-                of_each(build, self.modalities, size, self.width, self.networks)
+                build_networks(build, self.modalities, size, self.width, self.networks)
                 for build, size in ((encoder, 2 * bottom), (decoder, bottom))
             )
             self.messages = nn.ModuleDict({name: nn.Linear(bottom, hidden) for name in names})
@@ -83,34 +86,34 @@ class Nexus(MultimodalVAE):
             self.rebuilders = nn.ModuleDict({name: DenseDecoder((bottom,), self.latent, self.width) for name in names})
 
     def unimodal(self, batch: Batch) -> Unimodal:
-        """The posteriors of the bottom codes, batch shape (B, M), in the place of experts on z."""
+        """Return the posteriors of the bottom codes, batch shape (B, M), in place of experts on z."""
         raw = torch.stack(self.outputs(batch), 1)
         return Unimodal(Normal.from_raw(raw), Normal(raw[:, 0, :0], raw[:, 0, :0]))
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
-        return self.listen(experts.loc, subsets)
+        return self.top_posterior(experts.loc, subsets)
 
-    def listen(self, codes: Tensor, subsets: Tensor) -> Normal:
-        """q(z | z_S), batch shape (B, S), from bottom codes (B, M, ·) and the subsets (B, S, M) that are heard."""
+    def top_posterior(self, codes: Tensor, subsets: Tensor) -> Normal:
+        """Return q(z | z_S), batch shape (B, S), from bottom codes (B, M, ·) and the subsets S, (B, S, M) bool."""
         messages = [self.messages[m.name](codes[:, i]) for i, m in enumerate(self.modalities)]
-        heard = subsets.to(codes.dtype)
-        mean = heard / heard.sum(-1, keepdim=True) @ torch.stack(messages, 1)  # (B, S, ·)
+        weights = subsets.to(codes.dtype)
+        mean = weights / weights.sum(-1, keepdim=True) @ torch.stack(messages, 1)  # (B, S, ·)
         return Normal.from_raw(self.listener(mean.flatten(0, 1)).unflatten(0, subsets.shape[:2]))
 
-    def perceive(self, observed: Tensor, generator: torch.Generator) -> Tensor:
-        """What is heard of each row's modalities after forced perceptual dropout, (B, M) bool."""
+    def drop_modalities(self, observed: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the observed modalities that remain after forced perceptual dropout, (B, M) bool."""
         count = observed.sum(-1)  # (B,)
-        coin, number = torch.rand(2, len(observed), generator=generator, device=observed.device)
-        lost = torch.where(coin < self.dropout, 1 + (number * (count - 1)).long(), 0).minimum(count - 1)
+        u, v = torch.rand(2, len(observed), generator=generator, device=observed.device)
+        dropped = torch.where(u < self.dropout, 1 + (v * (count - 1)).long(), 0).minimum(count - 1)
         keys = torch.rand(observed.shape, generator=generator, device=observed.device)
-        rank = keys.masked_fill(~observed, 2).argsort(-1).argsort(-1)  # the missing ones come last
-        return rank < (count - lost).unsqueeze(-1)
+        rank = keys.masked_fill(~observed, 2).argsort(-1).argsort(-1)  # missing modalities have the highest ranks
+        return rank < (count - dropped).unsqueeze(-1)
 
     def descend(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         codes = [self.rebuilders[m.name](z.flatten(0, -2)) for m in self.modalities]
         return torch.cat(codes, -1).unflatten(0, z.shape[:-1])
 
-    def view(self, modality: Modality, latents: Tensor) -> Tensor:
+    def decoder_input(self, modality: Modality, latents: Tensor) -> Tensor:
         start = self.bottom * self.modalities.index(modality)
         return latents[..., start : start + self.bottom]
 
@@ -119,23 +122,24 @@ class Nexus(MultimodalVAE):
         codes = q.rsample((), generator)  # (B, M, ·)
         likelihood = self.log_likelihood(codes.flatten(1).unsqueeze(1), batch, observed.unsqueeze(1)).sum((1, 2))
         weights = codes.new_tensor(self.bottom_betas)
-        below = torch.where(observed, weights * kl_divergence(q, self._standard(self.bottom)), 0).sum(-1)
+        bottom_kl = torch.where(observed, weights * kl_divergence(q, self._standard(self.bottom)), 0).sum(-1)
         codes = codes.detach()
-        heard = self.perceive(observed, generator) if self.training else observed
-        top = self.listen(codes, heard.unsqueeze(1))  # (B, 1)
+        kept = self.drop_modalities(observed, generator) if self.training else observed
+        top = self.top_posterior(codes, kept.unsqueeze(1))  # (B, 1)
         rebuilt = Normal(self.descend(top.rsample((), generator)).reshape_as(codes), codes.new_ones(()))
         weights = codes.new_tensor(self.gammas)
         fit = torch.where(observed, weights * rebuilt.log_prob(codes), 0).sum(-1)
-        above = self.beta * kl_divergence(top, self.shared_prior())[:, 0]
-        terms = {"reconstruction": -likelihood, "kl": below + above, "kl_top": above, "rebuilding": -fit}
-        return Loss(kl_weight * (below + above) - likelihood - fit, terms)
+        top_kl = self.beta * kl_divergence(top, self.shared_prior())[:, 0]
+        terms = {"reconstruction": -likelihood, "kl": bottom_kl + top_kl, "kl_top": top_kl, "rebuilding": -fit}
+        return Loss(kl_weight * (bottom_kl + top_kl) - likelihood - fit, terms)
 
     def log_evidence(self, batch: Batch, generator: torch.Generator, draws: int = 64) -> Tensor:
-        """Refused.
+        """Raise an error, because the log-likelihood of Nexus is not defined.
 
         Raises:
             ValueError: always.
         """
         raise ValueError(
-            "log_evidence: found nexus, expected a model with one evidence: its bottom codes have two priors"
+            "log_evidence: found nexus, expected a model with a defined log-likelihood: the bottom codes of nexus have "
+            "two priors"
         )

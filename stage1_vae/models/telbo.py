@@ -1,4 +1,4 @@
-"""TELBO: a joint encoder, then unimodal encoders of the same decoders."""
+"""TELBO: a joint encoder with decoders, then unimodal encoders for the same decoders."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from postprior.stage1_vae.phases import Loss, Phase
 
 
 class TELBO(JointVAE):
-    """Model of the triple ELBO (Vedantam et al. 2018, arXiv 1705.10762), for any number of modalities.
+    """Model with the triple ELBO (Vedantam et al. 2018, arXiv 1705.10762), for any number of modalities.
 
-    The first phase trains the joint encoder and the decoders, the second the unimodal encoders with those frozen:
+    The first phase trains the joint encoder and the decoders. The second phase trains the unimodal encoders while the
+    others are frozen:
 
         1.  E_{q(z|X)} Σ_m λ_m log p(x_m | z) − KL(q(z | X) ‖ p),
         2.  Σ_m [γ_m E_{q_m} log p(x_m | z) − KL(q_m ‖ p)].
 
-    The sum of the two is the paper's objective, which it also trains in two steps; q_m then knows nothing of the other
-    modalities, and the second phase trains on rows that lack some. With weights of 1 each term is a bound on an
-    evidence, log p(X) or log p(x_m).
+    The sum of the two is the objective of the paper, which also trains in two steps. q_m does not depend on the other
+    modalities, so the second phase also uses incomplete rows. With weights of 1, each term is a lower bound on a
+    log-likelihood, log p(X) or log p(x_m).
 
     Args:
-        joint_weights: λ, one for all or by modality (1 where a mapping has none).
+        joint_weights: λ, one for all modalities or by name (1 for modalities that are not in a mapping).
         unimodal_weights: γ, likewise.
     """
 
@@ -47,25 +48,25 @@ class TELBO(JointVAE):
 
     def phases(self) -> list[Phase]:
         unimodal = list(self.encoders.parameters())
-        rest = {id(parameter) for parameter in unimodal}
-        joint = [parameter for parameter in self.parameters() if id(parameter) not in rest]
+        unimodal_ids = {id(parameter) for parameter in unimodal}
+        joint = [parameter for parameter in self.parameters() if id(parameter) not in unimodal_ids]
         return [
             Phase("joint", joint, self.loss, complete=True, share=0.5),
             Phase("unimodal", unimodal, self.unimodal_loss, share=0.5),
         ]
 
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
-        """The loss of the first phase, on complete rows."""
+        """Return the loss of the first phase, on complete rows."""
         _, likelihood, divergence = self.joint_terms(batch, generator)
         likelihood = likelihood @ likelihood.new_tensor(self.lambdas)
         terms = {"reconstruction": -likelihood, "kl": divergence}
         return Loss(kl_weight * divergence - likelihood, terms)
 
     def unimodal_loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
-        """The loss of the second phase, on rows with any pattern of observed modalities."""
+        """Return the loss of the second phase, on rows with any pattern of observed modalities."""
         experts = self.unimodal(batch).shared  # (B, M)
-        own = torch.diag_embed(batch.observed)  # (B, M, M): the draw of an expert goes to its own decoder
-        likelihood = self.log_likelihood(experts.rsample(generator=generator), batch, own).sum(-1)
+        wanted = torch.diag_embed(batch.observed)  # (B, M, M): each draw is decoded into its own modality only
+        likelihood = self.log_likelihood(experts.rsample(generator=generator), batch, wanted).sum(-1)
         likelihood = likelihood @ likelihood.new_tensor(self.gammas)
         divergence = kl_divergence(experts, self.shared_prior())
         divergence = torch.where(batch.observed, divergence, 0).sum(-1)

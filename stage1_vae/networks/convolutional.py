@@ -1,4 +1,4 @@
-"""Convolutional networks for sequences, images and volumes of any size of at least 4 along each axis."""
+"""Convolutional networks for sequences, images and volumes with a size of at least 4 along each axis."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 LAYOUTS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
-"""The layout in memory that convolutions over so many axes are fastest in."""
+"""Number of axes → the memory layout in which convolutions over that many axes are fastest."""
 
 
 def pyramid(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Sizes of the space of (C, *space), halved until the shortest axis is 4 or less; at least one halving.
+    """Return the sizes of (C, *space), halved until the shortest axis is at most 4; there is at least one halving.
 
     Raises:
         ValueError: an axis is shorter than 4.
     """
     space = shape[1:]
     if min(space) < 4:
-        found, expected = (" × ".join(map(str, sizes)) for sizes in (space, [4] * len(space)))
-        raise ValueError(f"size of a modality: found {found}, expected at least {expected} for convolutional networks")
+        size, minimum = (" × ".join(map(str, sizes)) for sizes in (space, [4] * len(space)))
+        raise ValueError(f"size of a modality: found {size}, expected at least {minimum} for convolutional networks")
     sizes = [space, tuple(size // 2 for size in space)]
     while min(sizes[-1]) > 4:
         sizes.append(tuple(size // 2 for size in sizes[-1]))
@@ -32,10 +32,10 @@ def pyramid(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 class StridedEncoder(nn.Module):
-    """Values (B, C, *space) → (B, features): convolutions of stride 2 whose channels double, then one linear map.
+    """Values (B, C, *space) → (B, features): convolutions of stride 2 with doubling channels, then one linear map.
 
-    A subclass says what refines the values after each convolution: a module Refinement(axes, channels) that keeps their
-    shape and ends in a ReLU.
+    A subclass sets `refine`, the class of the module after each convolution. It is constructed as `refine(axes,
+    channels)`, keeps the shape of the values and ends with a ReLU.
     """
 
     refine: ClassVar[type[nn.Module]]
@@ -53,12 +53,12 @@ class StridedEncoder(nn.Module):
         self.head = nn.Linear(channels[-1] * math.prod(sizes[-1]), features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *space) → (B, features)."""
+        """Map (B, C, *space) to (B, features)."""
         return self.head(self.convolutions(x.contiguous(memory_format=self.layout)).flatten(1))
 
 
 class StridedDecoder(nn.Module):
-    """Features (B, features) → values (B, C, *space): the encoder's mirror image."""
+    """Features (B, features) → values (B, C, *space): the mirror image of the encoder."""
 
     refine: ClassVar[type[nn.Module]]
 
@@ -80,21 +80,21 @@ class StridedDecoder(nn.Module):
         self.convolutions = nn.Sequential(*layers).to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, features) → (B, C, *space)."""
+        """Map (B, features) to (B, C, *space)."""
         return self.convolutions(self.head(h).unflatten(1, self.top).contiguous(memory_format=self.layout))
 
 
 class Rectifier(nn.ReLU):
-    """A ReLU, whatever the axes and channels."""
+    """A ReLU with the constructor arguments of `refine`, which it ignores."""
 
     def __init__(self, axes: int, channels: int) -> None:
         super().__init__()
 
 
 class ResidualBlock(nn.Module):
-    """x ↦ ReLU(x + f(ReLU(x))) with two convolutions in f (He et al. 2015, arXiv 1512.03385).
+    """x ↦ ReLU(x + f(ReLU(x))), where f has two convolutions (He et al. 2015, arXiv 1512.03385).
 
-    Nothing is normalised across a batch: rows stay independent of one another.
+    There is no batch normalisation, so rows are independent of one another.
     """
 
     def __init__(self, axes: int, channels: int) -> None:
@@ -103,29 +103,29 @@ class ResidualBlock(nn.Module):
         self.branch = nn.Sequential(nn.ReLU(), first, nn.ReLU(), second)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *space) → (B, C, *space)."""
+        """Map (B, C, *space) to (B, C, *space)."""
         return (x + self.branch(x)).relu()
 
 
 class ConvolutionalEncoder(StridedEncoder):
-    """A ReLU after each convolution."""
+    """Encoder with a ReLU after each convolution."""
 
     refine = Rectifier
 
 
 class ConvolutionalDecoder(StridedDecoder):
-    """A ReLU before each convolution."""
+    """Decoder with a ReLU before each convolution."""
 
     refine = Rectifier
 
 
 class ResidualEncoder(StridedEncoder):
-    """A residual block after each convolution."""
+    """Encoder with a residual block after each convolution."""
 
     refine = ResidualBlock
 
 
 class ResidualDecoder(StridedDecoder):
-    """A residual block before each convolution."""
+    """Decoder with a residual block before each convolution."""
 
     refine = ResidualBlock

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 DEPTH = 8
-"""Units of a hidden layer per unit of `width`, so that one width suits dense and convolutional networks."""
+"""Units per hidden layer and per unit of `width`, so that the same width suits dense and convolutional networks."""
 
 
 class DenseEncoder(nn.Sequential):
@@ -24,7 +24,7 @@ class DenseEncoder(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) → (B, features)."""
+        """Map (B, *shape) to (B, features)."""
         return super().forward(x.flatten(1))
 
 
@@ -36,5 +36,5 @@ class DenseDecoder(DenseEncoder):
         self.shape = shape
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, features) → (B, *shape)."""
+        """Map (B, features) to (B, *shape)."""
         return super().forward(h).unflatten(1, self.shape)

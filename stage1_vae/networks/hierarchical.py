@@ -1,7 +1,7 @@
-"""Top-down networks of hierarchical models: levels of latents, dense or feature maps.
+"""Top-down networks of hierarchical models, with levels of dense latents or feature maps.
 
-A level's latents are P positions of C channels, kept as one flat vector of P·C, channels last: a map of H × W is
-P = H·W positions, a dense level has one. The code z_L at the top is always dense.
+The latents of a level have P positions with C channels each. They are stored as one flat vector of size P·C, channels
+last. A map of H × W has P = H·W positions, and a dense level has one. The code z_L at the top is always dense.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from torch.nn.functional import interpolate, relu
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.likelihoods import raw_shape
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.networks import decoder, encoder, of_each
+from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.convolutional import pyramid
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.networks.inputs import input_layer
 
-PRIOR_START, FACTOR_START = -3.0, 2.0
-"""Log-scales below the top before training: narrow priors and wide factors, so that the code alone speaks at first.
+INITIAL_PRIOR_LOG_SCALE, INITIAL_FACTOR_LOG_SCALE = -3.0, 2.0
+"""Log-scales below the top level before training: narrow priors and wide factors, so that at first only the code
+carries information.
 
-Levels that start open take over what the code should say: on digits its divergence then fell to 0.0 nats in the first
-epochs and stayed there. With these it was 30 nats after 1,250 steps of 32 rows, and posterior codes decoded into the
-right digit in 94 % of cases.
+Without them, the lower levels carry the information that the code should carry: on the digits, the divergence of the
+code fell to 0.0 nats in the first epochs and stayed there. With them it was 30 nats after 1,250 steps of 32 rows, and
+94 % of the posterior codes were decoded into the correct digit.
 """
 
 
 class Step(nn.Module):
-    """One step down: p(z_l | z_>l), the factors that modalities contribute to the posterior of z_l, and the new state.
+    """One step down: p(z_l | z_>l), the factors of the modalities in the posterior of z_l, and the new state.
 
-    The state is what lower levels and decoders read of all latents above them: z_L at the top, then at every level
-    features of the state above to which z_l is added, so that no level stands between a higher one and the data. A
-    factor is read from the context that the features give and the lateral features of the modality, by the same
-    network for all modalities.
+    The state summarises all latents above for the lower levels and the decoders. At the top it is z_L. At every lower
+    level it is the sum of features of the state above and a linear map of z_l, so that information from a higher level
+    does not have to pass through the latents of this level. A factor is computed from the context, a linear map of the
+    features, and the lateral features of the modality, by the same network for all modalities.
 
     Args:
         trunk: network (N, size of the state above) → (N, P, hidden).
         positions: number P of positions of z_l.
-        hidden: channels of features, context and lateral features at each position.
-        channels: channels C of z_l.
+        hidden: number of channels of features, context and lateral features at each position.
+        channels: number C of channels of z_l.
     """
 
     def __init__(self, trunk: nn.Module, positions: int, hidden: int, channels: int) -> None:
@@ -54,40 +55,43 @@ class Step(nn.Module):
         self.context = nn.Linear(hidden, hidden)
         self.to_factor = nn.Linear(hidden, 2 * channels)
         self.to_state = nn.Linear(channels, hidden)
-        for head, start in ((self.to_prior, PRIOR_START), (self.to_factor, FACTOR_START)):
+        for head, start in ((self.to_prior, INITIAL_PRIOR_LOG_SCALE), (self.to_factor, INITIAL_FACTOR_LOG_SCALE)):
             nn.init.constant_(head.bias[channels:], start)
         self.positions, self.hidden, self.size = positions, hidden, positions * channels
 
     def forward(self, above: Tensor) -> tuple[Normal, Tensor]:
-        """p(z_l | z_>l), batch shape (N,), event (P·C,), and the features (N, P, hidden), given the state above."""
+        """Return p(z_l | z_>l), batch shape (N,), event (P·C,), and features (N, P, hidden), given the state above."""
         features = self.trunk(above)
         return flat(self.to_prior(features)), features
 
     def factor(self, context: Tensor, lateral: Tensor) -> Normal:
-        """Factors of modalities with lateral features (N, P, hidden), one for each context."""
+        """Return the factors, one for each pair of context and lateral features, both (N, P, hidden)."""
         return flat(self.to_factor(relu(context + lateral)))
 
     def state(self, features: Tensor, z: Tensor) -> Tensor:
-        """The state (N, P·hidden) below, given z_l (N, P·C)."""
+        """Return the state (N, P·hidden) below this level, given z_l (N, P·C)."""
         return (features + self.to_state(z.unflatten(-1, (self.positions, -1)))).flatten(1)
 
 
 def flat(raw: Tensor) -> Normal:
-    """Normal with event (P·C,) from a network's output (…, P, 2·C)."""
+    """Return the normal distribution with event (P·C,) given by a network's output (…, P, 2·C)."""
     q = Normal.from_raw(raw)
     return Normal(q.loc.flatten(-2), q.scale.flatten(-2))
 
 
 class Hierarchy(NamedTuple):
-    """The networks of L levels: encoders (B, *shape) → (B, 2·D + all lateral features from the top down), the L − 1
-    steps from the top down, and decoders (B, size of the last state) → (B, *shape)."""
+    """The networks of L levels.
+
+    `encoders` map (B, *shape) to (B, 2·D + all lateral features, from the top down). `steps` are the L − 1 steps from
+    the top down. `decoders` map (B, size of the last state) to (B, *shape).
+    """
 
     encoders: nn.ModuleDict
     steps: list[Step]
     decoders: nn.ModuleDict
 
 
-def hierarchy(
+def build_hierarchy(
     modalities: Sequence[Modality],
     latent: int,
     width: int,
@@ -95,22 +99,23 @@ def hierarchy(
     channels: int,
     networks: Mapping[str, str],
 ) -> Hierarchy:
-    """Networks of `levels` ≥ 2 levels: maps where every modality is an image, dense levels of D latents otherwise.
+    """Build the networks of `levels` ≥ 2 levels.
 
-    Modalities that name networks of their own get dense levels too.
+    The levels are feature maps if every modality is an image and `networks` is empty. Otherwise they are dense levels
+    of D latents.
     """
     if all(m.kind == "image" for m in modalities) and not networks:
-        return of_maps(modalities, latent, width, levels, channels)
-    hidden, below = DEPTH * width, levels - 1
+        return feature_map_hierarchy(modalities, latent, width, levels, channels)
+    hidden, step_count = DEPTH * width, levels - 1
     return Hierarchy(
-        of_each(encoder, modalities, 2 * latent + below * hidden, width, networks),
-        [Step(dense_trunk(hidden if level else latent, hidden), 1, hidden, latent) for level in range(below)],
-        of_each(decoder, modalities, hidden, width, networks),
+        build_networks(encoder, modalities, 2 * latent + step_count * hidden, width, networks),
+        [Step(dense_trunk(hidden if level else latent, hidden), 1, hidden, latent) for level in range(step_count)],
+        build_networks(decoder, modalities, hidden, width, networks),
     )
 
 
 def dense_trunk(above: int, hidden: int) -> nn.Module:
-    """(N, above) → (N, 1, hidden)."""
+    """Build a network (N, above) → (N, 1, hidden)."""
     return nn.Sequential(
         nn.Linear(above, hidden),
         nn.ReLU(),
@@ -120,12 +125,14 @@ def dense_trunk(above: int, hidden: int) -> nn.Module:
     )
 
 
-def of_maps(modalities: Sequence[Modality], latent: int, width: int, levels: int, channels: int) -> Hierarchy:
-    """Networks whose levels below the top are maps of `channels` channels on grids that the images share.
+def feature_map_hierarchy(
+    modalities: Sequence[Modality], latent: int, width: int, levels: int, channels: int
+) -> Hierarchy:
+    """Build networks whose levels below the top are maps of `channels` channels, on grids shared by all images.
 
-    The grids are those of an image of the largest height and the largest width, halved and halved again; z_{L−1} lies
-    on the coarsest, every further level on the next finer one, and on the half-sized one when they run out. Images of
-    other sizes are resized on their way in and out.
+    The finest grid has the largest height and the largest width of the images; it is halved repeatedly. z_{L−1} is on
+    the coarsest grid and every further level on the next finer grid, down to the grid of half the size, which all
+    remaining levels use. Images of other sizes are resized at the input and at the output.
     """
     grids = pyramid((1, max(m.shape[1] for m in modalities), max(m.shape[2] for m in modalities)))
     used = [max(1, len(grids) - 1 - step) for step in range(levels - 1)]  # index of each step's grid
@@ -145,25 +152,25 @@ def of_maps(modalities: Sequence[Modality], latent: int, width: int, levels: int
 def pyramid_encoder(
     modality: Modality, grids: Sequence[tuple[int, ...]], used: Sequence[int], latent: int, width: int
 ) -> nn.Module:
-    """A pyramid's encoder behind what prepares the values of its modality."""
+    """Build a `PyramidEncoder` after the input layer of its modality."""
     prepared = input_layer(modality)
     body = PyramidEncoder(prepared.shape, grids, used, latent, width)
     return body if prepared.trivial else nn.Sequential(prepared, body)
 
 
 def as_map(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(N, H·W·C), channels last, as (N, C, H, W) in the memory format of that name: no copy."""
+    """View (N, H·W·C), channels last, as (N, C, H, W) in the memory format `channels_last`, without a copy."""
     channels, height, width = shape
     return values.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
 
 
 def as_positions(values: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H·W, C)."""
+    """Reshape (N, C, H, W) to (N, H·W, C)."""
     return values.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class ConvolutionalTrunk(nn.Module):
-    """The state above → (N, H·W, hidden): a dense code, a map of the same grid, or one of half its size.
+    """State above → (N, H·W, hidden). The state is a dense code, a map on the same grid, or a map of half the size.
 
     Args:
         above: size of a dense state, or (channels, height, width) of a map.
@@ -191,21 +198,22 @@ class ConvolutionalTrunk(nn.Module):
         self.convolutions = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, above: Tensor) -> Tensor:
-        """(N, size of the state above) → (N, H·W, hidden)."""
+        """Map (N, size of the state above) to (N, H·W, hidden)."""
         return as_positions(self.convolutions(as_map(self.head(above), self.above)))
 
 
 class PyramidEncoder(nn.Module):
-    """Images (B, C, H, W) → (B, 2·D + laterals): the code's raw posterior, then the features of each step, top down.
+    """Images (B, C, H, W) → (B, 2·D + laterals): the raw posterior of the code, then the lateral features of each step.
 
-    Convolutions of stride 2 whose channels double; a linear map at each position makes a step's lateral features.
+    The steps are in order from the top down. The encoder has convolutions of stride 2 with doubling channels; a linear
+    map at each position computes the lateral features of a step.
 
     Args:
         shape: shape of an image.
-        grids: heights and widths from the image down.
+        grids: heights and widths, from the image to the coarsest grid.
         used: index of the grid of each step, from the top down.
         latent: dimension D of the code.
-        width: channels of the first convolution.
+        width: number of channels of the first convolution.
     """
 
     def __init__(
@@ -226,16 +234,17 @@ class PyramidEncoder(nn.Module):
         self.laterals = nn.ModuleList(nn.Linear(channels[index], channels[index]) for index in used)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, 2·D + laterals)."""
+        """Map (B, C, H, W) to (B, 2·D + laterals)."""
         maps = [resized(x, self.size).contiguous(memory_format=torch.channels_last)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
-        parts = [lateral(as_positions(maps[index])) for lateral, index in zip(self.laterals, self.used, strict=True)]
-        return torch.cat([part.flatten(1) for part in (self.head(as_positions(maps[-1]).flatten(1)), *parts)], 1)
+        laterals = [lateral(as_positions(maps[index])) for lateral, index in zip(self.laterals, self.used, strict=True)]
+        outputs = (self.head(as_positions(maps[-1]).flatten(1)), *laterals)
+        return torch.cat([output.flatten(1) for output in outputs], 1)
 
 
 class PyramidDecoder(nn.Module):
-    """The last state (B, H·W·hidden) → images: one convolution on its grid, then transposed ones up to the image."""
+    """Last state (B, H·W·hidden) → images: a convolution on its grid, then transposed ones up to the image size."""
 
     def __init__(self, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]], width: int) -> None:
         super().__init__()
@@ -248,10 +257,10 @@ class PyramidDecoder(nn.Module):
         self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, state: Tensor) -> Tensor:
-        """(B, H·W·hidden) → (B, C, H, W)."""
+        """Map (B, H·W·hidden) to (B, C, H, W)."""
         return resized(self.convolutions(as_map(state, self.map)), self.size)
 
 
 def resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Images at another height and width, or as they are."""
+    """Resize images to the given height and width, if they differ."""
     return images if images.shape[2:] == size else interpolate(images, size, mode="bilinear")

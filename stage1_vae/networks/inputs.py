@@ -1,7 +1,8 @@
-"""Values as encoders and judges read them: classes one-hot, counts as logarithms. No module here has parameters.
+"""Input layers of encoders and evaluators: classes become one-hot, counts logarithms. No module here has parameters.
 
-The one-hot of K classes is times √K: its mean square is 1, like that of standardised values, whatever their number.
-Missing cells of a partial modality come as NaN; they are read as 0, and beside the values stands which are there.
+The one-hot encoding of K classes is multiplied by √K. Its mean square is then 1 for any K, like that of standardised
+values. Missing cells of a partial modality are NaN in the input; they are replaced by 0, and a mask of the observed
+cells is appended to the values.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from postprior.stage1_vae.modalities import COUNTS, Modality
 
 
 def input_layer(modality: Modality) -> Values | Table:
-    """The module (B, *shape) → (B, *module.shape) that prepares the values of a modality."""
+    """Return the module (B, *shape) → (B, *module.shape) that prepares the values of a modality."""
     return Table(modality) if modality.columns else Values(modality)
 
 
-def known(x: Tensor) -> Tensor:
-    """Which cells are no NaN, as 0 and 1 of the type of x."""
+def observed_cells(x: Tensor) -> Tensor:
+    """Return the mask of the cells that are not NaN, as 0 and 1 with the type of x."""
     return (~x.isnan()).to(x.dtype)
 
 
 class Values(nn.Module):
-    """Values (B, C, *space), all of one likelihood, as (B, K·C, *space): K channels for the K classes, one without.
+    """Values (B, C, *space) with one likelihood → (B, K·C, *space), with K = 1 if the modality has no classes.
 
-    Tokens have no channels, hence (B, tokens) → (B, K, tokens). A count x gives log(1 + x). A value that is no class,
-    as may stand where none was observed, gives zeros. A partial modality has C further channels, 1 where a cell is
-    there.
+    Sequences have no channels: (B, tokens) → (B, K, tokens). A count x becomes log(1 + x). A value that is not a class,
+    as can occur in missing entries, becomes zeros. A partial modality has C additional channels, 1 where a cell is
+    observed.
     """
 
     def __init__(self, modality: Modality) -> None:
@@ -35,34 +36,33 @@ class Values(nn.Module):
         self.counts, self.classes = modality.likelihood in COUNTS, modality.classes
         self.partial = modality.partial
         channels, *self.space = (1, *modality.shape) if modality.kind == "sequence" else modality.shape
-        # Of the values, and of which are there: told below, as a batch may have no row to count them by.
+        # Channels of the values and of the mask. `forward` cannot infer them from a batch without rows.
         self.channels = (channels * (modality.classes or 1), channels * self.partial)
         self.shape = (sum(self.channels), *self.space)
 
     @property
     def trivial(self) -> bool:
-        """Whether values are given as they are."""
+        """Whether the layer returns the values unchanged."""
         return not self.counts and self.classes is None and not self.partial
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *modality.shape) → (B, *shape)."""
-        parts = [known(x)] if self.partial else []
+        """Map (B, *modality.shape) to (B, *shape)."""
+        mask = observed_cells(x) if self.partial else None
         if self.counts:
             x = x.clamp_min(0).log1p()
         if self.classes is not None:
             levels = torch.arange(self.classes, device=x.device).view(-1, *[1] * (x.dim() - 1))
             x = (x.unsqueeze(1) == levels).to(x.dtype) * self.classes**0.5  # (B, K, *modality.shape)
-        if not parts:
+        if mask is None:
             return x.reshape(len(x), *self.shape)
-        parts = [x.nan_to_num(), *parts]
-        sized = zip(parts, self.channels, strict=True)
-        return torch.cat([part.reshape(len(x), size, *self.space) for part, size in sized], 1)
+        parts = zip((x.nan_to_num(), mask), self.channels, strict=True)
+        return torch.cat([part.reshape(len(x), size, *self.space) for part, size in parts], 1)
 
 
 class Table(nn.Module):
-    """Rows (B, J) as (B, Σ_j K_j): plain columns, then log(1 + x) of counts, then the classes of the others.
+    """Rows (B, J) → (B, Σ_j K_j): plain columns, then log(1 + x) of counts, then the one-hot classes.
 
-    A partial table has J further features, 1 where a cell is there.
+    A partial table has J additional features, 1 where a cell is observed.
     """
 
     trivial = False
@@ -75,27 +75,27 @@ class Table(nn.Module):
 
     def __init__(self, modality: Modality) -> None:
         super().__init__()
-        places = dict(enumerate(modality.columns))
-        counts = [place for place, column in places.items() if column.likelihood in COUNTS]
-        classes = [(place, k) for place, column in places.items() for k in range(column.classes or 0)]
-        plain = [place for place, column in places.items() if place not in counts and column.classes is None]
+        columns = dict(enumerate(modality.columns))
+        counts = [index for index, column in columns.items() if column.likelihood in COUNTS]
+        classes = [(index, k) for index, column in columns.items() for k in range(column.classes or 0)]
+        plain = [index for index, column in columns.items() if index not in counts and column.classes is None]
         for name, numbers in (
             ("plain", plain),
             ("counts", counts),
-            ("column", [place for place, _ in classes]),
+            ("column", [index for index, _ in classes]),
             ("level", [k for _, k in classes]),
         ):
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
-        heights = torch.tensor([(modality.columns[place].classes or 1) ** 0.5 for place, _ in classes])
+        heights = torch.tensor([(modality.columns[index].classes or 1) ** 0.5 for index, _ in classes])
         self.register_buffer("height", heights, persistent=False)
         self.partial = modality.partial
-        self.shape = (len(plain) + len(counts) + len(classes) + self.partial * len(places),)
+        self.shape = (len(plain) + len(counts) + len(classes) + self.partial * len(columns),)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, J) → (B, Σ_j K_j)."""
+        """Map (B, J) to (B, Σ_j K_j)."""
         counts = x.index_select(1, self.counts).clamp_min(0).log1p()
         classes = (x.index_select(1, self.column) == self.level).to(x.dtype) * self.height
         parts = [x.index_select(1, self.plain), counts, classes]
         if not self.partial:
             return torch.cat(parts, 1)
-        return torch.cat([*(part.nan_to_num() for part in parts), known(x)], 1)
+        return torch.cat([*(part.nan_to_num() for part in parts), observed_cells(x)], 1)

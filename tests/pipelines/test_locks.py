@@ -39,7 +39,9 @@ def trainer(root: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_newest_waits_until_the_one_before_has_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_newest_waits_until_the_previous_one_has_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with trainer(tmp_path) as old, sole_trainer(tmp_path) as confirm:
         confirm()
         assert old.wait(10) != 0
@@ -48,7 +50,7 @@ def test_the_newest_waits_until_the_one_before_has_stopped(tmp_path: Path, capsy
     assert capsys.readouterr().err == f"train: waiting for process {old.pid} to stop training in this project\n"
 
 
-def test_the_lock_dies_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lock_ends_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with trainer(tmp_path) as old:
         old.send_signal(signal.SIGKILL)
         old.wait()
@@ -94,7 +96,7 @@ def test_of_many_that_start_at_once_one_trains_at_a_time_and_the_last_to_claim_e
     assert most == [1]
 
 
-def test_two_projects_never_meet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_projects_are_independent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with sole_trainer(tmp_path / "a") as first, sole_trainer(tmp_path / "b") as second:
         first()
         second()
@@ -123,7 +125,7 @@ def test_without_locks_in_the_file_system_the_claim_still_counts(
     )
 
 
-def test_a_claim_that_is_gone_claims_nothing(tmp_path: Path) -> None:
+def test_a_removed_claim_has_no_effect(tmp_path: Path) -> None:
     """`make clean` removes the claim of a running trainer; the next one holds another lock, and its claim counts."""
     with sole_trainer(tmp_path) as old:
         shutil.rmtree(tmp_path / ".postprior")

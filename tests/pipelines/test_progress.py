@@ -1,4 +1,4 @@
-"""Progress: a bar where there is a terminal, a few lines elsewhere."""
+"""Progress is a bar on a terminal and a few lines elsewhere."""
 
 import os
 import pty
@@ -22,7 +22,7 @@ def test_a_few_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "work: 1/1\n"
 
 
-def test_no_line_where_the_end_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_line_if_the_total_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("work", None) as step:
         step("once")
     assert capsys.readouterr().err == ""

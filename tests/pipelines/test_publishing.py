@@ -79,7 +79,7 @@ def test_publish_follows_a_relative_path_and_a_link(tmp_path: Path, monkeypatch:
     assert content(folder) == {"new.txt": "new"}
 
 
-def test_a_file_in_the_way_of_the_parents_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_parent_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(OSError, match="exists"), publish(tmp_path / "a/b"):
         pass
@@ -146,7 +146,7 @@ def test_a_failing_sync_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest
     ],
     ids=["folder", "file"],
 )
-def test_a_kill_in_the_middle_keeps_the_old_and_is_swept_later(tmp_path: Path, writing: str) -> None:
+def test_a_kill_in_the_middle_keeps_the_old_one_and_is_cleaned_up_later(tmp_path: Path, writing: str) -> None:
     folder = old_folder(tmp_path)
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom postprior.pipelines.publishing import publish, publish_file\n"
@@ -174,7 +174,7 @@ def test_the_partial_folder_of_a_living_process_is_left_alone(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("swap", ["_exchange", "_swap"], ids=["in one step", "in two steps"])
-def test_a_folder_is_there_whole_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
+def test_a_folder_is_complete_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
     """Readers of an artefact that is published repeatedly always find a complete one, or none if it takes two steps."""
     folder, absent, wrong = tmp_path / "thing", [0], []
     if swap == "_swap":
@@ -233,7 +233,7 @@ def test_the_old_folder_comes_back_where_the_second_of_two_steps_fails(
     assert content(folder) == {"old.txt": "old"}
 
 
-def test_what_came_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
+def test_a_file_added_to_the_folder_in_the_meantime_is_kept(tmp_path: Path) -> None:
     folder = old_folder(tmp_path)
     with (
         pytest.raises(UserError, match=r"model: found notes\.txt in it"),
@@ -244,7 +244,7 @@ def test_what_came_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_an_artefact_replaces_its_own_kind_alone(tmp_path: Path) -> None:
+def test_an_artefact_replaces_only_its_own_kind(tmp_path: Path) -> None:
     folder = tmp_path / "thing"
     (folder / "empty/folders").mkdir(parents=True)
     save_artefact(folder, "thing", {}, arrays={"a": np.arange(3)})
@@ -293,7 +293,7 @@ def test_folders_that_are_never_replaced(
     assert Path("circle").is_symlink()
 
 
-def test_a_file_is_replaced_by_force_alone(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_with_force(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("mine")
     check_file(tmp_path / "b.npz", force=False)
     check_file(tmp_path / "a.npz", force=True)

@@ -31,7 +31,7 @@ def test_json_bytes_are_stable_and_plain(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "error"), [({"a": float("nan")}, ValueError), ({"a": {1, 2}}, TypeError)])
-def test_json_refuses_what_is_no_json(tmp_path: Path, value: object, error: type[Exception]) -> None:
+def test_json_refuses_other_values(tmp_path: Path, value: object, error: type[Exception]) -> None:
     with pytest.raises(error):
         write_json(tmp_path / "a.json", value)
     assert not list(tmp_path.iterdir())

@@ -113,7 +113,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize(
     ("before", "after"), [("", ""), ("# Of ", ""), ("- a\n- ", "\n- b"), ("| a |\n| --- |\n| ", " |")]
 )
-def test_markdown_shows_the_text_and_nothing_comes_of_it(before: str, after: str) -> None:
+def test_markdown_shows_the_text_without_effect(before: str, after: str) -> None:
     renderer = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     bare = Page(renderer.render(f"{before}text{after}"))
     for text in [*PARTS, *mixed(0, 1500)]:
@@ -143,7 +143,7 @@ def test_markdown_leaves_ordinary_names_alone() -> None:
     assert markdown_code("a`<b>") == "a\\`&lt;b&gt;"
 
 
-def test_what_steers_or_hides_is_seen() -> None:
+def test_control_characters_are_shown() -> None:
     assert escape_controls(STEERING) == r"\x1b]0;pwn\x07\x1b[31mred"
     assert escape_controls(HIDING).isascii()
     assert escape_controls(HIDING).isprintable()
@@ -219,7 +219,7 @@ def test_a_column_to_leave_out_is_quoted(tmp_path: Path) -> None:
         assert str(error.value).endswith(f"leave out with --skip {expected}")
 
 
-def test_what_import_tells_steers_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_of_import_does_not_control_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Escape sequences in a label, a header or a file name never reach a terminal, in success or in error."""
     monkeypatch.chdir(tmp_path)
     header = 'id,"a\x1b[2J","b\nrows: 0",lab'
@@ -252,7 +252,7 @@ def test_an_error_of_the_system_names_its_file_in_one_line(tmp_path: Path, monke
     assert answer.stderr == "postprior: error: gone\\x1b[31m\\n: No such file or directory\n"
 
 
-def test_a_bar_shows_names_and_obeys_none() -> None:
+def test_a_bar_shows_names_without_effect() -> None:
     code = (
         "from postprior.pipelines.progress import progress\n"
         "with progress('fit \\x1b]0;pwn\\x07 [red]', 3) as step:\n    step('[blink]\\x1b[5m')"

@@ -1,9 +1,10 @@
-"""The algebra of experts against torch's distributions and closed forms."""
+"""Distributions and products of experts against torch.distributions and closed forms."""
 
 import math
 
 import pytest
 import torch
+from support.equations import seeded
 from torch import distributions as td
 
 from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture, Normal, choose, kl_divergence
@@ -12,12 +13,8 @@ from postprior.stage1_vae.experts import all_subsets, product_of_experts
 ORACLES = {"normal": td.Normal, "laplace": td.Laplace}
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -32,7 +29,7 @@ def test_log_prob_is_that_of_torch(family: str, scale_shape: tuple[int, ...]) ->
 def test_draws_have_the_family_s_moments_and_carry_gradients(family: str) -> None:
     loc, scale = torch.tensor([1.0, -2.0]).requires_grad_(), torch.tensor([0.5, 2.0]).requires_grad_()
     distribution = FAMILIES[family](loc, scale)
-    x = distribution.rsample((200_000,), generator())
+    x = distribution.rsample((200_000,), seeded())
     error = 5 * distribution.variance.detach().sqrt() / math.sqrt(len(x))
     assert ((x.mean(0) - distribution.mean).abs() < error).all()
     torch.testing.assert_close(x.var(0), distribution.variance, rtol=0.03, atol=0)
@@ -63,7 +60,7 @@ def test_the_gradient_of_a_mixture_with_absent_components_is_finite() -> None:
 def test_mixture_draws_choose_a_component_for_every_row_by_its_weight() -> None:
     weights = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.1, 0.9]])
     components = Normal(torch.tensor([0.0, 10.0, 20.0])[None, :, None].expand(2, 3, 1), torch.full((2, 3, 1), 0.1))
-    chosen = (Mixture(weights, components).rsample((50_000,), generator())[..., 0] / 10).round()
+    chosen = (Mixture(weights, components).rsample((50_000,), seeded())[..., 0] / 10).round()
     shares = torch.stack([(chosen == c).double().mean(0) for c in range(3)], -1)
     torch.testing.assert_close(shares, weights.double(), rtol=0, atol=0.01)
     assert shares[0, 2] == 0 == shares[1, 0]
@@ -73,11 +70,13 @@ def test_thinning_keeps_small_mixtures_and_averages_to_large_ones() -> None:
     present = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
     components = Normal(draw(2, 6, 1), torch.ones(2, 6, 1, dtype=torch.float64))
     mixture = Mixture.uniform(components, present)
-    assert mixture.thin(6, generator()) is mixture
-    thinned = [mixture.thin(3, generator(seed)) for seed in range(3000)]
+    assert mixture.thin(6, seeded()) is mixture
+    thinned = [mixture.thin(3, seeded(seed)) for seed in range(3000)]
     assert thinned[0].weights.shape == (2, 3)
     means = torch.stack([thin.mean for thin in thinned])
-    torch.testing.assert_close(means[:, 1], mixture.mean[1].expand(3000, 1))  # two components of weight: all kept
+    torch.testing.assert_close(
+        means[:, 1], mixture.mean[1].expand(3000, 1)
+    )  # only two components have weight: both are kept
     error = 5 * means[:, 0].std() / math.sqrt(len(means))
     assert (means[:, 0].mean() - mixture.mean[0]).abs() < error
 
@@ -119,12 +118,12 @@ def test_divergence_is_that_of_torch_and_only_between_normals() -> None:
 def test_the_same_generator_gives_the_same_draws_and_the_global_one_is_left_alone() -> None:
     before = torch.get_rng_state()
     mixture = Mixture.single(Normal(draw(4, 2), torch.ones(4, 2, dtype=torch.float64)))
-    assert torch.equal(mixture.rsample((3,), generator()), mixture.rsample((3,), generator()))
+    assert torch.equal(mixture.rsample((3,), seeded()), mixture.rsample((3,), seeded()))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_component_of_weight_0_is_never_chosen() -> None:
-    """Not even by a number that rounding took to 1, nor by one of exactly 0."""
+    """Not even if the uniform number was rounded to 1 or is exactly 0."""
     weights = torch.tensor([[0.0, 0.3, 0.7, 0.0], [0.0, 1.0, 0.0, 0.0]])
     for uniform, expected in ((1.0, [2, 1]), (0.0, [1, 1])):
         assert choose(weights, torch.full((2, 1), uniform)).flatten().tolist() == expected
@@ -133,7 +132,7 @@ def test_a_component_of_weight_0_is_never_chosen() -> None:
 
 
 def test_stratified_draws_have_the_mean_of_the_mixture_and_spread_over_components() -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     loc = torch.tensor([[[-10.0], [0.0], [10.0]]]).expand(4000, 3, 1)
     q = Mixture(torch.tensor([0.25, 0.25, 0.5]).expand(4000, 3), Normal(loc, torch.ones_like(loc)))
     z = q.stratified(4, generator)  # (4, 4000, 1)
@@ -144,7 +143,7 @@ def test_stratified_draws_have_the_mean_of_the_mixture_and_spread_over_component
 
 def test_a_marginal_is_the_integral_over_the_other_coordinates() -> None:
     kept = torch.tensor([True, False, True])
-    loc, scale = torch.randn(2, 4, 3, generator=generator(), dtype=torch.float64)
+    loc, scale = torch.randn(2, 4, 3, generator=seeded(), dtype=torch.float64)
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     mixture = Mixture(weights, Laplace(loc, scale.exp())).marginal(kept)
     grid = torch.linspace(-60, 60, 120_001, dtype=torch.float64)

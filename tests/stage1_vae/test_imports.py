@@ -1,11 +1,11 @@
-"""Classes of the user's own: whatever their modules do, it is one sentence that names them."""
+"""User-defined classes: whatever fails while their modules are imported, the error is one sentence that names them."""
 
 from pathlib import Path
 
 import pytest
 from torch import nn
 
-from postprior.stage1_vae.imports import class_at
+from postprior.stage1_vae.imports import import_class
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def test_a_module_that_does_not_run_to_its_end(
     (tmp_path / f"own_{number}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=f"^'own_{number}:Net' cannot be imported: {reason}"):
-        class_at(f"own_{number}:Net", nn.Module, "torch.nn.Module")
+        import_class(f"own_{number}:Net", nn.Module, "torch.nn.Module")
 
 
 def test_an_interruption_is_nobody_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        class_at("interrupted:Net", nn.Module, "torch.nn.Module")
+        import_class("interrupted:Net", nn.Module, "torch.nn.Module")

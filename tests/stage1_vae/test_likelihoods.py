@@ -1,4 +1,4 @@
-"""What a decoder's raw output means: densities against other implementations, moments, and gradients at extremes."""
+"""Likelihoods of the raw output of decoders: densities against torch, moments, and gradients at extreme outputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.equations import seeded
 from torch import Tensor, distributions
 
 from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, SCALED, likelihood, raw_shape
@@ -39,16 +40,12 @@ MODALITIES = {
 every_modality = pytest.mark.parametrize("modality", MODALITIES.values(), ids=MODALITIES)
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def raw(modality: Modality, *batch: int, seed: int = 0) -> Tensor:
-    return torch.randn(*batch, *raw_shape(modality), generator=generator(seed), dtype=torch.float64)
+    return torch.randn(*batch, *raw_shape(modality), generator=seeded(seed), dtype=torch.float64)
 
 
 def numbers(modality: Modality, output: Tensor) -> Tensor:
-    """Raw numbers (P, …, *shape) of a modality whose values are alike."""
+    """Raw numbers (P, …, *shape) of a modality whose values all have the same likelihood."""
     batch = output.dim() - len(raw_shape(modality))
     split = output.reshape(*output.shape[:batch], -1, *modality.shape)
     return split.movedim(batch, 0)
@@ -115,7 +112,7 @@ def test_every_likelihood_is_tried() -> None:
 @every_modality
 def test_densities_are_those_of_torch(modality: Modality) -> None:
     output = raw(modality, 4, 3)
-    value = likelihood(modality, raw(modality, 4, 3, seed=1), SCALE).rsample((), generator(2))
+    value = likelihood(modality, raw(modality, 4, 3, seed=1), SCALE).rsample((), seeded(2))
     p = likelihood(modality, output, SCALE)
     torch.testing.assert_close(p.log_prob(value), reference(modality, output, value), rtol=1e-9, atol=1e-9)
     assert p.mean.shape == value.shape == (4, 3, *modality.shape)
@@ -123,10 +120,10 @@ def test_densities_are_those_of_torch(modality: Modality) -> None:
 
 @every_modality
 def test_values_and_parameters_broadcast(modality: Modality) -> None:
-    """As decoders of several draws meet the one value of a row."""
+    """Parameters of several draws broadcast against the one value of a row."""
     output, value = (
         raw(modality, 4, 3),
-        likelihood(modality, raw(modality, 4), SCALE).rsample((), generator()),
+        likelihood(modality, raw(modality, 4), SCALE).rsample((), seeded()),
     )
     together = likelihood(modality, output, SCALE).log_prob(value.unsqueeze(1))
     alone = [likelihood(modality, output[:, s], SCALE).log_prob(value) for s in range(3)]
@@ -151,7 +148,7 @@ def test_draws_have_the_moments_of_the_density(modality: Modality) -> None:
     """Means against `mean`; classes against their probabilities; second moments of counts against μ + μ²/θ."""
     output = raw(modality)
     p = likelihood(modality, output, SCALE)
-    x = p.rsample((20000,), generator())
+    x = p.rsample((20000,), seeded())
     assert x.shape == (20000, *modality.shape)
     assert x.dtype == torch.float64
     if modality.classes is not None:
@@ -171,7 +168,7 @@ def test_draws_have_the_moments_of_the_density(modality: Modality) -> None:
 def test_a_table_draws_the_classes_of_each_column() -> None:
     output = raw(MODALITIES["table"])
     p = likelihood(MODALITIES["table"], output, SCALE)
-    x = p.rsample((20000,), generator())
+    x = p.rsample((20000,), seeded())
     for j, (column, logits) in enumerate(zip(TABLE, column_numbers(output), strict=True)):
         if column.classes is not None:
             shares = torch.stack([(x[:, j] == k).double().mean() for k in range(column.classes)])
@@ -182,8 +179,8 @@ def test_a_table_draws_the_classes_of_each_column() -> None:
 @every_modality
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_stay_finite_at_extreme_outputs(modality: Modality, dtype: torch.dtype) -> None:
-    signs = torch.randint(3, raw_shape(modality), generator=generator()) - 1
-    value = likelihood(modality, raw(modality), SCALE).rsample((), generator()).to(dtype)
+    signs = torch.randint(3, raw_shape(modality), generator=seeded()) - 1
+    value = likelihood(modality, raw(modality), SCALE).rsample((), seeded()).to(dtype)
     for extreme in (1e4 * signs, -1e4 * signs, torch.full_like(signs, 10000), torch.full_like(signs, -10000)):
         output = extreme.to(dtype).requires_grad_()
         p = likelihood(modality, output, SCALE)
@@ -193,13 +190,13 @@ def test_gradients_stay_finite_at_extreme_outputs(modality: Modality, dtype: tor
         assert output.grad is not None
         assert output.grad.isfinite().all()
         assert p.mean.isfinite().all()
-        assert p.rsample((), generator()).isfinite().all()
+        assert p.rsample((), seeded()).isfinite().all()
 
 
 @every_modality
 def test_draws_follow_their_generator_and_no_other(modality: Modality) -> None:
     p, before = likelihood(modality, raw(modality, 3), SCALE), torch.get_rng_state()
-    one, same, other = (p.rsample((2,), generator(seed)) for seed in (1, 1, 2))
+    one, same, other = (p.rsample((2,), seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -209,7 +206,7 @@ def test_draws_follow_their_generator_and_no_other(modality: Modality) -> None:
 def test_a_raw_output_is_read_in_any_layout_of_memory(modality: Modality) -> None:
     output = raw(modality, 3, 2)
     turned = output.movedim(-1, 0).contiguous().movedim(0, -1)
-    value = likelihood(modality, output, SCALE).rsample((), generator())
+    value = likelihood(modality, output, SCALE).rsample((), seeded())
     ours, theirs = (likelihood(modality, o, SCALE).log_prob(value) for o in (output, turned))
     torch.testing.assert_close(ours, theirs)
 
@@ -230,7 +227,7 @@ def test_a_learned_scale_gets_its_gradient(name: str) -> None:
 def test_only_the_scale_of_scaled_likelihoods_matters() -> None:
     for modality in MODALITIES.values():
         output = raw(modality, 2)
-        value = likelihood(modality, output, 1.0).rsample((), generator())
+        value = likelihood(modality, output, 1.0).rsample((), seeded())
         one, other = (likelihood(modality, output, scale).log_prob(value) for scale in (0.1, 2.0))
         assert torch.equal(one, other) == (modality.likelihood not in SCALED)
 
@@ -241,7 +238,7 @@ def test_what_is_no_class_is_impossible() -> None:
     values = torch.tensor([[0.0, 3.0], [-1.0, 2.0], [0.5, 1.0], [2.0, 2.0]], dtype=torch.float64)
     assert (p.log_prob(values) == -torch.inf).tolist() == [True, True, True, False]
     table = MODALITIES["table"]
-    row = likelihood(table, raw(table), SCALE).rsample((), generator())
+    row = likelihood(table, raw(table), SCALE).rsample((), seeded())
     row[1] = 3  # the city is one of three, the job beside it one of five
     assert likelihood(table, raw(table), SCALE).log_prob(row) == -torch.inf
 
@@ -263,9 +260,9 @@ def test_raw_shapes() -> None:
 
 def test_admitted_values_are_in_the_support() -> None:
     counts = Modality("x", "vector", (2,), "negative_binomial", (0, 9))
-    assert counts.admit(torch.tensor([2.6, 11.2])).tolist() == [3, 9]
+    assert counts.to_support(torch.tensor([2.6, 11.2])).tolist() == [3, 9]
     mean = likelihood(MODALITIES["table"], raw(MODALITIES["table"], 5), SCALE).mean
-    admitted = MODALITIES["table"].admit(mean)
+    admitted = MODALITIES["table"].to_support(mean)
     whole = [c.likelihood in ("categorical", "negative_binomial", "zero_inflated_negative_binomial") for c in TABLE]
     assert torch.equal(admitted[:, whole], mean[:, whole].round())
     assert torch.equal(admitted[:, [not w for w in whole]], mean[:, [not w for w in whole]])

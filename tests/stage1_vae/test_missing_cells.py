@@ -1,13 +1,14 @@
-"""Missing cells inside an observed modality: the contract of every model, likelihood and reader."""
+"""Missing cells in an observed modality: the contract of every model, likelihood and input layer."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from support.equations import seeded
 from torch import Tensor
 
-from postprior.stage1_vae.likelihoods import LIKELIHOODS, likelihood, raw_shape, seen_log_prob
+from postprior.stage1_vae.likelihoods import LIKELIHOODS, likelihood, observed_log_prob, raw_shape
 from postprior.stage1_vae.modalities import Batch, Column, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
@@ -37,18 +38,14 @@ every_model = pytest.mark.parametrize("name", MODELS)
 every_kind = pytest.mark.parametrize("modality", KINDS, ids=lambda m: m.name)
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def drawn(modality: Modality, rows: int = ROWS, seed: int = 0) -> Tensor:
-    """Values as the likelihood of some raw output gives them."""
-    output = torch.randn(rows, *raw_shape(modality), generator=generator(seed), dtype=torch.float64)
-    return likelihood(modality, output, 0.3).rsample((), generator(seed + 1))
+    """Values drawn from the likelihood of random raw output."""
+    output = torch.randn(rows, *raw_shape(modality), generator=seeded(seed), dtype=torch.float64)
+    return likelihood(modality, output, 0.3).rsample((), seeded(seed + 1))
 
 
 def seen(modality: Modality, rows: int = ROWS) -> Tensor:
-    return torch.rand(rows, *modality.shape, generator=generator(3)) < 0.6
+    return torch.rand(rows, *modality.shape, generator=seeded(3)) < 0.6
 
 
 def build(name: str) -> MultimodalVAE:
@@ -56,7 +53,7 @@ def build(name: str) -> MultimodalVAE:
 
 
 def batch(fill: int = 0, holes: bool = True) -> Batch:
-    """Rows that lack cells, which hold values drawn with the seed `fill`; and, if their model allows it, modalities."""
+    """Rows that lack cells and, with `holes`, modalities; missing cells hold values drawn with the seed `fill`."""
     cells = {m.name: seen(m) for m in MODALITIES}
     data = {m.name: drawn(m).where(cells[m.name], drawn(m, seed=10 + fill)) for m in MODALITIES}
     observed = torch.ones(ROWS, len(MODALITIES), dtype=torch.bool)
@@ -66,7 +63,7 @@ def batch(fill: int = 0, holes: bool = True) -> Batch:
 
 
 def losses(model: MultimodalVAE, rows: Batch) -> list[Tensor]:
-    return [phase.objective(rows, generator(), 1.0).per_sample for phase in model.phases()]
+    return [phase.objective(rows, seeded(), 1.0).per_sample for phase in model.phases()]
 
 
 @every_model
@@ -75,7 +72,7 @@ def test_what_a_missing_cell_holds_means_nothing(name: str) -> None:
     one, other = (batch(fill, model.incomplete) for fill in (0, 1))
     for ours, theirs in zip(losses(model, one), losses(model, other), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    ours, theirs = (model.encode(rows, generator()).mean for rows in (one, other))
+    ours, theirs = (model.encode(rows, seeded()).mean for rows in (one, other))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
@@ -94,7 +91,7 @@ def test_cells_that_are_all_there_are_no_cells(name: str) -> None:
 def test_gradients_are_finite_and_the_state_rebuilds_the_model(name: str) -> None:
     model = build(name)
     for phase in model.phases():
-        phase.objective(batch(holes=model.incomplete), generator(), 1.0).per_sample.mean().backward()
+        phase.objective(batch(holes=model.incomplete), seeded(), 1.0).per_sample.mean().backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients
     assert all(bool(g.isfinite().all()) for g in gradients)
@@ -104,22 +101,22 @@ def test_gradients_are_finite_and_the_state_rebuilds_the_model(name: str) -> Non
 
 @every_kind
 def test_the_density_is_that_of_the_cells_that_are_there(modality: Modality) -> None:
-    """Each cell's density is had from the whole by exchanging that cell alone."""
-    output = torch.randn(ROWS, *raw_shape(modality), generator=generator(7), dtype=torch.float64)
+    """The density of a cell is found by exchanging that cell alone."""
+    output = torch.randn(ROWS, *raw_shape(modality), generator=seeded(7), dtype=torch.float64)
     p, x, other, there = (
         likelihood(modality, output, 0.3),
         drawn(modality),
         drawn(modality, seed=5),
         seen(modality),
     )
-    torch.testing.assert_close(p.each(x).flatten(1).sum(1), p.log_prob(x))
-    assert p.each(x).shape == x.shape
+    torch.testing.assert_close(p.elementwise_log_prob(x).flatten(1).sum(1), p.log_prob(x))
+    assert p.elementwise_log_prob(x).shape == x.shape
     torch.testing.assert_close(
-        seen_log_prob(p, x, there) - seen_log_prob(p, other, there),
+        observed_log_prob(p, x, there) - observed_log_prob(p, other, there),
         p.log_prob(x) - p.log_prob(other.where(there, x)),
     )
-    torch.testing.assert_close(seen_log_prob(p, x, torch.zeros_like(there)), x.new_zeros(ROWS))
-    torch.testing.assert_close(seen_log_prob(p, x, None), seen_log_prob(p, x, torch.ones_like(there)))
+    torch.testing.assert_close(observed_log_prob(p, x, torch.zeros_like(there)), x.new_zeros(ROWS))
+    torch.testing.assert_close(observed_log_prob(p, x, None), observed_log_prob(p, x, torch.ones_like(there)))
 
 
 def test_every_likelihood_is_tried() -> None:
@@ -131,7 +128,7 @@ def test_encoders_read_zero_and_that_a_cell_is_missing(modality: Modality) -> No
     x, there = drawn(modality), seen(modality)
     prepared, whole = input_layer(modality), input_layer(replace(modality, partial=False))
     rows = Batch({modality.name: x}, torch.ones(ROWS, 1).bool(), {modality.name: there})
-    read, plain = prepared(rows.shown(modality)), whole(x)
+    read, plain = prepared(rows.encoder_input(modality)), whole(x)
     assert read.shape == (ROWS, *prepared.shape)
     values, known = read.split([plain.shape[1], read.shape[1] - plain.shape[1]], 1)
     torch.testing.assert_close(known.reshape(ROWS, -1), there.reshape(ROWS, -1).to(x))
@@ -139,8 +136,8 @@ def test_encoders_read_zero_and_that_a_cell_is_missing(modality: Modality) -> No
     torch.testing.assert_close(full[:, : plain.shape[1]], plain)
     assert bool(((values == plain) | (values == 0)).all())
     nothing = Batch({modality.name: x}, rows.observed, {modality.name: torch.zeros_like(there)})
-    assert not bool(prepared(nothing.shown(modality)).any())
-    assert torch.equal(rows.shown(replace(modality, partial=False)), x)
+    assert not bool(prepared(nothing.encoder_input(modality)).any())
+    assert torch.equal(rows.encoder_input(replace(modality, partial=False)), x)
 
 
 @pytest.mark.parametrize(
@@ -164,4 +161,4 @@ def test_a_reader_takes_no_rows_at_all(modality: Modality) -> None:
 def test_rows_that_all_lack_one_partial_modality_are_encoded(name: str) -> None:
     rows = batch(holes=False)
     rows.observed[:, 1] = False
-    assert bool(build(name).encode(rows, generator()).mean.isfinite().all())
+    assert bool(build(name).encode(rows, seeded()).mean.isfinite().all())

@@ -1,4 +1,4 @@
-"""Encoders and decoders of every kind of modality: shapes, what they read, how they are named."""
+"""Encoders and decoders of every kind of modality: shapes, inputs and names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.likelihoods import likelihood, raw_shape
 from postprior.stage1_vae.modalities import KINDS, Batch, Column, Modality
 from postprior.stage1_vae.models import MODELS
-from postprior.stage1_vae.networks import FITTING, NETWORKS, decoder, encoder, pair
+from postprior.stage1_vae.networks import NETWORKS, NETWORKS_BY_KIND, decoder, encoder, network_classes
 from postprior.stage1_vae.networks.inputs import input_layer
 from postprior.stage1_vae.randomness import seeded
 
@@ -38,11 +38,11 @@ MODALITIES = {
         Modality("table", "table", (5,), "columns", columns=COLUMNS),
     )
 }
-FITS = [(name, network) for name, m in MODALITIES.items() for network in (None, *FITTING[m.kind])]
+FITS = [(name, network) for name, m in MODALITIES.items() for network in (None, *NETWORKS_BY_KIND[m.kind])]
 
 
 class Flat(nn.Module):
-    """An encoder of the user's own."""
+    """A user-defined encoder."""
 
     def __init__(self, shape: tuple[int, ...], features: int, width: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Flat(nn.Module):
 
 
 class Wide(nn.Module):
-    """A decoder of the user's own."""
+    """A user-defined decoder."""
 
     def __init__(self, shape: tuple[int, ...], features: int, width: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Wide(nn.Module):
 
 
 class Linear(nn.Sequential):
-    """An encoder of the user's own, without lazy parameters."""
+    """A user-defined encoder without lazy parameters."""
 
     def __init__(self, shape: tuple[int, ...], features: int, width: int) -> None:
         super().__init__(nn.Flatten(), nn.Linear(int(torch.Size(shape).numel()), features))
@@ -82,15 +82,15 @@ def values(modality: Modality, rows: int = 3) -> Tensor:
 
 
 def test_every_kind_has_a_default_and_every_network_a_kind() -> None:
-    assert FITTING.keys() == KINDS.keys() == {m.kind for m in MODALITIES.values()}
-    assert {network for networks in FITTING.values() for network in networks} == NETWORKS.keys()
+    assert NETWORKS_BY_KIND.keys() == KINDS.keys() == {m.kind for m in MODALITIES.values()}
+    assert {network for networks in NETWORKS_BY_KIND.values() for network in networks} == NETWORKS.keys()
 
 
 @pytest.mark.parametrize(("name", "network"), FITS)
 def test_networks_mirror_their_modality(name: str, network: str | None) -> None:
     modality = MODALITIES[name]
     x = values(modality)
-    with seeded(0):  # so few units may all be cut off by other weights
+    with seeded(0):  # with other weights, all of so few units may be inactive
         forth, back = encoder(modality, 6, 3, network), decoder(modality, 6, 3, network)
     features = forth(x)
     output = back(features)
@@ -113,7 +113,7 @@ def test_networks_mirror_their_modality(name: str, network: str | None) -> None:
     ],
 )
 def test_what_is_too_short_to_convolve_has_dense_networks_by_default(modality: Modality, expected: str) -> None:
-    assert pair(modality, None) == NETWORKS[expected]
+    assert network_classes(modality, None) == NETWORKS[expected]
 
 
 @pytest.mark.parametrize(("name", "network"), FITS)
@@ -143,7 +143,7 @@ def test_convolutional_networks_mirror_any_volume(shape: tuple[int, ...], networ
 
 
 def test_networks_of_images_and_vectors_keep_their_names_and_initial_values() -> None:
-    """Autoencoders that were saved are loaded by these names, and a seed gives what it gave."""
+    """Saved autoencoders are loaded by these names, and a seed gives the same parameters as before."""
     digest = hashlib.sha256()
     for modality in (MODALITIES["image"], MODALITIES["vector"]):
         with seeded(3):
@@ -154,7 +154,7 @@ def test_networks_of_images_and_vectors_keep_their_names_and_initial_values() ->
 
 
 def test_a_volume_of_one_slice_of_weights_is_an_image() -> None:
-    """In 3-D the same layers as in 2-D: kernels whose weights lie in one slice act on each slice alone."""
+    """The layers in 3-D are those in 2-D: kernels whose weights lie in one slice act on each slice alone."""
     image, volume = (
         Modality("x", kind, shape, "normal") for kind, shape in (("image", (1, 8, 8)), ("volume", (1, 8, 8, 8)))
     )
@@ -192,7 +192,7 @@ def test_values_that_networks_read_as_they_are_go_through_no_module() -> None:
     for name in ("image", "volume", "vector"):
         assert not isinstance(encoder(MODALITIES[name], 4, 2), nn.Sequential) or name == "vector"
         assert list(encoder(MODALITIES[name], 4, 2).state_dict()) == list(
-            NETWORKS[FITTING[MODALITIES[name].kind][0]][0](MODALITIES[name].shape, 4, 2).state_dict()
+            NETWORKS[NETWORKS_BY_KIND[MODALITIES[name].kind][0]][0](MODALITIES[name].shape, 4, 2).state_dict()
         )
 
 
@@ -285,7 +285,7 @@ def test_every_model_takes_every_kind_of_modality(name: str) -> None:
 
 @pytest.mark.parametrize("network", ["convolutional", "residual", "dense"])
 def test_networks_of_sequences_learn_their_tokens(network: str) -> None:
-    """Sentences of four words out of eight, each of six tokens, told apart from a code of sixteen numbers."""
+    """Sentences of four words out of eight, six tokens each, are decoded from a code of sixteen numbers."""
     modality = Modality("x", "sequence", (24,), "categorical", classes=12)
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(12, (8, 6), generator=generator)
@@ -300,4 +300,4 @@ def test_networks_of_sequences_learn_their_tokens(network: str) -> None:
         loss.backward()
         optimizer.step()
     guesses = likelihood(modality, back(forth(x)), 1.0).mean
-    assert (guesses == x).float().mean() > 0.25  # 1/12 by chance; all come close to 1 in time
+    assert (guesses == x).float().mean() > 0.25  # chance is 1/12; all come close to 1 with more steps

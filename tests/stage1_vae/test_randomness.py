@@ -1,4 +1,4 @@
-"""Randomness that is handed in: the same seed, the same numbers, and no global generator touched."""
+"""Explicit random generators: the same seed gives the same numbers, and no global generator is used."""
 
 import numpy as np
 import torch

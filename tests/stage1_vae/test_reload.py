@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from support.equations import seeded
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.storage import save_artefact
@@ -22,7 +23,7 @@ MODALITIES = (
 
 
 def rows() -> Batch:
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     data = {m.name: torch.rand(12, *m.shape, generator=generator) for m in MODALITIES}
     observed = torch.ones(12, 3, dtype=torch.bool)
     observed[::2, 1] = False
@@ -32,7 +33,7 @@ def rows() -> Batch:
 @torch.no_grad()
 def fingerprint(model: MultimodalVAE) -> str:
     """A hash of what a model encodes and decodes."""
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     q = model.eval().encode(rows(), generator)
     decoded = model.decode(q.rsample((), generator), generator)
     tensors = [q.weights, q.components.loc, q.components.scale, *(p.mean for p in decoded.values())]

@@ -1,4 +1,4 @@
-"""Training: what is learned, and exact resumption after a kill."""
+"""Training: what is learned, and exact resumption after the process was killed."""
 
 import itertools
 import json
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.equations import seeded
 from support.project import small, write_params
 
 from postprior.pipelines.artefacts.autoencoder import build, load_autoencoder
@@ -37,7 +38,7 @@ class Rows:
     """Rows of two modalities that share a number, a third of them without the second."""
 
     def __init__(self, count: int = 200, scale: float = 1.0) -> None:
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded()
         shared = torch.rand(count, 1, generator=generator)
         self.data = {
             "a": scale * torch.cat([shared, -shared, shared**2], 1),
@@ -101,7 +102,7 @@ def test_a_phase_ends_when_its_held_out_loss_no_longer_falls() -> None:
 
 
 def test_a_joint_encoder_is_trained_on_the_complete_rows() -> None:
-    """What the other rows hold changes nothing, and without complete rows the phase is refused."""
+    """Values of incomplete rows change nothing, and without complete rows the phase is refused."""
     models, tables = [model("jmvae"), model("jmvae")], [Rows(), Rows()]
     tables[1].data["a"][~tables[1].observed.all(1)] = 7.0
     for each, table in zip(models, tables, strict=True):
@@ -109,7 +110,7 @@ def test_a_joint_encoder_is_trained_on_the_complete_rows() -> None:
     for key, tensor in models[0].state_dict().items():
         assert torch.equal(tensor, models[1].state_dict()[key])
     tables[0].observed[:, 1] = False
-    with pytest.raises(ValueError, match="phase joint: found no row with every modality"):
+    with pytest.raises(ValueError, match="phase joint: found no complete row"):
         list(run(model("jmvae"), tables[0], SETTINGS))
 
 
@@ -158,13 +159,13 @@ LONG = small(train__epochs=12)
 
 
 def project(root: Path, data: Path) -> Params:
-    """The settings of a project that trains for some seconds, on the data of another."""
+    """Settings of a project that trains for some seconds, on the data of another project."""
     shutil.copytree(data / "artefacts/data", root / "artefacts/data")
     return write_params(root, LONG)
 
 
 def results(root: Path) -> tuple[str, str]:
-    """What a training left, to compare."""
+    """The files that a training wrote."""
     assert not list((root / ".postprior/checkpoints").iterdir())
     assert not list(root.rglob("*.partial"))
     return folder_hash(root / "artefacts/autoencoder"), (root / "results/training.csv").read_text()
@@ -172,7 +173,7 @@ def results(root: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The results of a training that nobody disturbed."""
+    """The results of an uninterrupted training."""
     root = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "off")
@@ -182,7 +183,7 @@ def whole(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No MLflow, whose import takes seconds."""
+    """Turn off MLflow, whose import takes seconds."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
 
 
@@ -238,7 +239,7 @@ def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As an orphan of a killed `dvc` does, when `dvc repro` is run again."""
+    """For example, the orphan of a killed `dvc` when `dvc repro` is run again."""
     params = project(tmp_path, trained[0])
     lengths: list[int] = []
     save = Checkpoint.save
@@ -255,12 +256,12 @@ def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
     assert told.startswith(f"postprior: error: train: process {os.getpid()} has started to train in {tmp_path};")
     assert results(tmp_path) == whole
     assert lengths == list(range(lengths[0], 13))
-    assert lengths[0] > 1  # the first epochs were the orphan's
+    assert lengths[0] > 1  # the orphan trained the first epochs
 
 
 @pytest.mark.usefixtures("untracked")
 def test_an_older_trainer_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
-    """Even when its last epoch is done: another claims the project while it would publish."""
+    """Even after its last epoch, if another process claims the project just before it publishes."""
     params = project(tmp_path, trained[0])
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="has started to train"):
         state = MultimodalVAE.state
@@ -283,7 +284,7 @@ HISTORY = [{"epoch": 1, "phase": "joint", "train_loss": 1.5}]
 
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read_is_the_old_or_the_new(tmp_path: Path) -> None:
-    """Two processes: one saves, in layouts of different lengths, the other loads."""
+    """One process saves checkpoints of different lengths while the other loads them."""
     checkpoint = Checkpoint(tmp_path / "run.safetensors")
     snapshots = [
         Snapshot(0, epoch, {f"{i}": torch.full((99 + epoch,), epoch + 1.0) for i in range(20)}) for epoch in (0, 1)
@@ -332,7 +333,7 @@ def test_a_checkpoint_of_an_older_version_has_no_hash_and_is_resumed(tmp_path: P
 def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One bit changed, anywhere, or some bytes cut off; or the file of another run."""
+    """If one bit changed anywhere, if bytes are cut off, or if the file belongs to another run."""
     path, other = tmp_path / "run.safetensors", tmp_path / "other.safetensors"
     Checkpoint(path).save(HISTORY, Snapshot(0, 3, TENSORS))
     content = path.read_bytes()
@@ -340,7 +341,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
     rng = np.random.default_rng(0)
     broken = [content[:length] for length in (0, 7, 8, 100, len(content) - 1)] + [content + b"\0"]
     for place in rng.integers(0, len(content), 200):
-        if not name <= place < name + 6:  # without its hash it is whole all the same, as of an older version
+        if not name <= place < name + 6:  # without its hash, as an older version wrote it, it is still whole
             broken.append(content[:place] + bytes([content[place] ^ 1 << rng.integers(8)]) + content[place + 1 :])
     for damaged in broken:
         path.write_bytes(damaged)
@@ -349,7 +350,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
     assert Checkpoint(path).load() == ([], None)
     other.write_bytes(content)
     assert Checkpoint(other).load() == ([], None)
-    told = "{}: no whole checkpoint of this run; training starts anew"
+    told = "{}: found no valid checkpoint of this run; training starts from the beginning"
     assert set(capsys.readouterr().err.splitlines()) == {f"train: {told.format(of)}" for of in (path, other)}
 
 
@@ -366,8 +367,8 @@ class Decoder(nn.Sequential):
 """
 
 
-def test_the_user_s_own_networks_are_found_in_the_project(trained: tuple[Path, Params], tmp_path: Path) -> None:
-    """By the command line, which resumes no checkpoint of other code; a path that leads nowhere is one sentence."""
+def test_user_defined_networks_are_found_in_the_project(trained: tuple[Path, Params], tmp_path: Path) -> None:
+    """The command line does not resume a checkpoint of other code; a wrong import path gives a one-sentence error."""
     own = {"m0": "networks_of_mine:Encoder,networks_of_mine:Decoder"}
     params = write_params(tmp_path, small(vae__networks=own, train__epochs=1))
     shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
@@ -396,14 +397,14 @@ def test_an_artefact_of_an_unknown_model_is_refused(trained: tuple[Path, Params]
 
     artefact = load_artefact(trained[0] / "artefacts/autoencoder", "autoencoder")
     save_artefact(tmp_path / "autoencoder", "autoencoder", {"model": "vae9"}, artefact.tensors)
-    with pytest.raises(UserError, match=r"model 'vae9' was found, expected one of mvae, mmvae, mopoe, mvtcae"):
+    with pytest.raises(UserError, match=r"found model 'vae9', expected one of mvae, mmvae, mopoe, mvtcae"):
         load_autoencoder(tmp_path / "autoencoder")
 
 
 def test_rows_that_a_joint_encoder_cannot_read_are_counted(
     trained: tuple[Path, Params], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The stage trains on the others; without any, it is the user's to mend."""
+    """The stage trains on the other rows; if there are none, it ends in an error."""
     from postprior.pipelines.data.dataset import Dataset
 
     params = write_params(tmp_path, small(vae__model="telbo", train__epochs=2))
@@ -419,7 +420,7 @@ def test_rows_that_a_joint_encoder_cannot_read_are_counted(
     mask[:, 1] = False
     data = replace(Dataset.load(trained[0] / "artefacts/data/train"), mask=mask, folder=None)
     data.save(tmp_path / "artefacts/data/train")
-    with pytest.raises(UserError, match="phase joint: found no row with every modality"):
+    with pytest.raises(UserError, match="phase joint: found no complete row"):
         train(params, tmp_path)
 
 

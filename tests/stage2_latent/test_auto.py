@@ -1,4 +1,4 @@
-"""The choice among densities: rules on known scores, energy distances in closed form, and the chosen one as it is."""
+"""The density `auto`: rules of choice on known scores, energy distances in closed form, and the chosen density."""
 
 import json
 import math
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.latent import labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import labelled, unlabelled
 from torch import Tensor
 
 from postprior.stage2_latent import DENSITIES
@@ -22,14 +23,14 @@ GMM = {"components": [2], "passes": 15}
 
 
 def trial(name: str, score: float | None, distance: float, noise: float = 1.0) -> Trial:
-    """Scores and distances with these means, and noise of its own over rows: standard errors of noise/10."""
+    """Scores and distances with these means and independent noise over 100 rows: standard errors are noise/10."""
     own = torch.randn(100, generator=seeded(sum(map(ord, name))), dtype=torch.float64)
     own = noise * (own - own.mean()) / own.std(correction=0)
     return Trial(name, None if score is None else score + own, distance + own / 100)
 
 
 def test_the_first_within_one_standard_error_of_the_best_is_chosen() -> None:
-    """Two candidates with independent noise 1 over 100 rows: the error of their difference is near √2/10."""
+    """Two candidates with independent noise 1 over 100 rows: the standard error of their difference is near √2/10."""
     far, near = trial("a", -3.0, 0.0), trial("b", -2.0, 0.0)
     for name, behind, chosen in (("c", 0.05, "b"), ("d", 0.3, "d")):
         best = trial(name, -2.0 + behind, 0.0)
@@ -39,7 +40,7 @@ def test_the_first_within_one_standard_error_of_the_best_is_chosen() -> None:
 
 
 def test_the_error_is_that_of_the_paired_difference() -> None:
-    """Rows differ by far more than candidates do: what they share must not count."""
+    """Rows differ by far more than candidates do; variation that candidates share must not count."""
     rows = 50 * torch.randn(100, generator=seeded(), dtype=torch.float64)
     plain = trial("a", -2.0, 0.0, noise=0.1)
     better = trial("b", -1.9, 0.0, noise=0.1)
@@ -50,7 +51,7 @@ def test_the_error_is_that_of_the_paired_difference() -> None:
 
 
 def test_a_candidate_without_a_score_must_be_nearer_by_more_than_the_error() -> None:
-    """Distances with noise 0.01 over 100 rows: a difference of second order has an error near 2√2 · 0.001."""
+    """Distances with noise 0.01 over 100 rows: their difference has a standard error near 2√2 · 0.001."""
     scored = trial("a", -2.0, 0.05)
     clearly, barely = trial("b", None, 0.04), trial("c", None, 0.049)
     assert choose([scored, barely])[0] == "a"
@@ -63,7 +64,7 @@ def test_a_candidate_without_a_score_must_be_nearer_by_more_than_the_error() -> 
 
 
 def test_energy_distance_of_two_normals() -> None:
-    """E|N(δ, s²)| = s √(2/π) exp(−δ²/2s²) + δ erf(δ/s√2): the distance, and how far off its estimates are."""
+    """E|N(δ, s²)| = s √(2/π) exp(−δ²/2s²) + δ erf(δ/s√2) gives the distance and the error of its estimates."""
 
     def folded(delta: float, scale: float) -> float:
         peak = scale * math.sqrt(2 / math.pi) * math.exp(-(delta**2) / (2 * scale**2))
@@ -90,7 +91,7 @@ def fit(candidates: Any, codes: Codes = TRAIN, validation: Codes | None = VALIDA
 
 @pytest.mark.parametrize(("candidates", "chosen"), [({"normal": {}, "gmm": GMM}, "gmm"), (["normal", "kde"], "kde")])
 def test_it_is_the_chosen_one(candidates: Any, chosen: str) -> None:
-    """Draws, scores, conditionals and marginals are those of the density it chose, bit by bit."""
+    """Draws, scores, conditionals and marginals are those of the chosen density, bit by bit."""
     auto = fit(candidates)
     assert auto.chosen.name == chosen
     assert auto.why.startswith(f"{chosen} has the highest held-out log-likelihood, ")
@@ -109,7 +110,7 @@ def test_it_is_the_chosen_one(candidates: Any, chosen: str) -> None:
 
 
 def test_capabilities_are_those_of_the_chosen_one() -> None:
-    """A density that knows no labels and one that keeps codes, chosen because nothing else is offered."""
+    """One density without labels and one that stores training codes, each the only candidate."""
     auto = fit(["normal"])
     assert not auto.classes.labelled
     assert auto.sample(3, seeded()).labels is None
@@ -123,7 +124,7 @@ def test_capabilities_are_those_of_the_chosen_one() -> None:
 
 
 def test_scores_are_those_of_held_out_codes_given_their_labels() -> None:
-    """Of posteriors without noise every draw is the same, so that the table can be checked."""
+    """Posteriors without noise give the same draws every time, so that the table can be checked."""
     sharp = Codes.empirical(VALIDATION.layout, VALIDATION.mean, VALIDATION.labels, VALIDATION.label_names)
     auto = fit({"normal": {}, "gmm": GMM}, validation=sharp)
     for row, candidate in zip(auto.scores, auto.candidates.values(), strict=True):
@@ -135,7 +136,7 @@ def test_scores_are_those_of_held_out_codes_given_their_labels() -> None:
 
 
 def test_candidates_are_fitted_to_the_same_rows() -> None:
-    """Without validation codes a tenth is held out, once: every candidate counts the others as its own."""
+    """Without validation codes a tenth is held out once; every candidate reports the other rows as used."""
     auto = fit({"normal": {}, "gmm": GMM}, validation=None)
     (used,) = {density.rows["used"] for density in auto.candidates.values()}
     assert 268 <= used <= 270
@@ -143,7 +144,7 @@ def test_candidates_are_fitted_to_the_same_rows() -> None:
 
 
 def test_rows_are_counted_as_the_chosen_one_uses_them() -> None:
-    """Kernels leave out rows that lack a block; mixtures don't."""
+    """A kernel density leaves out rows that lack a block; a mixture does not."""
     observed = TRAIN.observed.clone()
     observed[250:, 1] = False
     holed = replace(TRAIN, observed=observed)
@@ -164,7 +165,7 @@ def test_what_cannot_be_fitted_is_listed_with_the_reason() -> None:
 
 
 def test_pseudo_inputs_start_from_the_rows_that_they_stand_for() -> None:
-    """The rows of the table are in another order within: an encoder that is asked for them gives their own."""
+    """`auto` reorders rows internally; the encoder must still be given the rows of the table."""
     asked: list[Tensor] = []
 
     class Asked:

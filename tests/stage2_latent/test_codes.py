@@ -1,10 +1,11 @@
-"""The table of codes, its draws and its whitening, against closed forms."""
+"""Codes, draws from them and their whitening, against closed forms."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, posteriors, seeded
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, posteriors
 
 from postprior.stage1_vae.distributions import FAMILIES, Laplace, Mixture
 from postprior.stage2_latent.categorical import draw_class_and_component, draw_component
@@ -134,7 +135,7 @@ def test_codes_that_cannot_be_are_refused(change: dict[str, object], message: st
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_whitening_is_that_of_the_aggregated_posterior(family: str) -> None:
-    """Mean and covariance of many fresh draws become 0 and I, although no draw was looked at."""
+    """Mean and covariance of many fresh draws become 0 and I, although whitening uses no draws."""
     means = torch.randn(30, 3, generator=seeded()) @ torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.5, 0.3], [0.0, 0.0, 3.0]])
     codes = replace(posteriors(means, torch.tensor(0.7), (Block("z", (3,)),)), family=family)
     whitening = Whitening.fit(codes)
@@ -235,7 +236,7 @@ def test_codes_of_mixtures_are_their_own_posterior() -> None:
 
 
 def holed(rows: int = 4000) -> tuple[Codes, Codes]:
-    """Codes of one Gaussian, and the same ones with the block w unknown wherever the first coordinate is above 0."""
+    """Codes of one Gaussian, and the same codes with block w missing where the first coordinate is above 0."""
     root = torch.randn(4, 4, generator=seeded(1)) + 2 * torch.eye(4)
     z = torch.randn(rows, 4, generator=seeded(2)) @ root.T + torch.tensor([0.0, 5.0, -3.0, 1.0])
     whole = Codes.empirical(LAYOUT, z)
@@ -267,7 +268,7 @@ def test_moments_of_a_class_are_those_of_its_rows() -> None:
 
 
 def test_moments_see_through_what_is_missing_and_dropping_rows_does_not() -> None:
-    """Missing at random, given the first coordinate: EM is consistent, complete rows alone are biased."""
+    """Blocks are missing at random given the first coordinate: EM is consistent, complete rows alone are biased."""
     whole, lacking = holed()
     truth, found = moments(whole), moments(lacking)
     spread = truth[1][0].diagonal().sqrt()
@@ -280,7 +281,7 @@ def test_moments_see_through_what_is_missing_and_dropping_rows_does_not() -> Non
 def test_moments_with_missing_blocks_maximise_the_likelihood_of_what_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Iterated for long, the gradient of the observed-data log-likelihood vanishes, in double precision."""
+    """After many iterations the gradient of the observed-data log-likelihood vanishes in double precision."""
     monkeypatch.setattr("postprior.stage2_latent.moments.TOLERANCE", 0.0)
     monkeypatch.setattr("postprior.stage2_latent.moments.ITERATIONS", 2000)
     _, lacking = holed(300)

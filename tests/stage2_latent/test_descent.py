@@ -1,4 +1,4 @@
-"""The descent that several densities share, on a parabola."""
+"""The gradient descent that several densities share, on a parabola."""
 
 from itertools import count
 

@@ -1,8 +1,9 @@
-"""Flows: invertible, with the right determinant, started at their base, better than it where it is too simple."""
+"""Flows: inverse, determinant, initial values at the base, and a better fit where the base is too simple."""
 
 import pytest
 import torch
-from support.latent import labelled, random_mixture, seeded
+from support.equations import perturb, seeded
+from support.latent import labelled, random_mixture
 
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.flow import Base, Conditional, Flow
@@ -15,13 +16,7 @@ SIZES = Sizes(blocks=3, hidden=16, bins=6, bound=4.0)
 
 def transport(coupling: str, features: int = 5, spread: float = 0.3) -> Transport:
     """Layers with random weights, in double precision."""
-    layers = Transport(features, 3, coupling, SIZES).double()
-    generator = seeded()
-    with torch.no_grad():
-        for parameter in layers.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(spread * noise)
-    return layers
+    return perturb(Transport(features, 3, coupling, SIZES).double(), spread, seeded())
 
 
 @pytest.fixture(params=list(COUPLINGS))
@@ -73,7 +68,7 @@ def test_base_starts_at_the_mixture_it_is_given() -> None:
 
 
 def ring(rows: int, seed: int) -> Codes:
-    """A ring of radius 2, which one Gaussian cannot be."""
+    """A ring of radius 2, which no Gaussian fits."""
     generator = seeded(seed)
     angle = 2 * torch.pi * torch.rand(rows, generator=generator)
     radius = 2 + 0.2 * torch.randn(rows, generator=generator)
@@ -102,7 +97,7 @@ def test_flow_beats_its_base_where_that_is_too_simple(coupling: str) -> None:
 
 
 def test_weights_of_the_best_held_out_look_are_kept() -> None:
-    """Twenty rows are overfitted at once; what is kept is no worse than the start."""
+    """Twenty rows are overfitted at once; the kept weights are no worse than the initial ones."""
     few = CODES.select(torch.arange(20))
     density = Flow(components=1, steps=200, patience=3, learning_rate=1e-2, hidden=32, blocks=2, noise=0.0)
     density.fit(few, CODES, seeded())
@@ -115,7 +110,7 @@ def test_weights_of_the_best_held_out_look_are_kept() -> None:
 
 
 def test_noise_keeps_the_held_out_codes_as_likely_as_the_others() -> None:
-    """Forty rows overfitted for as long as asked: the gap to held-out rows is smaller with noise."""
+    """Forty rows are overfitted for all steps: the gap to held-out rows is smaller with noise."""
     gaps = []
     for noise in (0.0, 0.5):
         density = Flow(components=1, steps=100, learning_rate=1e-2, hidden=32, blocks=2, batch=64, noise=noise)
@@ -137,7 +132,7 @@ def test_the_average_follows_the_weights() -> None:
 
 
 def test_standard_base() -> None:
-    """Without components the base is N(0, I) for every label and stays so."""
+    """Without components the base is and stays N(0, I) for every label."""
     density = Flow(components=0, steps=40, hidden=16, blocks=2).fit(CODES, generator=seeded())
     x = torch.randn(2, 7, 4, generator=seeded())
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(-1)
@@ -146,7 +141,7 @@ def test_standard_base() -> None:
 
 
 def test_masked_coordinates_see_those_before_them_alone() -> None:
-    """The Jacobian is triangular; and the iteration ends where solving one coordinate after another does."""
+    """The Jacobian is triangular, and the iterated inverse equals the inverse solved coordinate by coordinate."""
     layer = transport("masked", features=6).layers[1]
     assert isinstance(layer, MaskedAutoregression)
     context = torch.eye(3, dtype=torch.float64)[1:2]
@@ -164,7 +159,7 @@ def test_masked_coordinates_see_those_before_them_alone() -> None:
 
 
 def test_samples_push_the_base_through_the_layers() -> None:
-    """log p of a draw equals base plus determinants, whichever way it is walked."""
+    """log p of a draw is that of the base plus log-determinants, in both directions."""
     density = Flow(components=2, steps=40, hidden=16, blocks=2).fit(CODES, generator=seeded()).to(torch.float64)
     classes = torch.tensor([0, 1] * 20)
     u = density.base.sample(classes, seeded())

@@ -1,10 +1,11 @@
-"""Flow matching: the exact divergence, an ODE that converges, the Gaussian it starts as, and what masks teach."""
+"""Flow matching: exact divergence, order of integration, the initial Gaussian, and learning with masks."""
 
 import math
 
 import pytest
 import torch
-from support.latent import CENTRES, LAYOUT, labelled, seeded, unlabelled
+from support.equations import perturb, seeded
+from support.latent import CENTRES, LAYOUT, labelled, unlabelled
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
@@ -16,18 +17,12 @@ SLOPE = torch.tensor([[0.9, 0.0], [0.5, -0.7]])
 
 
 def network(features: int = 4, blocks: int = 2, spread: float = 0.3) -> Velocity:
-    """A network of random weights, in double precision."""
-    velocity = Velocity(features, blocks, classes=3, hidden=9).double()
-    generator = seeded()
-    with torch.no_grad():
-        for parameter in velocity.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(spread * noise)
-    return velocity
+    """A network with random weights, in double precision."""
+    return perturb(Velocity(features, blocks, classes=3, hidden=9).double(), spread, seeded())
 
 
 def modulated(velocity: Velocity, rows: int, known: Tensor) -> Tensor:
-    """Modulation of rows at time 0.3, of classes in turn."""
+    """Modulation of rows at time 0.3, whose classes take turns."""
     t = torch.full((rows,), 0.3, dtype=torch.float64)
     return velocity.modulation(t, torch.arange(rows) % 3, known.expand(rows, -1))
 
@@ -68,7 +63,7 @@ def test_velocity_sees_time_label_and_what_is_known() -> None:
 
 
 def test_integration_is_of_fourth_order() -> None:
-    """dy/dt = A y + t has a closed form; half the step leaves a sixteenth of the error."""
+    """dy/dt = A y + t has a closed form; half the step size leaves a sixteenth of the error."""
     matrix = torch.randn(3, 3, generator=seeded(), dtype=torch.float64)
     start = torch.randn(5, 3, generator=seeded(1), dtype=torch.float64)
     grown = torch.zeros(5, 5, dtype=torch.float64)  # d/dt (y, t, 1) is linear
@@ -84,7 +79,7 @@ def test_integration_is_of_fourth_order() -> None:
 
 
 def test_untrained_it_is_a_gaussian_a_label_with_blocks_apart() -> None:
-    """Noise that is to become noise stands still, so that v = 0 is exact for the Gaussian."""
+    """The path from noise to noise has velocity 0, so that v = 0 is exact for the Gaussian."""
     density = FlowMatching(steps=1, learning_rate=0.0, hidden=4, batch=8).fit(CODES, CODES, seeded())
     exact = density.to(torch.float64)
     z = CODES.mean.double()
@@ -106,7 +101,7 @@ def test_untrained_it_is_a_gaussian_a_label_with_blocks_apart() -> None:
 
 
 def test_loss_is_that_of_the_paper() -> None:
-    """Re-derived, with the same random numbers: the velocity of the path, in coordinates that move."""
+    """Derived again with the same random numbers: the velocity of the path in the coordinates that are not known."""
     density = FlowMatching(steps=1, learning_rate=0.0, hidden=9, batch=64).fit(CODES, CODES, seeded())
     density = density.to(torch.float64)
     density.network = network()
@@ -146,7 +141,7 @@ class Recorded:
 
 
 def test_masks_leave_something_to_move() -> None:
-    """Half of the rows know no block; of the others each number of known blocks, each block as often."""
+    """Half of the rows have no known block; in the others every number and every choice of blocks is equally likely."""
     density = FlowMatching(steps=1, learning_rate=0.0, hidden=4, batch=8).fit(CODES, CODES, seeded())
     for count in (1, 2, 5):
         density.layout = tuple(Block(str(i), (1,)) for i in range(count))
@@ -176,7 +171,7 @@ def learned() -> FlowMatching:
 
 
 def test_dependence_between_blocks_is_learned(learned: FlowMatching) -> None:
-    """Against the log-likelihood of the truth, and of blocks apart: their mutual information lies between."""
+    """The score lies between those of the truth and of independent blocks, which differ by the mutual information."""
     z = pair(4000, 3).mean
     covariance = torch.eye(4)
     covariance[2:, :2], covariance[:2, 2:] = SLOPE, SLOPE.T
@@ -189,7 +184,7 @@ def test_dependence_between_blocks_is_learned(learned: FlowMatching) -> None:
 
 
 def test_conditional_draws_follow_the_regression(learned: FlowMatching) -> None:
-    """w | z ~ N(SLOPE z, 0.25 I), and z | w in the other direction, from the one network."""
+    """w | z ~ N(SLOPE z, 0.25 I), and z | w in the other direction, from the same network."""
     drawn = pair(20_000, 4).mean
     z, w = drawn[:, :2], drawn[:, 2:]
     residual = learned.condition({"z": z}, seeded()).mean[:, 2:] - z @ SLOPE.T
@@ -223,7 +218,7 @@ def test_discretisation_is_negligible_and_the_map_inverts(learned: FlowMatching)
 
 
 def test_labels_of_conditional_draws_follow_the_known_blocks() -> None:
-    """p(y | z) of Gaussians of one covariance is logistic: checked by its frequency at points between the means."""
+    """p(y | z) of Gaussians with one covariance is logistic: compared with label frequencies between the means."""
     density = FlowMatching(steps=1, learning_rate=0.0, hidden=4).fit(CODES, CODES, seeded())
     shares = []
     for share in (0.5, 0.6, 0.7):
@@ -238,7 +233,7 @@ def test_labels_of_conditional_draws_follow_the_known_blocks() -> None:
 
 
 def ring(rows: int, seed: int) -> Codes:
-    """A ring of radius 2, which one Gaussian cannot be."""
+    """A ring of radius 2, which no Gaussian fits."""
     generator = seeded(seed)
     angle = 2 * torch.pi * torch.rand(rows, generator=generator)
     radius = 2 + 0.3 * torch.randn(rows, generator=generator)
@@ -259,7 +254,7 @@ def test_it_learns_what_no_gaussian_is() -> None:
 
 
 def test_weights_of_the_best_held_out_look_are_kept() -> None:
-    """Thirty rows are overfitted at once; what is kept is no worse than the best look."""
+    """Thirty rows are overfitted at once; the kept weights are no worse than the best ones seen."""
     few = unlabelled(CODES.select(torch.arange(30)))
     density = FlowMatching(hidden=48, steps=300, batch=64, weight_decay=0.0, learning_rate=0.02, ode_steps=4)
     density.fit(few, unlabelled(CODES), seeded())

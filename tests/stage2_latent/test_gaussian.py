@@ -1,10 +1,11 @@
-"""The aggregated posterior's Gaussian: its moments in closed form, its conditionals and marginals by torch."""
+"""The Gaussian of the aggregated posterior: moments in closed form, conditionals and marginals against torch."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from support.latent import labelled, posteriors, seeded, unlabelled
+from support.equations import seeded
+from support.latent import labelled, posteriors, unlabelled
 from torch.distributions import MultivariateNormal
 
 from postprior.stage2_latent.codes import Block, Codes
@@ -26,7 +27,7 @@ def aggregated(codes: Codes) -> MultivariateNormal:
 
 
 def of_mixtures() -> Codes:
-    """Posteriors of two components each."""
+    """Posteriors with two components each."""
     generator = seeded(3)
     loc = torch.randn(300, 2, 4, generator=generator)
     weights = torch.rand(300, 2, generator=generator).softmax(-1)
@@ -50,7 +51,7 @@ def test_labels_are_ignored() -> None:
 
 
 def test_no_gaussian_is_more_likely() -> None:
-    """In expectation over posterior draws: moving its mean or its covariance makes held-in draws less likely."""
+    """In expectation over posterior draws of the training rows, other means or covariances are less likely."""
     law = aggregated(CODES)
     density = Gaussian().fit(CODES, generator=seeded())
     z = torch.cat([CODES.draw(seeded(s)) for s in range(40)])
@@ -93,7 +94,7 @@ def test_its_state_is_the_whitening() -> None:
 
 
 def test_one_component_of_the_mixture_is_this_gaussian() -> None:
-    """What EM finds from fresh draws is the closed form."""
+    """EM on fresh draws converges to the closed form."""
     layout = (Block("z", (3,)),)
     codes = posteriors(CODES.mean[:, :3], torch.tensor(0.3), layout)
     fitted = GaussianMixture(components=1, covariance="full", batch=10_000)
@@ -104,7 +105,7 @@ def test_one_component_of_the_mixture_is_this_gaussian() -> None:
 
 
 def test_rows_that_lack_blocks_count_by_what_they_have() -> None:
-    """Where w is missing for large z, E w is still right, and of complete rows it is not."""
+    """If w is missing for large z, E w is still right; the mean of complete rows is not."""
     generator = seeded(4)
     z = torch.randn(4000, 2, generator=generator)
     w = z + 0.3 * torch.randn(4000, 2, generator=generator)

@@ -1,10 +1,11 @@
-"""Mixtures against those that codes were drawn from: sizes, structures, missing blocks, conditional draws."""
+"""Fitted mixtures against the true ones: number of components, structures, missing blocks, conditional draws."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, posteriors, seeded, unlabelled
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, posteriors, unlabelled
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
@@ -18,7 +19,7 @@ ROOTS = torch.tensor([[[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.0], [0.0, 1.0]], [[1.0,
 
 
 def three_components(rows: int, seed: int, scale: float = 0.3) -> Codes:
-    """Posterior means from three Gaussians, with posterior noise on top."""
+    """Posterior means drawn from three Gaussians, plus posterior noise."""
     generator = seeded(seed)
     component = torch.multinomial(WEIGHTS, rows, replacement=True, generator=generator)
     noise = torch.randn(rows, 2, 1, generator=generator)
@@ -27,7 +28,7 @@ def three_components(rows: int, seed: int, scale: float = 0.3) -> Codes:
 
 
 def test_known_mixture_is_recovered_and_its_size_chosen() -> None:
-    """Held-out log-likelihood picks three of 1 … 6, with the weights, means and covariances drawn from."""
+    """Held-out log-likelihood chooses three of 1 … 6 components, with the true weights, means and covariances."""
     density = GaussianMixture(components=[1, 2, 3, 6], covariance="full", shrinkage=4.0, averaged=1)
     density.fit(three_components(2000, seed=1), three_components(1000, seed=2), seeded())
     assert density.mixture.means.shape == (1, 3, 2)
@@ -43,7 +44,7 @@ def test_known_mixture_is_recovered_and_its_size_chosen() -> None:
 
 
 def test_posteriors_of_several_components_are_fitted_whole() -> None:
-    """Each row's posterior has two far components: the density has both, with their weights."""
+    """The posterior of every row has two distant components: the density has both, with their weights."""
     rows = 300
     loc = torch.tensor([[-4.0, 0.0], [4.0, 1.0]]).expand(rows, 2, 2).clone()
     weights = torch.tensor([0.25, 0.75]).expand(rows, 2).clone()
@@ -124,7 +125,7 @@ def test_every_structure_is_kept_by_the_state(structured: GaussianMixture) -> No
 
 
 def test_every_structure_scores_marginals_and_draws_from_conditionals(structured: GaussianMixture) -> None:
-    """Of its own draws: log p(z, w) − log p(z) has the mean −H[w | z] over p(w | z), redrawn or not."""
+    """For its own draws the mean of log p(z, w) − log p(z) is −H[w | z], whether w is drawn again given z or not."""
     drawn = structured.sample(20_000, seeded())
     z = drawn.loc[:, 0]
     given = {"z": z[:, :2]}
@@ -137,7 +138,7 @@ def test_every_structure_scores_marginals_and_draws_from_conditionals(structured
 
 
 def truth(covariance: str) -> tuple[Tensor, Tensor]:
-    """Means (T, D) and covariances (T, D, D) of far Gaussians, of that structure in whitened codes too."""
+    """Means (T, D) and covariances (T, D, D) of distant Gaussians that have the structure in whitened codes too."""
     generator, D = seeded(8), 8
     eye, far = torch.eye(D), torch.zeros(2, D)
     if covariance == "full":
@@ -166,7 +167,7 @@ def drawn_from(means: Tensor, covariances: Tensor, rows: int, seed: int) -> Code
 
 @pytest.mark.parametrize("covariance", list(COVARIANCES))
 def test_the_structure_that_codes_were_drawn_from_is_chosen(covariance: str) -> None:
-    """From 300 rows: fewer parameters than the truth has fit worse, and more of them too."""
+    """With 300 rows, structures with fewer or more parameters than the true one fit held-out rows worse."""
     means, covariances = truth(covariance)
     codes, held_out = (drawn_from(means, covariances, rows, seed) for rows, seed in ((300, 1), (2000, 2)))
     density = GaussianMixture(components=len(means), covariance=list(COVARIANCES), rank=1, shrinkage=1.0, averaged=1)
@@ -177,7 +178,7 @@ def test_the_structure_that_codes_were_drawn_from_is_chosen(covariance: str) -> 
 
 
 def test_an_average_of_mixtures_is_taken_where_it_is_better() -> None:
-    """Of a ring, where every start of k-means ends elsewhere."""
+    """On a ring, where every start of k-means ends elsewhere."""
     angle = 6.283 * torch.rand(1500, generator=seeded(1))
     ring = torch.stack([angle.cos(), angle.sin()], dim=1) + 0.1 * torch.randn(1500, 2, generator=seeded(2))
     codes, held_out = (Codes.empirical(PLANE, part) for part in (ring[:300], ring[300:]))
@@ -192,7 +193,7 @@ def test_an_average_of_mixtures_is_taken_where_it_is_better() -> None:
 
 
 def dependent(rows: int, seed: int) -> tuple[Codes, Codes]:
-    """z and w from two Gaussians under which they depend in opposite ways; and half of the rows without w.
+    """z and w from two Gaussians with opposite dependence, and the same rows, half of which lack w.
 
     Whether a row lacks w depends on its z alone: missing at random, not completely at random.
     """
@@ -209,7 +210,7 @@ def dependent(rows: int, seed: int) -> tuple[Codes, Codes]:
 
 @pytest.mark.parametrize(("covariance", "components"), [("full", 2), ("tied", 8), ("diagonal", 8), ("low_rank", 4)])
 def test_rows_that_lack_blocks_are_learned_from(covariance: str, components: int) -> None:
-    """Mean and covariance converge to the truth, with components enough for it; those of complete rows do not."""
+    """With enough components mean and covariance converge to the truth; those of complete rows do not."""
     lacking, validation = dependent(4000, seed=1)[1], dependent(500, seed=2)[0]
     assert float(lacking.complete.double().mean()) == pytest.approx(0.5, abs=0.03)
     truth = dependent(100_000, seed=3)[0].mean
@@ -226,7 +227,7 @@ def test_rows_that_lack_blocks_are_learned_from(covariance: str, components: int
 
 
 def test_each_pass_fills_in_from_the_mixture_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One Gaussian, the first guess, bridges two clusters; the mixture, once it fills in, does not."""
+    """One Gaussian, the first guess, puts values between two clusters; the mixture of later passes does not."""
     lacking = dependent(2000, seed=1)[1]
     settings = {"components": 2, "covariance": "full", "shrinkage": 8.0, "averaged": 1}
     scores = {}
@@ -239,7 +240,7 @@ def test_each_pass_fills_in_from_the_mixture_of_the_last(monkeypatch: pytest.Mon
 
 
 def keep_filling(self: object, name: str, value: object) -> None:
-    """Sets an attribute, unless it is a filling that is there already."""
+    """Set an attribute, but keep the first filling."""
     if name != "filling" or "filling" not in vars(self):
         object.__setattr__(self, name, value)
 

@@ -1,4 +1,4 @@
-"""Components of every covariance structure against torch's normals, and their EM against scikit-learn and by hand."""
+"""Components of every covariance structure against torch, and their EM against scikit-learn and explicit equations."""
 
 from dataclasses import replace
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture as Oracle
-from support.latent import random_mixture, seeded
+from support.equations import seeded
+from support.latent import random_mixture
 from torch import Tensor
 
 from postprior.stage2_latent import gaussians
@@ -50,7 +51,7 @@ def covariances(mixture: Components) -> Tensor:
 
 
 def as_torch(mixture: Components, index: int, known: object = slice(None)) -> torch.distributions.Distribution:
-    """The mixture of one class, of all coordinates or of some."""
+    """The mixture of one class in torch, over all or some coordinates."""
     covariance = covariances(mixture)[index][:, known][:, :, known]  # type: ignore[index]
     normals = torch.distributions.MultivariateNormal(mixture.means[index][:, known], covariance)  # type: ignore[index]
     weights = torch.distributions.Categorical(logits=mixture.log_weights[index])
@@ -133,8 +134,8 @@ def test_marginals_are_those_of_torch(mixture: Components) -> None:
     torch.testing.assert_close(whole.log_marginal(z, known, classes), of_class[classes, torch.arange(6)])
 
 
-def test_completions_follow_the_conditional_law(mixture: Components) -> None:
-    """p(z_r | z_g) by weighting a wide proposal with the joint density: its mean and its covariance."""
+def test_completions_follow_the_conditional_distribution(mixture: Components) -> None:
+    """Mean and covariance of p(z_r | z_g), by importance sampling with the joint density."""
     known = torch.tensor([True, False, True, False])
     whole = mixture.unwhitened(Whitening.identity(mixture.means[0, 0]))
     given = torch.tensor([0.4, -0.6], dtype=torch.float64)
@@ -168,8 +169,8 @@ def test_classes_of_completions_are_drawn_by_their_posterior() -> None:
     assert float(classes.double().mean()) == pytest.approx(float(expected), abs=0.015)
 
 
-def test_products_with_a_matrix_of_ones_own_are_rows_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unevenly shared matrices, some of nobody's; whole and in chunks."""
+def test_products_with_one_matrix_per_row_are_those_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices are used by different numbers of rows, some by none; in one piece and in chunks."""
     generator = seeded()
     matrices = torch.randn(5, 3, 4, generator=generator, dtype=torch.float64)
     index = torch.tensor([4] * 150 + [1] * 3 + [0] * 64)[torch.randperm(217, generator=generator)]
@@ -181,7 +182,7 @@ def test_products_with_a_matrix_of_ones_own_are_rows_of_a_batch(monkeypatch: pyt
 
 
 def test_an_average_is_the_mean_of_the_densities(mixture: Components) -> None:
-    """Whole and over codes that are not whitened; its draws come from both."""
+    """Also for codes that are not whitened; its draws come from both mixtures."""
     other = replace(mixture, means=mixture.means + 4.0, log_weights=mixture.log_weights.flip(-1))
     mean = type(mixture).average([mixture, other])
     x = 3 * torch.randn(K, 7, D, generator=seeded(), dtype=torch.float64)
@@ -257,7 +258,7 @@ def test_one_pass_is_one_step_of_em_by_scikit_learn(covariance: str, theirs: str
 
 
 def test_one_pass_is_one_step_of_em_for_factor_analysers() -> None:
-    """Ghahramani & Hinton's equations, row by row: regression on the factors extended by a 1."""
+    """The equations of Ghahramani & Hinton per row: regression on the factors extended by a 1."""
     start, x = analysers(2), points(50)
     stepped = expectation(start, x)[0].maximise(NONE)
     r = start.joint(x).softmax(-1)[1, :, 2]  # of one component
@@ -290,7 +291,7 @@ def test_em_raises_the_likelihood_of_every_structure(covariance: str) -> None:
 
 @pytest.mark.parametrize("strength", [0.0, 2.0])
 def test_one_factor_analyser_with_enough_factors_has_the_covariance_of_the_points(strength: float) -> None:
-    """Two factors and a diagonal can be any covariance in 3-D; the pull is towards what the points have already."""
+    """Two factors and a diagonal can express any covariance in 3-D; shrinkage pulls towards that of the points."""
     x = points()[:1, :, :3]
     start = FactorMoments.of(x, torch.ones(1, 300, 1, dtype=torch.float64), 2)
     *_, (fitted, _) = online_em(start, lambda turn: x, 150, NONE[:1] + strength)
@@ -332,7 +333,7 @@ def test_strong_shrinkage_makes_factor_analysers_alike() -> None:
 
 
 def test_empty_components_do_no_harm(covariance: str) -> None:
-    """A component that no point chose keeps a weight of next to nothing, and finite parameters."""
+    """A component without points keeps a tiny weight and finite parameters."""
     x = points()
     hard = torch.zeros(K, 300, T, dtype=torch.float64)
     hard[..., 0] = 1

@@ -1,8 +1,9 @@
-"""Densities of blocks fitted apart: factorised where the joint one is not, with everything else a density has."""
+"""Independent densities of the blocks: the joint one factorises, and keeps the contract of a density."""
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, unlabelled
 
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.independent import Independent

@@ -1,10 +1,11 @@
-"""Mixtures of the training posteriors: the aggregated posterior itself, and wider ones."""
+"""Kernel densities: the aggregated posterior itself, and mixtures of wider posteriors."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, unlabelled
 
 from postprior.stage1_vae.distributions import FAMILIES, Mixture
 from postprior.stage2_latent.codes import Block, Codes
@@ -16,7 +17,7 @@ LINE = (Block("z", (1,)),)
 
 
 def brute_force(codes: Codes, z: torch.Tensor, bandwidth: float = 1.0) -> torch.Tensor:
-    """log 1/N Σ_n Σ_c w_nc p_b(z | n, c) in double precision, row by row of z."""
+    """log 1/N Σ_n Σ_c w_nc p_b(z | n, c) in double precision, one row of z at a time."""
     family = FAMILIES[codes.family](codes.loc.double(), bandwidth * codes.scale.double())
     log_weights = codes.weights.double().log() - torch.tensor(len(codes)).log()
     return torch.stack([(log_weights + family.log_prob(point)).flatten().logsumexp(0) for point in z.double()])
@@ -33,7 +34,7 @@ def test_bandwidth_one_is_the_aggregated_posterior_of_each_label() -> None:
 
 
 def test_the_marginal_over_labels_is_that_of_unlabelled_codes() -> None:
-    """Padding a small class to the size of a large one changes neither."""
+    """Padding a small class to the size of a large one changes nothing."""
     uneven = CODES.select((CODES.labels == 0) | (torch.arange(400) < 40))
     z = VALIDATION.mean
     with_labels = KernelDensity(bandwidth=2).fit(uneven, VALIDATION, seeded())
@@ -83,7 +84,7 @@ def test_mixture_posteriors_give_all_their_components() -> None:
 
 
 def test_held_out_likelihood_chooses_the_bandwidth() -> None:
-    """Narrow posteriors far apart: at bandwidth 1 the training rows look far better than held-out ones."""
+    """Narrow posteriors lie far apart: at bandwidth 1 the training rows have far higher scores than held-out rows."""
     narrow = replace(CODES, scale=torch.full_like(CODES.scale, 0.02))
     held_out = replace(VALIDATION, scale=torch.full_like(VALIDATION.scale, 0.02))
     density = KernelDensity(bandwidth=[1, 5, 20, 200]).fit(narrow, held_out, seeded())
@@ -104,7 +105,7 @@ def test_held_out_likelihood_chooses_the_bandwidth() -> None:
 
 
 def test_points_get_kernels_by_the_rule_of_scott() -> None:
-    """Of normal points the density comes close to the truth; scales follow the spread of each coordinate and label."""
+    """The density of normal points is close to the true one; scales follow the spread of each coordinate and label."""
     noise = torch.randn(2000, 1, generator=seeded())
     labels = (torch.arange(2000) < 500).long()
     z = torch.where(labels.unsqueeze(-1) == 1, 3.0 * noise, noise)
@@ -137,7 +138,7 @@ def test_a_constant_coordinate_keeps_a_kernel() -> None:
 
 
 def test_conditioning_finds_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows far apart in one block give their own other block, in whatever chunks they are looked for."""
+    """Rows that are far apart in one block give their own other block, for any chunk size."""
     loc = torch.randn(20, 4, generator=seeded())
     loc[:, 0] = 10.0 * torch.arange(20)
     loc = loc.unsqueeze(1)

@@ -1,10 +1,11 @@
-"""The uniform law of a metric: its volume, its sampler against integrals, its choices."""
+"""The uniform distribution of a metric: its volume, its sampler against integrals, and the choice of its options."""
 
 import math
 
 import pytest
 import torch
-from support.latent import LAYOUT, labelled, posteriors, seeded
+from support.equations import seeded
+from support.latent import LAYOUT, labelled, posteriors
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES
@@ -38,7 +39,7 @@ def test_volume_is_the_root_of_the_determinant(D: int) -> None:
 
 @pytest.mark.parametrize("D", [1, 2, 5])
 def test_weights_are_volume_over_proposal(D: int) -> None:
-    """The proposal is the mixture of the Gaussians that the terms would be alone, by their masses."""
+    """The proposal is a mixture of one Gaussian per term of the metric, weighted by their masses."""
     m = metric(D)
     z = 2 * torch.randn(20, D, generator=seeded(), dtype=torch.float64)
     masses = (m.values / m.rates).sqrt().prod(-1)
@@ -53,7 +54,7 @@ def test_weights_are_volume_over_proposal(D: int) -> None:
 
 @pytest.mark.parametrize("D", [2, 3, 6])
 def test_weights_are_least_where_one_term_is_alone(D: int) -> None:
-    """√det is superadditive from two dimensions on (Minkowski), so that no proposal is ever too likely."""
+    """√det is superadditive from two dimensions on (Minkowski), which bounds the weights from below."""
     m = metric(D)
     z = 3 * torch.randn(500, D, generator=seeded(), dtype=torch.float64)
     assert float(m.weights(z).min()) > -1e-9
@@ -85,7 +86,7 @@ def test_a_single_centroid_is_drawn_around_as_a_gaussian() -> None:
 
 
 def test_overlapping_balls_on_a_line_match_the_integral() -> None:
-    """√G of two terms, which is not the sum of their roots: the proposal alone would be off by far more."""
+    """√G of two terms is not the sum of their roots: draws of the proposal alone would be off by far more."""
     m = Metric(
         torch.tensor([[-0.6], [0.9], [5.0]]),
         torch.tensor([[1.0], [9.0], [4.0]]),
@@ -104,7 +105,7 @@ def test_overlapping_balls_on_a_line_match_the_integral() -> None:
 
 
 def test_overlapping_balls_in_four_dimensions_match_importance_sampling() -> None:
-    """Moments of the chains against those of weighted draws of a wide normal."""
+    """Moments of the chains against importance sampling from a wide normal."""
     m = metric(4, C=3, spread=0.7)
     wide = 2 * torch.randn(400_000, 4, generator=seeded(), dtype=torch.float64)
     weights = (m.log_volume(wide) + wide.square().sum(-1) / 8).softmax(0)
@@ -119,7 +120,7 @@ def test_overlapping_balls_in_four_dimensions_match_importance_sampling() -> Non
 
 
 def test_share_of_the_last_term_is_as_documented() -> None:
-    """In the plane, with one isotropic centroid, the two terms add up: volumes are as λ/τ to ρ²."""
+    """In the plane, with one isotropic centroid, the two terms add up: their volumes relate as λ/τ to ρ²."""
     codes = posteriors(torch.zeros(2, 2), torch.tensor(0.5), (Block("z", (2,)),))
     density = Riemannian(radius=1.0, centroids=1, regularisation=0.02, decay=0.01)
     density.fit(codes, codes, seeded())
@@ -139,7 +140,7 @@ def test_radius_is_the_widest_gap_times_r() -> None:
 
 
 def test_chains_are_as_long_as_forgetting_takes() -> None:
-    """Far apart, the first proposal is a draw of the law; where all overlap, no chain that is short gets there."""
+    """If centroids are far apart, the first proposal is an exact draw; if all overlap, short chains do not converge."""
     apart = posteriors(100 * torch.randn(20, 8, generator=seeded()), torch.tensor(1.0), (Block("z", (8,)),))
     density = Riemannian(radius=0.01).fit(apart, apart, seeded())
     assert density.steps == 1
@@ -151,7 +152,7 @@ def test_chains_are_as_long_as_forgetting_takes() -> None:
 
 
 def test_the_mixing_rule_bounds_what_chains_have_forgotten() -> None:
-    """Chains of twice the length chosen draw the same law."""
+    """Chains of twice the chosen length draw from the same distribution."""
     density = Riemannian(radius=0.5).fit(CODES, VALIDATION, seeded())
     assert 1 < density.steps < 32
     m = density._metric(0)
@@ -205,7 +206,7 @@ def test_a_label_with_few_rows_has_its_own_balls_only() -> None:
 
 
 def test_components_of_mixtures_are_rows_by_their_weights() -> None:
-    """A component without weight is never a centroid; Laplace posteriors count with their deviations."""
+    """A component without weight is never a centroid; Laplace posteriors enter with their standard deviations."""
     loc = torch.stack([CODES.mean, CODES.mean + 50], dim=1)
     weights = torch.tensor([1.0, 0.0]).expand(400, 2).clone()
     codes = Codes(LAYOUT, "laplace", loc, torch.full_like(loc, 0.3), weights, CODES.observed)

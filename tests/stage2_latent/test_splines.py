@@ -1,11 +1,11 @@
-"""Splines: those of the library, invertible, with their own slope, the identity where nothing is asked of them."""
+"""Splines: those of normflows, their inverse and slopes, and the identity for parameters 0."""
 
 import math
 
 import pytest
 import torch
 from normflows.utils.splines import unconstrained_rational_quadratic_spline
-from support.latent import seeded
+from support.equations import seeded
 from torch import Tensor
 
 from postprior.stage2_latent.splines import LEAST, Splines

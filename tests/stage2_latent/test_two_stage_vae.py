@@ -1,10 +1,11 @@
-"""A second VAE over the codes: its bound is one, and tight where it can be."""
+"""A second VAE over the codes: its score is a lower bound, and tight where the posterior is exact."""
 
 import math
 
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Block, Codes
@@ -16,7 +17,7 @@ LAYOUT = (Block("z", (3,)),)
 
 
 def stage(spread: float = 0.0, features: int = 3) -> SecondStage:
-    """Networks with random weights, in double precision; of spread 0 they add nothing."""
+    """Networks with random weights, in double precision; with spread 0 they output 0."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         second = SecondStage(features, 2, 8, 1).double().requires_grad_(False)
@@ -37,7 +38,7 @@ def points(n: int, features: int = 3) -> tuple[Tensor, Tensor]:
 
 
 def test_untrained_it_is_the_standard_normal_without_a_gap() -> None:
-    """Whatever the noise: with the exact posterior every importance weight is the density itself."""
+    """For any noise: with the exact posterior every importance weight is the density itself."""
     x, classes = points(50)
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(-1)
     for draws in (1, 5):
@@ -45,7 +46,7 @@ def test_untrained_it_is_the_standard_normal_without_a_gap() -> None:
 
 
 def test_bound_is_re_derived_row_by_row() -> None:
-    """log 1/K Σ p(x | u) p(u) / q(u | x), by torch's own distributions, one row and draw at a time."""
+    """log 1/K Σ p(x | u) p(u) / q(u | x) with torch.distributions, one row and one draw at a time."""
     second = stage(spread=0.3)
     x, classes = points(4)
     noise = torch.randn(3, 1, 3, generator=seeded(), dtype=torch.float64)
@@ -102,7 +103,7 @@ def test_of_gaussian_codes_the_bound_is_close_and_the_draws_are_right() -> None:
     torch.testing.assert_close(drawn.T.cov(), MIXING @ MIXING.T, atol=0.25, rtol=0)
 
 
-def test_it_learns_what_a_gaussian_cannot_be_and_tells_labels_apart() -> None:
+def test_it_learns_what_no_gaussian_fits_and_separates_labels() -> None:
     """Label 0 is a ring, label 1 its centre; both have the same mean."""
     generator = seeded(1)
     labels = torch.randint(2, (3000,), generator=generator)

@@ -1,8 +1,9 @@
-"""VampPrior after the fact, with encoders in closed form."""
+"""The VampPrior fitted after training, with encoders in closed form."""
 
 import pytest
 import torch
-from support.latent import NOISE, LinearEncoder, labelled, seeded, unlabelled
+from support.equations import seeded
+from support.latent import NOISE, LinearEncoder, labelled, unlabelled
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Mixture
@@ -14,7 +15,7 @@ VALIDATION, _ = labelled(200, seed=2)
 
 
 class MixtureEncoder(LinearEncoder):
-    """Two Laplace components a row, at x and −x, with weights 0.75 and 0.25."""
+    """Two Laplace components per row, at x and −x, with weights 0.75 and 0.25."""
 
     def __call__(self, inputs: dict[str, Tensor]) -> Mixture:
         loc = torch.stack([inputs["x"], -inputs["x"]], dim=1)
@@ -23,7 +24,7 @@ class MixtureEncoder(LinearEncoder):
 
 
 def test_every_row_as_a_pseudo_input_is_the_aggregated_posterior() -> None:
-    """Without a step, pseudo-inputs at all rows give (1/N) Σ_n q(z | x_n), per label."""
+    """Without training, pseudo-inputs at all rows give (1/N) Σ_n q(z | x_n) per label."""
     codes = unlabelled(CODES)
     density = Vamp(pseudo_inputs=400, steps=5, learning_rate=0.0, weight_learning_rate=0.0)
     density.fit(codes, unlabelled(VALIDATION), seeded(), ENCODER)
@@ -44,7 +45,7 @@ def test_pseudo_inputs_start_from_rows_of_their_label() -> None:
 
 
 def test_rows_left_out_do_not_shift_the_inputs() -> None:
-    """The encoder is asked for rows of the table handed to fit, whatever rows are incomplete."""
+    """Row numbers given to the encoder are those of the codes given to `fit`, even if some rows are incomplete."""
     observed = CODES.observed.clone()
     observed[::2] = False
     holed = Codes(**{**vars(CODES), "observed": observed})
@@ -54,7 +55,7 @@ def test_rows_left_out_do_not_shift_the_inputs() -> None:
 
 
 def test_learning_raises_the_likelihood_towards_the_truth() -> None:
-    """Few spiky components: moved and reweighted, they come closer to the truth than drawn rows."""
+    """A few narrow components fit better after they are moved and reweighted than at drawn rows."""
     density = Vamp(pseudo_inputs=100, steps=150, learning_rate=0.02)
     density.fit(CODES, VALIDATION, seeded(), ENCODER)
     held_out = [row["validation_log_likelihood"] for row in density.history]

@@ -1,1 +1,1 @@
-"""What several test modules share."""
+"""Tools that several test modules share."""

@@ -51,7 +51,7 @@ def load(folder: Path) -> dict[str, Dataset]:
 
 
 def exported(folder: Path, out: Path, file: str = "views.npz") -> Arrays:
-    """The archives of all splits, rows in the order of their ids."""
+    """Export all splits and return their arrays, rows in the order of their ids."""
     parts = []
     for split in SPLITS:
         export(folder / split, out / split)

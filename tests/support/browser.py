@@ -1,4 +1,4 @@
-"""A headless Chromium that tests can drive: the DevTools protocol over a pipe, by the standard library alone."""
+"""A headless Chromium for tests: the DevTools protocol over a pipe, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One tab; `events` holds what it has told.
+    """One tab of a browser; `events` holds the events that it reported.
 
     Commands are JSON that ends in a zero byte, on the browser's file descriptor 3; answers come from its 4
     (https://chromedevtools.github.io/devtools-protocol/).
@@ -71,7 +71,7 @@ class Browser:
         os.close(self._answers)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """The answer to a command."""
+        """Send a command and return its answer."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -83,13 +83,13 @@ class Browser:
         return dict(answer["result"])
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page; promises are awaited."""
+        """Return the value of an expression in the page; promises are awaited."""
         answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def open(self, url: str, width: int, media: str = "screen", scheme: str = "light") -> None:
-        """The page at a width, on a screen or as printed, once its pictures are cut."""
+        """Open a page at a width, on screen or as print, and wait until its pictures are cropped."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.show(media, scheme)
         self.go(url)
@@ -97,20 +97,20 @@ class Browser:
         self.run(f"new Promise((done) => {{ const look = () => {ready} ? done() : setTimeout(look, 10); look(); }})")
 
     def go(self, url: str) -> None:
-        """A page, once it is loaded."""
+        """Open a page and wait until it is loaded."""
         told = len(self.events)
         self.send("Page.navigate", url=url)
         while all(event.get("method") != "Page.loadEventFired" for event in self.events[told:]):
             self.events.append(self._next())
 
     def show(self, media: str, scheme: str) -> None:
-        """On a screen or as printed, light or dark."""
+        """Show the page on screen or as print, in light or dark mode."""
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.send("Emulation.setEmulatedMedia", media=media, features=[feature])
         self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # styles settle
 
     def press(self, key: str) -> None:
-        """A key on the keyboard."""
+        """Press a key."""
         codes = {"Enter": 13, " ": 32, "ArrowRight": 39, "Tab": 9}
         text = {"Enter": "\r", " ": " "}.get(key, "")
         for kind in ("keyDown", "keyUp"):
@@ -127,7 +127,7 @@ class Browser:
         end = time.monotonic() + SECONDS
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._answers], [], [], max(end - time.monotonic(), 0))
-            assert ready, f"the browser has said nothing for {SECONDS} seconds"
+            assert ready, f"the browser did not answer for {SECONDS} seconds"
             self._rest += os.read(self._answers, 2**20)
         message, self._rest = self._rest.split(b"\0", 1)
         return dict(json.loads(message))

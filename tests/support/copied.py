@@ -1,4 +1,4 @@
-"""Copies of the sources, and new processes that see no other."""
+"""Copies of the sources, and new processes that import nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BINARIES = Path(sys.executable).parent
 
 
 def copy(root: Path) -> Path:
-    """The packages, the door with its links, the settings, the pipeline and what an installation is built from."""
+    """Copy the packages, `postprior` with its links, the settings, the pipeline and the files of an installation."""
     root.mkdir(parents=True, exist_ok=True)
     for name in ("pyproject.toml", "README.md", "LICENSE", "params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, root)
@@ -25,7 +25,7 @@ def copy(root: Path) -> Path:
 
 
 def touched(root: Path) -> set[str]:
-    """Files of a copy that are new or other than ours."""
+    """Files of a copy that are new or changed."""
     names = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and not path.is_symlink()}
     return {
         name
@@ -35,7 +35,7 @@ def touched(root: Path) -> set[str]:
 
 
 def run(*command: str, folder: Path, path: Path | str | None = None) -> subprocess.CompletedProcess[str]:
-    """A command in a folder, where Python looks for packages there and in `path`."""
+    """Run a command in a folder; Python looks for packages there and in `path`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     environment |= {"MLFLOW_TRACKING_URI": "off"} | ({} if path is None else {"PYTHONPATH": str(path)})
@@ -45,7 +45,7 @@ def run(*command: str, folder: Path, path: Path | str | None = None) -> subproce
 
 
 def python(*arguments: str, folder: Path = REPOSITORY, path: Path | str | None = None) -> str:
-    """What a new process of Python printed; it must end well."""
+    """Run Python in a new process, which must succeed, and return what it printed."""
     answer = run(sys.executable, *arguments, folder=folder, path=path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout

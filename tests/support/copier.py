@@ -1,4 +1,4 @@
-"""A dataset that shows its labels, judges that read it, and an autoencoder that copies: for tests of scores."""
+"""A dataset whose values show its labels, label classifiers for it, and an autoencoder that copies its input."""
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ def data(rows: int = 90) -> Dataset:
 
 
 def read() -> LabelClassifiers:
-    """LabelClassifiers of such data."""
+    """Label classifiers trained on such data."""
     classifiers = LabelClassifiers(MODALITIES, NAMES, 4)
     for _ in train_label_classifiers(classifiers, data(300), 8, 30, 1e-2, torch.Generator().manual_seed(0)):
         pass

@@ -10,7 +10,7 @@ import yaml
 
 from support.project import REPOSITORY
 
-DENSITIES = ["gmm_free", "vamp"]  # an entry that names its kind, and one that is named after it
+DENSITIES = ["gmm_free", "vamp"]  # one entry names its kind, the other is named after it
 BINARIES = Path(sys.executable).parent
 
 

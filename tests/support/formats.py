@@ -24,7 +24,7 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import split_blocks
-from support.latent import seeded
+from support.equations import seeded
 from support.project import REPOSITORY
 
 FOLDER = REPOSITORY / "tests/fixtures/formats"
@@ -63,7 +63,7 @@ def measure(home: Path) -> dict[str, dict[str, Any]]:
         "densities": {str(path.relative_to(home)): of_density(load_density(path), codes) for path in densities},
         "readers": {name: of_reader(evaluators, test) for name, evaluators in readers.items()},
         "references": {
-            "project/artefacts/baselines": of_standard(baselines, readers["project/artefacts/evaluators"].read(test))
+            "project/artefacts/baselines": of_standard(baselines, readers["project/artefacts/evaluators"].outputs(test))
         },
     }
 
@@ -162,7 +162,7 @@ def of_density(density: Density, codes: Codes) -> dict[str, Any]:
 
 def of_reader(evaluators: Evaluators, data: Dataset) -> dict[str, Any]:
     """Features of a few rows, a list a modality, and the labels that are read in them."""
-    outputs = evaluators.read(data.select(np.arange(4)))
+    outputs = evaluators.outputs(data.select(np.arange(4)))
     predictions = None if outputs.predictions is None else outputs.predictions.tolist()
     return {"features": [numbers(features) for features in outputs.features], "predictions": predictions}
 
@@ -175,5 +175,5 @@ def of_standard(baselines: Baselines, outputs: EvaluatorOutputs) -> dict[str, An
         "scores": {
             of: {key: numbers(values[:3]) for key, values in scores.items()} for of, scores in baselines.scores.items()
         },
-        "critic": numbers(baselines.alignment.critic.places(outputs.features)[:2].flatten(1)),
+        "critic": numbers(baselines.alignment.critic.embed(outputs.features)[:2].flatten(1)),
     }

@@ -19,7 +19,7 @@ ROLES = Roles(id="patient", label="diagnosis")
 
 
 def clinic(rows: int = N, seed: int = 0) -> pa.Table:
-    """Patients with a column of every kind; ages and weights have holes."""
+    """Patients with a column of every kind; some ages and weights are missing."""
     rng = np.random.default_rng(seed)
     hole = rng.random(rows) < 0.1
     return pa.table(
@@ -47,7 +47,7 @@ def write(table: pa.Table, path: Path) -> Path:
 
 
 def refused(source: Path, folder: Path, sentence: str, roles: Roles) -> None:
-    """An import ends in one sentence, and leaves nothing."""
+    """Assert that an import fails with one sentence and writes nothing."""
     with pytest.raises(UserError, match=sentence) as error:
         import_data([source], folder, roles)
     assert "\n" not in str(error.value)

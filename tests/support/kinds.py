@@ -29,7 +29,7 @@ LABELS = ("ill", "well")
 
 
 def example(samples: int = 8, seed: int = 0) -> Dataset:
-    """Every modality shows the label in all of its values."""
+    """Rows in which all values of every modality show the label."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, samples)
 

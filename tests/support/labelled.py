@@ -12,7 +12,7 @@ NAMES = ("a", "b", "c")
 
 
 def data(rows: int = 600, seed: int = 0, fill: float | None = None) -> Dataset:
-    """Two modalities that show one of three labels; with a fill value, one row in three lacks each of them in turn."""
+    """Two modalities that show one of three labels; given a fill value, one row in three lacks each in turn."""
     rng = np.random.default_rng(seed)
     patterns = np.random.default_rng(99)
     shapes = [m.shape for m in MODALITIES]

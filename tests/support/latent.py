@@ -8,6 +8,7 @@ from torch import Tensor
 from postprior.stage1_vae.distributions import Mixture, Normal
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.gaussians import Gaussians
+from support.equations import seeded
 
 LAYOUT = (Block("z", (2,)), Block("w", (1, 2), owner="b"))
 CENTRES = torch.tensor([[1.5, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 0.0], [-1.5, 1.0, 0.0, -0.5]])
@@ -15,12 +16,8 @@ NOISE = 0.3
 """Scale of every posterior."""
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 class LinearEncoder:
-    """q(z | x) = N(x, NOISE²): its posteriors are known, and so is their mixture."""
+    """q(z | x) = N(x, NOISE²), whose posteriors and their mixture are known."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -34,7 +31,7 @@ class LinearEncoder:
 
 
 def posteriors(loc: Tensor, scale: Tensor, layout: tuple[Block, ...], **others: object) -> Codes:
-    """Codes with one normal posterior a row, (N, D), and the prior N(0, I)."""
+    """Codes with one normal posterior per row, (N, D), and the prior N(0, I)."""
     zero = torch.zeros_like(loc[0])
     return Codes(
         layout=layout,
@@ -49,7 +46,7 @@ def posteriors(loc: Tensor, scale: Tensor, layout: tuple[Block, ...], **others: 
 
 
 def labelled(rows: int, seed: int, dimensions: int = 4) -> tuple[Codes, LinearEncoder]:
-    """Codes of labels 0 and 2 around `CENTRES`, correlated across coordinates; of three names, "one" has no rows."""
+    """Codes of labels 0 and 2 around `CENTRES`, correlated across coordinates; label 1, "one", has no rows."""
     generator = seeded(seed)
     labels = 2 * torch.randint(2, (rows,), generator=generator)
     mixing = torch.randn(4, 4, generator=seeded(9)) * 0.4

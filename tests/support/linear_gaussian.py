@@ -4,15 +4,16 @@ x_m = W_m z + b_m + σ ε with z ~ N(0, I). The columns of each W_m are orthogon
 factor that x_m contributes to a posterior is a diagonal normal, which an encoder can express.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from support.equations import seeded
 
 SIZE, LATENT, SCALE = 4, 2, 0.5
+SIZES = {"latent": LATENT, "width": 1, "likelihood_scale": SCALE}
 
 
 def modalities(count: int, likelihood: str = "normal") -> list[Modality]:
@@ -36,7 +37,7 @@ class Factor(nn.Module):
 
 def exact(model: MultimodalVAE, seed: int = 0) -> MultimodalVAE:
     """The model in float64 with linear decoders, and the encoders that give their exact factors."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for name in model.decoders:
         decoder = nn.Linear(LATENT, SIZE, dtype=torch.float64)
         basis = torch.linalg.qr(torch.randn(SIZE, LATENT, generator=generator, dtype=torch.float64)).Q
@@ -73,23 +74,17 @@ def posterior(model: MultimodalVAE, batch: Batch, subset: Tensor) -> tuple[Tenso
     return moment @ covariance, covariance
 
 
+def is_exact(q: Normal, model: MultimodalVAE, batch: Batch, subset: Tensor) -> None:
+    """Assert that q, batch shape (B,), has the mean and the variances of p(z | x_S)."""
+    mean, covariance = posterior(model, batch, subset)
+    torch.testing.assert_close(q.loc, mean)
+    torch.testing.assert_close(q.variance, covariance.diagonal().expand_as(mean))
+
+
 def sample(model: MultimodalVAE, rows: int, seed: int = 0) -> Batch:
     """Rows drawn from the model, all modalities observed."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     z = torch.randn(rows, LATENT, generator=generator, dtype=torch.float64)
     noise = torch.randn(len(model.decoders), rows, SIZE, generator=generator, dtype=torch.float64)
     data = {name: decoder(z) + SCALE * noise[m] for m, (name, decoder) in enumerate(model.decoders.items())}
     return Batch(data, torch.ones(rows, len(data), dtype=torch.bool))
-
-
-def repeat(batch: Batch, times: int) -> Batch:
-    """Every row `times` times in a row."""
-    data = {name: values.repeat_interleave(times, 0) for name, values in batch.data.items()}
-    return Batch(data, batch.observed.repeat_interleave(times, 0))
-
-
-def agree(estimates: Tensor, expected: Tensor, errors: float = 5.0) -> None:
-    """Assert that the means of (…, R) estimates are the expected (…) within so many standard errors."""
-    error = estimates.std(-1) / math.sqrt(estimates.shape[-1])
-    distance = (estimates.mean(-1) - expected).abs() / error
-    assert (distance < errors).all(), f"{distance.max():.1f} standard errors apart"

@@ -17,10 +17,10 @@ COMMANDS = list(get_group(app).commands)
 
 
 def small(**changes: Any) -> dict[str, Any]:
-    """The settings of the repository at a size that trains in seconds; dotted keys (`vae__model`) change one each."""
+    """The settings of the repository at a size that trains in seconds; each keyword, as `vae__model`, changes one."""
     tree: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     tree["data"]["digits"] |= {"train": 300, "validation": 60, "test": 120}
-    tree["evaluators"] |= {"epochs": 2, "features": 16}  # fewer than rows in half of the test split
+    tree["evaluators"] |= {"epochs": 2, "features": 16}  # fewer than half of the test rows
     tree["vae"] |= {"latent": 4, "width": 4}
     tree["train"] |= {"epochs": 2, "device": "cpu"}
     tree["generate"]["samples"] = 60

@@ -1,4 +1,4 @@
-"""Settings that keep a record of what is read of them."""
+"""Settings that record which of their values are read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 
 class Recorded:
-    """A section of settings; `read` gathers the dotted keys of the values that are taken from it.
+    """A section of settings that adds the dotted key of every value that is read to `read`.
 
-    Properties and methods of the section's own class run on the record, so that what they read is recorded too. What
-    `model_copy` replaces is no longer read from the settings.
+    Properties and methods of the class of the section run on this object, so that what they read is recorded too.
+    Values that `model_copy` replaces no longer come from the settings and are not recorded.
     """
 
     def __init__(self, section: BaseModel, read: set[str], prefix: str = "", replaced: frozenset[str] = frozenset()):
@@ -35,7 +35,7 @@ class Recorded:
         return partial(member, self)
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
-        """The section as a dictionary, all of which is read."""
+        """Return the section as a dictionary; every value counts as read."""
         dumped = self._section.model_dump(**options)
         for name in dumped.keys() - self._replaced:
             inner = getattr(self._section, name)
@@ -43,18 +43,18 @@ class Recorded:
         return dumped
 
     def model_dump_json(self) -> str:
-        """The section as JSON, all of which is read."""
+        """Return the section as JSON; every value counts as read."""
         self.model_dump()
         return self._section.model_dump_json()
 
     def model_copy(self, update: Mapping[str, Any]) -> Recorded:
-        """A copy with other values, whose record is the same."""
+        """Return a copy with other values, which records to the same set."""
         copy = self._section.model_copy(update=dict(update))
         return Recorded(copy, self._read, self._prefix, self._replaced | update.keys())
 
 
 class Entries(dict[str, Any]):
-    """Options by name, each of which is read when it is asked for."""
+    """Options by name; an option counts as read when it is looked up."""
 
     def __init__(self, entries: Mapping[str, Any], read: set[str], prefix: str):
         super().__init__(entries)

@@ -1,4 +1,4 @@
-"""A small project whose results are made up, in the formats that the stages write."""
+"""A small project with made-up results, in the formats that the stages write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULTS = REPOSITORY / "params.yaml"
 MODALITIES = tuple(Modality(name, "image", (3, 16, 16), "laplace", (0.0, 1.0)) for name in NAMES)
 LABELS = tuple("0123456789")
 SEEDS = (0, 1, 2)  # of the augmentation
-GRID = 4  # rows that are shown generated from parts of them
+GRID = 4  # rows with conditionally generated modalities
 
 
 def pictures(seed: int, samples: int = 12) -> dict[str, np.ndarray]:
@@ -39,35 +39,35 @@ def pictures(seed: int, samples: int = 12) -> dict[str, np.ndarray]:
 
 
 def make_project(root: Path, labels: bool = True) -> Path:
-    """params.yaml, results/ and the artefacts that the comparison reads; without labels nothing is judged."""
+    """Write params.yaml, results/ and the artefacts that the comparison reads; without labels, no label classifiers."""
     settings = yaml.safe_load(DEFAULTS.read_text()) | {"densities": list(FITS)}
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
     write_metrics(root, labels)
     for name in FITS:
         write_json(root / f"results/privacy/{name}.json", made_up.privacy(name))
-        write_json(root / f"results/imputation/{name}.json", made_up.recovery(name, labels))
+        write_json(root / f"results/imputation/{name}.json", made_up.imputation(name, labels))
     write_json(root / "results/imputation/baselines.json", made_up.baselines())
     if labels:
-        write_uses(root)
-    write_sets(root, labels)
+        write_utility(root)
+    write_datasets(root, labels)
     write_arrays(root, labels)
     return root
 
 
 def results_of(root: Path) -> Results:
-    """What the comparison reads of a project."""
+    """Read the results of a project."""
     return read_results(load_params(root / "params.yaml"), root)
 
 
 def without(results: Results, *keys: str) -> Results:
-    """The results without some scores, as if their stage had not run."""
+    """The results without some scores, as if their stages had not run."""
     rows = [replace(row, scores={k: value for k, value in row.scores.items() if k not in keys}) for row in results.rows]
     return replace(results, rows=tuple(rows))
 
 
 def write_metrics(root: Path, labels: bool) -> None:
-    """results/metrics and results/training.csv."""
+    """Write results/metrics and results/training.csv."""
     contents = {"evaluators": made_up.evaluators, "autoencoder": made_up.autoencoder, "latent": made_up.latent}
     files: dict[str, Any] = {name: content(labels) for name, content in contents.items()}
     for name in ROWS:
@@ -79,8 +79,8 @@ def write_metrics(root: Path, labels: bool) -> None:
     write_text(root / "results/training.csv", "epoch,phase,train_loss,validation_loss\n" + "\n".join(lines) + "\n")
 
 
-def write_uses(root: Path) -> None:
-    """results/utility, and results/augmentation with the hits behind it."""
+def write_utility(root: Path) -> None:
+    """Write results/utility, and results/augmentation with its artefacts."""
     write_json(root / "results/utility/real.json", made_up.utility_real())
     for name in FITS:
         write_json(root / f"results/utility/{name}.json", made_up.utility(name))
@@ -94,8 +94,8 @@ def write_uses(root: Path) -> None:
         )
 
 
-def write_sets(root: Path, labels: bool) -> None:
-    """Synthetic datasets, and artefacts of which the comparison reads no more than the hash."""
+def write_datasets(root: Path, labels: bool) -> None:
+    """Write synthetic datasets, and artefacts of which the comparison reads only the hash."""
     given = {"labels": np.arange(12) % 10, "label_names": LABELS} if labels else {}
     for seed, name in enumerate(FITS):
         provenance = {
@@ -119,7 +119,7 @@ def write_sets(root: Path, labels: bool) -> None:
 
 
 def write_arrays(root: Path, labels: bool) -> None:
-    """artefacts/baselines, artefacts/evaluation and artefacts/privacy."""
+    """Write artefacts/baselines, artefacts/evaluation and artefacts/privacy."""
     arrays = {
         f"gallery.{name}.{m}": array[:8]
         for seed, name in enumerate(("real", "reconstruction", "normal"), 10)
@@ -146,14 +146,14 @@ def write_arrays(root: Path, labels: bool) -> None:
 
 
 def grid(seed: int) -> dict[str, np.ndarray]:
-    """Rows and what is generated of each from 1, 2, … M − 1 of its modalities, each in its own order."""
+    """Rows, and what is generated for each given 1, 2, … M − 1 of its modalities in a random order."""
     modalities = len(MODALITIES)
     order = np.stack([np.random.default_rng(row).permutation(modalities) for row in range(GRID)])
     observed = order[:, None] < np.arange(1, modalities)[:, None]  # (R, M - 1, M)
     arrays = {"grid.observed": observed}
-    for m, (name, made) in enumerate(pictures(seed, GRID * (modalities - 1)).items()):
+    for m, (name, generated) in enumerate(pictures(seed, GRID * (modalities - 1)).items()):
         real = pictures(30, GRID)[name]  # (R, C, H, W)
         seen = observed[:, :, m, None, None, None]
         arrays[f"grid.real.{name}"] = real
-        arrays[f"grid.{name}"] = np.where(seen, real[:, None], made.reshape(*observed.shape[:2], *real.shape[1:]))
+        arrays[f"grid.{name}"] = np.where(seen, real[:, None], generated.reshape(*observed.shape[:2], *real.shape[1:]))
     return arrays

@@ -1,4 +1,4 @@
-"""Made-up content of the results' files, in the shapes that the stages write."""
+"""Made-up contents of result files, in the formats that the stages write."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-NAMES = tuple(f"m{i}" for i in range(5))  # of the modalities, all images
+NAMES = tuple(f"m{i}" for i in range(5))  # modalities, all images
 
-# coherence, distance, diversity of every row
+# coherence, distance and diversity of each row
 ROWS = {
     "real": (0.91, 5.1, 0.998),
     "reconstruction": (0.84, 7.4, 0.997),
@@ -17,26 +17,26 @@ ROWS = {
     "flow": (0.43, 18.9, 0.991),
     "vamp": (0.82, 9.4, 0.97),
 }
-# log-likelihood of training and validation codes, coherence of what is generated from one modality, near copies
+# log-likelihood of training and validation codes, conditional coherence given one modality, near copies
 FITS = {
     "gmm": (-10.4, -14.9, 0.77, 0.004),
     "flow": (-9.2, -13.6, 0.62, 0.012),
     "vamp": (-13.0, -15.1, 0.75, 0.06),
 }
-PLAIN = (0.56, 0.76, 0.83, 0.86)  # of the plain posterior, by number of observed modalities
+PLAIN = (0.56, 0.76, 0.83, 0.86)  # conditional coherence of the plain posterior, by number of observed modalities
 PAIRING = 0.93  # AUC of the classifier that tells true from shuffled pairings of real data
 
-# accuracy on real data of what was trained on synthetic data, AUC of the attack, share of near copies
+# accuracy on real data after training on synthetic data, AUC of the attack, share of near copies
 USES = {"gmm": (0.931, 0.512, 0.0), "flow": (0.74, 0.508, 0.0), "vamp": (0.90, 0.71, 0.06)}
-REAL = 0.95  # accuracy of what was trained on real data
+REAL = 0.95  # accuracy after training on real data
 SPREAD = {
     "m0": -0.06,
     "m1": -0.02,
     "m2": -0.05,
     "m3": -0.03,
     "m4": -0.07,
-}  # of one modality, to the joint one
-# energy score, error and coverage of every imputer, of hidden modalities
+}  # accuracy of each modality minus the joint accuracy
+# energy score, error and coverage of each imputer on hidden modalities
 IMPUTED = {
     "gmm": (0.60, 0.91, 0.902),
     "flow": (0.66, 0.95, 0.884),
@@ -45,7 +45,7 @@ IMPUTED = {
     "iterative": (0.65, 0.94, 0.861),
     "mean": (0.97, 1.0, 0.0),
 }
-OTHER_IMPUTERS = ("neighbours", "iterative", "mean")
+BASELINE_IMPUTERS = ("neighbours", "iterative", "mean")
 ARMS = {  # joint accuracy at n = 100
     "real": 0.71,
     "classical": 0.75,
@@ -63,12 +63,12 @@ def estimate(value: float, width: float = 0.02) -> dict[str, float]:
 
 
 def share(value: float, reach: float = 0.02) -> dict[str, float]:
-    """An estimate whose interval reaches as far to either side, between 0 and 1."""
+    """An estimate between 0 and 1 with a symmetric interval."""
     return {"value": value, "low": max(value - reach, 0.0), "high": min(value + reach, 1.0)}
 
 
 def scores(name: str, labels: bool = True) -> dict[str, Any]:
-    """The content of results/metrics/<name>.json that every row has."""
+    """The content of results/metrics/<name>.json that all rows have."""
     coherence, distance, diversity = ROWS[name]
     floor, ceiling = ROWS["normal"], ROWS["reconstruction"]
     headline = {"joint_coherence": (coherence, 0), "frechet_distance": (distance, 1)}
@@ -106,7 +106,7 @@ def scores(name: str, labels: bool = True) -> dict[str, Any]:
 
 
 def fidelity(coherence: float, distance: float, diversity: float) -> dict[str, Any]:
-    """Scores that a modality and all modalities together have alike."""
+    """Scores of one modality or of all modalities together."""
     return {
         "frechet_distance": estimate(distance, 0.06),
         "kernel_distance": estimate(0.01 * distance, 0.1) | {"standard_error": 0.0005 * distance},
@@ -122,7 +122,7 @@ def fidelity(coherence: float, distance: float, diversity: float) -> dict[str, A
 
 
 def table() -> dict[str, Any]:
-    """What a modality that is a table has beside its fidelity."""
+    """Additional scores of a modality that is a table."""
     columns = {
         "age": {"test": "ks", "statistic": 0.04, "p_value": 0.31},
         "sex": {"test": "chi_square", "statistic": 5.2, "p_value": 0.023},
@@ -135,7 +135,7 @@ def table() -> dict[str, Any]:
 
 
 def fit(name: str, labels: bool = True) -> dict[str, Any]:
-    """What results/metrics/<name>.json holds of a fitted density beside its scores."""
+    """Additional content of results/metrics/<name>.json of a fitted density."""
     train, validation, coherence, copies = FITS[name]
     gains = {str(n): (coherence - PLAIN[0]) / n for n in range(1, 5)}
     conditional = {
@@ -184,7 +184,7 @@ def autoencoder(labels: bool = True) -> dict[str, Any]:
 
 def latent(labels: bool = True) -> dict[str, Any]:
     """results/metrics/latent.json"""
-    told = {"kmeans_accuracy": 0.71, "nmi": 0.66, "ari": 0.58, "linear_probe": 0.93, "knn": 0.95}
+    values = {"kmeans_accuracy": 0.71, "nmi": 0.66, "ari": 0.58, "linear_probe": 0.93, "knn": 0.95}
     health = {
         "dimensions": 32,
         "dead_dimensions": 3,
@@ -196,12 +196,12 @@ def latent(labels: bool = True) -> dict[str, Any]:
         "clusters": {"number": 10, "silhouette": 0.21},
         "advice": ["4 of 32 latent dimensions carry nothing; a latent size of 28 would hold as much."],
     }
-    representation = {name: share(value) for name, value in told.items()}
+    representation = {name: share(value) for name, value in values.items()}
     return {**({"representation": representation} if labels else {}), "health": health, "samples": 1000}
 
 
 def accuracy(joint: float, reach: float = 0.015) -> dict[str, Any]:
-    """Accuracies of the classifiers: joint, their mean, one a modality."""
+    """Accuracies of the classifiers: the joint one, the mean over modalities, and one per modality."""
     modalities = {m: share(joint + other, reach) for m, other in SPREAD.items()}
     mean = float(np.mean([value["value"] for value in modalities.values()]))
     return {"joint": share(joint, reach), "mean": share(mean, reach), "modalities": modalities}
@@ -243,7 +243,7 @@ def augmentation(seed: int, size: int = 100) -> dict[str, Any]:
 
 
 def hits(seed: int, rows: int = 400) -> np.ndarray:
-    """Rows that every arm's classifiers are right on, the joint ones first, (arms, 1 + M, rows)."""
+    """Whether the classifiers of each arm are right on each row, (arms, 1 + M, rows), the joint classifiers first."""
     difficulty = (np.random.default_rng(100 + seed).permutation(rows) + 0.5) / rows
     levels = np.array([[joint, *(joint + other for other in SPREAD.values())] for joint in ARMS.values()])
     return difficulty < levels[..., None] + 0.004 * (seed - 1)
@@ -280,7 +280,7 @@ def privacy(name: str) -> dict[str, Any]:
 
 
 def imputed(name: str) -> dict[str, Any]:
-    """What results/imputation/<name>.json and baselines.json hold of one task of an imputer."""
+    """Scores of an imputer on one task, in results/imputation/<name>.json and baselines.json."""
     energy, error, coverage = IMPUTED[name]
     scores = {
         "energy_score": estimate(energy),
@@ -292,15 +292,15 @@ def imputed(name: str) -> dict[str, Any]:
 
 def baselines(tasks: tuple[str, ...] = ("modalities",)) -> dict[str, Any]:
     """results/imputation/baselines.json"""
-    known = {task: {name: imputed(name) for name in OTHER_IMPUTERS} for task in tasks}
-    return {"draws": 39, "neighbours": 40, **known}
+    scores = {task: {name: imputed(name) for name in BASELINE_IMPUTERS} for task in tasks}
+    return {"draws": 39, "neighbours": 40, **scores}
 
 
-def recovery(name: str, labels: bool = True, tasks: tuple[str, ...] = ("modalities",)) -> dict[str, Any]:
+def imputation(name: str, labels: bool = True, tasks: tuple[str, ...] = ("modalities",)) -> dict[str, Any]:
     """results/imputation/<density>.json"""
     energy, error, _ = IMPUTED[name]
     against = {}
-    for other in OTHER_IMPUTERS:
+    for other in BASELINE_IMPUTERS:
         value = energy - IMPUTED[other][0]
         against[other] = {
             "energy_score": {"value": value, "low": value - 0.005, "high": value + 0.005},
@@ -312,12 +312,12 @@ def recovery(name: str, labels: bool = True, tasks: tuple[str, ...] = ("modaliti
 
 
 def half_samples(name: str, labels: bool = True) -> dict[str, np.ndarray]:
-    """Scores (1 + B,) of a row by name, the full sample first; half of the noise is the reference's, alike for all."""
+    """Scores (1 + B,) of a row by name, the full sample first; half of the noise comes from the reference set."""
     own = np.random.default_rng(sorted(ROWS).index(name))
     common = np.random.default_rng(99).normal(size=HALF_SAMPLES)
-    found = {}
+    arrays = {}
     for key, value in scores(name).items():
         if isinstance(value, dict) and "value" in value and (labels or key not in LABELLED):
             noise = 0.007 * abs(value["value"]) * (common + own.normal(size=HALF_SAMPLES))
-            found[key] = value["value"] + np.concatenate([[0.0], noise])
-    return found
+            arrays[key] = value["value"] + np.concatenate([[0.0], noise])
+    return arrays

@@ -1,20 +1,20 @@
-"""Values as files have them, as models learn them, and back: learned on training rows, kept in the manifest.
+"""Convert values of files into numbers for models, and back; conversions are learned from the training rows.
 
-The entry `conversion` of a dataset's manifest is
+They are stored as the entry `conversion` of a dataset's manifest:
 
     {"modalities": {"clinical": {"source": "tables", "file": "clinical.csv", "columns": [{"name": "age", …}, …]},
                     "scan": {"source": "images", "folder": "scan", "axes": "HW", "dtype": "uint8", …}},
      "tables": {"clinical.csv": ["patient", "age", "sex", "diagnosis"]},      headers, in the order of the file
-     "types": {"clinical.parquet": {"sex": "large_string", …}},               Arrow's, where a plainer one was read
-     "dialects": {"labs.csv": {"delimiter": ";", "decimal": ","}},            of text files that have not the usual one
-     "ids": {"name": "patient", "type": "string"}, "labels": …, "groups": …  each null where nothing is known
-     "targets": [{"name": "weight", …}, …]}                                   as the columns of a table
+     "types": {"clinical.parquet": {"sex": "large_string", …}},               Arrow types that import simplified
+     "dialects": {"labs.csv": {"delimiter": ";", "decimal": ","}},            of text files with an unusual dialect
+     "ids": {"name": "patient", "type": "string"}, "labels": …, "groups": …  each null if the data have none
+     "targets": [{"name": "weight", …}, …]}                                   in the form of the columns of a table
 
-Every modality has a conversion of its own, told apart by its keys: columns or one array.
+Each modality has its own conversion. If the entry has the key `columns`, it is a table, otherwise one array.
 
-What a conversion cannot give back of a file is kept beside the numbers (`lost`; see `data.source_values`). On the
-way back a kept value is written where it still means the number that stands there; what was filled in or changed since
-is decoded. Far outliers (`outliers`) have no part in a scale, and `bound` limits what a model is shown of them.
+Values that a conversion cannot reproduce are stored next to the numbers (`lost`; see `data.source_values`). On export,
+a stored value is written if it still corresponds to the current number; a number that was filled in or changed is
+decoded. Far outliers (`outliers`) do not contribute to a scale, and `bound` clips them in the input of a model.
 """
 
 from typing import Any
@@ -29,5 +29,5 @@ __all__ = ["ArrayConversion", "ColumnConversion", "Conversion", "TableConversion
 
 
 def from_description(name: str, entry: dict[str, Any]) -> Conversion:
-    """The conversion of modality `name` that gave this entry; KeyError or TypeError where it is damaged."""
+    """Return the conversion of modality `name` that this entry describes; KeyError or TypeError if it is damaged."""
     return (TableConversion if "columns" in entry else ArrayConversion).from_description(name, entry)

@@ -1,4 +1,4 @@
-"""A numeric array as values that a model learns, and back."""
+"""Convert a numeric array into values for a model, and back."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import numpy as np
 
 from postprior.pipelines.data.arrays import CHUNK, Values, blocks, chunks
 from postprior.pipelines.data.conversion.columns import as_dtype, close
-from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, Usual, usual
+from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, UsualRange, usual_range
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
@@ -19,22 +19,30 @@ AXES = {
     **dict.fromkeys(("HW", "HWC", "CHW"), "image"),
     **dict.fromkeys(("DHW", "CDHW"), "volume"),
 }
-"""Axes of one value as the source has them, and the kind of modality that they make."""
+"""Axes of one value in the source, and the kind of modality that they define."""
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
-"""What manifests say of a conversion, beside its bound and facts."""
+"""Fields of a conversion that manifests contain, besides its bound and facts."""
 KINDS = ("numeric", "count", "boolean", "tokens")
-SAMPLE = 1 << 18  # values of images that tell what is usual
+SAMPLE = 1 << 18  # number of values from which the usual range of images is estimated
 Number = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class ArrayConversion:
-    """Values v of one array, the modality `name`, as x = (v − offset) / scale with channels first.
+    """Conversion of the values v of one array into x = (v − offset) / scale, with channels first.
 
-    `kind` is one of `KINDS`; all but numeric values stay as they are. `axes` (a key of `AXES`), `dtype` and `shape` are
-    those of one value in the source, `offset` and `scale` one number or one a coordinate. `range` is that of x, where
-    the source's type or all of its values bound it, `classes` the number of tokens, `bound` the greatest |x| of numeric
-    values: those beyond are far outliers, and become this. `facts` are its `source` and what that needs to write it.
+    Args:
+        name: the name of the modality.
+        kind: one of `KINDS`; only numeric values are scaled.
+        axes: the axes of one value in the source, a key of `AXES`.
+        dtype: the type of the values in the source.
+        shape: the shape of one value in the source.
+        offset: one number, or one per coordinate.
+        scale: one number, or one per coordinate.
+        range: the range of x, if the source's type or all of its values bound it.
+        classes: the number of tokens.
+        bound: the greatest |x| of numeric values; far outliers beyond it are clipped.
+        facts: the `source` of the modality, and what its writer needs to know.
     """
 
     name: str
@@ -51,7 +59,7 @@ class ArrayConversion:
 
     @property
     def modality(self) -> Modality:
-        """What the model is told of it."""
+        """The modality as the model sees it."""
         kind = "sequence" if self.kind == "tokens" else AXES[self.axes]
         likelihoods = {"count": "negative_binomial", "boolean": "bernoulli", "tokens": "categorical"}
         likelihood = likelihoods.get(self.kind, "normal" if kind == "vector" else "laplace")
@@ -60,188 +68,201 @@ class ArrayConversion:
 
     @classmethod
     def fit(
-        cls, name: str, kind: str, axes: str, array: Values, rows: Values, there: Values, facts: dict[str, Any]
+        cls, name: str, kind: str, axes: str, array: Values, rows: Values, present: Values, facts: dict[str, Any]
     ) -> Self:
-        """Learn from the training rows of an array (n, …), where NaN is missing.
+        """Learn the conversion from the training rows of an array (n, …), where NaN means missing.
 
-        Vectors are standardised coordinate by coordinate, images and volumes scaled to 0 … 1: bytes by 255, others
-        by their least and greatest value, unless all rows that are `there` lie there already. Far outliers have no
-        part in a scale. Values that are all one, or too large, are refused, and a coordinate that is never there.
+        Vectors are standardised per coordinate. Images and volumes are scaled to the range 0 to 1: bytes are divided by
+        255, other values are scaled by their least and greatest value, unless all rows that are present (the indices
+        `present`) lie in this range already. Far outliers do not contribute to a scale. A UserError is raised if all
+        values are equal or too large, or if a coordinate is missing in all training rows.
         """
-        known = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
+        conversion = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
         low, high = limits(array, rows)
         if low == high:
-            found = f"constant among the training rows, all values are {low:g}, expected two or more"
+            found = f"all values are {low:g} in the training rows, expected two or more different values"
             raise UserError(f"{name}: {found}; leave it out (--skip {shell_quoted(name)})")
         if kind == "tokens":
-            return known(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
+            return conversion(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
         if kind != "numeric":
-            return known()
+            return conversion()
         if AXES[axes] == "vector":
-            each = usual_of_each(array, rows)
-            offset, scale = moments(array, rows, each)
+            usual = usual_range_per_coordinate(array, rows)
+            offset, scale = moments(array, rows, usual)
             _check_scale(name, scale, low, high)
-            most = np.nanmax(np.maximum(offset - each.low, each.high - offset) / np.array(scale))
-            return known(offset=offset, scale=scale, bound=ROOM * float(most) if each.far.any() else BOUND)
+            most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
+            return conversion(offset=offset, scale=scale, bound=ROOM * float(most) if usual.far.any() else BOUND)
         if array.dtype == np.uint8:
-            return known(scale=255.0, range=(0.0, 1.0))
-        least, most = limits(array, there)
+            return conversion(scale=255.0, range=(0.0, 1.0))
+        least, most = limits(array, present)
         if least >= 0 and most <= 1:
-            return known(range=(0.0, 1.0))
-        low, high, far = usual_of_all(array, rows, Usual(low, high, far=False))
+            return conversion(range=(0.0, 1.0))
+        low, high, far = usual_range_overall(array, rows, UsualRange(low, high, far=False))
         _check_scale(name, high - low, low, high)
-        return known(offset=low, scale=high - low, bound=float(ROOM) if far else BOUND)
+        return conversion(offset=low, scale=high - low, bound=float(ROOM) if far else BOUND)
 
     def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
-        """Values (n, *shape) float32 and which were there, from the rows of an array at `places` (n,), −1 for none."""
-        found = places >= 0
+        """Encode the rows of an array at `places` (n,), where −1 means no row.
+
+        Returns values (n, *shape) float32 and a mask of the same shape, true where a value is observed.
+        """
+        present = places >= 0
         shape = self.modality.shape
         values, seen = np.zeros((len(places), *shape), np.float32), np.zeros((len(places), *shape), bool)
         for block in blocks(array, len(places)):
-            raw = array[places[block][found[block]]].astype(np.float64)
+            raw = array[places[block][present[block]]].astype(np.float64)
             if self.classes is not None and raw.size and raw.max() >= self.classes:
-                known = f"training rows have 0 to {self.classes - 1}, expected no others"
-                remedy = "give more rows or put such a row into training"
-                raise UserError(f"{self.name}: token {raw.max():g} found, {known}; {remedy}")
+                expected = f"expected 0 to {self.classes - 1} as in the training rows"
+                remedy = "provide more rows, or put a row with this token into training"
+                raise UserError(f"{self.name}: token {raw.max():g} found, {expected}; {remedy}")
             x = channels_first(self.standardised(raw), self.axes)
-            there = ~np.isnan(x)
+            observed = ~np.isnan(x)
             if self.kind == "numeric":
                 x = np.clip(x, -self.bound, self.bound)
-            values[block][found[block]], seen[block][found[block]] = np.where(there, x, 0), there
+            values[block][present[block]], seen[block][present[block]] = np.where(observed, x, 0), observed
         return values, seen
 
     def standardised(self, raw: Values) -> Values:
-        """Values without their unit."""
+        """Return (raw − offset) / scale."""
         with np.errstate(over="ignore"):
             return (raw - np.array(self.offset)) / np.array(self.scale)
 
     def lost(self, array: Values, places: Values, values: Values, seen: Values) -> Values | None:
-        """The rows of an array at `places` as it has them, 0 for none, where `values` cannot give them back."""
-        found = np.flatnonzero(places >= 0)
-        for some in (found[block] for block in blocks(array, len(found))):
-            if not _alike(self.decode(values[some], seen[some]), array[places[some]]):
-                kept = np.zeros((len(places), *array.shape[1:]), array.dtype)
-                kept[found] = array[places[found]]
-                return kept
+        """Return the original rows at `places` if `values` do not decode to exactly these, else None.
+
+        Rows without a place (−1) are 0.
+        """
+        present = np.flatnonzero(places >= 0)
+        for rows in (present[block] for block in blocks(array, len(present))):
+            if not _identical(self.decode(values[rows], seen[rows]), array[places[rows]]):
+                originals = np.zeros((len(places), *array.shape[1:]), array.dtype)
+                originals[present] = array[places[present]]
+                return originals
         return None
 
     def restored(self, values: Values, seen: Values, source: Values) -> Values:
-        """What `decode` gives, with the values of the source (n, …) where these are what `values` stand for."""
+        """Decode values, and take the source's value (n, …) wherever it still encodes to the given one."""
         raw = self.decode(values, seen)
         if source.dtype != raw.dtype:
             raw = as_dtype(raw.astype(np.float64), source.dtype)
         for block in blocks(source):
-            x, there = self.encode(source[block], np.arange(len(source[block])))
-            same = (there == seen[block]) & (close(x, values[block]) | ~there)
+            x, observed = self.encode(source[block], np.arange(len(source[block])))
+            same = (observed == seen[block]) & (close(x, values[block]) | ~observed)
             raw[block] = np.where(channels_back(same, self.axes), source[block], raw[block])
         return raw
 
     def decode(self, values: Values, seen: Values) -> Values:
-        """Values of the source's type, (n, …) with its axes; what was not `seen` is NaN where the type has it."""
+        """Return values (n, …) in the source's type and axes; values not `seen` are NaN if the type has NaN."""
         x = np.where(seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0)
         raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
         return as_dtype(raw if self.kind == "numeric" else np.rint(raw), np.dtype(self.dtype))
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
-        known = {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in OWN}
-        return {**self.facts, **known, **({} if self.bound == BOUND else {"bound": self.bound})}
+        own = {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in OWN}
+        return {**self.facts, **own, **({} if self.bound == BOUND else {"bound": self.bound})}
 
     @classmethod
     def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
-        """The conversion that gave this description."""
-        known: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in OWN}
+        """Return the conversion that `describe` described."""
+        own: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in OWN}
         facts = {key: value for key, value in entry.items() if key not in (*OWN, "bound")}
-        return cls(name, **known, bound=entry.get("bound", BOUND), facts=facts)
+        return cls(name, **own, bound=entry.get("bound", BOUND), facts=facts)
 
 
 def channels_first(array: Values, axes: str) -> Values:
-    """Values (n, …) with the given axes as (n, channels, …), a vector as (n, X)."""
+    """Move the channels of values (n, …) with the given axes to axis 1: (n, channels, …), a vector (n, X)."""
     if axes == "HWC":
         return np.moveaxis(array, -1, 1)
     return array[:, None] if axes in ("", "HW", "DHW") else array
 
 
 def channels_back(array: Values, axes: str) -> Values:
-    """The inverse of `channels_first`."""
+    """Invert `channels_first`."""
     if axes == "HWC":
         return np.moveaxis(array, 1, -1)
     return array[:, 0] if axes in ("", "HW", "DHW") else array
 
 
 def limits(array: Values, rows: Values | None = None) -> tuple[float, float]:
-    """Least and greatest of the values that are not NaN; 0 and 0 where there are none."""
-    found = [(np.nanmin(c), np.nanmax(c)) for c in chunks(array, rows) if not np.isnan(c).all()]
-    low, high = zip(*found, strict=True) if found else ((0,), (0,))
+    """Return the least and greatest value that is not NaN; (0, 0) if there are none."""
+    pairs = [(np.nanmin(c), np.nanmax(c)) for c in chunks(array, rows) if not np.isnan(c).all()]
+    low, high = zip(*pairs, strict=True) if pairs else ((0,), (0,))
     return float(min(low)), float(max(high))
 
 
 def _check_scale(name: str, scale: Number, low: float, high: float) -> None:
-    """Refuse values whose scale is beyond all numbers, or not known for want of values."""
+    """Refuse values whose scale is infinite, or unknown because all values are missing."""
     if np.isnan(scale).any():
         found = f"coordinate {np.argmax(np.isnan(scale))} is missing in all training rows, expected two values or more"
-        raise UserError(f"{name}: {found}; drop it from the array, or give more rows")
+        raise UserError(f"{name}: {found}; remove it from the array or provide more rows")
     if not np.isfinite(scale).all():
-        expected = "expected such as can be squared, below 1e150; rescale them"
+        expected = "expected values below 1e150, whose squares are finite; rescale them"
         raise UserError(f"{name}: values from {low:g} to {high:g} found, {expected}")
 
 
-def usual_of_each(array: Values, rows: Values) -> Usual:
-    """What is usual of each coordinate of a vector; NaN where all values are."""
+def usual_range_per_coordinate(array: Values, rows: Values) -> UsualRange:
+    """Return the usual range of each coordinate of a vector; NaN if all of its values are NaN."""
     flat = array.reshape(len(array), -1)
-    found = np.full((3, flat.shape[1]), np.nan)
+    ranges = np.full((3, flat.shape[1]), np.nan)
     for start in range(0, flat.shape[1], step := max(1, CHUNK // len(rows))):
         block = np.ascontiguousarray(flat[rows, start : start + step].T, np.float64)
         for j, coordinate in enumerate(block, start):
-            if len(known := coordinate[~np.isnan(coordinate)]):
-                found[:, j] = usual(known)
-    low, high, far = found.reshape(3, *array.shape[1:])
-    return Usual(low, high, far == 1)
+            if len(observed := coordinate[~np.isnan(coordinate)]):
+                ranges[:, j] = usual_range(observed)
+    low, high, far = ranges.reshape(3, *array.shape[1:])
+    return UsualRange(low, high, far == 1)
 
 
-def usual_of_all(array: Values, rows: Values, ends: Usual) -> Usual:
-    """What is usual of all values together, whose `ends` are known; some of them at equal steps tell where it lies."""
+def usual_range_overall(array: Values, rows: Values, ends: UsualRange) -> UsualRange:
+    """Return the usual range of all values together, given their least and greatest value (`ends`).
+
+    The range is estimated from about `SAMPLE` evenly spaced values; all values near it then extend it.
+    """
     size = len(rows) * int(np.prod(array.shape[1:]))
     flat = array.reshape(len(array), -1)
     places = np.arange(0, size, max(1, size // SAMPLE))
-    some = flat[rows[places // flat.shape[1]], places % flat.shape[1]].astype(np.float64)
-    found = usual(np.append(some[~np.isnan(some)], [ends.low, ends.high]))
-    if not found.far:
+    sample = flat[rows[places // flat.shape[1]], places % flat.shape[1]].astype(np.float64)
+    estimate = usual_range(np.append(sample[~np.isnan(sample)], [ends.low, ends.high]))
+    if not estimate.far:
         return ends
-    spread = GAP * (found.high - found.low)
-    low, high = found.high, found.low
+    spread = GAP * (estimate.high - estimate.low)
+    low, high = estimate.high, estimate.low
     for chunk in chunks(array, rows):
-        near = chunk[(chunk >= found.low - spread) & (chunk <= found.high + spread)]
+        near = chunk[(chunk >= estimate.low - spread) & (chunk <= estimate.high + spread)]
         if near.size:
             low, high = min(low, float(near.min())), max(high, float(near.max()))
-    return Usual(low, high, far=True)
+    return UsualRange(low, high, far=True)
 
 
-def _alike(found: Values, expected: Values) -> bool:
-    """Whether arrays have the same values, −0 and 0 told apart, and NaN in the same places; types may differ."""
+def _identical(array: Values, expected: Values) -> bool:
+    """Whether arrays have the same values, with −0 ≠ 0, and NaN in the same places; types may differ."""
     floats = expected.dtype.kind == "f"
-    if not all(np.array_equal(of, expected, equal_nan=floats) for of in (found, found.astype(expected.dtype))):
+    if not all(np.array_equal(a, expected, equal_nan=floats) for a in (array, array.astype(expected.dtype))):
         return False
-    return not floats or bool(((np.signbit(found) == np.signbit(expected)) | np.isnan(expected)).all())
+    return not floats or bool(((np.signbit(array) == np.signbit(expected)) | np.isnan(expected)).all())
 
 
-def moments(array: Values, rows: Values, each: Usual) -> tuple[Number, Number]:
-    """Mean and standard deviation of the usual values of each coordinate, 1 where it is constant; NaN without any."""
+def moments(array: Values, rows: Values, usual: UsualRange) -> tuple[Number, Number]:
+    """Return mean and standard deviation of each coordinate, without far outliers.
+
+    The deviation is 1 if a coordinate is constant, and NaN if it has no value.
+    """
     shape = array.shape[1:]
 
-    def usual_ones() -> Iterator[Values]:
+    def usual_values() -> Iterator[Values]:
         for chunk in chunks(array, rows):
-            outside = (chunk < each.low) | (chunk > each.high)
+            outside = (chunk < usual.low) | (chunk > usual.high)
             yield np.where(outside, np.nan, chunk) if outside.any() else chunk
 
     count, mean = np.zeros(shape), np.zeros(shape)
-    for chunk in usual_ones():
+    for chunk in usual_values():
         count += (~np.isnan(chunk)).sum(0)
         mean += np.nansum(chunk, 0, dtype=np.float64)
     mean /= np.maximum(count, 1)
     square = np.zeros(shape)
-    with np.errstate(over="ignore"):  # beyond the range of numbers it is infinite, and refused as such
-        for chunk in usual_ones():
+    with np.errstate(over="ignore"):  # an overflow gives an infinite scale, which `_check_scale` refuses
+        for chunk in usual_values():
             square += np.nansum((chunk - mean) ** 2, 0)
     deviation = np.sqrt(square / np.maximum(count, 1))
     deviation = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1), deviation, 1.0)

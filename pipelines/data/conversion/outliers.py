@@ -1,4 +1,4 @@
-"""Far outliers: fill values and slips that would make all other values one number if a scale were made of them."""
+"""Find far outliers: fill values and typing errors that would dominate a scale and make all other values equal."""
 
 from typing import Any, NamedTuple
 
@@ -7,50 +7,51 @@ import numpy as np
 from postprior.pipelines.data.arrays import Values
 
 FAR, GAP = 100, 10
-"""How many times farther than the others outliers lie from the median, and than the farthest of the others."""
+"""Outliers lie more than `FAR` times as far from the median as the bulk, and `GAP` times as far as any other value."""
 FEW = 100
-"""Outliers are a FEW-th of the values at most, or two, beside what repeats at an end, as a fill value does."""
+"""At most one in `FEW` values, or two, are outliers; a fill value that repeats at an end is not counted."""
 BOUND = 1e4
-"""Greatest |x| that a model is shown of a standardised value. Among n training rows none is beyond √n."""
+"""Greatest |x| of a standardised value in the input of a model. Among n training rows no |x| exceeds √n."""
 ROOM = 2
-"""Where training rows have far outliers, the greatest |x| is so many times that of their others."""
+"""If training rows have far outliers, the greatest |x| is `ROOM` times that of the other training values."""
 
 
-class Usual(NamedTuple):
-    """Least and greatest of the values that are no far outliers, and whether there are such; or arrays of these."""
+class UsualRange(NamedTuple):
+    """Least and greatest value without far outliers, and whether there are far outliers; scalars or arrays."""
 
     low: Any
     high: Any
     far: Any
 
 
-def usual(values: Values) -> Usual:
-    """Where finite values (n,), one or more, usually lie.
+def usual_range(values: Values) -> UsualRange:
+    """Return the range of finite values (n,), n ≥ 1, without far outliers.
 
-    Outliers are told from heavy tails by the empty space before them: they lie `FAR` times as far from the median as
-    all but a few of the others, and `GAP` times as far as any.
+    A gap separates far outliers from heavy tails: outliers lie `FAR` times as far from the median as nearly all other
+    values, and `GAP` times as far as any other value.
 
-    >>> usual(np.array([36.4, 36.8, 37.1, 39.9, 36.6, 9.97e36]))
-    Usual(low=36.4, high=39.9, far=True)
-    >>> usual(np.array([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])).far
+    >>> usual_range(np.array([36.4, 36.8, 37.1, 39.9, 36.6, 9.97e36]))
+    UsualRange(low=36.4, high=39.9, far=True)
+    >>> usual_range(np.array([1.0, 3.0, 10.0, 30.0, 100.0, 300.0])).far
     False
     """
     low, high = values.min(), values.max()
-    for others in ((values > low) & (values < high), values < high, values > low):  # a fill value repeats, at an end
-        if (found := _usual(values, values[others])) is not None:
-            return found
-    return Usual(float(low), float(high), far=False)
+    # A fill value repeats at the lower or upper end: try without both ends, the upper end and the lower end.
+    for inner in ((values > low) & (values < high), values < high, values > low):
+        if (result := _usual_range(values, values[inner])) is not None:
+            return result
+    return UsualRange(float(low), float(high), far=False)
 
 
-def _usual(values: Values, others: Values) -> Usual | None:
-    """What is usual if all values lie about where others of them do; None where these are few or all but the same."""
-    if len(others) < 2 or 2 * len(others) < len(values):
+def _usual_range(values: Values, inner: Values) -> UsualRange | None:
+    """Return the usual range of values, judged by the `inner` ones; None if these are too few or nearly constant."""
+    if len(inner) < 2 or 2 * len(inner) < len(values):
         return None
-    centre = np.median(others)
+    centre = np.median(inner)
     with np.errstate(over="ignore"):
-        distance, known = np.abs(values - centre), np.abs(others - centre)
-        place = max(len(known) - 1 - max(2, len(known) // FEW), len(known) // 2)
-        within = distance <= (reach := FAR * np.partition(known, place)[place])
+        distance, inner_distance = np.abs(values - centre), np.abs(inner - centre)
+        rank = max(len(inner_distance) - 1 - max(2, len(inner_distance) // FEW), len(inner_distance) // 2)
+        within = distance <= (reach := FAR * np.partition(inner_distance, rank)[rank])
         far = not within.all() and distance[~within].min() >= GAP * distance[within].max()
-    usual_ones = values[within] if far else values
-    return Usual(float(usual_ones.min()), float(usual_ones.max()), bool(far)) if reach else None
+    usual = values[within] if far else values
+    return UsualRange(float(usual.min()), float(usual.max()), bool(far)) if reach else None

@@ -1,7 +1,7 @@
-"""Values as their file wrote them: the cells of a text file, and columns that their numbers alone cannot give back.
+"""Cells of text files, and columns whose original values cannot be decoded from their numbers.
 
-Such a column is kept beside its numbers in its file's type; the texts of the cells of a CSV or TSV, whatever they
-mean, as `CELL`, to be told from strings.
+Such a column is stored next to its numbers in the type of its file. The texts of the cells of a CSV or TSV have the
+type `CELL`, whatever they mean, to distinguish them from strings.
 """
 
 from contextlib import suppress
@@ -11,101 +11,104 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.conversion.columns import ColumnConversion, close, plainer
+from postprior.pipelines.data.conversion.columns import ColumnConversion, close, simplify_type
 
 CELL = pa.binary()  # the type of a column of texts of cells
 NULLS = (
     *("", "#N/A", "#N/A N/A", "#NA", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null", "-NaN", "-nan"),
     *("1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"),
 )
-"""Texts of cells that are missing, those of pyarrow."""
+"""Texts that mark a missing cell, the same as in pyarrow."""
 TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 TYPES = (pa.int64(), pa.bool_(), pa.date32(), pa.timestamp("s"), pa.timestamp("ns"), pa.float64())
-"""What a column of texts may be, tried in this order."""
+"""Types of a column of texts, tried in this order."""
 SOME = 1000
-"""Rows that are looked at first: where these say no, the others need no look."""
+"""Number of rows that are tried first: if they do not fit, the other rows need not be tried."""
 
 
 def usual_dialect(file: str) -> dict[str, str]:
-    """What stands between columns and before decimals in a text file of that name."""
+    """Return the column delimiter and the decimal mark that a text file of this name usually has."""
     return {"delimiter": "\t" if file.lower().endswith(".tsv") else ",", "decimal": "."}
 
 
 def typed(texts: pa.ChunkedArray, mark: str = ".") -> pa.ChunkedArray:
-    """Values of the first type that all texts can have, strings if none; `mark` stands before decimals."""
-    known = without_missing(texts)
-    if known.null_count == len(known):
-        return known.cast(pa.float64())
-    trimmed = pc.utf8_trim(known, " \t")
+    """Convert texts to the first type that fits all of them, or strings if none does; `mark` is the decimal mark."""
+    observed = without_missing(texts)
+    if observed.null_count == len(observed):
+        return observed.cast(pa.float64())
+    trimmed = pc.utf8_trim(observed, " \t")
     for kind in TYPES:
         with suppress(pa.ArrowException):
-            _cast(trimmed[:SOME], kind, mark)  # to fail on all of them takes long
+            _cast(trimmed[:SOME], kind, mark)  # fails faster than a cast of all texts
             return _cast(trimmed, kind, mark)
-    return known
+    return observed
 
 
 def parsed(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Values of one type, null for missing cells; an ArrowException tells of a text that has no such value."""
-    known = without_missing(texts)
+    """Convert texts to values of one type, null for missing cells; an ArrowException if a text does not fit."""
+    observed = without_missing(texts)
     if pa.types.is_string(kind):
-        return known
-    commas = pa.types.is_floating(kind) and pc.any(pc.match_substring(known, ",")).as_py()
-    return _cast(pc.utf8_trim(known, " \t"), kind, "," if commas else ".")
+        return observed
+    commas = pa.types.is_floating(kind) and pc.any(pc.match_substring(observed, ",")).as_py()
+    return _cast(pc.utf8_trim(observed, " \t"), kind, "," if commas else ".")
 
 
 def without_missing(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts, null for those of missing cells."""
+    """Replace the texts of missing cells by null."""
     return pc.if_else(pc.is_in(texts, value_set=pa.array(NULLS)), pa.scalar(None, pa.string()), texts)
 
 
 def formatted(column: pa.ChunkedArray, mark: str = ".") -> pa.ChunkedArray:
-    """The texts of values, null where they are."""
+    """Format values as texts; null remains null."""
     texts = column.cast(pa.string())
     return pc.replace_substring(texts, ".", mark) if pa.types.is_floating(column.type) else texts
 
 
 def as_cells(column: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
-    """The texts of cells, empty ones where values are null."""
+    """Format values as the texts of cells, which are empty where values are null."""
     return formatted(column, mark).fill_null("").cast(CELL)
 
 
-def comes_back(made: pa.ChunkedArray, original: pa.ChunkedArray, mark: str = ".") -> bool:
-    """Whether values, in the type of the file, are those that it has, to the bit and to the letter."""
-    parts = [(made[rows], original[rows]) for rows in (slice(SOME), slice(SOME, None))]
+def is_restored(decoded: pa.ChunkedArray, original: pa.ChunkedArray, mark: str = ".") -> bool:
+    """Whether decoded values, written in the type of the file, equal the original ones exactly."""
+    parts = [(decoded[rows], original[rows]) for rows in (slice(SOME), slice(SOME, None))]
     try:
-        return all(_alike(_as_written(values, original.type, mark), expected) for values, expected in parts)
+        return all(_identical(_as_written(values, original.type, mark), expected) for values, expected in parts)
     except pa.ArrowException:
         return False
 
 
-def restored(made: pa.Array, source: pa.ChunkedArray, there: Values, mark: str | None) -> pa.Array:
-    """Values with those of the source where these are `there` (n,): texts with a `mark`, of their own type without."""
-    of = pa.array(there)
+def restored(decoded: pa.Array, source: pa.ChunkedArray, matches: Values, mark: str | None) -> pa.Array:
+    """Replace decoded values by those of the source wherever it `matches` (n,).
+
+    If a decimal `mark` is given, the result is texts, otherwise values of the source's own type if possible.
+    """
+    chosen = pa.array(matches)
     if mark is not None:
         texts = source.cast(pa.string()) if source.type == CELL else formatted(source, mark)
-        if mark == "." and pa.types.is_floating(made.type):  # a file of decimal commas, written as one without
+        if mark == "." and pa.types.is_floating(decoded.type):  # the source has decimal commas, the new file has not
             texts = pc.replace_substring(texts, ",", mark)
-        return pc.if_else(of, texts, formatted(made, mark)).combine_chunks()
+        return pc.if_else(chosen, texts, formatted(decoded, mark)).combine_chunks()
     if source.type == CELL:
-        nothing = pa.scalar(None, pa.string())  # what is not there may be no value of the type
-        source = parsed(pc.if_else(of, source.cast(pa.string()), nothing), made.type)
-    with suppress(pa.ArrowException):  # a drawn number may have more digits than a decimal
-        return pc.if_else(of, source, made.cast(source.type)).combine_chunks()
-    return pc.if_else(of, source.cast(made.type), made).combine_chunks()
+        null = pa.scalar(None, pa.string())  # a text that is not chosen may not be a value of the type
+        source = parsed(pc.if_else(chosen, source.cast(pa.string()), null), decoded.type)
+    with suppress(pa.ArrowException):  # a drawn number may have more digits than a decimal type allows
+        return pc.if_else(chosen, source, decoded.cast(source.type)).combine_chunks()
+    return pc.if_else(chosen, source.cast(decoded.type), decoded).combine_chunks()
 
 
-def agrees(column: ColumnConversion, source: pa.ChunkedArray, numbers: Values, seen: Values) -> Values:
-    """Where (n,) a source is what the numbers of a column stand for: other cells were filled in, or changed."""
+def matches_numbers(column: ColumnConversion, source: pa.ChunkedArray, numbers: Values, seen: Values) -> Values:
+    """Return where (n,) the source still encodes to the numbers of a column; other cells were filled in or changed."""
     try:
-        x, there = column.encode(_meaning(source, pa.type_for_alias(column.type), column.kind == "categorical"))
+        x, observed = column.encode(_meaning(source, pa.type_for_alias(column.type), column.kind == "categorical"))
     except pa.ArrowException:
         return np.zeros(len(source), bool)
-    same = (there == seen) & (close(x.astype(np.float32), np.asarray(numbers)) | ~there)
+    same = (observed == seen) & (close(x.astype(np.float32), np.asarray(numbers)) | ~observed)
     return np.asarray(same & source.is_valid().to_numpy())
 
 
-def stated(source: pa.ChunkedArray, values: pa.Array) -> Values:
-    """Where (n,) a source means these values."""
+def matches_values(source: pa.ChunkedArray, values: pa.Array) -> Values:
+    """Return where (n,) the cells of a source mean these values."""
     try:
         same = pc.equal(_meaning(source, values.type, exact=True), values)
     except pa.ArrowException:
@@ -114,37 +117,37 @@ def stated(source: pa.ChunkedArray, values: pa.Array) -> Values:
 
 
 def _meaning(source: pa.ChunkedArray, kind: pa.DataType, exact: bool) -> pa.ChunkedArray:
-    """The values of a source, of this type if `exact` or if they are texts."""
+    """Return the values of a source, in the type `kind` if `exact` or if they are texts of cells."""
     if source.type == CELL:
         return parsed(source.cast(pa.string()), kind)
-    return plainer(source).cast(kind) if exact else plainer(source)
+    return simplify_type(source).cast(kind) if exact else simplify_type(source)
 
 
 def _cast(texts: pa.ChunkedArray, kind: pa.DataType, mark: str) -> pa.ChunkedArray:
-    """Texts without blanks around them in another type."""
+    """Cast texts without surrounding blanks to another type."""
     if pa.types.is_floating(kind) and mark == ",":
         if pc.any(pc.match_substring(texts, ".")).as_py():
-            raise pa.ArrowInvalid("no decimal comma")
+            raise pa.ArrowInvalid("a decimal point among decimal commas")
         return pc.replace_substring(texts, mark, ".").cast(kind)
     if not pa.types.is_boolean(kind):
         return texts.cast(kind)
-    true, false = (pc.is_in(texts, value_set=pa.array(of)) for of in (TRUE, FALSE))
+    true, false = (pc.is_in(texts, value_set=pa.array(words)) for words in (TRUE, FALSE))
     if not pc.all(pc.or_(pc.or_(true, false), texts.is_null())).as_py():
         raise pa.ArrowInvalid("neither true nor false")
     return pc.if_else(texts.is_null(), pa.scalar(None, pa.bool_()), true)
 
 
 def _as_written(column: pa.ChunkedArray, kind: pa.DataType, mark: str) -> pa.ChunkedArray:
-    """Values in the type of their file; an ArrowException tells of one that does not fit."""
+    """Convert values to the type of their file; an ArrowException if one does not fit."""
     if kind == CELL:
         return as_cells(column, mark)
     return column if column.type == kind else column.cast(kind)
 
 
-def _alike(found: pa.ChunkedArray, expected: pa.ChunkedArray) -> bool:
-    """Whether two columns of one type have the same values, −0 and 0 told apart, and are null in the same rows."""
-    if not found.equals(expected):  # NaN, which no conversion gives, equals nothing
+def _identical(column: pa.ChunkedArray, expected: pa.ChunkedArray) -> bool:
+    """Whether two columns of one type have the same values, with −0 ≠ 0, and are null in the same rows."""
+    if not column.equals(expected):  # NaN equals nothing; no conversion produces it
         return False
     if not pa.types.is_floating(expected.type):
         return True
-    return np.array_equal(*(np.signbit(column.drop_null().to_numpy()) for column in (found, expected)))
+    return np.array_equal(*(np.signbit(c.drop_null().to_numpy()) for c in (column, expected)))

@@ -1,4 +1,4 @@
-"""What a source was found to hold, before it is joined, split and converted: columns and arrays, and their kinds."""
+"""The contents of a source before rows are joined, split and converted: columns and arrays, and their kinds."""
 
 import re
 from collections.abc import Mapping
@@ -14,38 +14,39 @@ from pyarrow import types
 
 from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
-from postprior.pipelines.data.conversion.columns import LIKELIHOODS, check_categories, plainer
+from postprior.pipelines.data.conversion.columns import LIKELIHOODS, check_categories, simplify_type
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import shell_quoted
 
-LARGEST = 3_000_000  # beyond this mean a negative binomial likelihood has no parameters
+LARGEST = 3_000_000  # greatest count: the negative binomial likelihood cannot represent a greater mean
 EXPECTED = {
     "log": "numbers of at least 0",
     "count": f"whole numbers from 0 to {LARGEST}",
     "tokens": "rows of whole numbers of at least 0",
     "boolean": "zeros and ones",
 }
-"""Values of a kind, in words."""
+"""Descriptions of the values that a kind allows, for messages."""
 Named = tuple[str | None, pa.ChunkedArray]
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What the user says of names in the sources.
+    """Roles that the user gives to columns and arrays of the sources, and options for reading them.
 
     Args:
-        id: the column that rows of several sources are matched by.
-        label: the classes.
-        group: subjects, kept on one side of the split.
-        split: a column that says train, validation or test of every row.
+        id: the column whose ids match the rows of several sources.
+        label: the column of class labels.
+        group: the column of subjects; all rows of a subject go into one split.
+        split: a column that assigns each row to train, validation or test.
         targets: covariates and continuous targets.
         skip: columns and arrays to leave out.
-        modalities: columns of tables by the modality that they make; those in none make one named after the file.
-        kinds: kinds of columns and modalities that are recognised wrongly.
-        nan_is_missing: NaN in an array stands for a missing value.
-        slices: the plane of the slices that volumes are cut into, if they are.
-        only: the columns of `modalities` where these are known before: others are left out, and some may lack.
+        modalities: table columns by modality; columns that are not listed form a modality named after the file.
+        kinds: kinds of columns and modalities that would be detected wrongly.
+        nan_is_missing: whether NaN in an array means a missing value.
+        slices: the plane in which volumes are cut into slices; None if they are not cut.
+        only: the columns that `modalities` may contain, if these are known from the training data: other columns are
+            left out, and some of these may be absent.
     """
 
     id: str | None = None
@@ -63,7 +64,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class TableView:
-    """A modality that is a table: its columns (n rows) with their kinds; `originals` are as for `Found`."""
+    """A modality that is a table: its columns (n rows) and their kinds; `originals` as in `SourceContents`."""
 
     name: str
     content: pa.Table
@@ -73,33 +74,33 @@ class TableView:
 
     @property
     def columns(self) -> list[str]:
-        """Their names."""
+        """The names of the columns."""
         return list(self.content.column_names)
 
     @cached_property
     def present(self) -> Values:
-        """(n,) bool: rows with one cell at least."""
+        """(n,) bool: rows with at least one cell that is not null."""
         return np.asarray(np.any([column.is_valid().to_numpy() for column in self.content.columns], 0))
 
     def learn(self, rows: Values) -> Conversion:
-        """The conversion, learned from the rows at these places."""
+        """Learn the conversion from the rows at these indices."""
         for name, kind in self.kinds.items():
-            if kind == "categorical":  # what is wrong with a column may stand in another row
+            if kind == "categorical":  # check all rows, because the fault may be in a row outside training
                 check_categories(f"{self.facts['file']}: column {name}", name, self.content[name].drop_null())
         return TableConversion.fit(self.name, self.kinds, self.content.take(pa.array(rows)), self.facts)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
-        """What the file has in these rows that encoded values cannot give back; None where that is nothing."""
+        """Return the original columns that encoded values do not decode to exactly; None if there are none."""
         columns = {name: self.originals.get(name, self.content[name]) for name in self.columns}
         return conversion.lost(columns, places, values, seen, mark)
 
 
 @dataclass(frozen=True)
 class ArrayView:
-    """A modality that is one array (n, …), with its axes and kind; NaN is missing.
+    """A modality that is one array (n, …), with its axes and kind; NaN means missing.
 
-    `missing` (n,) marks the rows that the source says it lacks. `files` (n,) are the files themselves, where no other
-    can be written of their values.
+    `missing` (n,) marks rows that the source declares missing. `files` (n,) are the contents of the original files, if
+    their format is lossy and values cannot be written back exactly.
     """
 
     name: str
@@ -113,17 +114,17 @@ class ArrayView:
 
     @cached_property
     def present(self) -> Values:
-        """(n,) bool: rows that are not NaN throughout, unless the source says that they are missing."""
-        found = ~np.concatenate([np.isnan(chunk.reshape(len(chunk), -1)).all(1) for chunk in chunks(self.content)])
-        return found if self.missing is None else found & ~self.missing
+        """(n,) bool: rows that are neither entirely NaN nor declared missing by the source."""
+        filled = ~np.concatenate([np.isnan(chunk.reshape(len(chunk), -1)).all(1) for chunk in chunks(self.content)])
+        return filled if self.missing is None else filled & ~self.missing
 
     def learn(self, rows: Values) -> Conversion:
-        """The conversion, learned from the rows at these places."""
-        there = np.flatnonzero(self.present)
-        return ArrayConversion.fit(self.name, self.kind, self.axes, self.content, rows, there, self.facts)
+        """Learn the conversion from the rows at these indices."""
+        present = np.flatnonzero(self.present)
+        return ArrayConversion.fit(self.name, self.kind, self.axes, self.content, rows, present, self.facts)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
-        """As for a table, or the files."""
+        """Return the original files or values if encoded values do not decode to exactly these; else None."""
         if self.files is not None:
             return pa.table({"file": self.files.take(pa.array(places, mask=places < 0))})
         return conversion.lost(self.content, places, values, seen)
@@ -133,15 +134,24 @@ View = TableView | ArrayView
 
 
 @dataclass(frozen=True)
-class Found:
-    """One source, which messages call `place`, of n `rows`, with its modalities and roles.
+class SourceContents:
+    """The contents of one source: its modalities, and the columns that have a role.
 
-    `ids` are name and values of what rows are matched by, None where rows are known by their order alone; `label`,
-    `group` and `split` are name and values likewise, `targets` values by name. `headers` are a table's, in its order,
-    `names` those of other columns that may have a role, and `skipped` what the user left out. `originals` are columns
-    as the file has them, by header, where `views` and roles have them plainer, and `types` the names of Arrow's types
-    of those that are written back so. `dialect` are the marks of a text file, where they are not the usual ones:
-    `delimiter`, and `decimal` before decimals.
+    Attributes:
+        place: the name of the source in messages.
+        rows: the number n of rows.
+        views: the modalities.
+        ids: the name and values by which rows are matched; None if rows are matched by their order.
+        label: the name and values of the class labels.
+        group: the name and values of the subjects.
+        split: the name and values of the split.
+        targets: values of covariates and targets, by name.
+        headers: the headers of a table, in its order.
+        originals: columns with their original values, by header, if `views` and roles have them in a simpler type.
+        dialect: `delimiter` and `decimal` mark of a text file, if they are not the usual ones.
+        types: names of the Arrow types of columns that import simplified and export restores.
+        names: names of columns or arrays outside of tables that may have a role.
+        skipped: names of columns, arrays or folders that the user left out.
     """
 
     place: str
@@ -160,40 +170,45 @@ class Found:
     skipped: tuple[str, ...] = ()
 
 
-def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of integers, floats, booleans or plain strings where it can be one, with null for NaN."""
-    column = plainer(column)
+def simplify_column(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert a column to integers, floats, booleans or plain strings if possible, NaN to null; refuse infinity."""
+    column = simplify_type(column)
     if types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
         raise UserError(f"{path}: column {name}: infinity found, expected finite numbers or empty cells; correct it")
     return column
 
 
-def made_plain(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
-    """Plain columns, and as they are those that may then be others: −1.50 of a decimal, or NaN."""
-    pairs = {n: (column, plain(path, n, column)) for n, column in zip(table.column_names, table.columns, strict=True)}
+def simplify_table(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """Simplify all columns; also return the originals that may differ, such as −1.50 of a decimal type, or NaN."""
+    pairs = {
+        n: (column, simplify_column(path, n, column))
+        for n, column in zip(table.column_names, table.columns, strict=True)
+    }
     changed = {n: old for n, (old, new) in pairs.items() if new is not old and not types.is_string(new.type)}
     return pa.table({name: new for name, (_, new) in pairs.items()}), changed
 
 
-def column_kind(place: str, name: str, column: pa.ChunkedArray, asked: Mapping[str, str]) -> str:
-    """The kind of a column: what was asked for, if it can be, or what it looks like.
+def column_kind(place: str, name: str, column: pa.ChunkedArray, requested: Mapping[str, str]) -> str:
+    """Return the kind of a column: the requested one, after a check that it fits, or a detected one.
 
-    Texts are categories, zeros and ones boolean, two other whole numbers categories, whole numbers from 0 upwards
+    Texts are categorical, zeros and ones boolean, two other whole numbers categorical, whole numbers that start at 0
     counts, and all other numbers numeric.
     """
     check_type(place, name, column)
     text, boolean = types.is_string(column.type), types.is_boolean(column.type)
     low, high = (float(limit or 0) for limit in ((0, 0) if text else pc.min_max(column).as_py().values()))
-    same = pc.equal(column, pc.round(column)) if types.is_floating(column.type) else None
-    whole = same is None or pc.all(same, min_count=0).as_py()
-    if name in asked:
-        kind = asked[name]
+    rounded = pc.equal(column, pc.round(column)) if types.is_floating(column.type) else None
+    whole = rounded is None or pc.all(rounded, min_count=0).as_py()
+    if name in requested:
+        kind = requested[name]
         pick(LIKELIHOODS, kind, f"--kind {name}", "kind of column")
+        remedy = "correct the values or the kind"
         if text and kind != "categorical":
-            raise UserError(f"{place}: column {name}: found texts, expected numbers for --kind {name}={kind}")
+            expected = f"expected numbers for --kind {name}={kind}"
+            raise UserError(f"{place}: column {name}: texts found, {expected}; {remedy}")
         if not _fits(kind, low, high, whole):
-            found = f"found values from {low:g} to {high:g}"
-            raise UserError(f"{place}: column {name}: {found}, expected {EXPECTED[kind]} for --kind {name}={kind}")
+            expected = f"expected {EXPECTED[kind]} for --kind {name}={kind}"
+            raise UserError(f"{place}: column {name}: values from {low:g} to {high:g} found, {expected}; {remedy}")
         return kind
     if text or boolean:
         return "categorical" if text else "boolean"
@@ -214,26 +229,25 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
-    """Refuse a column of dates, lists and the like."""
-    if not any(of(column.type) for of in (types.is_string, types.is_boolean, types.is_integer, types.is_floating)):
-        expected = (
-            f"expected numbers, texts or true and false; convert it or leave it out (--skip {shell_quoted(name)})"
-        )
-        raise UserError(f"{place}: column {name}: found {column.type}, {expected}")
+    """Refuse a column of dates, lists and other types that are not supported."""
+    supported = types.is_string, types.is_boolean, types.is_integer, types.is_floating
+    if not any(is_type(column.type) for is_type in supported):
+        expected = f"expected numbers, texts or booleans; convert it or leave it out (--skip {shell_quoted(name)})"
+        raise UserError(f"{place}: column {name}: type {column.type} found, {expected}")
 
 
 def safe_name(name: str) -> str:
-    """A name that a modality can have."""
+    """Replace characters that the name of a modality must not contain."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
-def pixel_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[str, str]) -> str:
-    """The kind of images' and volumes' values: what was asked for, if it can be, or numeric."""
-    return array_kind(place, name, array, axes, asked) if name in asked else "numeric"
+def pixel_kind(place: str, name: str, array: Values, axes: str, requested: Mapping[str, str]) -> str:
+    """Return the kind of the values of images or volumes: the requested one if it fits, otherwise numeric."""
+    return array_kind(place, name, array, axes, requested) if name in requested else "numeric"
 
 
 def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
-    """Axes of one value: a vector, an image (channels first or last) or a volume, from its shape alone."""
+    """Guess the axes of one value from its shape: a vector, an image (channels first or last) or a volume."""
     last = len(shape) == 3 and shape[-1] in (1, 2, 3, 4) and shape[0] not in (1, 2, 3, 4)
     guesses = {0: "", 1: "X", 2: "HW", 3: "HWC" if last else "CHW", 4: "CDHW"}
     if len(shape) not in guesses or 0 in shape:
@@ -245,15 +259,15 @@ def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
 
 
 def array_view(path: Path, name: str, array: Values, missing: Values, roles: Roles, facts: dict[str, Any]) -> ArrayView:
-    """A modality of one array (n, …), recognised by the rows that are not `missing` (n,)."""
+    """Return the view of an array (n, …), with its kind detected from the rows that are not `missing` (n,)."""
     check_finite(f"{path}: {name}", array, missing, roles)
     axes = array_axes(path.name, name, array.shape[1:])
-    there = array[~missing] if missing.any() else array
-    return ArrayView(name, array, axes, array_kind(path.name, name, there, axes, roles.kinds), facts, missing)
+    present = array[~missing] if missing.any() else array
+    return ArrayView(name, array, axes, array_kind(path.name, name, present, axes, roles.kinds), facts, missing)
 
 
 def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> None:
-    """Refuse infinities, and NaN unless it stands for a missing value, in rows (n, …) that are not `missing` (n,)."""
+    """Refuse infinities, and NaN unless it means missing, in the rows of an array (n, …) that are not `missing`."""
     if array.dtype.kind != "f":
         return
     flat = array.reshape(len(array), -1)
@@ -261,27 +275,28 @@ def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> No
     if roles.nan_is_missing:
         bad &= np.isinf(flat).any(1)
     if bad.any():
-        remedy = "give finite numbers" if roles.nan_is_missing else "--nan-is-missing takes NaN as missing"
-        raise UserError(f"{place}: NaN or infinity in row {np.argmax(bad)}, expected finite numbers; {remedy}")
+        remedy = "correct the values" if roles.nan_is_missing else "add --nan-is-missing if NaN means a missing value"
+        raise UserError(f"{place}: NaN or infinity found in row {np.argmax(bad)}, expected finite numbers; {remedy}")
 
 
-def array_kind(place: str, name: str, array: Values, axes: str, asked: Mapping[str, str]) -> str:
-    """The kind of an array's values: what was asked for, if it can be, or what they look like.
+def array_kind(place: str, name: str, array: Values, axes: str, requested: Mapping[str, str]) -> str:
+    """Return the kind of the values of an array: the requested one, after a check that it fits, or a detected one.
 
-    Zeros and ones of a vector, or of any array that is no float, are boolean; whole numbers from 0 upwards in a vector
-    counts; all others numeric.
+    Zeros and ones are boolean in a vector, or in any array that is not of a float type; whole numbers of at least 0 in
+    a vector are counts; all other values are numeric.
     """
     vector = arrays.AXES[axes] == "vector"
     low, high = arrays.limits(array)
     whole = array.dtype.kind in "biu" or all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array))
-    if name not in asked:
+    if name not in requested:
         if low < high and _fits("boolean", low, high, whole) and (vector or array.dtype.kind != "f"):
             return "boolean"
         return "count" if vector and array.dtype != np.uint8 and _fits("count", low, high, whole) else "numeric"
-    kind = asked[name]
+    kind = requested[name]
     if kind not in arrays.KINDS:
-        raise UserError(f"--kind {name}: found '{kind}', expected one of {', '.join(arrays.KINDS)}")
+        raise UserError(f"--kind {name}: '{kind}' found, expected one of {', '.join(arrays.KINDS)}; correct the kind")
     if not _fits(kind, low, high, whole) or (kind == "tokens" and axes != "X"):
-        found = f"found {array.dtype} values from {low:g} to {high:g}"
-        raise UserError(f"{place}: {name}: {found}, expected {EXPECTED[kind]} for --kind {name}={kind}")
+        found = f"{array.dtype} values from {low:g} to {high:g} found"
+        expected = f"expected {EXPECTED[kind]} for --kind {name}={kind}"
+        raise UserError(f"{place}: {name}: {found}, {expected}; correct the values or the kind")
     return kind

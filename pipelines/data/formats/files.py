@@ -1,4 +1,4 @@
-"""Files of a folder by the ends of their names, and the packages that only some of them need."""
+"""List files of a folder by suffix, check that they lie inside it, and import packages that only some formats need."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -9,21 +9,25 @@ from postprior.pipelines.errors import UserError
 
 
 def optional(module: str, extra: str, place: object) -> Any:
-    """A module of an extra; a UserError says how to install it where it is not there."""
+    """Import a module of an extra; if it is not installed, a UserError says how to install it."""
     try:
         return import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise UserError(f"{place}: needs {package}, which is not installed; pip install 'postprior[{extra}]'") from None
+        remedy = f"install it with: pip install 'postprior[{extra}]'"
+        raise UserError(f"{place}: this needs {package}, which is not installed; {remedy}") from None
 
 
 def ends_in(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether a name ends in one of these ways, in capitals or not."""
+    """Whether a file name has one of these suffixes, regardless of case."""
     return path.name.lower().endswith(suffixes)
 
 
 def visible(folder: Path, suffixes: tuple[str, ...], deep: bool = True) -> Iterator[Path]:
-    """Files of a folder, at any depth if `deep`; hidden ones, which systems and editors leave behind, are no data."""
+    """Yield the files of a folder with these suffixes, at any depth if `deep`.
+
+    Hidden files, which systems and editors leave behind, are ignored.
+    """
     for path in folder.rglob("*") if deep else folder.iterdir():
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if ends_in(path, suffixes) and not hidden and not path.is_dir():
@@ -31,12 +35,12 @@ def visible(folder: Path, suffixes: tuple[str, ...], deep: bool = True) -> Itera
 
 
 def holds(path: Path, suffixes: tuple[str, ...], deep: bool = True) -> bool:
-    """Whether a path is a folder that holds such files."""
+    """Whether a path is a folder that contains visible files with these suffixes."""
     return path.is_dir() and any(visible(path, suffixes, deep))
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...], deep: bool = True, root: Path | None = None) -> list[Path]:
-    """The same in alphabetical order; a link that leads out of `root`, the folder if not given, is a UserError."""
+    """Return the visible files in alphabetical order; a link must not lead out of `root` (by default the folder)."""
     files = sorted(visible(folder, suffixes, deep))
     for file in files:
         check_inside(file, folder if root is None else root)
@@ -44,13 +48,14 @@ def files_in(folder: Path, suffixes: tuple[str, ...], deep: bool = True, root: P
 
 
 def check_inside(file: Path, root: Path) -> None:
-    """Refuse a file that lies, by a link or a name with .., outside of the folder `root`."""
+    """Refuse a file that lies outside the folder `root`, because of a link or a name with `..`."""
     if not file.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{file}: leads out of {root}, expected files inside; copy it there")
+        raise UserError(f"{file}: this link leads out of {root}, expected files inside it; copy the file there")
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file under a folder; a name that leads out of it is refused."""
+    """Return the path of a file under a folder; a UserError if the name leads out of it."""
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"id {name!r}: leads out of {folder.name}, expected a file name; rename the sample")
+        expected = "expected a file name; rename the sample"
+        raise UserError(f"id {name!r}: this path leads out of {folder.name}, {expected}")
     return folder / name

@@ -1,6 +1,6 @@
-"""AnnData and MuData files (.h5ad, .h5mu): matrices of features by cell, by their published layout of HDF5.
+"""AnnData and MuData files (.h5ad, .h5mu): matrices of cells × features in their published HDF5 layout.
 
-Rows are matched by the names of the cells. obsm/<modality> of a MuData file is true where a cell has the modality.
+Rows are matched by cell names. In a MuData file, obsm/<modality> is true for cells that have the modality.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,14 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
-from postprior.pipelines.data.formats.contents import Found, Named, Roles, array_view, plain, safe_name
+from postprior.pipelines.data.formats.contents import (
+    Named,
+    Roles,
+    SourceContents,
+    array_view,
+    safe_name,
+    simplify_column,
+)
 from postprior.pipelines.data.formats.files import ends_in, optional
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, as_user_error
@@ -24,16 +31,16 @@ SUFFIXES = (".h5ad", ".h5mu")
 
 
 def recognises(path: Path) -> bool:
-    """Whether a path is an AnnData or MuData file by its name."""
+    """Whether a path has the suffix of an AnnData or MuData file."""
     return ends_in(path, SUFFIXES)
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
-    """What the file says of all cells, and one source a modality."""
+def read(path: Path, roles: Roles) -> list[SourceContents]:
+    """Read one source per modality; for a MuData file, the first source holds the columns of all cells."""
     h5py = optional("h5py", "omics", path)
     broken = OSError, KeyError, ValueError, IndexError
-    words = f"this is no {path.suffix} file as anndata 0.8 or later writes it"
-    with as_user_error(broken, f"{path}: {words}", "write it again"), h5py.File(path) as file:
+    problem = f"this is not a valid {path.suffix} file of anndata 0.8 or later"
+    with as_user_error(broken, f"{path}: {problem}", "write the file again"), h5py.File(path) as file:
         _check_inside(h5py, path, file)
         if path.suffix.lower() == ".h5ad":
             return [_modality(path, file, path.stem, None, roles)]
@@ -41,7 +48,7 @@ def read(path: Path, roles: Roles) -> list[Found]:
 
 
 def _check_inside(h5py: Any, path: Path, file: Any) -> None:
-    """Refuse parts of the file that lie in other files."""
+    """Refuse a file with parts that are stored in other files."""
 
     def leads_out(name: str, link: Any) -> str | None:
         return f"{name} leads to another file, {link.filename}" if isinstance(link, h5py.ExternalLink) else None
@@ -51,77 +58,77 @@ def _check_inside(h5py: Any, path: Path, file: Any) -> None:
         return f"{name} is stored in another file" if outside else None
 
     if found := file.visititems_links(leads_out) or file.visititems(stored_outside):
-        raise UserError(f"{path}: {found}; expected all data in one file, write it again")
+        raise UserError(f"{path}: {found}, expected all data in one file; write the file again")
 
 
-def _modalities(path: Path, file: Any, roles: Roles) -> list[Found]:
-    """What a MuData file says of all cells, and its modalities."""
+def _modalities(path: Path, file: Any, roles: Roles) -> list[SourceContents]:
+    """Read the columns of all cells of a MuData file, and its modalities."""
     order = file["mod"].attrs.get("mod-order", sorted(file["mod"]))
     skipped = tuple(name for name in map(safe_name, order) if name in roles.skip)
     cells = _index(file["obs"])
-    there = {}
+    cells_of = {}
     for name in order:
         mask = file["obsm"][name][()] if name in file.get("obsm", ()) else np.ones(0)
         if mask.dtype == bool:
             if mask.size != len(cells):
-                expected = f"expected one value for each of {len(cells)} cells; write it again"
-                raise UserError(f"{path}: obsm/{name}: {mask.shape} found, {expected}")
-            there[name] = cells[mask.ravel()]
-    kept = [name for name in order if safe_name(name) not in skipped]
-    found = [_modality(path, file["mod"][name], name, there.get(name), roles) for name in kept]
-    return [replace(_about(path, file["obs"], path.name, roles), skipped=skipped), *found]
+                expected = f"expected one value for each of {len(cells)} cells; write the file again"
+                raise UserError(f"{path}: obsm/{name}: shape {mask.shape} found, {expected}")
+            cells_of[name] = cells[mask.ravel()]
+    chosen = [name for name in order if safe_name(name) not in skipped]
+    modalities = [_modality(path, file["mod"][name], name, cells_of.get(name), roles) for name in chosen]
+    return [replace(_cell_columns(path, file["obs"], path.name, roles), skipped=skipped), *modalities]
 
 
-def _modality(path: Path, group: Any, name: str, there: Values | None, roles: Roles) -> Found:
-    """One matrix with its cells and features; cells that are not `there` are missing."""
+def _modality(path: Path, group: Any, name: str, observed: Values | None, roles: Roles) -> SourceContents:
+    """Read one matrix with its cells and features; cells whose names are not in `observed` are missing."""
     cells, array = _index(group["obs"]), _matrix(group["X"])
-    missing = np.zeros(len(cells), bool) if there is None else ~np.isin(cells, there)
+    missing = np.zeros(len(cells), bool) if observed is None else ~np.isin(cells, observed)
     features = _index(group["var"])
     if array.dtype.kind not in "fiu" or array.shape != (len(cells), len(features)):
-        expected = f"expected numbers for {len(cells)} cells and {len(features)} features; write it again"
-        raise UserError(f"{path}: {name}: X of {array.dtype} {array.shape} found, {expected}")
+        expected = f"expected numbers for {len(cells)} cells and {len(features)} features; write the file again"
+        raise UserError(f"{path}: {name}: X of type {array.dtype} and shape {array.shape} found, {expected}")
     labels, sparse = features.tolist(), hasattr(group["X"], "keys")
     facts = {"source": "omics", "file": path.name, "modality": name, "features": labels, "sparse": sparse}
     view = array_view(path, safe_name(name), array, missing, roles, facts)
-    return replace(_about(path, group["obs"], f"{path.name}/{name}", roles), views=(view,))
+    return replace(_cell_columns(path, group["obs"], f"{path.name}/{name}", roles), views=(view,))
 
 
-def _about(path: Path, group: Any, place: str, roles: Roles) -> Found:
-    """What a file says of its cells in the roles that the user names."""
+def _cell_columns(path: Path, group: Any, place: str, roles: Roles) -> SourceContents:
+    """Read the columns of the cells to which the user gives roles."""
     names = [str(name) for name in group.attrs["column-order"]]
 
     def column(name: str | None) -> Named | None:
-        return (name, plain(path, name, _column(path, group[name]))) if name in names else None
+        return (name, simplify_column(path, name, _column(path, group[name]))) if name in names else None
 
     cells = _index(group)
     targets = {name: named[1] for name in roles.targets if (named := column(name))}
     known: dict[str, Any] = {role: column(getattr(roles, role)) for role in ("label", "group", "split")}
     ids = None, pa.chunked_array([cells.tolist()], pa.string())
-    return Found(place, len(cells), ids=ids, targets=targets, names=tuple(names), **known)
+    return SourceContents(place, len(cells), ids=ids, targets=targets, names=tuple(names), **known)
 
 
 def _index(group: Any) -> Values:
-    """The names of the rows of a data frame."""
+    """Return the row names of a data frame."""
     stored = group[group.attrs["_index"]]
-    values = stored["values"] if hasattr(stored, "keys") else stored  # nullable strings, or plain ones
+    values = stored["values"] if hasattr(stored, "keys") else stored  # nullable or plain strings
     return np.asarray(values.asstr()[()] if values.dtype.kind == "O" else values[()].astype(str))
 
 
 def _matrix(stored: Any) -> Values:
-    """A matrix (n, X), dense; sparse ones are rows or columns compressed."""
+    """Return a matrix (n, X) as a dense array; sparse ones are stored in compressed rows or columns."""
     if not hasattr(stored, "keys"):
         return np.asarray(stored[()])
     from scipy.sparse import csc_array, csr_array
 
-    of = {"csr_matrix": csr_array, "csc_matrix": csc_array}[stored.attrs["encoding-type"]]
+    sparse_array = {"csr_matrix": csr_array, "csc_matrix": csc_array}[stored.attrs["encoding-type"]]
     parts = tuple(stored[name][()] for name in ("data", "indices", "indptr"))
-    matrix = of(parts, shape=tuple(stored.attrs["shape"]))
-    matrix.check_format(full_check=True)  # a place outside of the matrix would be written to, outside of the array
+    matrix = sparse_array(parts, shape=tuple(stored.attrs["shape"]))
+    matrix.check_format(full_check=True)  # an index outside the matrix would make `toarray` write outside the array
     return np.asarray(matrix.toarray())
 
 
 def _column(path: Path, stored: Any) -> pa.ChunkedArray:
-    """A column of a data frame: numbers, texts, categories, or values with a mask of what is missing."""
+    """Return a column of a data frame: numbers, texts, categories, or values with a mask of missing ones."""
     encoding = stored.attrs.get("encoding-type", "array")
     if encoding == "categorical":
         codes = np.asarray(stored["codes"][()])
@@ -135,7 +142,7 @@ def _column(path: Path, stored: Any) -> pa.ChunkedArray:
 
 
 def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) -> None:
-    """The file of these modalities."""
+    """Write the file of these modalities."""
     h5py = optional("h5py", "omics", path.parent)
     with h5py.File(path, "w") as file:
         if path.name.endswith(".h5ad"):
@@ -146,15 +153,15 @@ def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) 
 
 
 def _write_all(file: Any, samples: Samples, conversions: Sequence[ArrayConversion]) -> None:
-    """The modalities of a MuData file, and which cells and features each of them has."""
+    """Write the modalities of a MuData file, and which cells and features each of them has."""
     names = [conversion.facts["modality"] for conversion in conversions]
     file.attrs.update({"encoding-type": "MuData", "encoding-version": "0.1.0", "axis": 0})
     modalities = file.create_group("mod")
     modalities.attrs["mod-order"] = names
     features = [conversion.facts["features"] for conversion in conversions]
-    owners = np.repeat(np.arange(len(names)), [len(each) for each in features])
+    owners = np.repeat(np.arange(len(names)), [len(labels) for labels in features])
     _write_frame(file, "obs", samples.ids, _roles(samples, np.arange(len(samples))))
-    _write_frame(file, "var", [name for each in features for name in each], {})
+    _write_frame(file, "var", [name for labels in features for name in labels], {})
     for m, conversion in enumerate(conversions):
         _write_modality(modalities.create_group(names[m]), samples, conversion, {})
         for axis, mask in (("obs", samples.observed({conversion.name})), ("var", owners == m)):
@@ -165,7 +172,7 @@ def _write_all(file: Any, samples: Samples, conversions: Sequence[ArrayConversio
 
 
 def _write_modality(group: Any, samples: Samples, conversion: ArrayConversion, columns: dict[str, pa.Array]) -> None:
-    """The cells that have a modality, with what is said of them, as AnnData."""
+    """Write the cells that have a modality, with their columns, as AnnData."""
     group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     rows = np.flatnonzero(samples.observed({conversion.name}))
     _write_frame(group, "obs", samples.ids.take(pa.array(rows)), columns)
@@ -183,19 +190,19 @@ def _write_modality(group: Any, samples: Samples, conversion: ArrayConversion, c
 
 
 def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
-    """Labels, subjects and targets of some cells; those that no cell has are left out."""
+    """Return labels, subjects and targets of the given cells; columns with missing values are left out."""
     columns = {name: column.take(pa.array(rows)) for name, column in samples.roles().items()}
     return {name: column for name, column in columns.items() if not column.null_count}
 
 
 def _write_frame(group: Any, name: str, index: Iterable[Any], columns: dict[str, pa.Array]) -> None:
-    """A data frame: texts as categories, as anndata itself writes them, numbers as arrays."""
+    """Write a data frame: texts as categories, as anndata itself writes them, and numbers as arrays."""
     from h5py import string_dtype
 
     frame, texts = group.create_group(name), string_dtype()
     frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
     frame.attrs.create("column-order", list(columns), dtype=texts)
-    _write(frame, "_index", np.array([str(one) for one in index], object), "string-array", texts)
+    _write(frame, "_index", np.array([str(label) for label in index], object), "string-array", texts)
     for header, column in columns.items():
         if not pa.types.is_string(column.type):
             _write(frame, header, column.to_numpy(zero_copy_only=False))

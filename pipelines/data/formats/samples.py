@@ -1,4 +1,4 @@
-"""Samples in the units, types and names that they were imported with."""
+"""Samples of a dataset in the units, types and names of their source files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.arrays import Values, beside
+from postprior.pipelines.data.arrays import Values, expand_like
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description
 from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
-from postprior.pipelines.data.conversion.texts import CELL, formatted, restored, stated
+from postprior.pipelines.data.conversion.texts import CELL, formatted, matches_values, restored
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 
 DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
-"""Marks that text files may have."""
+"""Column delimiters and decimal marks that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A dataset with the conversion of every modality, that of its manifest or a plain one.
+    """A dataset with one conversion per modality: that of its manifest, or one that changes nothing.
 
-    `tables` has the headers of the tables to write by file, none where all columns are wanted. If `excel_safe`, text
-    files guard generated texts that a spreadsheet would compute.
+    Attributes:
+        dataset: the samples.
+        conversions: in the order of the modalities.
+        tables: the headers of the tables to write, by file; an empty list means all columns.
+        excel_safe: whether text files put an apostrophe before generated texts that look like spreadsheet formulas.
     """
 
     dataset: Dataset
@@ -38,33 +41,33 @@ class Samples:
 
     @classmethod
     def of(cls, dataset: Dataset, facts: Mapping[str, tuple[str, ...]]) -> Self:
-        """The samples of a dataset; a conversion that is damaged or not of its modalities is refused.
+        """Return the samples of a dataset; a UserError if a conversion is damaged or does not fit its modality.
 
-        `facts` are what the writer of every source needs to know of a modality.
+        `facts` are the keys that the writer of each format needs.
         """
-        known = dataset.conversion or {}
-        conversions = tuple(_conversion(m, known.get("modalities", {}), facts) for m in dataset.modalities)
+        description = dataset.conversion or {}
+        conversions = tuple(_conversion(m, description.get("modalities", {}), facts) for m in dataset.modalities)
         tables: dict[str, list[str]] = {c.facts["file"]: [] for c in conversions if c.facts["source"] == "tables"}
         try:
-            tables |= {file: list(headers) for file, headers in known.get("tables", {}).items()}
-            for file, dialect in known.get("dialects", {}).items():
+            tables |= {file: list(headers) for file, headers in description.get("tables", {}).items()}
+            for file, dialect in description.get("dialects", {}).items():
                 if dialect not in DIALECTS:
                     raise ValueError(f"{dialect} of {file}")
             samples = cls(dataset, conversions, tables)
-            samples.roles()  # what cannot be read of them is told before anything is written
+            samples.roles()  # raises damaged roles before anything is written
         except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
-            raise UserError(f"conversion: damaged ({error} found); import the data again") from None
-        places = [c.facts.get(key) for c in conversions for key in ("file", "folder", "modality")]
-        for name in (*tables, *places):
+            raise UserError(f"conversion: the entry is damaged ({error} found); import the data again") from None
+        names = [c.facts.get(key) for c in conversions for key in ("file", "folder", "modality")]
+        for name in (*tables, *names):
             if name and (Path(name).name != name or name == ".." or "\0" in name):
-                raise UserError(f"conversion: {name!r} leads to another folder; import the data again")
+                raise UserError(f"conversion: the name {name!r} leads to another folder; import the data again")
         return samples
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def array(self, conversion: ArrayConversion) -> Values:
-        """The values of a modality as its source has them, (N, …)."""
+        """Return the values of a modality (N, …) in the form of its source."""
         values, seen = self.dataset.data[conversion.name], ~self.dataset.missing(conversion.name)
         source = self.dataset.source_values.get(conversion.name)
         if isinstance(source, np.ndarray):
@@ -72,140 +75,143 @@ class Samples:
         return conversion.decode(values, seen)
 
     def table(self, conversion: TableConversion, mark: str | None = None) -> pa.Table:
-        """The columns of a modality as its source has them; as texts with a `mark` before decimals."""
+        """Return the columns of a modality in the form of its source, or as texts if a decimal `mark` is given."""
         values, source = self.dataset.data[conversion.name], self.dataset.source_values.get(conversion.name)
         return conversion.decode(np.asarray(values), ~self.dataset.missing(conversion.name), source, mark)
 
     def in_file(self, conversion: TableConversion) -> Values:
-        """(N,) bool: rows of which the texts say that their file had them, with values or without any."""
-        found, source = np.zeros(len(self), bool), self.dataset.source_values.get(conversion.name)
+        """(N,) bool: rows that the source file had, with or without values, as stored texts of cells show."""
+        present, source = np.zeros(len(self), bool), self.dataset.source_values.get(conversion.name)
         for column in () if source is None else source.columns:
             if column.type == CELL:
-                found |= column.is_valid().to_numpy()
-        return found
+                present |= column.is_valid().to_numpy()
+        return present
 
-    def made(self, name: str) -> Values:
-        """(N, *shape) bool: the values of a modality that were filled in or generated."""
+    def generated_values(self, name: str) -> Values:
+        """(N, *shape) bool: the values of a modality that were imputed or generated."""
         values = self.dataset.data[name]
         if name in self.dataset.filled_cells:
             return np.asarray(self.dataset.filled_cells[name])
         if self.dataset.filled is None:
             return np.full(values.shape, self.synthetic)
         m = [modality.name for modality in self.dataset.modalities].index(name)
-        return np.broadcast_to(beside(self.dataset.filled[:, m], values), values.shape)
+        return np.broadcast_to(expand_like(self.dataset.filled[:, m], values), values.shape)
 
     @property
     def synthetic(self) -> bool:
-        """Whether all rows were drawn, and none of them filled in."""
+        """Whether all rows were generated, and none was imputed."""
         return self.dataset.filled is None and "sampler" in self.dataset.provenance
 
     def observed(self, names: set[str]) -> Values:
-        """(N,) bool: rows that have one of these modalities at least."""
+        """(N,) bool: rows that have at least one of these modalities."""
         columns = [m.name in names for m in self.dataset.modalities]
         return np.asarray(self.dataset.observed[:, columns].any(1))
 
     @property
     def filled(self) -> pa.Table:
-        """What was imputed, a line a sample and modality: `all` of it, columns of a table, or how many values."""
+        """The table of imputed values, one line per sample and modality.
+
+        Its column `filled` says `all`, or names the columns of a table, or counts the values of an array.
+        """
         assert self.dataset.filled is not None
         texts = np.full(self.dataset.filled.shape, "all", dtype=object)
         for m, conversion in enumerate(self.conversions):
             if (cells := self.dataset.filled_cells.get(conversion.name)) is not None:
                 flat = cells.reshape(len(self), -1)
                 for row in np.flatnonzero(flat.any(1) & ~flat.all(1)):
-                    texts[row, m] = _named(conversion, cells[row])
+                    texts[row, m] = _describe_cells(conversion, cells[row])
         rows, columns = np.nonzero(self.dataset.filled)
         names = np.array([conversion.name for conversion in self.conversions], dtype=object)
-        told = [pa.array(of, pa.string()) for of in (names[columns], texts[rows, columns])]
-        header = [self._known("ids").get("name") or "id", "modality", "filled"]
-        return pa.table([self.ids.take(pa.array(rows)), *told], names=header)
+        entries = [pa.array(values, pa.string()) for values in (names[columns], texts[rows, columns])]
+        header = [self._source_role("ids").get("name") or "id", "modality", "filled"]
+        return pa.table([self.ids.take(pa.array(rows)), *entries], names=header)
 
     @cached_property
     def ids(self) -> pa.Array:
-        """Ids of the samples; their numbers where they have none, as synthetic ones."""
+        """Ids of the samples in their original type; row numbers if there are none, as in synthetic data."""
         ids = np.arange(len(self)) if self.dataset.ids is None else self.dataset.ids
-        return _typed(pa.array(ids), self._known("ids").get("type"))
+        return _typed(pa.array(ids), self._source_role("ids").get("type"))
 
     @property
     def groups(self) -> pa.Array:
-        """Subjects in the type that they had, null where the samples have none."""
+        """Subjects in their original type; null if the samples have none."""
         column = pa.nulls(len(self)) if self.dataset.groups is None else pa.array(self.dataset.groups)
-        return _typed(column, self._known("groups").get("type"))
+        return _typed(column, self._source_role("groups").get("type"))
 
     @property
     def label_name(self) -> str | None:
-        """The header of the labels, None without any."""
-        return None if self.dataset.labels is None else self._known("labels").get("name") or "label"
+        """The header of the labels; None if there are no labels."""
+        return None if self.dataset.labels is None else self._source_role("labels").get("name") or "label"
 
     def labels(self, mark: str | None = None) -> pa.Array | None:
-        """Labels in the type that they had, or as texts with a `mark` before decimals; None without any."""
+        """Return labels in their original type, or as texts if a decimal `mark` is given; None if there are none."""
         if self.dataset.labels is None or self.dataset.label_names is None:
             return None
-        names = _typed(pa.array(self.dataset.label_names), self._known("labels").get("type"))
+        names = _typed(pa.array(self.dataset.label_names), self._source_role("labels").get("type"))
         labels = names.take(pa.array(self.dataset.labels))
         if (source := self.dataset.source_values.get("labels")) is not None:
             column = source.column(0)
-            return restored(labels, column, stated(column, labels), mark)
+            return restored(labels, column, matches_values(column, labels), mark)
         return labels if mark is None else formatted(labels, mark)
 
     def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
-        """Targets by name, with a `mark` as texts; null where the samples have none."""
+        """Return targets by name, as texts if a decimal `mark` is given; null if the samples have none."""
         entries = (self.dataset.conversion or {}).get("targets", ())
         columns = TableConversion("targets", tuple(map(ColumnConversion.from_description, entries)))
         values = np.zeros((len(self), len(entries))) if self.dataset.targets is None else self.dataset.targets
-        there = np.full(values.shape, self.dataset.targets is not None)
-        table = columns.decode(values, there, self.dataset.source_values.get("targets"), mark)
+        observed = np.full(values.shape, self.dataset.targets is not None)
+        table = columns.decode(values, observed, self.dataset.source_values.get("targets"), mark)
         return dict(zip(table.column_names, table.columns, strict=True))
 
     def roles(self, mark: str | None = None) -> dict[str, pa.Array]:
-        """Ids, labels, subjects and targets by the headers that they had; null where the samples have none.
+        """Return ids, labels, subjects and targets by their original headers; null if the samples have none.
 
-        Without ids or labels of a known name, `id` and `label` are the headers. With a `mark` before decimals all are
+        The headers are `id` and `label` if the original ones are unknown. If a decimal `mark` is given, all columns are
         texts.
         """
-        found: dict[str, pa.Array] = {}
-        if name := self._known("ids").get("name") or (None if self.dataset.conversion else "id"):
-            found[name] = self.ids
-        if name := self._known("groups").get("name"):
-            found[name] = self.groups
+        columns: dict[str, pa.Array] = {}
+        if name := self._source_role("ids").get("name") or (None if self.dataset.conversion else "id"):
+            columns[name] = self.ids
+        if name := self._source_role("groups").get("name"):
+            columns[name] = self.groups
         if mark is not None:
-            found = {name: formatted(column, mark) for name, column in found.items()}
+            columns = {name: formatted(column, mark) for name, column in columns.items()}
         if (column := self.labels(mark)) is not None:
-            found[self.label_name or ""] = column
-        return found | self.targets(mark)
+            columns[self.label_name or ""] = column
+        return columns | self.targets(mark)
 
-    def _known(self, role: str) -> dict[str, Any]:
-        """Name and type of a role in the source, none where nothing is known."""
+    def _source_role(self, role: str) -> dict[str, Any]:
+        """Name and type of a role in the source; empty if unknown."""
         return (self.dataset.conversion or {}).get(role) or {}
 
 
 def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str, ...]]) -> Conversion:
-    """That of the manifest, or a plain one where the manifest has none."""
+    """Return the conversion of the manifest, or one that changes nothing if the manifest has none."""
     try:
         if modality.name not in entries:
-            return plain(modality)
+            return identity_conversion(modality)
         conversion = from_description(modality.name, entries[modality.name])
         fits = conversion.modality == modality
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
             named_type(column.type)
-        lacking = [fact for fact in facts[conversion.facts["source"]] if fact not in conversion.facts]
+        absent = [fact for fact in facts[conversion.facts["source"]] if fact not in conversion.facts]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"conversion of {modality.name}: {error} found; import the data again") from None
-    if lacking or not fits:
-        found = f"no {lacking[0]}" if fits else "that of other data"
-        raise UserError(f"conversion of {modality.name}: {found} found; import the data again")
+        raise UserError(f"conversion of {modality.name}: damaged ({error} found); import the data again") from None
+    if absent or not fits:
+        problem = f"the key {absent[0]} is missing" if fits else "it belongs to other data"
+        raise UserError(f"conversion of {modality.name}: {problem}; import the data again")
     return conversion
 
 
-def _named(conversion: Conversion, cells: Values) -> str:
-    """Columns that are marked (J,), or the number of values (*shape) that are."""
+def _describe_cells(conversion: Conversion, cells: Values) -> str:
+    """Name the marked columns (J,) of a table, or count the marked values (*shape) of an array."""
     if isinstance(conversion, TableConversion):
         return "; ".join(conversion.columns[j].name for j in np.flatnonzero(cells))
     return f"{cells.sum()} of {cells.size} values"
 
 
 def _typed(column: pa.Array, name: str | None) -> pa.Array:
-    """A column in the type of that name, if there is one."""
+    """Cast a column to the Arrow type of that name, if a name is given."""
     if name is None:
         return column
     kind = named_type(name)
@@ -214,19 +220,19 @@ def _typed(column: pa.Array, name: str | None) -> pa.Array:
     return column.cast(kind)
 
 
-def plain(modality: Modality) -> Conversion:
-    """The conversion that changes nothing: a table of its columns in a CSV, or an array in an .npz archive."""
+def identity_conversion(modality: Modality) -> Conversion:
+    """Return a conversion that changes nothing: a table is written to a CSV, an array to an .npz archive."""
     if modality.columns:
-        columns = tuple(_plain_column(column) for column in modality.columns)
+        columns = tuple(_identity_column(column) for column in modality.columns)
         return TableConversion(modality.name, columns, {"source": "tables", "file": f"{modality.name}.csv"})
     kind = "count" if modality.likelihood in COUNTS else "numeric"
     kind = "tokens" if modality.kind == "sequence" else kind
     dtype, facts = "float32" if kind == "numeric" else "int64", {"source": "npz", "file": "data.npz"}
-    known = partial(ArrayConversion, range=modality.range, classes=modality.classes, facts=facts)
-    return known(modality.name, kind, AXES[modality.kind], dtype, modality.shape)
+    conversion = partial(ArrayConversion, range=modality.range, classes=modality.classes, facts=facts)
+    return conversion(modality.name, kind, AXES[modality.kind], dtype, modality.shape)
 
 
-def _plain_column(column: Column) -> ColumnConversion:
+def _identity_column(column: Column) -> ColumnConversion:
     if column.classes is not None:
         return ColumnConversion(column.name, "categorical", "int64", values=tuple(range(column.classes)))
     kind = {"bernoulli": "boolean", **dict.fromkeys(COUNTS, "count")}.get(column.likelihood, "numeric")

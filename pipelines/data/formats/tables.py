@@ -1,4 +1,4 @@
-"""Tables: CSV, TSV and Parquet files, one or a folder of them."""
+"""Tables: a CSV, TSV or Parquet file, or a folder of such files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,16 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.conversion.columns import NUMBER, named_type
-from postprior.pipelines.data.conversion.texts import CELL, comes_back, typed, usual_dialect, without_missing
-from postprior.pipelines.data.formats.contents import Found, Roles, TableView, column_kind, made_plain, plain, safe_name
+from postprior.pipelines.data.conversion.texts import CELL, is_restored, typed, usual_dialect, without_missing
+from postprior.pipelines.data.formats.contents import (
+    Roles,
+    SourceContents,
+    TableView,
+    column_kind,
+    safe_name,
+    simplify_column,
+    simplify_table,
+)
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.errors import UserError, as_user_error
@@ -25,48 +33,49 @@ ABOUT = "a .csv, .tsv or .parquet table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
 TEXT = (".csv", ".tsv")
 SUFFIXES = (*TEXT, ".parquet")
-ROWS = 1 << 14  # of a CSV that are written together
+ROWS = 1 << 14  # rows of a CSV per write
 FORMULA = r"^[=+\-@\t\r]"
-IDS = ("id", "Id", "ID")  # headers of columns that are taken for ids where none is named
-BLOCK = 1 << 26  # bytes of a text file that are read together; a row is no longer
+IDS = ("id", "Id", "ID")  # headers of columns that are used as ids if the user names none
+BLOCK = 1 << 26  # bytes of a text file per read, which is the greatest length of a row
 
 
 def recognises(path: Path) -> bool:
-    """Whether a path is a table, or a folder that holds some, by their names."""
+    """Whether a path is a table or a folder with tables, judged by suffixes."""
     return holds(path, SUFFIXES, deep=False) if path.is_dir() else ends_in(path, SUFFIXES)
 
 
-def read(path: Path, roles: Roles) -> list[Found]:
-    """Each table with its columns in their roles; those that have none make modalities."""
+def read(path: Path, roles: Roles) -> list[SourceContents]:
+    """Read each table; columns without a role form modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
     return [_read_text(file, roles) if ends_in(file, TEXT) else _read_parquet(file, roles) for file in files]
 
 
 def _readable(path: Path) -> AbstractContextManager[None]:
-    """A UserError for whatever is wrong with a file that is read inside."""
+    """Turn an error of reading a broken file into a UserError."""
     broken = pa.ArrowException, OSError, UnicodeDecodeError, csv.Error
-    return as_user_error(broken, f"{path}: this is no table in UTF-8 with one header a column", "save it again as such")
+    problem = "this is not a table in UTF-8 with one header per column"
+    return as_user_error(broken, f"{path}: {problem}", "save the file again in this form")
 
 
-def _read_parquet(path: Path, roles: Roles) -> Found:
-    """The columns of one Parquet file."""
+def _read_parquet(path: Path, roles: Roles) -> SourceContents:
+    """Read the columns of one Parquet file."""
     import pyarrow.parquet as parquet
 
     with _readable(path):
         _check_headers(path, parquet.read_schema(path).names)
         table = parquet.read_table(path)
     _check_rows(path, table)
-    columns, originals = made_plain(path, table)
+    columns, originals = simplify_table(path, table)
     changed = [field for field in table.schema if field.type != columns.schema.field(field.name).type]
-    found = found_in(columns, path.name, roles, originals=originals)
-    return replace(found, types={field.name: str(field.type) for field in changed})
+    contents = table_contents(columns, path.name, roles, originals=originals)
+    return replace(contents, types={field.name: str(field.type) for field in changed})
 
 
-def _read_text(path: Path, roles: Roles) -> Found:
-    """The columns of a CSV or TSV; numbers may have decimal commas where no comma stands between columns.
+def _read_text(path: Path, roles: Roles) -> SourceContents:
+    """Read the columns of a CSV or TSV; numbers may have decimal commas if the column delimiter is no comma.
 
-    Whole numbers with zeros that lead are texts (codes of places or diseases) unless a kind of numbers is asked for;
-    ids and subjects are numbers only where they are written just so.
+    Whole numbers with leading zeros are texts (postal or disease codes) unless the user requests a numeric kind. Ids
+    and subjects are numbers only if they are written exactly as integers are formatted.
     """
     delimiter = _delimiter(path)
     with _readable(path):
@@ -79,16 +88,16 @@ def _read_text(path: Path, roles: Roles) -> Found:
     columns, originals = {}, {}
     for name, text in texts.items():
         column = _unless_padded(text) if name in identities else _typed(text, mark, name, roles)
-        if not comes_back(column, cells[name], mark):
+        if not is_restored(column, cells[name], mark):
             originals[name] = cells[name]
-        columns[name] = plain(path, name, column)
+        columns[name] = simplify_column(path, name, column)
     dialect = {"delimiter": delimiter, "decimal": mark}
-    found = found_in(pa.table(columns), path.name, roles, originals=originals)
-    return found if dialect == usual_dialect(path.name) else replace(found, dialect=dialect)
+    contents = table_contents(pa.table(columns), path.name, roles, originals=originals)
+    return contents if dialect == usual_dialect(path.name) else replace(contents, dialect=dialect)
 
 
 def _cells(path: Path, delimiter: str) -> pa.Table:
-    """The texts of all cells of a file, as `CELL`."""
+    """Read the texts of all cells of a file, with the type `CELL`."""
     import pyarrow.csv as arrow
 
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -105,11 +114,12 @@ def _texts(path: Path, name: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return cells.cast(pa.string())
     except pa.ArrowInvalid:
-        raise UserError(f"{path}: column {name}: bytes that are no UTF-8 found; save the file in UTF-8") from None
+        expected = "expected text in UTF-8; save the file in UTF-8"
+        raise UserError(f"{path}: column {name}: bytes that are not UTF-8 found, {expected}") from None
 
 
 def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.ChunkedArray:
-    """What the cells of a column mean."""
+    """Convert the texts of a column to values."""
     column = typed(text, mark)
     codes = pa.types.is_integer(column.type) and roles.kinds.get(name, "categorical") == "categorical"
     padded = codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py()
@@ -117,43 +127,44 @@ def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.Chun
 
 
 def _decimal_commas(texts: pa.ChunkedArray) -> bool:
-    """Whether all texts of a column are numbers, some of them with a comma."""
+    """Whether all texts of a column are numbers, and some of them have a decimal comma."""
     if not pc.any(pc.match_substring(texts, ",")).as_py():
         return False
-    known = without_missing(texts)
-    return bool(pc.all(pc.match_substring_regex(known, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py())
+    observed = without_missing(texts)
+    return bool(pc.all(pc.match_substring_regex(observed, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py())
 
 
 def _check_headers(path: Path, names: Sequence[str]) -> None:
     if empty := [place for place, name in enumerate(names) if not name.strip()]:
-        raise UserError(f"{path}: an empty header found above column {empty[0] + 1}, expected a name; give it one")
+        raise UserError(f"{path}: column {empty[0] + 1} has an empty header, expected a name; name the column")
     if (name := first_duplicate(names)) is not None:
-        raise UserError(f"{path}: header {name!r} found twice, expected a name of its own a column; rename one")
+        raise UserError(f"{path}: header {name!r} found twice, expected a different name per column; rename one")
 
 
 def _check_rows(path: Path, table: pa.Table) -> None:
     if not table.num_rows:
-        raise UserError(f"{path}: found no rows below the headers, expected one a sample")
+        expected = "expected one row per sample; check the file"
+        raise UserError(f"{path}: no rows found below the headers, {expected}")
 
 
 def _unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts as whole numbers where these are written just so."""
-    known = without_missing(texts)
+    """Convert texts to whole numbers if these, formatted again, give the same texts."""
+    observed = without_missing(texts)
     try:
-        numbers = known.cast(pa.int64())
+        numbers = observed.cast(pa.int64())
     except pa.ArrowInvalid:
-        return known
-    return numbers if numbers.cast(pa.string()).equals(known) else known
+        return observed
+    return numbers if numbers.cast(pa.string()).equals(observed) else observed
 
 
-def found_in(
+def table_contents(
     table: pa.Table,
     place: str,
     roles: Roles,
     facts: dict[str, Any] | None = None,
     originals: Mapping[str, pa.ChunkedArray] | None = None,
-) -> Found:
-    """The columns of a table in their roles; `facts` say how to write them back, `originals` are as for `Found`."""
+) -> SourceContents:
+    """Sort the columns of a table by role; `facts` say how to write them back, `originals` as in `SourceContents`."""
     originals = originals or {}
     names = table.column_names
     identity = roles.id or next((name for name in names if name in IDS), None)
@@ -175,39 +186,43 @@ def found_in(
     ]
     headers = tuple(name for name in names if name not in roles.skip)
     others = {name: column for name, column in originals.items() if name in taken}
-    return Found(place, len(table), tuple(views), targets=targets, headers=headers, originals=others, **known)
+    return SourceContents(place, len(table), tuple(views), targets=targets, headers=headers, originals=others, **known)
 
 
 def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
-    """Columns by modality: the groups that the user names, and the rest under the name of the file."""
+    """Return columns by modality: the groups that the user names, and the rest under the name of the file."""
     groups = {}
     for modality, columns in roles.modalities.items():
-        lacking = [column for column in columns if column not in names]
-        if lacking and len(lacking) < len(columns):
-            found = f"{place} has no free column {lacking[0]!r}{hint(lacking[0], names)}"
-            raise UserError(f"--modality {modality}: {found}; found there: {listed(names)}")
-        if len(lacking) < len(columns):
+        absent = [column for column in columns if column not in names]
+        if absent and len(absent) < len(columns):
+            found = f"{place} has no column {absent[0]!r} without a role{hint(absent[0], names)}"
+            raise UserError(f"--modality {modality}: {found}, expected some of {listed(names)}; correct the name")
+        if len(absent) < len(columns):
             groups[modality] = list(columns)
     grouped = [column for columns in groups.values() for column in columns]
     if (column := first_duplicate(grouped)) is not None:
-        raise UserError(f"--modality: found column {column!r} twice, expected it in one modality; take one out")
+        expected = "expected it in only one; remove it from the others"
+        raise UserError(f"--modality: column {column!r} found in two modalities, {expected}")
     if rest := [name for name in names if name not in grouped]:
         groups[safe_name(Path(place).stem)] = rest
     return groups
 
 
 def _known_groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
-    """Columns by the modality that has them, those of the file's own name first; some may lack, others are left out."""
+    """Return columns by known modality, starting with the one named after the file.
+
+    Known columns may be absent, and unknown columns are left out.
+    """
     own, free, groups = safe_name(Path(place).stem), dict.fromkeys(names), {}
     for modality in sorted(roles.modalities, key=lambda name: name != own):
-        if found := [column for column in roles.modalities[modality] if column in free]:
-            groups[modality] = found
-            free = dict.fromkeys(column for column in free if column not in found)
+        if columns := [column for column in roles.modalities[modality] if column in free]:
+            groups[modality] = columns
+            free = dict.fromkeys(column for column in free if column not in columns)
     return groups
 
 
 def _delimiter(path: Path) -> str:
-    """What stands most often in the header: a comma, a semicolon or a tab."""
+    """Return the most frequent delimiter in the header: a comma, a semicolon or a tab."""
     with open(path, "rb") as file:
         header = file.readline(1 << 20)
     counts: Any = np.array([header.count(mark) for mark in (b",", b";", b"\t")])
@@ -215,37 +230,38 @@ def _delimiter(path: Path) -> str:
 
 
 def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) -> None:
-    """Every table of the samples; a row is left out that lacks all of its modalities, unless its file had it so."""
-    known = samples.dataset.conversion or {}
+    """Write every table of the samples; rows without any of its modalities are left out, unless the source had them."""
+    description = samples.dataset.conversion or {}
     for file, headers in samples.tables.items():
         text = not ends_in(Path(file), (".parquet",))
-        dialect = usual_dialect(file) | known.get("dialects", {}).get(file, {})
+        dialect = usual_dialect(file) | description.get("dialects", {}).get(file, {})
         mark = dialect["decimal"] if text else None
         within = [conversion for conversion in conversions if conversion.facts["file"] == file]
         columns = samples.roles(mark)
         for conversion in within:
-            made = samples.table(conversion, mark)
-            columns |= dict(zip(made.column_names, made.columns, strict=True))
+            decoded = samples.table(conversion, mark)
+            columns |= dict(zip(decoded.column_names, decoded.columns, strict=True))
         if text and samples.excel_safe:
-            columns |= {name: _harmless(columns[name], made) for name, made in _generated(samples, within).items()}
-        kept = [header for header in headers or columns if header in columns]
-        table = pa.table([columns[header] for header in kept], names=kept)
+            for name, generated in _generated_cells(samples, within).items():
+                columns[name] = _formula_safe(columns[name], generated)
+        order = [header for header in headers or columns if header in columns]
+        table = pa.table([columns[header] for header in order], names=order)
         if within:
-            there = samples.observed({conversion.name for conversion in within})
-            table = table.filter(pa.array(np.any([there, *map(samples.in_file, within)], 0)))
-        types = {} if text else known.get("types", {}).get(file, {})
-        write_table(_as_they_were(table, types), path / file, dialect["delimiter"])
+            observed = samples.observed({conversion.name for conversion in within})
+            table = table.filter(pa.array(np.any([observed, *map(samples.in_file, within)], 0)))
+        types = {} if text else description.get("types", {}).get(file, {})
+        write_table(_with_types(table, types), path / file, dialect["delimiter"])
 
 
 def write_table(table: pa.Table, path: Path, delimiter: str | None = None) -> None:
-    """One table in the format of its name; texts of a CSV or TSV are quoted where they must be."""
+    """Write one table in the format of its suffix; texts of a CSV or TSV are quoted only where necessary."""
     import pyarrow.parquet as parquet
 
     if ends_in(path, (".parquet",)):
         parquet.write_table(table, path)
         return
     delimiter = delimiter or usual_dialect(path.name)["delimiter"]
-    alone = table.num_columns == 1  # an empty line is no row
+    alone = table.num_columns == 1  # an empty line would not be read as a row
     with open(path, "wb") as file:
         blocks = (table.slice(start, ROWS) for start in range(0, table.num_rows, ROWS))
         for block in chain([pa.table([[name] for name in table.column_names], table.column_names)], blocks):
@@ -255,7 +271,7 @@ def write_table(table: pa.Table, path: Path, delimiter: str | None = None) -> No
 
 
 def _quoted(texts: pa.ChunkedArray, delimiter: str, alone: bool) -> pa.ChunkedArray:
-    """Texts of cells as a line of a CSV has them; those of a column that is `alone` are never nothing."""
+    """Quote texts of cells as a CSV requires; in a column that is `alone`, empty texts are quoted too."""
     needed = pc.match_substring_regex(texts, f'["\r\n{delimiter}]')
     if alone:
         needed = pc.or_(needed, pc.equal(texts, ""))
@@ -265,28 +281,28 @@ def _quoted(texts: pa.ChunkedArray, delimiter: str, alone: bool) -> pa.ChunkedAr
     return pc.if_else(needed, quoted, texts)
 
 
-def _as_they_were(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
-    """Columns in the types of their file, but for those whose values do not fit there."""
+def _with_types(table: pa.Table, types: Mapping[str, str]) -> pa.Table:
+    """Cast columns to their original types, except for columns whose values do not fit them."""
     for place, name in enumerate(table.column_names):
         if name in types:
-            with suppress(pa.ArrowException):  # a drawn number with more digits than a decimal has
+            with suppress(pa.ArrowException):  # a drawn number may have more digits than a decimal type allows
                 table = table.set_column(place, name, table.column(place).cast(named_type(types[name])))
     return table
 
 
-def _generated(samples: Samples, conversions: Sequence[TableConversion]) -> dict[str, pa.Array]:
-    """Which cells of columns of texts were filled in or generated, by header; ids never were."""
+def _generated_cells(samples: Samples, conversions: Sequence[TableConversion]) -> dict[str, pa.Array]:
+    """Return by header which cells of text columns were imputed or generated; ids never are."""
     labels = [samples.label_name] if samples.synthetic and samples.label_name else []
     return {
-        column.name: pa.array(samples.made(conversion.name)[:, j])
+        column.name: pa.array(samples.generated_values(conversion.name)[:, j])
         for conversion in conversions
         for j, column in enumerate(conversion.columns)
         if column.type == "string"
     } | dict.fromkeys(labels, pa.array(np.ones(len(samples), bool)))
 
 
-def _harmless(texts: pa.ChunkedArray, made: pa.Array) -> pa.ChunkedArray:
-    """Texts, of those `made` with an apostrophe before what a spreadsheet would take for a formula."""
+def _formula_safe(texts: pa.ChunkedArray, generated: pa.Array) -> pa.ChunkedArray:
+    """Put an apostrophe before `generated` texts that a spreadsheet would treat as formulas."""
     formula, number = (pc.match_substring_regex(texts, pattern) for pattern in (FORMULA, NUMBER))
-    guarded = pc.and_(pc.and_not(formula, number), made).fill_null(False)
+    guarded = pc.and_(pc.and_not(formula, number), generated).fill_null(False)
     return pc.if_else(guarded, pc.binary_join_element_wise("'", texts, ""), texts)

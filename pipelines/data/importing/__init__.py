@@ -1,1 +1,1 @@
-"""Foreign data as dataset folders: sources read, joined, split, converted and summed up."""
+"""Import files as dataset folders: read, join, split, convert and summarise the sources."""

@@ -1,4 +1,4 @@
-"""Sources as one set of samples: rows matched by id, or by their order where no source has ids."""
+"""Join sources into one set of samples; rows are matched by id, or by their order if no source has ids."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.formats.contents import Found, Named, Roles, TableView, View, check_type
+from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, TableView, View, check_type
 from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed
@@ -20,12 +20,22 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True)
 class Joined:
-    """N samples of M modalities, the `views`, before they are split.
+    """N samples of M modalities before they are split.
 
-    `places` (N, M) are the row of each sample in each view, −1 where the view lacks it; `rows` are the same with rows
-    of tables that have the sample, and no value of it. Roles are names and values (N,), the name of `ids` None where
-    the source has none; `originals` are the label and targets as their file has them, by name, where that is another
-    way. `headers`, `types` and `dialects` are those of the tables by file. `dropped` samples are in no modality.
+    Attributes:
+        views: the modalities.
+        places: (N, M), the row of each sample in each view, −1 where the modality is missing.
+        rows: (N, M), the same, but also with table rows that exist without any value.
+        ids: name and values (N,); the name is None if the sources have none.
+        label: name and values (N,), or None.
+        group: name and values (N,), or None.
+        split: name and values (N,), or None.
+        targets: values (N,) by name.
+        headers: the headers of each table, by file.
+        types: original Arrow types of simplified columns, by file and header.
+        dialects: unusual dialects of text files, by file.
+        originals: label and targets with their original values, by name, if these have been simplified.
+        dropped: the number of samples that have no modality and were left out.
     """
 
     views: tuple[View, ...]
@@ -47,31 +57,32 @@ class Joined:
 
     @property
     def observed(self) -> Values:
-        """(N, M) bool."""
+        """(N, M) bool: whether each sample has each modality."""
         return self.places >= 0
 
     def mark(self, view: View) -> str:
-        """What stands before decimals in the file of a view."""
+        """Return the decimal mark in the file of a view."""
         return self.dialects.get(view.facts.get("file", ""), {}).get("decimal", ".")
 
 
-def join(found: Sequence[Found], roles: Roles) -> Joined:
-    """All sources together: a sample absent from a source lacks its modalities, one absent from all is dropped."""
-    _check_roles(found, roles)
-    views = [(view, number) for number, source in enumerate(found) for view in source.views]
-    _check_names(found, [view.name for view, _ in views])
-    ids, rows = _match(found)
+def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
+    """Join all sources: a sample lacks the modalities of sources without it, and is dropped if it has none at all."""
+    _check_roles(sources, roles)
+    views = [(view, number) for number, source in enumerate(sources) for view in source.views]
+    _check_names(sources, [view.name for view, _ in views])
+    ids, rows = _match(sources)
     places = np.stack([np.where((rows[n] >= 0) & view.present[rows[n]], rows[n], -1) for view, n in views], 1)
     tables = np.array([isinstance(view, TableView) for view, _ in views])
     kept = np.flatnonzero((places >= 0).any(1))
     if not len(kept):
-        expected = "expected some that have one; correct the masks or fill the values"
-        raise UserError(f"{found[0].place}: {len(places)} rows without any modality found, {expected}")
+        expected = "expected at least one modality in some rows; correct the masks or fill in values"
+        raise UserError(f"{sources[0].place}: {len(places)} rows without any modality found, {expected}")
     chosen = pa.array(kept)
 
     def column(role: str, name: str | None = None) -> Named | None:
-        having: list[tuple[Found, Named, pa.Array]] = []
-        for source, row in zip(found, rows, strict=True):
+        """Return the name and values of a role, or of the target `name`; None if no source has it."""
+        having: list[tuple[SourceContents, Named, pa.Array]] = []
+        for source, row in zip(sources, rows, strict=True):
             named = getattr(source, role) if name is None else (name, source.targets.get(name))
             if named is not None and named[1] is not None:
                 check_type(source.place, named[0], named[1])
@@ -79,15 +90,15 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
         if not having:
             return None
         header = having[0][1][0] or ""
-        values = together([values.take(rows) for _, (_, values), rows in having])
+        values = coalesced([values.take(rows) for _, (_, values), rows in having])
         _check_complete(having[0][0].place, header, values, ids[1].take(chosen))
-        known = [(source.originals.get(header), rows) for source, _, rows in having]
-        if others := [original.take(rows) for original, rows in known if original is not None]:
-            originals[header] = together(others)
+        candidates = [(source.originals.get(header), rows) for source, _, rows in having]
+        if present := [original.take(rows) for original, rows in candidates if original is not None]:
+            originals[header] = coalesced(present)
         return header, values
 
     originals: dict[str, pa.ChunkedArray] = {}
-    targets = dict.fromkeys(name for source in found for name in source.targets)
+    targets = dict.fromkeys(name for source in sources for name in source.targets)
     return Joined(
         tuple(view for view, _ in views),
         places[kept],
@@ -97,110 +108,117 @@ def join(found: Sequence[Found], roles: Roles) -> Joined:
         column("group"),
         column("split"),
         {name: named[1] for name in targets if (named := column("targets", name))},
-        {source.place: source.headers for source in found if source.headers},
-        {source.place: types for source in found if (types := _types(source, ids[1].type))},
-        {source.place: source.dialect for source in found if source.dialect},
+        {source.place: source.headers for source in sources if source.headers},
+        {source.place: types for source in sources if (types := _types(source, ids[1].type))},
+        {source.place: source.dialect for source in sources if source.dialect},
         originals,
         len(places) - len(kept),
     )
 
 
-def _types(source: Found, kind: pa.DataType) -> dict[str, str]:
-    """Types of a source's columns that were made plainer, and of its ids where those of all samples are of `kind`."""
+def _types(source: SourceContents, kind: pa.DataType) -> dict[str, str]:
+    """Return original types of simplified columns, and of the source's ids if their type is not the joint `kind`."""
     types = dict(source.types)
     if source.ids is not None and source.ids[0] in source.headers and source.ids[1].type != kind:
         types.setdefault(str(source.ids[0]), str(source.ids[1].type))
     return types
 
 
-def together(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """The first value of each row, of the columns of the first one's type."""
+def coalesced(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Return the first value of each row among the columns that have the type of the first column."""
     return pc.coalesce(*(column for column in columns if column.type == columns[0].type))
 
 
-def _check_names(found: Sequence[Found], names: Sequence[str]) -> None:
-    """Refuse names that modalities cannot have, the same name twice, and no modality at all.
+def _check_names(sources: Sequence[SourceContents], names: Sequence[str]) -> None:
+    """Refuse invalid or duplicate names of modalities, and sources without any modality.
 
-    Names become those of files, and on many disks `RNA.npy` and `rna.npy` are one file.
+    Names become file names, and on many disks `RNA.npy` and `rna.npy` are the same file.
     """
     if not names:
-        raise UserError(f"{found[0].place}: found no modality, expected columns, arrays or images beside the roles")
-    for place, name in ((source.place, view.name) for source in found for view in source.views):
+        expected = "expected columns, arrays or images besides those with roles"
+        raise UserError(f"{sources[0].place}: no modality found, {expected}; add some or remove a role or --skip")
+    for place, name in ((source.place, view.name) for source in sources for view in source.views):
         if name.lower() in OPTIONAL or not NAME.fullmatch(name):
-            expected = f"expected up to 100 letters, digits, _ and - and none of {listed(OPTIONAL)}"
-            raise UserError(f"{place}: {name!r} is no name for a modality, {expected}; rename the file, folder or key")
+            expected = f"expected up to 100 letters, digits, _ and -, and none of {listed(OPTIONAL)}"
+            remedy = "rename the file, folder or key"
+            raise UserError(f"{place}: {name!r} cannot be the name of a modality, {expected}; {remedy}")
     counts = Counter(name.lower() for name in names)
     if same := [name for name in names if counts[name.lower()] > 1]:
-        place = "in two sources" if same[0] in same[1:] else f"beside {same[1]}"
-        raise UserError(f"modality {same[0]}: found {place}, expected different names; rename a file, folder or key")
+        found = "found in two sources" if same[0] in same[1:] else f"found together with {same[1]}"
+        raise UserError(f"modality {same[0]}: {found}, expected different names; rename a file, folder or key")
 
 
-def _check_roles(found: Sequence[Found], roles: Roles) -> None:
-    """Every name that the user gave is in one source, names of modalities and of columns of tables alike."""
-    headers = [name for source in found for name in (*source.headers, *source.names)]
-    asked = [("label", roles.label), ("group", roles.group), ("split", roles.split), ("id", roles.id)]
-    for role, name in [*asked, *(("target", name) for name in roles.targets)]:
+def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
+    """Check that each name given by the user exists, and that a role is found in only one table."""
+    headers = [name for source in sources for name in (*source.headers, *source.names)]
+    given = [("label", roles.label), ("group", roles.group), ("split", roles.split), ("id", roles.id)]
+    for role, name in [*given, *(("target", name) for name in roles.targets)]:
         count = headers.count(name) if name else 0
         if name and not count:
-            raise UserError(f"--{role} {name}: no such column{hint(name, headers)}; found: {listed(headers)}")
-        if sum(name in source.headers for source in found) > 1 and role != "id":
-            raise UserError(f"--{role} {name}: found in {count} tables, expected it in one; rename or drop the others")
-    skipped = {name for source in found for name in source.skipped}
-    views = [view.name for source in found for view in source.views]
-    known = [*headers, *views]
+            expected = f"expected one of {listed(headers)}; correct the name"
+            raise UserError(f"--{role} {name}: no such column found{hint(name, headers)}, {expected}")
+        if sum(name in source.headers for source in sources) > 1 and role != "id":
+            remedy = "rename or remove the other columns"
+            raise UserError(f"--{role} {name}: found in {count} tables, expected it in only one; {remedy}")
+    skipped = {name for source in sources for name in source.skipped}
+    views = [view.name for source in sources for view in source.views]
+    names = [*headers, *views]
     for name in roles.skip:
         if name not in skipped:
-            remedy = f"{hint(name, known)}; found: {listed(known)}"
-            raise UserError(f"--skip {name}: nothing of that name can be left out{remedy}")
+            expected = f"expected one of {listed(names)}; correct the name"
+            raise UserError(f"--skip {name}: no such column, array or folder found{hint(name, names)}, {expected}")
     for name in roles.modalities:
         if name not in views:
-            raise UserError(f"--modality {name}: none of its columns found; found: {listed(headers)}")
+            expected = f"expected some of {listed(headers)}; correct the names"
+            raise UserError(f"--modality {name}: none of its columns found, {expected}")
     for name in roles.kinds:
-        if name not in known:
-            raise UserError(f"--kind {name}: no such column or modality{hint(name, known)}")
+        if name not in names:
+            expected = f"expected one of {listed(names)}; correct the name"
+            raise UserError(f"--kind {name}: no such column or modality found{hint(name, names)}, {expected}")
 
 
-def _match(found: Sequence[Found]) -> tuple[Named, list[Values]]:
-    """The ids of all N samples in the order of their first appearance, and the row of each in every source, or −1."""
-    with_ids = [source for source in found if source.ids is not None]
+def _match(sources: Sequence[SourceContents]) -> tuple[Named, list[Values]]:
+    """Return the ids of all N samples in order of first appearance, and their row in each source, or −1."""
+    with_ids = [source for source in sources if source.ids is not None]
     if not with_ids:
-        first = found[0]
-        for source in found:
+        first = sources[0]
+        for source in sources:
             if source.rows != first.rows:
-                expected = f"{first.place} has {first.rows}, expected as many; match rows by a column with --id"
+                expected = f"expected {first.rows} as in {first.place}; match rows by a column with --id"
                 raise UserError(f"{source.place}: {source.rows} rows found, {expected}")
-        return (None, pa.chunked_array([np.arange(first.rows)])), [np.arange(first.rows)] * len(found)
-    if len(with_ids) < len(found):
-        without = next(source.place for source in found if source.ids is None)
-        other = with_ids[0].place
-        raise UserError(f"{without}: found no ids, {other} has them, expected them everywhere; name with --id")
+        return (None, pa.chunked_array([np.arange(first.rows)])), [np.arange(first.rows)] * len(sources)
+    if len(with_ids) < len(sources):
+        without = next(source.place for source in sources if source.ids is None)
+        expected = f"expected ids as in {with_ids[0].place}; name the column of ids with --id"
+        raise UserError(f"{without}: no ids found, {expected}")
     named = [_checked_ids(source) for source in with_ids]
     same = len({str(ids.type) for _, ids in named}) == 1
     columns = [ids if same else ids.cast(pa.string()) for _, ids in named]
-    together = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    texts = together.cast(pa.string())
-    every = texts.unique()
-    found_at = [pc.index_in(every, value_set=ids.cast(pa.string())).fill_null(-1) for _, ids in named]
-    rows = [places.to_numpy().astype(np.int64) for places in found_at]
+    all_ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    texts = all_ids.cast(pa.string())
+    distinct = texts.unique()
+    indices = [pc.index_in(distinct, value_set=ids.cast(pa.string())).fill_null(-1) for _, ids in named]
+    rows = [places.to_numpy().astype(np.int64) for places in indices]
     for source, (_, ids), row in zip(with_ids, named, rows, strict=True):
         if not ((row >= 0) & (rows[0] >= 0)).any():
-            found_there = f"no id is one of {with_ids[0].place} (such as '{ids[0]}' and '{named[0][1][0]}')"
+            found = f"no id is also in {with_ids[0].place} (found '{ids[0]}' here and '{named[0][1][0]}' there)"
             expected = "expected the same ids; correct them or name another column with --id"
-            raise UserError(f"{source.place}: {found_there}, {expected}")
+            raise UserError(f"{source.place}: {found}, {expected}")
     name = next((name for name, _ in named if name), None)
-    return (name, together.take(pc.index_in(every, value_set=texts))), rows
+    return (name, all_ids.take(pc.index_in(distinct, value_set=texts))), rows
 
 
-def _checked_ids(source: Found) -> Named:
-    """The name and ids of a source, each there once."""
+def _checked_ids(source: SourceContents) -> Named:
+    """Return the name and ids of a source, after a check that ids are complete and unique."""
     assert source.ids is not None
     name, ids = source.ids
     check_type(source.place, name or "name", ids)
     if ids.null_count:
-        raise UserError(f"{source.place}: {name}: {ids.null_count} rows without an id, expected one a row; fill them")
+        expected = "expected one id per row; fill in the ids"
+        raise UserError(f"{source.place}: {name}: {ids.null_count} rows without an id found, {expected}")
     values, counts = np.unique(ids.cast(pa.string()).to_pylist(), return_counts=True)
     if counts.max() > 1:
-        found = f"{name or 'name'} '{values[counts > 1][0]}' found {counts.max()} times, expected every id once"
+        found = f"{name or 'name'} '{values[counts > 1][0]}' found {counts.max()} times, expected each id once"
         raise UserError(f"{source.place}: {found}; merge such rows or name another column with --id")
     return name, ids
 
@@ -209,5 +227,6 @@ def _check_complete(place: str, name: str, values: pa.ChunkedArray, ids: pa.Chun
     """Refuse a column that has no value for one of the samples."""
     if values.null_count:
         first = ids[pc.index(values.is_null(), True).as_py()].as_py()
-        found = f"{values.null_count} of {len(values)} samples have none, the first of them {first!r}"
-        raise UserError(f"{place}: {name}: {found}, expected a value each; fill them or leave the column out")
+        found = f"{values.null_count} of {len(values)} samples have no value, the first of them is {first!r}"
+        expected = "expected one value per sample; fill in the values or leave the column out"
+        raise UserError(f"{place}: {name}: {found}, {expected}")

@@ -1,4 +1,4 @@
-"""`postprior import --like`: rows for a model that was trained before, in the scales and categories that it learned."""
+"""`postprior import --like`: import rows for a trained model, with the scales and categories of its training data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.columns import named_type
-from postprior.pipelines.data.dataset import PLACES, Dataset
+from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
-from postprior.pipelines.data.formats.contents import ArrayView, Found, Named, Roles, TableView, View
+from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
@@ -29,23 +29,25 @@ from postprior.pipelines.texts import shell_quoted
 
 
 def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> list[str]:
-    """Make one dataset folder of rows that need no label and may lack modalities; returns lines on what was understood.
+    """Write one dataset folder of rows, which need no label and may lack modalities; return lines of a summary.
 
-    The sources are such as the training data came from, with the same columns and names of modalities; `like` is what
-    the import of these made, or one of its splits. Roles that the user does not name are those of the training data,
-    where the sources have them. A category, label, feature, shape or type that these have not is refused.
+    The sources have the same columns and names of modalities as the sources of the training data; `like` is the folder
+    that the import of the training data wrote, or one of its splits. Roles that the user does not name are those of
+    the training data, if the sources have them. A UserError is raised for a category, label, feature, shape or type
+    that the training data do not have.
     """
     inputs = [*sources, like]
     check_folder(folder, partial(files_of, origin="rows"), inputs)
     trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
     if trained.conversion is None:
-        raise UserError(f"{like}: found no conversion in it, expected data that postprior import made")
-    known = {conversion.name: conversion for conversion in samples_of(trained).conversions}
-    wanted = _roles(trained.conversion, known, roles)
-    found = [one for source in sources for one in read_source(source, wanted)]
-    joined = join(found, _that_are_there(wanted, roles, found))
-    chosen = _as_trained(joined, known)
-    learned = [known[view.name] for view in chosen.views]
+        expected = "expected a folder that postprior import wrote; correct --like"
+        raise UserError(f"{like}: no conversion found in its manifest, {expected}")
+    conversions = {conversion.name: conversion for conversion in samples_of(trained).conversions}
+    wanted = _roles(trained.conversion, conversions, roles)
+    contents = [part for source in sources for part in read_source(source, wanted)]
+    joined = join(contents, _available_roles(wanted, roles, contents))
+    chosen = _as_trained(joined, conversions)
+    learned = [conversions[view.name] for view in chosen.views]
     targets = [ColumnConversion.from_description(entry) for entry in trained.conversion.get("targets", ())]
     targets = targets if all(target.name in joined.targets for target in targets) else []
     table = pa.table(dict(joined.targets))
@@ -54,35 +56,35 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     labels = _labels(joined.label, trained)
     dataset = converted(chosen, np.arange(len(joined)), learned, targets, labels, names)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
-    conversion = _placed(trained.conversion, joined.views)
+    conversion = _with_affines(trained.conversion, joined.views)
     replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
-    lines = _understood(joined, chosen, dataset.observed, known)
+    lines = _summary(joined, chosen, dataset.observed, conversions)
     return [*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT"]
 
 
-def _understood(joined: Joined, chosen: Joined, observed: Values, known: dict[str, Conversion]) -> list[str]:
-    """Lines for the user: what the rows have, what they lack, and what of the sources the training data have not."""
-    learned = [known[view.name] for view in chosen.views]
+def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict[str, Conversion]) -> list[str]:
+    """Return lines for the user: what the rows have, what they lack, and what is unknown from the training data."""
+    learned = [conversions[view.name] for view in chosen.views]
     lines = [*overview(learned, observed), "", *patterns(observed, [view.name for view in chosen.views])]
     columns = {column for view in joined.views for column in view.columns}
-    absent = [name for name in known if name not in {view.name for view in chosen.views}]
+    absent = [name for name in conversions if name not in {view.name for view in chosen.views}]
     tables = [conversion for conversion in learned if isinstance(conversion, TableConversion)]
     absent += [column.name for table in tables for column in table.columns if column.name not in columns]
     if absent:
         lines.append(f"missing in every row: {shortened(absent)}")
-    taken = columns | joined.targets.keys() | {of[0] for of in (joined.ids, joined.label, joined.group) if of}
-    if others := [name for headers in joined.headers.values() for name in headers if name not in taken]:
-        lines.append(f"not in the training data, left out: {shortened(others)}")
+    used = columns | joined.targets.keys() | {role[0] for role in (joined.ids, joined.label, joined.group) if role}
+    if unknown := [name for headers in joined.headers.values() for name in headers if name not in used]:
+        lines.append(f"not in the training data, left out: {shortened(unknown)}")
     for view, conversion in zip(chosen.views, learned, strict=True):
         lines += outliers(view, conversion)
-    return [*lines, *([f"left out: {joined.dropped} rows that no modality has"] if joined.dropped else [])]
+    return [*lines, *([f"left out: {joined.dropped} rows without any modality"] if joined.dropped else [])]
 
 
-def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Roles) -> Roles:
-    """The user's roles, and those of the training data where the user gives none."""
+def _roles(description: dict[str, Any], conversions: dict[str, Conversion], roles: Roles) -> Roles:
+    """Return the user's roles, completed by those of the training data."""
     names = {role: (description.get(role) or {}).get("name") for role in ("ids", "labels", "groups")}
-    tables = [conversion for conversion in known.values() if isinstance(conversion, TableConversion)]
-    kinds = {c.name: c.kind for c in known.values() if isinstance(c, ArrayConversion)}
+    tables = [conversion for conversion in conversions.values() if isinstance(conversion, TableConversion)]
+    kinds = {c.name: c.kind for c in conversions.values() if isinstance(c, ArrayConversion)}
     kinds |= {column.name: column.kind for table in tables for column in table.columns}
     return replace(
         roles,
@@ -96,100 +98,102 @@ def _roles(description: dict[str, Any], known: dict[str, Conversion], roles: Rol
     )
 
 
-def _that_are_there(wanted: Roles, given: Roles, found: Sequence[Found]) -> Roles:
-    """Roles without the names that only the training data have; what the user names is looked for."""
-    roles = [role for source in found for role in (source.label, source.group, source.ids) if role]
-    names = {name for source in found for name in (*source.headers, *source.names)} | {name for name, _ in roles}
-    views = [view for source in found for view in source.views]
+def _available_roles(wanted: Roles, given: Roles, contents: Sequence[SourceContents]) -> Roles:
+    """Remove the names that the sources do not have, except those that the user named, so that `join` reports them."""
+    roles = [role for source in contents for role in (source.label, source.group, source.ids) if role]
+    names = {name for source in contents for name in (*source.headers, *source.names)} | {name for name, _ in roles}
+    views = [view for source in contents for view in source.views]
     kinds = {name for view in views for name in (view.name, *view.columns)}
 
-    def kept(name: str | None, asked: str | None) -> str | None:
-        return name if name in names or asked else None
+    def available(name: str | None, named_by_user: str | None) -> str | None:
+        return name if name in names or named_by_user else None
 
     return replace(
         wanted,
-        id=kept(wanted.id, given.id),
-        label=kept(wanted.label, given.label),
-        group=kept(wanted.group, given.group),
+        id=available(wanted.id, given.id),
+        label=available(wanted.label, given.label),
+        group=available(wanted.group, given.group),
         targets=tuple(name for name in wanted.targets if name in names),
-        modalities={name: of for name, of in wanted.modalities.items() if name in {view.name for view in views}},
+        modalities={n: columns for n, columns in wanted.modalities.items() if n in {view.name for view in views}},
         kinds={name: kind for name, kind in wanted.kinds.items() if name in kinds},
     )
 
 
-def _as_trained(joined: Joined, known: dict[str, Conversion]) -> Joined:
-    """The modalities of the samples in the order, kinds, shapes and types of the training data."""
+def _as_trained(joined: Joined, conversions: dict[str, Conversion]) -> Joined:
+    """Return the samples with modalities in the order, kinds, shapes and types of the training data."""
     place = {view.name: m for m, view in enumerate(joined.views)}
-    if others := place.keys() - known.keys():
-        expected = f"expected some of {listed(known)}; name files and keys as they were, or leave it out (--skip)"
-        raise UserError(f"modality {min(others)}: not in the training data, {expected}")
-    order = [place[name] for name in known if name in place]
-    views = tuple(_view_as_trained(view, known[view.name]) for view in (joined.views[m] for m in order))
+    if unknown := place.keys() - conversions.keys():
+        expected = f"expected some of {listed(conversions)}"
+        remedy = "name files and keys as in the training data, or leave it out (--skip)"
+        raise UserError(f"modality {min(unknown)}: not in the training data, {expected}; {remedy}")
+    order = [place[name] for name in conversions if name in place]
+    views = tuple(_view_as_trained(view, conversions[view.name]) for view in (joined.views[m] for m in order))
     return replace(joined, views=views, places=joined.places[:, order], rows=joined.rows[:, order])
 
 
-def _placed(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any]:
-    """The training data's conversion with the affines of these volumes.
+def _with_affines(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any]:
+    """Return the training data's conversion with the affines of these volumes.
 
-    A contrast that they lack lies where another does that had its shape in the training data.
+    A contrast that is missing here gets the affines of another contrast that has its shape in the training data.
     """
     entries = description["modalities"]
-    here = {view.name: view.facts for view in views if view.facts["source"] == "nifti"}
-    placed = dict(entries)
+    facts = {view.name: view.facts for view in views if view.facts["source"] == "nifti"}
+    updated = dict(entries)
     for name, entry in entries.items():
-        if alike := [n for n in (name, *here) if n in here and entries[n].get("volume") == entry.get("volume")]:
-            placed[name] = entry | {key: here[alike[0]][key] for key in PLACES if key in here[alike[0]]}
-    return description | {"modalities": placed}
+        if same := [n for n in (name, *facts) if n in facts and entries[n].get("volume") == entry.get("volume")]:
+            updated[name] = entry | {key: facts[same[0]][key] for key in SPATIAL_KEYS if key in facts[same[0]]}
+    return description | {"modalities": updated}
 
 
 def _view_as_trained(view: View, conversion: Conversion) -> View:
-    """A view of the kind, shape and types of the training data, which others than these are refused."""
+    """Return a view with the types of the training data; another kind, shape, orientation or features are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
         columns = {c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns}
         return replace(view, content=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
         kinds = ("a table", "an array") if isinstance(view, TableView) else ("an array", "a table")
-        raise UserError(f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert it")
-    bytes_of = [np.dtype(of) == np.uint8 for of in (view.content.dtype, conversion.dtype)]
-    if view.axes != conversion.axes or view.content.shape[1:] != conversion.shape or bytes_of[0] != bytes_of[1]:
+        raise UserError(f"{view.name}: {kinds[0]} found, expected {kinds[1]} as in the training data; convert the file")
+    is_bytes = [np.dtype(dtype) == np.uint8 for dtype in (view.content.dtype, conversion.dtype)]
+    if view.axes != conversion.axes or view.content.shape[1:] != conversion.shape or is_bytes[0] != is_bytes[1]:
         found = f"{view.content.dtype} of shape {view.content.shape[1:]}"
         expected = f"{conversion.dtype} of shape {conversion.shape} as in the training data"
-        raise UserError(f"{view.name}: {found} found, expected {expected}; convert it")
+        raise UserError(f"{view.name}: {found} found, expected {expected}; convert the array")
     if conversion.facts["source"] == view.facts["source"] == "nifti":
         check_orientation(view.name, view.facts["affine"], conversion.facts["affine"])
     if view.facts.get("features") != conversion.facts.get("features") and view.facts["source"] == "omics":
-        found = "other features found than in the training data, expected the same in one order"
-        raise UserError(f"{view.name}: {found}; select them")
+        expected = "expected those of the training data in the same order; select and sort the features"
+        raise UserError(f"{view.name}: different features found, {expected}")
     return view
 
 
 def _column_as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
-    """A column in the type of the training data, null where the table lacks it; new categories are refused."""
+    """Return a column in the type of the training data, null if the table lacks it; new categories are refused."""
     kind = named_type(column.type)
     if column.name not in table.column_names:
         return pa.chunked_array([pa.nulls(len(table), kind)])
-    found = table[column.name]
+    values = table[column.name]
     if column.kind != "categorical":
-        return found
+        return values
     try:
-        found = found.cast(kind)
+        values = values.cast(kind)
     except pa.ArrowInvalid:
-        expected = f"expected {kind} as in the training data; convert it"
-        raise UserError(f"{place}: column {column.name}: {found.type} found, {expected}") from None
-    _check_known(f"{place}: column {column.name}", found, column.values)
-    return found
+        expected = f"expected type {kind} as in the training data; convert the column"
+        raise UserError(f"{place}: column {column.name}: type {values.type} found, {expected}") from None
+    _check_known(f"{place}: column {column.name}", values, column.values)
+    return values
 
 
-def _check_known(place: str, found: pa.ChunkedArray, values: Sequence[Any]) -> None:
-    """Refuse a category or label that training never saw."""
-    new = found.filter(pc.invert(pc.is_in(found.fill_null(values[0]), pa.array(values, found.type))))
+def _check_known(place: str, column: pa.ChunkedArray, categories: Sequence[Any]) -> None:
+    """Refuse a category or label that the training data do not have."""
+    new = column.filter(pc.invert(pc.is_in(column.fill_null(categories[0]), pa.array(categories, column.type))))
     if len(new):
-        expected = f"expected one of {shortened([str(value) for value in values], 20)}; correct it or leave it out"
-        raise UserError(f"{place}: {str(new[0].as_py())!r} found, which no training row has, {expected}")
+        expected = f"expected one of {shortened([str(value) for value in categories], 20)}"
+        remedy = "correct the value or leave the row out"
+        raise UserError(f"{place}: {str(new[0].as_py())!r} found, which no training row has, {expected}; {remedy}")
 
 
 def _labels(named: Named | None, trained: Dataset) -> Values | None:
-    """Labels (N,) as places in the training data's names."""
+    """Return labels (N,) as indices of the training data's label names."""
     if named is None or trained.label_names is None:
         return None
     name, column = named

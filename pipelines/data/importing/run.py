@@ -1,4 +1,4 @@
-"""`postprior import`: foreign data as dataset folders, with all that is needed to write them back."""
+"""`postprior import`: convert files into dataset folders, with all facts that are needed to write them back."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
-from postprior.pipelines.data.conversion.texts import comes_back
+from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
@@ -24,35 +24,35 @@ from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import shell_quoted
 
 MOST_LABELS = 1000
-FEWEST = {"train": 10, "validation": 4, "test": 4}  # rows that a split must have: fewer teach and show nothing
+FEWEST = {"train": 10, "validation": 4, "test": 4}  # least number of rows per split
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def import_data(
     sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = (0.1, 0.2), seed: int = 0
 ) -> list[str]:
-    """Make the dataset folders train, validation and test in `folder`; returns lines that say what was understood.
+    """Write the dataset folders train, validation and test into `folder`, and return lines of a summary.
 
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
     bytes.
     """
-    check_folder(folder, earlier, sources)
+    check_folder(folder, previous_splits, sources)
     if seed < 0:
-        raise UserError(f"--seed: {seed} found, expected a whole number of at least 0")
-    joined = join([found for source in sources for found in read_source(source, roles)], roles)
+        raise UserError(f"--seed: {seed} found, expected a whole number of at least 0; correct the seed")
+    joined = join([contents for source in sources for contents in read_source(source, roles)], roles)
     labels, names = _labels(joined.label)
-    groups = None if joined.group is None else codes_of(joined.group[1])
+    groups = None if joined.group is None else as_numpy(joined.group[1])
     if joined.split is not None:
         splits = named_split(joined.split[1], joined.split[0] or "")
     else:
         splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
-    targets = [ColumnConversion.plain(name, column) for name, column in joined.targets.items()]
+    targets = [ColumnConversion.of_target(name, column) for name, column in joined.targets.items()]
     conversion = _describe(joined, learned, targets)
-    names_of = [source.name for source in sources]
-    provenance = {"source": "import", "sources": names_of, "shares": list(shares), "seed": seed}
-    with publish(folder, earlier, sources) as temporary:
+    source_names = [source.name for source in sources]
+    provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
+    with publish(folder, previous_splits, sources) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
@@ -60,8 +60,8 @@ def import_data(
     return summary(joined, learned, labels, names, sizes, folder)
 
 
-def earlier(folder: Path) -> set[Path]:
-    """The files, relative to a folder, of the splits that an import made there before."""
+def previous_splits(folder: Path) -> set[Path]:
+    """Return the files, relative to a folder, of the splits that an earlier import wrote there."""
     return {
         Path(split) / file
         for split in SPLITS
@@ -71,24 +71,25 @@ def earlier(folder: Path) -> set[Path]:
 
 
 def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
-    """Labels (N,) as places of their names."""
+    """Return labels (N,) as indices of label names, and the names; None without labels."""
     if named is None:
         return None, None
     name, column = named
     values = sorted(column.unique().to_pylist())
-    broken = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
-    if broken or len(values) > MOST_LABELS:
-        found = f"values such as {broken[0]:g}" if broken else f"{len(values)} different values"
-        expected = f"expected classes, {MOST_LABELS} at most; use --target {shell_quoted(str(name))}"
+    fractions = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
+    if fractions or len(values) > MOST_LABELS:
+        found = f"values such as {fractions[0]:g}" if fractions else f"{len(values)} different values"
+        expected = f"expected at most {MOST_LABELS} classes; for numbers use --target {shell_quoted(str(name))}"
         raise UserError(f"label {name}: {found} found, {expected}")
     if len(values) < 2:
-        raise UserError(f"label {name}: only {values[0]!r} found, expected two classes or more; leave the label out")
+        expected = "expected two classes or more; leave --label out"
+        raise UserError(f"label {name}: only the class {values[0]!r} found, {expected}")
     codes = pc.index_in(column, value_set=pa.array(values, column.type))
     return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)
 
 
-def codes_of(column: pa.ChunkedArray) -> Values:
-    """Whole numbers or texts (N,) as NumPy has them."""
+def as_numpy(column: pa.ChunkedArray) -> Values:
+    """Convert a column to a NumPy array (N,) of whole numbers or texts."""
     if pa.types.is_integer(column.type):
         return column.to_numpy() if pa.types.is_uint64(column.type) else column.cast(pa.int64()).to_numpy()
     return np.array(column.cast(pa.string()).to_pylist())
@@ -97,60 +98,62 @@ def codes_of(column: pa.ChunkedArray) -> Values:
 def split_rows(
     labels: Ints | None, groups: Ints | None, rows: int, shares: tuple[float, float], rng: np.random.Generator
 ) -> dict[str, Ints]:
-    """Rows of every split in their order.
+    """Split rows at random, stratified by label, and return the sorted rows of each split.
 
-    Subjects are put in the order of their most frequent label and their size, shuffled where these are equal, and
-    every split takes from that order at equal steps: it gets its share of all and of each label, give or take one.
-    `labels` and `groups` are (N,), each row a subject without the latter; `shares` those of validation and test.
+    Subjects are sorted by their most frequent label and by size, in random order if these are equal. Validation and
+    test each take subjects from this order at equal steps, so that each gets its share of all subjects and of each
+    label, plus or minus one. `labels` and `groups` are (N,); without groups each row is a subject. `shares` are those
+    of validation and test.
     """
     validation, test = shares
     if not (validation > 0 and test > 0 and validation + test < 1):
-        found = f"{validation:g} of validation and {test:g} of test found"
-        raise UserError(f"shares: {found}, expected both above 0, their sum below 1")
+        found = f"{validation:g} for validation and {test:g} for test found"
+        raise UserError(f"shares: {found}, expected both above 0 and their sum below 1; correct the shares")
     subjects = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     label, size = _strata(labels, subjects)
     order = np.lexsort((rng.random(len(size)), size, label))
     side = np.zeros(len(size), np.int64)  # 0 train, 1 validation, 2 test
-    taken = _every(len(order), test, rng)
+    taken = _evenly_spaced(len(order), test, rng)
     side[order[taken]] = 2
     rest = order[~taken]
-    side[rest[_every(len(rest), validation / (1 - test), rng)]] = 1
+    side[rest[_evenly_spaced(len(rest), validation / (1 - test), rng)]] = 1
     return {split: np.flatnonzero(side[subjects] == number) for number, split in enumerate(SPLITS)}
 
 
 def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
-    """Rows of every split as a column says."""
+    """Return the rows of each split as the values (N,) of a column name them."""
     texts = np.array([OTHER_SPLITS.get(text, text) for text in values.cast(pa.string()).to_pylist()])
     if wrong := set(texts) - set(SPLITS):
-        raise UserError(f"--split {name}: found '{min(wrong)}', expected one of {', '.join(SPLITS)} in every row")
+        expected = f"expected one of {', '.join(SPLITS)} in every row; correct the column"
+        raise UserError(f"--split {name}: '{min(wrong)}' found, {expected}")
     return {split: np.flatnonzero(texts == split) for split in SPLITS}
 
 
 def check_splits(
     splits: dict[str, Ints], labels: Ints | None, names: tuple[str, ...] | None, groups: Values | None
 ) -> None:
-    """Refuse a split with too few rows, a label that training lacks, and a subject on two sides."""
+    """Refuse a split with too few rows, a label without training rows, and a subject in two splits."""
     for split, rows in splits.items():
         if len(rows) < (least := FEWEST[split]):
             several = 0 if groups is None else len(np.unique(groups))
-            told = f" (those of each of {several} subjects stay together)" if several else ""
-            expected = f"expected {least} or more; give more rows or other shares"
-            raise UserError(f"{split}: {len(rows)} rows found{told}, {expected}")
+            note = f" (all rows of each of {several} subjects stay in one split)" if several else ""
+            expected = f"expected {least} or more; provide more rows or change the shares"
+            raise UserError(f"{split}: {len(rows)} rows found{note}, {expected}")
     if labels is not None and names is not None:
         for label in np.setdiff1d(labels, labels[splits["train"]])[:1]:
-            expected = "expected 3 or more (or as many subjects); give more rows or merge it with another label"
-            found = f"{(labels == label).sum()} rows found and none of them in train"
+            expected = "expected 3 rows (or subjects) or more; provide more rows or merge it with another label"
+            found = f"{(labels == label).sum()} rows found, and none of them in train"
             raise UserError(f"label {names[label]}: {found}, {expected}")
     if groups is not None:
         sides = np.concatenate([np.unique(groups[rows]) for rows in splits.values()])
         subjects, counts = np.unique(sides, return_counts=True)
         if (counts > 1).any():
-            expected = "expected all in one; correct the splits that the data name"
+            expected = "expected all rows in one split; correct the column of the split"
             raise UserError(f"subject {subjects[counts > 1][0]}: rows found in {counts.max()} splits, {expected}")
 
 
 def _strata(labels: Ints | None, subjects: Ints) -> tuple[Ints, Ints]:
-    """The most frequent label of every subject, (S,), and its rows, (S,)."""
+    """Return the most frequent label of each subject, (S,), and its number of rows, (S,)."""
     size = np.bincount(subjects)
     if labels is None:
         return np.zeros_like(size), size
@@ -160,19 +163,20 @@ def _strata(labels: Ints | None, subjects: Ints) -> tuple[Ints, Ints]:
     return pairs[first, 1], size
 
 
-def _every(count: int, share: float, rng: np.random.Generator) -> Values:
-    """Which of `count` places in order are taken at equal steps so that `share` of them is, (count,) bool."""
+def _evenly_spaced(count: int, share: float, rng: np.random.Generator) -> Values:
+    """Return which of `count` places are taken at equal steps so that their fraction is `share`, (count,) bool."""
     steps = np.floor(np.arange(count + 1) * share + rng.random())
     return np.diff(steps) > 0
 
 
 def _learn(joined: Joined, train: Values) -> list[Conversion]:
-    """The conversion of every modality, from the training rows that have it."""
+    """Learn the conversion of each modality from the training rows that have it."""
     learned = []
     for view, places in zip(joined.views, joined.places[train].T, strict=True):
         rows = places[places >= 0]
         if not len(rows):
-            raise UserError(f"{view.name}: no training row has it, expected some; leave it out or give more rows")
+            expected = "expected at least one; leave the modality out or provide more rows"
+            raise UserError(f"{view.name}: no training row has this modality, {expected}")
         learned.append(view.learn(rows))
     return learned
 
@@ -185,7 +189,7 @@ def converted(
     labels: Values | None,
     names: tuple[str, ...] | None,
 ) -> Dataset:
-    """The samples at `rows`, every view by the conversion in its place; labels (N,) are places of their names."""
+    """Convert the samples at `rows`, with one conversion in `learned` per view; labels (N,) index their `names`."""
     observed, taken = joined.observed[rows], pa.array(rows)
     data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
@@ -198,13 +202,13 @@ def converted(
         numbers, seen = target.encode(joined.targets[target.name].take(taken))
         columns.append(numbers)
         original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
-        if not comes_back(pa.chunked_array([target.decode(numbers, seen)]), original):
+        if not is_restored(pa.chunked_array([target.decode(numbers, seen)]), original):
             lost[target.name] = original
     sources["targets"] = pa.table(lost) if lost else None
     if joined.label is not None and labels is not None:
         name, column = joined.label
         original = joined.originals.get(name or "", column).take(taken)
-        if not comes_back(column.take(taken), original):
+        if not is_restored(column.take(taken), original):
             sources["labels"] = pa.table({"label": original})
     return Dataset(
         tuple(conversion.modality for conversion in learned),
@@ -213,18 +217,18 @@ def converted(
         cells=cells,
         labels=None if labels is None else labels[rows],
         targets=np.stack(columns, 1) if columns else None,
-        groups=None if joined.group is None else codes_of(joined.group[1].take(taken)),
-        ids=codes_of(joined.ids[1].take(taken)),
+        groups=None if joined.group is None else as_numpy(joined.group[1].take(taken)),
+        ids=as_numpy(joined.ids[1].take(taken)),
         label_names=names,
         source_values={name: values for name, values in sources.items() if values is not None},
     )
 
 
 def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[ColumnConversion]) -> dict[str, Any]:
-    """The entry `conversion` of the manifests."""
+    """Return the entry `conversion` of the manifests."""
 
-    def named(of: Named | None) -> dict[str, Any] | None:
-        return None if of is None else {"name": of[0], "type": str(of[1].type)}
+    def describe_role(role: Named | None) -> dict[str, Any] | None:
+        return None if role is None else {"name": role[0], "type": str(role[1].type)}
 
     return {
         "modalities": {conversion.name: conversion.describe() for conversion in learned},
@@ -233,9 +237,9 @@ def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[C
             for file, headers in joined.headers.items()
         },
         "types": {file: dict(types) for file, types in joined.types.items()},
-        **({"dialects": {file: dict(of) for file, of in joined.dialects.items()}} if joined.dialects else {}),
-        "ids": named(joined.ids),
-        "labels": named(joined.label),
-        "groups": named(joined.group),
+        **({"dialects": {file: dict(d) for file, d in joined.dialects.items()}} if joined.dialects else {}),
+        "ids": describe_role(joined.ids),
+        "labels": describe_role(joined.label),
+        "groups": describe_role(joined.group),
         "targets": [target.describe() for target in targets],
     }

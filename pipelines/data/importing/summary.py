@@ -1,4 +1,4 @@
-"""What an import understood, as text: kinds, shapes, ranges and which modalities are missing together."""
+"""Summarise an import as text: kinds, shapes, ranges, and which modalities are missing together."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.texts import shell_quoted
 
-PATTERNS = 8  # that are shown one by one
-COLUMNS = 6  # of a kind that are shown by name
+PATTERNS = 8  # greatest number of missingness patterns that are listed
+COLUMNS = 6  # greatest number of columns of a kind that are listed by name
 
 
 def summary(
@@ -27,11 +27,11 @@ def summary(
     splits: Mapping[str, int],
     folder: Path,
 ) -> list[str]:
-    """Lines for the user."""
+    """Return the lines of the summary for the user."""
     observed = joined.observed
     lines = overview(learned, observed)
     for view, conversion in zip(joined.views, learned, strict=True):
-        lines += ["", f"{view.name}:", *("  " + line for line in contents(view, conversion))]
+        lines += ["", f"{view.name}:", *("  " + line for line in details(view, conversion))]
     lines += ["", *patterns(observed, [view.name for view in joined.views])]
     if labels is not None and names is not None:
         counts = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
@@ -41,13 +41,13 @@ def summary(
     if joined.targets:
         lines.append(f"targets: {shortened(list(joined.targets))}")
     if joined.dropped:
-        lines.append(f"left out: {joined.dropped} rows that no modality has")
+        lines.append(f"left out: {joined.dropped} rows without any modality")
     lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))
     return [*lines, f"Go on with: postprior init PROJECT --from {shell_quoted(folder)}"]
 
 
 def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
-    """A line a modality: its kind, shape, likelihood and the rows that have it; observed (N, M)."""
+    """Return one line per modality: its kind, shape, likelihood and number of observed rows; observed (N, M)."""
     rows = [("modality", "kind", "shape", "likelihood", "rows")]
     for conversion, count in zip(learned, observed.sum(0), strict=True):
         m = conversion.modality
@@ -55,57 +55,57 @@ def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
     return aligned(rows)
 
 
-def contents(view: View, conversion: Conversion) -> list[str]:
-    """The columns of a table by kind, or the values of an array, with their ranges."""
+def details(view: View, conversion: Conversion) -> list[str]:
+    """Describe the columns of a table by kind, or the values of an array, with their ranges."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        told = [f"{kind}: {shortened(found)}" for kind, found in _by_kind(view.content, conversion).items()]
+        lines = [f"{kind}: {shortened(columns)}" for kind, columns in _by_kind(view.content, conversion).items()]
         if new := _unseen(view.content, conversion):
-            told.append(f"in no training row, so missing: {shortened(new)}")
+            lines.append(f"categories without a training row, treated as missing: {shortened(new)}")
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
-        there = np.flatnonzero(view.present)
-        low, high = limits(view.content, there)
-        still = _constant(view.content, there) if conversion.axes == "X" else 0
-        note = f", {still} of {view.content.shape[1]} coordinates constant" if still else ""
-        told = [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}"]
-    return told + outliers(view, conversion)
+        present = np.flatnonzero(view.present)
+        low, high = limits(view.content, present)
+        constant = _constant(view.content, present) if conversion.axes == "X" else 0
+        note = f", {constant} of {view.content.shape[1]} coordinates constant" if constant else ""
+        lines = [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}"]
+    return lines + outliers(view, conversion)
 
 
 def outliers(view: View, conversion: Conversion) -> list[str]:
-    """A line on far outliers, if there are such, and what to do about them."""
+    """Return a line about far outliers and what to do about them, or nothing if there are none."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
         far = {
             column.name: _far(to_numpy(view.content[column.name].drop_null()), column)
             for column in conversion.columns
             if column.kind in SCALED and column.name in view.content.column_names
         }
-        found = [f"{name} ({_counted(values)})" for name, values in far.items() if len(values)]
-        remedy = "leave such cells empty"
+        parts = [f"{name} ({_counted(values)})" for name, values in far.items() if len(values)]
+        remedy = "leave these cells empty"
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
         raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind == "numeric" else ()
         values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
-        found = [_counted(values)] if len(values) else []
-        remedy = "make it NaN and add --nan-is-missing"
-    far_ones = f"far from all others: {shortened(found)}; models are shown nearer ones. "
-    return [f"{far_ones}If this stands for missing values, {remedy} and import again"] if found else []
+        parts = [_counted(values)] if len(values) else []
+        remedy = "replace it by NaN, add --nan-is-missing"
+    text = f"far outliers: {shortened(parts)}; they are clipped in the input of models. "
+    return [f"{text}If such a value means missing, {remedy} and import again"] if parts else []
 
 
 def _far(raw: Values, conversion: ArrayConversion | ColumnConversion) -> Values:
-    """The values that are not shown as they are."""
+    """Return the values that are clipped as far outliers."""
     return raw[np.abs(conversion.standardised(raw)) > conversion.bound * (1 + 1e-6)]
 
 
 def _counted(values: Values) -> str:
-    """How often the most frequent of some values is found, and how many others are."""
-    found, counts = np.unique(values, return_counts=True)
-    return f"{found[counts.argmax()]:g}, {len(values)} value{'s' * (len(values) > 1)}"
+    """Return the most frequent value, and the number of all values, as text."""
+    distinct, counts = np.unique(values, return_counts=True)
+    return f"{distinct[counts.argmax()]:g}, {len(values)} value{'s' * (len(values) > 1)}"
 
 
 def _constant(array: Values, rows: Values) -> int:
-    """How many coordinates of an array (n, X) have one value in all of these rows."""
+    """Return how many coordinates of an array (n, X) are constant in these rows."""
     low, high = np.full(array.shape[1], np.inf), np.full(array.shape[1], -np.inf)
     for chunk in chunks(array, rows):
         low, high = np.fmin(low, np.fmin.reduce(chunk)), np.fmax(high, np.fmax.reduce(chunk))
@@ -113,18 +113,18 @@ def _constant(array: Values, rows: Values) -> int:
 
 
 def _unseen(table: pa.Table, conversion: TableConversion) -> list[str]:
-    """Categories that no training row has, with their columns."""
-    found = {
+    """Return the categories that no training row has, with their columns."""
+    unseen = {
         column.name: set(table[column.name].unique().to_pylist()) - {None, *column.values}
         for column in conversion.columns
         if column.kind == "categorical"
     }
-    return [f"{name} ({shortened(sorted(map(str, new)), 4)})" for name, new in found.items() if new]
+    return [f"{name} ({shortened(sorted(map(str, new)), 4)})" for name, new in unseen.items() if new]
 
 
 def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str]]:
-    """Columns with their ranges or categories by kind."""
-    found: dict[str, list[str]] = {}
+    """Return by kind the columns with their ranges or categories, as text."""
+    columns: dict[str, list[str]] = {}
     for column in conversion.columns:
         values, notes = table[column.name], []
         if column.kind == "categorical":
@@ -134,39 +134,39 @@ def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str
             notes.append(f"{ends['min']:g} to {ends['max']:g}")
         if values.null_count:
             notes.append(f"{values.null_count / len(values):.0%} missing")
-        told = f"{column.name} ({', '.join(notes)})" if notes else column.name
-        found.setdefault(column.kind, []).append(told)
-    return found
+        text = f"{column.name} ({', '.join(notes)})" if notes else column.name
+        columns.setdefault(column.kind, []).append(text)
+    return columns
 
 
 def _scaling(conversion: ArrayConversion) -> str:
-    """The offset and scale of an array in words."""
+    """Describe the scaling of an array."""
     offset, scale = conversion.offset, conversion.scale
     if conversion.kind == "numeric" and conversion.modality.kind == "vector":
         return "each coordinate standardised"
     if (offset, scale) == (0, 1) or isinstance(offset, tuple) or isinstance(scale, tuple):
-        return "as they are"
+        return "not scaled"
     return f"{offset:g} to {offset + scale:g} scaled to 0 to 1"
 
 
 def patterns(observed: Values, names: Sequence[str]) -> list[str]:
-    """How many rows have which modalities, the most frequent patterns first."""
+    """Return a table of missingness patterns with their numbers of rows, the most frequent patterns first."""
     if observed.all():
-        return ["every row has every modality"]
+        return ["all rows have all modalities"]
     found, counts = np.unique(observed, axis=0, return_counts=True)
     shown = (-counts).argsort(kind="stable")[:PATTERNS]
-    rows = [(*names, "rows"), *((*("x" if there else "." for there in found[i]), str(counts[i])) for i in shown)]
+    rows = [(*names, "rows"), *((*("x" if present else "." for present in found[i]), str(counts[i])) for i in shown)]
     rest = [f"and {len(counts) - len(shown)} other patterns"] if len(counts) > len(shown) else []
     return [*aligned(rows), *rest]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of texts in columns of even width."""
+    """Pad rows of texts to aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def shortened(names: Sequence[str], most: int = COLUMNS) -> str:
-    """Names separated by commas, the first of them where there are many."""
+    """Join names with commas; of many names only the first are listed."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f", … and {rest} more" if rest > 0 else "")

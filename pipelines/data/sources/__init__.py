@@ -1,7 +1,7 @@
-"""Where data comes from: a table of sources, each a function that makes the three splits.
+"""Data sources: a table of functions, each of which makes the three splits.
 
-A source is called as `source(seed, root, **options)`, the options being those of params.yaml under its name,
-and returns a dataset a split. Relative paths in options start at `root`, the project's folder.
+A source is called as `source(seed, root, **options)` and returns one dataset per split. The options are those of
+params.yaml under the name of the source. Relative paths in options start at `root`, the folder of the project.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ SOURCES: dict[str, Callable[..., dict[str, Dataset]]] = {
     "mnist": make_mnist,
     "polymnist": read_polymnist,
 }
-"""Data sources by the name that `data.source` in params.yaml gives."""
+"""Data sources by name, for `data.source` in params.yaml."""
 
 
 def check_source(params: Params) -> None:
-    """Refuse an unknown data source and options that it does not take."""
+    """Refuse an unknown data source, and options that it does not have."""
     source = pick(SOURCES, params.data.source, "data.source", "data source")
     check_options(source, params.data.options, f"data.{params.data.source}", given={"seed", "root"})

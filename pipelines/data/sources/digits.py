@@ -1,6 +1,6 @@
-"""Five modalities that share a digit, from the images that scikit-learn carries: nothing is downloaded.
+"""Five modalities that share a digit, made from images that are part of scikit-learn; nothing is downloaded.
 
-In the manner of PolyMNIST (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470): handwritten digits
+The data imitate PolyMNIST (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470): handwritten digits
 (`load_digits`, 1,797 images of 8 × 8) over random crops of two photographs (`load_sample_images`).
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
-from postprior.pipelines.data.sources.compose import Pool, composed, split_by_label
+from postprior.pipelines.data.sources.compose import Pool, compose_splits, split_by_label
 
 SIZE = 16
 """Height and width of an image."""
@@ -19,10 +19,11 @@ SIZE = 16
 
 @dataclass(frozen=True)
 class Layer:
-    """How one modality looks: a region of a photograph of scikit-learn, and the colour of the digit, its `ink`.
+    """Appearance of one modality: a region of a photograph of scikit-learn, and the colour (`ink`) of the digit.
 
-    `box` is the region (left, top, right, bottom), and `shrink` says how many of its pixels become one. Colours are
-    turned by `hue` degrees about the grey axis; their darkest and brightest hundredth get the brightness `low`, `high`.
+    `box` is the region (left, top, right, bottom), and `shrink` is the factor by which it is reduced in size. Colours
+    are rotated by `hue` degrees about the grey axis, and scaled so that their 1 % and 99 % quantiles become `low` and
+    `high`.
     """
 
     photo: str
@@ -41,8 +42,8 @@ LAYERS = (
     Layer("flower.jpg", (0, 0, 300, 427), 4, 210, 0.25, 1.0, (0, 0, 0)),  # dark leaves
     Layer("china.jpg", (0, 140, 260, 427), 3, 250, 0.0, 0.8, (1, 1, 0.5)),  # roofs and bushes
 )
-"""Chosen so that a small classifier reads each modality; the crops keep about three quarters of the photographs'
-own variation (standard deviation of their pixels)."""
+"""Chosen so that a small classifier recognises the digits in each modality; the crops keep about three quarters of the
+variation of the photographs (standard deviation of their pixels)."""
 
 
 def make_digits(
@@ -54,7 +55,7 @@ def make_digits(
     validation_share: float = 0.1,
     test_share: float = 0.25,
 ) -> dict[str, Dataset]:
-    """The splits, each with so many samples, drawn from source images of its own: a share of the 1,797 digits."""
+    """Make the splits with the given numbers of samples; each split draws from its own share of the 1,797 digits."""
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -64,11 +65,11 @@ def make_digits(
     layers = [(picture(layer), partial(paint, ink=layer.ink)) for layer in LAYERS]
     parts = zip(SPLITS, split_by_label(labels, shares, rng), strict=True)
     pools = {split: Pool(images[rows], labels[rows]) for split, rows in parts}
-    return composed(pools, (train, validation, test), layers, rng, {"source": "digits", "seed": seed})
+    return compose_splits(pools, (train, validation, test), layers, rng, {"source": "digits", "seed": seed})
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:
-    """Images (n, h, w) in [0, 1] to (n, SIZE, SIZE), by bicubic interpolation: one matrix a side."""
+    """Resize images (n, h, w) in [0, 1] to (n, SIZE, SIZE) by bicubic interpolation, as one matrix product per axis."""
     from PIL import Image
 
     def matrix(size: int) -> np.ndarray:
@@ -80,7 +81,7 @@ def enlarge(images: np.ndarray) -> np.ndarray:
 
 
 def picture(layer: Layer) -> np.ndarray:
-    """The background (H, W, 3) in [low, high] that a layer's crops are taken from."""
+    """Return the background (H, W, 3) in [low, high] from which the crops of a layer are taken."""
     from PIL import Image
     from sklearn.datasets import load_sample_image
 
@@ -94,7 +95,7 @@ def picture(layer: Layer) -> np.ndarray:
 
 
 def turn(degrees: float) -> np.ndarray:
-    """Rotation (3, 3) of colours about the grey axis (1, 1, 1)/√3, by Rodrigues' formula.
+    """Return the rotation (3, 3) of colours about the grey axis (1, 1, 1)/√3, by Rodrigues' formula.
 
     >>> np.allclose(turn(120) @ [1, 0, 0], [0, 1, 0])  # red becomes green
     True
@@ -105,6 +106,6 @@ def turn(degrees: float) -> np.ndarray:
 
 
 def paint(background: np.ndarray, digit: np.ndarray, ink: tuple[float, float, float]) -> np.ndarray:
-    """A digit (n, 1, H, W), as thick as paint, over a background (n, 3, H, W)."""
+    """Blend a digit (n, 1, H, W), as opacity of the ink, over a background (n, 3, H, W)."""
     colour = np.array(ink, np.float32)[:, None, None]
     return background + digit * (colour - background)

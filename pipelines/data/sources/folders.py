@@ -1,9 +1,9 @@
-"""Folders that exist: datasets, one a split, and PolyMNIST as published.
+"""Read existing folders: dataset folders, one per split, and PolyMNIST as published.
 
-PolyMNIST (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470) has a folder a modality, of PNG files that
-carry the label in their name:
+PolyMNIST (Sutter, Daunhawer, Vogt 2021, https://arxiv.org/abs/2105.02470) has one folder of PNG files per modality,
+and the names of the files contain the label:
 
-    <path>/train/m0/0.5.png …/m4/0.5.png      <path>/test/m0/… ; the same name in all folders is one sample
+    <path>/train/m0/0.5.png …/m4/0.5.png      <path>/test/m0/… ; files with the same name form one sample
 """
 
 import re
@@ -21,33 +21,33 @@ NAME = re.compile(r"(\d+)\.(\d)\.png")
 
 
 def read_folders(seed: int, root: Path, path: str) -> dict[str, Dataset]:
-    """The datasets in `path`/train, `path`/validation and `path`/test; nothing is drawn, so `seed` is not used."""
+    """Load the datasets in `path`/train, `path`/validation and `path`/test; `seed` is not used."""
     splits = {split: Dataset.load(root / path / split) for split in SPLITS}
     first = splits["train"]
     for split, dataset in splits.items():
         for field in ("modalities", "label_names"):
             if getattr(dataset, field) != getattr(first, field):
-                remedy = "give all splits the same."
-                raise UserError(f"{root / path / split}: {field}: other ones found than in train; {remedy}")
+                expected = f"expected the same {field} in all splits; correct the manifests"
+                raise UserError(f"{root / path / split}: {field}: other values found than in train, {expected}")
     return splits
 
 
 def read_polymnist(
     seed: int, root: Path, path: str, validation_share: float = 0.1, samples: int | None = None
 ) -> dict[str, Dataset]:
-    """The splits under `path`; without a folder `validation`, that share of the training samples is held out.
+    """Read the splits under `path`; without a folder `validation`, a share of the training samples is held out.
 
-    `samples` keeps the first so many of each folder. All images are read into memory: 2.8 GB for the 60,000
-    training samples of 5 × 28 × 28.
+    `samples` limits each folder to its first samples. All images are read into memory: 2.8 GB for the 60,000 training
+    samples of 5 × 28 × 28.
     """
-    found = {
+    names_of = {
         split: _names(root / path / split, samples)
         for split in SPLITS
         if split != "validation" or (root / path / split).is_dir()
     }
-    places = {split: (root / path / split, names) for split, names in found.items()}
-    if "validation" not in found:
-        names = found["train"]
+    places = {split: (root / path / split, names) for split, names in names_of.items()}
+    if "validation" not in names_of:
+        names = names_of["train"]
         shares = (1 - validation_share, validation_share)
         train, validation = split_by_label(_labels(names), shares, np.random.default_rng(seed))
         for split, rows in (("train", train), ("validation", validation)):
@@ -56,14 +56,15 @@ def read_polymnist(
 
 
 def _names(folder: Path, samples: int | None) -> list[str]:
-    """File names that all modalities of a split share, by index."""
+    """Return the file names that all modalities of a split share, sorted by index."""
     names = {path.name: NAME.fullmatch(path.name) for path in (folder / "m0").glob("*.png")}
     if not names:
-        expected = "expected <index>.<label>.png; correct data.polymnist.path."
-        raise UserError(f"{folder / 'm0'}: no PNG files here, {expected}")
+        expected = "expected files <index>.<label>.png; correct data.polymnist.path"
+        raise UserError(f"{folder / 'm0'}: no PNG files found, {expected}")
     for name, match in names.items():
         if match is None:
-            raise UserError(f"{folder / 'm0' / name}: a name like 17.5.png (index, label) is expected; rename it.")
+            expected = "expected a name such as 17.5.png (index, label); rename the file"
+            raise UserError(f"{folder / 'm0' / name}: another name found, {expected}")
     return sorted(names, key=lambda name: int(name.partition(".")[0]))[:samples]
 
 
@@ -86,12 +87,13 @@ def _read(split: str, folder: Path, names: list[str]) -> Dataset:
 
 
 def _read_modality(paths: list[Path], threads: ThreadPoolExecutor) -> np.ndarray:
-    """Images (n, 3, H, W) in [0, 1]; threads, because the decoder of PNG releases the interpreter."""
+    """Read images (n, 3, H, W) in [0, 1]; threads run in parallel, because the PNG decoder releases the GIL."""
     first = _read_image(paths[0])
     images = np.empty((len(paths), *first.shape), np.float32)
     for row, image in enumerate(threads.map(_read_image, paths)):
         if image.shape != first.shape:
-            raise UserError(f"{paths[row]}: shape {image.shape} found, expected {first.shape} like the others.")
+            expected = f"expected {first.shape} as in {paths[0].name}; replace the image"
+            raise UserError(f"{paths[row]}: shape {image.shape} found, {expected}")
         images[row] = image
     images /= 255
     return images
@@ -101,6 +103,6 @@ def _read_image(path: Path) -> np.ndarray:
     from PIL import Image
 
     if not path.exists():
-        raise UserError(f"{path}: this image is missing; every modality needs one a sample.")
-    with as_user_error(OSError, f"{path}: not a PNG image", "fetch it again"):
+        raise UserError(f"{path}: this image is missing, expected one image per sample and modality; add the file")
+    with as_user_error(OSError, f"{path}: this is not a PNG image", "download it again"):
         return np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)

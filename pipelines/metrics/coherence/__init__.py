@@ -1,1 +1,1 @@
-"""Coherence: do the modalities of a sample belong together?"""
+"""Coherence: whether the modalities of a sample belong together."""

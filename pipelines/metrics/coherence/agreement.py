@@ -1,11 +1,11 @@
-"""Agreement of the modalities of a tuple about its label, as judges read it, and what guards that number.
+"""Coherence with labels: agreement of the predicted labels of a row's modalities, and the entropy of these labels.
 
-Independent modalities of C equal classes agree by chance: all M with probability C^-(M − 1), a pair with 1/C.
-A sampler that repeats one tuple always agrees, so coherence is read beside the entropy of the labels (and
-beside coverage, in `manifold`).
+Independent modalities with C equally frequent classes agree by chance: all M with probability C^-(M − 1), a pair with
+1/C. A sampler that always returns the same row always agrees, so read coherence together with the entropy of the labels
+(and with coverage, in `manifold`).
 
-Conditional coherence is the agreement of modalities that are generated from others with the row's label. How they were
-generated is not known here.
+Conditional coherence is the agreement of generated modalities with the row's label, given observed modalities. This
+module does not depend on how the modalities are generated.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ BOUNDS = bounds_of("coherence")
 
 
 def joint_agreement(predictions: Ints) -> NDArray[np.bool_]:
-    """Whether all modalities of a tuple carry one label (N,). Shapes: predictions (N, M), M ≥ 2.
+    """Return whether all modalities of a row have the same label (N,). Shapes: predictions (N, M), M ≥ 2.
 
     >>> joint_agreement(np.array([[7, 7], [7, 1]])).tolist()
     [True, False]
@@ -32,14 +32,14 @@ def joint_agreement(predictions: Ints) -> NDArray[np.bool_]:
 
 
 def pairwise_agreement(predictions: Ints) -> Floats:
-    """The share of a tuple's pairs of modalities that carry one label (N,). Shapes: predictions (N, M), M ≥ 2."""
+    """Return the share (N,) of a row's pairs of modalities with the same label. Shapes: predictions (N, M), M ≥ 2."""
     _check(predictions)
     left, right = np.triu_indices(predictions.shape[1], 1)
     return (predictions[:, left] == predictions[:, right]).mean(1)
 
 
 def label_entropy(predictions: Ints, classes: int, weights: Floats) -> Floats:
-    """Entropy of the labels of each modality over log C: 1 for all classes alike, 0 for one only (B, M).
+    """Return the entropy (B, M) of each modality's labels over log C: 1 for equally frequent classes, 0 for one class.
 
     Shapes: predictions (N, M) in 0 … C − 1, weights (B, N).
     """
@@ -51,7 +51,9 @@ def label_entropy(predictions: Ints, classes: int, weights: Floats) -> Floats:
 
 
 def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Subsets (S, M) of 1 … M − 1 observed modalities by size: all, or some `limit`, as many of every size.
+    """Return subsets (S, M) of 1 … M − 1 observed modalities, ordered by size.
+
+    If there are more than `limit` subsets, about `limit` are drawn at random, equally many of every size if possible.
 
     >>> subsets_by_size(3, 60, np.random.default_rng(0)).astype(int).tolist()
     [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
@@ -59,30 +61,30 @@ def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> ND
     by_size = [list(combinations(range(modalities), size)) for size in range(1, modalities)]
     if sum(map(len, by_size)) > limit:
         share = max(1, limit // len(by_size))
-        chosen = [rng.choice(len(some), min(share, len(some)), replace=False) for some in by_size]
-        by_size = [[some[place] for place in sorted(places)] for some, places in zip(by_size, chosen, strict=True)]
+        chosen = [rng.choice(len(subsets), min(share, len(subsets)), replace=False) for subsets in by_size]
+        by_size = [[subsets[i] for i in sorted(indices)] for subsets, indices in zip(by_size, chosen, strict=True)]
     members = [subset for subsets in by_size for subset in subsets]
     return np.array([[m in subset for m in range(modalities)] for subset in members])
 
 
-def nested_parts(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The first 1, 2, … M − 1 modalities in a random order of each row, (N, M − 1, M)."""
-    places = rng.random((rows, modalities)).argsort(1).argsort(1)
-    return places[:, None] < np.arange(1, modalities)[:, None]
+def nested_subsets(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return nested subsets (N, M − 1, M): the first 1, 2, … M − 1 modalities in a random order, one order per row."""
+    ranks = rng.random((rows, modalities)).argsort(1).argsort(1)
+    return ranks[:, None] < np.arange(1, modalities)[:, None]
 
 
 def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> Floats:
-    """The share of the modalities that a part of a row lacks which carry the row's label: (N, S).
+    """Return the share (N, S) of unobserved modalities whose predicted label is the row's label, per subset.
 
-    Shapes: predictions (N, S, M) of what each part generates; labels (N,); observed (S, M), or (N, S, M) where parts
-    differ by row.
+    Shapes: predictions (N, S, M) for rows completed from each of S subsets of observed modalities; labels (N,);
+    observed (S, M), or (N, S, M) if subsets differ between rows.
     """
-    right = predictions == labels[:, None, None]
-    return np.where(observed, 0, right).sum(-1) / (~observed).sum(-1)
+    correct = predictions == labels[:, None, None]
+    return np.where(observed, 0, correct).sum(-1) / (~observed).sum(-1)
 
 
 def by_size(key: str, means: Iterable[Floats]) -> dict[str, Written]:
-    """Estimates of a metric's means (1 + B,), by the number 1, 2, … of observed modalities that each is of."""
+    """Return estimates of a metric's means (1 + B,), keyed by the number 1, 2, … of observed modalities."""
     return {str(size): estimate(mean, BOUNDS[key]) for size, mean in enumerate(means, 1)}
 
 
@@ -90,4 +92,4 @@ def _check(predictions: Ints) -> None:
     if predictions.shape[1] < 2:
         raise ValueError(f"coherence compares at least two modalities, found {predictions.shape[1]}")
     if (predictions < 0).any():
-        raise ValueError("coherence compares complete tuples, found one with an unobserved modality")
+        raise ValueError("coherence compares complete rows, found a row with an unobserved modality")

@@ -1,1 +1,1 @@
-"""What reads samples: classifiers and extractors of features."""
+"""Evaluators: feature extractors and label classifiers, trained on real data."""

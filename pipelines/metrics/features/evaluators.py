@@ -1,4 +1,4 @@
-"""Extractors of features by name, and the evaluators that turns tuples into what every score takes."""
+"""Feature extractors by name, and the evaluators that compute features and predicted labels of a dataset."""
 
 import inspect
 from dataclasses import dataclass
@@ -18,135 +18,142 @@ from postprior.pipelines.metrics.features.label_classifiers import LabelClassifi
 from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
 from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
 from postprior.pipelines.settings.names import hint, listed
-from postprior.stage1_vae.imports import class_at
+from postprior.stage1_vae.imports import import_class
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.states import strip_prefix
 
 EXTRACTORS: dict[str, type[FeatureSpace]] = {
-    "classifier": LabelClassifiers,  # the last hidden layer of what reads the labels, where there are any
+    "classifier": LabelClassifiers,  # their last hidden layer; needs labels
     "pca": PrincipalComponents,
     "random": RandomNetworks,
     "inception": Inception,
     "dinov2": DINOv2,
 }
-"""Name → the space in which distances are measured; `auto` is `classifier` with labels, `pca` without."""
+"""Name → class of the feature extractor; `auto` is `classifier` if the data have labels, `pca` otherwise."""
 
 
 @dataclass(frozen=True)
 class Evaluators:
-    """What reads tuples: the extractor of their features, and the judges of their labels where there are labels."""
+    """The feature extractor and, if the data have labels, the label classifiers that scores need."""
 
-    name: str  # of the extractor, as `resolve` takes it
-    space: FeatureSpace  # the extractor; the judges themselves for `classifier`
-    classifiers: LabelClassifiers | None
+    name: str  # of the extractor, as `resolve` accepts it
+    extractor: FeatureSpace  # for `classifier`, the label classifiers themselves
+    classifiers: LabelClassifiers | None  # None without labels
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The M modalities, in the order of the dataset."""
-        return self.space.modalities
+        return self.extractor.modalities
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The names of the C labels, or None."""
+        """The names of the C labels; None without labels."""
         return None if self.classifiers is None else self.classifiers.label_names
 
     @property
     def classes(self) -> int | None:
-        """C, or None without labels."""
+        """The number C of labels; None without labels."""
         return None if self.classifiers is None else self.classifiers.classes
 
-    def read(self, dataset: Dataset) -> EvaluatorOutputs:
-        """Features and labels of all modalities, with the dataset's labels and groups.
+    def outputs(self, dataset: Dataset) -> EvaluatorOutputs:
+        """Return features and predicted labels of all modalities, with the dataset's labels and groups.
 
-        Features are 0 and labels −1 where a modality was not observed. Blocks are of one size, so that the bytes of a
-        row do not depend on the others.
+        Features are 0 and predictions −1 if a modality is not observed. All blocks have the same size, so that the
+        outputs of a row do not depend on other rows, to the last bit.
         """
-        found, expected = ({m.name: m.shape for m in of.modalities} for of in (dataset, self))
+        found, expected = ({m.name: m.shape for m in source.modalities} for source in (dataset, self))
         if found != expected:
-            raise UserError(f"dataset: modalities {found} found, the judges read {expected}; train them on such data.")
+            raise UserError(
+                f"dataset: found modalities {found}, expected {expected}, on which the evaluators were trained; "
+                "run postprior train-evaluators on these data"
+            )
         observed = dataset.observed
         features: list[np.ndarray] = []
         predictions = None if self.classifiers is None else np.full(observed.shape, -1, np.int64)
-        for m, (modality, here) in enumerate(zip(self.modalities, observed.T, strict=True)):
+        for m, (modality, present) in enumerate(zip(self.modalities, observed.T, strict=True)):
             blocks = []
-            for start in range(0, len(dataset) or 1, self.space.block):  # of no rows, one empty block
-                rows = slice(start, min(start + self.space.block, len(dataset)))
-                seen, labels = self._look(modality.name, dataset.data[modality.name][rows])
-                blocks.append(seen)
+            for start in range(0, len(dataset) or 1, self.extractor.block):  # one empty block if there are no rows
+                rows = slice(start, min(start + self.extractor.block, len(dataset)))
+                block, labels = self._evaluate(modality.name, dataset.data[modality.name][rows])
+                blocks.append(block)
                 if predictions is not None and labels is not None:
                     predictions[rows, m] = labels
             features.append(np.concatenate(blocks))
-            features[m][~here] = 0
+            features[m][~present] = 0
         if predictions is not None:
             predictions[~observed] = -1
         return EvaluatorOutputs(tuple(features), predictions, dataset.labels, dataset.groups)
 
     def label(self, data: dict[str, np.ndarray]) -> np.ndarray | None:
-        """The label (n,) that most modalities of each tuple show, None without classifiers; data[m] (n, *shape)."""
+        """Return the label (n,) predicted for most modalities of each row; None without label classifiers.
+
+        Shapes: data[m] (n, *shape).
+        """
         if self.classifiers is None:
             return None
-        alone = Evaluators("classifier", self.classifiers, self.classifiers)  # the space may be a large network
-        return alone.read(Dataset(self.modalities, data)).vote(self.classifiers.classes)
+        labelling = Evaluators("classifier", self.classifiers, self.classifiers)  # the extractor may be a large network
+        return labelling.outputs(Dataset(self.modalities, data)).vote(self.classifiers.classes)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Named tensors and a plain description, the arguments of `from_state`."""
-        parts = {"space": self.space, "judges": None if self.classifiers is self.space else self.classifiers}
+        """Return named tensors and a plain description, the arguments of `from_state`."""
+        # files store the extractor as "space" and separate label classifiers as "judges"
+        parts = {"space": self.extractor, "judges": None if self.classifiers is self.extractor else self.classifiers}
         states = {name: part.state() for name, part in parts.items() if part is not None}
-        tensors = {f"{part}.{name}": value for part, (own, _) in states.items() for name, value in own.items()}
+        tensors = {f"{part}.{name}": value for part, (state, _) in states.items() for name, value in state.items()}
         return tensors, {"extractor": self.name, **{part: about for part, (_, about) in states.items()}}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
-        """The evaluators that gave this state."""
+        """Rebuild the evaluators from what `state` returned."""
         name = description["extractor"]
-        space = resolve(name).from_state(strip_prefix("space.", tensors), description["space"])
-        classifiers = space if isinstance(space, LabelClassifiers) else None
+        extractor = resolve(name).from_state(strip_prefix("space.", tensors), description["space"])
+        classifiers = extractor if isinstance(extractor, LabelClassifiers) else None
         if "judges" in description:
             classifiers = LabelClassifiers.from_state(strip_prefix("judges.", tensors), description["judges"])
-        return cls(name, space, classifiers)
+        return cls(name, extractor, classifiers)
 
     @torch.inference_mode()
-    def _look(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features (n, F_m) and labels (n,) of n values, a block at most, read as a whole one."""
+    def _evaluate(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return features (n, F_m) and labels (n,) of at most one block of n values, padded to a full block."""
         n = len(values)
         block = torch.from_numpy(np.array(values, np.float32))
-        block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, self.space.block - n])
-        features = self.space.features(name, block)
+        block = F.pad(block, [0, 0] * (block.dim() - 1) + [0, self.extractor.block - n])
+        features = self.extractor.features(name, block)
         if self.classifiers is None:
             return features[:n].numpy(), None
-        hidden = features if self.classifiers is self.space else self.classifiers.features(name, block)
+        hidden = features if self.classifiers is self.extractor else self.classifiers.features(name, block)
         return features[:n].numpy(), self.classifiers.heads[name](hidden)[:n].argmax(1).numpy()
 
 
 def resolve(name: str) -> type[FeatureSpace]:
-    """The extractor of a name of `EXTRACTORS`, or at an import path `package.module:Name`; UserError for others."""
+    """Return the extractor class of a name in `EXTRACTORS` or of an import path; raise UserError for other names."""
     if ":" not in name:
         if name not in EXTRACTORS:
             raise UserError(
-                f"evaluators.extractor: found '{name}', which is no extractor{hint(name, EXTRACTORS)}; "
-                f"expected auto, {listed(EXTRACTORS)}, or the import path package.module:Name of your own"
+                f"evaluators.extractor: found '{name}', which is not an extractor{hint(name, EXTRACTORS)}; "
+                f"expected auto, {listed(EXTRACTORS)}, or the import path package.module:Name of your own class"
             )
         return EXTRACTORS[name]
     try:
-        return class_at(name, Extractor, f"{Extractor.__module__}.Extractor")
+        return import_class(name, Extractor, f"{Extractor.__module__}.Extractor")
     except ValueError as error:
         raise UserError(f"evaluators.extractor: {error}") from None
 
 
 def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights: Path | None) -> Extractor:
-    """The extractor of a name as `resolve` takes it, fitted to training data; `weights` is a pretrained network's file.
+    """Fit the extractor of a name that `resolve` accepts to training data; `weights` is a pretrained network's file.
 
-    Raises UserError for `classifier`, which learns from labels, for an extractor that there is not, and for weights
-    that are missing, or given where none are read.
+    Raises UserError for `classifier`, which learns from labels, for an unknown extractor, for missing weights, and for
+    weights that the extractor does not use.
     """
     kind = resolve(name)
     if not issubclass(kind, Extractor):
         raise UserError(
-            f"evaluators.extractor: found '{name}', which learns from labels, and the data have none; "
+            f"evaluators.extractor: found '{name}', which learns from labels, but the data have none; "
             "expected auto, pca, random or another extractor, or data with labels"
         )
     pretrained = "weights" in inspect.signature(kind.__init__).parameters
     if weights is not None and not pretrained:
-        raise UserError(f"evaluators.weights: found '{weights}', expected null: extractor {name} reads no weights")
+        raise UserError(f"evaluators.weights: found '{weights}', expected null: extractor {name} uses no weights")
     options: dict[str, Any] = {"weights": weights} if pretrained else {}
     return kind(dataset.modalities, features, seed, **options).fit(dataset).eval()

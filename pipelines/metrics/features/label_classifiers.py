@@ -1,4 +1,4 @@
-"""LabelClassifiers: small classifiers, one a modality, that read labels and give the features of every distance."""
+"""Label classifiers: one small network per modality that predicts labels and yields features for distances."""
 
 import math
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, described
+from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, modalities_of
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
 from postprior.stage1_vae.randomness import seeded
 
 POOLS: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
-SHIFT = 1  # images are trained shifted by up to so many pixels
+SHIFT = 1  # maximum shift of training images in pixels
 
 
 class LabelClassifiers(FeatureSpace):
-    """One classifier a modality over the same C classes; its last hidden layer (B, F) is that modality's feature space.
+    """One classifier per modality over the same C classes; the last hidden layer (B, F) is the feature space.
 
-    The seed is that of the initial weights; no global generator is touched.
+    The seed determines the initial weights. No global random generator is used.
     """
 
     def __init__(
@@ -44,35 +44,35 @@ class LabelClassifiers(FeatureSpace):
         return len(self.label_names)
 
     def features(self, name: str, values: Tensor) -> Tensor:
-        """The last hidden layer (B, F) for values (B, *shape) of one modality."""
+        """Return the last hidden layer (B, F) for values (B, *shape) of one modality."""
         return self.bodies[name](self.standardised(name, values))
 
     def logits(self, name: str, values: Tensor) -> Tensor:
-        """Logits (B, C) of values (B, *shape) of one modality."""
+        """Return logits (B, C) for values (B, *shape) of one modality."""
         return self.heads[name](self.features(name, values))
 
     @torch.inference_mode()
     def labels(self, name: str, values: Tensor) -> Tensor:
-        """Predicted classes (N,) of any number of values of one modality."""
+        """Return predicted classes (N,) for any number of values of one modality."""
         return torch.cat([self.logits(name, block).argmax(1) for block in values.split(BLOCK)])
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Named tensors and a plain description, the arguments of `from_state`."""
+        """Return named tensors and a plain description, the arguments of `from_state`."""
         tensors, description = super().state()
         return tensors, {**description, "label_names": list(self.label_names)}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
-        """The judges that gave this state."""
-        classifiers = cls(described(description), tuple(description["label_names"]), description["features"])
+        """Rebuild the classifiers from what `state` returned."""
+        classifiers = cls(modalities_of(description), tuple(description["label_names"]), description["features"])
         classifiers.load_state_dict(tensors)
         return classifiers.eval()
 
 
 class Descent:
-    """Steps down the losses of a module, which is put into training: how every evaluator is trained.
+    """The optimiser of all evaluators: AdamW with decoupled weight decay and one cycle of the learning rate.
 
-    AdamW with decoupled decay of the weights; the learning rate rises to `rate` and falls once (OneCycleLR).
+    The learning rate rises to `rate` and falls again (OneCycleLR). The module is put into training mode.
     """
 
     def __init__(self, module: nn.Module, rate: float, steps: int, decay: float = 0.0) -> None:
@@ -81,7 +81,7 @@ class Descent:
         self.schedule = OneCycleLR(self.optimiser, rate, total_steps=max(2, steps))
 
     def step(self, loss: Tensor) -> None:
-        """One step down a loss."""
+        """Take one step down the gradient of a loss."""
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -90,7 +90,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the data, counted from 1: mean cross-entropy and accuracy of the modalities while training."""
+    """One pass over the data, counted from 1: mean cross-entropy and accuracy over modalities during training."""
 
     number: int
     loss: float
@@ -105,29 +105,29 @@ def train_label_classifiers(
     learning_rate: float,
     generator: torch.Generator,
 ) -> Iterator[Epoch]:
-    """Train all judges at once by cross-entropy on observed values (Adam, one cycle of the learning rate).
+    """Train all classifiers together by cross-entropy on observed values (AdamW, one cycle of the learning rate).
 
-    Raises ValueError where the dataset has no labels.
+    Raises ValueError if the dataset has no labels.
     """
     if dataset.labels is None:
-        raise ValueError("judges learn from labels, the dataset has none")
+        raise ValueError("label classifiers learn from labels, but the dataset has none")
     labels = torch.from_numpy(np.array(dataset.labels))
     classifiers.standardise(dataset)
     descent = Descent(classifiers, learning_rate, epochs * math.ceil(len(dataset) / batch_size))
     for epoch in range(epochs):
-        seen = torch.zeros(3, dtype=torch.float64)  # cross-entropy, hits, values
+        sums = torch.zeros(3, dtype=torch.float64)  # cross-entropy, correct predictions, values
         for rows in torch.randperm(len(dataset), generator=generator).split(batch_size):
             loss, counts = _cross_entropy(classifiers, dataset.batch(rows.numpy()), labels[rows], generator)
             descent.step(loss)
-            seen += counts
-        yield Epoch(epoch + 1, *(seen[:2] / seen[2]).tolist())
+            sums += counts
+        yield Epoch(epoch + 1, *(sums[:2] / sums[2]).tolist())
     classifiers.eval()
 
 
 def _cross_entropy(
     classifiers: LabelClassifiers, batch: Batch, labels: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of a batch, each modality's mean summed, and the sums (loss, hits, values) that report it."""
+    """Return the sum of the modalities' mean cross-entropies, and sums (loss, correct, values) for reporting."""
     loss, counts = torch.zeros(()), torch.zeros(3, dtype=torch.float64)
     for observed, (name, values) in zip(batch.observed.T, batch.data.items(), strict=True):
         if not observed.any():
@@ -141,16 +141,17 @@ def _cross_entropy(
 
 
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W) moved together by up to SHIFT pixels each way, edges repeated."""
+    """Shift images (B, C, H, W) together by up to `SHIFT` pixels in each direction; edges are repeated."""
     row, column = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
     height, width = images.shape[-2:]
     return F.pad(images, [SHIFT] * 4, mode="replicate")[..., row : row + height, column : column + width]
 
 
 def body(shape: tuple[int, ...], features: int) -> nn.Module:
-    """The network up to the features of values (C, *space): two hidden layers where there is no space.
+    """Build the network that maps values (C, *space) to features.
 
-    Else convolutions of stride 2 down to a length of about 4 along each axis, then one hidden layer.
+    Values without spatial axes pass two hidden layers. Others pass convolutions of stride 2 down to a length of about 4
+    along each axis, then one hidden layer.
     """
     channels, *size = shape
     if not size:

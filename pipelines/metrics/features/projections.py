@@ -1,4 +1,4 @@
-"""Features that need no labels: principal components, of the values themselves or of random networks."""
+"""Feature extractors without labels: principal components of the values or of the outputs of random networks."""
 
 from abc import abstractmethod
 from typing import Self
@@ -14,25 +14,25 @@ from postprior.pipelines.metrics.features.label_classifiers import body
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import seeded
 
-FLOATS = 2**26  # numbers of the vectors, at most, whose principal components are taken
-NARROW = 1024  # dimensions up to which the covariance is decomposed as it is
+FLOATS = 2**26  # maximum number of values from which principal components are computed
+NARROW = 1024  # largest number of dimensions for which the full covariance is decomposed
 
 
 class Projected(Extractor):
-    """Principal components of vectors that a subclass makes of the values (Pearson 1901).
+    """Principal components of vectors r(x) that a subclass computes from the values (Pearson 1901).
 
         f = s Wᵀ (r(x) − μ),    tr Cov f = F
 
-    with the F directions of largest variance in W. One scale s a modality: all modalities then weigh alike in a
-    distance between tuples.
+    The columns of W are the F directions of largest variance. Each modality has one scale s, so that all modalities
+    have equal weight in a distance between rows.
     """
 
     @abstractmethod
     def vectors(self, name: str, values: Tensor) -> Tensor:
-        """r(x), vectors (B, D) of values (B, *shape) of one modality."""
+        """Return the vectors r(x) (B, D) of values (B, *shape) of one modality."""
 
     def fit(self, dataset: Dataset) -> Self:
-        """The moments of the values, then the principal components of the vectors."""
+        """Fit the moments of the values, then the principal components of the vectors."""
         self.standardise(dataset)
         for index, m in enumerate(self.modalities):
             if not self.raw(m):
@@ -40,14 +40,14 @@ class Projected(Extractor):
         return self
 
     def features(self, name: str, values: Tensor) -> Tensor:
-        """Features (B, F_m) of values (B, *shape)."""
+        """Return features (B, F_m) of values (B, *shape)."""
         vectors = self.vectors(name, values)
         if f"{name}_axes" not in self._buffers:
             return vectors
         return (vectors - self.get_buffer(f"{name}_origin")) @ self.get_buffer(f"{name}_axes")
 
     def raw(self, modality: Modality) -> bool:
-        """Whether the vectors of a modality are its features as they are."""
+        """Whether the vectors of a modality are its features without a projection."""
         return False
 
     @torch.inference_mode()
@@ -57,36 +57,37 @@ class Projected(Extractor):
         rows = np.flatnonzero(dataset.observed[:, index])
         if len(rows) < 2:
             raise UserError(
-                f"{dataset.folder}: modality {modality.name} is observed in {len(rows)} rows, expected two at least; "
-                "add rows that have it"
+                f"{dataset.folder}: modality {modality.name} is observed in {len(rows)} rows, expected at least two; "
+                "add rows in which it is observed"
             )
         one = torch.from_numpy(np.asarray(dataset.data[modality.name][rows[:1]], np.float32))
         dimensions = self.vectors(modality.name, one).shape[1]
         rng = np.random.default_rng(self.seed)
-        some = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
-        chosen = Dataset((modality,), {modality.name: dataset.data[modality.name][some]})
-        blocks = observed_values(chosen, modality, self.block)
+        subset = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
+        values = Dataset((modality,), {modality.name: dataset.data[modality.name][subset]})
+        blocks = observed_values(values, modality, self.block)
         vectors = torch.cat([self.vectors(modality.name, block) for block in blocks])
         solver = "covariance_eigh" if dimensions <= NARROW else "randomized"
-        found = PCA(min(self.width, *vectors.shape), svd_solver=solver, random_state=self.seed).fit(vectors.numpy())
-        scale = np.sqrt(self.width / max(found.explained_variance_.sum(), np.finfo(np.float32).tiny))
-        axes = torch.from_numpy(found.components_.T * scale).float()
-        self.register_buffer(f"{modality.name}_origin", torch.from_numpy(found.mean_).float())
+        pca = PCA(min(self.width, *vectors.shape), svd_solver=solver, random_state=self.seed).fit(vectors.numpy())
+        scale = np.sqrt(self.width / max(pca.explained_variance_.sum(), np.finfo(np.float32).tiny))
+        axes = torch.from_numpy(pca.components_.T * scale).float()
+        self.register_buffer(f"{modality.name}_origin", torch.from_numpy(pca.mean_).float())
         self.register_buffer(f"{modality.name}_axes", axes.contiguous())
 
 
 class PrincipalComponents(Projected):
-    """The principal components of the standardised values, each modality a vector."""
+    """Principal components of the standardised values, flattened to one vector per modality."""
 
     def vectors(self, name: str, values: Tensor) -> Tensor:
-        """Standardised values (B, D)."""
+        """Return standardised values (B, D)."""
         return self.standardised(name, values).flatten(1)
 
 
 class RandomNetworks(Projected):
-    """The last hidden layer of networks that never learned, convolutional where there is space.
+    """Principal components of the last hidden layer of untrained networks, convolutional for spatial modalities.
 
-    For data unlike those that networks are commonly trained on (Naeem et al. 2020, https://arxiv.org/abs/2002.09797).
+    Suited to data unlike those on which networks are usually trained (Naeem et al. 2020,
+    https://arxiv.org/abs/2002.09797).
     """
 
     def __init__(self, modalities: tuple[Modality, ...], features: int, seed: int = 0) -> None:
@@ -96,5 +97,5 @@ class RandomNetworks(Projected):
         self.requires_grad_(False)
 
     def vectors(self, name: str, values: Tensor) -> Tensor:
-        """The last hidden layer (B, F)."""
+        """Return the last hidden layer (B, F)."""
         return self.bodies[name](self.standardised(name, values))

@@ -1,1 +1,1 @@
-"""Fidelity: distances between samples and real data."""
+"""Fidelity: how close the distribution of samples is to that of real data."""

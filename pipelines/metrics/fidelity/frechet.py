@@ -2,9 +2,10 @@
 
     d² = ‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½)
 
-With any roots RᵀR = Σ the last trace is the sum of the singular values of R₁ R₂ᵀ. A root of no more rows than features
-is these rows themselves, so that wide features cost no more than rows do. The distance falls as rows are added (its
-bias goes as 1/N), most where there are few rows a feature: compare only values of equal N.
+For any roots with RᵀR = Σ, the trace of the last term is the sum of the singular values of R₁ R₂ᵀ. If there are no more
+rows than features, the centred rows are a root themselves, so the cost of wide features is bounded by the number of
+rows. The estimate falls as rows are added (its bias is proportional to 1/N), most if there are few rows per feature:
+compare only values of equal N.
 """
 
 import math
@@ -22,14 +23,14 @@ from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A mean (D,) and a root (R, D) of the covariance, RᵀR = Σ."""
+    """A Gaussian: mean (D,) and root (R, D) of the covariance, RᵀR = Σ."""
 
     mean: Floats
     root: Floats
 
     @classmethod
     def fit(cls, features: Floats, weights: Floats) -> "Gaussian":
-        """Weighted mean and unbiased covariance of features (N, D) under weights (N,), of two rows at least."""
+        """Fit the weighted mean and unbiased covariance of features (N, D) with weights (N,), at least two rows."""
         kept = weights > 0
         share = weights[kept] / weights.sum()
         x = features[kept].astype(np.float64)
@@ -39,18 +40,19 @@ class Gaussian:
 
 
 def scores(real: Space, fake: Space) -> Scores:
-    """The Frechet distance in one space."""
+    """Return the Frechet distance in one space."""
     return {"frechet_distance": frechet_distance(real.features, real.weights, fake.features, fake.weights)}
 
 
 def frechet_distance(real: Floats, real_weights: Floats, fake: Floats, fake_weights: Floats) -> Floats:
-    """d² (B,) of features (N, D) and (N', D) under weights (B, N) and (B, N'); NaN of one row, which has no covariance.
+    """Return d² (B,) of features (N, D) and (N', D) with weights (B, N) and (B, N').
 
-    A thread does a half-sample alone: small decompositions gain nothing from several, and sums would depend on them.
+    The value is NaN for a half-sample of one row, which has no covariance. Each half-sample is computed by one thread:
+    small decompositions gain nothing from more threads, and sums would depend on their number.
     """
 
     def line(weights: tuple[Floats, Floats]) -> float:
-        if min(np.count_nonzero(own) for own in weights) < 2:
+        if min(np.count_nonzero(side) for side in weights) < 2:
             return math.nan
         return distance(Gaussian.fit(real, weights[0]), Gaussian.fit(fake, weights[1]))
 
@@ -59,15 +61,15 @@ def frechet_distance(real: Floats, real_weights: Floats, fake: Floats, fake_weig
 
 
 def distance(first: Gaussian, second: Gaussian) -> float:
-    """d² of two Gaussians."""
-    crossed = first.root @ second.root.T
-    small = crossed if len(crossed) < len(crossed.T) else crossed.T
+    """Return d² of two Gaussians."""
+    product = first.root @ second.root.T
+    small = product if len(product) < len(product.T) else product.T
     singular = np.sqrt(np.linalg.eigvalsh(small @ small.T).clip(0))
     spread = np.vdot(first.root, first.root) + np.vdot(second.root, second.root) - 2 * singular.sum()
     return max(0.0, float(((first.mean - second.mean) ** 2).sum() + spread))
 
 
 def root(covariance: Floats) -> Floats:
-    """R (rank, D) with RᵀR = Σ (D, D), by Cholesky's decomposition with pivots, which takes any rank."""
+    """Return R (rank, D) with RᵀR = Σ (D, D), by a pivoted Cholesky decomposition, which accepts any rank."""
     factor, pivots, rank, _ = dpstrf(covariance, lower=1)  # (L Lᵀ)_ij = Σ_pᵢpⱼ
     return np.triu(factor.T[:rank])[:, pivots.argsort()]

@@ -1,4 +1,4 @@
-"""The space of features in which two sets of rows are compared: a modality's, or that of whole tuples."""
+"""A feature space in which two sets of rows are compared: that of one modality, or the joint space of all."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,23 +11,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Space:
-    """Features (N, D) under weights (1 + B, N), with what is computed of them once for all comparisons."""
+    """Features (N, D) with weights (1 + B, N), and a cache of what is computed from them for all comparisons."""
 
     features: Floats
     weights: Floats
-    neighbours: int  # the k of scores by nearest neighbours
-    _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    neighbours: int  # k of the scores based on nearest neighbours
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def known(self, of: Callable[["Space"], T]) -> T:
-        """What a function makes of the space, computed when it is first asked for."""
-        if of not in self._known:
-            self._known[of] = of(self)
-        return self._known[of]
+    def cached(self, function: Callable[["Space"], T]) -> T:
+        """Return `function` of the space, computed at the first call."""
+        if function not in self._cache:
+            self._cache[function] = function(self)
+        return self._cache[function]
 
     def __len__(self) -> int:
         return len(self.features)
 
 
 def full(space: Space) -> Space:
-    """The space without its half-samples."""
+    """Return the space with the full sample only, without half-samples."""
     return Space(space.features, space.weights[:1], space.neighbours)

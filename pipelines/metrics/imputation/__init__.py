@@ -1,1 +1,1 @@
-"""Imputation: scores of what is filled in, and other imputers."""
+"""Imputation: scores of imputed values, and baseline imputers."""

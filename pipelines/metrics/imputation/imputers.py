@@ -1,6 +1,6 @@
-"""What imputation is measured against: scikit-learn's imputers, with several draws of each row.
+"""Baseline imputers based on scikit-learn, with several draws per row.
 
-All see rows as features (N, F), the modalities side by side, NaN where a value is missing.
+Rows are features (N, F), the modalities concatenated, with NaN for missing values.
 """
 
 import warnings
@@ -13,18 +13,18 @@ import numpy as np
 
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
-Filled = Callable[[int, Ints], tuple[Floats, Floats]]
-"""Number of a block, and some rows (n,) → draws (R, n, F_m) and the single best guess (n, F_m)."""
-NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours among which held-out rows choose
-COMPONENTS = 16  # principal components that stand for a modality of more features in regressions
-NEAREST = 32  # features that a regression reads at most, drawn by their correlation with what it is for
+FillBlock = Callable[[int, Ints], tuple[Floats, Floats]]
+"""Index of a block and rows (n,) → draws (R, n, F_m) and the point estimate (n, F_m) of the block."""
+NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours to choose from on held-out rows
+COMPONENTS = 16  # number of principal components that replace a wider modality in regressions
+NEAREST = 32  # maximum number of features per regression, drawn by their correlation with the target
 ROUNDS = 10  # rounds of regressions, scikit-learn's default
 BEYOND = 10
-"""Times as far from 0 as every value that is known: what regressions fill in beyond has grown from round to round."""
+"""Largest ratio of imputed to known absolute values; beyond it, the regressions have diverged."""
 
 
 class Imputer(ABC):
-    """An imputer of rows (N, F), F features in blocks of these widths, one a modality."""
+    """Base class of imputers of rows (N, F), whose F features form one block per modality with these widths."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         stops = np.cumsum([0, *widths])
@@ -32,35 +32,36 @@ class Imputer(ABC):
 
     @abstractmethod
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
-        """Learn from training rows."""
+        """Fit to training rows."""
 
     @abstractmethod
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
-        """R draws of the blocks of rows (N, F), and the best guess, whatever is missing there."""
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
+        """Return a function that imputes blocks of these rows (N, F) with R draws and a point estimate."""
 
 
 class Mean(Imputer):
-    """The means of the training rows, for every row and draw."""
+    """Imputes the means of the training rows."""
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a feature that was never observed: its mean is then 0, that of all
+            warnings.simplefilter("ignore")  # a feature that was never observed: its mean is set to 0
             self.mean = np.nan_to_num(np.nanmean(rows, 0))
         return self
 
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
-        def of(block: int, some: Ints) -> tuple[Floats, Floats]:
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
+        def fill(block: int, subset: Ints) -> tuple[Floats, Floats]:
             mean = self.mean[self.blocks[block]]
-            shape = (len(some), len(mean))
+            shape = (len(subset), len(mean))
             return np.broadcast_to(mean, (R, *shape)), np.broadcast_to(mean, shape)
 
-        return of
+        return fill
 
 
 class Neighbours(Imputer):
-    """The values of one of the k nearest training rows that have the block; their mean is what KNNImputer gives.
+    """Imputes the values of one of the k nearest training rows with an observed block, drawn at random.
 
-    Distances are Euclidean over what both rows have, scaled up to all features (scikit-learn's `nan_euclidean`).
+    The point estimate is the mean of the k rows, as in KNNImputer. Distances are Euclidean over the features that both
+    rows have, scaled up to all features (scikit-learn's `nan_euclidean`).
     """
 
     def __init__(self, widths: Sequence[int], neighbours: int) -> None:
@@ -72,30 +73,30 @@ class Neighbours(Imputer):
         return self
 
     def nearest(self, rows: Floats, block: int) -> Floats:
-        """The block of each row's neighbours, (k, n, F_m)."""
+        """Return the block of each row's neighbours, (k, n, F_m)."""
         from sklearn.metrics.pairwise import nan_euclidean_distances
 
         values = self.rows[:, self.blocks[block]]
         donors = np.flatnonzero(np.isfinite(values).all(1))
         if not len(donors):
-            raise ValueError("no training row has every value of a modality that was hidden")
+            raise ValueError("no training row has all values of a hidden modality")
         distances = np.nan_to_num(nan_euclidean_distances(rows, self.rows[donors]), nan=np.inf)
         k = min(self.neighbours, len(donors))
         return values[donors[np.argpartition(distances, k - 1, 1)[:, :k]]].swapaxes(0, 1)
 
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
-        def of(block: int, some: Ints) -> tuple[Floats, Floats]:
-            near = self.nearest(rows[some], block)
-            return near[rng.integers(len(near), size=(R, len(some))), np.arange(len(some))], near.mean(0)
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
+        def fill(block: int, subset: Ints) -> tuple[Floats, Floats]:
+            near = self.nearest(rows[subset], block)
+            return near[rng.integers(len(near), size=(R, len(subset))), np.arange(len(subset))], near.mean(0)
 
-        return of
+        return fill
 
 
 class Iterative(Imputer):
-    """Chained Bayesian ridge regressions (IterativeImputer): draws from their posteriors, and a guess without noise.
+    """Chained Bayesian ridge regressions (IterativeImputer), with posterior draws and a point estimate without noise.
 
-    On columns of many rare classes they may diverge, which `filled` refuses with a ValueError. Of the blocks `reduced`,
-    which a row has whole or not at all, principal components take part, learned from the training rows that have them.
+    They may diverge on columns with many rare classes; `filled` then raises ValueError. Blocks in `reduced`, which are
+    observed completely or not at all, are replaced by principal components, fitted to the training rows that have them.
     """
 
     def __init__(self, widths: Sequence[int], reduced: Collection[int] = ()) -> None:
@@ -104,20 +105,20 @@ class Iterative(Imputer):
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
         from sklearn.decomposition import PCA
-        from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - it makes the next import possible
+        from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - enables the next import
         from sklearn.impute import IterativeImputer
 
         self.components: dict[int, Any] = {}
         for number in self.reduced:
             block = self.blocks[number]
-            whole = rows[np.isfinite(rows[:, block]).all(1), block]
-            self.components[number] = PCA(min(COMPONENTS, *whole.shape), random_state=0).fit(whole)
+            observed = rows[np.isfinite(rows[:, block]).all(1), block]
+            self.components[number] = PCA(min(COMPONENTS, *observed.shape), random_state=0).fit(observed)
         reduced = self._reduced(rows)
         self.scale = np.nanstd(reduced, 0).clip(1e-6)
         self.farthest = float(np.nanmax(np.abs(reduced / self.scale)))
         state = int(rng.integers(2**31))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that chains have not converged after their rounds
+            warnings.simplefilter("ignore")  # chains that have not converged after their rounds
             self.chains = {
                 sampled: IterativeImputer(
                     max_iter=ROUNDS,
@@ -132,29 +133,28 @@ class Iterative(Imputer):
 
     def _reduced(self, rows: Floats) -> Floats:
         parts = [rows[:, block] for block in self.blocks]
-        for number, basis in self.components.items():
-            parts[number] = (parts[number] - basis.mean_) @ basis.components_.T
+        for number, pca in self.components.items():
+            parts[number] = (parts[number] - pca.mean_) @ pca.components_.T
         return np.concatenate(parts, 1)
 
-    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> Filled:
+    def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
         reduced = self._reduced(rows) / self.scale
-        repeated = np.tile(reduced, (R, 1))  # a call costs more than its rows
+        repeated = np.tile(reduced, (R, 1))  # one call is faster than R calls
         filled = [self.chains[sampled].transform(x) for sampled, x in ((False, reduced), (True, repeated))]
-        known = max(self.farthest, float(np.nanmax(np.abs(reduced))))
-        if not all(np.abs(x).max() <= BEYOND * known for x in filled):
+        largest = max(self.farthest, float(np.nanmax(np.abs(reduced))))
+        if not all(np.abs(x).max() <= BEYOND * largest for x in filled):
             raise ValueError("its values grew without bound")
         guess, draws = filled[0] * self.scale, (filled[1] * self.scale).reshape(R, *reduced.shape)
         widths = [b.stop - b.start for b in self.blocks]
-        for number, basis in self.components.items():
-            widths[number] = len(basis.components_)
+        for number, pca in self.components.items():
+            widths[number] = len(pca.components_)
 
-        def of(block: int, some: Ints) -> tuple[Floats, Floats]:
-            place = slice(sum(widths[:block]), sum(widths[: block + 1]))
-            found = draws[:, some, place], guess[some, place]
-            if block not in self.components:
-                return found
-            basis = self.components[block]
-            drawn, guessed = (x @ basis.components_ + basis.mean_ for x in found)
+        def fill(block: int, subset: Ints) -> tuple[Floats, Floats]:
+            columns = slice(sum(widths[:block]), sum(widths[: block + 1]))
+            drawn, guessed = draws[:, subset, columns], guess[subset, columns]
+            if block in self.components:
+                pca = self.components[block]
+                drawn, guessed = (x @ pca.components_ + pca.mean_ for x in (drawn, guessed))
             return drawn, guessed
 
-        return of
+        return fill

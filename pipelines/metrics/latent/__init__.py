@@ -1,1 +1,1 @@
-"""The latent space: its health and what codes say of labels."""
+"""Diagnostics of the latent space: its use by the codes, and label information in the codes."""

@@ -1,6 +1,6 @@
-"""What the codes say of the labels, of which the autoencoder saw none: clusters, a linear probe, nearest neighbours.
+"""Label information in the codes of an autoencoder that never used labels: clusters, linear probe, nearest neighbours.
 
-Everything is learned from the codes and labels of training rows and scored on test rows.
+All models are fitted to codes and labels of training rows and scored on test rows.
 """
 
 from dataclasses import dataclass
@@ -20,54 +20,54 @@ from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, estimate, too_few, weighted_mean
 from postprior.stage2_latent.codes import Codes
 
-NEIGHBOURS = 10  # that vote
-MOST = 20_000  # training rows that are learned from
-STARTS = 10  # of k-means, of which the tightest clusters are taken
+NEIGHBOURS = 10  # k of the nearest-neighbour classifier
+MOST = 20_000  # maximum number of training rows
+STARTS = 10  # random starts of k-means; the best one is used
 SCORES = ("kmeans_accuracy", "linear_probe", "knn", "nmi", "ari")
 BOUNDS = bounds_of("latent")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Codes (N, D) and the label of each (N,)."""
+    """Codes (N, D) and their labels (N,)."""
 
     codes: Floats
     labels: Ints
 
 
 def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) -> dict[str, Any]:
-    """`kmeans_accuracy`, `nmi`, `ari`, `linear_probe` and `knn` of n test rows under weights (1 + B, n).
+    """Return `kmeans_accuracy`, `nmi`, `ari`, `linear_probe` and `knn` of n test rows with weights (1 + B, n).
 
-    Missing where the rows of either side have fewer than two labels. The seed is that of k-means, and of the choice
-    among more than `MOST` training rows.
+    Scores are missing if the training or the test rows have fewer than two labels. The seed determines k-means, and the
+    subset if there are more than `MOST` training rows.
     """
-    some = np.random.default_rng(seed).permutation(len(train.codes))[:MOST]
-    codes, labels = train.codes[some], train.labels[some]
-    for side, shown in {"training": labels, "test": test.labels}.items():
-        if few := too_few(len(np.unique(shown)), 2, f"labels of {side} rows with every block of codes"):
-            return dict.fromkeys(SCORES, few.written)
-    with threadpool_limits(limits=1):  # sums over several threads end in an order of their own each time
+    subset = np.random.default_rng(seed).permutation(len(train.codes))[:MOST]
+    codes, labels = train.codes[subset], train.labels[subset]
+    for side, side_labels in {"training": labels, "test": test.labels}.items():
+        if missing := too_few(len(np.unique(side_labels)), 2, f"labels of {side} rows with complete codes"):
+            return dict.fromkeys(SCORES, missing.written)
+    with threadpool_limits(limits=1):  # the order of sums over several threads would vary
         kmeans = KMeans(len(np.unique(labels)), n_init=STARTS, random_state=seed).fit(codes)
         clusters, test_clusters = kmeans.labels_, kmeans.predict(test.codes)
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(codes, labels)
         voters = KNeighborsClassifier(min(NEIGHBOURS, len(codes))).fit(codes, labels)
-        read = {
+        predictions = {
             "kmeans_accuracy": best_assignment(clusters, labels)[test_clusters],
             "linear_probe": probe.predict(test.codes),
             "knn": voters.predict(test.codes),
         }
-    scores = {name: weighted_mean(found == test.labels, weights) for name, found in read.items()}
+    scores = {name: weighted_mean(labels == test.labels, weights) for name, labels in predictions.items()}
     for name, agreement in {"nmi": normalized_mutual_info_score, "ari": adjusted_rand_score}.items():
         scores[name] = np.array([agreement(test.labels[kept], test_clusters[kept]) for kept in weights > 0])
     return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}
 
 
-def by_part(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:
-    """The scores of whole codes; where some blocks are private to a modality, also `shared`, of the others alone."""
+def whole_and_shared(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:
+    """Return the scores of whole codes and, if some blocks are private to a modality, `shared`: those without them."""
 
     def score(columns: Any) -> dict[str, Any]:
-        learned, scored = (Labelled(of.mean[:, columns].numpy(), np.asarray(of.labels)) for of in (train, test))
-        return representation(learned, scored, weights, seed)
+        fitted, scored = (Labelled(codes.mean[:, columns].numpy(), np.asarray(codes.labels)) for codes in (train, test))
+        return representation(fitted, scored, weights, seed)
 
     shared = np.repeat([block.owner is None for block in test.layout], [block.size for block in test.layout])
     scores = score(slice(None))
@@ -75,8 +75,8 @@ def by_part(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, 
 
 
 def best_assignment(clusters: Ints, labels: Ints) -> Ints:
-    """The label of each of K clusters (K,), one to one, under which most rows have their own (Kuhn 1955,
-    https://doi.org/10.1002/nav.3800020109). Shapes: clusters (N,) in 0 … K − 1, labels (N,) of K kinds.
+    """Return the label (K,) of each cluster in the one-to-one assignment with the highest accuracy (Kuhn 1955,
+    https://doi.org/10.1002/nav.3800020109). Shapes: clusters (N,) in 0 … K − 1, labels (N,) with K distinct values.
     """
     names, places = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(names)), int)

@@ -1,1 +1,1 @@
-"""Privacy: do samples give away rows that were trained on?"""
+"""Privacy: whether samples reveal rows of the training data."""

@@ -1,1 +1,1 @@
-"""Statistics that metrics share."""
+"""Statistics that all metrics use: intervals, missing scores, nearest neighbours."""

@@ -1,12 +1,12 @@
-"""Intervals by half-samples: the replicate weights that every metric of a leaderboard shares, and what they say.
+"""Confidence intervals from half-samples: replicate weights that all metrics of a leaderboard share.
 
-A bootstrap repeats rows, and a repeated row is its own nearest neighbour and narrows a covariance. Half-samples
-drawn *without* replacement repeat nothing, and the half-sample mean varies about the full mean exactly as the full
-mean varies about the truth: the delete-half jackknife (Shao & Wu 1989, https://doi.org/10.1214/aos/1176347263),
-stratified as in McCarthy (1969, https://doi.org/10.2307/1402116).
+A bootstrap repeats rows; a repeated row is its own nearest neighbour and makes a covariance too small. Half-samples are
+drawn *without* replacement, so they repeat nothing. The mean of a half-sample varies about the mean of the full sample
+exactly as the full mean varies about the true mean: this is the delete-half jackknife (Shao & Wu 1989,
+https://doi.org/10.1214/aos/1176347263), stratified as in McCarthy (1969, https://doi.org/10.2307/1402116).
 
-What cannot be computed is `Missing`, which says why and is written in its place. The value of a half-sample that keeps
-too few rows is NaN: a few such are left out, and where they are more the score has a value and no interval.
+A score that cannot be computed is `Missing`, which holds the reason. A score is NaN in a half-sample that keeps too few
+rows. The interval leaves out a few such half-samples; if there are more, the score has a value and no interval.
 """
 
 import math
@@ -21,19 +21,19 @@ from postprior.pipelines.metrics.statistics.missing import Missing, Written
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
-LEVEL = 0.95
+LEVEL = 0.95  # of the intervals
 SHARE = (0.0, 1.0)  # bounds of an estimate that is a share
-SPARED = 0.05  # of the half-samples, at most, may give no value for an interval
-FEWEST = 2  # rows of which anything is scored
-SCORED = "test rows with every modality in each half of the sources"  # which may be too few
+SPARED = 0.05  # largest share of half-samples without a value for which an interval is still given
+FEWEST = 2  # rows that a score needs
+SCORED = "complete test rows in each half of the sources"  # the rows that are scored, for messages
 
 
-Score = Floats | Missing  # (1 + B,): the full sample, then its half-samples
+Score = Floats | Missing  # (1 + B,): the full sample, then B half-samples
 Scores = dict[str, Score]  # by name
 
 
 def combined(function: Callable[..., Floats], *scores: Score) -> Score:
-    """What a function makes of the scores' values; the first that is missing where one is."""
+    """Return `function` of the scores' values, or the first missing score if there is one."""
     for score in scores:
         if isinstance(score, Missing):
             return score
@@ -42,37 +42,38 @@ def combined(function: Callable[..., Floats], *scores: Score) -> Score:
 
 
 def mean_of(scores: Sequence[Score]) -> Score:
-    """The mean of scores, of all or none."""
+    """Return the mean of scores; missing if one of them is."""
     return combined(lambda *values: np.asarray(np.mean(values, axis=0)), *scores)
 
 
-def too_few(rows: int, needed: int, of: str) -> Missing | None:
-    """Missing where there are fewer rows than are needed; `of` says which rows.
+def too_few(rows: int, needed: int, noun: str) -> Missing | None:
+    """Return `Missing` if there are fewer rows than needed; `noun` describes the rows in the message.
 
-    >>> too_few(1, 2, "test rows with every modality").why
-    '2 test rows with every modality are needed, 1 is there'
+    >>> too_few(1, 2, "complete test rows").why
+    'at least 2 complete test rows are needed, found 1'
     """
     if rows >= needed:
         return None
-    there = "1 is" if rows == 1 else f"{rows} are"
-    return Missing(f"{needed} {of} are needed, {there} there" if rows else f"there are no {of}")
+    return Missing(f"at least {needed} {noun} are needed, found {rows}" if rows else f"there are no {noun}")
 
 
 def unscored(rows: int) -> Missing | None:
-    """Missing where so few test rows are complete that nothing is scored."""
+    """Return `Missing` if there are too few complete test rows to score."""
     return too_few(rows, FEWEST, SCORED)
 
 
 def half_samples(
     groups: Ints, resamples: int, rng: np.random.Generator, strata: Ints | None = None
 ) -> NDArray[np.float64]:
-    """Weights (1 + resamples, N): all ones first (the full sample), then a half-sample of whole groups a line.
+    """Draw weights (1 + resamples, N): line 0 is all ones (the full sample), every other a half-sample of whole groups.
 
-    Of the n groups of a stratum m are kept and weigh n/m each, the others 0: every stratum keeps its share. An even
-    n keeps m = n/2. An odd n keeps (n − 1)/2 with probability (n − 1)/2n and (n + 1)/2 otherwise, so that the
-    variance (n − m)/nm of a mean is 1/n, the exact one; a lone group is always kept.
+    A half-sample keeps m of the n groups of a stratum. These have weight n/m, all others 0: every stratum keeps its
+    share. If n is even, m = n/2. If n is odd, m is (n − 1)/2 with probability (n − 1)/2n and (n + 1)/2 otherwise, so
+    that the factor (n − m)/nm in the variance of a mean is 1/n in expectation, the exact value. A single group is
+    always kept.
 
-    Shapes: groups (N,) is the source of each row; strata (N,) a label each (a group counts where most of its rows are).
+    Shapes: groups (N,), the source of each row; strata (N,), the label of each row. A group belongs to the stratum of
+    most of its rows.
     """
     names, codes = np.unique(groups, return_inverse=True)
     source_strata = _majority(codes, len(names), np.zeros(len(codes), int) if strata is None else strata)
@@ -87,9 +88,10 @@ def half_samples(
 
 
 def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Two sets of rows, disjoint in groups, each with half of every stratum's groups, shuffled and of equal length.
+    """Split rows into two shuffled halves of equal length and disjoint groups, each with half of every stratum.
 
-    The odd group of a stratum goes to the half that is behind; the longer half then loses rows at random.
+    If a stratum has an odd number of groups, the smaller half gets the extra one. At the end, the longer half loses
+    rows at random.
     """
     names, codes = np.unique(groups, return_inverse=True)
     sources = len(names)
@@ -106,16 +108,16 @@ def halves(groups: Ints, strata: Ints, rng: np.random.Generator) -> tuple[Ints, 
 
 
 def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Written:
-    """The value of a score (1 + B,) and its 95 % interval: value + quantiles of (half-sample − mean half-sample).
+    """Return the value of a score (1 + B,) and its 95 % interval: quantiles of half-samples − their mean + value.
 
-    Centring on the mean half-sample removes the bias that half the rows bring (a Frechet distance grows as 1/N).
-    A value that is missing is None, and so are the ends of an interval that is; `why` gives the reason.
+    Subtracting the mean half-sample removes the bias of half as many rows (that of a Frechet distance grows as 1/N).
+    A missing value is None, and so are the bounds of a missing interval; `why` then gives the reason.
     """
     if isinstance(values, Missing):
         return values.written
     value = float(values[0])
     if not math.isfinite(value):
-        return Missing("it has no finite value in these rows").written
+        return Missing("the score is not finite for these rows").written
     halves = replicates(values)
     if halves is None:
         return {"value": value, "low": None, "high": None, "why": "too few rows for an interval"}
@@ -125,33 +127,36 @@ def estimate(values: Score, bounds: tuple[float, float] = (-np.inf, np.inf)) -> 
 
 
 def replicates(values: Floats) -> Floats | None:
-    """Of values (1 + B,) the half-samples', without the few that are NaN; None if these are many, or some infinite."""
-    known: Floats = values[1:][~np.isnan(values[1:])]
-    enough = len(known) >= (1 - SPARED) * (len(values) - 1) and bool(np.isfinite(known).all())
-    return known if enough else None
+    """Return the half-samples of values (1 + B,) without NaN; None if more than `SPARED` are, or if one is infinite."""
+    numbers: Floats = values[1:][~np.isnan(values[1:])]
+    enough = len(numbers) >= (1 - SPARED) * (len(values) - 1) and bool(np.isfinite(numbers).all())
+    return numbers if enough else None
 
 
 def gap_closed(density: Score, normal: Score, reconstruction: Score) -> float | Missing:
-    """(density − normal) / (reconstruction − normal), paired by half-sample; missing where it lies inside its noise."""
+    """Return (density − normal) / (reconstruction − normal); missing if the denominator's interval contains 0.
+
+    Differences are paired by half-sample.
+    """
     gap = estimate(combined(np.subtract, reconstruction, normal))
-    own = estimate(combined(np.subtract, density, normal))
-    for needed, of in (("low", gap), ("value", own)):
-        if of.get(needed) is None:
-            return Missing(of["why"])
+    closed = estimate(combined(np.subtract, density, normal))
+    for needed, difference in (("low", gap), ("value", closed)):
+        if difference.get(needed) is None:
+            return Missing(difference["why"])
     if gap["low"] <= 0 <= gap["high"]:
-        return Missing("it lies inside the noise")
-    return float(own["value"] / gap["value"]) + 0.0  # no −0.0
+        return Missing("the confidence interval of the gap contains 0")
+    return float(closed["value"] / gap["value"]) + 0.0  # no −0.0
 
 
 def weighted_mean(values: NDArray[Any], weights: Floats) -> NDArray[np.float64]:
-    """Σ_n w_bn v_n / Σ_n w_bn, NaN where no row has weight. Shapes: values (N, …), weights (B, N); answer (B, …)."""
+    """Return Σ_n w_bn v_n / Σ_n w_bn (B, …); NaN if no row has weight. Shapes: values (N, …), weights (B, N)."""
     total = np.tensordot(weights, values.astype(np.float64), axes=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return total / weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
 
 
 def correlation(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
-    """Weighted correlations (B, K) of columns; 0 where one is constant. Shapes: x and y (N, K), weights (B, N)."""
+    """Return weighted correlations (B, K) of columns of x and y (N, K); 0 if a column is constant. Weights (B, N)."""
     mean_x, mean_y = weighted_mean(x, weights), weighted_mean(y, weights)
     covariance = weighted_mean(x * y, weights) - mean_x * mean_y
     square_x, square_y = weighted_mean(x**2, weights), weighted_mean(y**2, weights)
@@ -160,26 +165,28 @@ def correlation(x: Floats, y: Floats, weights: Floats) -> NDArray[np.float64]:
     return np.divide(covariance, np.sqrt(variance), where=varies, out=np.zeros_like(covariance)).clip(-1, 1)
 
 
-def weighted_auc(positive: Floats, negative: Floats, of_positive: Floats, of_negative: Floats) -> NDArray[np.float64]:
-    """The chance (B,) that a positive score exceeds a negative one, ties as half (Mann & Whitney 1947).
+def weighted_auc(
+    positive: Floats, negative: Floats, positive_weights: Floats, negative_weights: Floats
+) -> NDArray[np.float64]:
+    """Return the probability (B,) that a positive score exceeds a negative one; ties count half (Mann & Whitney 1947).
 
-    NaN where one side weighs nothing. Shapes: scores (N,) and (N',), their weights (B, N) and (B, N').
+    NaN if the weights of one side sum to 0. Shapes: scores (N,) and (N',), weights (B, N) and (B, N').
 
     >>> weighted_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.ones((1, 2)), np.ones((1, 2))).tolist()
     [0.875]
     """
     order = np.argsort(negative, kind="stable")
-    below = np.pad(np.cumsum(of_negative[:, order], axis=1), ((0, 0), (1, 0)))  # (B, N' + 1)
+    below = np.pad(np.cumsum(negative_weights[:, order], axis=1), ((0, 0), (1, 0)))  # (B, N' + 1)
     places = [np.searchsorted(negative[order], positive, side) for side in ("left", "right")]
     beaten = (below[:, places[0]] + below[:, places[1]]) / 2  # (B, N)
-    pairs = of_positive.sum(1) * below[:, -1]
+    pairs = positive_weights.sum(1) * below[:, -1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(pairs > 0, (of_positive * beaten).sum(1) / pairs, np.nan)
+        return np.where(pairs > 0, (positive_weights * beaten).sum(1) / pairs, np.nan)
 
 
 def _majority(codes: Ints, sources: int, strata: Ints) -> Ints:
-    """The commonest stratum (G,) among the rows of each group, numbered 0 … G − 1."""
-    names, of_row = np.unique(strata, return_inverse=True)
+    """Return the most common stratum (G,) among the rows of each group, numbered 0 … G − 1."""
+    names, row_strata = np.unique(strata, return_inverse=True)
     counts = np.zeros((sources, len(names)), int)
-    np.add.at(counts, (codes, of_row), 1)
+    np.add.at(counts, (codes, row_strata), 1)
     return counts.argmax(1) if sources else np.zeros(0, int)

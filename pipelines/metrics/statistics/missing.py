@@ -1,18 +1,18 @@
-"""What stands in the place of a score that cannot be computed."""
+"""The placeholder for a score that cannot be computed."""
 
 from dataclasses import dataclass
 from typing import Any
 
-Written = dict[str, Any]  # an estimate in a file
+Written = dict[str, Any]  # an estimate as results files store it
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A score that cannot be computed, and why, in one clause."""
+    """A score that cannot be computed, with the reason in one clause."""
 
     why: str
 
     @property
     def written(self) -> Written:
-        """What stands in the place of the score's estimate."""
+        """The entry that replaces the score's estimate in a results file."""
         return {"value": None, "why": self.why}

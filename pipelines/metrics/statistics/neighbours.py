@@ -1,9 +1,10 @@
-"""Nearest neighbours, all of them by one product of matrices, and rows in several spaces side by side.
+"""Nearest neighbours by matrix products, and nearest records in several spaces at once.
 
     ‖x − t‖² = ‖x‖² − 2 xᵀt + ‖t‖²
 
-orders the targets t of a point x, and loses digits where two almost coincide: distances that may be small are taken
-from differences. In few dimensions thousands of points lie so close that the product needs double precision.
+This expansion ranks the targets t of a point x, but loses digits if two points almost coincide: distances that may be
+small are computed from differences. In few dimensions thousands of points lie so close together that the product needs
+double precision.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,49 +20,55 @@ from torch import Tensor
 from postprior.pipelines.metrics.statistics.intervals import Ints
 
 JOINT, CODES = "joint", "codes"
-ROWS = 1024  # rows of a block, at most
-READ = 2**24  # numbers that a block of rows may hold
-FLOATS = 2**23  # distances held at once
-NARROW = 256  # dimensions of a part up to which records are compared in double precision
-TINY = 1e-12  # squared distance that is told from 0
+ROWS = 1024  # maximum number of rows per block
+READ = 2**24  # maximum number of values per block of rows
+FLOATS = 2**23  # maximum number of distances in memory
+NARROW = 256  # largest number of dimensions for which records are compared in double precision
+TINY = 1e-12  # smallest squared distance that is distinguished from 0
 
 
 def gaps(x: Tensor, targets: Tensor, norms: Tensor | None = None) -> Tensor:
-    """‖t‖² − 2 xᵀt (n, N) of points (n, D) and targets (N, D): squared distances less ‖x‖²; `norms` stand for ‖t‖²."""
+    """Return ‖t‖² − 2 xᵀt (n, N), the squared distances minus ‖x‖²; `norms` replaces ‖t‖² if given.
+
+    Shapes: points (n, D), targets (N, D), norms (N,).
+    """
     return torch.addmm(targets.square().sum(1) if norms is None else norms, x, targets.T, alpha=-2)
 
 
 def precise(x: Tensor, narrow: int) -> Tensor:
-    """Points (n, D), in double precision where they have so few dimensions."""
+    """Return points (n, D) in double precision if they have at most `narrow` dimensions."""
     return x.double() if x.shape[1] <= narrow else x
 
 
 def nearest(x: Tensor, targets: Tensor, count: int = 1) -> Tensor:
-    """The places (n, count) of the nearest targets (N, D) of each point (n, D), in no order."""
+    """Return the indices (n, count) of the nearest targets (N, D) of each point (n, D), in no order."""
     blocks = x.split(max(1, FLOATS // len(targets)))
-    found = [gaps(some, targets).topk(count, largest=False, sorted=False).indices for some in blocks]
-    return torch.cat(found)
+    indices = [gaps(block, targets).topk(count, largest=False, sorted=False).indices for block in blocks]
+    return torch.cat(indices)
 
 
 def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
-    """The distance (n,) of each point (n, D) to its k-th nearest target (N, D), or to the farthest of fewer."""
+    """Return the distance (n,) of each point (n, D) to its k-th nearest target (N, D); the farthest one if N < k."""
     blocks, k = x.split(max(1, FLOATS // len(targets))), min(k, len(targets))
-    squares = torch.cat([gaps(some, targets).kthvalue(k).values for some in blocks])
+    squares = torch.cat([gaps(block, targets).kthvalue(k).values for block in blocks])
     return (squares + x.square().sum(1)).clamp_min(TINY).sqrt()
 
 
 @dataclass(frozen=True)
 class Points:
-    """N rows in M spaces side by side, read when they are asked for; the joint space is that of all M, where M > 1."""
+    """N rows in M spaces, read in blocks on demand; if M > 1, the joint space concatenates all M.
+
+    A part is the vector of a row in one of the M spaces.
+    """
 
     names: tuple[str, ...]  # of the spaces
-    parts: tuple[Callable[[Ints], Tensor], ...]  # (n,) numbers of rows → (n, F_m), one function a space
-    observed: NDArray[np.bool_]  # (N, M); what a part gives where it is False means nothing
+    parts: tuple[Callable[[Ints], Tensor], ...]  # one function per space: row indices (n,) → vectors (n, F_m)
+    observed: NDArray[np.bool_]  # (N, M); the vector of an unobserved part is arbitrary
     width: int  # Σ_m F_m
 
     @classmethod
     def of_codes(cls, z: Tensor) -> Self:
-        """Codes (N, D), in a space of their own."""
+        """Return codes (N, D) as the only space."""
         return cls((CODES,), (lambda rows: z[torch.from_numpy(rows)],), np.ones((len(z), 1), bool), z.shape[1])
 
     def __len__(self) -> int:
@@ -69,24 +76,24 @@ class Points:
 
     @property
     def spaces(self) -> dict[str, list[int]]:
-        """Name → the parts that make the space."""
+        """Name of each space → indices of its parts."""
         spaces = {name: [m] for m, name in enumerate(self.names)}
         return spaces | ({JOINT: list(range(len(self.names)))} if len(self.names) > 1 else {})
 
-    def having(self, space: str) -> Ints:
-        """The rows (n,) that have every part of a space."""
+    def complete(self, space: str) -> Ints:
+        """Return the rows (n,) in which every part of a space is observed."""
         return np.flatnonzero(self.observed[:, self.spaces[space]].all(1))
 
     def select(self, rows: Ints) -> Self:
-        """Some of the rows."""
+        """Return the points of these rows."""
 
-        def at(part: Callable[[Ints], Tensor], some: Ints) -> Tensor:
-            return part(rows[some])
+        def at(part: Callable[[Ints], Tensor], positions: Ints) -> Tensor:
+            return part(rows[positions])
 
         return replace(self, parts=tuple(partial(at, part) for part in self.parts), observed=self.observed[rows])
 
     def blocks(self) -> Iterator[tuple[Ints, list[Tensor]]]:
-        """All rows, block by block: their numbers (n,) and parts (n, F_m)."""
+        """Yield all rows block by block: their indices (n,) and parts (n, F_m)."""
         for rows in blocks(len(self), self.width):
             yield rows, [part(rows) for part in self.parts]
 
@@ -95,40 +102,40 @@ class Points:
 class Closest:
     """The closest record of each row."""
 
-    distance: NDArray[np.float64]  # (n,), NaN for rows that lack a part of the space, infinite where every record does
-    record: Ints  # (n,)
+    distance: NDArray[np.float64]  # (n,), NaN if the row lacks a part of the space, infinite if every record does
+    record: Ints  # (n,), index of the record
 
 
 def closest(rows: Points, records: Points, itself: Ints | None = None) -> dict[str, Closest]:
-    """The closest record of every row, by space; `itself` (n,) is a record that the row must not be matched with."""
+    """Return the closest record of every row, by space; row i is never matched with record `itself[i]`."""
     spaces = rows.spaces.values()
-    found = [_closest(x, records, None if itself is None else itself[some]) for some, x in rows.blocks()]
-    distance, record = (torch.cat(parts, 1).numpy() for parts in zip(*found, strict=True))  # (S, N)
+    blocks = [_closest(x, records, None if itself is None else itself[indices]) for indices, x in rows.blocks()]
+    distance, record = (torch.cat(values, 1).numpy() for values in zip(*blocks, strict=True))  # (S, N)
     lacking = np.stack([~rows.observed[:, parts].all(1) for parts in spaces])
     distance[lacking] = np.nan
     return {name: Closest(*pair) for name, *pair in zip(rows.spaces, distance, record, strict=True)}
 
 
 def _closest(x: list[Tensor], records: Points, itself: Ints | None) -> tuple[Tensor, Tensor]:
-    """Distances and records, both (S, n), of a block of rows, whose parts are (n, F_m)."""
+    """Return distances and records, both (S, n), for a block of rows with parts (n, F_m)."""
     spaces = list(records.spaces.values())
     least = torch.full((len(spaces), len(x[0])), torch.inf).double()
     record = torch.zeros(least.shape, dtype=torch.long)
-    for others, t in records.blocks():
+    for candidates, t in records.blocks():
         squares = []
         for m, pair in enumerate(zip(x, t, strict=True)):
-            ours, theirs = (precise(part, NARROW) for part in pair)
-            lacking = ~torch.from_numpy(records.observed[others, m])
-            beyond = gaps(ours, theirs, theirs.square().sum(1).masked_fill(lacking, torch.inf))
-            squares.append(beyond + ours.square().sum(1, keepdim=True))
+            points, targets = (precise(part, NARROW) for part in pair)
+            lacking = ~torch.from_numpy(records.observed[candidates, m])
+            relative = gaps(points, targets, targets.square().sum(1).masked_fill(lacking, torch.inf))
+            squares.append(relative + points.square().sum(1, keepdim=True))
         if itself is not None:
-            row, other = np.nonzero(itself[:, None] == others)
+            row, column = np.nonzero(itself[:, None] == candidates)
             for squared in squares:
-                squared[row, other] = torch.inf
+                squared[row, column] = torch.inf
         for s, parts in enumerate(spaces):
             value, place = total([squares[m] for m in parts]).min(1)
             nearer = value < least[s]
-            least[s, nearer], record[s, nearer] = value[nearer].double(), torch.from_numpy(others)[place[nearer]]
+            least[s, nearer], record[s, nearer] = value[nearer].double(), torch.from_numpy(candidates)[place[nearer]]
     distances = [
         total([(x[m] - records.parts[m](record[s].numpy())).double().square().sum(1) for m in parts]).sqrt()
         for s, parts in enumerate(spaces)
@@ -137,11 +144,11 @@ def _closest(x: list[Tensor], records: Points, itself: Ints | None) -> tuple[Ten
 
 
 def total(parts: list[Tensor]) -> Tensor:
-    """The sum of tensors of one shape."""
+    """Return the sum of tensors of the same shape."""
     return reduce(torch.add, parts)
 
 
 def blocks(rows: int, width: int) -> list[Ints]:
-    """Numbers of rows in blocks that hold `READ` numbers at the most."""
+    """Return the row indices in blocks of at most `READ` values."""
     step = max(1, min(ROWS, READ // width))
     return [np.arange(start, min(start + step, rows)) for start in range(0, rows, step)]

@@ -1,1 +1,1 @@
-"""Utility: what models trained on samples are worth."""
+"""Utility: how well models trained on samples perform on real data."""

@@ -1,15 +1,15 @@
-"""Augmentation: classical changes of rows, and accuracy by number of real rows with what each way of adding rows gains.
+"""Augmentation: classical transformations of rows, and accuracy curves over the number of real training rows.
 
-Classical augmentation makes small changes that keep a label, anew each time that a row is learned from:
+Classical augmentation applies small random changes that keep the label, drawn anew each time a row is used:
 
-| values | what is changed |
+| values | change |
 |---|---|
-| images, volumes | moved, turned, zoomed a little, edges repeated; brighter or darker, other contrast; noise |
-| those of whole numbers (classes, counts) | moved, turned and zoomed, each to the nearest cell |
+| images, volumes | shift, rotation and zoom with repeated edges; brightness, contrast, noise |
+| images and volumes of classes or counts | shift, rotation and zoom to the nearest cell |
 | vectors, continuous columns of tables | noise |
-| sequences, counts and classes of vectors and tables | nothing |
+| sequences, counts and classes of vectors and tables | none |
 
-There are no reflections: a mirrored digit, letter or organ is another one.
+There are no reflections, because a mirrored digit, letter or organ is a different one.
 """
 
 import math
@@ -28,32 +28,32 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import moments, observed_values
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Score
 from postprior.pipelines.metrics.statistics.missing import Missing
-from postprior.pipelines.metrics.utility.classifiers import Replicates, by_classifier, told
+from postprior.pipelines.metrics.utility.classifiers import Replicates, by_classifier, classifier_estimates
 from postprior.stage1_vae.modalities import Modality, support
 
-RESAMPLES = 400
-SHIFT = 0.1  # of the height, width or depth, at most
-ANGLE = math.radians(12)  # at most; in space about the same, about any axis
-ZOOM = 0.12  # of the size, at most
-CONTRAST = 0.2  # of the contrast, at most
-BRIGHTNESS = 0.3  # standard deviations of the modality, at most
-NOISE = 0.1  # standard deviation of the noise on images, in those of the modality
-JITTER = 0.2  # the same on vectors and columns
+RESAMPLES = 400  # half-samples
+SHIFT = 0.1  # maximum, relative to height, width or depth
+ANGLE = math.radians(12)  # maximum; for volumes approximately, about any axis
+ZOOM = 0.12  # maximum, relative to the size
+CONTRAST = 0.2  # maximum, relative to the contrast
+BRIGHTNESS = 0.3  # maximum, in standard deviations of the modality
+NOISE = 0.1  # standard deviation of the noise on images, in standard deviations of the modality
+JITTER = 0.2  # the same for vectors and columns
 BASELINES = {"over_real": "real", "over_classical": "classical"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Where the classifiers of every arm, trained on `size` rows that `seed` chose, read the test rows rightly."""
+    """Correct predictions on test rows for every arm of training on `size` real rows drawn with `seed`."""
 
     size: int
     seed: int
     arms: Sequence[str]
     modalities: Sequence[str]
     hits: NDArray[np.bool_]  # (arms, 1 + M, N), the joint classifier first
-    groups: Ints | None = None  # (N,), None where each test row is its own source
-    labels: Ints | None = None  # (N,), None where they do not matter
-    mask: NDArray[np.bool_] | None = None  # (N, M), None where every modality is observed
+    groups: Ints | None = None  # (N,), None: each test row is its own source
+    labels: Ints | None = None  # (N,), strata of half-samples; None: no strata
+    mask: NDArray[np.bool_] | None = None  # (N, M), None: every modality is observed
 
     @property
     def sources(self) -> Ints:
@@ -62,7 +62,7 @@ class Cell:
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """The rows that each classifier reads (1 + M, N): the joint one all of them."""
+        """Which rows each classifier predicts (1 + M, N); the joint classifier predicts all."""
         seen = np.ones(self.hits.shape[1:], bool)
         if self.mask is not None:
             seen[1:] = self.mask.T
@@ -70,22 +70,23 @@ class Cell:
 
     @property
     def accuracy(self) -> dict[str, Any]:
-        """Accuracies by arm: joint, mean over modalities, each modality; missing of one that no test row has."""
+        """Accuracies by arm: joint, mean over modalities, per modality; missing for a modality without test rows."""
 
-        def tell(score: Score) -> Any:
+        def value(score: Score) -> Any:
             return score.written if isinstance(score, Missing) else float(score[0])
 
         rows = self.seen.sum(1)
         shares = np.where(rows > 0, self.hits.sum(2) / np.maximum(rows, 1), np.nan)  # (arms, 1 + M)
         by_arm = zip(self.arms, shares, strict=True)
-        return {arm: by_classifier(own[None], self.modalities, tell) for arm, own in by_arm}
+        return {arm: by_classifier(accuracies[None], self.modalities, value) for arm, accuracies in by_arm}
 
 
 def curve(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By number of real rows and by arm: `accuracy`, and its gains `over_real` and `over_classical`, with intervals.
+    """Return `accuracy` and its gains `over_real` and `over_classical`, with intervals, by size and arm.
 
-    Accuracies are means over seeds. Seeds and sources of the test rows are resampled together, by half-samples of
-    each (`postprior.pipelines.metrics.utility.classifiers.Replicates`); gains are paired, by seed and by test row.
+    The size is the number of real rows. Accuracies are means over seeds. Seeds and sources of test rows are resampled
+    together, with half-samples of each (`postprior.pipelines.metrics.utility.classifiers.Replicates`). Gains are paired
+    by seed and test row.
     """
     cells = list(cells)
     sizes = sorted({cell.size for cell in cells})
@@ -93,57 +94,57 @@ def curve(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _of_size(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """Accuracy and gains by arm, of the cells of one size."""
+    """Return accuracy and gains by arm, for the cells of one size."""
     first = cells[0]
     for cell in cells[1:]:
         if cell.hits.shape != first.hits.shape or list(cell.arms) != list(first.arms):
             raise UserError(
-                f"augmentation: found seeds {first.seed} and {cell.seed} of size {first.size} with other arms or test "
+                f"augmentation: seeds {first.seed} and {cell.seed} of size {first.size} have different arms or test "
                 "rows, expected the same; run postprior augment again for both"
             )
     weights = Replicates.draw(len(cells), first.sources, RESAMPLES, np.random.default_rng(0), first.labels)
     hits = np.stack([cell.hits for cell in cells], 1)  # (arms, S, 1 + M, N)
-    read = zip(first.arms, hits, strict=True)
-    shares = {arm: weights.accuracy(own, first.seen) for arm, own in read}  # (1 + B, 1 + M)
-    found: dict[str, dict[str, Any]] = {}
+    by_arm = zip(first.arms, hits, strict=True)
+    shares = {arm: weights.accuracy(arm_hits, first.seen) for arm, arm_hits in by_arm}  # (1 + B, 1 + M)
+    estimates: dict[str, dict[str, Any]] = {}
     for arm, values in shares.items():
-        found[arm] = {"accuracy": told(values, first.modalities, SHARE)}
+        estimates[arm] = {"accuracy": classifier_estimates(values, first.modalities, SHARE)}
         for gain, baseline in BASELINES.items():
             if arm != baseline and baseline in shares:
-                found[arm][gain] = told(values - shares[baseline], first.modalities)
-    return found
+                estimates[arm][gain] = classifier_estimates(values - shares[baseline], first.modalities)
+    return estimates
 
 
 class Classical:
-    """Classical augmentation in units of the standard deviations that the training rows have."""
+    """Classical augmentation, scaled by standard deviations of the training rows."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.deviations = {m.name: deviation(dataset, m) for m in dataset.modalities}
 
     def __call__(self, modality: Modality, values: Tensor, generator: torch.Generator) -> Tensor:
-        """Changed values (B, *shape) of a modality, each row by itself, within the modality's range."""
+        """Return transformed values (B, *shape) of a modality, each row separately, within the modality's range."""
         deviation = self.deviations[modality.name]
         if modality.kind in ("image", "volume"):
-            whole = support(modality.likelihood, modality.classes)[2]
-            values = warped(values, "nearest" if whole else "bilinear", generator)
-            return values if whole else modality.admit(shaded(values, deviation, generator))
+            integer = support(modality.likelihood, modality.classes)[2]
+            values = warped(values, "nearest" if integer else "bilinear", generator)
+            return values if integer else modality.to_support(shaded(values, deviation, generator))
         noise = torch.randn(values.shape, generator=generator) * JITTER * deviation
-        return modality.admit(values + noise * continuous(modality))
+        return modality.to_support(values + noise * continuous(modality))
 
 
 def warped(values: Tensor, mode: str, generator: torch.Generator) -> Tensor:
-    """Images (B, C, *space) under random similarities of the plane, or of space: x ↦ e^z R x + t."""
+    """Transform images or volumes (B, C, *space) by random similarities x ↦ e^z R x + t."""
     rows, d = len(values), values.dim() - 2
     turn = ANGLE * _uniform((rows, d, d), generator).triu(1)  # exp of an antisymmetric matrix is a rotation
     zoom = torch.exp(ZOOM * _uniform((rows, 1, 1), generator))
-    move = 2 * SHIFT * _uniform((rows, d, 1), generator)  # a side is 2 long in torch's coordinates
+    move = 2 * SHIFT * _uniform((rows, d, 1), generator)  # in torch's coordinates, an axis has length 2
     maps = torch.cat([zoom * torch.matrix_exp(turn - turn.mT), move], 2)  # (B, d, d + 1)
     grid = F.affine_grid(maps, list(values.shape), align_corners=False)
     return F.grid_sample(values, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def shaded(values: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, C, *space) with other brightness and contrast, and noise: m + c (x − m) + b s + ε s."""
+    """Change brightness and contrast of images (B, C, *space) and add noise: m + c (x − m) + b s + ε s."""
     one = (len(values), *[1] * (values.dim() - 1))
     mean = values.flatten(1).mean(1).view(one)
     contrast = 1 + CONTRAST * _uniform(one, generator)
@@ -152,14 +153,14 @@ def shaded(values: Tensor, deviation: Tensor, generator: torch.Generator) -> Ten
 
 
 def continuous(modality: Modality) -> Tensor:
-    """1 where a value of the modality may be any number, 0 where it counts or names a class: () or (columns,)."""
+    """Return 1 for continuous values, 0 for counts and classes: (columns,) for a table, else ()."""
     kinds = [column.likelihood for column in modality.columns] or [modality.likelihood]
-    free = [float(kind in ("normal", "laplace")) for kind in kinds]
-    return torch.tensor(free if modality.columns else free[0])
+    flags = [float(kind in ("normal", "laplace")) for kind in kinds]
+    return torch.tensor(flags if modality.columns else flags[0])
 
 
 def deviation(dataset: Dataset, modality: Modality) -> Tensor:
-    """Standard deviations of a modality's observed values: one of an image, else one a column."""
+    """Return standard deviations of observed values: one for images and volumes, otherwise one per column."""
     blocks = (block.numpy() for block in observed_values(dataset, modality, dtype=np.float64))
     if modality.kind in ("image", "volume"):
         blocks = (block.reshape(-1, 1) for block in blocks)
@@ -168,5 +169,5 @@ def deviation(dataset: Dataset, modality: Modality) -> Tensor:
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Numbers from −1 to 1."""
+    """Draw uniform numbers from −1 to 1."""
     return 2 * torch.rand(shape, generator=generator) - 1

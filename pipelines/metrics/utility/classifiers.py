@@ -1,4 +1,4 @@
-"""What data teach: classifiers of a fixed recipe, trained on one set of tuples and tested on another.
+"""Utility classifiers: trained on one set of rows with a fixed recipe and tested on another.
 
 Train on synthetic, test on real, and the reverse (Esteban et al. 2017, https://arxiv.org/abs/1706.02633).
 """
@@ -24,68 +24,73 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
 
 Distortion = Callable[[Modality, Tensor, torch.Generator], Tensor]
-"""What becomes of values (B, *shape) of a modality each time that they are learned from."""
+"""A random transformation of a modality's values (B, *shape), applied each time they are used for training."""
 
 
 class Classifiers(nn.Module):
-    """A classifier of each of M modalities, and a joint one: a linear head on all their features side by side.
+    """One label classifier per modality and a joint one, a linear head on the concatenated features.
 
-    The joint head learns from the features, the features do not learn from it: a modality's classifier is what that
-    modality alone teaches. The features of a modality that a row lacks are 0 in the joint head. Arguments are those of
-    `LabelClassifiers`; no global generator is touched.
+    The joint head's loss is not propagated to the features, so each label classifier depends on its modality only. In
+    the joint head, the features of an unobserved modality are 0. Arguments are those of `LabelClassifiers`. No global
+    random generator is used.
     """
 
     def __init__(
         self, modalities: tuple[Modality, ...], label_names: tuple[str, ...], features: int, seed: int = 0
     ) -> None:
         super().__init__()
-        self.alone = LabelClassifiers(modalities, label_names, features, seed)
+        self.alone = LabelClassifiers(modalities, label_names, features, seed)  # named as in the stored state dict
         self.joint = nn.utils.skip_init(nn.Linear, features * len(modalities), len(label_names))
         for parameter in self.joint.parameters():
             nn.init.zeros_(parameter)
 
+    @property
+    def label_classifiers(self) -> LabelClassifiers:
+        """The label classifiers of the single modalities."""
+        return self.alone
+
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, 1 + M, C), those of the joint classifier first."""
-        seen = {name: self.alone.features(name, values) for name, values in batch.data.items()}
-        observed = zip(seen.values(), batch.observed.T, strict=True)
-        shown = [features.detach() * here[:, None] for features, here in observed]
-        own = [self.alone.heads[name](features) for name, features in seen.items()]
-        return torch.stack([self.joint(torch.cat(shown, 1)), *own], 1)
+        """Return logits (B, 1 + M, C), the joint classifier first."""
+        features = {name: self.label_classifiers.features(name, values) for name, values in batch.data.items()}
+        observed = zip(features.values(), batch.observed.T, strict=True)
+        inputs = [x.detach() * present[:, None] for x, present in observed]
+        logits = [self.label_classifiers.heads[name](x) for name, x in features.items()]
+        return torch.stack([self.joint(torch.cat(inputs, 1)), *logits], 1)
 
     @torch.inference_mode()
     def predict(self, dataset: Dataset) -> NDArray[np.int64]:
-        """Predicted labels (1 + M, N), the joint classifier's first, read in blocks."""
+        """Return predicted labels (1 + M, N), the joint classifier first, computed in blocks."""
         starts = range(0, len(dataset), BLOCK)
         blocks = [self(dataset.batch(slice(start, start + BLOCK))).argmax(2) for start in starts]
         return torch.cat(blocks).T.numpy()
 
     def hits(self, dataset: Dataset) -> NDArray[np.bool_]:
-        """Where the labels are read rightly (1 + M, N); no modality that a row lacks is."""
-        return (self.predict(dataset) == dataset.labels) & seen_by(dataset)
+        """Return which predicted labels are correct (1 + M, N); false for unobserved modalities."""
+        return (self.predict(dataset) == dataset.labels) & observed_by_classifier(dataset)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How classifiers are trained, the same for every set of rows: more rows are not more training."""
+    """Training settings, equal for every set of rows: more rows do not mean more steps."""
 
-    steps: int  # minibatches in all
-    batch_size: int  # rows of a minibatch
-    learning_rate: float  # Adam's, at the top of its one cycle
-    features: int  # width of a modality's last hidden layer
+    steps: int  # total number of minibatches
+    batch_size: int  # rows per minibatch
+    learning_rate: float  # AdamW's, at the maximum of its cycle
+    features: int  # width of the last hidden layer per modality
 
 
 def train_classifiers(
     parts: Sequence[Dataset], recipe: Recipe, seed: int, distortion: Distortion | None = None
 ) -> Classifiers:
-    """Classifiers of the rows of all parts together, by the cross-entropies of what the rows have.
+    """Train classifiers on the rows of all parts by cross-entropy on observed modalities.
 
-    Parts are datasets of the same modalities, with labels; values are standardised by the moments of the first. No row
-    is held out and none chosen by: the weights are those of the last step. The seed is that of the initial weights, of
-    the order of the rows and of the distortion.
+    Parts are datasets with the same modalities and labels; values are standardised by the moments of the first part. No
+    row is held out for model selection: the result has the weights of the last step. The seed determines the initial
+    weights, the order of rows and the distortion.
     """
     first = parts[0]
     classifiers = Classifiers(first.modalities, first.label_names or (), recipe.features, seed)
-    classifiers.alone.standardise(first)
+    classifiers.label_classifiers.standardise(first)
     generator = generator_for("cpu", seed, 1)
     descent = Descent(classifiers, recipe.learning_rate, recipe.steps)
     for rows in _orders(sum(map(len, parts)), recipe, generator):
@@ -98,52 +103,52 @@ def train_classifiers(
 
 
 def _orders(rows: int, recipe: Recipe, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
-    """The rows of every step: one permutation of all after another."""
-    left = torch.empty(0, dtype=torch.long)
+    """Yield the rows of every step, from successive permutations of all rows."""
+    queue = torch.empty(0, dtype=torch.long)
     for _ in range(recipe.steps):
-        while len(left) < recipe.batch_size:
-            left = torch.cat([left, torch.randperm(rows, generator=generator)])
-        chosen, left = left.tensor_split([recipe.batch_size])
-        yield chosen.numpy()
+        while len(queue) < recipe.batch_size:
+            queue = torch.cat([queue, torch.randperm(rows, generator=generator)])
+        batch, queue = queue.tensor_split([recipe.batch_size])
+        yield batch.numpy()
 
 
 def _together(parts: Sequence[Dataset], rows: NDArray[np.int64]) -> tuple[Batch, Tensor]:
-    """The rows of a minibatch, counted through all parts, and their labels."""
+    """Return the minibatch of these rows, numbered through all parts, and its labels."""
     batches, labels, start = [], [], 0
     for part in parts:
-        chosen = rows[(rows >= start) & (rows < start + len(part))] - start
+        part_rows = rows[(rows >= start) & (rows < start + len(part))] - start
         start += len(part)
-        if len(chosen):
+        if len(part_rows):
             assert part.labels is not None
-            batches.append(part.batch(chosen))
-            labels.append(torch.from_numpy(np.array(part.labels[chosen])))
+            batches.append(part.batch(part_rows))
+            labels.append(torch.from_numpy(np.array(part.labels[part_rows])))
     data = {name: torch.cat([batch.data[name] for batch in batches]) for name in batches[0].data}
     return Batch(data, torch.cat([batch.observed for batch in batches])), torch.cat(labels)
 
 
 def _cross_entropies(logits: Tensor, observed: Tensor, labels: Tensor) -> Tensor:
-    """The joint classifier's mean cross-entropy, and that of each modality over the rows that have it, summed.
+    """Return the sum of the joint classifier's mean cross-entropy and those of modalities over observed rows.
 
     Shapes: logits (B, 1 + M, C), observed (B, M), labels (B,).
     """
     classifiers = logits.shape[1]
-    every = F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(classifiers), reduction="none")
-    seen = torch.cat([torch.ones_like(observed[:, :1]), observed], 1).to(every.dtype)  # (B, 1 + M)
-    return ((every.view_as(seen) * seen).sum(0) / seen.sum(0).clamp_min(1)).sum()
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(classifiers), reduction="none")
+    weights = torch.cat([torch.ones_like(observed[:, :1]), observed], 1).to(losses.dtype)  # (B, 1 + M)
+    return ((losses.view_as(weights) * weights).sum(0) / weights.sum(0).clamp_min(1)).sum()
 
 
-def seen_by(dataset: Dataset) -> NDArray[np.bool_]:
-    """The rows that each classifier reads (1 + M, N): the joint one all of them."""
+def observed_by_classifier(dataset: Dataset) -> NDArray[np.bool_]:
+    """Return which rows each classifier predicts (1 + M, N); the joint classifier predicts all."""
     return np.concatenate([np.ones((1, len(dataset)), bool), dataset.observed.T])
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """Half-samples of both what is trained and what is tested: seeds and sources of the test rows are drawn apart.
+    """Half-samples of training seeds and of sources of test rows, drawn independently.
 
-    An accuracy is a mean over two crossed sets, and half-samples of both give the sum of both variances, after the
-    bootstrap of Owen (2007, https://doi.org/10.1214/07-AOAS122). One seed says nothing of seeds: the interval
-    is then that of test rows.
+    An accuracy is a mean over two crossed factors. Half-samples of both give the sum of both variances, as in the
+    bootstrap of Owen (2007, https://doi.org/10.1214/07-AOAS122). With one seed, the interval covers only the variation
+    of test rows.
     """
 
     seeds: NDArray[np.float64]  # (1 + B, S), the full sample first
@@ -153,48 +158,48 @@ class Replicates:
     def draw(
         cls, seeds: int, groups: Ints, resamples: int, rng: np.random.Generator, strata: Ints | None = None
     ) -> Self:
-        """Weights of S seeds, and of test rows by their groups (N,), within strata (N,)."""
+        """Draw weights of S seeds, and of test rows by groups (N,) within strata (N,)."""
         return cls(half_samples(np.arange(seeds), resamples, rng), half_samples(groups, resamples, rng, strata))
 
     def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Shares of right answers (1 + B, K) of K classifiers: hits (S, K, N), over the rows that each reads (K, N).
+        """Return accuracies (1 + B, K) of K classifiers from hits (S, K, N), over the rows that each predicts (K, N).
 
-        NaN where a half-sample keeps none that a classifier reads.
+        NaN if a half-sample keeps no row that the classifier predicts.
         """
-        right = np.einsum("bs,skb->bk", self.seeds, hits.astype(np.float64) @ self.rows.T, optimize=True)
-        read = self.rows @ seen.T * self.seeds.sum(1)[:, None]  # (1 + B, K)
-        return np.divide(right, read, where=read > 0, out=np.full_like(right, np.nan))
+        correct = np.einsum("bs,skb->bk", self.seeds, hits.astype(np.float64) @ self.rows.T, optimize=True)
+        total = self.rows @ seen.T * self.seeds.sum(1)[:, None]  # (1 + B, K)
+        return np.divide(correct, total, where=total > 0, out=np.full_like(correct, np.nan))
 
 
-def told(
+def classifier_estimates(
     values: NDArray[np.float64], modalities: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> dict[str, Any]:
-    """Estimates of the joint classifier, of the mean over modalities and of each modality; values (1 + B, 1 + M).
+    """Return estimates for the joint classifier, the mean over modalities and each modality; values (1 + B, 1 + M).
 
-    A modality that no row has is missing, and the mean with it.
+    A modality that no row has is missing, and so is the mean.
     """
     return by_classifier(values, modalities, lambda score: estimate(score, bounds))
 
 
 def by_classifier(
-    values: NDArray[np.float64], modalities: Sequence[str], tell: Callable[[Score], Any]
+    values: NDArray[np.float64], modalities: Sequence[str], function: Callable[[Score], Any]
 ) -> dict[str, Any]:
-    """What is told of scores by classifier; `joint`, `mean` and `modalities`, of values (1 + B, 1 + M)."""
+    """Apply `function` to the scores `joint`, `mean` and those of `modalities`, given as values (1 + B, 1 + M)."""
     joint, *columns = values.T
-    own: dict[str, Score] = {
-        name: Missing(f"no tested row has {name}") if np.isnan(column[0]) else column
+    scores: dict[str, Score] = {
+        name: Missing(f"no test row has {name}") if np.isnan(column[0]) else column
         for name, column in zip(modalities, columns, strict=True)
     }
-    each = {name: tell(score) for name, score in own.items()}
-    return {"joint": tell(joint), "mean": tell(mean_of(list(own.values()))), "modalities": each}
+    by_modality = {name: function(score) for name, score in scores.items()}
+    return {"joint": function(joint), "mean": function(mean_of(list(scores.values()))), "modalities": by_modality}
 
 
 def recipe(params: Params) -> Recipe:
-    """How all classifiers are trained."""
+    """Return the training settings of all utility classifiers."""
     settings = params.utility
     return Recipe(settings.steps, settings.batch_size, settings.learning_rate, params.evaluators.features)
 
 
-def names_of(dataset: Dataset) -> list[str]:
-    """The names of the modalities."""
+def modality_names(dataset: Dataset) -> list[str]:
+    """Return the names of the modalities."""
     return [m.name for m in dataset.modalities]

@@ -1,142 +1,157 @@
-"""Is it useful? What classifiers learn from synthetic data, alone and beside real rows, and what densities impute."""
+"""Is it useful? Train classifiers on synthetic rows, add synthetic rows to real ones, and impute missing values."""
 
 from collections.abc import Iterator
 
 from postprior.pipelines.report.results import IMPUTERS, Results
 from postprior.pipelines.report.rows import Estimate, Row, estimates
 from postprior.pipelines.report.wording import (
-    MANY,
+    MAX_LISTED,
     Finding,
-    against,
-    count,
+    compared,
+    in_words,
     listed,
-    number_with,
+    number_ci,
     percent,
-    percent_with,
-    points,
+    percent_ci,
+    points_ci,
 )
 
 RATIO = ("utility", "ratio_to_real", "joint")
-EACH = ("utility", "ratio_to_real", "mean")
+MEAN_RATIO = ("utility", "ratio_to_real", "mean")
 SYNTHETIC = ("utility", "train_synthetic_test_real", "joint")
 REVERSE = ("utility", "train_real_test_synthetic", "joint")
 REAL = ("utility", "train_real_test_real", "joint")
-LOST = {"modalities": "lose one of their modalities", "cells": "lose cells of tables and vectors"}
+HIDDEN = {  # what each imputation task hides
+    "modalities": "one modality of each held-out row is hidden",
+    "cells": "cells of tables and vectors in held-out rows are hidden",
+}
 
 
 def useful(results: Results) -> Iterator[Finding]:
-    """Synthetic rows in place of real ones, and beside few of them; what rows lack, imputed."""
+    """State the accuracy after training on samples, the gain from adding them to few real rows, and imputation."""
     if ratios := estimates(results.densities, *RATIO):
-        yield from _in_place(results, ratios)
+        yield from _trained_on_samples(results, ratios)
     else:
-        taught = "Without labels no classifier can be taught"
-        why = "The stage utility has not run" if results.labelled else taught
-        yield Finding("Not measured", f"{why}, so nothing here says whether samples teach.")
+        unlabelled = "Without labels, no classifier can be trained"
+        why = "The stage utility has not run" if results.labelled else unlabelled
+        yield Finding("Not measured", f"{why}, so the usefulness of samples as training data is unknown.")
     for size, arms in results.augmentation.items():
-        yield from _beside(results, size, {arm: Row(arm, "", scores) for arm, scores in arms.items()})
-    for task in LOST:
-        yield from _imputed(results, task)
+        yield from _augmentation(results, size, {arm: Row(arm, "", scores) for arm, scores in arms.items()})
+    for task in HIDDEN:
+        yield from _imputation(results, task)
 
 
-def _in_place(results: Results, ratios: dict[Row, Estimate]) -> Iterator[Finding]:
-    """Training on synthetic data alone, and what a classifier of real rows reads in them."""
+def _trained_on_samples(results: Results, ratios: dict[Row, Estimate]) -> Iterator[Finding]:
+    """Accuracy on real rows after training on samples alone, and on samples after training on real rows."""
     order = sorted(ratios, key=lambda row: -ratios[row].value)
     best, others = order[0], order[1:]
-    real = results.beside(best, "real").estimate(*REAL)
-    if not (reached := best.estimate(*SYNTHETIC)):
+    real = results.baseline_of(best, "real").estimate(*REAL)
+    if not (accuracy := best.estimate(*SYNTHETIC)):
         return
-    text = f"Training on samples of {best.title} alone reaches {percent_with(reached)} on held-out real rows"
+    text = (
+        f"A classifier that is trained on samples of {best.title} alone reaches an accuracy of "
+        f"{percent_ci(accuracy)} on held-out real rows."
+    )
     if real:
-        text += f", which is {percent_with(ratios[best])} of the {percent(real.value)} after training on real rows"
-    text += "."
+        text += f" This is {percent_ci(ratios[best])} of the {percent(real.value)} that training on real rows reaches."
     if others:
-        shown = others if len(others) <= MANY else [others[0], others[-1]]
-        told = [f"{percent(ratios[row].value)} ({row.title})" for row in shown]
-        reach = listed(told) if shown == others else f"from {told[1]} to {told[0]}"
-        text += f" Of the accuracy after real rows, other samples reach {reach}."
-    yield Finding("In place of real rows", text)
-    if each := estimates(ratios, *EACH):
-        most = max(each, key=lambda row: each[row].value)
+        values = [f"{percent(ratios[row].value)} ({row.title})" for row in others]
+        reached = listed(values) if len(others) <= MAX_LISTED else f"between {values[-1]} and {values[0]}"
+        text += f" Samples of other densities reach {reached} of the accuracy with real rows."
+    yield Finding("Synthetic training data", text)
+    if means := estimates(ratios, *MEAN_RATIO):
+        highest = max(means, key=lambda row: means[row].value)
         yield Finding(
-            "One modality alone",
-            f"Classifiers that see one modality reach {percent_with(each[most])} of their accuracy after real rows, on "
-            f"average, after samples of {most.title}.",
+            "Single modalities",
+            f"Classifiers of single modalities that are trained on samples of {highest.title} reach, on average over "
+            f"the modalities, {percent_ci(means[highest])} of the accuracy with real rows.",
         )
-    if backwards := best.estimate(*REVERSE):
+    if reverse := best.estimate(*REVERSE):
         yield Finding(
-            "Read by a real classifier",
-            f"A classifier trained on real rows is right on {percent_with(backwards)} of the samples of {best.title}.",
+            "Reverse test",
+            f"A classifier that is trained on real rows is right on {percent_ci(reverse)} of the samples of "
+            f"{best.title}.",
         )
 
 
-def _beside(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Finding]:
-    """What the most synthetic rows add to few real ones, alone and beside classical augmentation."""
+def _augmentation(results: Results, size: str, arms: dict[str, Row]) -> Iterator[Finding]:
+    """What the largest number of synthetic rows adds to few real ones, alone and with classical augmentation."""
     copies = max((int(arm[10:-1]) for arm in arms if arm.startswith("synthetic_")), default=0)
-    ours, alone = arms.get(f"synthetic_{copies}x"), arms.get("real")
-    gain = ours.estimate("over_real", "joint") if ours else None
-    if not ours or not alone or not gain:
+    synthetic, real = arms.get(f"synthetic_{copies}x"), arms.get("real")
+    gain = synthetic.estimate("over_real", "joint") if synthetic else None
+    if not synthetic or not real or not gain:
         return
     cells = [cell for cell in results.augmented if str(cell["size"]) == size]
-    makers = f"autoencoder ({cells[0]['model']}), density ({cells[0]['density']})" if cells else "autoencoder, density"
+    models = f"Autoencoder ({cells[0]['model']}), density ({cells[0]['density']})" if cells else "Autoencoder, density"
     text = (
-        f"With {size} real rows, on which {makers} and classifiers are all trained, the joint classifier is right on "
-        f"{percent(alone.value('accuracy', 'joint'))}. Adding {copies} × synthetic rows {_lifts(ours, gain)}."
+        f"{models} and classifiers are all trained on the same {size} real rows. The joint classifier then has an "
+        f"accuracy of {_accuracy(real)}. Adding {copies} times as many synthetic rows {_change(synthetic, gain)}."
     )
-    over, classical = ours.estimate("over_classical", "joint"), arms.get("classical")
+    over, classical = synthetic.estimate("over_classical", "joint"), arms.get("classical")
     if over and classical:
-        reached = percent(classical.value("accuracy", "joint"))
-        text += f" Classical augmentation in their place reaches {reached}: synthetic rows stand {against(over)} it"
+        text += (
+            f" Classical augmentation reaches {_accuracy(classical)}; "
+            f"the accuracy with synthetic rows is {compared(over, 'this')}."
+        )
         both = arms.get(f"both_{copies}x")
         if both and (further := both.estimate("over_classical", "joint")):
-            reached = percent(both.value("accuracy", "joint"))
-            text += f"; both together reach {reached}, {against(further)} it"
-        text += "."
-    seeds = len({cell["seed"] for cell in cells})
-    yield Finding("Beside few real rows", text + (f" These are means over {count(seeds)} seeds." if seeds > 1 else ""))
+            text += f" Both together reach {_accuracy(both)}, which is {compared(further, 'classical augmentation')}."
+    if (seeds := len({cell["seed"] for cell in cells})) > 1:
+        text += f" All values are means over {in_words(seeds)} seeds."
+    yield Finding("Data augmentation", text)
 
 
-def _lifts(arm: Row, gain: Estimate) -> str:
-    """What the arm makes of the accuracy of real rows alone."""
-    reached = percent(arm.value("accuracy", "joint"))
+def _accuracy(arm: Row) -> str:
+    return percent(arm.value("accuracy", "joint"))
+
+
+def _change(arm: Row, gain: Estimate) -> str:
+    """How the accuracy changes from that with real rows alone."""
     if gain.above():
-        return f"lifts that to {reached}, by {points(gain)}"
+        return f"raises it to {_accuracy(arm)}, a gain of {points_ci(gain)}"
     if gain.below():
-        return f"lowers that to {reached}, by {points(-gain)}"
-    return f"makes that {reached}, which is no clear change: {points(gain)}"
+        return f"lowers it to {_accuracy(arm)}, a loss of {points_ci(-gain)}"
+    return f"gives {_accuracy(arm)}, which is no clear change (difference {points_ci(gain, nested=True)})"
 
 
-def _imputed(results: Results, task: str) -> Iterator[Finding]:
-    """Which density imputes best, beside the best other imputer, and whether its intervals hold what they should."""
+def _imputation(results: Results, task: str) -> Iterator[Finding]:
+    """Which density imputes best, compared with the best baseline imputer, and the coverage of its intervals."""
     keys = ("imputation", task, "energy_score")
     scores = estimates(results.densities, *keys)
     if not scores:
         return
     best = min(scores, key=lambda row: scores[row].value)
-    among = f" best of {count(len(scores))} densities," if len(scores) > 1 else ""
-    text = (
-        f"Where held-out rows {LOST[task]}, {best.title} imputes{among} with an energy score of "
-        f"{number_with(scores[best], 3)}{_beside_others(best, task)}."
-    )
-    if held := best.estimate("imputation", task, "coverage"):
-        text += f" Its {percent(0.9, 0)} intervals hold {percent_with(held)} of the continuous values that were lost."
-    yield Finding("Where rows lack parts", text)
-    for other in results.imputers:
-        if (why := other.why(*keys)) and not other.estimate(*keys):
-            told = f"{other.title} say nothing where held-out rows {LOST[task]}: {why}."
-            yield Finding("Other imputers", told)
+    score = f"an energy score of {number_ci(scores[best], 3)}"
+    if len(scores) > 1:
+        text = f"When {HIDDEN[task]}, {best.title} imputes best of {in_words(len(scores))} densities, with {score}."
+    else:
+        text = f"When {HIDDEN[task]}, {best.title} imputes with {score}."
+    text += _against_baselines(best, task)
+    if coverage := best.estimate("imputation", task, "coverage"):
+        text += (
+            f" The {percent(0.9, 0)} intervals of {best.title} contain {percent_ci(coverage)} of the hidden continuous "
+            "values."
+        )
+    yield Finding("Imputation", text)
+    for imputer in results.imputers:
+        if (why := imputer.why(*keys)) and not imputer.estimate(*keys):
+            yield Finding("Baseline imputers", f"{imputer.title}: no result when {HIDDEN[task]}, because {why}.")
 
 
-def _beside_others(row: Row, task: str) -> str:
-    """The paired difference of a density's energy score to that of the imputer which it stands furthest behind."""
-    found = {
+def _against_baselines(row: Row, task: str) -> str:
+    """The paired difference between a density's energy score and that of the best baseline imputer."""
+    differences = {
         title.lower(): difference
         for key, title in IMPUTERS.items()
         if (difference := row.estimate("imputation", task, "against", key, "energy_score"))
     }
-    if not found:
+    if not differences:
         return ""
-    other = max(found, key=lambda title: found[title].value)
-    paired = found[other]
-    apart = "clearly worse than" if paired.above() else "not clearly apart from"
-    stands = "clearly better than" if paired.below() else apart
-    return f", which is {stands} that of {other}, the best other imputer (paired difference {number_with(paired, 3)})"
+    imputer = max(differences, key=lambda title: differences[title].value)
+    difference = differences[imputer]
+    verdict = "clearly worse than" if difference.above() else "not clearly different from"
+    verdict = "clearly better than" if difference.below() else verdict
+    return (
+        f" This is {verdict} the energy score of the best baseline imputer, {imputer} (paired difference "
+        f"{number_ci(difference, 3, nested=True)})."
+    )

@@ -1,4 +1,4 @@
-"""What figures are made of: dots with intervals, groups of them, lines, legends and scales."""
+"""Elements of figures: dots with intervals, groups of dots, lines, legends and scales."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from postprior.pipelines.report.wording import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDER = 10.0  # a range of so many times its lower end is drawn on a logarithmic axis
-ROW = 0.24  # inches of a line of dots
-LETTER = 0.072  # inches of a letter of a legend
-HEAD = 0.62  # inches of a panel beside its lines
+LOG_RATIO = 10.0  # values whose largest is more than this many times the smallest get a logarithmic axis
+ROW = 0.24  # inches per line of dots
+LETTER = 0.072  # inches per letter of a legend
+HEAD = 0.62  # inches of a panel without its lines
+INTERVALS = "Lines are 95\u202f% confidence intervals."  # ends the caption of a figure with intervals
 
 
 @dataclass(frozen=True)
-class Part:
-    """A panel of dots, one line of a figure's rows each."""
+class DotPanel:
+    """A panel of dots with one estimate per line."""
 
-    cells: tuple[str, ...]  # what its lines in the figure's table begin with
+    cells: tuple[str, ...]  # first cells of its lines in the figure's table
     title: str
-    estimates: Mapping[str, Estimate]  # by line; a line without one has no dot
-    said: str = ""  # what its numbers are, for those who cannot see them
+    estimates: Mapping[str, Estimate]  # by name of the line; a line without an estimate has no dot
+    alt: str = ""  # name of the numbers in the alternative text
     decimals: int = 3
-    limits: tuple[float, float] | None = None  # of the horizontal axis; None: as the values need it
-    reference_line: float | None = None  # where a line stands for comparison
+    limits: tuple[float, float] | None = None  # of the horizontal axis; None fits them to the values
+    reference_line: float | None = None  # position of a dashed vertical line
 
 
 def dotted(
-    name: str, title: str, header: Sequence[str], parts: Sequence[Part], lines: Mapping[str, Mark], **layout: Any
+    name: str, title: str, header: Sequence[str], panels: Sequence[DotPanel], lines: Mapping[str, Mark], **layout: Any
 ) -> Figure:
-    """A figure of panels whose lines are the same; `header` names the cells of a part, side by side, and the line."""
+    """Return a figure of panels with the same lines; `header` names the cells of a panel, then the line."""
     return Figure(
         name,
         title,
-        "; ".join(f"{part.said}: {said(part.estimates, part.decimals)}" for part in parts),
-        *tabled(header, {(*part.cells, line): e for part in parts for line, e in part.estimates.items()}),
-        [dots(part, lines) for part in parts],
+        "; ".join(f"{panel.alt}: {values_as_text(panel.estimates, panel.decimals)}" for panel in panels),
+        *tabled(header, {(*panel.cells, line): e for panel in panels for line, e in panel.estimates.items()}),
+        [dots(panel, lines) for panel in panels],
         **{"height": height_of(len(lines)), "aligned": True, "across": tuple(header[:-1]), **layout},
     )
 
@@ -49,27 +50,27 @@ def dotted(
 def tabled(
     header: Sequence[str], estimates: Mapping[tuple[Any, ...], Estimate]
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Header and lines of a figure's table, of estimates by the cells before them."""
-    return (*header, *INTERVAL), [(*cells, *written(estimate)) for cells, estimate in estimates.items()]
+    """Return header and lines of a figure's table; `estimates` are by the cells to their left."""
+    return (*header, *INTERVAL), [(*cells, *fields(estimate)) for cells, estimate in estimates.items()]
 
 
 def marked(rows: Iterable[Row], look: Mapping[str, Mark]) -> dict[str, Mark]:
-    """The marks of rows by their titles."""
+    """Return the marks of rows by their titles."""
     return {row.title: look[row.name] for row in rows}
 
 
-def dots(part: Part, lines: Mapping[str, Mark]) -> Panel:
-    """A line each: its interval, its mark, and its value at the right margin."""
-    estimates = {line: part.estimates.get(line, MISSING) for line in lines}
+def dots(panel: DotPanel, lines: Mapping[str, Mark]) -> Panel:
+    """Draw on each line an interval and a mark, and the value at the right margin."""
+    estimates = {line: panel.estimates.get(line, MISSING) for line in lines}
 
     def draw(axes: Axes, theme: Theme) -> None:
-        _frame(axes, theme, part.title, list(lines), list(estimates.values()), part.limits, part.reference_line)
+        _frame(axes, theme, panel.title, list(lines), list(estimates.values()), panel.limits, panel.reference_line)
         for height, (line, mark) in enumerate(lines.items()):
             if (estimate := estimates[line]) is MISSING:
                 continue
             point(axes, estimate, height, mark, theme, size=5)
             axes.annotate(
-                number(estimate.value, part.decimals),
+                number(estimate.value, panel.decimals),
                 (1.0, height),
                 (3, 0),
                 xycoords=("axes fraction", "data"),
@@ -92,7 +93,7 @@ def _frame(
     limits: tuple[float, float] | None,
     reference_line: float | None,
 ) -> None:
-    """Names down the left side, a title, a scale for the estimates, and a line where they are compared with it."""
+    """Set names on the left, a title, a scale for the estimates, and a reference line if given."""
     if reference_line is not None:
         axes.axvline(reference_line, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.set_yticks(range(len(names)), names)
@@ -106,7 +107,7 @@ def _frame(
 
 
 def height_of(lines: int) -> float:
-    """Inches of a panel of so many lines of dots."""
+    """Return the height in inches of a panel with a number of lines of dots."""
     return HEAD + ROW * lines
 
 
@@ -118,7 +119,7 @@ def grouped(
     reference_line: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Panel:
-    """Groups of estimates one below the other, the rows of each beneath one another; `values` are by row and group."""
+    """Draw groups of estimates below each other, with all rows in each group; `values` are by row and group."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         every = [estimate for estimates in values.values() for estimate in estimates.values()]
@@ -135,7 +136,7 @@ def grouped(
 
 
 def height_of_groups(names: Sequence[object], rows: int) -> float:
-    """Inches of a panel of groups of so many rows."""
+    """Return the height in inches of a panel of groups with a number of rows each."""
     return max(2.6, HEAD + 0.09 * len(names) * (rows + 1))
 
 
@@ -147,9 +148,9 @@ def lines(
     label: str,
     reference_line: float | None = None,
 ) -> Panel:
-    """Estimates against numbers, a line a name, beside one another where they would cover each other.
+    """Draw estimates against numbers, one line per name, slightly shifted so that they do not overlap.
 
-    `places` are where the estimates stand on the horizontal axis, which has a label; `values` are by name and place.
+    `places` are the numbers on the horizontal axis, `label` names the axis, and `values` are by name and place.
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
@@ -160,7 +161,7 @@ def lines(
             axes.errorbar(
                 [place + shift for place in range(len(places))],
                 [estimate.value for estimate in estimates],
-                reach(estimates),
+                error_bars(estimates),
                 fmt=looks[name].shape + "-",
                 color=looks[name].colour_in(theme),
                 ms=4.5,
@@ -180,7 +181,7 @@ def lines(
 
 
 def with_legend(panels: Sequence[Panel], names: Mapping[str, Mark]) -> list[Panel]:
-    """Panels, and under the whole figure, which the last one draws, a legend of their marks."""
+    """Add a legend of marks below the whole figure; the last panel draws it."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         from matplotlib.lines import Line2D
@@ -201,7 +202,7 @@ def with_legend(panels: Sequence[Panel], names: Mapping[str, Mark]) -> list[Pane
 
 
 def point(axes: Axes, estimate: Estimate, height: float, mark: Mark, theme: Theme, size: float) -> None:
-    """An estimate at some height."""
+    """Draw an estimate with its interval at a height."""
     colour = mark.colour_in(theme)
     if estimate.low is not None and estimate.high is not None:
         axes.plot([estimate.low, estimate.high], [height, height], color=colour, linewidth=1.4)
@@ -209,13 +210,13 @@ def point(axes: Axes, estimate: Estimate, height: float, mark: Mark, theme: Them
 
 
 def scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
-    """A logarithmic axis with plain numbers where the values span more than it can show otherwise."""
+    """Scale the horizontal axis to estimates: logarithmic with plain numbers if they span a large range."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     values = [estimate.value for estimate in estimates if estimate.value == estimate.value]
-    if values and min(values) > 0 and max(values) > WIDER * min(values):
+    if values and min(values) > 0 and max(values) > LOG_RATIO * min(values):
         axes.set_xscale("log")
-        ends = [end for e in estimates for end in written(e) if end is not None and end > 0]
+        ends = [end for e in estimates for end in fields(e) if end is not None and end > 0]
         span = max(ends) / min(ends)
         subs = (1, 2, 5) if span < 10 else (1, 3) if span < 30 else (1,)
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
@@ -223,20 +224,20 @@ def scale(axes: Axes, estimates: Sequence[Estimate]) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         if values and min(values) >= 0:
-            ends = [end for e in estimates for end in written(e) if end is not None and end == end]
+            ends = [end for e in estimates for end in fields(e) if end is not None and end == end]
             top = max(ends) or 1.0
             axes.set_xlim(min(-0.03 * top, *ends), 1.04 * top)
         axes.xaxis.set_major_locator(MaxNLocator(3))
 
 
-def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """How far intervals reach to either side of their values, never a negative way."""
+def error_bars(estimates: Sequence[Estimate]) -> list[list[float]]:
+    """Return the lengths of intervals below and above their values, never negative."""
     low = [0.0 if e.low is None else max(e.value - e.low, 0.0) for e in estimates]
     return [low, [0.0 if e.high is None else max(e.high - e.value, 0.0) for e in estimates]]
 
 
-def said(estimates: Mapping[str, Estimate], decimals: int = 3) -> str:
-    """Names and values in words."""
+def values_as_text(estimates: Mapping[str, Estimate], decimals: int = 3) -> str:
+    """List names and values for the alternative text of a figure."""
     return ", ".join(
         f"{name} {number(estimate.value, decimals)}"
         for name, estimate in estimates.items()
@@ -244,6 +245,6 @@ def said(estimates: Mapping[str, Estimate], decimals: int = 3) -> str:
     )
 
 
-def written(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
-    """The value, low and high of a table, all None of what is missing."""
+def fields(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    """Return value, low and high of an estimate, all None if it is missing."""
     return (None, None, None) if estimate is MISSING else (estimate.value, estimate.low, estimate.high)

@@ -1,4 +1,4 @@
-"""Figures that answer whether synthetic data are faithful."""
+"""Figures on the question whether synthetic data are faithful."""
 
 from __future__ import annotations
 
@@ -17,10 +17,22 @@ if TYPE_CHECKING:
 
 Looks = Mapping[str, Mark]
 
-SCORES = {  # the title of a figure and the groups of columns that it shows, by its name
-    "fidelity": ("Likeness to real rows, in the evaluators' features", ("Distance", "Overlap")),
-    "coherence": ("Do the modalities of a sample belong together? By their labels", ("Coherence",)),
-    "pairings": ("Do they belong together? Without any label", ("Pairing",)),
+SCORES = {  # title of a figure, groups of leaderboard columns that it shows, and caption, by name of the figure
+    "fidelity": (
+        "Similarity to real rows, in the features of the evaluators",
+        ("Distance", "Overlap"),
+        "Arrows show whether higher or lower is better.",
+    ),
+    "coherence": (
+        "Do the modalities of a sample belong together? Measured with labels",
+        ("Coherence",),
+        "The label classifiers predict the label of each modality of a sample. Higher is better.",
+    ),
+    "pairings": (
+        "Do the modalities of a sample belong together? Measured without labels",
+        ("Pairing",),
+        "The pairing AUC should be close to that of real rows. Arrows show whether higher or lower is better.",
+    ),
 }
 CONDITIONAL = {
     key: of_family("coherence")[key] for key in ("conditional_coherence", "conditional_gain", "private_gain")
@@ -28,7 +40,7 @@ CONDITIONAL = {
 
 
 def faithful(results: Results, look: Looks) -> Iterator[Figure]:
-    """The figures, the most telling first."""
+    """Yield the figures, the most important first."""
     yield from trade_off(results, look)
     yield from by_modality(results, look)
     for name in SCORES:
@@ -37,7 +49,7 @@ def faithful(results: Results, look: Looks) -> Iterator[Figure]:
 
 
 def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
-    """Joint coherence against Frechet distance: the two headline scores at once."""
+    """Plot joint coherence against Frechet distance, the two headline scores."""
     points = {row: [row.estimate(key) for key in reversed(HEADLINES)] for row in results.rows}
     complete = [(row, x, y) for row, (x, y) in points.items() if x and y]
     if not complete:
@@ -47,15 +59,15 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         for row, x, y in complete:
             mark = look[row.name]
             drawing.point(axes, x, y.value, mark, theme, size=7)
-            axes.errorbar(x.value, y.value, drawing.reach([y]), color=mark.colour_in(theme), elinewidth=1.4)
+            axes.errorbar(x.value, y.value, drawing.error_bars([y]), color=mark.colour_in(theme), elinewidth=1.4)
         drawing.scale(axes, [x for _, x, _ in complete])
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="both")
-        axes.set(xlabel="Frechet distance: nearer to real is to the left", ylabel="Joint coherence")
+        axes.set(xlabel="Frechet distance to real rows (lower is better)", ylabel="Joint coherence (higher is better)")
 
     yield Figure(
         "trade_off",
-        "Coherent and real at once: up and left is better",
+        "Coherence and distance: top left is best",
         "Joint coherence against Frechet distance: "
         + "; ".join(f"{row.title} {y.value:.3f} at {x.value:.2f}" for row, x, y in complete),
         *drawing.tabled(
@@ -65,101 +77,106 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         drawing.with_legend([draw], drawing.marked((row for row, _, _ in complete), look)),
         height=3.1 + 0.08 * len(complete),
         across=("score",),
+        about=f"One mark per row of the table. {drawing.INTERVALS}",
     )
 
 
 def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
-    """The Frechet distance of every row in every modality."""
+    """Plot the Frechet distance of each row in each modality."""
     names = list(dict.fromkeys(name for row in results.rows for name in row.scores.get("modalities", {})))
     values = {
         row: {name: row.estimate("modalities", name, "frechet_distance") or MISSING for name in names}
         for row in results.rows
     }
-    if all(estimate is MISSING for found in values.values() for estimate in found.values()):
+    if all(estimate is MISSING for by_name in values.values() for estimate in by_name.values()):
         return
     best = results.densities[0]
     yield Figure(
         "frechet_by_modality",
-        "Frechet distance in each modality",
-        f"Frechet distance by modality; {best.title}: {drawing.said(values[best], 2)}",
+        "Frechet distance per modality",
+        f"Frechet distance by modality; {best.title}: {drawing.values_as_text(values[best], 2)}",
         *drawing.tabled(
-            ("row", "modality"), {(row.title, name): e for row, found in values.items() for name, e in found.items()}
+            ("row", "modality"),
+            {(row.title, name): e for row, by_name in values.items() for name, e in by_name.items()},
         ),
         drawing.with_legend([drawing.grouped("", names, values, look)], drawing.marked(values, look)),
         height=max(3.6, drawing.height_of_groups(names, len(values))),
         across=("modality",),
+        about=f"Lower is better. {drawing.INTERVALS}",
     )
 
 
 def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
-    """Scores of every row, a panel each; those that no row has are left out."""
-    title, groups = SCORES[name]
-    parts = [
-        drawing.Part(
+    """Plot scores of all rows, one panel per score; scores that no row has are left out."""
+    title, groups, about = SCORES[name]
+    panels = [
+        drawing.DotPanel(
             (metric.key,),
             metric.heading,
-            {row.title: estimate for row, estimate in found.items()},
+            {row.title: estimate for row, estimate in by_row.items()},
             metric.title,
             metric.decimals,
             (-0.03, 1.03) if metric.share else None,
         )
         for metric in LEADERBOARD
-        if metric.group in groups and (found := estimates(results.rows, *metric.keys))
+        if metric.group in groups and (by_row := estimates(results.rows, *metric.keys))
     ]
-    if parts:
+    if panels:
         yield drawing.dotted(
             name,
             title,
             ("score", "row"),
-            parts,
+            panels,
             drawing.marked(results.rows, look),
-            columns=min((5, 4, 3), key=lambda columns: -len(parts) % columns),  # the fewest places are empty
+            columns=min((5, 4, 3), key=lambda columns: -len(panels) % columns),  # leaves the fewest empty places
+            about=f"{about} {drawing.INTERVALS}",
         )
 
 
 def conditional(results: Results, look: Looks) -> Iterator[Figure]:
-    """Modalities generated from others, by how many are observed: by the plain posterior, and through each density."""
+    """Plot scores of conditional generation by number of observed modalities, per density and for the posterior."""
     rows = (*results.densities, results.posterior)
-    found = {key: {row: some for row in rows if (some := row.by_size(key))} for key in CONDITIONAL}
-    shown = {key: values for key, values in found.items() if values}
+    values = {key: {row: by_size for row in rows if (by_size := row.by_size(key))} for key in CONDITIONAL}
+    shown = {key: by_row for key, by_row in values.items() if by_row}
     if not shown:
         return
-    every = {
+    cells = {
         (key, row.title, size): e
-        for key, values in shown.items()
-        for row, some in values.items()
-        for size, e in some.items()
+        for key, by_row in shown.items()
+        for row, by_size in by_row.items()
+        for size, e in by_size.items()
     }
-    sizes = sorted({size for _, _, size in every})
-    looks = drawing.marked(dict.fromkeys(row for values in shown.values() for row in values), look)
+    sizes = sorted({size for _, _, size in cells})
+    looks = drawing.marked(dict.fromkeys(row for by_row in shown.values() for row in by_row), look)
     panels = [
         drawing.lines(
             CONDITIONAL[key].title,
             sizes,
-            {row.title: [some.get(size, MISSING) for size in sizes] for row, some in values.items()},
+            {row.title: [by_size.get(size, MISSING) for size in sizes] for row, by_size in by_row.items()},
             looks,
-            "observed modalities",
+            "number of observed modalities",
             None if CONDITIONAL[key].share else 0.0,
         )
-        for key, values in shown.items()
+        for key, by_row in shown.items()
     ]
     yield Figure(
         "conditional",
-        "Modalities generated from those observed",
+        "Conditional generation",
         "; ".join(
             f"{CONDITIONAL[key].title}, from {sizes[0]} to {sizes[-1]} observed modalities: {row.title} "
-            + ", ".join(number(estimate.value, 3) for estimate in some.values())
-            for key, values in shown.items()
-            for row, some in values.items()
+            + ", ".join(number(estimate.value, 3) for estimate in by_size.values())
+            for key, by_row in shown.items()
+            for row, by_size in by_row.items()
         ),
-        *drawing.tabled(("score", "row", "observed"), every),
+        *drawing.tabled(("score", "row", "observed"), cells),
         drawing.with_legend(panels, looks),
         height=3.0,
         columns=max(len(panels), 2),
         across=("observed",),
         about=(
-            "Missing modalities of held-out rows, generated from those observed. The plain posterior is the "
-            "autoencoder's own, under its prior; a density in its place chooses among draws of it, and draws private "
-            "codes where there are any. Differences are paired: the same rows, observed modalities and posterior draws."
+            "Missing modalities of held-out rows are generated from the observed ones. The plain posterior is the "
+            "autoencoder's own, under its prior. A density chooses among draws from this posterior, and draws the "
+            "private codes if the model has any. Differences are paired: they use the same rows, observed modalities "
+            f"and posterior draws. Higher is better. {drawing.INTERVALS}"
         ),
     )

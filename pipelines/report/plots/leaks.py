@@ -1,4 +1,4 @@
-"""Figures that answer whether synthetic data leak their training rows."""
+"""Figures on the question whether synthetic data leak their training rows."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,66 +8,67 @@ from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import MISSING, Estimate, Row
 
-FRESH = {"authenticity": "authenticity_fresh"}  # the same of held-out rows
+FRESH = {"authenticity": "authenticity_fresh"}  # tests with the key of their value for held-out rows
 TESTS = {key: metric for key, metric in of_family("privacy").items() if key not in FRESH.values()}
 LIMITS = {"membership_auc": (0.3, 1.02), "authenticity": (-0.03, 1.03)}
-NAMES = {"joint": "all together", "codes": "codes"}  # of spaces, beside the modalities
+SPACES = {"joint": "all together", "codes": "codes"}  # names of spaces other than single modalities
 
 
 def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
-    """Every privacy test of every density, in data space, in the space of codes, and in each modality."""
+    """Yield one figure: each privacy test of each density, over all modalities, on codes and in each modality."""
     rows = [row for row in results.rows if row.scores.get("privacy", {}).get("spaces")]
-    compared = {space for row in rows for space in row.scores["privacy"]["spaces"]}
-    spaces = [*(name for name in NAMES if name in compared), *sorted(compared - NAMES.keys())]
+    tested = {space for row in rows for space in row.scores["privacy"]["spaces"]}
+    spaces = [*(name for name in SPACES if name in tested), *sorted(tested - SPACES.keys())]
 
     def by_space(row: Row, test: str) -> dict[str, Estimate]:
         return {space: row.estimate("privacy", "spaces", space, test) or MISSING for space in spaces}
 
-    found = {test: {row: by_space(row, test) for row in rows} for test in TESTS}
+    values = {test: {row: by_space(row, test) for row in rows} for test in TESTS}
     for test, key in FRESH.items():
         fresh = by_space(rows[0], key) if rows else {}
         if any(estimate is not MISSING for estimate in fresh.values()):
-            found[test] = {results.row("real"): fresh} | found[test]
-    known = {
+            values[test] = {results.row("real"): fresh} | values[test]
+    cells = {
         (test, row, space): estimate
-        for test, values in found.items()
-        for row, estimates in values.items()
+        for test, by_row in values.items()
+        for row, estimates in by_row.items()
         for space, estimate in estimates.items()
         if estimate is not MISSING
     }
-    shown = {test: found[test] for test in dict.fromkeys(test for test, _, _ in known)}
+    shown = {test: values[test] for test in dict.fromkeys(test for test, _, _ in cells)}
     if not shown:
         return
     panels = [
         drawing.grouped(
             TESTS[test].heading,
-            [NAMES.get(space, space) for space in spaces],
-            values,
+            [SPACES.get(space, space) for space in spaces],
+            by_row,
             look,
             TESTS[test].expected,
             LIMITS.get(test),
         )
-        for test, values in shown.items()
+        for test, by_row in shown.items()
     ]
     yield Figure(
         "privacy",
-        "Tests for leaks, by the space in which rows are compared",
+        "Privacy tests, by the space in which rows are compared",
         "; ".join(
-            f"{test.replace('_', ' ')} of {row.title}: {drawing.said(estimates)}"
-            for test, values in shown.items()
-            for row, estimates in values.items()
+            f"{test.replace('_', ' ')} of {row.title}: {drawing.values_as_text(estimates)}"
+            for test, by_row in shown.items()
+            for row, estimates in by_row.items()
         ),
         *drawing.tabled(
-            ("test", "row", "space"), {(test, row.title, space): e for (test, row, space), e in known.items()}
+            ("test", "row", "space"), {(test, row.title, space): e for (test, row, space), e in cells.items()}
         ),
-        drawing.with_legend(panels, drawing.marked((row for values in shown.values() for row in values), look)),
+        drawing.with_legend(panels, drawing.marked((row for by_row in shown.values() for row in by_row), look)),
         height=drawing.height_of_groups(spaces, len(rows)),
         columns=max(len(panels), 2),
         aligned=True,
         across=("space",),
         about=(
-            "The attack tells training rows from held-out ones by how dense the synthetic rows lie about them. A "
-            "distance ratio of 1 says that samples come as near to training rows as held-out rows do; samples are as "
-            "authentic as they should be where held-out rows are no more so."
+            "The dashed line is the value without a leak. Attack AUC: how well an attacker tells training rows from "
+            "held-out rows by the density of synthetic rows around them. Distance ratio: 1 if samples are as near to "
+            "training rows as held-out rows are. Authenticity should not be lower than that of held-out rows. "
+            f"{drawing.INTERVALS}"
         ),
     )

@@ -1,4 +1,4 @@
-"""Contrasts of the MNI152 template synthesised from one another, with larger voxels and less training."""
+"""The worked example of brain MRI, with larger voxels and less training."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ PREDICTORS = ["MHVAE", "mean slice", "nearest slice", "interpolation", "voxelwis
 
 
 def scores(printed: str) -> dict[str, dict[str, list[float]]]:
-    """The table: task → what predicts → PSNR, SSIM, L1."""
+    """Parse the table: task → method → PSNR, SSIM, L1."""
     found: dict[str, dict[str, list[float]]] = {}
     last = ""
     for line in printed.splitlines():
@@ -29,7 +29,7 @@ def scores(printed: str) -> dict[str, dict[str, list[float]]]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(find_spec("nilearn") is None, reason="nilearn, which carries the volumes, is not installed")
-def test_held_out_slices_are_synthesised_and_scans_come_back(tmp_path: Path) -> None:
+def test_held_out_slices_are_synthesised_and_scans_are_restored(tmp_path: Path) -> None:
     page = SCRIPT.with_suffix(".md").read_bytes()
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--epochs", "120", "--voxel", "6"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -42,7 +42,7 @@ def test_held_out_slices_are_synthesised_and_scans_come_back(tmp_path: Path) -> 
         assert ours[0] > mean[0] + 1, task  # decibels
         assert ours[1] > mean[1] + 0.1, task
         assert ours[2] < 0.8 * mean[2], task
-    assert "Affines, units, types and all voxels that were there: as they were." in run.stdout
+    assert "Affines, units, types and all observed voxels: unchanged." in run.stdout
     for name in ("T1", "grey", "white"):
         before = nibabel.load(tmp_path / f"scans/{name}/mni152.nii.gz")
         after = nibabel.load(tmp_path / f"T1-from-grey/filled/{name}/mni152.nii.gz")
@@ -50,11 +50,11 @@ def test_held_out_slices_are_synthesised_and_scans_come_back(tmp_path: Path) -> 
         assert after.shape == before.shape
     blank = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/scans/T1/mni152.nii.gz").dataobj)
     filled = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/filled/T1/mni152.nii.gz").dataobj)
-    place = np.arange(blank.shape[2]) % 31  # 15 slices to learn from, 3 to choose by, 10 held out, 3 to choose by
+    place = np.arange(blank.shape[2]) % 31  # 15 slices for training, 3 for validation, 10 for test, 3 for validation
     slab = (place >= 18) & (place < 28)
     assert not blank[..., slab].any()
     given = np.asanyarray(nibabel.load(tmp_path / "scans/grey/mni152.nii.gz").dataobj)
-    shows = given.any(axis=(0, 1))  # above the head there is nothing to go by
+    shows = given.any(axis=(0, 1))  # slices above the head show nothing
     assert (slab & shows).sum() > 40
     assert filled[..., slab & shows].any(axis=(0, 1)).all()
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"slices.png", "volume.png"}

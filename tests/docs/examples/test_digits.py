@@ -1,4 +1,4 @@
-"""The tutorial, on a small project."""
+"""The digits tutorial on a small project."""
 
 import shutil
 import subprocess

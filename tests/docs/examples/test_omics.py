@@ -1,4 +1,4 @@
-"""The worked example of omics: what it simulates, what it scores, and the whole of it on fewer cells."""
+"""The worked example of omics: its simulation, its scores, and the whole example on fewer cells."""
 
 from importlib import import_module
 from pathlib import Path
@@ -14,11 +14,11 @@ pytest.importorskip("h5py")
 pytestmark = pytest.mark.usefixtures("examples")
 
 
-def test_simulated_counts_follow_their_law() -> None:
+def test_simulated_counts_follow_their_distribution() -> None:
     cells = import_module("cells")
     rate = np.array([[0.5, 3.0, 40.0]])
     for name, theta in cells.DISPERSION.items():
-        drawn = cells.law(name, rate, np.random.default_rng(0), 200_000)[:, 0]
+        drawn = cells.draw_counts(name, rate, np.random.default_rng(0), 200_000)[:, 0]
         np.testing.assert_allclose(drawn.mean(0), rate[0], rtol=0.02)
         np.testing.assert_allclose(drawn.var(0), (rate + rate**2 / theta)[0], rtol=0.03)
 
@@ -43,20 +43,20 @@ def test_half_of_the_cells_lack_a_modality_and_none_lacks_both(tmp_path: Path) -
     np.testing.assert_array_equal(np.array(train.label_names)[train.labels], kinds)
 
 
-def test_intervals_of_draws_of_the_true_law_cover_what_they_promise() -> None:
-    """However many counts are alike: here two of three are 0."""
+def test_intervals_of_the_true_distribution_have_their_nominal_coverage() -> None:
+    """The coverage is right even if many counts are equal: here two of three are 0."""
     cells, omics, rng = import_module("cells"), import_module("omics"), np.random.default_rng(0)
     rate = np.full((4000, 2), 0.4)
-    draws, truth = (cells.law("rna", rate, rng, *shape) for shape in ((39,), ()))
+    draws, truth = (cells.draw_counts("rna", rate, rng, *shape) for shape in ((39,), ()))
     assert omics.coverage(draws, truth, rng) == pytest.approx([0.9, 0.9], abs=0.015)
     wide = np.broadcast_to(truth, draws.shape)
     assert omics.coverage(wide + 1, truth, rng).max() == 0
 
 
-def test_correlations_are_those_of_numpy() -> None:
+def test_correlations_agree_with_numpy() -> None:
     omics, rng = import_module("omics"), np.random.default_rng(0)
     rates, guess = rng.gamma(2.0, size=(30, 3)), rng.normal(size=(30, 3))
-    guess[:, 2] = 1  # what is everywhere the same says nothing
+    guess[:, 2] = 1  # a constant guess has correlation 0
     found = omics.correlations(guess, rates)
     expected = [np.corrcoef(guess[:, j], np.log1p(rates[:, j]))[0, 1] for j in range(2)]
     np.testing.assert_allclose(found, [*expected, 0])
@@ -67,10 +67,10 @@ def test_correlations_are_those_of_numpy() -> None:
 def test_imputed_counts_are_better_than_those_of_baseline_imputers(tmp_path: Path) -> None:
     omics, figures = import_module("omics"), tmp_path / "figures"
     lines, found = omics.run(tmp_path, figures, 1200, None)
-    assert lines[-1].endswith("as they were.")
+    assert lines[-1].endswith("unchanged.")
     energy = {name: np.nanmean(of["rows"]["energy_score"]) for name, of in found.items()}
     neighbours = next(value for name, value in energy.items() if name.endswith("nearest"))
-    assert energy[omics.LAW] < energy[omics.OURS] <= 1.02 * neighbours
+    assert energy[omics.TRUTH] < energy[omics.OURS] <= 1.02 * neighbours
     assert energy[omics.OURS] < 0.7 * energy["mean"]
     for of in found[omics.OURS]["modalities"].values():
         assert np.median(of["correlation"]) > 0.8

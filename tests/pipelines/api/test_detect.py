@@ -1,4 +1,4 @@
-"""Detection: what is strange is found and named, normal rows alarm as promised, and misuse is told in a sentence."""
+"""Detection: anomalies are found and named, normal rows have the expected alarm rate, misuse is an error."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ SPLITS = (400, 200, 200)  # training, calibration, scored
 
 
 def of_model(model: Any, *sizes: int) -> list[Dataset]:
-    """Disjoint sets of rows drawn from a linear Gaussian model."""
+    """Return disjoint sets of rows drawn from a linear Gaussian model."""
     batch = linear.sample(model.double(), sum(sizes), seed=1)
     model.float()
     rows = Dataset(model.modalities, {name: x.float().numpy() for name, x in batch.data.items()})
@@ -41,7 +41,7 @@ def pair(model: Any, rows: Dataset, density: str = "gaussian") -> Generator:
 
 @pytest.fixture(scope="module")
 def known() -> tuple[Detector, Dataset]:
-    """A detector over the exact model of three modalities of four values, and normal rows to be scored."""
+    """Return a detector with the exact model of three modalities of four values, and normal rows to score."""
     model: Any = linear.exact(MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     train, calibration, new = of_model(model, *SPLITS)
     return Detector.fit(pair(model, train), train, calibration), new
@@ -59,7 +59,7 @@ def lacking(rows: Dataset, *names: str) -> Dataset:
 def same(one: Detection, other: Detection) -> None:
     for key in ("score", "p_value", "calibrated_on", "contributions"):
         np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
-    for key in ("statistics", "whole", "features"):
+    for key in ("statistics", "row_statistics", "features"):
         for name, values in getattr(one, key).items():
             np.testing.assert_array_equal(values, getattr(other, key)[name])
 
@@ -70,11 +70,11 @@ def test_contributions_sum_to_the_score(known: tuple[Detector, Dataset]) -> None
         found = detector.score(scored)
         np.testing.assert_allclose(found.contributions.sum(1), found.score)
         np.testing.assert_array_equal(found.contributions != 0, scored.observed)
-        assert found.score.mean() == pytest.approx(1, abs=0.15)  # a surprisal of one nat a statistic
+        assert found.score.mean() == pytest.approx(1, abs=0.15)  # each statistic has a surprisal of one nat
 
 
 def test_a_changed_value_is_found_and_named(known: tuple[Detector, Dataset]) -> None:
-    """One of twelve values moved by six standard deviations of its noise."""
+    """One of twelve values is moved by six standard deviations of its noise."""
     detector, rows = known
     values = rows.data["m2"].copy()
     values[:, 1] += 6 * linear.SCALE
@@ -88,7 +88,7 @@ def test_a_changed_value_is_found_and_named(known: tuple[Detector, Dataset]) -> 
 
 
 def test_modalities_that_contradict_one_another_are_found(known: tuple[Detector, Dataset]) -> None:
-    """Modalities of another row: each is normal by itself, and only what the others predict tells."""
+    """A modality is taken from another row: it is normal by itself, and only the prediction from others reveals it."""
     detector, rows = known
     swapped = changed(rows, m1=np.roll(rows.data["m1"], 1, 0))
     normal, found = detector.score(rows), detector.score(swapped)
@@ -102,10 +102,10 @@ def test_modalities_that_contradict_one_another_are_found(known: tuple[Detector,
 
 
 @pytest.mark.parametrize("names", [(), ("m1",), ("m0", "m2")])
-def test_normal_rows_alarm_as_promised_under_every_pattern(
+def test_normal_rows_have_the_expected_alarm_rate_under_every_pattern(
     known: tuple[Detector, Dataset], names: tuple[str, ...]
 ) -> None:
-    """Over 200 random splits of the same held-out rows into calibration rows and new ones, scored once."""
+    """Scored once, held-out rows are split 200 times at random into calibration rows and new rows."""
     detector, rows = known
     score = detector.score(lacking(rows, *names)).score
     rng, n, shares = np.random.default_rng(0), 120, {alpha: [] for alpha in (0.05, 0.1)}
@@ -119,7 +119,7 @@ def test_normal_rows_alarm_as_promised_under_every_pattern(
         assert np.mean(found) == pytest.approx(float(alarm_rate(alpha, n)), abs=0.01)
 
 
-def test_rows_that_lack_modalities_are_set_against_rows_that_have_at_least_theirs(
+def test_rows_that_lack_modalities_are_compared_with_rows_that_have_at_least_the_same(
     known: tuple[Detector, Dataset],
 ) -> None:
     detector, rows = known
@@ -137,7 +137,7 @@ def test_rows_that_lack_modalities_are_set_against_rows_that_have_at_least_their
         assert found.p_value[pattern::3].min() >= 1 / (found.calibrated_on[pattern] + 1)
 
 
-def test_what_stands_in_missing_entries_does_not_matter(known: tuple[Detector, Dataset]) -> None:
+def test_values_of_missing_entries_have_no_effect(known: tuple[Detector, Dataset]) -> None:
     detector, rows = known
     seen = {"m1": np.ones((len(rows), 4), bool)}
     seen["m1"][:, 2:], seen["m1"][5] = False, False  # row 5 lacks all cells of m1: it lacks m1
@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_bytes(known: tuple[Detector, Dataset]) -> 
     assert np.corrcoef(other.score, detector.score(rows).score)[0, 1] > 0.9
 
 
-def test_calibration_rows_have_no_part_in_the_score(known: tuple[Detector, Dataset]) -> None:
+def test_calibration_rows_do_not_affect_the_score(known: tuple[Detector, Dataset]) -> None:
     detector, rows = known
     far = changed(detector.calibration, m0=detector.calibration.data["m0"] + 50)
     found = Detector.fit(detector.generator, detector.normal, far).score(rows)
@@ -170,7 +170,7 @@ def test_calibration_rows_have_no_part_in_the_score(known: tuple[Detector, Datas
 
 
 def test_covariates_are_regressed_out_of_the_codes(known: tuple[Detector, Dataset]) -> None:
-    """A target that is the code itself leaves no distance to be told, however far the code is from the others'."""
+    """If the targets are the code itself, the distance does not grow, however far the code lies from other codes."""
     detector, rows = known
 
     def with_code(data: Dataset) -> Dataset:
@@ -179,12 +179,12 @@ def test_covariates_are_regressed_out_of_the_codes(known: tuple[Detector, Datase
 
     train, calibration = (with_code(data) for data in (detector.normal, detector.calibration))
     far = with_code(changed(rows, **{name: 3 * values for name, values in rows.data.items()}))
-    known_to_be = Detector.fit(detector.generator, train, calibration).score(far).whole["distance"]
-    told = detector.score(replace(far, targets=None)).whole["distance"]
+    known_to_be = Detector.fit(detector.generator, train, calibration).score(far).row_statistics["distance"]
+    told = detector.score(replace(far, targets=None)).row_statistics["distance"]
     assert np.median(known_to_be) < 5 < np.median(told)
 
 
-def test_many_training_rows_are_read_in_part(known: tuple[Detector, Dataset]) -> None:
+def test_a_subset_of_many_training_rows_is_used(known: tuple[Detector, Dataset]) -> None:
     detector, _ = known
     many = detector.normal.select(np.resize(np.arange(len(detector.normal)), MOST + 50))
     assert len(Detector.fit(detector.generator, many, detector.calibration).normal) == MOST
@@ -207,7 +207,7 @@ SIZES = {"nexus": {"bottom": 4}, "mhvae": {"levels": 2}, "cmvae": {"clusters": 2
 
 
 def mixed(rows: int) -> Dataset:
-    """Rows of a vector, a table with holes and an image, which a third of them lacks."""
+    """Return rows with a vector, a table with missing cells, and an image that a third of the rows lacks."""
     rng = np.random.default_rng(rows)
     mask = np.ones((rows, 3), bool)
     mask[: rows // 3, 2] = False
@@ -221,10 +221,10 @@ def mixed(rows: int) -> Dataset:
     return Dataset(MODALITIES, {k: v.astype(np.float32) for k, v in data.items()}, mask, cells=cells)
 
 
-@pytest.mark.parametrize(  # flows draw from incomplete rows by Hamiltonian steps, a minute of them
+@pytest.mark.parametrize(  # models with flows encode incomplete rows by Hamiltonian steps, which take a minute
     "name", [pytest.param(name, marks=pytest.mark.slow) if name == "jnf" else name for name in MODELS]
 )
-def test_every_model_scores_rows_with_holes(name: str) -> None:
+def test_every_model_scores_incomplete_rows(name: str) -> None:
     private = {"private": PRIVATE[name]} if name in PRIVATE else {}
     model = MODELS[name](MODALITIES, latent=2, width=2, **private, **SIZES.get(name, {}))
     train, calibration, new = mixed(60), mixed(40), mixed(24)
@@ -236,29 +236,29 @@ def test_every_model_scores_rows_with_holes(name: str) -> None:
     assert (found.features["b"][~new.cells["b"]] == 0).all()
 
 
-def test_misuse_is_told(known: tuple[Detector, Dataset]) -> None:
+def test_misuse_is_an_error(known: tuple[Detector, Dataset]) -> None:
     detector, rows = known
     pair_of, train, calibration = detector.generator, detector.normal, detector.calibration
     with pytest.raises(UserError, match="calibration: found the training rows"):
         Detector.fit(pair_of, train, train)
     targets = replace(calibration, targets=np.zeros((len(calibration), 2)))
-    with pytest.raises(UserError, match="calibration: 2 targets found, expected 0"):
+    with pytest.raises(UserError, match="calibration: found 2 targets, expected 0"):
         Detector.fit(pair_of, train, targets)
     with pytest.raises(UserError, match="modality other found, expected some of m0, m1, m2"):
         detector.score(Dataset((Modality("other", "vector", (4,), "normal"),), {"other": np.zeros((1, 4), np.float32)}))
     nothing = {m.name: np.ones((len(rows), 4), bool) for m in rows.modalities}
     for seen in nothing.values():
         seen[7] = False
-    with pytest.raises(UserError, match="row 7 has nothing observed"):
+    with pytest.raises(UserError, match="row 7 has no observed value"):
         detector.score(replace(rows, cells=nothing))
     few = lacking(train, "m2")
     assert few.mask is not None
     few.mask[:6] = True
-    with pytest.raises(UserError, match="rows that have m0, m1, m2, which 6 training rows have together"):
+    with pytest.raises(UserError, match="rows with m0, m1, m2, but only 6 training rows have these modalities"):
         Detector.fit(pair_of, few, calibration).score(rows)
     codes = posteriors(pair_of.model, train, 1, torch.Generator())
     unscored = DENSITIES["riemannian"](centroids=50).fit(codes)
-    with pytest.raises(UserError, match="density riemannian: has no score"):
+    with pytest.raises(UserError, match="density riemannian: has no log-likelihood"):
         Detector.fit(Generator(pair_of.model, unscored, {}), train, calibration)
 
 
@@ -282,9 +282,9 @@ def test_a_table_of_scores(trained: Trained, tmp_path: Path) -> None:
     np.testing.assert_allclose(contributions, table["score"].to_numpy())
     assert table["reconstruction.m4"].is_null().to_pylist()[:2] == [True, False]
     assert {"inconsistency.m0", "code.m0", "distance.m0", "code", "distance"} <= set(table.column_names)
-    assert "top_feature" not in table.column_names  # images have none
+    assert "top_feature" not in table.column_names  # images have no named features
     assert lines[0] == f"{tmp_path / 'scores.csv'}: {len(data)} rows, {int(flagged.sum())} flagged at alpha 0.05"
-    assert lines[1].endswith(f"of normal ones {alarm_rate(0.05, 120):.3f} are flagged on average")
+    assert lines[1].endswith(f"on average a share of {alarm_rate(0.05, 120):.3f} of normal rows is flagged")
 
 
 def test_the_command_refuses(trained: Trained, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_the_command_refuses(trained: Trained, tmp_path: Path) -> None:
     refused("found 'gnm', which is not a known fitted density.*known: gmm, normal", "gnm")
     refused("found '.txt', which is not a known ending of a table", out=tmp_path / "scores.txt")
     refused("alpha: found 1.5, expected a number above 0 and below 1", alpha=1.5)
-    refused(r"alpha: found 0.001, expected 0.00826 at least, the smallest p-value that 120", alpha=0.001)
+    refused(r"alpha: found 0.001, expected at least 0.00826, the smallest p-value possible with 120", alpha=0.001)
     refused("calibration: found the training rows", calibration=root / "artefacts/data/train")
 
 

@@ -1,4 +1,4 @@
-"""Completing rows: the exact conditional law, what is observed left as it is, and what is told of the rest."""
+"""Imputation: the exact conditional distribution, unchanged observed values, and marked imputed values."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support import linear_gaussian as linear
+from support.equations import agree
 from support.project import small, write_params
 from typer.testing import CliRunner
 
@@ -17,7 +18,7 @@ from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.generate import generate
 from postprior.stage1_vae.modalities import Modality
@@ -35,7 +36,7 @@ def generator(trained: Trained) -> Generator:
 
 @pytest.fixture(scope="module")
 def holes(trained: Trained) -> Dataset:
-    """Test rows that lack modalities, and pixels of m0; every fifth is complete."""
+    """Test rows that lack modalities and pixels of m0; every fifth row is complete."""
     data = Dataset.load(trained[0] / "artefacts/data/test").select(np.arange(100))
     rng = np.random.default_rng(0)
     mask = rng.random((100, 5)) < 0.6
@@ -46,7 +47,7 @@ def holes(trained: Trained) -> Dataset:
 
 
 def exact() -> tuple[Generator, Dataset]:
-    """A linear Gaussian model with its own prior, and four rows of it."""
+    """Return a linear Gaussian model with its own prior as density, and four rows drawn from it."""
     model: Any = linear.exact(MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     batch = linear.sample(model, 4)
     rows = Dataset(model.modalities, {name: x.float().numpy() for name, x in batch.data.items()})
@@ -55,8 +56,8 @@ def exact() -> tuple[Generator, Dataset]:
     return Generator(model, DENSITIES["normal"]().fit(codes), {}), rows
 
 
-def test_a_missing_modality_is_drawn_from_its_law_given_the_others() -> None:
-    """x_3 | x_1, x_2 is Gaussian, its moments follow from the joint covariance of all values."""
+def test_a_missing_modality_is_drawn_from_its_conditional_distribution() -> None:
+    """x_3 | x_1, x_2 is Gaussian; its moments follow from the joint covariance of all values."""
     generator, rows = exact()
     repeated = rows.select(np.tile(np.arange(4), TIMES))
     mask = np.tile([True, True, False], (len(repeated), 1))
@@ -71,13 +72,13 @@ def test_a_missing_modality_is_drawn_from_its_law_given_the_others() -> None:
     mean = bias[rest] + (known - bias[seen]) @ gain.T
     covariance = joint[rest, rest] - gain @ joint[seen, rest]
     x = torch.from_numpy(drawn.data["m2"]).double().unflatten(0, (TIMES, 4)).movedim(0, -1)  # (4, SIZE, TIMES)
-    linear.agree(x, mean)
+    agree(x, mean)
     centred = x - mean.unsqueeze(-1)
-    linear.agree(centred[:, :, None] * centred[:, None], covariance.expand(4, -1, -1))
+    agree(centred[:, :, None] * centred[:, None], covariance.expand(4, -1, -1))
 
 
 def test_labels_are_a_condition(generator: Generator, trained: Trained) -> None:
-    """Given one modality, draws under a label show it more often than those without."""
+    """Given one modality, draws conditioned on a label show it more often than unconditioned draws."""
     data = Dataset.load(trained[0] / "artefacts/data/test").select(np.arange(40))
     data = replace(data, mask=np.tile([True, False, False, False, False], (40, 1)))
     asked = np.full(40, 3)
@@ -85,7 +86,7 @@ def test_labels_are_a_condition(generator: Generator, trained: Trained) -> None:
     assert not np.array_equal(plain, under)
 
 
-def test_observed_values_stay_to_the_bit_and_the_rest_is_told(generator: Generator, holes: Dataset) -> None:
+def test_observed_values_are_kept_bit_for_bit_and_imputed_ones_are_marked(generator: Generator, holes: Dataset) -> None:
     sets = generator.impute(holes, 3, seed=5)
     lacking = {m.name: holes.missing(m.name) for m in holes.modalities}
     assert holes.mask is not None
@@ -153,7 +154,7 @@ def test_rows_with_scales_of_their_own_are_refused(generator: Generator, holes: 
     ours, theirs = ({"modalities": {"m0": {"scale": scale}}} for scale in (255.0, 254.0))
     pair = Generator(generator.model, generator.density, {}, ours)
     assert pair.impute(replace(holes, conversion=ours))[0].conversion == ours
-    with pytest.raises(UserError, match=r"modality m0 has scales or categories of its own, .* --like"):
+    with pytest.raises(UserError, match=r"modality m0 has other scales or categories, .* --like"):
         pair.impute(replace(holes, conversion=theirs))
 
 
@@ -188,7 +189,7 @@ def test_the_command_writes_what_python_gives(
         assert found.label_names == loaded.label_names
         assert found.provenance == expected.provenance
         assert found.provenance["draw"] == number - 1
-    assert "80 rows lacked something" in told[0]
+    assert "80 rows had missing values" in told[0]
     once = impute("gmm", tmp_path / "holes", params, root, tmp_path / "once")
     assert Dataset.load(tmp_path / "once").filled is not None
     assert str(tmp_path / "once") in once[0]
@@ -198,11 +199,11 @@ def test_samples_from_given_rows_have_what_these_have(trained: Trained, holes: D
     root, params = trained
     kept = holes.modalities[:2]
     whole = holes.select(np.arange(0, 100, 5))
-    source = np.random.default_rng(0).normal(size=(20, 4))  # as a file may have had what float32 has not
+    source = np.random.default_rng(0).normal(size=(20, 4))  # values of a file that float32 cannot represent
     given = {m.name: whole.data[m.name] for m in kept}
     Dataset(kept, given, source_values={"m0": source}).save(tmp_path / "given")
     given_rows = tmp_path / "given"
-    generate("gmm", params, root, Request(50), tmp_path / "plain", given_rows)
+    generate("gmm", params, root, SampleRequest(50), tmp_path / "plain", given_rows)
     drawn = Dataset.load(tmp_path / "plain")
     assert len(drawn) == 50
     for m in kept:
@@ -211,13 +212,13 @@ def test_samples_from_given_rows_have_what_these_have(trained: Trained, holes: D
     first, again = drawn.data["m4"][0], drawn.data["m4"][len(whole)]
     assert not np.array_equal(first, again)
     assert drawn.provenance["labels_from"] == "judges"
-    generate("gmm", params, root, Request(labels={"3": 8, "5": 4}), tmp_path / "asked", given_rows)
+    generate("gmm", params, root, SampleRequest(labels={"3": 8, "5": 4}), tmp_path / "asked", given_rows)
     asked = Dataset.load(tmp_path / "asked")
     assert asked.labels is not None
     assert np.bincount(asked.labels, minlength=10).tolist() == [0, 0, 0, 8, 0, 4, 0, 0, 0, 0]
     assert asked.provenance["labels_from"] == "density"
     with pytest.raises(UserError, match=r"--given: found temperature 0\.5"):
-        generate("gmm", params, root, Request(50, temperature=0.5), tmp_path / "cold", given_rows)
+        generate("gmm", params, root, SampleRequest(50, temperature=0.5), tmp_path / "cold", given_rows)
     assert not (tmp_path / "cold").exists()
 
 

@@ -1,4 +1,4 @@
-"""Projects around data of one's own: settings that suit them, and a pipeline that runs."""
+"""Projects for custom data: suitable settings, and a pipeline that runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BINARIES = Path(sys.executable).parent
 
 
 def imported(folder: Path, rows: int = 60) -> Path:
-    """Dataset folders with a modality of every kind."""
+    """Write dataset folders with a modality of every kind."""
     for seed, (split, share) in enumerate((("train", 0.6), ("validation", 0.2), ("test", 0.2))):
         example(int(rows * share), seed).save(folder / split)
     return folder
@@ -51,7 +51,7 @@ def test_the_settings_are_valid_and_say_where_the_data_are(tmp_path: Path) -> No
     assert told[-1] == f"Go on with: cd {root} && dvc repro"
     text = (root / "params.yaml").read_text()
     assert 'precision: "no"' in text
-    assert "# of the networks" in text  # what the keys mean is still told
+    assert "# width of the networks" in text  # the comments on the keys are kept
     assert "\ndensities: [gmm, gaussian, vamp] " in text
     assert yaml.safe_load(text)["data"].keys() == {"source", "folder"}
 
@@ -65,7 +65,7 @@ def test_the_pipeline_is_that_of_the_repository_and_depends_on_the_data(tmp_path
 
 
 def repro(root: Path, *stages: str) -> str:
-    """What `dvc repro` said."""
+    """Return the output of `dvc repro`."""
     environment = os.environ | {
         "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
@@ -90,7 +90,7 @@ def test_dvc_runs_there_at_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_table_becomes_synthetic_rows_in_three_commands(tmp_path: Path) -> None:
-    """Real measurements of breast tumours, joined from two files, one of them with rows missing."""
+    """Real measurements of breast tumours are joined from two files, one of which lacks rows."""
     import pyarrow as pa
     import pyarrow.csv as csv
     from sklearn.datasets import load_breast_cancer
@@ -139,33 +139,33 @@ def test_nothing_needs_more_rows_than_there_are(rows: int) -> None:
     steps = chosen["train.epochs"] * rows / chosen["train.batch_size"]
     assert steps <= 3100
     assert chosen["vae.rescaling"] == "dimensions"  # 120 voxels beside two counts
-    assert chosen["vae.likelihood_scale"] == 0.1  # vectors of normal values are not among these
+    assert chosen["vae.likelihood_scale"] == 0.1  # no vector has a normal likelihood
 
 
-def test_data_that_cannot_be_scored_are_told_before_they_are_trained_on(tmp_path: Path) -> None:
+def test_data_that_cannot_be_scored_are_reported_before_training(tmp_path: Path) -> None:
     from dataclasses import replace
 
     data = imported(tmp_path / "data")
-    assert not any("some will be missing" in line for line in init(tmp_path / "a", data))
+    assert not any("scores will be missing" in line for line in init(tmp_path / "a", data))
     test = Dataset.load(data / "test")
     mask = np.ones((len(test), len(test.modalities)), bool)
     mask[7:, 0] = False  # eight rows are needed
     replace(test, mask=mask).save(data / "test")
-    (line,) = [line for line in init(tmp_path / "b", data) if "some will be missing" in line]
-    assert line.startswith(f"Found 7 of {len(test)} test rows with every modality, where scores")
+    (line,) = [line for line in init(tmp_path / "b", data) if "scores will be missing" in line]
+    assert line.startswith(f"Found 7 complete rows among {len(test)} test rows, but scores")
 
 
 def test_a_project_is_never_overwritten_and_needs_data(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"found no train/manifest\.json, expected a folder that postprior import made"):
+    with pytest.raises(UserError, match=r"found no train/manifest\.json, expected a folder written by postprior"):
         init(tmp_path / "project", tmp_path)
     data = imported(tmp_path / "data")
     (tmp_path / "project").mkdir()
     (tmp_path / "project/params.yaml").write_text("mine")
-    with pytest.raises(UserError, match=r"params\.yaml: there is a project already"):
+    with pytest.raises(UserError, match=r"params\.yaml: found an existing project"):
         init(tmp_path / "project", data)
     assert (tmp_path / "project/params.yaml").read_text() == "mine"
     for place in (data, data / "train/project"):
-        with pytest.raises(UserError, match=r"lies in the data .*, expected a folder beside it"):
+        with pytest.raises(UserError, match=r"lies inside the data .*, expected a folder outside of it"):
             init(place, data)
     assert not (data / "params.yaml").exists()
     (tmp_path / "file").write_text("mine")
@@ -195,7 +195,7 @@ def test_the_commands_hand_over_their_options(tmp_path: Path, monkeypatch: pytes
     assert answer.output == "people.parquet\n"
     answer = CliRunner().invoke(app, ["import", "people.csv", "other", "--modality", "who"])
     assert answer.exit_code == 1
-    assert "--modality: found 'who', expected NAME=VALUE" in answer.output
+    assert "--modality: found 'who', expected NAME=COLUMN,…" in answer.output
     answer = CliRunner().invoke(app, ["import", "people.csv", "other", "--kind", "y=log", "--kind", "y=count"])
     assert answer.exit_code == 1
     assert "--kind: found 'y' twice, expected each name once" in answer.output

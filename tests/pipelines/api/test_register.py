@@ -1,4 +1,4 @@
-"""Registered generators: the same bytes from another process, by code and numbers alone."""
+"""Registered generators: another process draws the same bytes from code and arrays only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 from postprior.pipelines.api.register import code, register
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.served import Served, counts
+from postprior.pipelines.generation.served import ServedGenerator, counts
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.client import PARENT
 
@@ -30,7 +30,7 @@ NAME = "posteriors made up"  # a space, as registries allow
 
 @pytest.fixture(scope="module")
 def registered(trained: tuple[Path, Params]) -> tuple[Path, Params, str]:
-    """The trained project, and what `register` says of its mixture."""
+    """The trained project, and the line that `register` returns for its mixture."""
     root, params = trained
     return root, params, register("gmm", params, root, NAME, "champion")
 
@@ -91,7 +91,7 @@ for name, drawn in {{
             assert found[key].tobytes() == array.tobytes()
 
 
-def test_nothing_is_pickled_and_all_is_said(folder: Path, client: Any) -> None:
+def test_nothing_is_pickled_and_metadata_are_complete(folder: Path, client: Any) -> None:
     from mlflow.models import Model
 
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -120,7 +120,7 @@ def test_nothing_is_pickled_and_all_is_said(folder: Path, client: Any) -> None:
 
 @pytest.mark.slow
 def test_its_code_needs_no_more_than_its_requirements(folder: Path) -> None:
-    """Of the packages that the project depends on, those that are loaded to draw are required."""
+    """Of the dependencies of the project, exactly those that are loaded for drawing are required."""
     script = """
 import sys
 sys.path[:0] = ["code"]
@@ -163,14 +163,14 @@ def test_the_run_lies_beneath_its_experiment_and_a_new_version_takes_the_alias(
 
 
 def test_a_density_without_labels_takes_none(registered: tuple[Path, Params, str]) -> None:
-    model = Served()
+    model = ServedGenerator()
     model.generator = Generator.load(registered[0] / "artefacts/densities/normal")
     assert "labels" not in model.predict(None, pd.DataFrame(), {"n": 3, "seed": 0, "temperature": 1.0})
-    with pytest.raises(UserError, match="labels: density normal has none"):
+    with pytest.raises(UserError, match="labels: density normal was fitted without labels"):
         model.predict(None, pd.DataFrame({"label": ["3"], "count": [1]}))
 
 
-def test_networks_of_ones_own_travel_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_defined_networks_are_registered_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "alone.py").touch()
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/__init__.py").touch()
@@ -185,7 +185,7 @@ def test_networks_of_ones_own_travel_along(tmp_path: Path, monkeypatch: pytest.M
 def test_tables_of_labels() -> None:
     assert counts(pd.DataFrame({"label": [3, 8, 3], "count": [1.0, 2, 4]})) == {"3": 5, "8": 2}
     assert counts(pd.DataFrame()) is counts(pd.DataFrame({"label": [], "count": []})) is None
-    with pytest.raises(UserError, match="labels: found a table without count, expected label and count"):
+    with pytest.raises(UserError, match="labels: found no column count, expected the columns label and count"):
         counts(pd.DataFrame({"label": ["3"]}))
 
 
@@ -201,7 +201,7 @@ def test_mistakes_are_one_sentence(trained: tuple[Path, Params], monkeypatch: py
     with pytest.raises(UserError, match=r"could not register the model .*Names cannot contain"):
         register("gmm", params, root, "a/b")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: found off, expected a database or server"):
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: found off, expected a tracking server or database"):
         register("gmm", params, root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"could not register the model .*Connection refused"):

@@ -1,4 +1,4 @@
-"""Codes of any rows as files: what each format holds, of rows that have everything and of rows that do not."""
+"""Files of codes: the content of each format, for complete and incomplete rows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import learn
+from postprior.pipelines.generation.fitting import fit_density
 from postprior.pipelines.storage import save_artefact
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -41,7 +41,7 @@ ROWS = Dataset(
 
 
 def saved(folder: Path, name: str) -> MultimodalVAE:
-    """An autoencoder with the weights that it starts from, and its folder."""
+    """Save an untrained autoencoder; return it and its folder."""
     model = MODELS[name](MODALITIES, latent=4, width=2, **OPTIONS[name])
     tensors, description = model.state()
     save_artefact(folder / "autoencoder", "autoencoder", {"model": name, **description}, tensors)
@@ -59,7 +59,7 @@ def written(folder: Path, rows: Dataset, ending: str) -> Path:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_npz_holds_the_whole_posteriors(tmp_path: Path, name: str) -> None:
+def test_npz_holds_full_posteriors(tmp_path: Path, name: str) -> None:
     model = saved(tmp_path, name)
     found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
     assert [(b.name, b.size) for b in found.layout] == [(b.name, b.size) for b in model.layout]
@@ -79,12 +79,12 @@ def test_a_density_of_the_file_is_that_of_the_codes(tmp_path: Path) -> None:
     model = saved(tmp_path, "dmvae")
     found, codes = read_codes(written(tmp_path, ROWS, ".npz")), codes_of(model, ROWS)
     options = {"components": 2, "passes": 5, "covariance": "full"}
-    one, other = (learn("gmm", options, {"train": each}, 0)[0].state()[0] for each in (found, codes))
+    one, other = (fit_density("gmm", options, {"train": each}, 0)[0].state()[0] for each in (found, codes))
     assert sorted(one) == sorted(other)
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_one_modality_alone_says_what_its_expert_says(tmp_path: Path) -> None:
+def test_the_code_of_one_modality_is_that_of_its_expert(tmp_path: Path) -> None:
     model = saved(tmp_path, "mvtcae")
     found = read_codes(
         written(tmp_path, replace(ROWS, modalities=MODALITIES[1:], mask=None, data={"b": VALUES["b"]}), ".npz")
@@ -118,7 +118,7 @@ def test_parquet_is_a_table_of_means_with_nulls_where_there_is_none(tmp_path: Pa
         **{"w_a_0": 10, "w_a_1": 10, "w_b_0": 5},
     }
     found = np.stack([table[name].to_numpy(zero_copy_only=False) for name in coordinates], 1)
-    np.testing.assert_array_equal(found, mean)  # NaN beside NaN
+    np.testing.assert_array_equal(found, mean)  # NaN equals NaN here
 
 
 def test_without_ids_and_labels_rows_are_numbered(tmp_path: Path) -> None:
@@ -150,13 +150,13 @@ def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) 
     assert [back.label_names[label] for label in back.labels] == ["xyz"[int(i[3:]) % 3] for i in back.ids]
 
 
-def test_what_was_written_is_told(tmp_path: Path) -> None:
+def test_the_report_names_what_was_written(tmp_path: Path) -> None:
     saved(tmp_path, "dmvae")
     ROWS.save(tmp_path / "rows")
     told = represent(tmp_path / "rows", tmp_path / "autoencoder", tmp_path / "codes.npz")
     assert told == [
-        f"{tmp_path / 'codes.npz'}: codes of 40 rows, with blocks of so many dimensions: z (4), w_a (2), w_b (1)",
-        "  15 rows lack modalities, their codes come from the others",
+        f"{tmp_path / 'codes.npz'}: codes of 40 rows; blocks and their dimensions: z (4), w_a (2), w_b (1)",
+        "  15 rows lack modalities; their codes are inferred from the observed ones",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The code of a stage as a hash: of our modules that it runs, and of those of the user's own."""
+"""The hash of the code of a stage: modules of postprior that it imports, and user-defined modules."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 from support.project import REPOSITORY
 
-from postprior.pipelines.artefacts.code import closure, fingerprint, own_code
+from postprior.pipelines.artefacts.code import closure, custom_code, fingerprint
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.code import code
 
@@ -16,7 +16,7 @@ PARAMS = REPOSITORY / "params.yaml"
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module of the user's own that can be imported, one in a package, and a package that ends the program."""
+    """Write an importable user-defined module, one in a package, and a package that ends the program on import."""
     (tmp_path / "mine.py").write_text("class Encoder: ...\n")
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/__init__.py").touch()
@@ -29,13 +29,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_files_of_ones_own_are_found_and_what_cannot_be_is_left_out(own: Path) -> None:
+def test_user_defined_files_are_found_and_others_are_skipped(own: Path) -> None:
     named = ["mine:Encoder,packed.deep:Decoder", "residual", "nowhere.at_all:Encoder", "ending.deep:Encoder"]
-    assert own_code(named) == [own / "mine.py", own / "packed/deep.py"]
+    assert custom_code(named) == [own / "mine.py", own / "packed/deep.py"]
 
 
-def test_a_hash_hangs_on_the_files_and_on_nothing_else(own: Path) -> None:
-    files = own_code(["mine:Encoder"])
+def test_a_hash_depends_only_on_the_files(own: Path) -> None:
+    files = custom_code(["mine:Encoder"])
     before = fingerprint("train", files)
     assert fingerprint("train", files) == before
     assert fingerprint("train") != before != fingerprint("encode", files)
@@ -43,7 +43,7 @@ def test_a_hash_hangs_on_the_files_and_on_nothing_else(own: Path) -> None:
     assert fingerprint("train", files) != before
 
 
-def test_a_network_of_ones_own_is_part_of_the_stages_that_run_networks(own: Path) -> None:
+def test_a_user_defined_network_is_part_of_the_stages_that_run_networks(own: Path) -> None:
     tree = yaml.safe_load(PARAMS.read_text())
     tree["vae"]["networks"] = {"m0": "mine:Encoder,packed.deep:Decoder"}
     (own / "params.yaml").write_text(yaml.safe_dump(tree))
@@ -58,7 +58,7 @@ def test_a_network_of_ones_own_is_part_of_the_stages_that_run_networks(own: Path
 
 
 def test_computed_names_count() -> None:
-    """Densities are looked up in a table, scores of fidelity by the registry."""
+    """Densities are looked up in a table, and fidelity scores in the registry."""
     assert "postprior.stage2_latent.flow_matching" in closure("fit")
     assert "postprior.pipelines.metrics.fidelity.frechet" in closure("evaluate")
     assert not any("stage2_latent.flow" in name or ".metrics." in name for name in closure("train"))

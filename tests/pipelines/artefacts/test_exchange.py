@@ -1,4 +1,4 @@
-"""Codes of other libraries: what an .npz means, and every mistake in one as a sentence."""
+"""Codes of other libraries: the content of .npz files, and an error of one sentence for every mistake."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 
 from postprior.pipelines.artefacts.exchange import read_codes, write_codes
 from postprior.pipelines.errors import UserError
@@ -46,7 +47,7 @@ def test_other_names_and_other_families(tmp_path: Path) -> None:
     torch.testing.assert_close(codes.posterior().variance, torch.from_numpy(2 * SCALE**2).float())
 
 
-def test_without_scales_they_are_draws(tmp_path: Path) -> None:
+def test_codes_without_scales_are_draws(tmp_path: Path) -> None:
     codes = read_codes(saved(tmp_path, loc=np.arange(40).reshape(20, 2), label_names=["a", "b"]))
     assert (codes.family, codes.scale) == ("empirical", None)
     assert torch.equal(codes.draw(seeded()), torch.arange(40.0).reshape(20, 2))
@@ -61,7 +62,7 @@ def test_mixtures_have_components_and_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(chosen.mean, torch.from_numpy(MIXED[:, 0]).float())
 
 
-def test_blocks_stand_side_by_side_in_their_order(tmp_path: Path) -> None:
+def test_blocks_are_concatenated_in_their_order(tmp_path: Path) -> None:
     observed = np.ones((20, 2), bool)
     observed[:5, 1] = False
     w = np.where(observed[:, 1:], LOC[:, :2], np.nan)
@@ -85,7 +86,7 @@ def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
     assert [(block.name, block.size) for block in again.layout] == [("z", 2), ("w", 2)]
 
 
-def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> None:
+def test_posteriors_are_read_back_with_all_their_fields(tmp_path: Path) -> None:
     observed = np.ones((20, 2), bool)
     observed[:5, 1] = False
     parts = {
@@ -110,12 +111,12 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({"scale": SCALE}, "found no loc, expected loc (or means), or <block>.loc of each block"),
+        ({"scale": SCALE}, "found no loc, expected loc (or means), or <block>.loc for each block"),
         (
             {"z.loc": LOC, "w.scale": SCALE},
-            "block w has no loc, expected loc of every block or of none",
+            "block w has no loc, expected loc for every block or for none",
         ),
-        ({"labels": np.arange(3)}, "found no loc, expected loc (or means), or <block>.loc of each block"),
+        ({"labels": np.arange(3)}, "found no loc, expected loc (or means), or <block>.loc for each block"),
         (
             {"lco": LOC},
             "lco is not a known name (did you mean loc?); known: family, ids, label_names, labels, loc",
@@ -132,11 +133,11 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
         ({"loc": LOC[:0]}, "loc has shape (0, 1, 3), expected (N, C, D), none of them 0"),
         (
             {"z.loc": LOC, "w.loc": LOC[:9]},
-            "loc of block w has shape (9, 3), expected (N, D) or (N, C, D), N and C those of all blocks",
+            "loc of block w has shape (9, 3), expected (N, D) or (N, C, D), with N and C of all other blocks",
         ),
         (
             {"z.loc": LOC, "w.loc": LOC, "z.scale": SCALE},
-            "block w has no scale, expected scale of every block or of none",
+            "block w has no scale, expected scale for every block or for none",
         ),
         ({"loc": LOC, "weights": np.ones((20, 2))}, "weights has shape (20, 2), expected (20, 1)"),
         ({"loc": MIXED, "weights": np.ones((20, 2))}, "weights must be probabilities that sum to 1"),
@@ -158,10 +159,10 @@ def test_posteriors_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> 
             {"loc": LOC, "scale": SCALE, "family": "cauchy"},
             "family is 'cauchy', expected one of normal, laplace",
         ),
-        ({"loc": LOC, "family": "normal"}, "family: found without a scale, expected scale too"),
+        ({"loc": LOC, "family": "normal"}, "family: found no scale, expected a scale as well"),
         (
             {"loc": np.array([None, {}], object)},
-            "loc: no array of plain numbers or texts was found (Object arrays cannot be loaded",
+            "loc: no array of numbers or texts found (Object arrays cannot be loaded",
         ),
     ],
 )
@@ -172,18 +173,18 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arrays: dict[str, Any], sente
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no such file or folder; expected a code folder or an \.npz"):
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"found no such file or folder, expected a code folder or an \.npz"):
         read_codes(tmp_path / "codes.npz")
     np.save(tmp_path / "codes.npy", LOC)
     whole = saved(tmp_path, loc=LOC, scale=SCALE)
     (tmp_path / "cut.npz").write_bytes(whole.read_bytes()[:-50])
     (tmp_path / "text.npz").write_text("1, 2, 3")
     for name in ("codes.npy", "cut.npz", "text.npz"):
-        with pytest.raises(UserError, match=r"expected an \.npz file, as numpy\.savez writes it"):
+        with pytest.raises(UserError, match=r"this is not an \.npz file, .* as numpy\.savez writes it"):
             read_codes(tmp_path / name)
     content = bytearray(whole.read_bytes())
     content[200] ^= 1
     (tmp_path / "flipped.npz").write_bytes(content)
-    with pytest.raises(UserError, match="loc: no array of plain numbers or texts was found"):
+    with pytest.raises(UserError, match="loc: no array of numbers or texts found"):
         read_codes(tmp_path / "flipped.npz")

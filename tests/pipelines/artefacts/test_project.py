@@ -1,4 +1,4 @@
-"""The layout of a project: the paths that Project gives are those that DVC is told of."""
+"""The layout of a project: the paths of Project are those in dvc.yaml."""
 
 from pathlib import Path
 
@@ -48,8 +48,8 @@ def test_the_artefacts_around_a_density_are_those_of_its_project(tmp_path: Path)
     assert ArtefactFolders.around(folders.densities / "gmm").autoencoder == folders.autoencoder
 
 
-def test_what_was_made_of_something_else_is_refused() -> None:
+def test_artefacts_of_another_origin_are_refused() -> None:
     check_origin(Path("there"), "density", "a", "a", "generate")
-    sentence = "there: density aaaaaaaaaaaa found, expected None; run postprior generate again"
+    sentence = "there: found density aaaaaaaaaaaa, expected None; run postprior generate again"
     with pytest.raises(UserError, match=sentence):
         check_origin(Path("there"), "density", "a" * 64, None, "generate")

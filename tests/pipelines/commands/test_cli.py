@@ -1,21 +1,29 @@
-"""The command line: quick help, one-line errors, exit codes, and what it hands to the stages."""
+"""The command line: quick help, what commands do with their arguments, errors in one line, and exit codes."""
 
 from __future__ import annotations
 
+import csv
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
+import yaml
 from support.project import COMMANDS, REPOSITORY
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+from postprior.pipelines.api.draw import draw
 from postprior.pipelines.commands.app import app
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
+from postprior.pipelines.metrics.imputation import imputers
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.storage import read_json
 
 DEFAULTS = REPOSITORY / "params.yaml"
 HEAVY = ("torch", "sklearn", "mlflow", "matplotlib", "numpy", "dvc", "PIL")
@@ -23,30 +31,63 @@ HEAVY = ("torch", "sklearn", "mlflow", "matplotlib", "numpy", "dvc", "PIL")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with params.yaml, as the working directory."""
+    """A folder with params.yaml and nothing else, as the working directory."""
     shutil.copy(DEFAULTS, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-class Stage:
-    """A stage that records how it was called, or raises."""
+@pytest.fixture(scope="module")
+def scored(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the trained project with scored baselines, and synthetic and scored samples of `gmm`."""
+    root = tmp_path_factory.mktemp("commands") / "project"
+    shutil.copytree(trained[0], root)
+    settings = yaml.safe_load((root / "params.yaml").read_text())
+    settings["imputation"]["draws"] = 19
+    settings["utility"] |= {"seeds": [0], "steps": 2}
+    (root / "params.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "off")
+        for command in (["diagnose"], ["score-baselines"], ["generate", "gmm"], ["evaluate", "gmm"]):
+            done(*command, "--params", str(root / "params.yaml"))
+    return root
 
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        self.error = error
 
-    def __call__(self, *given: Any, **options: Any) -> str:
-        self.calls.append((given, options))
-        if self.error:
-            raise self.error
-        return "done"
+@pytest.fixture
+def trained_project(scored: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same project as the working directory, with tracking off."""
+    monkeypatch.chdir(scored)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
+    return scored
 
 
-def replace_stage(monkeypatch: pytest.MonkeyPatch, name: str, stage: Stage) -> Stage:
-    room = "api" if name in ("register", "draw", "track") else "stages"
-    monkeypatch.setattr(f"postprior.pipelines.{room}.{name}.{name}", stage)
-    return stage
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def done(*arguments: str) -> str:
+    """Run a command, which must succeed, and return its stdout."""
+    answer = run(*arguments)
+    assert answer.exit_code == 0, answer.output or answer.exception
+    return answer.stdout
+
+
+def refused(*arguments: str) -> str:
+    """Run a command, which must fail, and return the one line that it writes on stderr."""
+    answer = run(*arguments)
+    assert answer.exit_code == 1, answer.output or answer.exception
+    assert not answer.stdout
+    assert answer.stderr.count("\n") == 1
+    return answer.stderr.removesuffix("\n")
+
+
+def raises(monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException) -> None:
+    """Make a stage raise an error that a test cannot provoke."""
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(f"postprior.pipelines.stages.{stage}.{stage}", fail)
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
@@ -65,131 +106,168 @@ assert not heavy, heavy
     assert all(f"  {name}  " in answer.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["train-evaluators", "train", "encode", "diagnose", "score-baselines", "track"])
-def test_a_stage_gets_the_settings_and_their_folder(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    stage = replace_stage(monkeypatch, name, Stage())
-    elsewhere = project / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    answer = CliRunner().invoke(app, [name, "--params", "../params.yaml"])
-    assert answer.exit_code == 0, answer.output
-    ((given, options),) = stage.calls
-    assert given[0].seed == 0
-    assert given[1] == project
-    assert not options
+@pytest.mark.parametrize(
+    ("command", "written"),
+    [
+        (["train-evaluators"], "artefacts/evaluators/manifest.json"),
+        (["train"], "artefacts/autoencoder/manifest.json"),
+        (["encode"], "artefacts/codes/test/manifest.json"),
+        (["diagnose"], "results/metrics/latent.json"),
+        (["score-baselines"], "results/metrics/normal.json"),
+        (["fit", "gmm"], "artefacts/densities/gmm/manifest.json"),
+        (["evaluate", "gmm"], "results/metrics/gmm.json"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_stage_works_in_the_folder_of_its_settings(
+    trained_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], written: str
+) -> None:
+    """It works there from any folder, and the same settings give the same results."""
+    path = trained_project / written
+    before, then = path.read_text(), path.stat().st_mtime_ns
+    monkeypatch.chdir(tmp_path)
+    done(*command, "--params", os.path.relpath(trained_project / "params.yaml"))
+    assert path.stat().st_mtime_ns > then
+    assert path.read_text() == before
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["fit", "evaluate"])
-def test_a_stage_of_a_density_gets_its_name(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    stage = replace_stage(monkeypatch, name, Stage())
-    answer = CliRunner().invoke(app, [name, "gmm"])
-    assert answer.exit_code == 0, answer.output
-    assert stage.calls[0][0][0] == "gmm"
-    assert stage.calls[0][0][2] == project
+def test_track_logs_what_is_there(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(scored)
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+    def stages() -> dict[str, str]:
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        return {run.info.run_id: run.data.tags["stage"] for run in client.search_runs(ids)}
+
+    before = stages()
+    done("track")
+    logged = {stage for run, stage in stages().items() if run not in before}
+    assert {"train-evaluators", "train", "diagnose", "score-baselines", "evaluate"} <= logged
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "other"),
-    [("utility", "--real", "utility_of_real"), ("evaluate-imputation", "--baselines", "evaluate_baseline_imputers")],
+    ("name", "option", "of_density", "of_baselines"),
+    [
+        ("utility", "--real", "results/utility/gmm.json", "results/utility/real.json"),
+        ("evaluate-imputation", "--baselines", "results/imputation/gmm.json", "results/imputation/baselines.json"),
+    ],
 )
-def test_what_densities_are_set_against_is_an_option(
-    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str, other: str
+def test_baselines_are_an_option_in_place_of_a_name(
+    trained_project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    option: str,
+    of_density: str,
+    of_baselines: str,
 ) -> None:
-    """A name is a density's, whatever it is."""
-    stage, beside = replace_stage(monkeypatch, name, Stage()), Stage()
-    monkeypatch.setattr(f"postprior.pipelines.stages.{name}.{other}", beside)
-    for given in (["gmm"], [option]):
-        answer = CliRunner().invoke(app, [name, *given])
-        assert answer.exit_code == 0, answer.output
-    assert [given[0] for given, _ in stage.calls] == ["gmm"]
-    assert [given[1] for given, _ in beside.calls] == [project]
+    """A positional name is always the name of a density."""
+    monkeypatch.setattr(imputers, "ROUNDS", 1)
     for given, found in (
         (["gmm", option], f"both the name 'gmm' and {option}"),
         ([], f"neither the name of a density nor {option}"),
     ):
-        answer = CliRunner().invoke(app, [name, *given])
-        assert answer.exit_code == 1
-        assert answer.stderr == (f"postprior: error: {option}: found {found}, expected one of them\n")
-    assert len(stage.calls) == len(beside.calls) == 1
+        assert refused(name, *given) == f"postprior: error: {option}: found {found}, expected one of them"
+    assert not (trained_project / of_baselines).exists()
+    done(name, option)
+    assert (trained_project / of_baselines).is_file()
+    assert not (trained_project / of_density).exists()
+    done(name, "gmm")
+    assert (trained_project / of_density).is_file()
 
 
-def test_generate_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = replace_stage(monkeypatch, "generate", Stage())
-    labels = ["--label", "7=20", "--label", "a=b=3"]
+def test_generate_draws_what_its_options_ask_for(trained_project: Path, tmp_path: Path) -> None:
+    labels = ["--label", "7=20", "--label", "3=3"]
     colder = ["--temperature", "0.5", "--truncation", "0.1"]
-    places = ["--given", "data", "--out", "new"]
-    answer = CliRunner().invoke(app, ["generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, *places])
-    assert answer.exit_code == 0, answer.output
-    ((given, options),) = stage.calls
-    asked = Request(23, 3, {"7": 20, "a=b": 3}, "draws", temperature=0.5, truncation=0.1)
-    assert (given[0], given[3:]) == ("gmm", (asked, Path("new"), Path("data")))
-    assert not options
+    done("generate", "gmm", "--seed", "3", "--values", "draws", *labels, *colder, "--out", str(tmp_path / "new"))
+    drawn = Dataset.load(tmp_path / "new")
+    asked = {"seed": 3, "labels": {"7": 20, "3": 3}, "values": "draws", "temperature": 0.5, "truncation": 0.1}
+    assert {key: drawn.provenance[key] for key in asked} == asked
+    assert np.bincount(drawn.labels, minlength=10).tolist() == [0, 0, 0, 3, 0, 0, 0, 20, 0, 0]
+    again = ["--given", str(tmp_path / "new"), "--out", str(tmp_path / "completed"), "--samples", "23"]
+    done("generate", "normal", *again)
+    completed = Dataset.load(tmp_path / "completed")
+    assert completed.provenance["given"] == drawn.hash
+    assert completed.provenance["seed"] == 0  # as params.yaml has it
 
 
-def test_impute_hands_over_its_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("postprior.pipelines.api.impute")
-    calls: list[tuple[object, ...]] = []
-    module.impute = lambda *given: calls.append(given) or ["told"]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    answer = CliRunner().invoke(app, ["impute", "gmm", "data", "out", "--draws", "5", "--seed", "2"])
-    assert answer.output == "told\n"
-    assert calls[0][:2] == ("gmm", Path("data"))
-    assert calls[0][3:] == (project, Path("out"), 5, None, 2)
+def test_a_label_is_what_stands_before_the_last_sign(trained_project: Path) -> None:
+    assert refused("generate", "gmm", "--label", "a=b=3").startswith("postprior: error: labels: found 'a=b'")
 
 
-def test_compare_hands_over_the_densities_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = replace_stage(monkeypatch, "compare", Stage())
-    for names in ([], ["gmm", "flow"]):
-        answer = CliRunner().invoke(app, ["compare", *names])
-        assert answer.exit_code == 0, answer.output
-        assert stage.calls[-1][0][1] == project
-        assert list(stage.calls[-1][0][2]) == names
+def test_impute_draws_as_often_as_asked(trained_project: Path, tmp_path: Path) -> None:
+    data = Dataset.load(trained_project / "artefacts/data/test").select(np.arange(6))
+    mask = data.observed.copy()
+    mask[::2, 0] = False
+    Dataset(data.modalities, data.data, mask).save(tmp_path / "holes")
+    told = done("impute", "gmm", str(tmp_path / "holes"), str(tmp_path / "out"), "--draws", "2", "--seed", "5")
+    assert "3 rows" in told
+    first, second = (Dataset.load(tmp_path / f"out/{draw}").provenance for draw in (1, 2))
+    assert (first["seed"], second["seed"]) == (5, 5)
+    assert first["draw"] != second["draw"]
+    assert first["values"] == "mean"  # as params.yaml has it
 
 
-def test_register_hands_over_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = replace_stage(monkeypatch, "register", Stage())
-    for options, given in {
-        (): (None, "champion"),
-        ("--as", "mine", "--alias", "old"): ("mine", "old"),
-    }.items():
-        answer = CliRunner().invoke(app, ["register", "gmm", *options])
-        assert answer.exit_code == 0, answer.output
-        called = stage.calls[-1][0]
-        assert (called[0], called[2:]) == ("gmm", (project, *given))
-        assert answer.stdout == "done\n"
+def test_compare_takes_the_densities_named_or_all(trained_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})
+
+    def rows() -> list[str]:
+        with open("results/comparison.csv", encoding="utf-8") as file:
+            return [row["row"] for row in csv.DictReader(file)]
+
+    done("compare", "gmm")
+    assert rows() == ["real", "reconstruction", "gmm", "normal"]
+    missing = refused("compare")  # of those in params.yaml
+    assert "results/metrics/" in missing
+
+
+def test_register_gives_a_model_its_name_and_alias(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(scored)
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    for options, name, alias in (
+        ([], "postprior-gmm", "champion"),
+        (["--as", "command-line", "--alias", "old"], "command-line", "old"),
+    ):
+        told = done("register", "gmm", *options)
+        assert told.startswith(f"models:/{name}@{alias} is version ")
+        assert client.get_model_version_by_alias(name, alias).tags["density"] == "gmm"
 
 
 def test_draw_needs_no_settings_and_leaves_what_is_not_given_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = replace_stage(monkeypatch, "draw", Stage())
+    density = str(scored / "artefacts/densities/gmm")
     monkeypatch.chdir(tmp_path)
-    answer = CliRunner().invoke(app, ["draw", "mine", "--samples", "5", "--seed", "0", "--out", "z.npz"])
-    assert answer.exit_code == 0, answer.output
-    ((given, options),) = stage.calls
-    assert given == (Path("mine"), Path("z.npz"), Request(5), False)
-    assert not options
-    answer = CliRunner().invoke(app, ["draw", "mine", "--out", "z.npz"])
-    assert answer.exit_code == 1
-    assert answer.stderr.startswith("postprior: error: --samples: found none, expected a number")
+    done("draw", density, "--samples", "5", "--out", "z.npz")
+    draw(Path(density), Path("expected.npz"), SampleRequest(5))
+    assert Path("z.npz").read_bytes() == Path("expected.npz").read_bytes()
+    done("draw", density, "--samples", "5", "--seed", "1", "--out", "other.npz")
+    assert Path("z.npz").read_bytes() != Path("other.npz").read_bytes()
+    line = refused("draw", density, "--out", "z.npz")
+    assert line.startswith("postprior: error: --samples: found none, expected a number")
 
 
-def test_a_fit_to_codes_takes_the_settings_that_there_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("postprior.pipelines.api.fit")
-    module.fit_codes = stage = Stage()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    command = ["fit", "gmm", "--codes", "a.npz", "--validation", "b.npz", "--out", "mine"]
-    assert CliRunner().invoke(app, command).exit_code == 0
-    (project / "params.yaml").unlink()
-    assert CliRunner().invoke(app, command).exit_code == 0
-    settled, alone = (given for given, _ in stage.calls)
-    assert settled[1].seed == 0
-    assert settled[2] == project
-    assert alone[1:3] == (None, Path())
-    assert settled[3:] == alone[3:] == (Path("a.npz"), Path("b.npz"), Path("mine"))
-    assert CliRunner().invoke(app, [*command, "--params", "other.yaml"]).exit_code == 1
-    answer = CliRunner().invoke(app, ["fit", "gmm", "--out", "mine"])
-    assert answer.stderr.startswith("postprior: error: --validation and --out: found without --codes")
+def test_a_fit_to_codes_takes_the_settings_that_there_are(
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    splits = [str(scored / f"artefacts/codes/{split}") for split in ("train", "validation")]
+    command = ["fit", "gmm", "--codes", splits[0], "--validation", splits[1]]
+    settings = yaml.safe_load(DEFAULTS.read_text())
+    settings["density"]["gmm"] |= {"components": [1], "covariance": ["diagonal"]}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    done(*command, "--out", "settled")
+    Path("params.yaml").unlink()
+    done(*command, "--out", "alone")
+    options = [read_json(tmp_path / name / "manifest.json")["options"] for name in ("settled", "alone")]
+    assert [of["covariance"] for of in options] == [["diagonal"], ["full", "tied", "low_rank"]]
+    assert "other.yaml" in refused(*command, "--out", "third", "--params", "other.yaml")
+    line = refused("fit", "gmm", "--out", "mine")
+    assert line.startswith("postprior: error: --validation and --out: found without --codes")
 
 
 @pytest.mark.parametrize(
@@ -201,50 +279,70 @@ def test_a_fit_to_codes_takes_the_settings_that_there_are(project: Path, monkeyp
         (["7=1", "7=2"], "--label: found '7' twice, expected each label once"),
     ],
 )
-def test_wrong_labels(project: Path, monkeypatch: pytest.MonkeyPatch, labels: list[str], sentence: str) -> None:
-    stage = replace_stage(monkeypatch, "generate", Stage())
-    answer = CliRunner().invoke(app, ["generate", "gmm", *(part for label in labels for part in ("--label", label))])
-    assert answer.exit_code == 1
-    assert answer.stderr.startswith(f"postprior: error: {sentence}")
-    assert not stage.calls
+def test_wrong_labels(trained_project: Path, tmp_path: Path, labels: list[str], sentence: str) -> None:
+    options = [part for label in labels for part in ("--label", label)]
+    line = refused("generate", "gmm", *options, "--out", str(tmp_path / "new"))
+    assert line.startswith(f"postprior: error: {sentence}")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", [["train"], ["fit", "gmm"], ["generate", "gmm"]], ids=lambda name: name[0])
+def test_what_is_missing_is_one_line_and_an_exit_code(project: Path, name: list[str]) -> None:
+    line = refused(*name)
+    assert line.startswith(f"postprior: error: {project}/artefacts/")
+    assert "no such file" in line
+
+
+def test_a_fault_of_the_file_system_is_one_line(project: Path) -> None:
+    """For example, a file where a folder is to be made."""
+    (project / "artefacts").write_text("")
+    assert refused("code").startswith(f"postprior: error: {project}/artefacts")
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "line"),
+    ("error", "line"),
     [
-        (UserError("m0.npy is missing."), 1, "postprior: error: m0.npy is missing."),
-        (OSError(28, "No space left on device", "a/b"), 1, "postprior: error: a/b: No space left on device"),
-        (OSError(28, "No space left on device"), 1, "postprior: error: No space left on device"),
-        (MemoryError(), 1, "postprior: error: out of memory; use fewer rows or draws"),
+        (UserError("m0.npy is missing."), "postprior: error: m0.npy is missing."),
+        (OSError(28, "No space left on device", "a/b"), "postprior: error: a/b: No space left on device"),
+        (OSError(28, "No space left on device"), "postprior: error: No space left on device"),
+        (MemoryError(), "postprior: error: out of memory; use fewer rows or draws"),
     ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-@pytest.mark.parametrize("name", ["train", "fit", "generate"])
-def test_an_error_is_one_line_and_an_exit_code(
-    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException, code: int, line: str
+def test_faults_of_the_machine_are_one_line_each(
+    project: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, line: str
 ) -> None:
-    replace_stage(monkeypatch, name, Stage(error))
-    answer = CliRunner().invoke(app, [name, "gmm"][: 1 if name == "train" else 2])
-    assert answer.exit_code == code
-    assert answer.stderr == f"{line}\n"
-    assert not answer.stdout
+    raises(monkeypatch, "train", error)
+    assert refused("train") == line
 
 
-def test_own_code_that_ends_the_program_is_no_success(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_stage(monkeypatch, "train", Stage(SystemExit(0)))
-    answer = CliRunner().invoke(app, ["train"])
-    assert answer.exit_code == 1
-    line = Stage.__call__.__code__.co_firstlineno + 3
-    assert answer.stderr == (
-        f"postprior: error: {__file__}, line {line}: this code ended the program; remove the call\n"
-    )
+ENDS = """import sys
+from torch import nn
+class Ends(nn.Module):
+    def __init__(self, shape, features, width):
+        sys.exit(0)
+"""
+
+
+def test_own_code_that_ends_the_program_is_no_success(trained_project: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load((trained_project / "params.yaml").read_text())
+    settings["vae"]["networks"] = {"m0": "network_that_ends:Ends,network_that_ends:Ends"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "artefacts").symlink_to(trained_project / "artefacts")
+    code = tmp_path / "network_that_ends.py"
+    code.write_text(ENDS)
+    line = refused("train", "--params", str(tmp_path / "params.yaml"))
+    assert line == f"postprior: error: {code}, line 5: this code ended the program; remove the call"
 
 
 def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_stage(monkeypatch, "train", Stage(ZeroDivisionError()))
-    assert isinstance(CliRunner().invoke(app, ["train"]).exception, ZeroDivisionError)
+    raises(monkeypatch, "train", ZeroDivisionError())
+    assert isinstance(run("train").exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("import", "init", "draw", "export")])
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name not in ("import", "init", "upgrade", "draw", "export")]
+)
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     densities = ("fit", "generate", "evaluate", "utility", "evaluate-imputation", "privacy", "register")

@@ -1,4 +1,4 @@
-"""The dataset folder: what goes in comes back, and what breaks the format is told in one sentence."""
+"""The dataset folder: saving and loading, and one sentence about each violation of the format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def example(samples: int = 9) -> Dataset:
 
 
 def bare(dataset: Dataset) -> Dataset:
-    """Only what a dataset must have."""
+    """Remove everything that is optional."""
     return Dataset(dataset.modalities, dataset.data)
 
 
@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [example, lambda: bare(example())], ids=["everything", "bare"])
-def test_a_dataset_comes_back(tmp_path: Path, make: Callable[[], Dataset]) -> None:
+def test_a_dataset_is_restored(tmp_path: Path, make: Callable[[], Dataset]) -> None:
     made = make()
     made.save(tmp_path / "data")
     loaded = Dataset.load(tmp_path / "data")
@@ -130,7 +130,7 @@ def test_without_a_mask_everything_is_observed() -> None:
 
 
 def rewrite(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
-    """Spoil one array of a folder, with NumPy alone."""
+    """Return a function that changes one array of a folder, with NumPy only."""
 
     def spoil(folder: Path) -> None:
         path = folder / f"{name}.npy"
@@ -148,7 +148,7 @@ def put(place: Any, value: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def declare(*keys: str, value: Any) -> Callable[[Path], None]:
-    """Spoil one entry of the manifest."""
+    """Return a function that changes one entry of the manifest."""
 
     def spoil(folder: Path) -> None:
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -182,7 +182,7 @@ IMAGE = {"kind": "image", "shape": [3, 4, 5], "likelihood": "laplace", "range": 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no manifest": (remove("manifest.json"), r"manifest\.json: no such file"),
     "no folder": (lambda folder: folder.rename(folder.with_name("gone")), r"manifest\.json: no such file"),
-    "another format": (declare("format", value=2), r"manifest\.json: format 2 was found"),
+    "another format": (declare("format", value=2), r"manifest\.json: found format 2"),
     "no modalities": (declare("modalities", value={}), r"manifest\.json: modalities: none found"),
     "modalities of a wrong type": (declare("modalities", value=[]), r"modalities: list found, expected dict"),
     "an unknown kind": (
@@ -200,15 +200,18 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
         declare("modalities", "photo", value=3),
         r"manifest\.json: modalities: photo",
     ),
-    "a reserved name": (declare("modalities", "mask", value=IMAGE), "'mask' is an array of the format"),
+    "a reserved name": (
+        declare("modalities", "mask", value=IMAGE),
+        "'mask' is reserved for an array of the dataset format",
+    ),
     "a name with a slash": (declare("modalities", "../x", value=IMAGE), r"modality name: found '\.\./x'"),
     "labels of a wrong type": (declare("labels", value=["cat"]), r"manifest\.json: labels: \['cat'\] found"),
     "no label names": (declare("labels", "names", value=[]), r"manifest\.json: labels"),
-    "no samples": (declare("samples", value=0), r"manifest\.json: samples: 0 found, expected at least one"),
+    "no samples": (declare("samples", value=0), r"manifest\.json: samples: 0 found, expected at least 1"),
     "samples of a wrong type": (declare("samples", value="9"), "samples: str found, expected int"),
     "a missing array": (remove("age.npy"), r"age\.npy: this array is missing"),
-    "missing labels": (remove("labels.npy"), r"labels\.npy: missing, though the manifest names labels"),
-    "labels without names": (nameless, r"manifest\.json: labels: null found beside labels\.npy"),
+    "missing labels": (remove("labels.npy"), r"labels\.npy: this file is missing, but the manifest names labels"),
+    "labels without names": (nameless, r"manifest\.json: labels: null found, but labels\.npy exists"),
     "a short array": (rewrite("age", lambda a: a[:-1]), r"age\.npy: shape \(8, 2\) found, expected \(9, 2\)"),
     "short labels": (rewrite("labels", lambda a: a[:-1]), r"labels\.npy: shape \(8,\) found, expected \(9\)"),
     "short ids": (rewrite("ids", lambda a: a[:-1]), r"ids\.npy: shape"),
@@ -250,7 +253,7 @@ def test_a_broken_folder_is_refused_in_one_sentence(folder: Path, case: str) -> 
     assert "\n" not in str(error.value)
 
 
-def test_missing_entries_may_lie_outside_of_the_range(tmp_path: Path) -> None:
+def test_missing_entries_may_be_out_of_range(tmp_path: Path) -> None:
     dataset = example()
     dataset.data["photo"][1] = -1  # the mask says that this row has no photo
     dataset.save(tmp_path / "data")
@@ -292,7 +295,7 @@ def blocks(dataset: Dataset, size: int) -> list[slice]:
 
 @pytest.mark.parametrize("size", [1, 4, 9])
 @pytest.mark.parametrize("labels", [True, False])
-def test_a_writer_gives_the_bytes_of_a_saved_dataset(tmp_path: Path, size: int, labels: bool) -> None:
+def test_a_writer_writes_the_same_bytes_as_save(tmp_path: Path, size: int, labels: bool) -> None:
     made = replace(bare(example()), provenance={"seed": 3})
     if labels:
         made = replace(made, labels=example().labels, label_names=example().label_names)
@@ -305,7 +308,7 @@ def test_a_writer_gives_the_bytes_of_a_saved_dataset(tmp_path: Path, size: int, 
     assert Dataset.load(tmp_path / "written").hash == Dataset.load(tmp_path / "saved").hash
 
 
-def test_a_writer_checks_every_block_and_leaves_nothing_half(folder: Path) -> None:
+def test_a_writer_checks_every_block_and_leaves_no_incomplete_folder(folder: Path) -> None:
     before = Dataset.load(folder).hash
     data = example().data
     spoiled = {**data, "photo": data["photo"] + 1}
@@ -325,12 +328,12 @@ def test_a_writer_checks_every_block_and_leaves_nothing_half(folder: Path) -> No
 
 
 @pytest.mark.parametrize("samples", [0, -3])
-def test_a_writer_wants_samples(tmp_path: Path, samples: int) -> None:
-    with pytest.raises(UserError, match=f"{samples} samples asked for"):
+def test_a_writer_needs_a_positive_number_of_samples(tmp_path: Path, samples: int) -> None:
+    with pytest.raises(UserError, match=f"{samples} samples requested"):
         writing(tmp_path / "data", Manifest(MODALITIES, samples, None, {}), labels=False)
 
 
-def test_a_writer_of_labels_wants_their_names(tmp_path: Path) -> None:
+def test_a_writer_of_labels_needs_their_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="label_names"):
         writing(tmp_path / "data", Manifest(MODALITIES, 3, None, {}), labels=True)
 

@@ -1,4 +1,4 @@
-"""Datasets of classes, counts and tables: what their values may be, and the stages that read and write them."""
+"""Datasets of classes, counts and tables: valid values, and the stages that read and write them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def change(name: str, place: tuple[int, ...], value: float) -> Callable[[Dataset
 
 
 @pytest.mark.parametrize("number", [np.float32, np.float64, np.int64])
-def test_datasets_of_every_kind_come_back(tmp_path: Path, number: Any) -> None:
+def test_datasets_of_every_kind_are_restored(tmp_path: Path, number: Any) -> None:
     made = example()
     made.data["codes"] = made.data["codes"].astype(number)
     made.save(tmp_path / "data")
@@ -40,29 +40,29 @@ def test_datasets_of_every_kind_come_back(tmp_path: Path, number: Any) -> None:
 SPOILED: dict[str, tuple[Callable[[Dataset], None], str]] = {
     "no class": (
         change("notes", (5, 2), 5),
-        r"notes\.npy: value 5 in row 5, expected whole numbers from 0 to 4; ",
+        r"notes\.npy: value 5 in row 5 found, expected whole numbers from 0 to 4; ",
     ),
     "below zero": (
         change("codes", (3, 0), -1),
-        r"codes\.npy: value -1 in row 3, expected whole numbers from 0 to 3",
+        r"codes\.npy: value -1 in row 3 found, expected whole numbers from 0 to 3",
     ),
     "half a class": (
         change("segments", (2, 0, 1, 1), 0.5),
-        r"segments\.npy: value 0\.5 in row 2, expected whole",
+        r"segments\.npy: value 0\.5 in row 2 found, expected whole",
     ),
     "half a count": (
         change("reads", (7, 1), 2.5),
-        r"reads\.npy: value 2\.5 in row 7, .* numbers of at least 0",
+        r"reads\.npy: value 2\.5 in row 7 found, .* numbers of at least 0",
     ),
     "a negative count": (change("reads", (0, 0), -3), r"reads\.npy: value -3 in row 0"),
     "no class of a column": (
         change("record", (4, 1), 3),
-        r"record\.npy: value 3 of column city in row 4, expected whole numbers from 0 to 2",
+        r"record\.npy: value 3 of column city in row 4 found, expected whole numbers from 0 to 2",
     ),
     "half a count of a column": (change("record", (4, 2), 0.5), r"value 0\.5 of column visits in row 4"),
     "no bit": (
         change("record", (6, 3), 2),
-        r"value 2 of column smoker in row 6, expected numbers from 0 to 1",
+        r"value 2 of column smoker in row 6 found, expected numbers from 0 to 1",
     ),
 }
 
@@ -78,7 +78,7 @@ def test_impossible_values_are_refused_in_one_sentence(tmp_path: Path, case: str
     assert not (tmp_path / "data").exists()
 
 
-def test_what_is_missing_may_hold_any_finite_number(tmp_path: Path) -> None:
+def test_missing_values_may_be_any_finite_number(tmp_path: Path) -> None:
     dataset = example()
     for name in ("notes", "reads", "record"):
         dataset.data[name][2] = -7.5
@@ -114,8 +114,8 @@ def test_impossible_tables_are_refused_when_they_are_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("values", ["mean", "draws"])
-def test_what_a_model_decodes_is_a_dataset(tmp_path: Path, values: str) -> None:
-    """Counts are rounded where means are asked for: a synthetic dataset is itself a valid input."""
+def test_decoded_values_are_a_valid_dataset(tmp_path: Path, values: str) -> None:
+    """Means of counts are rounded, so that a synthetic dataset is a valid input."""
     from postprior.pipelines.generation.generator import Generator
 
     model = MODELS["mvtcae"](MODALITIES, latent=3, width=2, seed=0)
@@ -130,20 +130,20 @@ def test_what_a_model_decodes_is_a_dataset(tmp_path: Path, values: str) -> None:
     assert torch.equal(scan, scan.round())
 
 
-def test_judges_read_every_kind_of_modality() -> None:
+def test_evaluators_accept_every_kind_of_modality() -> None:
     classifiers = LabelClassifiers(MODALITIES, LABELS, features=8)
     for _ in train_label_classifiers(classifiers, example(400), 6, 32, 1e-2, torch.Generator().manual_seed(0)):
         pass
     evaluators = Evaluators("classifier", classifiers, classifiers)
-    outputs = evaluators.read(example(100, seed=1))
+    outputs = evaluators.outputs(example(100, seed=1))
     assert outputs.labels is not None
     accuracy = (outputs.predictions == outputs.labels[:, None]).mean(0)
     assert (accuracy > 0.9).all(), accuracy
-    again = Evaluators.from_state(*evaluators.state()).read(example(100, seed=1))
+    again = Evaluators.from_state(*evaluators.state()).outputs(example(100, seed=1))
     np.testing.assert_array_equal(again.joined, outputs.joined)
 
 
-def test_there_is_no_sheet_of_what_is_no_picture() -> None:
+def test_modalities_that_are_not_images_give_no_sheet() -> None:
     dataset = example()
     kept = tuple(m for m in MODALITIES if m.kind not in ("image", "volume"))
     assert sheet_of(replace(dataset, modalities=kept)) is None

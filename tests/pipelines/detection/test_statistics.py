@@ -1,4 +1,4 @@
-"""What a detector is made of: surprisals against their laws, robust distances, and evidence in closed form."""
+"""Parts of the detector: surprisals against known distributions, robust distances, and surprisals in closed form."""
 
 import math
 from dataclasses import replace
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support import linear_gaussian as linear
+from support.equations import agree
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
@@ -27,8 +28,8 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("shape", [0.0, 0.3, 0.6])
-def test_the_tail_recovers_the_law_of_its_exceedances(shape: float) -> None:
-    """Quantiles of a generalised Pareto law with scale 2 in place of draws from it."""
+def test_the_tail_recovers_the_distribution_of_its_exceedances(shape: float) -> None:
+    """Quantiles of a generalised Pareto distribution with scale 2 replace draws from it."""
     level = (np.arange(20000) + 0.5) / 20000
     exceedances = -2 * np.log1p(-level) if shape == 0 else 2 * ((1 - level) ** -shape - 1) / shape
     assert generalised_pareto(exceedances) == pytest.approx((2, shape), abs=0.05)
@@ -39,19 +40,19 @@ def test_a_tail_that_ends_is_taken_for_exponential() -> None:
     assert generalised_pareto(level) == (pytest.approx(0.5), 0.0)
 
 
-def test_surprises_are_minus_the_log_of_the_chance_to_exceed() -> None:
-    """Of exponential statistics it is the statistic itself, inside of the normal rows' range and far beyond it."""
+def test_surprisals_are_minus_the_log_of_the_probability_to_exceed() -> None:
+    """The surprisal of an exponential statistic is the statistic itself, within the range of normal rows and beyond."""
     normal, values = RNG.exponential(size=(50000, 1)), np.array([[0.1], [1.0], [2.0], [8.0], [30.0]])
     np.testing.assert_allclose(surprisals(normal, values), values, rtol=0.15)
 
 
-def test_a_normal_row_has_one_nat_whatever_the_law() -> None:
+def test_a_normal_row_has_one_nat_whatever_the_distribution() -> None:
     normal = np.stack([RNG.normal(size=4000), RNG.standard_t(3, size=4000), RNG.uniform(size=4000)], 1)
     found = surprisals(normal[:2000], normal[2000:])
     np.testing.assert_allclose(found.mean(0), 1, atol=0.1)
 
 
-def test_surprises_rise_with_the_statistic() -> None:
+def test_surprisals_rise_with_the_statistic() -> None:
     values = np.sort(RNG.standard_cauchy(size=(500, 1)), 0)
     for rows in (2, 3, 15, 30, 500):
         found = surprisals(RNG.standard_cauchy(size=(rows, 1)), values)
@@ -67,7 +68,7 @@ def test_scale_and_place_of_a_statistic_do_not_matter(scale: float) -> None:
     np.testing.assert_allclose(moved, expected, rtol=1e-6)
 
 
-def test_what_is_missing_or_known_of_no_normal_row_surprises_nobody() -> None:
+def test_missing_values_and_values_without_normal_rows_have_no_surprisal() -> None:
     normal = np.array([[1.0, np.nan, 2.0], [2.0, np.nan, 2.0], [3.0, 1.0, 2.0]])
     found = surprisals(normal, np.array([[np.nan, 5.0, 2.0], [9.0, np.nan, 2.0]]))
     assert found[:, 1].tolist() == [0, 0]
@@ -79,8 +80,8 @@ def test_what_is_missing_or_known_of_no_normal_row_surprises_nobody() -> None:
 # ---- distances of codes --------------------------------------------------------------------------------
 
 
-def test_distances_are_those_of_the_law_and_not_pulled_by_odd_rows() -> None:
-    """A tenth of the rows lies elsewhere: distances are still Mahalanobis', chi-squared with D degrees of freedom."""
+def test_distances_follow_the_distribution_and_ignore_outliers() -> None:
+    """With a tenth of outliers, squared distances still follow a chi-squared distribution with D degrees of freedom."""
     root = np.array([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.0, 1.0, 3.0]])
     codes = RNG.normal(size=(2000, 3)) @ root.T
     fitted = CodeDistance.fit(np.concatenate([codes[:200] + 60, codes]), None)
@@ -90,7 +91,7 @@ def test_distances_are_those_of_the_law_and_not_pulled_by_odd_rows() -> None:
     assert np.median(found) == pytest.approx(2.366, rel=0.15)  # of chi-squared with 3 degrees of freedom
 
 
-def test_what_covariates_explain_is_no_distance() -> None:
+def test_covariates_do_not_contribute_to_the_distance() -> None:
     age = RNG.normal(size=(800, 1)) * 20 + 50
     codes = age * np.array([[0.3, -0.1]]) + RNG.normal(size=(800, 2))
     young, old = np.array([[20.0]]), np.array([[80.0]])
@@ -109,11 +110,11 @@ def test_few_rows_and_many_dimensions_still_give_distances(rows: int, dimensions
     assert fitted(codes + 10, None).min() > fitted(codes, None).max()
 
 
-# ---- evidence ------------------------------------------------------------------------------------------
+# ---- surprisals in closed form --------------------------------------------------------------------------
 
 
 def exact() -> tuple[Any, Density, Dataset]:
-    """A linear Gaussian model with N(0, I) for its density, and 5 rows of it."""
+    """Return a linear Gaussian model, the density N(0, I), and 5 rows drawn from the model."""
     model: Any = linear.exact(MODELS["mvae"](linear.modalities(3), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     batch = linear.sample(model, 5, seed=3)
     data = Dataset(model.modalities, {name: x.float().numpy() for name, x in batch.data.items()})
@@ -122,12 +123,12 @@ def exact() -> tuple[Any, Density, Dataset]:
 
 
 def of_repeated(model: Any, density: Density, data: Dataset, pattern: torch.Tensor) -> Surprisals:
-    """Surprisals of every row many times over, each with noise of its own."""
+    """Return surprisals of every row repeated many times, with independent noise."""
     return Surprisals.of(model, density, data.select(np.repeat(np.arange(len(data)), TIMES)), pattern, 0)
 
 
 def unlikely(model: Any, data: Dataset, subset: torch.Tensor, m: int) -> torch.Tensor:
-    """E[−log p(x_m | z)] under p(z | x_S): the residual of the mean, and what the covariance adds."""
+    """E[−log p(x_m | z)] under p(z | x_S): the residual of the mean, and the contribution of the covariance."""
     double = data.batch(slice(None)).to("cpu", torch.float64)
     mean, covariance = linear.posterior(model.double(), double, subset)
     decoder, name = model.decoders[f"m{m}"], f"m{m}"
@@ -146,21 +147,21 @@ def test_reconstruction_and_inconsistency_are_expectations_over_posteriors() -> 
         rest[m] = False
         for values, subset in ((found.reconstruction, WHOLE), (found.inconsistency, rest)):
             draws = torch.from_numpy(values[:, m]).unflatten(0, (-1, TIMES))
-            linear.agree(draws, unlikely(model, data, subset, m))
+            agree(draws, unlikely(model, data, subset, m))
 
 
 def test_code_is_the_expected_log_density_of_the_whole_rows_and_each_modalitys_code() -> None:
     model, density, data = exact()
     found = of_repeated(model, density, data, WHOLE)
     double = data.batch(slice(None)).to("cpu", torch.float64)
-    whitening = density.whitening  # of N(0, I): that of the prior, which is none
+    whitening = density.whitening  # whitening by N(0, I) is the identity
     assert torch.allclose(whitening.root, torch.eye(linear.LATENT))
     for place, subset in enumerate([WHOLE, *torch.eye(3, dtype=torch.bool)]):
         mean, covariance = linear.posterior(model.double(), double, subset)
         expected = 0.5 * (mean.square().sum(-1) + covariance.trace()) + linear.LATENT / 2 * math.log(2 * math.pi)
-        linear.agree(torch.from_numpy(found.code[:, place]).unflatten(0, (-1, TIMES)), expected)
+        agree(torch.from_numpy(found.code[:, place]).unflatten(0, (-1, TIMES)), expected)
         codes = torch.from_numpy(found.codes[place]).unflatten(0, (-1, TIMES))
-        linear.agree(codes.transpose(1, 2), mean)
+        agree(codes.transpose(1, 2), mean)
         model.float()
     assert DRAWS > 1
 
@@ -175,7 +176,7 @@ def test_cells_sum_to_their_modality() -> None:
 
 
 def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
-    """What stands in modalities outside of the pattern is never read; alone, a modality has no prediction."""
+    """Modalities outside of the pattern are never read; a single modality has no prediction."""
     model, density, data = exact()
     pattern = torch.tensor([True, False, True])
     garbage = replace(data, data={**data.data, "m1": np.full_like(data.data["m1"], 1e6)})
@@ -187,7 +188,7 @@ def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
     assert list(one.cells) == ["m0", "m2"]
     found = of_repeated(model, density, data, pattern)
     draws = torch.from_numpy(found.inconsistency[:, 0]).unflatten(0, (-1, TIMES))
-    linear.agree(draws, unlikely(model, data, torch.tensor([False, False, True]), 0))
+    agree(draws, unlikely(model, data, torch.tensor([False, False, True]), 0))
     alone = Surprisals.of(model, density, data, torch.tensor([False, True, False]), 0)
     assert alone.inconsistency.shape == (5, 0)
     assert alone.cells["m1"].shape == (5, 1, linear.SIZE)
@@ -218,7 +219,7 @@ def test_missing_cells_are_neither_read_nor_counted() -> None:
 
 
 def test_private_codes_of_missing_modalities_are_integrated_out() -> None:
-    """Of a modality's code alone, a density with marginals scores the shared block and its private one."""
+    """For the code of a single modality, a density with marginals scores the shared block and its private block."""
     modalities = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
     model = MODELS["dmvae"](modalities, latent=2, width=2, private=1).requires_grad_(False)
     rows = {m.name: RNG.normal(size=(60, *m.shape)).astype(np.float32) for m in modalities}
@@ -229,7 +230,7 @@ def test_private_codes_of_missing_modalities_are_integrated_out() -> None:
     covariance = density.whitening.root @ density.whitening.root.T
     assert covariance.shape == (4, 4)
     half_logdet = 0.5 * torch.linalg.slogdet(covariance[:3, :3])[1]
-    least = float(half_logdet) + 1.5 * math.log(2 * math.pi)  # −log of a Gaussian's height, of 3 coordinates
+    least = float(half_logdet) + 1.5 * math.log(2 * math.pi)  # −log of the maximum of a Gaussian density, 3 coordinates
     assert found.code[:, 1].min() >= least - 1e-3
 
 

@@ -1,4 +1,4 @@
-"""Calibrated spread: intervals that cover what they promise, around means that stay where they were."""
+"""Calibrated spread: intervals have their nominal coverage, and means are not changed."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from support import linear_gaussian as linear
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.calibration import DRAWS, Spread, hidden_as, quantile, reach
+from postprior.pipelines.generation.calibration import DRAWS, SpreadCalibration, hidden_as, quantile, reach
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.metrics.imputation.scores import continuous, covered
 from postprior.stage1_vae.modalities import Column, Modality
@@ -18,7 +18,7 @@ from postprior.stage2_latent import DENSITIES
 
 
 def pair(scale: float) -> tuple[Generator, list[Dataset]]:
-    """An exact model of noise 0.5 whose decoders claim another scale, and two sets of 300 rows of it."""
+    """Return an exact model of noise 0.5 whose decoders have another scale, and two sets of 300 rows drawn from it."""
     model = linear.exact(MODELS["mvae"](linear.modalities(2), latent=linear.LATENT, likelihood_scale=linear.SCALE))
     sets = [
         Dataset(
@@ -34,7 +34,7 @@ def pair(scale: float) -> tuple[Generator, list[Dataset]]:
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5, 1.5])
-def test_intervals_cover_what_they_promise_whatever_the_model_claims(scale: float) -> None:
+def test_intervals_have_nominal_coverage_whatever_the_scale_of_the_model(scale: float) -> None:
     generator, (held_out, data) = pair(scale)
     mask = np.tile([True, False], (len(data), 1))
     lacking = replace(data, mask=mask)
@@ -49,12 +49,12 @@ def test_intervals_cover_what_they_promise_whatever_the_model_claims(scale: floa
 def test_means_stay_and_distances_scale() -> None:
     modality = Modality("a", "vector", (3,), "normal")
     x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
-    spread = Spread({"a": 2.0})(modality, x)
+    spread = SpreadCalibration({"a": 2.0})(modality, x)
     torch.testing.assert_close(spread.mean(0), x.mean(0))
     torch.testing.assert_close(spread[0] - spread[1], 2 * (x[0] - x[1]))
-    assert Spread({"a": 2.0})(modality, x[:1]) is not None
-    assert torch.equal(Spread({"a": 2.0})(modality, x[:1]), x[:1])
-    assert torch.equal(Spread({"b": 2.0})(modality, x), x)
+    assert SpreadCalibration({"a": 2.0})(modality, x[:1]) is not None
+    assert torch.equal(SpreadCalibration({"a": 2.0})(modality, x[:1]), x[:1])
+    assert torch.equal(SpreadCalibration({"b": 2.0})(modality, x), x)
 
 
 def test_counts_and_classes_stay_as_they_are() -> None:
@@ -65,7 +65,7 @@ def test_counts_and_classes_stay_as_they_are() -> None:
     )
     table = Modality("t", "table", (3,), "columns", columns=columns)
     x = torch.randint(3, (5, 4, 3), generator=torch.Generator().manual_seed(0)).float()
-    spread = Spread({"t": 3.0})(table, x)
+    spread = SpreadCalibration({"t": 3.0})(table, x)
     assert torch.equal(spread[..., 1:], x[..., 1:])
     assert not torch.equal(spread[..., 0], x[..., 0])
     assert continuous(table).tolist() == [True, False, False]
@@ -76,10 +76,10 @@ def test_a_factor_is_what_the_interval_needs_to_reach() -> None:
     assert reach(draws, np.array([9.0])) == pytest.approx(0.5)
     assert reach(draws, np.array([-36.0])) == pytest.approx(2)
     assert reach(draws, np.array([0.0])) == 0
-    assert quantile(np.arange(1.0, 100)) == 90  # the 90th of 99: as many lie at or below it as promised
+    assert quantile(np.arange(1.0, 100)) == 90  # the 90th of 99: 90 of 100 exchangeable values lie at or below it
 
 
-def test_rows_lose_what_others_lack_and_never_all() -> None:
+def test_rows_lose_what_other_rows_lack_but_never_all_modalities() -> None:
     rng = np.random.default_rng(0)
     generator, (held_out, data) = pair(0.5)
     mask = rng.random((300, 2)) < 0.5

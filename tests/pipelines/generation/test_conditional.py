@@ -1,4 +1,4 @@
-"""Conditional generation through a density: draws with the moments of the reweighted posterior, in closed form."""
+"""Conditional generation through a density: draws have the moments of the reweighted posterior in closed form."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from support import linear_gaussian as linear
+from support.equations import agree, repeat, seeded
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from postprior.pipelines.generation.conditional import Candidates, conditional_draw, effective_share
+from postprior.pipelines.generation.conditional import PosteriorCandidates, conditional_draw, effective_share
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -20,16 +21,12 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.layouts import join_blocks
 
 MODALITIES = tuple(Modality(f"m{index}", "vector", (3,), "normal") for index in range(3))
-TIMES = 2000  # draws of one row
+TIMES = 2000  # draws per row
 DRAWS = 200
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 class Gaussian:
-    """N(mean, covariance) over the codes of a model, with some of a density's capabilities."""
+    """N(mean, covariance) over the codes of a model, with some capabilities of a density."""
 
     def __init__(self, model: MultimodalVAE, *capabilities: str) -> None:
         self.layout, size = model.layout, sum(block.size for block in model.layout)
@@ -83,15 +80,15 @@ def reweighted(q: Normal, f: Gaussian, known: Tensor, scored: bool) -> tuple[Ten
     return mean, covariance
 
 
-def agree(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
+def have_moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
     """Assert that draws (n, D) have these moments, within five standard errors."""
-    linear.agree(draws.T, mean)
+    agree(draws.T, mean)
     centred = draws - mean
-    linear.agree(torch.einsum("ni,nj->ijn", centred, centred), covariance)
+    agree(torch.einsum("ni,nj->ijn", centred, centred), covariance)
 
 
 def rows(*observed: tuple[bool, ...], times: int = TIMES) -> Batch:
-    """One row of data for each pattern, so many times each."""
+    """Return one row of data per pattern, repeated `times` times."""
     data = {m.name: torch.randn(1, 3, generator=seeded(i)).double() for i, m in enumerate(MODALITIES)}
     count = len(observed) * times
     mask = torch.tensor(observed).repeat_interleave(times, 0)
@@ -99,12 +96,12 @@ def rows(*observed: tuple[bool, ...], times: int = TIMES) -> Batch:
 
 
 def test_draws_follow_the_posterior_under_another_prior() -> None:
-    """An exact model whose prior is exchanged: its new posterior is known from Bayes' rule alone."""
+    """The prior of an exact model is replaced: Bayes' rule gives its new posterior."""
     model = linear.exact(MODELS["mvae"](linear.modalities(2), latent=linear.LATENT))
     f = Gaussian(model, "exact_log_prob")
     batch = linear.sample(model, 2)
     observed = torch.tensor([[True, False], [True, True]])
-    repeated = linear.repeat(Batch(batch.data, observed), TIMES)
+    repeated = repeat(Batch(batch.data, observed), TIMES)
     drawn, share = conditional_draw(model, f, repeated, seeded(), DRAWS)  # type: ignore[arg-type]
     assert ((share > 1 / DRAWS) & (share < 1)).all()
     for row, draws in enumerate(drawn.unflatten(0, (2, TIMES))):
@@ -116,7 +113,7 @@ def test_draws_follow_the_posterior_under_another_prior() -> None:
                 precision = precision + decoder.weight.T @ decoder.weight / linear.SCALE**2
                 moment = moment + decoder.weight.T @ (batch.data[name][row] - decoder.bias) / linear.SCALE**2
         covariance = torch.linalg.inv(precision)
-        agree(draws, covariance @ moment, covariance)
+        have_moments(draws, covariance @ moment, covariance)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +135,7 @@ def test_private_codes_are_drawn_given_the_others(capabilities: tuple[str, ...])
     for start, pattern in zip((0, TIMES), patterns, strict=True):
         known = torch.tensor([True, True, *pattern])
         expected = reweighted(Normal(q.loc[start], q.scale[start]), f, known, scored)
-        agree(drawn[start : start + TIMES], *expected)
+        have_moments(drawn[start : start + TIMES], *expected)
 
 
 def test_complete_rows_need_no_marginal() -> None:
@@ -146,14 +143,14 @@ def test_complete_rows_need_no_marginal() -> None:
     f, batch = Gaussian(model, "exact_log_prob", "conditional"), rows((True, True, True))
     drawn, _ = conditional_draw(model, f, batch, seeded(), DRAWS)  # type: ignore[arg-type]
     q, everything = model.posterior(batch), torch.ones(5, dtype=torch.bool)
-    agree(drawn, *reweighted(Normal(q.loc[0], q.scale[0]), f, everything, True))
+    have_moments(drawn, *reweighted(Normal(q.loc[0], q.scale[0]), f, everything, True))
 
 
 def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
     model = MODELS["mvtcae"](MODALITIES, latent=2, width=4).double().requires_grad_(False)
     batch = rows((True, False, True), times=50)
     drawn, share = conditional_draw(model, Gaussian(model), batch, seeded(), 8)  # type: ignore[arg-type]
-    candidates = Candidates.draw(model, batch, seeded(), 8)
+    candidates = PosteriorCandidates.draw(model, batch, seeded(), 8)
     plain = candidates.choose(torch.zeros(50, 8))
     assert torch.equal(drawn, candidates.chosen(plain))
     assert (share == 1).all()
@@ -162,26 +159,26 @@ def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_single_candidate_is_what_the_model_infers(name: str) -> None:
-    """In every model, lower levels of hierarchies and private codes included, on rows that lack modalities."""
+    """For every model, including lower levels of hierarchies and private codes, on rows that lack modalities."""
     model = MODELS[name](MODALITIES, latent=3, width=4).requires_grad_(False)
     batch = rows((True, True, True), (False, True, True), (True, False, False), times=4)
     batch = Batch({name: values.float() for name, values in batch.data.items()}, batch.observed)
     expected = model.infer(batch, torch.ones(1, 3, dtype=torch.bool), seeded())[:, 0]
     generator = seeded()
-    candidates = Candidates.draw(model, batch, generator, 1)
+    candidates = PosteriorCandidates.draw(model, batch, generator, 1)
     index = torch.zeros(len(batch), dtype=torch.int64)
     assert torch.equal(candidates.latents(index, candidates.chosen(index), generator), expected)
 
 
 def test_the_levels_below_a_code_stay_with_it() -> None:
-    """The density of a hierarchical model scores its top; the draw below is the one that was made with it."""
+    """The density of a hierarchical model scores the top level; the lower level is that of the chosen code."""
     model = MODELS["mhvae"](MODALITIES, latent=2, width=4, levels=2).double().requires_grad_(False)
     f, batch = Gaussian(model, "exact_log_prob"), rows((True, True, False))
-    candidates = Candidates.draw(model, batch, seeded(), DRAWS)
+    candidates = PosteriorCandidates.draw(model, batch, seeded(), DRAWS)
     index = candidates.choose(candidates.log_weights(f))  # type: ignore[arg-type]
     codes = candidates.chosen(index)
     q = model.posterior(batch)
-    agree(codes, *reweighted(Normal(q.loc[0], q.scale[0]), f, torch.tensor([True, True]), True))
+    have_moments(codes, *reweighted(Normal(q.loc[0], q.scale[0]), f, torch.tensor([True, True]), True))
     step: Any = model.steps[0]
     below = candidates.latents(index, codes, seeded()) - step(codes)[1].flatten(1)  # W z_1 + b
     assert torch.linalg.matrix_rank((below - below[0])[:100], atol=1e-9) == model.latent
@@ -200,6 +197,6 @@ def test_choices_follow_the_weights() -> None:
     weights = torch.tensor([0.5, 0.0, 0.3, 0.2])
     uniform = (torch.arange(1000) + 0.5) / 1000
     known = torch.ones(1000, 1, dtype=torch.bool)
-    candidates = Candidates(None, torch.empty(1000, 4, 2), None, known, uniform)  # type: ignore[arg-type]
+    candidates = PosteriorCandidates(None, torch.empty(1000, 4, 2), None, known, uniform)  # type: ignore[arg-type]
     counts = torch.bincount(candidates.choose(weights.log().expand(1000, 4)), minlength=4)
     assert counts.tolist() == [500, 0, 300, 200]

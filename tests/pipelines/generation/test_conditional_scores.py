@@ -1,4 +1,4 @@
-"""Modalities generated from others: by the autoencoder alone, and through a density beside the plain posterior."""
+"""Conditional coherence: of the autoencoder alone, and through a density compared with the plain posterior."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from postprior.pipelines.artefacts.codes import posteriors as encoded
 from postprior.pipelines.generation.conditional_scores import (
     conditional_scores,
     decoded,
+    density_conditional_scores,
     generated_labels,
-    scores_through,
 )
 from postprior.pipelines.metrics.coherence.agreement import subsets_by_size
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
@@ -29,7 +29,7 @@ ROWS = 90
 
 
 class Blurred(Copier):
-    """An autoencoder that sees the code of the observed modalities through much noise."""
+    """An autoencoder whose posterior is a noisy version of the true code."""
 
     layout = (Block("z", (3,)),)
 
@@ -53,7 +53,7 @@ def classifiers() -> LabelClassifiers:
 
 
 def corners() -> Density:
-    """A density that knows the three codes there are."""
+    """Return a density fitted to the only three codes."""
     labels = torch.arange(300) % 3
     loc = 3 * torch.eye(3)[labels]
     codes = posteriors(loc, torch.tensor(0.3), Blurred.layout)
@@ -62,7 +62,7 @@ def corners() -> Density:
 
 def scores(model: Any, density: Density, classifiers: LabelClassifiers, seed: int = 0) -> dict[str, Any]:
     weights = half_samples(np.arange(ROWS), 20, np.random.default_rng(0))
-    return scores_through(model, density, classifiers, data(ROWS), weights, np.random.default_rng(seed))
+    return density_conditional_scores(model, density, classifiers, data(ROWS), weights, np.random.default_rng(seed))
 
 
 def test_a_density_that_knows_the_codes_finds_them_in_noise(classifiers: LabelClassifiers) -> None:
@@ -83,7 +83,7 @@ def test_the_prior_itself_gains_nothing(name: str, classifiers: LabelClassifiers
     density = DENSITIES["normal"]().fit(encoded(model, data(ROWS), 8, torch.Generator().manual_seed(0)))
     found = scores(model, density, classifiers)
     for gain in found["conditional_gain"].values():
-        assert abs(gain["value"]) <= (0.15 if model.blocks else 0)  # private codes are drawn anew
+        assert abs(gain["value"]) <= (0.15 if model.blocks else 0)  # private codes are drawn again
     assert found["effective_sample_share"]["value"] == pytest.approx(1)
     assert ("private_gain" in found) == bool(model.blocks)
 
@@ -97,7 +97,7 @@ def test_a_perfect_translator_is_coherent_from_any_subset(classifiers: LabelClas
     assert scores_alone(Copier(), classifiers) == {size: {"value": 1, "low": 1, "high": 1} for size in ("1", "2")}
 
 
-def test_numbers_of_observed_modalities_are_told_apart(classifiers: LabelClassifiers) -> None:
+def test_numbers_of_observed_modalities_are_distinguished(classifiers: LabelClassifiers) -> None:
     by_size = scores_alone(Copier(observed_needed=2), classifiers)
     assert by_size["1"]["value"] == 0  # its codes point to the next label
     assert by_size["2"]["value"] == 1

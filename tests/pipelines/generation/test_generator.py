@@ -1,4 +1,4 @@
-"""Drawing synthetic samples: the same bytes, the labels asked for, the right pair."""
+"""Drawing synthetic samples: reproducible bytes, requested labels, and the matching autoencoder."""
 
 import shutil
 import tracemalloc
@@ -19,7 +19,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder
 from postprior.pipelines.generation.generator import ROWS, Generator, drawn_codes
-from postprior.pipelines.generation.request import Request, apportion
+from postprior.pipelines.generation.request import SampleRequest, apportion
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.fit import trained_on
 from postprior.pipelines.stages.generate import generate
@@ -50,7 +50,7 @@ def test_a_seed_gives_bytes_that_no_size_changes(generator: Generator, values: s
     assert not np.array_equal(long.data["m0"][:10], long.data["m0"][ROWS : ROWS + 10])
 
 
-def test_labels_asked_for_are_drawn_in_their_order(generator: Generator) -> None:
+def test_requested_labels_are_drawn_in_their_order(generator: Generator) -> None:
     asked = np.random.default_rng(0).integers(10, size=ROWS + 30)
     drawn = generator.sample(len(asked), labels=asked)
     assert np.array_equal(drawn.labels, asked)
@@ -69,22 +69,22 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
     mean, draws = (np.stack(list(arrays)) for arrays in sets)
     assert min(mean.min(), draws.min()) >= 0
     assert max(mean.max(), draws.max()) <= 1
-    noise = (draws - mean)[(mean > 0.1) & (mean < 0.9)]  # medians there do not feel the clipping
+    noise = (draws - mean)[(mean > 0.1) & (mean < 0.9)]  # clipping does not affect medians there
     assert len(noise) > 10_000
     assert abs(np.median(noise)) < 0.002
-    assert abs(np.median(abs(noise)) - 0.1 * np.log(2)) < 0.002  # a Laplace of scale 0.1
+    assert abs(np.median(abs(noise)) - 0.1 * np.log(2)) < 0.002  # a Laplace distribution of scale 0.1
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"n": 0}, "samples: found 0, expected a whole number of at least 1; ask for one sample or more"),
+        ({"n": 0}, "samples: found 0, expected a whole number of at least 1; request one sample or more"),
         ({"n": -5}, "samples: found -5"),
         ({"labels": {}}, "samples: found 0"),
         ({"labels": {"x": 3}}, "labels: found 'x', which is not a known label of the codes; known: 0, 1"),
         ({"labels": {"1": -3}}, r"labels: found counts \[-3\], expected whole numbers of at least 0"),
-        ({"n": 4, "labels": {"1": 3}}, "labels: found 3 for 4 samples, expected one for each"),
-        ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected some of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ({"n": 4, "labels": {"1": 3}}, "labels: found 3 labels for 4 samples, expected one label per sample"),
+        ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected labels among 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         ({"n": 2, "values": "median"}, "values: found 'median', expected one of mean, draws"),
         ({"n": 2, "temperature": 0.0}, "temperature: found 0.0, expected a number above 0 and at most 1"),
         ({"n": 2, "temperature": 1.5}, "temperature: found 1.5, expected a number above 0 and at most 1"),
@@ -99,7 +99,7 @@ def test_requests_that_cannot_be_met(generator: Generator, arguments: dict[str, 
 def test_a_density_without_labels_takes_none(trained: Trained) -> None:
     normal = Generator.load(trained[0] / "artefacts/densities/normal")
     assert normal.sample(3).labels is None
-    with pytest.raises(UserError, match="labels: density normal has none, expected no labels; leave them out"):
+    with pytest.raises(UserError, match="labels: density normal was fitted without labels, expected none; leave"):
         normal.sample(2, labels=[0, 1])
 
 
@@ -114,7 +114,7 @@ def test_a_density_refuses_another_autoencoder(trained: Trained, tmp_path: Path)
         Generator.load(trained[0] / "artefacts/densities/gmm", autoencoder=tmp_path / "autoencoder")
 
 
-def test_a_missing_density_is_told(trained: Trained) -> None:
+def test_a_missing_density_is_reported(trained: Trained) -> None:
     with pytest.raises(UserError, match=r"manifest\.json: no such file"):
         Generator.load(trained[0] / "artefacts/densities/spline")
 
@@ -122,7 +122,7 @@ def test_a_missing_density_is_told(trained: Trained) -> None:
 def test_the_stage_writes_a_dataset_that_is_a_valid_input(trained: Trained, tmp_path: Path) -> None:
     root, params = trained
     for folder, seed in (("one", 1), ("again", 1), ("other", 2)):
-        generate("gmm", params, root, Request(ROWS + 5, seed), out=tmp_path / folder)
+        generate("gmm", params, root, SampleRequest(ROWS + 5, seed), out=tmp_path / folder)
     one = Dataset.load(tmp_path / "one")
     assert len(one) == ROWS + 5
     assert one.modalities == Dataset.load(root / "artefacts/data/train").modalities
@@ -134,9 +134,9 @@ def test_the_stage_writes_a_dataset_that_is_a_valid_input(trained: Trained, tmp_
     assert same(Generator.load(root / "artefacts/densities/gmm").sample(ROWS + 5, seed=1), one)
 
 
-def test_the_judges_label_what_a_density_cannot(trained: Trained, tmp_path: Path) -> None:
+def test_evaluators_label_samples_of_a_density_without_labels(trained: Trained, tmp_path: Path) -> None:
     root, params = trained
-    generate("normal", params, root, Request(40), out=tmp_path / "normal")
+    generate("normal", params, root, SampleRequest(40), out=tmp_path / "normal")
     drawn = Dataset.load(tmp_path / "normal")
     assert drawn.provenance["labels_from"] == "judges"
     assert drawn.label_names == Dataset.load(root / "artefacts/data/train").label_names
@@ -149,13 +149,13 @@ def test_a_balance_of_classes_is_kept(trained: Trained, tmp_path: Path) -> None:
     assert np.bincount(Dataset.load(tmp_path / "balanced").labels).tolist() == [20, 0, 0, 40]
 
 
-def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
+def test_colder_and_truncated_draws_are_more_likely_and_recorded(
     generator: Generator, trained: Trained, tmp_path: Path
 ) -> None:
     asked = {"plain": {}, "cold": {"temperature": 0.5}, "truncated": {"truncation": 0.5}}
     score = {}
     for name, options in asked.items():
-        z = drawn_codes(generator.density, Request(2 * ROWS, **options)).loc[:, 0]
+        z = drawn_codes(generator.density, SampleRequest(2 * ROWS, **options)).loc[:, 0]
         score[name] = float(generator.density.log_prob(z).mean())
         told = generator.sample(3, **options).provenance
         assert (told["temperature"], told["truncation"]) == (
@@ -167,7 +167,7 @@ def test_colder_and_truncated_draws_are_more_likely_and_said_to_be_so(
     root, _ = trained
     params = write_params(tmp_path, small(generate__temperature=0.5, generate__samples=20))
     generate("gmm", params, root, out=tmp_path / "cold")
-    warmer = Request.of(params.generate, temperature=1.0, truncation=0.5)
+    warmer = SampleRequest.from_settings(params.generate, temperature=1.0, truncation=0.5)
     generate("gmm", params, root, warmer, out=tmp_path / "truncated")
     cold, truncated = (Dataset.load(tmp_path / name) for name in ("cold", "truncated"))
     assert (cold.provenance["temperature"], cold.provenance["truncation"]) == (0.5, 0.0)
@@ -188,7 +188,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(trained: Trained, tmp_path
 
     def peak(samples: int) -> int:
         tracemalloc.start()
-        generate("gmm", params, root, Request(samples), out=tmp_path / "large")
+        generate("gmm", params, root, SampleRequest(samples), out=tmp_path / "large")
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -238,7 +238,7 @@ def test_the_frozen_encoder_gives_inputs_and_gradients_to_them_alone(trained: Tr
     assert all(parameter.grad is None for parameter in encoder.trained[0].parameters())
 
 
-def test_pseudo_inputs_start_from_what_rows_have(trained: Trained) -> None:
+def test_pseudo_inputs_start_from_observed_values(trained: Trained) -> None:
     root, _ = trained
     data = Dataset.load(root / "artefacts/data/train").select(np.arange(6))
     data.data["m1"][[1, 4]] = 0.25  # fill values

@@ -1,4 +1,4 @@
-"""The encoder inside scikit-learn: its own checks, and what a code says of a row with holes."""
+"""The scikit-learn transformer: scikit-learn's own checks, and codes of rows with missing values."""
 
 import copy
 import pickle
@@ -50,12 +50,12 @@ def test_scikit_learns_checks(estimator: MultimodalEncoder, check: Any) -> None:
         "check_transformer_get_feature_names_out_pandas",
     ],
 )
-def test_further_checks_that_it_has_for_its_own_estimators(check: str) -> None:
+def test_checks_that_scikit_learn_has_for_its_own_estimators(check: str) -> None:
     pytest.importorskip("pandas")
     getattr(estimator_checks, check)("MultimodalEncoder", MultimodalEncoder(latent=2, width=2, epochs=1))
 
 
-def test_in_a_pipeline_with_a_classifier_holes_and_all() -> None:
+def test_in_a_pipeline_with_a_classifier_and_missing_values() -> None:
     labels = (FACTORS[:, 0] > 0).astype(int)
     encoder = MultimodalEncoder(modalities=COLUMNS, latent=4, width=4, epochs=40, learning_rate=5e-3)
     pipeline = make_pipeline(encoder, LogisticRegression())
@@ -78,7 +78,7 @@ def test_columns_by_name_and_names_of_coordinates() -> None:
     np.testing.assert_array_equal(codes.to_numpy(), by_place)
 
 
-# ---- what codes say --------------------------------------------------------------------------------------
+# ---- content of codes ------------------------------------------------------------------------------------
 
 
 def test_codes_keep_the_factors_and_those_of_one_modality_too() -> None:
@@ -104,7 +104,7 @@ def test_a_row_with_one_modality_has_the_code_of_its_expert() -> None:
     np.testing.assert_allclose(encoder.transform(alone), expected, rtol=1e-6, atol=1e-9)
 
 
-def test_encoders_are_told_which_single_values_are_missing() -> None:
+def test_encoders_read_which_single_values_are_missing() -> None:
     encoder = MultimodalEncoder(**TINY).fit(HOLES)
     assert [m.partial for m in encoder.model_.modalities] == [True, False, True]
     row = WHOLE[100:101].copy()
@@ -134,9 +134,9 @@ def test_counts_stay_counts() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_encodes_a_row_alike_in_any_company_and_after_a_copy(name: str) -> None:
+def test_every_model_encodes_a_row_alike_in_any_batch_and_after_a_copy(name: str) -> None:
     encoder = MultimodalEncoder(name, **TINY).fit(HOLES)
-    jnf = name == "jnf"  # which draws where modalities lack, by a slow sampler
+    jnf = name == "jnf"  # draws codes of incomplete rows with a slow sampler
     order = np.random.default_rng(1).permutation(12 if jnf else N)
     rows = HOLES[-12:] if jnf else HOLES
     codes = encoder.transform(rows)
@@ -178,40 +178,42 @@ def _blank(rows: Any, columns: Any) -> np.ndarray:
 @pytest.mark.parametrize(
     ("options", "X", "sentence"),
     [
-        ({}, _blank(7, slice(None)), "X: row 7 holds NaN alone, expected one value at least in every row"),
-        ({}, _blank(slice(None), 3), "X: column 3 holds NaN alone, expected some values; leave it out"),
+        ({}, _blank(7, slice(None)), "X: row 7 holds only NaN, expected at least one value in every row"),
+        ({}, _blank(slice(None), 3), "X: column 3 holds only NaN, expected at least one value; leave it out"),
         ({"model": "mvtca"}, WHOLE, r"model: found 'mvtca', which is not a known model \(did you mean mvtcae\?\)"),
         ({"options": {"betta": 1}}, WHOLE, r"options\.betta is not a known key \(did you mean beta\?\)"),
         ({"modalities": {"a": [0, 99]}}, WHOLE, "modalities: a: found column 99, expected an index below 12"),
         ({"modalities": {"a": ["x"]}}, WHOLE, "modalities: a: found column 'x', expected an index below 12"),
         ({"modalities": {"a": range(11)}}, WHOLE, "found column 11 in 0 places, expected every column of X in"),
         ({"modalities": {"a": range(12), "b": [4]}}, WHOLE, "found column 4 in 2 places, expected every"),
-        ({"modalities": {}}, WHOLE, "found column 0 in 0 places, expected every column of X in one"),
+        ({"modalities": {}}, WHOLE, "found column 0 in 0 places, expected every column of X in exactly one"),
         ({"modalities": {"a": range(12), "b": []}}, WHOLE, "shape of modality b: found"),
         ({"modalities": {"a b": range(12)}}, WHOLE, "modality name: found 'a b', expected letters"),
         ({"likelihoods": "columns"}, WHOLE, "likelihoods: a: found 'columns', expected one of normal, laplace"),
-        ({"likelihoods": {"d": "normal"}}, WHOLE, "likelihoods: found 'd', expected modalities: a, b, c"),
+        ({"likelihoods": {"d": "normal"}}, WHOLE, "likelihoods: found modality 'd', expected one of a, b, c"),
         ({"likelihoods": {"b": "bernoulli"}}, WHOLE, "X: modality b holds .*, expected numbers from 0 to 1 for"),
         ({"likelihoods": "negative_binomial"}, WHOLE, "X: modality a holds .*, expected whole numbers from 0 for"),
         ({"latent": 0}, WHOLE, "latent: found 0, expected a number above 0"),
         ({"epochs": 0}, WHOLE, "epochs: found 0, expected a number above 0"),
-        ({"learning_rate": 1e6, "epochs": 5}, WHOLE, "the loss is no finite number any more; lower learning_rate"),
+        ({"learning_rate": 1e6, "epochs": 5}, WHOLE, "the loss is no longer finite; lower learning_rate"),
     ],
 )  # fmt: skip
-def test_what_is_impossible_is_told_in_a_sentence(options: dict[str, Any], X: np.ndarray, sentence: str) -> None:
+def test_invalid_arguments_and_values_are_errors_of_one_sentence(
+    options: dict[str, Any], X: np.ndarray, sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
         MultimodalEncoder(**TINY | options).fit(X)
     assert "\n" not in str(error.value)
 
 
-def test_a_joint_encoder_needs_some_whole_rows() -> None:
+def test_a_joint_encoder_needs_complete_rows() -> None:
     halves = WHOLE.copy()
     halves[::2, :5], halves[1::2, 5:] = np.nan, np.nan
-    with pytest.raises(ValueError, match="phase joint: found no row with every modality"):
+    with pytest.raises(ValueError, match="phase joint: found no complete row"):
         MultimodalEncoder("jmvae", **TINY).fit(halves)
 
 
 def test_rows_without_a_value_are_refused_at_transformation_too() -> None:
     encoder = MultimodalEncoder(**TINY).fit(WHOLE)
-    with pytest.raises(ValueError, match="X: row 2 holds NaN alone"):
+    with pytest.raises(ValueError, match="X: row 2 holds only NaN"):
         encoder.transform(_blank(2, slice(None)))

@@ -1,8 +1,8 @@
-"""The registry of metrics: one entry a metric, which code and docs agree with and which all results follow.
+"""The registry of metrics: one entry per metric, with which code, docs and results agree.
 
 A new metric of fidelity is `scores(real, fake)` in pipelines/metrics/fidelity/<file>.py, which returns values (1 + B,)
 by key, and an entry in pipelines/metrics/registry.py: Metric("fidelity/<file>", "<key>", "<what it is>").
-test_additions.py adds one.
+test_additions.py adds one, and test_properties.py checks the properties of every one that is computed from samples.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def test_an_entry_is_complete(metric: Metric) -> None:
     assert metric.about or not (metric.headline or metric.overview)
 
 
-def test_a_key_stands_once_in_its_family_and_on_the_leaderboard() -> None:
+def test_keys_are_unique_in_their_family_and_on_the_leaderboard() -> None:
     assert max(Counter((metric.family, metric.key) for metric in METRICS).values()) == 1
     assert max(Counter(metric.key for metric in LEADERBOARD).values()) == 1
     assert HEADLINES == ("joint_coherence", "frechet_distance")
@@ -58,5 +58,5 @@ def test_the_docs_name_every_metric_and_its_direction(heading: str) -> None:
     part = text.split(f"## {heading}\n")[1].split("\n## ")[0]
     cells = [line.split(" | ")[0] for line in part.splitlines() if line.startswith("| `")]
     told = dict(re.findall(r"`(\w+)` ?([↑↓]?)", " ".join(cells)))
-    told.pop("columns", None)  # a test a column, no metric
+    told.pop("columns", None)  # one test per column, not a metric
     assert told == {metric.key: metric.arrow for metric in METRICS if metric.family in DOCUMENTED[heading]}

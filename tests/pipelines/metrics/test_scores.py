@@ -1,4 +1,4 @@
-"""The one function that scores every row: real data, collapse, noise, and the pairing of rows by half-sample."""
+"""The function that scores every row: real data, collapse, noise, and differences paired by half-sample."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.scores import OF_JUDGES, ReferenceSet, cautions, fidelity, row, score
+from postprior.pipelines.metrics.scores import LABELS_FROM_CLASSIFIERS, ReferenceSet, cautions, fidelity, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing
 
@@ -17,12 +17,14 @@ CENTRES = np.random.default_rng(7).normal(size=(CLASSES, WIDTH)) * 3
 
 
 def outputs(seed, coherent=1.0, labelled=True):
-    """Tuples whose modalities show the row's label with probability `coherent`, a random one otherwise."""
+    """Return outputs whose modalities have the row's label with probability `coherent`, otherwise a random one."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, ROWS)
-    shown = np.where(rng.random((ROWS, 3)) < coherent, labels[:, None], rng.integers(0, CLASSES, (ROWS, 3)))
-    features = CENTRES[shown] + rng.normal(size=(ROWS, 3, WIDTH))
-    return EvaluatorOutputs(tuple(features.astype(np.float32).swapaxes(0, 1)), shown, labels if labelled else None)
+    predictions = np.where(rng.random((ROWS, 3)) < coherent, labels[:, None], rng.integers(0, CLASSES, (ROWS, 3)))
+    features = CENTRES[predictions] + rng.normal(size=(ROWS, 3, WIDTH))
+    return EvaluatorOutputs(
+        tuple(features.astype(np.float32).swapaxes(0, 1)), predictions, labels if labelled else None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,12 @@ def reference(weights):
 
 @pytest.fixture(scope="module")
 def scored(weights, reference):
-    made = {
+    samples = {
         "normal": outputs(1, 0.0, False),
         "reconstruction": outputs(2, 0.9),
         "density": outputs(3, 0.7),
     }
-    return {name: score(value, weights[1], reference) for name, value in made.items()}
+    return {name: score(value, weights[1], reference) for name, value in samples.items()}
 
 
 def test_a_row_holds_every_score_with_its_interval(scored):
@@ -71,20 +73,20 @@ def test_the_gap_is_closed_in_part_and_the_difference_is_above_noise(scored):
     floor = row(scored["normal"], scored["normal"], scored["reconstruction"])
     assert floor["gap_closed"]["joint_coherence"] == 0
     assert floor["difference_to_normal"]["joint_coherence"] == {"value": 0, "low": 0, "high": 0}
-    assert floor["label_agreement"] == OF_JUDGES.written
+    assert floor["label_agreement"] == LABELS_FROM_CLASSIFIERS.written
     top = row(scored["reconstruction"], scored["normal"], scored["reconstruction"])
     assert top["gap_closed"]["joint_coherence"] == 1
 
 
 def test_pairing_narrows_a_difference(scored, weights):
-    """Rows share the half-samples of the reference, whose noise leaves their difference."""
+    """All rows share the half-samples of the reference set, whose noise cancels in differences."""
     distance = {name: values["frechet_distance"][1:] for name, values in scored.items()}
     paired = (distance["density"] - distance["reconstruction"]).std()
     rolled = (distance["density"] - np.roll(distance["reconstruction"], 1)).std()
     assert paired < rolled
 
 
-def test_collapse_shows_beside_its_coherence(weights, reference):
+def test_collapse_is_visible_despite_its_coherence(weights, reference):
     one = outputs(4).select(np.zeros(ROWS, int))
     scores = {name: values[0] for name, values in score(one, weights[1], reference).items()}
     assert scores["joint_coherence"] == 1
@@ -103,7 +105,7 @@ def test_the_reference_against_itself_is_perfect(weights, reference):
     assert (scores["kernel_distance"] < 0).all()  # unbiased, of sets that share their rows
 
 
-def test_distances_are_means_of_modalities_and_shares_are_of_whole_tuples(scored, reference, weights):
+def test_distances_are_means_over_modalities_and_shares_are_joint(scored, reference, weights):
     scores = scored["density"]
     for name in ("frechet_distance", "kernel_distance"):
         assert scores[name] == pytest.approx(np.mean([scores[f"{name}/{m}"] for m in NAMES], axis=0))
@@ -112,14 +114,14 @@ def test_distances_are_means_of_modalities_and_shares_are_of_whole_tuples(scored
         assert (scores[name] == whole[name]).all()
 
 
-def test_few_rows_for_the_features_are_told_space_by_space():
+def test_cautions_name_each_space_with_too_few_rows_for_its_features():
     spaces = {"m0": 5, "whole tuples": 15}
     assert cautions(spaces, 31) == []
     (half,) = cautions(spaces, 30)
-    assert half.startswith("whole tuples: 30 rows against 15 features. Covariances of half of them")
+    assert half.startswith("whole tuples: there are 30 rows and 15 features. Covariances of the half-samples")
     first, second = cautions(spaces, 5)
-    assert first.startswith("m0: 5 rows against 5 features. Covariances of the rows are singular")
-    assert second.startswith("whole tuples: 5 rows")
+    assert first.startswith("m0: there are 5 rows and 5 features. Covariances of the rows are singular")
+    assert second.startswith("whole tuples: there are 5 rows")
 
 
 def test_votes_and_selection():
@@ -132,7 +134,7 @@ def test_votes_and_selection():
 
 
 def few(rows):
-    """The scores of so many rows against as many, k = 3."""
+    """Return the scores of this number of rows against equally many, with k = 3."""
     weights = half_samples(np.arange(rows), 10, np.random.default_rng(0))
     some = outputs(1).select(np.arange(rows))
     standard = ReferenceSet.fit(outputs(0).select(np.arange(rows)), weights, 3, NAMES, CLASSES)
@@ -140,11 +142,11 @@ def few(rows):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("rows", "there"), [(0, "there are no"), (1, "2 test rows with every modality in")])
-def test_one_row_has_no_score_and_says_so(rows, there):
+@pytest.mark.parametrize(("rows", "reason"), [(0, "there are no"), (1, "at least 2 complete test rows in")])
+def test_one_row_has_no_score_but_a_reason(rows, reason):
     scores = few(rows)
     assert set(scores) == set(few(20))
-    assert all(isinstance(values, Missing) and values.why.startswith(there) for values in scores.values())
+    assert all(isinstance(values, Missing) and values.why.startswith(reason) for values in scores.values())
     written = row(scores, scores, scores)
     assert written["joint_coherence"]["value"] is None
     assert written["gap_closed"]["frechet_distance"] == written["joint_coherence"]
@@ -154,7 +156,7 @@ def test_one_row_has_no_score_and_says_so(rows, there):
 @pytest.mark.filterwarnings("error")
 def test_three_rows_have_distances_and_no_third_neighbour():
     scores = few(3)
-    assert scores["precision"] == Missing("3 neighbours need more than 3 rows, 3 are there")
+    assert scores["precision"] == Missing("3 neighbours need more than 3 rows, found 3")
     assert scores["frechet_distance"][0] > 0
     assert not np.isfinite(scores["frechet_distance"]).all()  # half of three rows may be one
     json.dumps(row(scores, scores, scores), allow_nan=False)
@@ -184,6 +186,6 @@ def test_one_label_has_no_entropy_and_one_modality_no_coherence():
         (np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32),), np.zeros((20, 1), int)
     )
     scores = score(alone, weights, ReferenceSet.fit(alone, weights, 3, ("m0",), 1))
-    assert scores["label_entropy"] == Missing("2 labels are needed, 1 is there")
-    assert scores["joint_coherence"] == Missing("2 modalities are needed, 1 is there")
+    assert scores["label_entropy"] == Missing("at least 2 labels are needed, found 1")
+    assert scores["joint_coherence"] == Missing("at least 2 modalities are needed, found 1")
     assert np.isfinite(scores["frechet_distance"]).all()

@@ -1,4 +1,4 @@
-"""The datasheet of a synthetic dataset: what it must tell, of data of every kind."""
+"""The datasheet of a synthetic dataset: its required content for data of all kinds."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SECTIONS = (
     "Motivation",
     "Composition",
     "Collection",
-    "What it is faithful to",
-    "What it is useful for",
+    "Fidelity",
+    "Usefulness",
     "Privacy",
     "Limits",
     "Uses to avoid",
@@ -50,7 +50,7 @@ def sheet(project: Path, known: tuple[Results, Params], name: str, **changes: An
     return datasheet(known[0].row(name), *known, dataset)
 
 
-def test_every_section_is_there_and_says_something(project: Path, known: tuple[Results, Params]) -> None:
+def test_every_section_has_content(project: Path, known: tuple[Results, Params]) -> None:
     text = sheet(project, known, "gmm")
     assert tuple(line[3:] for line in text.splitlines() if line.startswith("## ")) == SECTIONS
     for section in text.split("\n## ")[1:]:
@@ -62,20 +62,20 @@ def test_every_section_is_there_and_says_something(project: Path, known: tuple[R
 
 def test_hashes_seed_and_settings_are_named(project: Path, known: tuple[Results, Params]) -> None:
     text = sheet(project, known, "vamp")
-    for told in (
+    for content in (
         folder_hash(project / "artefacts/synthetic/vamp"),
         "d" * 64,
         "a" * 64,
         "2" * 64,
         "| seed of the samples | 2 |",
         "| values | means of the decoders |",
-        "| rows that the density learned from | 4000 |",
+        "| rows that the density was fitted to | 4000 |",
         "| autoencoder | mvtcae, 32 latent dimensions, seed 0 |",
-        "smoother than real ones",
+        "smoother than real values",
         "| 0 | 2 | 16.7 % |",
         "| m0 | image | 3 × 16 × 16 | 0 to 1 | 0 % |",
     ):
-        assert told in text
+        assert content in text
     changed = replace(Dataset.load(project / "artefacts/synthetic/vamp"), provenance={"labels": {"7": 20, "1": 3}})
     assert "| condition | 20 of 7, 3 of 1 |" in datasheet(known[0].row("vamp"), *known, changed)
 
@@ -85,11 +85,11 @@ def test_privacy_is_never_promised(project: Path, known: tuple[Results, Params])
         text = sheet(project, known, name)
         assert text.count("not differentially private") == 1
         assert ("do not share its samples" in text) == flagged
-        assert ("any purpose outside the circle that may see the real data" in text) == flagged
+        assert ("any purpose by people who may not see the real data" in text) == flagged
         assert "Attack AUC" in text
 
 
-def test_a_datasheet_is_of_its_own_density(project: Path, known: tuple[Results, Params]) -> None:
+def test_a_datasheet_describes_only_its_own_density(project: Path, known: tuple[Results, Params]) -> None:
     text = sheet(project, known, "flow")
     assert "vamp" not in text
     assert "gmm" not in text
@@ -120,7 +120,7 @@ def test_tables_missing_values_and_no_labels(project: Path, known: tuple[Results
     assert "There are no labels." in text
 
 
-def test_labels_of_judges_are_told(project: Path, known: tuple[Results, Params]) -> None:
+def test_labels_assigned_by_label_classifiers(project: Path, known: tuple[Results, Params]) -> None:
     origin = {
         "labels_from": "judges",
         "values": "draws",
@@ -129,14 +129,14 @@ def test_labels_of_judges_are_told(project: Path, known: tuple[Results, Params])
         "sampler": "gmm",
     }
     text = sheet(project, known, "flow", provenance=origin)
-    assert "Labels were given by the judges, classifiers of real data:" in text
-    assert "| density of the codes | flow, of kind gmm |" in text
+    assert "The labels were assigned by label classifiers that were trained on real data:" in text
+    assert "| density of the latent codes | flow, of kind gmm |" in text
     assert "more typical than real rows" in text
-    assert "smoother than real ones" not in text
+    assert "smoother than real values" not in text
 
 
-def test_names_from_files_are_shown_and_do_nothing(project: Path, known: tuple[Results, Params]) -> None:
-    """In a rendered datasheet every name is text: of columns, labels and conditions, and what provenance says."""
+def test_names_from_files_are_shown_as_text(project: Path, known: tuple[Results, Params]) -> None:
+    """In a rendered datasheet, names of columns, labels, conditions and provenance are plain text."""
     hostile = (
         "<script>alert(1)</script>",
         "<img src=x onerror=alert(1)>",

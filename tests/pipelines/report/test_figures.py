@@ -1,4 +1,4 @@
-"""The figures of the report, the numbers behind them, and sheets of samples."""
+"""The figures of the report, their tables of numbers, and sheets of samples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.page import GLYPHS
 from postprior.pipelines.report.plots import figures as figures_of
 from postprior.pipelines.report.plots import marks
-from postprior.pipelines.report.plots.drawing import Part, dots
+from postprior.pipelines.report.plots.drawing import DotPanel, dots
 from postprior.pipelines.report.plots.faithful import by_modality
 from postprior.pipelines.report.plots.useful import augmentation, imputation
 from postprior.pipelines.report.results import Results
@@ -48,7 +48,7 @@ def results(project: Path) -> Results:
 
 @pytest.fixture(scope="module")
 def drawn(results: Results) -> dict[str, Figure]:
-    """Every figure by its name."""
+    """All figures by name."""
     rng = np.random.default_rng(0)
     points = code_map(rng.normal(size=(40, 3)), rng.normal(size=(40, 3)), {n: rng.normal(size=(40, 3)) for n in NAMES})
     few = replace(results, rows=tuple(results.row(name) for name in ("real", "gmm", "flow", "normal")))
@@ -82,8 +82,10 @@ def test_there_is_a_figure_for_every_question(drawn: Mapping[str, Figure]) -> No
     ]
 
 
-def test_every_figure_is_drawn_and_told_in_words(drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "DPI", 40)  # the same figures, sooner
+def test_every_figure_is_drawn_and_has_an_alternative_text(
+    drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "DPI", 40)  # the same figures, drawn faster
     for figure in drawn.values():
         image = opened(figure.png(LIGHT))
         assert len(image.getcolors() or ()) > 4, figure.name
@@ -111,18 +113,18 @@ def test_what_no_row_has_is_not_drawn(results: Results) -> None:
     lacking = (*coherence, "utility", "privacy", "imputation", "conditional_coherence", "conditional_gain")
     less = replace(without(results, *lacking), evaluators={}, autoencoder={}, latent={}, augmentation={})
     found = figures_of(less, marks([row.name for row in less.rows]))
-    assert list(found) == ["faithful", "basis"]
+    assert list(found) == ["faithful", "reliability"]
     names = [figure.name for some in found.values() for figure in some]
     assert names == ["frechet_by_modality", "fidelity", "pairings", "training"]
 
 
-def test_authenticity_stands_beside_that_of_held_out_rows(drawn: Mapping[str, Figure]) -> None:
+def test_authenticity_is_also_shown_for_held_out_rows(drawn: Mapping[str, Figure]) -> None:
     rows = {(line[0], line[1]) for line in drawn["privacy"].table}
     assert {row for test, row in rows if test == "authenticity"} == {"Real, held out", "gmm", "flow"}
     assert {row for test, row in rows if test == "membership_auc"} == {"gmm", "flow"}
 
 
-def test_an_augmentation_curve_of_many_sizes_is_one_of_lines(results: Results) -> None:
+def test_an_augmentation_with_several_sizes_is_drawn_as_curves(results: Results) -> None:
     (one,) = augmentation(results.augmentation)
     (cell,) = results.augmentation.values()
     (many,) = augmentation({"500": cell, "50": cell, "100": cell})
@@ -131,29 +133,29 @@ def test_an_augmentation_curve_of_many_sizes_is_one_of_lines(results: Results) -
     assert {line[3] for line in many.table} == {"accuracy", "over_real", "over_classical"}
 
 
-def test_imputers_stand_beside_densities_task_by_task(results: Results) -> None:
+def test_baseline_imputers_are_shown_with_densities_by_task(results: Results) -> None:
     tasks = ("modalities", "cells")
     rows = [
-        replace(row, scores=row.scores | {"imputation": made_up.recovery("gmm", tasks=tasks)})
+        replace(row, scores=row.scores | {"imputation": made_up.imputation("gmm", tasks=tasks)})
         if row.name == "gmm"
         else replace(row, scores={key: value for key, value in row.scores.items() if key != "imputation"})
         for row in results.rows
     ]
-    told = {task: {key: made_up.imputed(key) for key in made_up.OTHER_IMPUTERS} for task in tasks}
+    scores = {task: {key: made_up.imputed(key) for key in made_up.BASELINE_IMPUTERS} for task in tasks}
     imputers = tuple(
-        replace(row, scores={"imputation": {task: told[task][key] for task in tasks}})
-        for row, key in zip(results.imputers, made_up.OTHER_IMPUTERS, strict=True)
+        replace(row, scores={"imputation": {task: scores[task][key] for task in tasks}})
+        for row, key in zip(results.imputers, made_up.BASELINE_IMPUTERS, strict=True)
     )
     modalities, cells = imputation(replace(results, rows=tuple(rows), imputers=imputers), marks(NAMES))
     assert (modalities.name, cells.name) == ("imputed_modalities", "imputed_cells")
-    assert (len(modalities.panels), len(cells.panels)) == (4, 3)  # labels are those of modalities
+    assert (len(modalities.panels), len(cells.panels)) == (4, 3)  # only hidden modalities have labels
     others = ["Nearest neighbours", "Chained regressions", "Training mean"]
     shown = {key: [line[1] for line in cells.table if line[0] == key] for key in ("energy_score", "coverage")}
     assert shown == {"energy_score": ["gmm", *others], "coverage": ["gmm", *others[:2]]}
     assert ("rmse", "Nearest neighbours", 0.93, 0.93 * 0.98, 0.93 * 1.02) in modalities.table
 
 
-def test_the_mean_does_not_squash_the_energy_scores_of_others(results: Results) -> None:
+def test_the_training_mean_does_not_set_the_limits_of_energy_scores(results: Results) -> None:
     from matplotlib.figure import Figure as Canvas
 
     (figure,) = imputation(results, marks(NAMES))
@@ -169,7 +171,7 @@ def test_the_mean_does_not_squash_the_energy_scores_of_others(results: Results) 
     assert list(dashed[1][0].get_xdata()) == [0.9, 0.9]
 
 
-def test_every_row_has_a_mark_of_its_own() -> None:
+def test_every_row_has_its_own_mark() -> None:
     looks = marks([f"density {i}" for i in range(72)])
     pairs = {(mark.colour, mark.shape) for mark in looks.values()}
     assert len(pairs) == 72 + len({(mark.colour, mark.shape) for name, mark in looks.items() if "density" not in name})
@@ -183,13 +185,13 @@ def lines(figure: Figure, table: list[tuple[Any, ...]], *across: str) -> tuple[l
     return readable(Figure("one", "One", "", figure.header, table, [], across=across))
 
 
-def test_numbers_stand_side_by_side_with_their_intervals() -> None:
-    told = [("gmm", "m0", 0.5, 0.4, 0.6), ("gmm", "m1", -2.0, None, None), ("flow", "m1", 3, 2, 4)]
-    assert lines(TITLED, told, "part") == (
+def test_tables_of_figures_show_intervals_in_columns() -> None:
+    table = [("gmm", "m0", 0.5, 0.4, 0.6), ("gmm", "m1", -2.0, None, None), ("flow", "m1", 3, 2, 4)]
+    assert lines(TITLED, table, "part") == (
         ["row", "m0", "m1"],
         [["gmm", "0.5 (0.4 to 0.6)", "−2"], ["flow", "–", "3 (2 to 4)"]],
     )
-    assert lines(TITLED, told[:1]) == (["row", "part", "value"], [["gmm", "m0", "0.5 (0.4 to 0.6)"]])
+    assert lines(TITLED, table[:1]) == (["row", "part", "value"], [["gmm", "m0", "0.5 (0.4 to 0.6)"]])
 
 
 def test_a_cloud_of_points_has_no_table_in_the_page(drawn: Mapping[str, Figure]) -> None:
@@ -257,11 +259,11 @@ def test_the_nearest_pairs_come_first(project: Path) -> None:
     assert shown is not None
     distances = np.sort(np.load(project / "artefacts/privacy/gmm/distances.npy"))[:PAIRS]
     assert shown.labels == tuple(f"{distance:.2f}" for distance in distances)
-    assert shown.steps[0][0] == 2 * (16 + GAP) + SPACE  # the two of a pair, and some room
+    assert shown.steps[0][0] == 2 * (16 + GAP) + SPACE  # the two images of a pair, and a space
     assert neighbours(project / "artefacts/privacy/none", MODALITIES) is None
 
 
-def test_rows_from_parts_frame_what_was_given(project: Path) -> None:
+def test_conditional_generation_frames_what_was_given(project: Path) -> None:
     shown = grid(project / "artefacts/evaluation/gmm", MODALITIES)
     assert shown is not None
     assert shown.lines == ("Real", "1 given", "2 given", "3 given", "4 given")
@@ -287,10 +289,10 @@ def test_estimates_in_files(written: Any, estimate: Estimate | None) -> None:
     assert Estimate.of(written) == estimate
 
 
-def test_a_dollar_in_a_name_is_a_dollar() -> None:
-    """Names come from the results of other projects, too; what is no formula would stop the comparison."""
+def test_a_dollar_in_a_name_is_no_formula() -> None:
+    """Names also come from other projects, and an invalid formula would stop the comparison."""
     estimates = {r"$\frac{$": Estimate(0.5), "a $ and a $": Estimate(0.7)}
-    panel = dots(Part((), "$x", estimates), dict.fromkeys(estimates, Mark("#123456", "o")))
+    panel = dots(DotPanel((), "$x", estimates), dict.fromkeys(estimates, Mark("#123456", "o")))
     assert opened(replace(TITLED, panels=[panel]).png(LIGHT)).width > 0
 
 

@@ -1,4 +1,4 @@
-"""The sentences on top of the report, in every case that they distinguish."""
+"""The headline and the findings of the report, in all cases that they distinguish."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from postprior.pipelines.metrics.latent import health
 from postprior.pipelines.metrics.privacy.proximity import NEAR
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.findings.leaks import COPIES
-from postprior.pipelines.report.plots.space import COLLAPSED
+from postprior.pipelines.report.plots.latent import COLLAPSED
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row
-from postprior.pipelines.report.wording import count, listed, number_with, percent, points
+from postprior.pipelines.report.wording import compared, in_words, listed, number_ci, percent, points_ci
 
 
 @pytest.fixture(scope="module")
@@ -31,27 +31,27 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def changed(results: Results, name: str, **scores: Any) -> Results:
-    """The results with other scores in one row."""
+    """The results with changed scores in one row."""
     rows = [replace(row, scores=row.scores | scores) if row.name == name else row for row in results.rows]
     return replace(results, rows=tuple(rows))
 
 
 def only(results: Results, *names: str) -> Results:
-    """The results of some densities alone."""
+    """The results of some densities only."""
     return replace(results, rows=tuple(row for row in results.rows if row.kind != "density" or row.name in names))
 
 
-def told(results: Results, question: str = "") -> str:
-    """All sentences, or those that answer one question, with plain spaces."""
-    found = [finding.text for finding in findings(results) if question in ("", finding.question)]
-    return " ".join(found).replace("\u202f", " ")
+def sentences(results: Results, question: str = "") -> str:
+    """All findings, or those that answer one question, as one text with plain spaces."""
+    texts = [finding.text for finding in findings(results) if question in ("", finding.question)]
+    return " ".join(texts).replace("\u202f", " ")
 
 
 def test_every_question_is_answered_in_whole_sentences(results: Results, unlabelled: Results) -> None:
-    for some in (results, unlabelled, only(results, "gmm"), only(unlabelled, "vamp")):
-        found = list(findings(some))
-        assert list(dict.fromkeys(finding.question for finding in found)) == list(QUESTIONS)
-        for text in (headline(some), *(finding.text for finding in found)):
+    for case in (results, unlabelled, only(results, "gmm"), only(unlabelled, "vamp")):
+        every = list(findings(case))
+        assert list(dict.fromkeys(finding.question for finding in every)) == list(QUESTIONS)
+        for text in (headline(case), *(finding.text for finding in every)):
             assert re.fullmatch(r"[^\s].*[^\s.]\.", text), text
             assert not re.search(r"  | ,|\.\.|\bnan\b|\binf\b|None\b(?! of)|\{", text), text
 
@@ -61,201 +61,246 @@ def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
     assert headline(unlabelled) == (
         "gmm draws the samples nearest to real rows of 3 fitted densities: their Frechet distance is 8.60."
     )
-    text = told(unlabelled)
-    assert "By Frechet distance, gmm closes 100 % of the gap from the floor to held-out rows" in text
-    assert "vamp follows with a Frechet distance of 9.40; they are told apart (paired difference −0.80" in text
-    assert "Precision alone would also reward a collapse" in text
-    assert "Without labels no classifier can be taught, so nothing here says whether samples teach." in text
-    assert "label" not in told(unlabelled, "faithful")
+    text = sentences(unlabelled)
+    assert (
+        "gmm closes 100 % of the gap between the normal prior and the reconstructions, measured by Frechet distance."
+        in text
+    )
+    assert (
+        "vamp is second with a Frechet distance of 9.40. The difference to gmm is significant (paired difference of "
+        "gmm −0.80, 95 % CI" in text
+    )
+    assert "Precision alone does not reveal a collapse of diversity." in text
+    assert (
+        "Without labels, no classifier can be trained, so the usefulness of samples as training data is unknown."
+        in text
+    )
+    assert "label" not in sentences(unlabelled, "faithful")
     worse = {"frechet_distance": {"value": -1.0, "low": -3.0, "high": 0.5}}
     inside = changed(unlabelled, "gmm", difference_to_normal=worse, gap_closed={"frechet_distance": None})
-    assert headline(inside) == ("No fitted density is told apart from the autoencoder's own prior: the best is gmm.")
-    assert "encoded and decoded again, is given: it lies inside the noise." in told(inside)
+    assert headline(inside) == (
+        "No fitted density is clearly better than the autoencoder's own prior. The best density is gmm."
+    )
+    assert (
+        "No closed share is given for the gap between the normal prior and the reconstructions, measured by Frechet "
+        "distance: the confidence interval of the gap contains 0." in sentences(inside)
+    )
+    assert headline(only(unlabelled, "gmm")) == "The samples of gmm have a Frechet distance of 8.60 to real rows."
 
 
 def test_paired_tests_decide_who_is_ahead(results: Results) -> None:
-    assert "they are told apart (paired difference 2.0 percentage points (0.8 to 3.7), p = 0.010" in told(results)
+    assert (
+        "gmm is second with a joint coherence of 80.0 %. The difference to vamp is significant (paired difference of "
+        "vamp 2.0 percentage points, 95 % CI 0.8 to 3.7; p = 0.010 after Holm's correction)." in sentences(results)
+    )
     unclear = tuple(replace(pair, p_holm=0.4) for pair in results.pairs)
-    assert "they are not told apart (paired difference 2.0" in told(replace(results, pairs=unclear))
-    assert "behind" not in headline(results) + headline(only(replace(results, pairs=unclear), "vamp"))
-    assert headline(replace(results, pairs=unclear)).endswith("label; gmm is not clearly behind.")
+    assert "The difference to vamp is not significant (paired difference of vamp 2.0" in sentences(
+        replace(results, pairs=unclear)
+    )
+    assert "worse" not in headline(results) + headline(only(replace(results, pairs=unclear), "vamp"))
+    assert headline(replace(results, pairs=unclear)).endswith("label; gmm is not clearly worse.")
     without = replace(results, pairs=())
-    assert "gmm follows with 80.0 %; their intervals overlap." in told(without)
+    assert "of 80.0 %. The 95 % confidence intervals of the two overlap." in sentences(without)
     worse = {"value": 0.5, "low": 0.48, "high": 0.52}
-    assert "their intervals do not overlap." in told(changed(without, "gmm", joint_coherence=worse))
-    assert "follows with 80.0 %. " in told(changed(without, "gmm", joint_coherence=0.8))
+    assert "intervals of the two do not overlap." in sentences(changed(without, "gmm", joint_coherence=worse))
+    assert "gmm is second with a joint coherence of 80.0 %. Given" in sentences(
+        changed(without, "gmm", joint_coherence=0.8)
+    )
 
 
 def test_a_collapse_does_not_win_unnoticed(results: Results) -> None:
-    assert "far less even" not in headline(results) + told(results)
+    assert "far less even" not in headline(results) + sentences(results)
     collapse = changed(results, "vamp", label_entropy={"value": 0.4, "low": 0.35, "high": 0.45})
-    assert headline(collapse).endswith("show the same label, but the labels are far less even than real ones.")
-    assert "β-recall 0.485 (real 0.499). Its labels are far less even than real ones." in told(collapse)
+    assert headline(collapse).endswith("show the same label, but its labels are far less even than those of real rows.")
+    assert "β-recall 0.485 (real rows 0.499). Its labels are far less even than those of real rows." in sentences(
+        collapse
+    )
 
 
-def test_no_overfitting_is_told(results: Results) -> None:
-    assert "gmm has the widest gap between training and validation codes: 4.50 nats" in told(results)
+def test_no_overfitting_is_stated(results: Results) -> None:
+    assert (
+        "gmm has the largest gap between the log-likelihoods of training and validation codes: 4.50 nats per row."
+        in sentences(results)
+    )
     fits = {name: {"overfitting": -0.1} for name in made_up.FITS}
     for name, scores in fits.items():
         results = changed(results, name, **scores)
-    assert "No density scores training codes above validation codes." in told(results)
+    assert "No density assigns training codes a higher likelihood than validation codes." in sentences(results)
 
 
-def test_pairings_tell_of_coherence_without_labels(results: Results) -> None:
+def test_pairings_measure_coherence_without_labels(results: Results) -> None:
     lacking = {"value": 0.2, "low": 0.1, "high": 0.3}
-    text = told(changed(results, "vamp", pairing_auc=made_up.share(0.73), incoherence=lacking))
-    assert "of those of vamp with 0.730: an incoherence of 0.200 (0.100 to 0.300). Canonical" in text
-    assert "(−0.027 to 0.033), not clearly above 0." in told(results)
-    assert "pairings" not in told(changed(results, "vamp", pairing_auc=None))
+    text = sentences(changed(results, "vamp", pairing_auc=made_up.share(0.73), incoherence=lacking))
+    assert (
+        "an AUC of 0.930 in real rows and of 0.730 in samples of vamp. The incoherence is 0.200 (95 % CI 0.100 to "
+        "0.300), which is clearly above 0. Canonical correlations" in text
+    )
+    assert "(95 % CI −0.027 to 0.033), which is not clearly above 0." in sentences(results)
+    assert "pairings" not in sentences(changed(results, "vamp", pairing_auc=None))
 
 
-def test_tables_are_told_column_by_column(results: Results) -> None:
+def test_columns_of_tables_are_compared(results: Results) -> None:
     modalities = results.row("vamp").scores["modalities"]
     table = made_up.table()
-    text = told(changed(results, "vamp", modalities=modalities | {"visit": table}))
+    text = sentences(changed(results, "vamp", modalities=modalities | {"visit": table}))
     assert (
-        "In visit, the distributions of single columns are met at 94.0 % (92.0 to 96.0), the correlations of pairs at "
-        "91.0 % (89.0 to 93.0); of its 2 columns, sex is told apart from real ones at 5 % over all tests." in text
+        "In visit, the similarity to real rows is 94.0 % (95 % CI 92.0 to 96.0) for distributions of single columns "
+        "and 91.0 % (95 % CI 89.0 to 93.0) for correlations of column pairs. Of its 2 columns, sex differs "
+        "significantly from real rows (5 % level, corrected for the number of columns)." in text
     )
     table["columns"]["sex"]["p_value"] = 0.03  # twice that is more than 5 %: two columns were tested
-    text = told(changed(results, "vamp", modalities=modalities | {"visit": table}))
-    assert "of its 2 columns, none is told apart" in text
+    text = sentences(changed(results, "vamp", modalities=modalities | {"visit": table}))
+    assert "Of its 2 columns, none differs significantly" in text
     table["columns"] = {name: {"p_value": 0.0} for name in ("age", "sex")}
-    assert "age and sex are told apart" in told(changed(results, "vamp", modalities={"visit": table}))
+    assert "age and sex differ significantly" in sentences(changed(results, "vamp", modalities={"visit": table}))
 
 
 def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
-    text = told(results, "useful")
+    text = sentences(results, "useful")
     assert (
-        "Training on samples of gmm alone reaches 93.1 % (91.6 to 94.6) on held-out real rows, which is 98.0 % "
-        "(97.0 to 99.0) of the 95.0 % after training on real rows. Of the accuracy after real rows, other samples "
-        "reach 94.7 % (vamp) and 77.9 % (flow)." in text
+        "A classifier that is trained on samples of gmm alone reaches an accuracy of 93.1 % (95 % CI 91.6 to 94.6) on "
+        "held-out real rows. This is 98.0 % (95 % CI 97.0 to 99.0) of the 95.0 % that training on real rows reaches. "
+        "Samples of other densities reach 94.7 % (vamp) and 77.9 % (flow) of the accuracy with real rows." in text
     )
-    assert "is right on 94.1 % (92.6 to 95.6) of the samples of gmm." in text
-    assert "Classifiers that see one modality reach" in text
-    assert "of their accuracy after real rows, on average, after samples of gmm." in text
-    assert "other samples" not in told(only(results, "gmm"), "useful")
+    assert "is right on 94.1 % (95 % CI 92.6 to 95.6) of the samples of gmm." in text
+    assert "Classifiers of single modalities that are trained on samples of gmm reach, on average over the" in text
+    assert "other densities" not in sentences(only(results, "gmm"), "useful")
 
 
 def test_synthetic_rows_beside_few_real_ones(results: Results) -> None:
-    text = told(results, "useful")
+    text = sentences(results, "useful")
     assert (
-        "With 100 real rows, on which autoencoder (mvtcae), density (gmm) and classifiers are all trained, the joint "
-        "classifier is right on 71.0 %. Adding 5 × synthetic rows lifts that to 78.0 %, by 7.0 percentage points "
-        in text
+        "Autoencoder (mvtcae), density (gmm) and classifiers are all trained on the same 100 real rows. The joint "
+        "classifier then has an accuracy of 71.0 %. Adding 5 times as many synthetic rows raises it to 78.0 %, a gain "
+        "of 7.0 percentage points (95 % CI" in text
     )
-    assert "Classical augmentation in their place reaches 75.0 %: synthetic rows stand 3.0 percentage points (" in text
-    assert "; both together reach 80.0 %, 5.0 percentage points (" in text
-    assert "These are means over three seeds." in text
+    assert (
+        "Classical augmentation reaches 75.0 %; the accuracy with synthetic rows is 3.0 percentage points (95 %" in text
+    )
+    assert "Both together reach 80.0 %, which is 5.0 percentage points (95 % CI" in text
+    assert "higher than classical augmentation. All values are means over three seeds." in text
     arms = results.augmentation["100"]
 
     def gains(low: float, high: float) -> str:
         gain = {"joint": {"value": (low + high) / 2, "low": low, "high": high}}
         worse = arms["synthetic_5x"] | {"over_real": gain, "over_classical": gain}
         some = {"real": arms["real"], "classical": arms["classical"], "synthetic_5x": worse}
-        return told(replace(results, augmentation={"100": some}, augmented=()), "useful")
+        return sentences(replace(results, augmentation={"100": some}, augmented=()), "useful")
 
-    assert "makes that 78.0 %, which is no clear change: 1.0 percentage points (−1.0 to 3.0)." in gains(-0.01, 0.03)
-    assert "synthetic rows stand not clearly apart, by 1.0 percentage points (−1.0 to 3.0), from it." in gains(
-        -0.01, 0.03
-    )
-    assert "lowers that to 78.0 %, by 2.0 percentage points (1.0 to 3.0)." in gains(-0.03, -0.01)
-    assert "With 100 real rows, on which autoencoder, density and classifiers" in gains(0.0, 0.0)
-    assert "seeds" not in gains(0.0, 0.0)
-    assert "100 real rows" not in told(replace(results, augmentation={}), "useful")
-
-
-def test_what_densities_impute_is_told_beside_the_best_other_imputer(results: Results) -> None:
+    unclear = gains(-0.01, 0.03)
+    assert "gives 78.0 %, which is no clear change (difference 1.0 percentage points, 95 % CI −1.0 to 3.0)." in unclear
     assert (
-        "Where held-out rows lose one of their modalities, gmm imputes best of three densities, with an energy score "
-        "of 0.600 (0.588 to 0.612), which is clearly better than that of nearest neighbours, the best "
-        "other imputer (paired difference −0.040 (−0.045 to −0.035)). Its 90 % intervals hold 90.2 % (89.6 to 90.8) "
-        "of the continuous values that were lost." in told(results, "useful")
+        "the accuracy with synthetic rows is not clearly different from this (difference 1.0 percentage points, 95 % "
+        "CI −1.0 to 3.0)." in unclear
     )
-    assert "modalities, flow imputes with an energy score of 0.660" in told(only(results, "flow"), "useful")
-    task = made_up.recovery("gmm")["modalities"]
+    assert "lowers it to 78.0 %, a loss of 2.0 percentage points (95 % CI 1.0 to 3.0)." in gains(-0.03, -0.01)
+    assert "Autoencoder, density and classifiers are all trained on the same 100" in gains(0.0, 0.0)
+    assert "seeds" not in gains(0.0, 0.0)
+    assert "100 real rows" not in sentences(replace(results, augmentation={}), "useful")
 
-    def beside(**differences: tuple[float, float]) -> str:
+
+def test_densities_are_compared_with_the_best_baseline_imputer(results: Results) -> None:
+    assert (
+        "When one modality of each held-out row is hidden, gmm imputes best of three densities, with an energy score "
+        "of 0.600 (95 % CI 0.588 to 0.612). This is clearly better than the energy score of the best baseline "
+        "imputer, nearest neighbours (paired difference −0.040, 95 % CI −0.045 to −0.035). The 90 % intervals of gmm "
+        "contain 90.2 % (95 % CI 89.6 to 90.8) of the hidden continuous values." in sentences(results, "useful")
+    )
+    assert "is hidden, flow imputes with an energy score of 0.660" in sentences(only(results, "flow"), "useful")
+    task = made_up.imputation("gmm")["modalities"]
+
+    def against_imputers(**differences: tuple[float, float]) -> str:
         against = {
             other: {"energy_score": {"value": (low + high) / 2, "low": low, "high": high}}
             for other, (low, high) in differences.items()
         }
-        return told(changed(results, "gmm", imputation={"modalities": task | {"against": against}}), "useful")
+        return sentences(changed(results, "gmm", imputation={"modalities": task | {"against": against}}), "useful")
 
-    worse = beside(neighbours=(0.01, 0.03), iterative=(0.02, 0.04), mean=(-0.4, -0.3))
+    worse = against_imputers(neighbours=(0.01, 0.03), iterative=(0.02, 0.04), mean=(-0.4, -0.3))
     assert (
-        "which is clearly worse than that of chained regressions, the best other imputer (paired difference 0.030 "
-        "(0.020 to 0.040))." in worse
+        "This is clearly worse than the energy score of the best baseline imputer, chained regressions (paired "
+        "difference 0.030, 95 % CI 0.020 to 0.040)." in worse
     )
-    unclear = beside(neighbours=(-0.01, 0.03), mean=(-0.4, -0.3))
+    unclear = against_imputers(neighbours=(-0.01, 0.03), mean=(-0.4, -0.3))
     assert (
-        "which is not clearly apart from that of nearest neighbours, the best other imputer (paired difference 0.010 "
-        "(−0.010 to 0.030))." in unclear
+        "This is not clearly different from the energy score of the best baseline imputer, nearest neighbours (paired "
+        "difference 0.010, 95 % CI −0.010 to 0.030)." in unclear
     )
-    assert "0.600 (0.588 to 0.612). Its 90 % intervals" in beside()
+    assert "0.600 (95 % CI 0.588 to 0.612). The 90 % intervals" in against_imputers()
 
 
-def test_what_is_imputed_is_told_of_the_tasks_and_densities_that_there_are(results: Results) -> None:
-    assert "lose cells" not in told(results, "useful")
-    both = changed(results, "vamp", imputation=made_up.recovery("vamp", tasks=("modalities", "cells")))
-    assert "Where held-out rows lose cells of tables and vectors, vamp imputes with an energy score of 0.620" in told(
-        both, "useful"
+def test_imputation_is_reported_by_task(results: Results) -> None:
+    assert "cells of tables" not in sentences(results, "useful")
+    both = changed(results, "vamp", imputation=made_up.imputation("vamp", tasks=("modalities", "cells")))
+    assert (
+        "When cells of tables and vectors in held-out rows are hidden, vamp imputes with an energy score of 0.620"
+        in sentences(both, "useful")
     )
-    assert "gmm imputes best of three densities" in told(both, "useful")
-    classes = made_up.recovery("gmm")["modalities"] | {"coverage": None}  # none of whose values is continuous
-    assert "90 % intervals" not in told(changed(results, "gmm", imputation={"modalities": classes}), "useful")
-    lacking = told(changed(results, "gmm", imputation={}), "useful")  # as if it had not been recovered yet
+    assert "gmm imputes best of three densities" in sentences(both, "useful")
+    classes = made_up.imputation("gmm")["modalities"] | {"coverage": None}  # none of whose values is continuous
+    assert "90 % intervals" not in sentences(changed(results, "gmm", imputation={"modalities": classes}), "useful")
+    lacking = sentences(changed(results, "gmm", imputation={}), "useful")  # as if it had not been evaluated yet
     assert "vamp imputes best of two densities" in lacking
-    assert "imputes" not in told(without(results, "imputation"))
+    assert "imputes" not in sentences(without(results, "imputation"))
 
 
-def test_what_was_not_run_is_said(results: Results) -> None:
+def test_stages_that_did_not_run_are_named(results: Results) -> None:
     bare = replace(without(results, "utility", "privacy", "imputation"), augmentation={})
-    assert told(bare, "useful") == "The stage utility has not run, so nothing here says whether samples teach."
-    assert told(bare, "leaks").startswith("The stage privacy has not run, so nothing here says whether samples leak.")
+    assert sentences(bare, "useful") == (
+        "The stage utility has not run, so the usefulness of samples as training data is unknown."
+    )
+    assert sentences(bare, "leaks").startswith(
+        "The stage privacy has not run, so it is unknown whether samples leak training rows."
+    )
 
 
 def test_leaks_are_named(results: Results) -> None:
-    text = told(results, "leaks")
+    text = sentences(results, "leaks")
     for sentence in (
-        "No test of privacy flags gmm or flow.",
-        "vamp is flagged by near copies and the attack: do not share its samples.",
-        "By distances to training rows, flow shows traces of its training rows: more than by chance, less than is "
-        "flagged.",
-        "There are no near copies of training rows among the samples of gmm and flow.",
-        "6.0 % (3.6 to 8.4) of the samples of vamp are near copies of training rows (1 % of held-out rows are, "
-        "by definition); over all spaces, samples come nearest to train-0, train-31 and train-62, and others that "
-        "results/privacy lists.",
-        "flow, clearly better than a coin for vamp alone (0.5).",
-        "vamp: the artefact holds codes of training rows.",
+        "No privacy test flags gmm or flow.",
+        "vamp is flagged by near copies and the membership inference attack: do not share its samples.",
+        "flow shows traces of its training rows according to the distance ratio: more than expected by chance, but "
+        "too few for a flag.",
+        "The samples of gmm and flow contain no near copies of training rows.",
+        "6.0 % (95 % CI 3.6 to 8.4) of the samples of vamp are near copies of training rows; 1 % of held-out rows "
+        "are, by definition. Over all spaces, samples are nearest to train-0, train-31 and train-62; results/privacy "
+        "lists more.",
+        "for flow. Only for vamp is this clearly better than chance (0.5).",
+        "The fitted artefact of vamp stores codes of training rows.",
         "None of these tests is differential privacy",
-        "more are among the draws of vamp (6.0 %).",
+        "The share is 6.0 % (95 % CI 3.6 to 8.4) for vamp.",
     ):
         assert sentence in text
-    clean = told(only(results, "gmm"), "leaks")
-    assert "with an AUC of 0.512 (0.499 to 0.525) of gmm, not clearly better than a coin (0.5)." in clean
+    clean = sentences(only(results, "gmm"), "leaks")
+    assert "AUC of 0.512 (95 % CI 0.499 to 0.525) for gmm. This is not clearly better than chance (0.5)." in clean
     assert "flagged" not in clean
     assert "traces" not in clean
     few = results.row("gmm").scores["privacy"]
     few = {**few, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
-    usual = told(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")
-    assert "1 % by definition: 1.1 % (0.9 to 1.3) of the samples of gmm." in usual
-    assert "an attacker" not in usual
-    assert "none clearly better than a coin" in told(only(results, "gmm", "flow"), "leaks")
-    assert "of vamp, clearly better than a coin (0.5)." in told(only(results, "vamp"), "leaks")
+    usual = sentences(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")
+    assert "1 % by definition. They are 1.1 % (95 % CI 0.9 to 1.3) of the samples of gmm." in usual
+    assert "attacker" not in usual
+    assert "None of these AUCs is clearly better than chance" in sentences(only(results, "gmm", "flow"), "leaks")
+    assert "for vamp. This is clearly better than chance (0.5)." in sentences(only(results, "vamp"), "leaks")
+    high = results.row("vamp").scores["privacy"]
+    both = only(changed(results, "gmm", privacy=high), "gmm", "vamp")
+    assert "All of these AUCs are clearly better than chance" in sentences(both, "leaks")
 
 
-def test_of_many_densities_the_lowest_and_the_highest_are_told(results: Results) -> None:
+def test_only_the_lowest_and_the_highest_of_many_densities_are_named(results: Results) -> None:
     more = [replace(results.row("flow"), name=f"flow {i}") for i in range(3)]
     many = replace(results, rows=(*results.rows, *more))
-    text = told(many)
+    text = sentences(many)
     assert (
-        "an AUC of 0.508 (0.495 to 0.521) of flow at the lowest and 0.710 (0.697 to 0.723) of vamp at the highest, "
-        "clearly better than a coin for vamp alone" in text
+        "an AUC of between 0.508 (95 % CI 0.495 to 0.521) for flow and 0.710 (95 % CI 0.697 to 0.723) for vamp. Only "
+        "for vamp is this clearly better than chance" in text
     )
-    assert "Of the accuracy after real rows, other samples reach from 77.9 % (flow 2) to 94.7 % (vamp)." in text
-    assert "flow, flow 0, flow 1 and flow 2 show traces of their training rows: more than by chance" in text
-    assert "No test of privacy flags gmm, flow, flow 0, flow 1 or flow 2." in text
+    assert (
+        "Samples of other densities reach between 77.9 % (flow 2) and 94.7 % (vamp) of the accuracy with real rows."
+        in text
+    )
+    assert "flow, flow 0, flow 1 and flow 2 show traces of their training rows according to the" in text
+    assert "No privacy test flags gmm, flow, flow 0, flow 1 or flow 2." in text
 
 
 def test_rows_with_and_without_labels_are_ranked_by_distance(results: Results, unlabelled: Results) -> None:
@@ -263,70 +308,83 @@ def test_rows_with_and_without_labels_are_ranked_by_distance(results: Results, u
     mixed = replace(results, rows=tuple(rows))
     assert not mixed.labelled
     assert headline(mixed).startswith("vamp draws the samples nearest to real rows")  # the first of those rows
-    assert "follows with a Frechet distance" in told(mixed)
+    assert "is second with a Frechet distance" in sentences(mixed)
 
 
-def test_cautions_are_told_once(results: Results) -> None:
+def test_each_caution_is_given_once(results: Results) -> None:
     few, fewer = "1000 rows are few for 320 features.", "the features hardly vary."
     some = changed(changed(results, "gmm", cautions=[few, fewer]), "flow", cautions=[few])
-    text = told(some, "basis")
+    text = sentences(some, "reliability")
     assert f"gmm and flow: {few}" in text
     assert f"gmm: {fewer}" in text
     rows = tuple(replace(row, scores=row.scores | {"cautions": [few]}) for row in results.rows)
-    assert told(replace(results, rows=rows), "basis").count(few) == 1
-    others = replace(results, cautions=("Real rows score otherwise in mopoe.",))
-    assert "Real rows score otherwise in mopoe." in told(others, "basis")
+    assert sentences(replace(results, rows=rows), "reliability").count(few) == 1
+    others = replace(results, cautions=("Real rows have other scores in mopoe.",))
+    assert "Real rows have other scores in mopoe." in sentences(others, "reliability")
 
 
-def test_advice_on_the_latent_space_and_choices_are_told(results: Results) -> None:
-    assert "4 of 32 latent dimensions carry nothing" in told(results, "basis")
-    text = told(changed(results, "flow", why="gmm stands alone"))
+def test_advice_on_the_latent_space_and_model_selection(results: Results) -> None:
+    assert "4 of 32 latent dimensions carry nothing" in sentences(results, "reliability")
+    text = sentences(changed(results, "flow", why="gmm stands alone"))
     assert "flow compared its candidates on held-out codes: gmm stands alone." in text
 
 
-def test_words() -> None:
+def test_formatting() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
-    assert points(Estimate(0.01)) == "1.0 percentage points"
+    assert points_ci(Estimate(0.01)) == "1.0 percentage points"
+    assert compared(Estimate(-0.02, -0.03, -0.01), "it") == (
+        "2.0 percentage points (95\u202f% CI 1.0 to 3.0) lower than it"
+    )
     assert percent(-0.0001) == "0.0\u202f%"
-    assert number_with(Estimate(-1.5, -2.0, 1.0), 1) == "−1.5 (−2.0 to 1.0)"
-    assert [count(n) for n in (1, 9, 10)] == ["one", "nine", "10"]
+    assert number_ci(Estimate(-1.5, -2.0, 1.0), 1) == "−1.5 (95\u202f% CI −2.0 to 1.0)"
+    assert number_ci(Estimate(-1.5, -2.0, 1.0), 1, nested=True) == "−1.5, 95\u202f% CI −2.0 to 1.0"
+    assert [in_words(n) for n in (1, 9, 10)] == ["one", "nine", "10"]
 
 
-def test_a_difference_inside_the_noise_is_told(results: Results) -> None:
+def test_a_difference_inside_the_noise(results: Results) -> None:
     noise = {"joint_coherence": {"value": 0.01, "low": -0.02, "high": 0.04}}
     unclear = changed(results, "vamp", difference_to_normal=noise)
-    assert "which does not lie above 0" in told(unclear)
-    assert headline(unclear).startswith("No fitted density is told apart from the autoencoder's own prior: in the best")
+    assert "is 1.0 percentage points (95 % CI −2.0 to 4.0), which is not clearly above 0." in sentences(unclear)
+    assert headline(unclear).replace("\u202f", " ") == (
+        "No fitted density is clearly better than the autoencoder's own prior. The best density is vamp: in 82.0 % of "
+        "its samples, all 5 modalities show the same label."
+    )
 
 
 def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:
-    text = told(changed(results, "vamp", gap_closed={"joint_coherence": None}))
-    assert "no share of the gap from the floor to them is given: it lies inside the noise" in text
+    text = sentences(changed(results, "vamp", gap_closed={"joint_coherence": None}))
+    assert (
+        "No closed share is given for the gap between the normal prior and the reconstructions, measured by joint "
+        "coherence: the confidence interval of the gap contains 0." in text
+    )
     assert "closes" not in text
 
 
-def test_no_gain_over_the_posterior_is_told(results: Results) -> None:
+def test_no_gain_over_the_posterior(results: Results) -> None:
     noise = {"value": -0.004, "low": -0.02, "high": 0.01}
     worse = {"value": -0.1, "low": -0.12, "high": -0.08}
-    text = told(changed(results, "gmm", conditional_gain={"1": noise, "2": worse}))
-    assert "not clearly apart, by −0.4 percentage points (−2.0 to 1.0), from the plain posterior;" in text
-    assert "10.0 percentage points (8.0 to 12.0) below it." in text
+    text = sentences(changed(results, "gmm", conditional_gain={"1": noise, "2": worse}))
+    assert (
+        "This share is not clearly different from that of the plain posterior (difference −0.4 percentage points, "
+        "95 % CI −2.0 to 1.0)." in text
+    )
+    assert "10.0 percentage points (95 % CI 8.0 to 12.0) lower than that of the plain posterior." in text
     plain = [row if row.kind != "density" else Row(row.name, row.kind, {}) for row in results.rows]
-    assert "posterior" not in told(replace(results, rows=tuple(plain)))
+    assert "posterior" not in sentences(replace(results, rows=tuple(plain)))
 
 
-def test_what_conditioned_private_codes_add_is_told(results: Results) -> None:
+def test_the_gain_of_conditioned_private_codes(results: Results) -> None:
     gain, noise = {"value": 0.3, "low": 0.2, "high": 0.4}, {"value": 0.01, "low": -0.02, "high": 0.04}
-    text = told(changed(results, "flow", private_gain={"1": gain, "2": gain, "3": noise}))
-    assert "from flow given the other codes, instead of from the prior, changes the share" in text
-    assert "by 30.0 percentage points (20.0 to 40.0) given one other modality, and by 1.0" in text
-    assert "none of these" not in text
-    assert ", which is not clearly above 0." in told(changed(results, "flow", private_gain={"1": noise}))
-    assert "; none of these is clearly above 0." in told(
+    text = sentences(changed(results, "flow", private_gain={"1": gain, "2": gain, "3": noise}))
+    assert "from flow given the other codes, instead of from the prior. This changes the share" in text
+    assert "by 30.0 percentage points (95 % CI 20.0 to 40.0) given one other modality and by 1.0" in text
+    assert "None of the differences" not in text
+    assert "modality. This is not clearly above 0." in sentences(changed(results, "flow", private_gain={"1": noise}))
+    assert "None of the differences is clearly above 0." in sentences(
         changed(results, "flow", private_gain={"1": noise, "2": noise})
     )
-    assert "rivate codes" not in told(results)
+    assert "rivate codes" not in sentences(results)
 
 
 def test_thresholds_are_those_of_the_metrics() -> None:
@@ -334,29 +392,31 @@ def test_thresholds_are_those_of_the_metrics() -> None:
     assert COLLAPSED == health.COLLAPSED
 
 
-def test_labels_given_by_judges_are_told(results: Results) -> None:
-    assert "flow: the labels of the samples were given by the classifiers." in told(
+def test_labels_assigned_by_label_classifiers(results: Results) -> None:
+    assert "The label classifiers assigned the labels of the samples of flow." in sentences(
         changed(results, "flow", labels_from="judges")
     )
 
 
 def test_one_density_has_no_rivals(results: Results) -> None:
     alone = only(results, "gmm")
-    assert headline(alone).startswith("gmm draws the most coherent samples: in 80.0")
-    assert "follows" not in told(alone)
+    assert headline(alone).replace("\u202f", " ") == (
+        "In 80.0 % of the samples of gmm, all 5 modalities show the same label."
+    )
+    assert "second" not in sentences(alone)
 
 
-def test_scores_that_are_missing_are_told_by_reason(results: Results) -> None:
+def test_missing_scores_are_grouped_by_reason(results: Results) -> None:
     few, unsure = "there is one row", "too few rows for an interval"
     missing = {"value": None, "why": few}
     alone = {"value": 0.5, "low": None, "high": None, "why": unsure}
     some = changed(results, "gmm", precision=missing, coverage=missing, density=alone)
-    text = told(some, "basis")
-    assert f"Without a value in some rows: Precision and Coverage. The reason: {few}." in text
-    assert f"Without an interval in some rows: Density. The reason: {unsure}." in text
-    assert "Without" not in told(results, "basis")
+    text = sentences(some, "reliability")
+    assert f"Some rows have no value for Precision and Coverage. Reason: {few}." in text
+    assert f"Some rows have no interval for Density. Reason: {unsure}." in text
+    assert "Some rows" not in sentences(results, "reliability")
     gap = {"joint_coherence": missing}
-    assert f"to them is given: {few}." in told(changed(results, "vamp", gap_closed=gap))
+    assert f"measured by joint coherence: {few}." in sentences(changed(results, "vamp", gap_closed=gap))
 
 
 def test_nothing_is_best_where_nothing_is_scored(results: Results) -> None:
@@ -376,15 +436,15 @@ def test_tests_that_could_not_be_made_flag_nobody_and_clear_nobody(results: Resu
         "flagged": [],
         "near_copies": [],
     }
-    text = told(changed(only(results, "gmm"), "gmm", privacy=nothing), "leaks")
-    assert "No test of privacy flags" not in text
+    text = sentences(changed(only(results, "gmm"), "gmm", privacy=nothing), "leaks")
+    assert "No privacy test flags" not in text
     assert (
-        "For gmm, over all modalities together, there is no result by distances to training rows, near copies, "
-        "authenticity and the attack: there is one row." in text
+        "For gmm, the distance ratio, near copies, authenticity and the membership inference attack could not be "
+        "computed over all modalities together: there is one row." in text
     )
 
 
-def test_an_imputer_that_failed_is_told(results: Results) -> None:
+def test_an_imputer_that_failed(results: Results) -> None:
     failed = {"value": None, "why": "it failed on these data: its values grew without bound"}
     imputers = tuple(
         replace(row, scores={"imputation": {"modalities": {"energy_score": failed}}})
@@ -392,6 +452,6 @@ def test_an_imputer_that_failed_is_told(results: Results) -> None:
         else row
         for row in results.imputers
     )
-    text = told(replace(results, imputers=imputers), "useful")
-    assert "Chained regressions say nothing where held-out rows lose one of their modalities: it failed on" in text
-    assert "say nothing" not in told(results, "useful")
+    text = sentences(replace(results, imputers=imputers), "useful")
+    assert "Chained regressions: no result when one modality of each held-out row is hidden, because it failed" in text
+    assert "no result" not in sentences(results, "useful")

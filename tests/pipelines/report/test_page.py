@@ -1,4 +1,4 @@
-"""The page, from results that are made up: its text, and what a browser makes of it."""
+"""The report page, from made-up results: its text, and how a browser shows it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from support.browser import CHROMIUM, Browser
 from support.report_project import make_project, pictures, results_of, without
 
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.figures import Figure, Theme
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.page import render
@@ -54,14 +55,14 @@ CHECKS = """
 
 
 def blank(figure: Figure, theme: Theme, narrow: bool = False) -> bytes:
-    """In place of a figure, whose drawing takes long, a picture of its paper."""
+    """A blank image in place of a figure, whose drawing takes long."""
     content = io.BytesIO()
     Image.new("RGB", (300 if narrow else 800, 300), theme.paper).save(content, format="PNG")
     return content.getvalue()
 
 
 def written(root: Path) -> Path:
-    """A project with its comparison."""
+    """Write the comparison of a project, and return the project."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
         patch.setattr(Figure, "png", blank)
@@ -82,7 +83,7 @@ def results(project: Path) -> Results:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed, so the page cannot be looked at")
+        pytest.skip("Chromium is not installed, so the page cannot be tested in a browser")
     with Browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
@@ -100,7 +101,7 @@ def files(project: Path) -> dict[str, bytes]:
 
 
 def plain(results: Results) -> str:
-    """The page of results alone."""
+    """The page of results without images."""
     return render(results, marks([row.name for row in results.rows]), NONE, {}, {}, [], {})
 
 
@@ -136,12 +137,14 @@ def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None
     images = re.findall(r"<img [^>]*?>", html)
     plots = [path.stem for path in (project / "results/plots").glob("*.png")]
     assert len(plots) == 14  # all but the map of codes, of which the project has none
-    assert len(images) == 14 + 6 + 3 + 3  # figures, samples of every row, parts and neighbours of the densities
+    assert (
+        len(images) == 14 + 6 + 3 + 3
+    )  # figures, samples of all rows, conditional generation and neighbours of the densities
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
     assert html.count("<table") == len(re.findall(r"<caption( class=\"unseen\")?>[^<]{5,}", html))
 
 
-def test_the_page_tells_settings_and_hashes(project: Path) -> None:
+def test_the_page_shows_settings_and_hashes(project: Path) -> None:
     html = page(project)
     for text in ("vae.model", "mvtcae", "train.epochs", "artefacts/autoencoder", "artefacts/synthetic/vamp"):
         assert text in html
@@ -150,11 +153,13 @@ def test_the_page_tells_settings_and_hashes(project: Path) -> None:
 
 def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
     text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page(project))).replace("\u202f", " "))
+    neutral = {metric.key: metric.neutral for metric in LEADERBOARD}
     for sentence in (
         "vamp draws the most coherent samples of 3 fitted densities: in 82.0 % of them",
-        "Is it faithful? vamp 0.820 Joint coherence 0.910 for real rows 9.40 Frechet distance 5.10 for real rows",
-        "Is it useful? vamp 0.947 Utility 1 if as good as real rows",
-        "Does it leak? vamp 0.710 Attack AUC 0.5 is a coin",
+        "Is it faithful? Ranked first: vamp 0.820 Joint coherence 0.910 for real rows 9.40 Frechet distance 5.10 for "
+        "real rows",
+        f"Is it useful? Ranked first: vamp 0.947 Utility {neutral['utility_ratio']}",
+        f"Does it leak? Ranked first: vamp 0.710 Attack AUC {neutral['membership_auc']}",
         "4 of 32 latent dimensions carry nothing",
     ):
         assert sentence in text
@@ -171,10 +176,10 @@ def test_remarks_on_a_density(results: Results) -> None:
     html = plain(replace(results, rows=tuple(changed)))
     remarks = (
         "log-likelihoods are lower bounds; 1200 of the rows lack a modality; drawn at temperature 0.7; "
-        "the least likely 5 % drawn again"
+        "the least likely 5 % of draws replaced"
     )
     assert f'<td class="remark">{remarks}</td>' in html
-    assert '<td class="remark">holds training codes</td>' in html
+    assert '<td class="remark">stores training codes</td>' in html
 
 
 def test_a_row_of_another_source_carries_its_label(results: Results) -> None:
@@ -200,7 +205,7 @@ def test_texts_are_escaped(results: Results) -> None:
     assert "&lt;b onload=&#39;x()&#39;&gt;&#34;&amp;" in html
     turned = Row("mopoe: \u202egmm", "density", results.row("gmm").scores, "mopoe")
     html = plain(replace(results, rows=(*results.rows, turned)))
-    assert "\u202e" not in html  # which would turn what follows around
+    assert "\u202e" not in html  # it would reverse the direction of the text that follows
     assert r"\u202egmm" in html
 
 
@@ -223,12 +228,12 @@ def test_missing_results_name_the_command(project: Path, tmp_path: Path, name: s
 
 
 def all_of(selector: str) -> str:
-    """The elements that a selector finds, as an array of the page's."""
+    """JavaScript for an array of the elements that match a selector."""
     return f"[...document.querySelectorAll({selector!r})]"
 
 
 def one_of(selector: str, text: str) -> str:
-    """The first of them that holds a text."""
+    """JavaScript for the first of these elements that contains a text."""
     return f"{all_of(selector)}.find((part) => part.textContent.includes({text!r}))"
 
 
@@ -236,27 +241,27 @@ def opened(browser: Browser, project: Path, width: int = 1200, **how: str) -> No
     browser.open((project / "results/report.html").as_uri(), width, **how)
 
 
-def complaints(browser: Browser) -> list[dict[str, Any]]:
+def errors(browser: Browser) -> list[dict[str, Any]]:
     names = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
     return [event for event in browser.events if event.get("method") in names]
 
 
-def test_a_browser_complains_of_nothing_and_asks_for_nothing(project: Path, browser: Browser) -> None:
+def test_a_browser_reports_no_errors_and_loads_nothing(project: Path, browser: Browser) -> None:
     browser.events.clear()
     opened(browser, project)
     browser.run(f"{all_of('button, input, summary')}.forEach((part) => part.click())")
-    assert complaints(browser) == []
-    asked = [
+    assert errors(browser) == []
+    requested = [
         event["params"]["request"]["url"]
         for event in browser.events
         if event.get("method") == "Network.requestWillBeSent"
     ]
-    assert sum(url.startswith("data:") for url in asked) > 1
-    assert [url for url in asked if not url.startswith("data:")] == [(project / "results/report.html").as_uri()]
+    assert sum(url.startswith("data:") for url in requested) > 1
+    assert [url for url in requested if not url.startswith("data:")] == [(project / "results/report.html").as_uri()]
     assert browser.run("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
 
 
-def test_the_page_is_built_as_readers_of_all_kinds_need_it(project: Path, browser: Browser) -> None:
+def test_the_page_is_accessible(project: Path, browser: Browser) -> None:
     opened(browser, project)
     assert browser.run("document.title.length > 10 && document.documentElement.lang === 'en'")
     for landmark in ("header", "nav", "main", "footer"):
@@ -272,7 +277,7 @@ def test_the_page_is_built_as_readers_of_all_kinds_need_it(project: Path, browse
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(project: Path, browser: Browser, scheme: str) -> None:
+def test_text_has_enough_contrast(project: Path, browser: Browser, scheme: str) -> None:
     opened(browser, project, scheme=scheme)
     faint = "written.filter((e) => contrast(e) < 4.5).map((e) => e.outerHTML.slice(0, 80))"
     answer = f"[written.length, {faint}, light(ground(document.body))]"
@@ -282,7 +287,7 @@ def test_text_stands_out_from_its_ground(project: Path, browser: Browser, scheme
     assert paper > 0.9 if scheme == "light" else paper < 0.02
 
 
-def test_a_telephone_shows_it_without_scrolling_sideways(project: Path, browser: Browser) -> None:
+def test_a_phone_shows_the_page_without_horizontal_scrolling(project: Path, browser: Browser) -> None:
     opened(browser, project, 390)
     assert browser.run("document.documentElement.scrollWidth") <= 390
     assert browser.run(f"{all_of('.wide img')}.every((image) => image.currentSrc !== image.src)")
@@ -290,10 +295,10 @@ def test_a_telephone_shows_it_without_scrolling_sideways(project: Path, browser:
     place = "document.querySelector('#leaderboard').closest('.scroll')"
     before = browser.run(left)
     assert browser.run(f"({place}.scrollLeft = 200, {place}.scrollLeft)") == 200
-    assert browser.run(left) == before  # the names of rows stay
+    assert browser.run(left) == before  # the names of rows do not move
 
 
-def test_paper_is_white_and_shows_what_is_folded(project: Path, browser: Browser) -> None:
+def test_print_is_white_and_shows_folded_parts(project: Path, browser: Browser) -> None:
     opened(browser, project, 700, scheme="dark")
     folded = f"{all_of('details table')}.filter((t) => t.checkVisibility({{contentVisibilityAuto: true}})).length"
     few = browser.run(folded)
@@ -373,7 +378,7 @@ def test_one_click_shows_a_code_in_every_modality(project: Path, browser: Browse
     assert browser.run(title) == "Sample 4, label 3"
 
 
-def test_a_sample_stands_beside_its_nearest_training_row(project: Path, browser: Browser) -> None:
+def test_a_sample_is_shown_with_its_nearest_training_row(project: Path, browser: Browser) -> None:
     opened(browser, project)
     figure = one_of("#neighbours figure", "gmm")
     names = browser.run(f"[...{figure}.querySelectorAll('.line b')].map((line) => line.textContent)")
@@ -384,9 +389,9 @@ def test_a_sample_stands_beside_its_nearest_training_row(project: Path, browser:
         np.testing.assert_array_equal(shown, colours(array[0]))
 
 
-def test_generated_modalities_stand_beside_those_that_were_given(project: Path, browser: Browser) -> None:
+def test_given_modalities_are_marked_among_generated_ones(project: Path, browser: Browser) -> None:
     opened(browser, project)
-    figure = one_of("#parts figure", "flow")
+    figure = one_of("#conditional figure", "flow")
     marked = "[...line.querySelectorAll('canvas')].map((cell) => cell.classList.contains('given'))"
     first, *others = browser.run(f"[...{figure}.querySelectorAll('.line')].map((line) => {marked})")
     assert not any(first)
@@ -396,7 +401,7 @@ def test_generated_modalities_stand_beside_those_that_were_given(project: Path, 
     np.testing.assert_array_equal(shown, colours(real[0]))
 
 
-def test_without_scripts_everything_is_there(project: Path, browser: Browser) -> None:
+def test_without_scripts_everything_is_shown(project: Path, browser: Browser) -> None:
     browser.send("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.go((project / "results/report.html").as_uri())
@@ -413,9 +418,9 @@ def test_a_page_without_labels(tmp_path: Path, browser: Browser) -> None:
     root = written(make_project(tmp_path, labels=False))
     browser.events.clear()
     opened(browser, root)
-    assert complaints(browser) == []
+    assert errors(browser) == []
     titles = browser.run(f"{all_of('h2')}.map((heading) => heading.textContent)")
-    assert {"Samples", "How faithful", "How useful", "What leaks"} < set(titles)
+    assert {"Samples", "Fidelity", "Usefulness", "Privacy"} < set(titles)
     plots = {path.stem for path in (root / "results/plots").glob("*.png")}
     assert "imputed_modalities" in plots
     assert not {"trade_off", "utility", "augmentation"} & plots
@@ -426,11 +431,11 @@ def test_a_page_of_scores_alone(results: Results, tmp_path: Path, browser: Brows
     page.write_text(plain(without(results, "utility", "privacy")), encoding="utf-8")
     browser.events.clear()
     browser.open(page.as_uri(), 1200)
-    assert complaints(browser) == []
+    assert errors(browser) == []
     assert browser.run("document.images.length") == 0
 
 
-def test_a_dash_says_why_and_so_does_a_value_without_an_interval(results: Results) -> None:
+def test_a_missing_value_or_interval_shows_the_reason(results: Results) -> None:
     few = {"precision": {"value": None, "why": 'one "row" <'}}
     unsure = {"coverage": {"value": 0.5, "low": None, "high": None, "why": "few rows"}}
     changed = [replace(row, scores=row.scores | few | unsure) for row in results.rows]

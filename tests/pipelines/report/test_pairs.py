@@ -1,4 +1,4 @@
-"""Tests between samplers: hand-computed cases, and what they do where nothing differs."""
+"""Paired tests between samplers: cases computed by hand, and samplers that do not differ."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from postprior.pipelines.storage import save_artefact
 
 
 def vector(value: float, noise: list[float]) -> np.ndarray:
-    return np.array([value, *(value + each for each in noise)])
+    return np.array([value, *(value + error for error in noise)])
 
 
 def test_holm_by_hand() -> None:
@@ -29,26 +29,26 @@ def test_a_difference_by_hand() -> None:
     assert (pair.metric, pair.first, pair.second) == ("score", "a", "b")
     assert pair.difference == pytest.approx(0.04)
     assert pair.p_value == pair.p_holm == pytest.approx(0.0455003, abs=1e-6)  # two-sided, of the normal distribution
-    assert pair.apart
+    assert pair.significant
     assert pair.of("b").value == -pair.difference
     assert (pair.of("b").low, pair.of("b").high) == (-pair.high, -pair.low)
 
 
-def test_noise_that_samplers_share_drops_out() -> None:
+def test_noise_that_samplers_share_cancels() -> None:
     common = np.random.default_rng(0).normal(0, 1, 100)
     own = np.random.default_rng(1).normal(0, 0.01, 100)
     one, other = vector(5.0, list(common)), vector(4.9, list(common + own))
     (pair,) = wald_tests({"a": {"score": one}, "b": {"score": other}})
-    assert pair.apart
+    assert pair.significant
     assert pair.high - pair.low < 0.05
 
 
-def test_equal_vectors_are_not_told_apart_and_sure_ones_are() -> None:
-    sure = vector(0.5, [0.0] * 4)
-    (same,) = wald_tests({"a": {"score": sure}, "b": {"score": sure.copy()}})
-    assert (same.p_value, same.apart) == (1.0, False)
-    (apart,) = wald_tests({"a": {"score": sure}, "b": {"score": sure + 0.1}})
-    assert (apart.p_value, apart.apart) == (0.0, True)
+def test_differences_without_noise() -> None:
+    constant = vector(0.5, [0.0] * 4)
+    (same,) = wald_tests({"a": {"score": constant}, "b": {"score": constant.copy()}})
+    assert (same.p_value, same.significant) == (1.0, False)
+    (different,) = wald_tests({"a": {"score": constant}, "b": {"score": constant + 0.1}})
+    assert (different.p_value, different.significant) == (0.0, True)
 
 
 def test_every_pair_is_corrected_with_all_others() -> None:
@@ -66,8 +66,8 @@ def test_every_pair_is_corrected_with_all_others() -> None:
     assert tuple(vars(found[0])) == COLUMNS
 
 
-def test_one_true_difference_in_twenty_is_found_by_chance() -> None:
-    """Two samplers of the same distribution, seen through half-samples, are told apart in 5 % of all cases."""
+def test_five_percent_of_tests_are_false_positives() -> None:
+    """Two samplers of the same distribution differ significantly in 5 % of all cases."""
     rng = np.random.default_rng(0)
     weights = half_samples(np.arange(200), 100, rng)
     p_values = []
@@ -79,7 +79,7 @@ def test_one_true_difference_in_twenty_is_found_by_chance() -> None:
     assert abs(found - 0.05) < 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
-def test_half_samples_without_a_value_are_no_test(tmp_path: Path) -> None:
+def test_missing_half_samples_are_not_tested(tmp_path: Path) -> None:
     scores = {"a": vector(0.5, [0.0, 0.1]), "b": vector(0.6, [0.0, 0.1]), "c": vector(0.7, [np.nan, 0.1])}
     for name, values in scores.items():
         arrays = {"scores.joint_coherence": values}

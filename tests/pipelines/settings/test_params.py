@@ -63,7 +63,7 @@ def defaults(of: Any) -> dict[str, Any]:
 
 
 def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
-    """As YAML has them: a tuple is a list, no options are {}, and 5/6 is 0.833333333333."""
+    """Compare values as YAML writes them: a tuple as a list, no options as {}, and 5/6 as 0.833333333333."""
     assert written.keys() == default.keys()
     for name, expected in default.items():
         if isinstance(expected, float):
@@ -76,7 +76,7 @@ def assert_equal(written: dict[str, Any], default: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("section", "table"), [("vae.options", MODELS), ("density", DENSITIES)], ids=["models", "densities"]
 )
-def test_options_are_written_as_their_class_has_them(
+def test_options_have_the_defaults_of_their_class(
     tree: dict[str, Any], section: str, table: Mapping[str, type[Any]]
 ) -> None:
     for key in section.split("."):
@@ -168,13 +168,13 @@ MISTAKES = [
         {"7": 0},
         "generate.balance: found no share above 0, expected at least one, or null",
     ),
-    ("generate.temperature", 0, "generate.temperature: found 0, expected a number above 0, 1 at most"),
-    ("generate.temperature", 1.5, "generate.temperature: found 1.5, expected a number above 0, 1 at most"),
-    ("generate.truncation", 1, "generate.truncation: found 1, expected a number of at least 0, below 1"),
+    ("generate.temperature", 0, "generate.temperature: found 0, expected a number above 0 and at most 1"),
+    ("generate.temperature", 1.5, "generate.temperature: found 1.5, expected a number above 0 and at most 1"),
+    ("generate.truncation", 1, "generate.truncation: found 1, expected a number of at least 0 and below 1"),
     (
         "generate.truncation",
         -0.1,
-        "generate.truncation: found -0.1, expected a number of at least 0, below 1",
+        "generate.truncation: found -0.1, expected a number of at least 0 and below 1",
     ),
     ("seed", -1, "seed: found -1, expected a whole number from 0 to 4294967295"),
     ("seed", 2**40, "seed: found 1099511627776, expected a whole number from 0 to 4294967295"),
@@ -263,7 +263,7 @@ DEEP = "found lists, groups or aliases nested too deep, expected settings"
     ],
     ids=range(12),
 )
-def test_yaml_that_is_no_settings_is_refused_at_once(text: str, sentence: str) -> None:
+def test_yaml_that_cannot_be_settings_is_refused_quickly(text: str, sentence: str) -> None:
     start = time.perf_counter()
     with pytest.raises(UserError, match=f"^params: {re.escape(sentence)}") as error:
         parse_yaml(text, "params")
@@ -271,7 +271,7 @@ def test_yaml_that_is_no_settings_is_refused_at_once(text: str, sentence: str) -
     assert time.perf_counter() - start < 5  # 1 s on a quiet machine
 
 
-def test_aliases_and_merges_of_a_usual_size_are_written_out() -> None:
+def test_aliases_and_merges_of_a_usual_size_are_expanded() -> None:
     text = "a: &a {b: 1, c: [1, 2]}\nd: {<<: *a, b: 3}\ne: [*a, *a]"
     a = {"b": 1, "c": [1, 2]}
     assert parse_yaml(text, "params") == {"a": a, "d": {**a, "b": 3}, "e": [a, a]}
@@ -321,12 +321,12 @@ class Thing:
         ({"size": 3, "kind": "tied"}, "thing.kind: found the text 'tied', expected full or diagonal"),
         (
             {"size": 3, "steps": [1, "a"]},
-            "thing.steps.1: found the text 'a', expected a list (a whole number each)",
+            "thing.steps.1: found the text 'a', expected a list (each item a whole number)",
         ),
         ({"size": 3, "weights": 2}, "thing.weights: found 2, expected names with values or null"),
         (
             {"size": 3, "counts": [1, "2"]},
-            "thing.counts.1: found the text '2', expected a whole number or a list (a whole number each)",
+            "thing.counts.1: found the text '2', expected a whole number or a list (each item a whole number)",
         ),
         ({"size": 3, "seed": 1}, "thing.seed is not a known key"),
     ],

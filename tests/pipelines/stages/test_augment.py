@@ -1,4 +1,4 @@
-"""The stage `augment`: everything is trained on the chosen rows, and on no other."""
+"""The stage `augment`: everything is trained on the selected rows only."""
 
 import shutil
 from dataclasses import replace
@@ -11,7 +11,7 @@ import pytest
 from postprior.pipelines.artefacts.cells import load_cells
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.augmentation import ARMS, epochs_of, few, stratified
+from postprior.pipelines.generation.augmentation import ARMS, epochs_of, stratified, stratified_subsample
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
@@ -26,7 +26,7 @@ def splits_of(root: Path) -> dict[str, Dataset]:
 
 @pytest.fixture(scope="module")
 def cell(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with data alone, and one cell of the curve."""
+    """A project with data only, and one cell of the augmentation curve."""
     root = tmp_path_factory.mktemp("augmented")
     shutil.copytree(trained[0] / "artefacts/data", root / "artefacts/data")
     augment("40", trained[1], root, 0)
@@ -64,8 +64,8 @@ def test_cells_are_read_with_the_sources_of_their_test_rows(cell: Project) -> No
     assert load_cells(root / "nowhere") == []
 
 
-def test_no_other_row_and_no_other_stage_has_a_say(cell: Project, tmp_path: Path) -> None:
-    """Other training rows hold noise, no validation split, judge or trained autoencoder is there: same answers."""
+def test_other_rows_and_other_stages_have_no_effect(cell: Project, tmp_path: Path) -> None:
+    """Results are the same if other rows are noise, and without validation split, evaluators or autoencoder."""
     root, params = cell
     splits = splits_of(root)
     train = splits["train"]
@@ -85,7 +85,7 @@ def test_no_other_row_and_no_other_stage_has_a_say(cell: Project, tmp_path: Path
 
 
 def test_a_density_without_labels_is_labelled_by_these_rows(cell: Project, tmp_path: Path) -> None:
-    """No judges are there that more rows could have taught."""
+    """There are no evaluators, which more rows could have trained."""
     shutil.copytree(cell[0] / "artefacts/data", tmp_path / "artefacts/data")
     augment("40", with_settings(cell[1], density="gaussian"), tmp_path, 0)
     accuracy = read_json(tmp_path / FILES[1])["accuracy"]
@@ -96,18 +96,18 @@ def test_a_density_without_labels_is_labelled_by_these_rows(cell: Project, tmp_p
 def test_rows_are_chosen_by_label_and_seed(cell: Project) -> None:
     train = splits_of(cell[0])["train"]
     shares = np.bincount(train.labels) / len(train)
-    first, again, other = (few(train, "100", seed) for seed in (0, 0, 1))
+    first, again, other = (stratified_subsample(train, "100", seed) for seed in (0, 0, 1))
     assert len(first) == 100
     assert np.abs(np.bincount(first.labels) - 100 * shares).max() < 1
     assert (first.ids == again.ids).all()
     assert (first.ids != other.ids).any()
-    assert few(train, "all", 3) is train
-    assert len(few(replace(train, labels=None), "7", 0)) == 7
+    assert stratified_subsample(train, "all", 3) is train
+    assert len(stratified_subsample(replace(train, labels=None), "7", 0)) == 7
 
 
 @pytest.mark.parametrize("size", ["0", "301", "-3", "many"])
 def test_a_size_that_cannot_be_taken_is_refused(size: str, cell: Project) -> None:
-    with pytest.raises(UserError, match=f"size: found {size}, expected a whole number from 1 to 300"):
+    with pytest.raises(UserError, match=f"size: found {size}, expected all or a whole number from 1 to 300"):
         augment(size, cell[1], cell[0], 0)
 
 

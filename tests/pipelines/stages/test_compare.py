@@ -1,4 +1,4 @@
-"""The command `compare` over densities of this project and results of others: folders, revisions, seeds."""
+"""The command `compare` with densities of this project and results of other folders, revisions and seeds."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ from postprior.pipelines.report.findings import findings
 from postprior.pipelines.report.gallery import Pictures, pictures
 from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.page import settings
-from postprior.pipelines.report.plots.space import foundations, space
+from postprior.pipelines.report.plots.latent import latent_space, reliability
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.report.rows import mean
 from postprior.pipelines.settings.checks import load_params
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with results of `gmm`, `flow` and `vamp`, whose comparison draws no figures and shows no samples."""
+    """A project with results of `gmm`, `flow` and `vamp`; its comparison has no figures and no samples."""
     monkeypatch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
     monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})
     monkeypatch.setattr("postprior.pipelines.stages.compare.pictures", lambda *_: Pictures({}, {}, {}))
@@ -82,7 +82,7 @@ def test_the_densities_named_are_compared_and_no_others(project: Path) -> None:
     assert {path.name for path in (project / "results/datasheets").iterdir()} == {"flow.md", "gmm.md"}
 
 
-def test_a_file_of_the_users_stays_beside_what_is_written(project: Path) -> None:
+def test_a_file_of_the_user_in_the_results_is_kept(project: Path) -> None:
     notes = [project / "results" / part / "notes.md" for part in ("plots", "datasheets")]
     for note in notes:
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def test_a_file_of_the_users_stays_beside_what_is_written(project: Path) -> None
     assert (project / "results/datasheets/gmm.md").exists()
 
 
-def test_many_entries_stand_side_by_side(project: Path) -> None:
+def test_many_entries_are_compared(project: Path) -> None:
     tree = yaml.safe_load((project / "params.yaml").read_text())
     names = [f"gmm_{number}" for number in range(12)]
     for name in names:
@@ -124,7 +124,7 @@ def test_what_was_not_evaluated_names_the_command(project: Path) -> None:
         compare(load_params(project / "params.yaml"), project, ["flow"])
 
 
-def test_the_table_holds_use_and_privacy(project: Path) -> None:
+def test_the_table_has_utility_and_privacy(project: Path) -> None:
     compare(load_params(project / "params.yaml"), project)
     found = lines(project)
     for name, (accuracy, auc, copies) in made_up.USES.items():
@@ -146,13 +146,13 @@ def test_stages_that_have_not_run_leave_their_part_out(project: Path) -> None:
     compare(params, project)
     shown = pictures(params, Project(project))
     assert read(project).imputers == ()
-    assert (set(shown.samples), shown.parts, shown.neighbours) == (set(made_up.ROWS), {}, {})
+    assert (set(shown.samples), shown.conditional, shown.neighbours) == (set(made_up.ROWS), {}, {})
     assert not {"utility_ratio", "membership_auc", "near_copies"} & set(lines(project)["gmm"])
     assert not (project / "results/plots/paired.csv").exists()
     assert "has not run" in (project / "results/datasheets/gmm.md").read_text(encoding="utf-8")
 
 
-def test_the_augmentation_is_that_of_the_sizes_and_seeds_asked_for(project: Path) -> None:
+def test_the_augmentation_has_the_sizes_and_seeds_of_the_settings(project: Path) -> None:
     assert [cell["seed"] for cell in read(project).augmented] == [0, 1, 2]
     tree = yaml.safe_load((project / "params.yaml").read_text())
     tree["augment"] |= {"seeds": [1, 2, 7]}
@@ -167,7 +167,7 @@ def test_the_augmentation_is_that_of_the_sizes_and_seeds_asked_for(project: Path
     assert read(project).augmentation == {}
 
 
-def test_imputers_are_read_with_what_they_reached_by_task(project: Path) -> None:
+def test_imputers_are_read_with_their_scores_by_task(project: Path) -> None:
     write_json(project / "results/imputation/baselines.json", made_up.baselines(("modalities", "cells")))
     found = {row.name: row.scores for row in read(project).imputers}
     assert list(found) == ["Nearest neighbours", "Chained regressions", "Training mean"]
@@ -185,7 +185,7 @@ def test_without_labels_rows_are_ordered_by_distance(project: Path, tmp_path: Pa
     assert not [name for name in header if "label" in name or "joint_coherence" in name]
 
 
-def test_another_folder_stands_beside_this_project(project: Path) -> None:
+def test_results_of_another_folder_are_added(project: Path) -> None:
     mopoe = other(project, "mopoe", 0, gmm={"joint_coherence": made_up.estimate(0.9)})
     before = {path: path.read_bytes() for path in mopoe.rglob("*") if path.is_file()}
     compare(load_params(project / "params.yaml"), project, others={"mopoe": str(mopoe)})
@@ -197,7 +197,7 @@ def test_another_folder_stands_beside_this_project(project: Path) -> None:
     assert "mopoe: gmm draws the most coherent samples of 6" in (project / "results/report.html").read_text()
 
 
-def test_densities_that_are_named_are_those_of_other_sources_too(project: Path) -> None:
+def test_named_densities_select_those_of_other_sources_too(project: Path) -> None:
     mopoe = str(other(project, "mopoe", 0))
     compare(load_params(project / "params.yaml"), project, ["flow"], {"mopoe": mopoe})
     named = [name for name in rows(project) if "flow" in name or "gmm" in name or "vamp" in name]
@@ -213,7 +213,7 @@ def test_densities_that_are_named_are_those_of_other_sources_too(project: Path) 
     ]
 
 
-def test_a_row_of_another_source_is_set_against_its_own_floor(project: Path) -> None:
+def test_a_row_of_another_source_is_compared_with_its_own_prior(project: Path) -> None:
     mopoe = other(
         project,
         "mopoe",
@@ -222,16 +222,16 @@ def test_a_row_of_another_source_is_set_against_its_own_floor(project: Path) -> 
         normal={"joint_coherence": made_up.estimate(0.2)},
     )
     text = " ".join(finding.text for finding in findings(read(project, mopoe=mopoe)))
-    assert "the row Normal prior, agree in 20.0" in text
+    assert "(row Normal prior), all modalities show the same label in 20.0" in text
 
 
-def test_another_yardstick_is_told(project: Path) -> None:
+def test_other_scores_of_real_rows_are_reported(project: Path) -> None:
     same = read(project, copy=other(project, "copy", 0))
     assert same.cautions == ()
     assert "copy: real" not in [row.name for row in same.rows]
     judged = read(project, copy=other(project, "judged", 5, real={"frechet_distance": made_up.estimate(6.0)}))
     assert len(judged.cautions) == 1
-    assert "Real rows score otherwise in copy than here (seed)" in judged.cautions[0]
+    assert "Real rows have other scores in copy than in this project (different: seed)" in judged.cautions[0]
     assert judged.row("copy: real").title == "copy: Real, held out"
 
 
@@ -248,19 +248,19 @@ def test_seeds_are_averaged_with_an_interval_over_them(project: Path) -> None:
     assert estimate.high - estimate.value == pytest.approx(estimate.value - (estimate.low or 0))
     assert row.kind == "seeds"
     assert row not in results.densities
-    assert results.rows.index(row) < results.rows.index(results.row("gmm"))  # 0.81 is more than its 0.80
+    assert results.rows.index(row) < results.rows.index(results.row("gmm"))  # 0.81 is higher than its 0.80
     text = " ".join(finding.text for finding in findings(results)).replace("\u202f", " ")
-    assert "gmm, mean of 3 seeds: a joint coherence of 81.0 % (72.0 to 90.0)" in text
+    assert "gmm, mean of 3 seeds: a joint coherence of 81.0 % (95 % CI 72.0 to 90.0)" in text
 
 
-def test_other_settings_are_no_other_seed(project: Path) -> None:
+def test_other_settings_are_not_another_seed(project: Path) -> None:
     root = other(project, "wider", 1)
     tree = yaml.safe_load((root / "params.yaml").read_text())
     tree["vae"]["width"] += 1
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     assert not [row for row in read(project, wider=root).rows if row.kind == "seeds"]
     tree["vae"]["width"] -= 1
-    tree["density"]["gmm"]["passes"] += 1  # of one density: the others are still the same
+    tree["density"]["gmm"]["passes"] += 1  # of one density; the other densities stay the same
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     means = {row.name for row in read(project, wider=root).rows if row.kind == "seeds"}
     assert means == {"flow, mean of 2 seeds", "vamp, mean of 2 seeds"}
@@ -276,7 +276,7 @@ def test_the_interval_of_a_share_ends_at_its_bounds() -> None:
 
 @pytest.fixture
 def repository(project: Path) -> Path:
-    """The project in a folder of a repository; its last commit is another state, with worse scores of gmm."""
+    """The project in a subfolder of a repository; in its last commit, gmm has worse scores."""
     home = project.parent
     git(home, "init", "-q")
     (home / ".gitignore").write_text("artefacts/\n")
@@ -297,7 +297,7 @@ def git(root: Path, *arguments: str) -> str:
     return answer.stdout.strip()
 
 
-def test_a_revision_stands_beside_the_checkout(repository: Path) -> None:
+def test_results_of_a_revision_are_added(repository: Path) -> None:
     results = read(repository, before="good")
     values = {row.name: row.value("joint_coherence") for row in results.densities}
     assert values["before: gmm"] == made_up.ROWS["gmm"][0]
@@ -317,7 +317,7 @@ def test_an_experiment_of_dvc_is_known_by_its_name(repository: Path) -> None:
 
 
 def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="found no folder, revision of git or experiment of DVC named 'bad'"):
+    with pytest.raises(UserError, match="found no folder, git revision or DVC experiment named 'bad'"):
         read(repository, a="bad")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"--with a: no params.yaml found in '.*empty', expected the root"):
@@ -325,12 +325,12 @@ def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_
     shutil.rmtree(repository / "results/metrics")
     git(repository, "commit", "-q", "-a", "-m", "third")
     git(repository, "checkout", "-q", "HEAD~", "--", ".")
-    with pytest.raises(UserError, match=r"no results found in .*:results/metrics, expected those of gmm, flow"):
+    with pytest.raises(UserError, match=r"no results found in .*:results/metrics, expected results of gmm, flow"):
         read(repository, a="HEAD")
     other_version = tmp_path / "other"
     other_version.mkdir()
     (other_version / "params.yaml").write_text("seed: 0\n")
-    with pytest.raises(UserError, match="no densities found, expected a list of their names"):
+    with pytest.raises(UserError, match="no densities found, expected a list of names"):
         read(repository, a=other_version)
 
 
@@ -350,7 +350,7 @@ def test_a_damaged_file_is_named(project: Path, written: str, sentence: str) -> 
     [
         (["--with", "mopoe"], "--with: found 'mopoe', expected LABEL=SOURCE"),
         (["--with", "a=x", "--with", "a=y"], "--with: found 'a' twice, expected each label once"),
-        (["--with", "a=nowhere"], "--with a: found no folder, revision of git or experiment"),
+        (["--with", "a=nowhere"], "--with a: found no folder, git revision or DVC experiment"),
     ],
 )
 def test_the_command_line_names_sources(project: Path, given: list[str], sentence: str) -> None:
@@ -371,10 +371,10 @@ def test_settings_read_as_they_are_written(project: Path) -> None:
 
 
 def test_dvc_shows_the_numbers_of_the_comparison(project: Path) -> None:
-    """The metrics and plots of dvc.yaml, shown by the real command; nothing of them is unknown to it."""
+    """The real `dvc` commands show the metrics and plots of dvc.yaml."""
     compare(load_params(project / "params.yaml"), project)
     results = read(project)
-    for figure in (*space(results, None, {}), *foundations(results)):
+    for figure in (*latent_space(results, None, {}), *reliability(results)):
         (project / f"results/plots/{figure.name}.csv").write_text(as_csv(figure.header, figure.table))
     blocks = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
     shown = {key: blocks[key] for key in ("metrics", "plots")}
@@ -395,11 +395,11 @@ def test_dvc_shows_the_numbers_of_the_comparison(project: Path) -> None:
 
 
 def run_dvc(root: Path, *arguments: str) -> str:
-    """What the command says, which finds no fault with any file."""
+    """Run the command, assert that it reports no error in any file, and return its output."""
     answer = subprocess.run(
         [str(DVC), *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=120, env=QUIET
     )
-    assert "failed" not in answer.stderr  # so it says of any score with the name `error`
+    assert "failed" not in answer.stderr  # dvc reports this for any score with the name `error`
     assert "could not" not in answer.stderr
     return answer.stdout
 
@@ -418,7 +418,7 @@ def test_a_reason_has_a_column_where_there_is_one(project: Path) -> None:
     assert {name for name in own if name.endswith("_why")} == {"frechet_distance_why", "precision_why"}
 
 
-def test_what_one_seed_lacks_the_mean_lacks(project: Path) -> None:
+def test_a_score_that_one_seed_lacks_has_no_mean(project: Path) -> None:
     missing = {"value": None, "why": "one row"}
     root = other(project, "second", 1, gmm={"joint_coherence": missing})
     (row,) = [row for row in read(project, second=root).rows if row.kind == "seeds" and "gmm" in row.name]

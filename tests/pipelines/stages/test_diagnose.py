@@ -1,4 +1,4 @@
-"""Stage `inspect`: from folders to results/metrics/latent.json."""
+"""The stage `diagnose`: from folders to results/metrics/latent.json."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def same(codes: Codes) -> Codes:
     return codes
 
 
-def inspected(root: Path, change: Callable[[Codes], Codes] = same, data: str = "") -> dict[str, Any]:
-    """What the stage writes for codes of a shared block z and a block w of modality b, under a change."""
+def diagnosed(root: Path, change: Callable[[Codes], Codes] = same, data: str = "") -> dict[str, Any]:
+    """Run the stage on changed codes of a shared block z and a block w of modality b, and return what it writes."""
     params = write_params(root, small())
     values = {m.name: np.zeros((160, 2), np.float32) for m in MODALITIES}
     folder = root / "artefacts/data/test"
@@ -44,7 +44,7 @@ def inspected(root: Path, change: Callable[[Codes], Codes] = same, data: str = "
 
 
 def test_what_the_stage_writes(tmp_path: Path) -> None:
-    found = inspected(tmp_path)
+    found = diagnosed(tmp_path)
     assert set(found) == {"representation", "health", "samples"}
     assert found["samples"] == 160
     assert set(found["representation"]) == SCORES | {"shared"}
@@ -53,33 +53,33 @@ def test_what_the_stage_writes(tmp_path: Path) -> None:
     assert {"number", "silhouette", "label_silhouette"} <= set(found["health"]["clusters"])
     assert found["representation"]["linear_probe"]["low"] > 0.9
     before = (tmp_path / "results/metrics/latent.json").read_bytes()
-    inspected(tmp_path)
+    diagnosed(tmp_path)
     assert (tmp_path / "results/metrics/latent.json").read_bytes() == before
 
 
 def test_what_is_shared_is_scored_alone(tmp_path: Path) -> None:
-    """Labels that only the private block knows of."""
+    """Only the private block depends on the labels."""
 
     def blind(codes: Codes) -> Codes:
         codes.loc[..., :2] = torch.randn(codes.loc[..., :2].shape, generator=torch.Generator().manual_seed(len(codes)))
         return codes
 
-    found = inspected(tmp_path, blind)["representation"]
+    found = diagnosed(tmp_path, blind)["representation"]
     assert found["linear_probe"]["low"] > 0.8
     assert abs(found["shared"]["linear_probe"]["value"] - 0.5) < 0.15
 
 
 def test_one_block_is_not_scored_twice(tmp_path: Path) -> None:
-    found = inspected(tmp_path, lambda codes: codes.only("z"))
+    found = diagnosed(tmp_path, lambda codes: codes.only("z"))
     assert set(found["representation"]) == SCORES
 
 
-def test_without_labels_there_is_health_alone(tmp_path: Path) -> None:
-    found = inspected(tmp_path, unlabelled)
+def test_without_labels_there_is_only_health(tmp_path: Path) -> None:
+    found = diagnosed(tmp_path, unlabelled)
     assert set(found) == {"health", "samples"}
     assert "label_silhouette" not in found["health"]["clusters"]
-    one = inspected(tmp_path, lambda codes: replace(codes, labels=torch.zeros(len(codes), dtype=torch.int64)))
-    why = "2 labels of training rows with every block of codes are needed, 1 is there"
+    one = diagnosed(tmp_path, lambda codes: replace(codes, labels=torch.zeros(len(codes), dtype=torch.int64)))
+    why = "at least 2 labels of training rows with complete codes are needed, found 1"
     assert one["representation"]["linear_probe"] == {"value": None, "why": why}
 
 
@@ -89,12 +89,12 @@ def test_rows_that_lack_a_block_take_no_part(tmp_path: Path) -> None:
         codes.loc[::4, :, 2:] = torch.nan
         return codes
 
-    assert inspected(tmp_path, without)["samples"] == 120
-    none = inspected(tmp_path, lambda codes: replace(codes, observed=torch.zeros(len(codes), 2, dtype=torch.bool)))
-    missing = {"value": None, "why": "there are no test rows with every block of codes"}
+    assert diagnosed(tmp_path, without)["samples"] == 120
+    none = diagnosed(tmp_path, lambda codes: replace(codes, observed=torch.zeros(len(codes), 2, dtype=torch.bool)))
+    missing = {"value": None, "why": "there are no test rows with complete codes"}
     assert none == {"health": missing, "representation": dict.fromkeys(SCORES, missing), "samples": 0}
 
 
 def test_codes_of_other_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"codes of data ffffffffffff found.*run postprior encode again"):
-        inspected(tmp_path, data="f" * 64)
+    with pytest.raises(UserError, match=r"found codes of data ffffffffffff, expected .*run postprior encode again"):
+        diagnosed(tmp_path, data="f" * 64)

@@ -1,4 +1,4 @@
-"""The stages `reference` and `evaluate` on a small trained project, and the mistakes that they refuse."""
+"""The stages `score-baselines` and `evaluate` on a small trained project, and the mistakes that they refuse."""
 
 import json
 import shutil
@@ -13,11 +13,12 @@ import torch
 from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes, posteriors
 from postprior.pipelines.artefacts.density import load_density
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.conditional_scores import grid
-from postprior.pipelines.generation.memorisation import memorised
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.memorisation import check_memorisation
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.statistics.intervals import estimate
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
@@ -34,7 +35,7 @@ Project = tuple[Path, Params]
 
 @pytest.fixture(scope="module")
 def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the trained project with synthetic sets of both densities, and everything scored."""
+    """A copy of the trained project with synthetic datasets of both densities and all scores."""
     root = tmp_path_factory.mktemp("evaluated") / "project"
     shutil.copytree(trained[0], root)
     score_baselines(trained[1], root)
@@ -46,7 +47,7 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 @pytest.fixture
 def copy(project: Project, tmp_path: Path) -> Project:
-    """The project, to be broken."""
+    """A copy of the project that a test may break."""
     shutil.copytree(project[0], tmp_path / "project")
     return tmp_path / "project", project[1]
 
@@ -73,16 +74,30 @@ def test_every_row_has_the_same_scores_at_the_same_number_of_samples(project: Pr
     }
 
 
-def test_labels_from_judges_are_not_compared_with_themselves(copy: Project) -> None:
+def test_labels_from_the_classifiers_are_not_compared_with_themselves(copy: Project) -> None:
     root, params = copy
-    before = read(root, "normal")["label_agreement"]
-    assert before == {"value": None, "why": "the judges gave these samples their labels"}
-    assert read(root, "gmm")["label_agreement"]["value"] >= 0
+    without = {"value": None, "why": "the label classifiers assigned the labels of these samples"}
+    assert read(root, "normal")["label_agreement"] == without
+    (root / "results/metrics/normal.json").unlink()
     evaluate("normal", params, root)
     again = read(root, "normal")
-    assert again["label_agreement"] == before
+    assert again["label_agreement"] == without
     assert again["labels_from"] == "judges"
     assert again["stores_training_codes"] is False
+
+
+def test_labels_that_a_density_drew_are_compared_with_those_that_samples_show(project: Project) -> None:
+    root, _ = project
+    row = read(root, "gmm")
+    samples = Dataset.load(root / "artefacts/synthetic/gmm").select(np.arange(row["samples"]))
+    shown = load_evaluators(root / "artefacts/evaluators").outputs(samples).predictions
+    assert shown is not None
+    assert samples.labels is not None
+    right = shown == samples.labels[:, None]
+    assert 0 < right.mean() < 1
+    assert row["label_agreement"]["value"] == pytest.approx(right.mean())
+    own = {name: scores["label_agreement"]["value"] for name, scores in row["modalities"].items()}
+    assert own == pytest.approx({m.name: right[:, i].mean() for i, m in enumerate(samples.modalities)})
 
 
 def test_a_density_brings_its_likelihood(project: Project) -> None:
@@ -105,7 +120,7 @@ def test_modalities_are_generated_through_a_density(copy: Project) -> None:
     assert own["effective_sample_share"]["value"] == pytest.approx(1)
 
 
-def test_what_is_known_of_a_fit_and_of_the_draws_is_told(project: Project) -> None:
+def test_facts_about_the_fit_and_the_draws_are_written(project: Project) -> None:
     root, params = project
     manifest = load_artefact(root / "artefacts/densities/gmm", "density").manifest
     found = read(root, "gmm")
@@ -114,7 +129,7 @@ def test_what_is_known_of_a_fit_and_of_the_draws_is_told(project: Project) -> No
     assert found["rows"] == {"used": 300, "left_out": 0, "incomplete": 0}
     train, test = (load_codes(root / "artefacts/codes" / split) for split in ("train", "test"))
     density = load_density(root / "artefacts/densities/gmm")
-    assert found["memorisation"] == memorised("gmm", density, manifest, train, test, params.seed)
+    assert found["memorisation"] == check_memorisation("gmm", density, manifest, train, test, params.seed)
     assert not {"bound", "temperature", "truncation", "why"} & set(found)
     synthetic = Dataset.load(root / "artefacts/synthetic/gmm")
     drawn = synthetic.provenance | {"temperature": 0.7, "truncation": 0.1, "stores_training_codes": True}
@@ -154,7 +169,7 @@ def test_the_grid_completes_the_same_parts_of_the_same_rows_for_every_density(co
     observed = one["grid.observed"]
     assert observed.shape == (4, 4, 5)
     assert (observed.sum(2) == [1, 2, 3, 4]).all()
-    assert (observed[:, 1:] >= observed[:, :-1]).all()  # a part grows
+    assert (observed[:, 1:] >= observed[:, :-1]).all()  # the set of given modalities grows
     assert (other["grid.observed"] == observed).all()
     test = Dataset.load(root / "artefacts/data/test")
     rows = Baselines.load(root / "artefacts/baselines").real[:4]
@@ -197,7 +212,7 @@ def test_rows_are_paired_by_half_sample(project: Project) -> None:
     assert read(project[0], "reconstruction")["difference_to_normal"]["frechet_distance"] == estimate(difference)
 
 
-def test_halves_share_no_source_and_hold_whole_tuples(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_halves_share_no_source_and_have_complete_rows(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     test = Dataset.load(project[0] / "artefacts/data/test")
     mask = np.ones((len(test), 5), bool)
     mask[:10, 2] = False
@@ -213,7 +228,7 @@ def test_one_source_cannot_be_halved(project: Project, capsys: pytest.CaptureFix
     test = Dataset.load(project[0] / "artefacts/data/test")
     first, second = split_test_rows(replace(test, groups=np.zeros(len(test), int)), np.random.default_rng(0))
     assert len(first) == len(second) == 0
-    assert "there are no test rows with every modality in each half of the sources" in capsys.readouterr().err
+    assert "there are no complete test rows in each half of the sources" in capsys.readouterr().err
 
 
 def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project) -> None:
@@ -227,48 +242,48 @@ def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project
         assert found["precision"]["value"] is not None
         assert found["pairing_auc"] == {
             "value": None,
-            "why": "5 test rows with every modality in each half of the sources are needed, 4 are there",
+            "why": "at least 5 complete test rows in each half of the sources are needed, found 4",
         }
     baselines = Baselines.load(root / "artefacts/baselines")
     assert baselines.alignment.critic is None
     assert baselines.scores["normal"]["pairing_auc"] == Missing(found["pairing_auc"]["why"])
 
 
-def test_too_few_rows_for_neighbours_are_told(copy: Project) -> None:
+def test_too_few_rows_for_neighbours_are_reported(copy: Project) -> None:
     root, params = copy
     Dataset.load(root / "artefacts/data/test").select(np.arange(10)).save(root / "artefacts/data/test")
     score_baselines(params, root)
     assert read(root, "real")["coverage"] == {
         "value": None,
-        "why": "5 neighbours need more than 5 rows, 5 are there",
+        "why": "5 neighbours need more than 5 rows, found 5",
     }
     assert read(root, "real")["joint_coherence"]["low"] is not None
 
 
 def test_a_synthetic_set_that_is_too_small_is_refused(copy: Project) -> None:
     root, params = copy
-    generate("gmm", params, root, Request(7))
+    generate("gmm", params, root, SampleRequest(7))
     with pytest.raises(UserError, match="found 7 samples"):
         evaluate("gmm", params, root)
 
 
 @pytest.mark.parametrize(
-    ("artefact", "key", "words"),
+    ("artefact", "key", "sentence"),
     [
         ("synthetic/gmm", "density", "run postprior generate again"),
-        ("reference", "autoencoder", "run postprior score-baselines again"),
-        ("reference", "judges", "run postprior score-baselines again"),
+        ("baselines", "autoencoder", "run postprior score-baselines again"),
+        ("baselines", "judges", "run postprior score-baselines again"),
         ("data/test", "source", "test data .* run postprior score-baselines again"),
     ],
 )
-def test_what_belongs_to_something_else_is_refused(copy: Project, artefact: str, key: str, words: str) -> None:
+def test_artefacts_of_another_origin_are_refused(copy: Project, artefact: str, key: str, sentence: str) -> None:
     root, params = copy
     path = root / "artefacts" / artefact / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest.get("provenance", manifest)[key] = "0" * 64
     path.write_text(json.dumps(manifest))
     before = file_hash(root / "results/metrics/gmm.json")
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=sentence):
         evaluate("gmm", params, root)
     assert file_hash(root / "results/metrics/gmm.json") == before
 

@@ -1,4 +1,4 @@
-"""The stage `evaluate-imputation`: what is hidden, how it is scored, and what it is set against."""
+"""The stage `evaluate-imputation`: hidden values, their scores, and the baseline imputers."""
 
 import shutil
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.imputation import Task, attempted
+from postprior.pipelines.generation.imputation import HiddenValues, missing_on_failure
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, estimated
@@ -39,36 +39,36 @@ def rows(n: int = 200) -> Dataset:
     return Dataset(MODALITIES, {k: v.astype(np.float32) for k, v in data.items()}, mask=mask, cells=cells)
 
 
-def task(of: str) -> tuple[Dataset, Task]:
+def task(of: str) -> tuple[Dataset, HiddenValues]:
     data = rows()
     scales = tuple(Scale.fit(data, m) for m in MODALITIES)
-    return data, Task.hide(of, data, scales, 0.3, np.random.default_rng(1))
+    return data, HiddenValues.hide(of, data, scales, 0.3, np.random.default_rng(1))
 
 
 def test_each_row_loses_one_modality_that_it_has() -> None:
     data, found = task("modalities")
     assert data.mask is not None
-    assert found.hidden.mask is not None
-    lost = data.mask & ~found.hidden.mask
-    assert not (found.hidden.mask & ~data.mask).any()
+    assert found.incomplete.mask is not None
+    lost = data.mask & ~found.incomplete.mask
+    assert not (found.incomplete.mask & ~data.mask).any()
     np.testing.assert_array_equal(lost.sum(1), (data.mask.sum(1) > 1).astype(int))
     np.testing.assert_array_equal(found.rows, np.flatnonzero(lost.any(1)))
     seen = data.cells["vector"]
-    np.testing.assert_array_equal(found.lost[1], lost[:, [1]] & seen)  # cells that were missing are no truth
+    np.testing.assert_array_equal(found.hidden_features[1], lost[:, [1]] & seen)  # cells that were missing are no truth
 
 
 def test_cells_of_tables_and_vectors_are_hidden_and_one_stays() -> None:
     data, found = task("cells")
-    np.testing.assert_array_equal(found.hidden.observed, data.observed)
-    assert not found.lost[2].any()
+    np.testing.assert_array_equal(found.incomplete.observed, data.observed)
+    assert not found.hidden_features[2].any()
     for name in ("table", "vector"):
-        cells = found.hidden.cells[name]
+        cells = found.incomplete.cells[name]
         before = data.cells.get(name, np.ones_like(cells))
         assert not (cells & ~before).any()
         assert cells[before.any(1)].any(1).all()
-    share = (before & ~found.hidden.cells["vector"]).sum() / before.sum()
+    share = (before & ~found.incomplete.cells["vector"]).sum() / before.sum()
     assert 0.15 < share < 0.3
-    table = found.lost[0]  # features: age, visits, three classes of a site, which are hidden together
+    table = found.hidden_features[0]  # features: age, visits, three classes of a site, which are hidden together
     assert (table[:, 2:] == table[:, 2:3]).all()
 
 
@@ -79,14 +79,14 @@ def test_scores_see_hidden_features_alone() -> None:
 
     def filled(m: int, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         noise = rng.normal(size=(19, *truth[m][some].shape))
-        return truth[m][some] + noise, np.where(found.lost[m], truth[m] + 0.5, 99)[some]
+        return truth[m][some] + noise, np.where(found.hidden_features[m], truth[m] + 0.5, 99)[some]
 
     scores = found.scores(filled)
-    lost = found.lost[1].sum(1)
+    lost = found.hidden_features[1].sum(1)
     np.testing.assert_allclose(scores["rmse"][lost > 0, 1], 0.25 * lost[lost > 0], rtol=1e-5)
     assert np.isnan(scores["rmse"][:, 2]).all()
     assert scores["energy_score"][lost == 1, 1].mean() < scores["energy_score"][lost == 3, 1].mean()
-    assert np.nanmean(scores["coverage"][:, 1]) > 0.99  # nineteen draws on one side of it are rare
+    assert np.nanmean(scores["coverage"][:, 1]) > 0.99  # all nineteen draws on one side of the value are rare
     assert np.nanmean(by_row(scores["rmse"])) > 0
 
 
@@ -107,7 +107,7 @@ def read(root: Path, name: str) -> dict[str, Any]:
     return read_json(root / f"results/imputation/{name}.json")
 
 
-def test_densities_stand_beside_baseline_imputers(project: Project) -> None:
+def test_densities_are_compared_with_baseline_imputers(project: Project) -> None:
     root, _ = project
     theirs, ours = read(root, "baselines")["modalities"], read(root, "gmm")["modalities"]
     assert set(theirs) == {"mean", "neighbours", "iterative"} == set(ours["against"])
@@ -151,10 +151,10 @@ def replace_draws(params: Params, draws: int) -> Params:
 def test_rows_of_one_modality_lose_none() -> None:
     data = replace(rows(), mask=np.tile([True, False, False], (200, 1)))
     scales = tuple(Scale.fit(rows(), m) for m in MODALITIES)
-    assert not len(Task.hide("modalities", data, scales, 0.3, np.random.default_rng(1)).rows)
+    assert not len(HiddenValues.hide("modalities", data, scales, 0.3, np.random.default_rng(1)).rows)
 
 
-def test_an_imputer_that_fails_is_a_row_that_says_why(
+def test_an_imputer_that_fails_is_a_row_with_the_reason(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, params = project
@@ -163,7 +163,7 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
     def diverge(self: imputers.Iterative, rows: np.ndarray, rng: np.random.Generator) -> imputers.Iterative:
         raise ValueError("Input X contains NaN.\nIterativeImputer does not accept missing values encoded as NaN.")
 
-    def infinite(*_: Any) -> imputers.Filled:
+    def infinite(*_: Any) -> imputers.FillBlock:
         return lambda m, some: tuple(np.full((*shape, len(some), 3072 // 4), np.inf) for shape in ((19,), ()))
 
     monkeypatch.setattr(imputers.Iterative, "fit", diverge)
@@ -174,23 +174,23 @@ def test_an_imputer_that_fails_is_a_row_that_says_why(
     diverged = {"value": None, "why": "it failed on these data: its values grew without bound"}
     assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == diverged
     assert ours["against"]["iterative"] == {"energy_score": diverged, "rmse_ratio": diverged}
-    assert theirs["mean"]["coverage"] == {"value": None, "why": "what it fills into m0 is not finite"}
+    assert theirs["mean"]["coverage"] == {"value": None, "why": "values imputed for m0 are not finite"}
     before = read(root, "baselines")["modalities"]
     assert theirs["neighbours"]["rows"] == before["neighbours"]["rows"]
     assert ours["energy_score"] == read(root, "gmm")["modalities"]["energy_score"]
 
 
-def test_failures_are_told_in_their_first_clause() -> None:
+def test_failures_are_reported_by_their_first_clause() -> None:
     def fail() -> None:
         raise ValueError("n_components must be positive. Got 0 instead.")
 
-    assert attempted(fail) == Missing("it failed on these data: n_components must be positive")
-    assert attempted(lambda: 3) == 3
+    assert missing_on_failure(fail) == Missing("it failed on these data: n_components must be positive")
+    assert missing_on_failure(lambda: 3) == 3
     with pytest.raises(KeyError):
-        attempted(lambda: {}["nothing"])
+        missing_on_failure(lambda: {}["nothing"])
 
 
-def test_what_nothing_was_hidden_of_is_missing() -> None:
+def test_a_score_without_hidden_values_is_missing() -> None:
     weights = np.ones((4, 3))
     nothing = np.full(3, np.nan)
     assert estimated(nothing, weights, "coverage")["why"] == "no number was hidden, only counts and classes"
@@ -202,4 +202,4 @@ def test_an_imputer_without_error_leaves_no_ratio() -> None:
     exact = {"energy_score": np.zeros((4, 1)), "rmse": np.zeros((4, 1))}
     told = compared(found, exact, np.ones((3, 4)))
     assert told["energy_score"]["value"] == 1
-    assert told["rmse_ratio"] == {"value": None, "why": "the other imputer makes no error"}
+    assert told["rmse_ratio"] == {"value": None, "why": "the baseline imputer makes no error"}

@@ -1,4 +1,4 @@
-"""The stage `fit`: what an entry may ask for, and what the manifest says of the fit."""
+"""The stage `fit`: the settings of an entry, and what the manifest says about the fit."""
 
 import shutil
 from dataclasses import replace
@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.latent import labelled, seeded
+from support.equations import seeded
+from support.latent import labelled
 from support.project import small, write_params
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
-from postprior.pipelines.artefacts.codes import load_codes, posteriors, save_codes, whole_rows
+from postprior.pipelines.artefacts.codes import complete_rows, load_codes, posteriors, save_codes
 from postprior.pipelines.artefacts.density import load_density, log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import learn
-from postprior.pipelines.generation.memorisation import memorised
+from postprior.pipelines.generation.fitting import fit_density
+from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.storage import load_artefact, save_artefact
@@ -31,15 +32,15 @@ TRAIN, VALIDATION, TEST = (labelled(rows, seed)[0] for rows, seed in ((300, 1), 
 
 
 def fitted(written: dict[str, Any], **changes: Codes) -> tuple[Any, dict[str, Any]]:
-    """The density of an entry as it is loaded, and its manifest, of known codes."""
+    """Fit an entry to known codes, and return the loaded density and its manifest."""
     tables = {"train": TRAIN, "validation": VALIDATION, "test": TEST} | changes
-    density, known = learn("mine", written, tables, seed=0)
+    density, known = fit_density("mine", written, tables, seed=0)
     tensors, description = density.state()
     return DENSITIES[description["density"]].from_state(tensors, description), description | known
 
 
 def some_whole(codes: Codes) -> Codes:
-    """The same codes, every third row encoded from some of the modalities."""
+    """Return the same codes, with every third row encoded from some of the modalities."""
     return replace(codes, whole=torch.arange(len(codes)) % 3 > 0)
 
 
@@ -51,7 +52,7 @@ def test_an_entry_without_settings_is_the_density_itself() -> None:
     assert torch.equal(density.log_prob(TEST.mean), alone.log_prob(TEST.mean))
 
 
-def test_without_labels_no_labels_are_known() -> None:
+def test_without_labels_the_density_has_none() -> None:
     density, _ = fitted({"kind": "gmm", "labels": False, **GMM})
     assert not density.classes.labelled
     assert density.sample(5, seeded()).labels is None
@@ -72,7 +73,7 @@ def test_complete_rows_are_those_with_every_modality() -> None:
     parts = {
         name: some_whole(codes) for name, codes in {"train": TRAIN, "validation": VALIDATION, "test": TEST}.items()
     }
-    kept = {name: codes.select(whole_rows(codes)) for name, codes in parts.items()}
+    kept = {name: codes.select(complete_rows(codes)) for name, codes in parts.items()}
     density, manifest = fitted({"kind": "gmm", "rows": "complete", **GMM}, **parts)
     alone, told = fitted({"kind": "gmm", **GMM}, **kept)
     assert manifest["rows"]["used"] == 200
@@ -81,7 +82,7 @@ def test_complete_rows_are_those_with_every_modality() -> None:
     _, of_all = fitted({"kind": "gmm", **GMM}, **parts)
     assert of_all["rows"]["used"] == 300
     none = replace(TRAIN, whole=torch.zeros(300, dtype=torch.bool))
-    with pytest.raises(UserError, match=r"density\.mine\.rows: found no train row with every modality"):
+    with pytest.raises(UserError, match=r"density\.mine\.rows: found no complete train row"):
         fitted({"kind": "gmm", "rows": "complete", **GMM}, train=none)
 
 
@@ -94,12 +95,12 @@ def test_encode_marks_the_rows_with_every_modality(trained: Trained, tmp_path: P
     save_codes(tmp_path, posteriors(model, replace(data, mask=mask), 8, seeded()), {})
     codes = load_codes(tmp_path)
     assert codes.whole.tolist() == mask.all(1).tolist()
-    assert whole_rows(codes).tolist() == [row for row in range(len(data)) if row % 4]
-    assert bool(codes.complete.all())  # the shared code is inferred from what there is
+    assert complete_rows(codes).tolist() == [row for row in range(len(data)) if row % 4]
+    assert bool(codes.complete.all())  # the shared code is inferred from the observed modalities
 
 
-def test_the_encoder_is_handed_the_rows_that_are_fitted(trained: Trained, tmp_path: Path) -> None:
-    """Of codes of which two thirds have every modality, as of these alone."""
+def test_the_encoder_gets_the_rows_that_are_fitted(trained: Trained, tmp_path: Path) -> None:
+    """If two thirds of the rows are complete, the encoder gets these rows only."""
     root = tmp_path / "project"
     shutil.copytree(trained[0], root)
     vamp = {"kind": "vamp", "pseudo_inputs": 20, "steps": 10, "rows": "complete"}
@@ -135,7 +136,7 @@ def test_the_likelihood_is_that_of_one_draw_of_rows_with_every_modality(
     low, high = float(min(draws)), float(max(draws))
     assert low < manifest["log_likelihood"]["test"] < high
     blank = replace(TEST, observed=torch.zeros_like(TEST.observed))
-    unknown = {"value": None, "why": "no test row has every modality"}
+    unknown = {"value": None, "why": "there is no complete test row"}
     assert log_likelihoods(density, {"test": blank}, 0) == {"test": unknown}
     far = replace(TEST, loc=TEST.loc * 1e30)
     unlikely = {"value": None, "why": "some rows have no finite likelihood"}
@@ -154,7 +155,7 @@ def test_overfitting_and_memorising_show() -> None:
     sides, found = (narrow["train"], narrow["test"]), []
     for written in ({"kind": "kde", "bandwidth": 1.0}, {"kind": "gmm", **GMM}):
         density, known = fitted(written, **narrow)
-        found.append(known | {"memorisation": memorised("mine", density, known, *sides, 0)})
+        found.append(known | {"memorisation": check_memorisation("mine", density, known, *sides, 0)})
     kde, gmm = found
     assert kde["log_likelihood"]["train"] > kde["log_likelihood"]["test"] + 10
     assert abs(gmm["log_likelihood"]["train"] - gmm["log_likelihood"]["test"]) < 0.5
@@ -181,16 +182,16 @@ def test_a_bound_is_flagged_and_what_has_no_score_has_none(monkeypatch: pytest.M
     [
         ({"kind": "gmm", "components": 0}, r"density\.mine: option components: found 0, expected"),
         ({"kind": "gmm", "colour": 1}, r"density\.mine\.colour is not a known key"),
-        ({"kind": "vamp"}, r"density\.mine: vamp learns with the autoencoder's encoder"),
+        ({"kind": "vamp"}, r"density\.mine: vamp needs the encoder of the autoencoder"),
     ],
 )
-def test_what_a_density_refuses_is_told(written: dict[str, Any], sentence: str) -> None:
+def test_an_error_of_a_density_is_reported(written: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         fitted(written)
 
 
-def test_a_density_of_another_version_is_told(tmp_path: Path) -> None:
-    density, _ = learn("mine", {"kind": "gmm", **GMM}, {"train": TRAIN}, seed=0)
+def test_a_density_of_another_version_is_reported(tmp_path: Path) -> None:
+    density, _ = fit_density("mine", {"kind": "gmm", **GMM}, {"train": TRAIN}, seed=0)
     tensors, manifest = density.state()
     lacking = {name: value for name, value in tensors.items() if name != "levels"}
     save_artefact(tmp_path / "old", "density", manifest, lacking)

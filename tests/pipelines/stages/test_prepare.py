@@ -1,4 +1,4 @@
-"""The stage that makes the dataset folders."""
+"""The stage `prepare`, which writes the dataset folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage `privacy` on a small trained project: what it writes, what memorises told apart, and what it refuses."""
+"""The stage `privacy` on a small trained project: its results, the detection of memorisation, and what it refuses."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from postprior.pipelines.artefacts.project import Project as Layout
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
-from postprior.pipelines.generation.request import Request
+from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.scale import Scale, points_of
 from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
 from postprior.pipelines.metrics.privacy.splits import SHOWN
@@ -32,9 +32,9 @@ SPACES = {"joint", "codes", "m0", "m1", "m2", "m3", "m4"}
 
 @pytest.fixture(scope="module")
 def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the trained project in which two densities have been tested: one fitted, one that repeats its codes.
+    """A copy of the trained project with tests of two densities: one fitted, and one that repeats its codes.
 
-    The codes are those of an encoder that tells rows apart, as two epochs of training do not make one.
+    The codes are replaced by well separated ones, because two epochs do not train an encoder that separates the rows.
     """
     root, params = tmp_path_factory.mktemp("private") / "project", trained[1]
     shutil.copytree(trained[0], root)
@@ -42,8 +42,8 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
         folder = root / "artefacts/codes" / split
         codes, manifest = load_codes(folder), read_json(folder / "manifest.json")
         loc = torch.randn(codes.loc.shape, generator=torch.Generator().manual_seed(seed))
-        told = replace(codes, loc=loc, scale=torch.full_like(loc, 0.01), labels=None, label_names=None)
-        save_codes(folder, told, {"autoencoder": manifest["autoencoder"], "data": manifest["data"]})
+        separated = replace(codes, loc=loc, scale=torch.full_like(loc, 0.01), labels=None, label_names=None)
+        save_codes(folder, separated, {"autoencoder": manifest["autoencoder"], "data": manifest["data"]})
     changed = {"kde": {"bandwidth": 1.0}, "gmm": {"components": [1]}}
     params = params.model_copy(update={"density": {**params.density, **changed}})
     for name in ("gmm", "kde"):
@@ -55,7 +55,7 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 @pytest.fixture
 def copy(project: Project, tmp_path: Path) -> Project:
-    """The project, to be broken."""
+    """A copy of the project that a test may break."""
     shutil.copytree(project[0], tmp_path / "project")
     return tmp_path / "project", project[1]
 
@@ -93,7 +93,7 @@ def test_a_density_that_repeats_its_codes_is_flagged_by_all_tests(project: Proje
     assert read(project[0], "gmm")["flagged"] == []
 
 
-def test_samples_stand_beside_their_closest_training_rows(project: Project) -> None:
+def test_samples_are_stored_with_their_closest_training_rows(project: Project) -> None:
     root, _ = project
     artefact = load_artefact(root / "artefacts/privacy/gmm", "privacy")
     train, samples = (Dataset.load(root / "artefacts" / name) for name in ("data/train", "synthetic/gmm"))
@@ -120,13 +120,13 @@ def test_samples_stand_beside_their_closest_training_rows(project: Project) -> N
 
 
 def test_near_copies_of_codes_are_the_published_rows(project: Project) -> None:
-    """The codes are drawn again, not stored: a sample that is listed must be the row that was decoded from them."""
+    """Codes are not stored but drawn again, so a listed sample must be the row decoded from the same code."""
     root, _ = project
     generator = Generator.load(root / "artefacts/densities/kde")
     synthetic = Dataset.load(root / "artefacts/synthetic/kde")
     real = splits(Layout(root), 0)
     found = compare(real, generator, synthetic, 0)["codes"].samples
-    ((_, kept, codes, noise),) = draw_codes(generator.density, Request(len(synthetic)))
+    ((_, kept, codes, noise),) = draw_codes(generator.density, SampleRequest(len(synthetic)))
     with torch.no_grad():
         decoded = generator.decode(codes.loc[:, 0], "mean", noise)
     for name, values in decoded.items():
@@ -165,7 +165,7 @@ def test_rows_that_lack_modalities_and_have_no_ids(copy: Project) -> None:
     assert load_artefact(root / "artefacts/privacy/gmm", "privacy").arrays["ids"].min() >= 60
 
 
-def test_without_a_complete_held_out_row_there_is_nothing_to_set_samples_against(copy: Project) -> None:
+def test_without_a_complete_held_out_row_samples_cannot_be_compared(copy: Project) -> None:
     root, params = copy
     folder = root / "artefacts/data/test"
     data = Dataset.load(folder).select(np.arange(120))
@@ -173,7 +173,7 @@ def test_without_a_complete_held_out_row_there_is_nothing_to_set_samples_against
     encode(params, root)
     privacy("gmm", params, root)
     found = read(root, "gmm")
-    missing = {"value": None, "why": "there are no test rows with every modality"}
+    missing = {"value": None, "why": "there are no complete test rows"}
     assert set(found["spaces"]) == SPACES
     for space in found["spaces"].values():
         assert space["distance_ratio"] == space["near_copies"] == space["authenticity"] == missing
@@ -187,7 +187,7 @@ def test_without_a_complete_held_out_row_there_is_nothing_to_set_samples_against
     ("key", "value", "words"),
     [("density", "0" * 64, "run postprior generate"), ("labels", "a label a row", "counts of labels")],
 )
-def test_samples_that_are_not_the_densitys_are_refused(copy: Project, key: str, value: str, words: str) -> None:
+def test_samples_of_another_density_are_refused(copy: Project, key: str, value: str, words: str) -> None:
     root, params = copy
     path = root / "artefacts/synthetic/gmm/manifest.json"
     manifest = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The stage `utility`: what real rows teach, what samples teach in their place, and what it refuses."""
+"""The stage `utility`: classifiers trained on real rows and on samples, and what it refuses."""
 
 import shutil
 from dataclasses import replace
@@ -35,7 +35,7 @@ def project(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
     return root, trained[1]
 
 
-def test_samples_stand_beside_real_rows_in_the_same_numbers(project: Project) -> None:
+def test_samples_and_real_rows_are_equal_in_number(project: Project) -> None:
     root, _ = project
     real, gmm = (read_json(root / f"results/utility/{name}.json") for name in ("real", "gmm"))
     assert set(real) == {"train_real_test_real", "samples"}
@@ -61,7 +61,7 @@ def test_the_ratio_is_that_of_the_hits_of_all_seeds(project: Project) -> None:
     assert ratio["modalities"]["m3"]["value"] == pytest.approx(hits["gmm"][:, 4].mean() / hits["real"][:, 4].mean())
 
 
-def test_the_classifiers_of_real_rows_are_kept(project: Project) -> None:
+def test_the_classifiers_of_real_rows_are_stored(project: Project) -> None:
     root, params = project
     train, test = (Dataset.load(root / "artefacts/data" / split) for split in ("train", "test"))
     known = load_real_classifiers(root / "artefacts/utility/real", {"data": train.hash})
@@ -78,7 +78,7 @@ def test_the_same_inputs_give_the_same_bytes(project: Project, tmp_path: Path) -
     assert [file_hash(tmp_path / "project" / file) for file in files] == before
 
 
-def test_judges_label_the_samples_of_a_density_without_labels(project: Project) -> None:
+def test_label_classifiers_label_the_samples_of_a_density_without_labels(project: Project) -> None:
     root, params = project
     generator = Generator.load(root / "artefacts/densities/normal")
     classifiers = load_evaluators(root / "artefacts/evaluators")
@@ -90,7 +90,7 @@ def test_judges_label_the_samples_of_a_density_without_labels(project: Project) 
     assert known.provenance["labels_from"] == "density"
 
 
-def test_classifiers_of_other_settings_are_not_compared_with(project: Project) -> None:
+def test_classifiers_with_other_settings_are_refused(project: Project) -> None:
     root, params = project
     longer = params.model_copy(update={"utility": params.utility.model_copy(update={"steps": 30})})
     with pytest.raises(UserError, match="steps 6, expected 30"):

@@ -1,4 +1,4 @@
-"""MLflow: a view of the results, whose failures cost one warning."""
+"""Logging of results to MLflow, whose failures give one warning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from postprior.pipelines.tracking.runs import Run, numbers, track
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with results, and an empty database whose migrations have run."""
+    """A project with results, and an empty database after its migrations."""
     root = make_project(tmp_path_factory.mktemp("tracked"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -52,8 +52,8 @@ def client(root: Path) -> Any:
     return MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
 
 
-def found(root: Path, condition: str) -> list[Any]:
-    """The runs in a project's database under a condition, the latest first."""
+def search(root: Path, condition: str) -> list[Any]:
+    """The runs in a project's database that meet a condition, the latest first."""
     mlflow = client(root)
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
     return list(mlflow.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"]))
@@ -61,12 +61,12 @@ def found(root: Path, condition: str) -> list[Any]:
 
 def runs(root: Path) -> list[Any]:
     """The runs of stages."""
-    return found(root, "tags.stage != 'all'")
+    return search(root, "tags.stage != 'all'")
 
 
 def parents(root: Path) -> list[Any]:
-    """The runs of experiments, which those of stages lie beneath."""
-    return found(root, "tags.stage = 'all'")
+    """The parent runs of experiments."""
+    return search(root, "tags.stage = 'all'")
 
 
 def commit(root: Path) -> None:
@@ -79,13 +79,13 @@ def commit(root: Path) -> None:
 
 
 def evaluated(params: Params, root: Path, density: str = "gmm") -> Any:
-    """The run of an evaluation, just logged."""
+    """Log an evaluation and return its run."""
     with track("evaluate", params, root, density=density):
         pass
     return runs(root)[0]
 
 
-def test_a_run_tells_stage_settings_and_origin(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_stage_settings_and_origin(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "stuffy-otter")
     monkeypatch.chdir("/")
     commit(project)
@@ -133,7 +133,7 @@ def test_metrics_of_epochs_are_a_curve(project: Path, params: Params) -> None:
     assert [(point.step, point.value) for point in curve] == [(1, 1), (2, 1 / 2), (3, 1 / 3)]
 
 
-def test_stages_lie_beneath_their_experiment(project: Path, params: Params) -> None:
+def test_stages_have_the_parent_run_of_their_experiment(project: Path, params: Params) -> None:
     commit(project)
     first = evaluated(params, project)
     with track("score-baselines", params, project):
@@ -248,7 +248,7 @@ def test_results_can_be_logged_again(project: Path, params: Params) -> None:
 
 
 def test_nothing_to_log_again(tmp_path: Path, params: Params) -> None:
-    with pytest.raises(UserError, match="there are no results to log yet"):
+    with pytest.raises(UserError, match="found no results to log"):
         log_again(params, tmp_path)
 
 
@@ -261,7 +261,7 @@ def test_an_unreachable_server_costs_one_warning(
         run.file(project / "params.yaml")
     assert capsys.readouterr().err == (
         "postprior: warning: MLflow could not log this run ([Errno 111] Connection refused); "
-        "the results are written all the same\n"
+        "the results are written anyway\n"
     )
 
 

@@ -1,13 +1,31 @@
-"""Nexus and MHVAE: their losses re-derived, their oracles, and the faults that their public versions have."""
+"""Nexus and MHVAE: losses derived again, closed-form oracles, and faults of their public implementations."""
 
 from typing import Any
 
 import pytest
 import torch
-from support.linear_gaussian import LATENT, SCALE, agree, evidence, exact, posterior, repeat, sample
+from support import equations
+from support.equations import (
+    FULL,
+    HOLES,
+    ROWS,
+    agree,
+    by_mask,
+    encoded,
+    expert,
+    log_likelihood,
+    names_of,
+    normal,
+    product,
+    repeat,
+    same_loss,
+    seeded,
+    standard,
+)
+from support.linear_gaussian import LATENT, SCALE, SIZES, evidence, exact, is_exact, posterior, sample
 from support.linear_gaussian import modalities as vectors
 from torch import Tensor, nn
-from torch.distributions import Independent, Laplace, Normal, kl_divergence
+from torch.distributions import Normal, kl_divergence
 
 from postprior.stage1_vae.distributions import Normal as Diagonal
 from postprior.stage1_vae.experts import all_subsets
@@ -25,54 +43,17 @@ IMAGES = (
     Modality("b", "image", (2, 16, 16), "laplace", (0, 1)),
     Modality("c", "image", (1, 9, 14), "normal"),
 )
-ROWS, NOISE, CODE = 4, 0.7, 5
-FULL = torch.ones(ROWS, 3, dtype=torch.bool)
-HOLES = torch.tensor([[True, True, False], [True, True, True], [False, True, True], [False, False, True]])
-SIZES = {"latent": LATENT, "width": 1, "likelihood_scale": SCALE}
+CODE = 5
 DRAWS = 20_000
-by_mask = pytest.mark.parametrize("observed", [FULL, HOLES], ids=["complete", "incomplete"])
 by_kind = pytest.mark.parametrize("modalities", [MIXED, IMAGES], ids=["dense", "maps"])
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def build(kind: type[MultimodalVAE], modalities: tuple[Modality, ...] = MIXED, **options: Any) -> Any:
-    model = kind(modalities, latent=CODE, width=2, likelihood_scale=NOISE, seed=3, **options).double()
-    with torch.no_grad():
-        for parameter in model.parameters():  # away from the small initial values
-            parameter.mul_(1.5)
-    return model
+    return equations.build(kind, modalities, latent=CODE, stretch=1.5, **options)
 
 
 def data(observed: Tensor = FULL, modalities: tuple[Modality, ...] = MIXED) -> Batch:
-    x = {m.name: torch.rand(len(observed), *m.shape, generator=generator(5), dtype=torch.float64) for m in modalities}
-    return Batch(x, observed)
-
-
-def normal(raw: Tensor) -> Independent:
-    """A network's output: locations, then clamped log-scales, at every position of a level."""
-    loc, log_scale = raw.chunk(2, -1)
-    return Independent(Normal(loc.flatten(), log_scale.clamp(-7, 5).exp().flatten()), 1)
-
-
-def standard(size: int) -> Independent:
-    return Independent(Normal(torch.zeros(size, dtype=torch.float64), 1.0), 1)
-
-
-def product(experts: list[Independent]) -> Independent:
-    precision = sum(q.stddev**-2 for q in experts)
-    return Independent(Normal(sum(q.mean * q.stddev**-2 for q in experts) / precision, precision**-0.5), 1)
-
-
-def log_likelihood(model: Any, batch: Batch, row: int, modality: Modality, z: Tensor) -> Tensor:
-    output, family = model.decoders[modality.name](z[None])[0], {"normal": Normal, "laplace": Laplace}
-    return family[modality.likelihood](output, NOISE).log_prob(batch.data[modality.name][row]).sum()
-
-
-def names_of(batch: Batch, row: int) -> list[str]:
-    return [name for name, has in zip(batch.data, batch.observed[row].tolist(), strict=True) if has]
+    return equations.batch(observed, modalities)
 
 
 # Nexus
@@ -81,22 +62,23 @@ def names_of(batch: Batch, row: int) -> list[str]:
 @by_mask
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_nexus(observed: Tensor, training: bool) -> None:
-    """Bottom: ELBOs weighted by β_m. Top: γ_m log N(z_m; f_m(z), 1) of all codes, less β KL, from those heard."""
+    """Bottom: ELBOs weighted by β_m. Top: γ_m log N(z_m; f_m(z), 1) of all codes minus β KL; z is inferred from the
+    codes that dropout left."""
     betas, gammas = {"a": 0.5, "b": 1.0, "c": 2.0}, {"a": 3.0, "b": 1.0, "c": 0.25}
     options = {"bottom": 4, "beta": 1.7, "bottom_beta": {"a": 0.5, "c": 2.0}, "gamma": gammas, "dropout": 0.9}
     model, batch = build(Nexus, **options).train(training), data(observed)
-    source = generator()
+    source = seeded()
     noise = torch.randn(ROWS, 3, 4, generator=source, dtype=torch.float64)
-    heard = model.perceive(observed, source) if training else observed
+    heard = model.drop_modalities(observed, source) if training else observed
     top_noise = torch.randn(ROWS, 1, CODE, generator=source, dtype=torch.float64)
     expected = []
     for row in range(ROWS):
         value, codes = torch.zeros((), dtype=torch.float64), {}
         for index, m in enumerate(MIXED):
             if observed[row, index]:
-                q = normal(model.encoders[m.name](batch.data[m.name][row : row + 1])[0])
+                q = expert(model, batch, row, m.name)
                 z = q.mean + q.stddev * noise[row, index]
-                value = value + log_likelihood(model, batch, row, m, z)
+                value = value + log_likelihood(model, batch, row, m.name, z)
                 value = value - betas[m.name] * kl_divergence(q, standard(4))
                 codes[m.name] = z
         messages = [model.messages[m.name](codes[m.name]) for i, m in enumerate(MIXED) if heard[row, i]]
@@ -105,14 +87,13 @@ def test_nexus(observed: Tensor, training: bool) -> None:
         for name, code in codes.items():
             value = value + gammas[name] * Normal(model.rebuilders[name](z[None])[0], 1.0).log_prob(code).sum()
         expected.append(1.7 * kl_divergence(q, standard(CODE)) - value)
-    loss = model.loss(batch, generator()).per_sample
-    torch.testing.assert_close(loss, torch.stack(expected), rtol=1e-9, atol=1e-9)
+    same_loss(model.loss(batch, seeded()).per_sample, expected)
 
 
 def test_perceptual_dropout_leaves_one_modality_at_least() -> None:
     model = build(Nexus, dropout=0.6)
     observed = torch.tensor([[True] * 3, [True, False, True], [False, True, False]]).repeat_interleave(30_000, 0)
-    heard = model.perceive(observed, generator()).reshape(3, 30_000, 3)
+    heard = model.drop_modalities(observed, seeded()).reshape(3, 30_000, 3)
     assert heard.any(-1).all()
     assert not (heard & ~observed.reshape(heard.shape)).any()
     counts = [(heard.sum(-1) == count).double().mean(-1) for count in (1, 2, 3)]
@@ -124,13 +105,13 @@ def test_perceptual_dropout_leaves_one_modality_at_least() -> None:
 
 def test_perceptual_dropout_is_off_outside_of_training() -> None:
     always, never = (build(Nexus, dropout=dropout) for dropout in (1.0, 0.0))
-    losses = [model.eval().loss(data(), generator()).terms["rebuilding"] for model in (always, never)]
-    drawn = always.train().loss(data(), generator()).terms["rebuilding"]
+    losses = [model.eval().loss(data(), seeded()).terms["rebuilding"] for model in (always, never)]
+    drawn = always.train().loss(data(), seeded()).terms["rebuilding"]
     means = [model.train().posterior(data()).mean for model in (always, never)]
-    # The two draw the same numbers for their codes and, but for those of the dropout, others for the top.
+    # Both models draw the same numbers for their codes; dropout draws more before the top does.
     assert torch.equal(means[0], means[1])
     repeated = [
-        model.eval().loss(repeat(data(), 2000), generator()).terms["rebuilding"].reshape(ROWS, -1)
+        model.eval().loss(repeat(data(), 2000), seeded()).terms["rebuilding"].reshape(ROWS, -1)
         for model in (always, never)
     ]
     assert torch.equal(losses[0], losses[1])
@@ -139,14 +120,14 @@ def test_perceptual_dropout_is_off_outside_of_training() -> None:
 
 
 def test_bottom_codes_are_real_numbers_to_the_top() -> None:
-    """No sigmoid: the top's decoders end in a linear map, and reach values far outside of [0, 1]."""
+    """No sigmoid: the decoders of the top end in a linear map and reach values far outside [0, 1]."""
     model = build(Nexus, bottom=4)
     for rebuilder in model.rebuilders.values():
         last = list(rebuilder.modules())[-1]
         assert isinstance(last, nn.Linear)
         last.bias.data = torch.tensor([-7.0, 9.0, 0.0, 0.5], dtype=torch.float64)
         last.weight.data.zero_()
-    rebuilt = model.descend(torch.randn(6, CODE, generator=generator(), dtype=torch.float64)).reshape(6, 3, 4)
+    rebuilt = model.descend(torch.randn(6, CODE, generator=seeded(), dtype=torch.float64)).reshape(6, 3, 4)
     assert (rebuilt == torch.tensor([-7.0, 9.0, 0.0, 0.5], dtype=torch.float64)).all()
 
 
@@ -156,7 +137,7 @@ def test_no_gradient_reaches_the_bottom_through_the_top() -> None:
     for gamma in (1.0, 50.0):
         model.gammas = [gamma] * 3
         model.zero_grad()
-        model.loss(data(HOLES), generator()).per_sample.sum().backward()
+        model.loss(data(HOLES), seeded()).per_sample.sum().backward()
         bottom = {n: p.grad for n, p in model.named_parameters() if n.startswith(("encoders", "decoders"))}
         gradients.append(bottom)
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
@@ -166,7 +147,7 @@ def test_no_gradient_reaches_the_bottom_through_the_top() -> None:
 
 def test_nexus_decodes_each_modality_from_its_own_bottom_code() -> None:
     model = build(Nexus, bottom=4)
-    z = torch.randn(3, 2, CODE, generator=generator(), dtype=torch.float64)
+    z = torch.randn(3, 2, CODE, generator=seeded(), dtype=torch.float64)
     latents = model.descend(z)
     assert latents.shape == (3, 2, 12)
     for index, modality in enumerate(MIXED):
@@ -179,7 +160,7 @@ def test_nexus_decodes_each_modality_from_its_own_bottom_code() -> None:
 
 def test_nexus_has_no_evidence() -> None:
     with pytest.raises(ValueError, match="log_evidence: found nexus"):
-        build(Nexus).log_evidence(data(), generator())
+        build(Nexus).log_evidence(data(), seeded())
 
 
 @pytest.mark.parametrize(
@@ -203,8 +184,8 @@ def test_impossible_options_are_refused(kind: type[MultimodalVAE], options: dict
 
 
 def descent(model: Any, batch: Batch, row: int, names: list[str], noise: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The state and the sum of the divergences of one row given some of its modalities, a level at a time."""
-    outputs = {name: model.encoders[name](batch.data[name][row : row + 1])[0] for name in names}
+    """Descend level by level from some modalities of one row; return the state and the sum of the divergences."""
+    outputs = {name: encoded(model, batch, row, name) for name in names}
     q = product([standard(CODE), *(normal(outputs[name][: 2 * CODE]) for name in names)])
     state = q.mean + q.stddev * noise[0]
     divergence, start = kl_divergence(q, standard(CODE)), 2 * CODE
@@ -226,7 +207,7 @@ def descent(model: Any, batch: Batch, row: int, names: list[str], noise: list[Te
 def test_mhvae(observed: Tensor, modalities: tuple[Modality, ...], levels: int) -> None:
     """The mean over drawn subsets of log p(X | z) − β Σ_l KL, every modality of the row reconstructed."""
     model, batch = build(MHVAE, modalities, levels=levels, subsets=3, beta=1.3), data(observed, modalities)
-    source = generator()
+    source = seeded()
     subsets = model.draw_subsets(observed, source)
     sizes = [CODE, *(step.size for step in model.steps)]
     noise = [torch.randn(ROWS, 3, size, generator=source, dtype=torch.float64) for size in sizes]
@@ -238,25 +219,24 @@ def test_mhvae(observed: Tensor, modalities: tuple[Modality, ...], levels: int) 
             assert set(names) <= set(names_of(batch, row))
             state, divergence = descent(model, batch, row, names, [level[row, slot] for level in noise])
             present = [m for m in modalities if m.name in names_of(batch, row)]
-            fit = sum(log_likelihood(model, batch, row, m, state) for m in present)
+            fit = sum(log_likelihood(model, batch, row, m.name, state) for m in present)
             bounds.append(fit - 1.3 * divergence)
         expected.append(-sum(bounds) / 3)
-    loss = model.loss(batch, generator()).per_sample
-    torch.testing.assert_close(loss, torch.stack(expected), rtol=1e-9, atol=1e-9)
+    same_loss(model.loss(batch, seeded()).per_sample, expected)
 
 
 @by_kind
 def test_a_level_s_posterior_is_the_normalised_product_of_its_prior_and_factors(
     modalities: tuple[Modality, ...],
 ) -> None:
-    """log q − log p − Σ_m log q_m is one number, whatever z_l; and q is a density."""
+    """log q − log p − Σ_m log q_m does not depend on z_l, and q integrates to 1."""
     model, batch = build(MHVAE, modalities), data(HOLES, modalities)
     step, size = model.steps[0], model.steps[0].size
     features = torch.stack(model.outputs(batch), 1)[..., 2 * CODE :][..., : step.positions * step.hidden]
-    above = torch.randn(ROWS, 1, CODE, generator=generator(), dtype=torch.float64)
-    level = model.refine(step, above, features, HOLES.unsqueeze(1), generator())
+    above = torch.randn(ROWS, 1, CODE, generator=seeded(), dtype=torch.float64)
+    level = model.next_level(step, above, features, HOLES.unsqueeze(1), seeded())
     q, prior = level.posterior, level.prior
-    z = torch.randn(50, ROWS, 1, size, generator=generator(), dtype=torch.float64)
+    z = torch.randn(50, ROWS, 1, size, generator=seeded(), dtype=torch.float64)
     total = q.log_prob(z) - prior.log_prob(z)
     context = step.context(step(above[:, 0])[1])
     for index in range(3):
@@ -272,30 +252,28 @@ def test_a_level_s_posterior_is_the_normalised_product_of_its_prior_and_factors(
 
 
 def test_one_level_is_a_product_with_the_prior() -> None:
-    """The exact posterior of every subset; each subset's bound misses the evidence by KL(p(z|x_S) ‖ p(z|X))."""
+    """It is the exact posterior of every subset; the bound of a subset is KL(p(z|x_S) ‖ p(z|X)) below the evidence."""
     model = exact(MHVAE(vectors(3), levels=1, subsets=7, **SIZES))
     batch, subsets = sample(model, 4), all_subsets(3)
     q = model.posterior(batch, subsets)
     truth, expected = evidence(model, batch, subsets[-1]), []
     whole = torch.distributions.MultivariateNormal(*posterior(model, batch, subsets[-1]))
     for index, subset in enumerate(subsets):
-        mean, covariance = posterior(model, batch, subset)
-        torch.testing.assert_close(q[:, index].loc, mean)
-        torch.testing.assert_close(q[:, index].variance, covariance.diagonal().expand_as(mean))
-        part = torch.distributions.MultivariateNormal(mean, covariance)
+        is_exact(q[:, index], model, batch, subset)
+        part = torch.distributions.MultivariateNormal(*posterior(model, batch, subset))
         expected.append(truth - kl_divergence(part, whole))
     for drawn in (7, 2):  # all subsets; or two of them, without bias
         model.subsets = drawn
-        loss = model.loss(repeat(batch, DRAWS), generator()).per_sample.reshape(4, DRAWS)
+        loss = model.loss(repeat(batch, DRAWS), seeded()).per_sample.reshape(4, DRAWS)
         agree(-loss, torch.stack(expected).mean(0))
     for subset in subsets:
         part = Batch(batch.data, subset.expand(4, 3))
-        found = model.log_evidence(part, generator(), draws=3)
+        found = model.log_evidence(part, seeded(), draws=3)
         torch.testing.assert_close(found, evidence(model, batch, subset))
 
 
 class LinearStep(nn.Module):
-    """z_1 = a z_2 + b + s ε, and factors of z_1 that are the lateral features, whatever z_2."""
+    """z_1 = a z_2 + b + s ε; the factors of z_1 are the lateral features and do not depend on z_2."""
 
     positions, hidden, size = 1, 2 * LATENT, LATENT
 
@@ -318,7 +296,7 @@ class LinearStep(nn.Module):
 
 
 class TwoLevels(nn.Module):
-    """The exact factors of z_2 and of z_1, side by side: z_1 is integrated out of the first."""
+    """The exact factors of z_2 and of z_1 side by side; z_1 is integrated out of the factor of z_2."""
 
     def __init__(self, factor: nn.Module, step: LinearStep) -> None:
         super().__init__()
@@ -356,8 +334,8 @@ def test_two_levels_are_exact_where_their_factors_are() -> None:
     model = linear_hierarchy(1)
     batch = sample(model, 5)
     truth = hierarchical_evidence(model, batch)
-    torch.testing.assert_close(model.log_evidence(batch, generator(), draws=2), truth)
-    agree(-model.loss(repeat(batch, DRAWS), generator()).per_sample.reshape(5, DRAWS), truth)
+    torch.testing.assert_close(model.log_evidence(batch, seeded(), draws=2), truth)
+    agree(-model.loss(repeat(batch, DRAWS), seeded()).per_sample.reshape(5, DRAWS), truth)
 
 
 def test_the_evidence_of_a_hierarchy_is_estimated_without_bias() -> None:
@@ -365,34 +343,35 @@ def test_the_evidence_of_a_hierarchy_is_estimated_without_bias() -> None:
     model = linear_hierarchy(2)
     batch = sample(model, 5)
     truth = hierarchical_evidence(model, batch)
-    single = model.log_evidence(repeat(batch, DRAWS), generator(), draws=1).reshape(5, DRAWS)
+    single = model.log_evidence(repeat(batch, DRAWS), seeded(), draws=1).reshape(5, DRAWS)
     agree((single - truth.unsqueeze(1)).exp(), torch.ones(5, dtype=torch.float64))
     assert (single.var(-1) > 1e-6).all()
-    assert (-model.loss(repeat(batch, DRAWS), generator()).per_sample.reshape(5, DRAWS).mean(-1) < truth).all()
-    many = model.log_evidence(batch, generator(), draws=5000)
+    assert (-model.loss(repeat(batch, DRAWS), seeded()).per_sample.reshape(5, DRAWS).mean(-1) < truth).all()
+    many = model.log_evidence(batch, seeded(), draws=5000)
     torch.testing.assert_close(many, truth, rtol=0, atol=0.05)
 
 
-def test_the_code_alone_speaks_before_training() -> None:
-    """Levels that start open take over what the code should say, which then stays at its prior."""
+def test_only_the_top_code_informs_the_decoder_before_training() -> None:
+    """If lower levels informed the decoder from the start, the code would stay at its prior."""
     model = MHVAE(IMAGES, latent=CODE, width=8)
-    levels = model.walk(data(modalities=IMAGES).to("cpu", torch.float32), FULL.unsqueeze(1), generator())
+    levels = model.posterior_levels(data(modalities=IMAGES).to("cpu", torch.float32), FULL.unsqueeze(1), seeded())
+    assert len(levels) > 1
     for level in levels[1:]:
-        ratio = level.posterior.scale / level.prior.scale  # of a posterior that follows its prior
+        ratio = level.posterior.scale / level.prior.scale  # near 1: the posterior follows its prior
         assert 0.97 < float(ratio.detach().mean()) <= 1
         shift = (level.posterior.loc - level.prior.loc).abs() / level.prior.scale
         assert float(shift.detach().mean()) < 0.2
 
 
 def test_samples_of_the_prior_start_at_the_top_and_descend() -> None:
-    """z_1 of prior draws follows p(z_1) = N(b, a² + s²), not N(0, I); without a generator, the means a z_2 + b."""
+    """z_1 of prior draws follows p(z_1) = N(b, a² + s²), not N(0, I); without a generator it is the mean a z_2 + b."""
     model = linear_hierarchy(2)
-    step, z = model.steps[0], model.prior().rsample((DRAWS,), generator())
-    drawn = model.descend(z, generator(1))
+    step, z = model.steps[0], model.prior().rsample((DRAWS,), seeded())
+    drawn = model.descend(z, seeded(1))
     agree(drawn.T, step.b)
     agree((drawn - step.b).square().T, step.a**2 + step.s**2)
     torch.testing.assert_close(model.descend(z), step.a * z + step.b)
-    decoded = model.decode(z, generator(1))["m1"].mean
+    decoded = model.decode(z, seeded(1))["m1"].mean
     torch.testing.assert_close(decoded, model.decoders["m1"](drawn))
 
 
@@ -400,8 +379,8 @@ def test_samples_of_the_prior_start_at_the_top_and_descend() -> None:
 def test_codes_are_the_top_and_decoders_read_what_is_below(modalities: tuple[Modality, ...]) -> None:
     model = build(MHVAE, modalities, levels=4)
     assert [(block.name, block.shape) for block in model.layout] == [("z", (CODE,))]
-    z = model.prior().rsample((2, 3), generator())
-    latents = model.descend(z, generator())
+    z = model.prior().rsample((2, 3), seeded())
+    latents = model.descend(z, seeded())
     assert latents.shape == (2, 3, model.steps[-1].positions * model.steps[-1].hidden)
     again = z.flatten(0, 1)
     for step in model.steps:
@@ -415,7 +394,7 @@ def test_codes_are_the_top_and_decoders_read_what_is_below(modalities: tuple[Mod
 
 @by_kind
 def test_inference_reads_a_subset_as_if_the_rest_were_missing(modalities: tuple[Modality, ...]) -> None:
-    """On every level, and whatever the missing entries hold; in the order of the modalities or another."""
+    """On every level, whatever the missing entries hold, and in any order of the modalities."""
     model, whole = build(MHVAE, modalities), data(modalities=modalities)
     for subset in all_subsets(3):
         filled = {
@@ -423,14 +402,14 @@ def test_inference_reads_a_subset_as_if_the_rest_were_missing(modalities: tuple[
             for (name, x), inside in zip(whole.data.items(), subset, strict=True)
         }
         masked = Batch(filled, subset.expand(ROWS, 3))
-        drawn = model.infer(whole, subset.unsqueeze(0), generator())
-        torch.testing.assert_close(drawn, model.infer(masked, torch.ones(1, 3).bool(), generator()))
+        drawn = model.infer(whole, subset.unsqueeze(0), seeded())
+        torch.testing.assert_close(drawn, model.infer(masked, torch.ones(1, 3).bool(), seeded()))
         turned = build(MHVAE, modalities[::-1])
         turned.load_state_dict(model.state_dict())
         backwards = Batch(dict(reversed(whole.data.items())), FULL)
-        torch.testing.assert_close(drawn, turned.infer(backwards, subset.flip(0).unsqueeze(0), generator()))
-    with pytest.raises(ValueError, match="nothing of a subset"):
-        model.infer(data(HOLES, modalities), all_subsets(3), generator())
+        torch.testing.assert_close(drawn, turned.infer(backwards, subset.flip(0).unsqueeze(0), seeded()))
+    with pytest.raises(ValueError, match="no modality of a subset"):
+        model.infer(data(HOLES, modalities), all_subsets(3), seeded())
 
 
 @by_kind
@@ -439,17 +418,17 @@ def test_dropping_a_modality_is_masking_it_on_every_level(modalities: tuple[Moda
     part.load_state_dict({k: v for k, v in whole.state_dict().items() if ".c." not in k})
     masked = data(torch.tensor([True, True, False]).expand(ROWS, 3), modalities)
     dropped = Batch({name: masked.data[name] for name in "ab"}, FULL[:, :2])
-    losses = [model.loss(batch, generator()).per_sample for model, batch in ((whole, masked), (part, dropped))]
+    losses = [model.loss(batch, seeded()).per_sample for model, batch in ((whole, masked), (part, dropped))]
     torch.testing.assert_close(*losses)
 
 
 def test_subsets_are_drawn_evenly_from_those_of_a_row() -> None:
     model = build(MHVAE, subsets=7)
-    once = model.draw_subsets(torch.ones(50, 3, dtype=torch.bool), generator())
+    once = model.draw_subsets(torch.ones(50, 3, dtype=torch.bool), seeded())
     assert all(len(row.unique(dim=0)) == 7 for row in once)
     model.subsets = 2
     observed = torch.tensor([[True, False, True], [True, True, True], [False, True, False]])
-    drawn = model.draw_subsets(observed.repeat_interleave(20_000, 0), generator())
+    drawn = model.draw_subsets(observed.repeat_interleave(20_000, 0), seeded())
     codes = (drawn.long() * torch.tensor([1, 2, 4])).sum(-1).reshape(3, -1)
     shares = torch.stack([(codes == code).double().mean(-1) for code in range(8)], -1)
     expected = torch.zeros(3, 8, dtype=torch.float64)
@@ -466,25 +445,25 @@ def test_maps_serve_images_of_any_size(levels: int, shapes: list[tuple[int, int,
     images = [Modality(f"m{i}", "image", shape, "laplace") for i, shape in enumerate(shapes)]
     model = MHVAE(images, latent=4, width=8, levels=levels)
     batch = Batch(
-        {m.name: torch.rand(3, *m.shape, generator=generator()) for m in images},
+        {m.name: torch.rand(3, *m.shape, generator=seeded()) for m in images},
         torch.ones(3, len(images)).bool(),
     )
-    model.loss(batch, generator()).per_sample.sum().backward()
+    model.loss(batch, seeded()).per_sample.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
-    decoded = model.decode(model.posterior(batch).mean, generator())
+    decoded = model.decode(model.posterior(batch).mean, seeded())
     assert {name: p.mean.shape[1:] for name, p in decoded.items()} == {m.name: m.shape for m in images}
 
 
 def test_rows_of_maps_are_independent_of_one_another() -> None:
     model, batch = build(MHVAE, IMAGES), data(HOLES, IMAGES)
     features = torch.stack(model.outputs(batch), 1)
-    above = torch.randn(ROWS, 1, CODE, generator=generator(), dtype=torch.float64)
+    above = torch.randn(ROWS, 1, CODE, generator=seeded(), dtype=torch.float64)
     step = model.steps[0]
     lateral = features[..., 2 * CODE :][..., : step.positions * step.hidden]
-    together = model.refine(step, above, lateral, HOLES.unsqueeze(1), generator()).posterior
+    together = model.next_level(step, above, lateral, HOLES.unsqueeze(1), seeded()).posterior
     for row in range(ROWS):
         rows = slice(row, row + 1)
-        alone = model.refine(step, above[rows], lateral[rows], HOLES[rows].unsqueeze(1), generator()).posterior
+        alone = model.next_level(step, above[rows], lateral[rows], HOLES[rows].unsqueeze(1), seeded()).posterior
         torch.testing.assert_close(alone.loc, together.loc[rows])
         torch.testing.assert_close(alone.scale, together.scale[rows])
 
@@ -492,6 +471,6 @@ def test_rows_of_maps_are_independent_of_one_another() -> None:
 def test_annealing_scales_the_divergences_alone() -> None:
     for kind in (Nexus, MHVAE):
         model = build(kind)
-        losses = [model.loss(data(HOLES), generator(), kl_weight).per_sample for kl_weight in (0.0, 0.5, 1.0)]
+        losses = [model.loss(data(HOLES), seeded(), kl_weight).per_sample for kl_weight in (0.0, 0.5, 1.0)]
         torch.testing.assert_close(losses[1], (losses[0] + losses[2]) / 2)
         assert (losses[2] > losses[0]).all()

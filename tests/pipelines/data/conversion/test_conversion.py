@@ -1,4 +1,4 @@
-"""Conversions: what a column becomes, the way back, and what stays in the manifest."""
+"""Conversions: encoding and decoding of columns, and their entry in the manifest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.archives import saved, views
-from support.latent import seeded
+from support.equations import seeded
 
 from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.conversion import ColumnConversion, from_description
@@ -34,7 +34,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_a_column_comes_back(kind: str) -> None:
+def test_a_column_is_restored(kind: str) -> None:
     column = pa.chunked_array([VALUES[kind]])
     fitted = ColumnConversion.fit("x", kind, pa.chunked_array([VALUES[kind]] * 2))
     again = ColumnConversion.from_description(json.loads(json.dumps(fitted.describe())))
@@ -62,8 +62,8 @@ def test_the_numbers_are_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
-def test_six_digits_come_back_to_the_last(unit: float) -> None:
-    """A float32 has 24 bits: any six digits around a mean, be they of millimetres or of inhabitants."""
+def test_six_digits_are_restored_exactly(unit: float) -> None:
+    """A float32 has 24 bits, enough for six digits around a mean in any unit, such as millimetres or inhabitants."""
     exact = np.random.default_rng(0).integers(0, 10**6, 500) + 3 * 10**6
     values = exact * unit if unit >= 1 else exact / (1 / unit)
     column = pa.chunked_array([values])
@@ -72,14 +72,14 @@ def test_six_digits_come_back_to_the_last(unit: float) -> None:
     np.testing.assert_array_equal(fitted.decode(numbers.astype(np.float32), seen).to_numpy(), values)
 
 
-def test_whole_numbers_that_are_one_float_give_finite_values() -> None:
+def test_whole_numbers_that_are_equal_as_floats_give_finite_values() -> None:
     column = pa.chunked_array([pa.array([2**60, 2**60 + 1])])
     numbers, _ = ColumnConversion.fit("x", "numeric", column).encode(column)
     np.testing.assert_array_equal(numbers, 0)
 
 
-def test_what_models_draw_stays_within_what_the_type_holds() -> None:
-    """A decoder knows nothing of 8 bits: what it gives is clipped, rounded, and never wraps round."""
+def test_drawn_values_stay_within_the_range_of_the_type() -> None:
+    """A decoder may exceed the range of 8 bits: its values are clipped and rounded, and never wrap around."""
     seen = np.ones(3, bool)
     small = ColumnConversion("x", "count", "int8")
     assert small.decode(np.array([400.0, 3.4, -2.0]), seen).to_pylist() == [127, 3, -2]
@@ -107,13 +107,13 @@ def test_conversions_are_described_in_json(tmp_path: Path) -> None:
     assert train.select(np.arange(3)).conversion == train.conversion
 
 
-def test_folders_without_a_conversion_are_as_they_were_and_a_broken_one_is_told(tmp_path: Path) -> None:
+def test_a_folder_needs_no_conversion_and_a_broken_one_is_refused(tmp_path: Path) -> None:
     import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
     replace(Dataset.load(tmp_path / "data/test"), conversion=None).save(tmp_path / "bare")
     manifest = json.loads((tmp_path / "bare/manifest.json").read_text())
     assert "conversion" not in manifest
     (tmp_path / "bare/manifest.json").write_text(json.dumps({**manifest, "conversion": [1]}))
-    with pytest.raises(UserError, match="conversion: expected an object of JSON or none"):
+    with pytest.raises(UserError, match="conversion: expected a JSON object or no such key"):
         Dataset.load(tmp_path / "bare")
 
 

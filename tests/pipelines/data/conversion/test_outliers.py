@@ -1,4 +1,4 @@
-"""Fill values and slips: they spoil no scale, no model sees them as they are, and the user is told."""
+"""Fill values and typing errors: they do not affect scales, models see them clipped, and the summary reports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion
-from postprior.pipelines.data.conversion.outliers import BOUND, usual
+from postprior.pipelines.data.conversion.outliers import BOUND, usual_range
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.contents import Roles
@@ -48,7 +48,7 @@ def table_column(values: np.ndarray) -> pa.ChunkedArray:
 def test_scales_of_heavy_tails_are_mean_and_standard_deviation(tail: str) -> None:
     for seed in range(8):
         values = TAILS[tail](np.random.default_rng(seed))
-        assert usual(values) == (values.min(), values.max(), False)
+        assert usual_range(values) == (values.min(), values.max(), False)
         fitted = ColumnConversion.fit("x", "numeric", table_column(values))
         assert (fitted.offset, fitted.scale, fitted.bound) == (values.mean(), values.std(), BOUND)
         numbers, _ = fitted.encode(table_column(values))
@@ -72,14 +72,14 @@ def test_a_column_is_scaled_by_its_usual_values(fill: str) -> None:
     assert np.abs(others.encode(table_column(np.array([1e300, -1e308])))[0]).max() == BOUND
 
 
-def test_so_is_a_column_of_few_values() -> None:
+def test_a_column_of_few_values_is_scaled_by_its_usual_values() -> None:
     values = np.array([0.5, 1.5] * 20 + [9.97e36])
-    assert usual(values) == (0.5, 1.5, True)
-    assert usual(-values) == (-1.5, -0.5, True)
+    assert usual_range(values) == (0.5, 1.5, True)
+    assert usual_range(-values) == (-1.5, -0.5, True)
 
 
 @pytest.mark.parametrize("fill", FILLS)
-def test_so_are_coordinates_and_pixels(fill: str) -> None:
+def test_coordinates_and_pixels_are_scaled_by_their_usual_values(fill: str) -> None:
     rng = np.random.default_rng(0)
     array = rng.normal([36.6, 5, 0], [0.5, 1, 2], (ROWS, 3))
     plain = ArrayConversion.fit("x", "numeric", "X", array, np.arange(ROWS), np.arange(ROWS), FACTS)
@@ -97,17 +97,17 @@ def test_so_are_coordinates_and_pixels(fill: str) -> None:
     pixels[0] = FILLS[fill][0]
     fitted = ArrayConversion.fit("x", "numeric", "HW", pixels, np.arange(ROWS), np.arange(ROWS), FACTS)
     x, _ = fitted.encode(pixels, np.arange(ROWS))
-    if fill == "a slip":  # 36400 lies no hundred times farther than others from 550
+    if fill == "a slip":  # 36400 is not a hundred times as far from 550 as the other values
         assert fitted.offset + fitted.scale == pytest.approx(36400)
         return
-    if fill == "often":  # nor does −9999
+    if fill == "often":  # and neither is −9999
         return
     assert (fitted.offset, fitted.scale) == (ends[0], ends[1] - ends[0])
     np.testing.assert_array_equal(np.abs(x[0]), 2)
     assert (x[1:].min(), x[1:].max()) == (0, 1)
 
 
-def test_an_import_tells_of_them_and_a_model_sees_the_others(tmp_path: Path) -> None:
+def test_an_import_reports_outliers_and_a_model_sees_the_other_values(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     temperature = [f"{x:.1f}" for x in rng.normal(36.6, 0.5, ROWS)]
     temperature[7] = temperature[11] = "9.97e36"
@@ -115,10 +115,10 @@ def test_an_import_tells_of_them_and_a_model_sees_the_others(tmp_path: Path) -> 
     (tmp_path / "a.csv").write_text("\n".join(["id,temperature,crp", *lines]) + "\n")
     text = "\n".join(import_data([tmp_path / "a.csv"], tmp_path / "data", Roles()))
     assert (
-        "far from all others: temperature (9.97e+36, 2 values); models are shown nearer ones. If this stands "
-        "for missing values, leave such cells empty and import again" in text
+        "far outliers: temperature (9.97e+36, 2 values); they are clipped in the input of models. If such a "
+        "value means missing, leave these cells empty and import again" in text
     )
-    assert text.count("far from all others") == 1
+    assert text.count("far outliers") == 1
     back = []
     for split in ("train", "validation", "test"):
         data = Dataset.load(tmp_path / "data" / split)
@@ -128,10 +128,10 @@ def test_an_import_tells_of_them_and_a_model_sees_the_others(tmp_path: Path) -> 
     assert sorted(back) == sorted(lines)
 
 
-def test_arrays_are_told_of_with_the_option_that_helps(tmp_path: Path) -> None:
+def test_outliers_of_arrays_are_reported_with_the_option_that_helps(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(ROWS, 3))
     x[3, 1] = 1e30
     np.savez(tmp_path / "views.npz", x=x)
     text = "\n".join(import_data([tmp_path / "views.npz"], tmp_path / "data", Roles()))
-    assert "far from all others: 1e+30, 1 value; models" in text
-    assert "make it NaN and add --nan-is-missing and import again" in text
+    assert "far outliers: 1e+30, 1 value; they are clipped" in text
+    assert "replace it by NaN, add --nan-is-missing and import again" in text

@@ -1,4 +1,4 @@
-"""Archives of arrays: roles under names of the user's own, and what is told of those that do not serve."""
+"""Archives of arrays: roles under user-defined names, and messages about invalid archives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from postprior.pipelines.data.importing.run import import_data
 
 X = np.random.default_rng(0).normal(size=(N, 3))
 CODES = np.arange(N) % 3
-LABELS: dict[str, tuple[Any, Any]] = {  # labels, and their names if the archive has some
+LABELS: dict[str, tuple[Any, Any]] = {  # labels, and the label names if the archive has them
     "whole numbers": (np.array([7, -1, 30], np.int16)[CODES], None),
     "texts": (np.array(["well", "ill", "dead"])[CODES], None),
     "booleans": (CODES == 1, None),
@@ -32,7 +32,7 @@ LABELS: dict[str, tuple[Any, Any]] = {  # labels, and their names if the archive
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_labels_come_back_as_they_were(tmp_path: Path, kind: str) -> None:
+def test_labels_are_restored(tmp_path: Path, kind: str) -> None:
     labels, names = LABELS[kind]
     arrays = {"x": X, "labels": labels, "ids": np.arange(N)} | ({} if names is None else {"label_names": names})
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
@@ -54,7 +54,7 @@ def test_arrays_get_roles_by_name(tmp_path: Path) -> None:
         "site": np.array(["Bern", "Zug"])[np.arange(N) % 2],
         "part": np.array(["train", "train", "val", "val", "test", "test"])[np.arange(N) % 6],
         "targets": np.arange(N) * 2.0,
-        "labels": np.arange(N),  # not those that were asked for, and no modality
+        "labels": np.arange(N),  # not the requested labels, and not a modality
     }
     roles = Roles(id="code", label="y", group="who", split="part", targets=("age", "site"))
     import_data([saved(tmp_path, arrays)], tmp_path / "data", roles)
@@ -74,7 +74,7 @@ def test_arrays_get_roles_by_name(tmp_path: Path) -> None:
 
 
 def exported_by(root: Path, name: str) -> dict[str, Any]:
-    """The archives of all splits, rows in the order of the ids under a name."""
+    """Export all splits and return their arrays, with rows sorted by the ids that have this name."""
     from postprior.pipelines.data.export import export
 
     parts = []
@@ -89,7 +89,7 @@ def exported_by(root: Path, name: str) -> dict[str, Any]:
     }
 
 
-def test_labels_of_an_archive_give_way_to_those_that_are_asked_for(tmp_path: Path) -> None:
+def test_requested_labels_replace_those_of_the_archive(tmp_path: Path) -> None:
     from support.importing import clinic, write
 
     ids = np.array(clinic(N)["patient"].to_pylist())
@@ -99,21 +99,21 @@ def test_labels_of_an_archive_give_way_to_those_that_are_asked_for(tmp_path: Pat
     assert Dataset.load(tmp_path / "data/train").label_names == ("ill", "well")
 
 
-def test_constant_coordinates_are_kept_and_told(tmp_path: Path) -> None:
+def test_constant_coordinates_are_kept_and_reported(tmp_path: Path) -> None:
     arrays = {"x": np.where(np.arange(3) == 1, 2.0, X), "ids": np.arange(N)}
     text = "\n".join(import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles()))
     assert "each coordinate standardised, 1 of 3 coordinates constant" in text
     np.testing.assert_array_equal(exported(tmp_path / "data", tmp_path / "back")["x"][:, 1], 2)
 
 
-def test_the_last_axis_of_two_is_one_of_channels(tmp_path: Path) -> None:
+def test_a_last_axis_of_two_is_the_channels(tmp_path: Path) -> None:
     flow = np.random.default_rng(0).normal(size=(N, 5, 6, 2))
     import_data([saved(tmp_path, {"flow": flow})], tmp_path / "data", Roles())
     assert Dataset.load(tmp_path / "data/train").modalities[0].shape == (2, 5, 6)
 
 
 def more_than_the_memory(folder: Path) -> Path:
-    """A header that promises eight terabytes."""
+    """Write an archive whose header declares eight terabytes."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 1000)})
     with zipfile.ZipFile(folder / "views.npz", "w") as archive:
@@ -123,9 +123,9 @@ def more_than_the_memory(folder: Path) -> Path:
 
 NOBODY = np.zeros((N, 2), bool)
 SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "one value": (an_archive(x=X, y=np.ones((N, 3))), r"y: constant .* all values are 1, .*\(--skip y\)"),
-    "one grey": (an_archive(y=np.full((N, 4, 4), 7, np.uint8)), "y: constant among the training rows"),
-    "no counts": (an_archive(x=X, y=np.zeros((N, 3), int)), "y: constant among the training rows"),
+    "one value": (an_archive(x=X, y=np.ones((N, 3))), r"y: all values are 1 in the training rows, .*\(--skip y\)"),
+    "one grey": (an_archive(y=np.full((N, 4, 4), 7, np.uint8)), "y: all values are . in the training rows"),
+    "no counts": (an_archive(x=X, y=np.zeros((N, 3), int)), "y: all values are . in the training rows"),
     "numbers whose squares are none": (
         an_archive(x=X * 1e300),
         r"x: values from .*e\+300 to .* rescale them",
@@ -136,7 +136,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "no modality in any row": (
         an_archive(x=X, y=X, mask=NOBODY),
-        "60 rows without any modality found, expected some",
+        "60 rows without any modality found, expected at least one modality",
     ),
     "a mask of nothing": (
         an_archive(x=X, mask_z=np.arange(N) < 9),
@@ -144,11 +144,11 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "two names that differ in capitals": (
         an_archive(x=X, X=X),
-        "modality x: found beside X, expected different",
+        "modality x: found together with X, expected different",
     ),
-    "a long name": (an_archive(**{"a" * 101: X}), "is no name for a modality, expected up to 100 letters"),
-    "a reserved name in capitals": (an_archive(Mask=X), "'Mask' is no name for a modality"),
-    "a name with a blank": (an_archive(**{"my view": X}), "'my view' is no name for a modality"),
+    "a long name": (an_archive(**{"a" * 101: X}), "cannot be the name of a modality, expected up to 100 letters"),
+    "a reserved name in capitals": (an_archive(Mask=X), "'Mask' cannot be the name of a modality"),
+    "a name with a blank": (an_archive(**{"my view": X}), "'my view' cannot be the name of a modality"),
     "a target twice": (
         an_archive(x=X, targets=X[:, :2], target_names=np.array(["a", "a"])),
         "target_names: 'a' found twice",
@@ -159,7 +159,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "one class": (
         an_archive(x=X, labels=np.zeros(N, int)),
-        "label labels: only 0 found, expected two classes",
+        "label labels: only the class 0 found, expected two classes",
     ),
     "dates": (
         an_archive(x=X, t=np.arange(N).astype("datetime64[D]")),
@@ -169,30 +169,30 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no values": (an_archive(x=X, y=np.zeros((N, 0))), r"y: values of shape \(0,\) found, .*--skip y"),
     "one subject": (
         an_archive(x=X, groups=np.zeros(N, int)),
-        r"0 rows found \(those of each of 1 subjects stay together\), expected",
+        r"0 rows found \(all rows of each of 1 subjects stay in one split\), expected",
     ),
-    "more than the memory": (more_than_the_memory, "views.npz: found more than fits into the memory"),
+    "more than the memory": (more_than_the_memory, "views.npz: more data found than fit into memory"),
 }
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_archives_that_do_not_serve(tmp_path: Path, case: str) -> None:
+def test_invalid_archives_are_refused(tmp_path: Path, case: str) -> None:
     make, sentence = SPOILED[case]
     refused(make(tmp_path), tmp_path / "data", sentence, Roles())
 
 
-def test_a_coordinate_that_no_row_has(tmp_path: Path) -> None:
+def test_a_coordinate_without_any_value_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, {"x": np.where(np.arange(3) == 1, np.nan, X)})
     sentence = "x: coordinate 1 is missing in all training rows, expected two values or more"
     refused(path, tmp_path / "data", sentence, Roles(nan_is_missing=True))
 
 
-def test_an_unknown_split(tmp_path: Path) -> None:
+def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
     parts = np.array(["train", "val", "gone"])[np.arange(N) % 3]
     arrays = {"x": X.copy(), "ids": np.arange(N), "part": parts}
-    refused(saved(tmp_path, arrays), tmp_path / "data", "--split part: found 'gone'", Roles(split="part"))
+    refused(saved(tmp_path, arrays), tmp_path / "data", "--split part: 'gone' found", Roles(split="part"))
 
 
-def test_names_that_are_not_in_the_archive_are_told_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_name_is_reported_with_the_known_names(tmp_path: Path) -> None:
     path = saved(tmp_path, views() | {"y": np.arange(N) % 2})
-    refused(path, tmp_path / "data", r"--label z: no such column.*; found: .*\by\b", Roles(label="z"))
+    refused(path, tmp_path / "data", r"--label z: no such column found, expected one of .*\by\b", Roles(label="z"))

@@ -1,4 +1,4 @@
-"""Archives as data: what arrays mean, what they lack, and how they come back."""
+"""Import and export of archives: kinds of arrays, missing values, and invalid archives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
 
-def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+def test_arrays_are_restored(tmp_path: Path) -> None:
     arrays = views()
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(label="labels"))
     back = exported(tmp_path / "data", tmp_path / "back")
@@ -32,7 +32,7 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back[name], array, name)
 
 
-def test_shapes_and_values_tell_the_kind(tmp_path: Path) -> None:
+def test_shapes_and_values_determine_the_kind(tmp_path: Path) -> None:
     text = "\n".join(import_data([saved(tmp_path, views())], tmp_path / "data", Roles()))
     train = Dataset.load(tmp_path / "data/train")
     assert {m.name: (m.kind, m.shape, m.likelihood, m.range) for m in train.modalities} == {
@@ -49,7 +49,7 @@ def test_shapes_and_values_tell_the_kind(tmp_path: Path) -> None:
         "scan",
         "1 × 4 × 5 × 6",
         "60 of 60",
-        "every row has every modality",
+        "all rows have all modalities",
         "subjects (groups): 30",
     ):
         assert told in text
@@ -68,7 +68,7 @@ def test_arrays_are_left_out_on_request(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.observed, arrays["mask"][rows][:, [0, 2, 3]])
 
 
-def test_tokens_are_asked_for(tmp_path: Path) -> None:
+def test_tokens_are_used_on_request(tmp_path: Path) -> None:
     arrays = {"text": np.random.default_rng(0).integers(0, 9, (N, 7))}
     path = saved(tmp_path, arrays)
     import_data([path], tmp_path / "data", Roles(kinds={"text": "tokens"}))
@@ -83,7 +83,7 @@ def test_tokens_that_training_lacks_are_refused(tmp_path: Path) -> None:
     ids = Dataset.load(tmp_path / "data/test").ids
     assert ids is not None
     arrays["text"][ids[0], 3] = 12
-    with pytest.raises(UserError, match="text: token 12 found, training rows have 0 to 8"):
+    with pytest.raises(UserError, match="text: token 12 found, expected 0 to 8 as in the training rows"):
         import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(kinds={"text": "tokens"}))
 
 
@@ -93,7 +93,9 @@ def test_nan_is_missing_on_request(tmp_path: Path) -> None:
     arrays["vector"][7, 2] = np.nan
     arrays["scan"][9] = np.nan
     path = saved(tmp_path, arrays)
-    with pytest.raises(UserError, match="vector: NaN or infinity in row 3, expected finite numbers; --nan-is-missing"):
+    with pytest.raises(
+        UserError, match="vector: NaN or infinity found in row 3, expected finite numbers; add --nan-is-missing"
+    ):
         import_data([path], tmp_path / "data", Roles())
     text = "\n".join(import_data([path], tmp_path / "data", Roles(nan_is_missing=True)))
     observed = np.concatenate([d.observed for d in load(tmp_path / "data").values()])
@@ -103,11 +105,11 @@ def test_nan_is_missing_on_request(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.isnan(back["vector"]), np.isnan(arrays["vector"]))
     np.testing.assert_array_equal(back["mask"][:, 6], np.arange(N) != 9)
     arrays["vector"][5, 0] = np.inf
-    with pytest.raises(UserError, match="NaN or infinity in row 5, expected finite numbers; give finite"):
+    with pytest.raises(UserError, match="NaN or infinity found in row 5, expected finite numbers; correct"):
         import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(nan_is_missing=True))
 
 
-def test_masks_say_what_is_missing_and_scales_do_not_see_it(tmp_path: Path) -> None:
+def test_masks_mark_missing_rows_and_scales_ignore_these(tmp_path: Path) -> None:
     arrays = {name: array for name, array in views().items() if name in ("vector", "grey", "ids")}
     arrays["vector"][::2] = 1e6
     arrays["mask"] = np.stack([np.arange(N) % 2 == 1, np.ones(N, bool)], 1)
@@ -123,7 +125,7 @@ def test_masks_say_what_is_missing_and_scales_do_not_see_it(tmp_path: Path) -> N
     assert np.isnan(again["vector"][::2]).all()
 
 
-def test_what_fills_missing_images_does_not_bound_the_others(tmp_path: Path) -> None:
+def test_fill_values_of_missing_images_do_not_affect_the_range(tmp_path: Path) -> None:
     arrays = {"colour": views()["colour"], "reads": views()["reads"], "mask_colour": np.arange(N) % 4 != 1}
     arrays["colour"][1::4] = -1
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
@@ -172,58 +174,58 @@ def no_contents(folder: Path) -> Path:
 
 X = np.random.default_rng(0).normal(size=(N, 3))
 SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "objects": (an_object, "x: no array of plain numbers or texts was found"),
+    "objects": (an_object, "x: no array of numbers or texts found"),
     "one name twice": (
         one_name_twice,
-        r"views\.npz: x found twice, expected a different name for every array",
+        r"views\.npz: array x found twice, expected a different name for each array",
     ),
-    "a pickle": (a_pickle, "expected an .npz file"),
-    "half a file": (half_of_it, "expected an .npz file"),
-    "unequal lengths": (an_archive(x=X, y=X[1:]), r"y has shape \(59, 3\), expected 60 rows as x has"),
-    "short labels": (an_archive(x=X, labels=np.arange(9)), r"labels has shape \(9,\), expected 60 rows"),
-    "no modality": (an_archive(labels=np.arange(9)), "found no modality"),
+    "a pickle": (a_pickle, "this is not an .npz file"),
+    "half a file": (half_of_it, "this is not an .npz file"),
+    "unequal lengths": (an_archive(x=X, y=X[1:]), r"y: shape \(59, 3\) found, expected 60 rows as in x"),
+    "short labels": (an_archive(x=X, labels=np.arange(9)), r"labels: shape \(9,\) found, expected 60 rows"),
+    "no modality": (an_archive(labels=np.arange(9)), "no modality found"),
     "texts": (an_archive(x=np.array(["a"] * N)), "x: <U1 of shape .* found, expected numbers"),
-    "a way out": (an_archive(**{"../x": X}), "views.npz: '../x' is no name for a modality"),
+    "a way out": (an_archive(**{"../x": X}), "views.npz: '../x' cannot be the name of a modality"),
     "too many axes": (an_archive(x=np.zeros((N, 1, 2, 3, 4, 5))), r"x: values of shape \(1, 2, 3, 4, 5\)"),
     "a mask of numbers": (an_archive(x=X, mask=np.ones((N, 1))), r"mask: float64 .* expected bool \(60, 1\)"),
     "a mask of another": (an_archive(x=X, mask_x=np.ones((N, 3), bool)), r"mask_x: .* expected bool \(60,\)"),
     "half labels": (an_archive(x=X, labels=X[:, 0]), "labels: float64 .* whole numbers or texts"),
     "few names": (
         an_archive(x=X, labels=np.arange(N) % 3, label_names=np.array(["a"])),
-        "labels: 0 to 2 found, expected 0 to 0, the places of label_names",
+        "labels: values from 0 to 2 found, expected indices of label_names from 0 to 0",
     ),
     "names of texts": (
         an_archive(x=X, labels=np.array(["a", "b"] * 30), label_names=np.array(["a", "b"])),
-        "labels: a to b found, expected 0 to 1",
+        "labels: values from a to b found, expected indices of label_names from 0 to 1",
     ),
     "one name": (
         an_archive(x=X, labels=np.arange(N) % 3, label_names=np.array("a")),
         r"label_names: <U1 \(\) found, expected texts",
     ),
-    "no rows": (an_archive(x=X[:0], label_names=np.array(["a"])), "x: no rows found, expected one a sample"),
+    "no rows": (an_archive(x=X[:0], label_names=np.array(["a"])), "x: no rows found, expected one row per sample"),
     "a hole in the targets": (
         an_archive(x=X, targets=np.where(np.arange(N) == 3, np.nan, 1.0)),
-        "target0: 1 of 60 samples have none, the first of them 3",
+        "target0: 1 of 60 samples have no value, the first of them is 3",
     ),
-    "another archive": (a_letter, r"a\.txt: no array .*another kind of file"),
-    "a broken table of contents": (no_contents, "its table of contents: no array"),
+    "another archive": (a_letter, r"a\.txt: no array .*this is not an array"),
+    "a broken table of contents": (no_contents, "the archive cannot be opened"),
     "targets of texts": (an_archive(x=X, targets=np.array(["a"] * N)), "targets: <U1 .* expected numbers"),
     "an id twice": (an_archive(x=X, ids=np.arange(N) // 2), "ids '0' found 2 times"),
     "never observed": (
         an_archive(x=X, y=X, mask_y=np.zeros(N, bool)),
-        "y: no training row has it, expected some",
+        "y: no training row has this modality, expected at least one",
     ),
 }
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_archives_that_do_not_serve(tmp_path: Path, case: str) -> None:
+def test_invalid_archives_are_refused(tmp_path: Path, case: str) -> None:
     make, sentence = SPOILED[case]
     refused(make(tmp_path), tmp_path / "data", sentence, Roles())
 
 
 KINDS = {
-    "vector=count": "vector: found float64 values .* whole numbers",
+    "vector=count": "vector: float64 values .* whole numbers",
     "reads=boolean": "expected zeros and ones",
     "grey=tokens": "expected rows of whole numbers",
     "vector=image": "expected one of numeric, count, boolean, tokens",
@@ -231,12 +233,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_kinds_that_do_not_fit(tmp_path: Path, case: str) -> None:
+def test_kinds_that_do_not_fit_are_refused(tmp_path: Path, case: str) -> None:
     name, kind = case.split("=")
     refused(saved(tmp_path, views()), tmp_path / "data", KINDS[case], Roles(kinds={name: kind}))
 
 
-def test_data_that_were_never_imported_are_exported_too(tmp_path: Path) -> None:
+def test_data_without_a_conversion_are_exported_too(tmp_path: Path) -> None:
     from support.kinds import example
 
     made = example(12)
@@ -250,9 +252,9 @@ def test_data_that_were_never_imported_are_exported_too(tmp_path: Path) -> None:
     assert table.column_names == ["id", "label", "age", "city", "visits", "smoker"]
     assert table["city"].to_pylist() == made.data["record"][:, 1].tolist()
     for format, sentence in (
-        ("csv", "notes is a sequence, expected tables alone"),
-        ("npz", "record is a table, expected arrays alone"),
-        ("pgn", r"'pgn', which is not a known format; known: csv, images, npz"),
+        ("csv", "notes is a sequence, expected only tables"),
+        ("npz", "record is a table, expected only arrays"),
+        ("pgn", r"'pgn', which is no format; known: csv, images, npz"),
     ):
         with pytest.raises(UserError, match=sentence):
             export(tmp_path / "data", tmp_path / "other", format)
@@ -266,19 +268,19 @@ def test_a_conversion_of_other_data_is_refused(tmp_path: Path) -> None:
     assert test.conversion is not None
     entries = test.conversion["modalities"]
     for changed, sentence in (
-        ({**entries, "vector": entries["reads"]}, "conversion of vector: that of other data found"),
-        ({**entries, "vector": {"kind": "numeric"}}, "conversion of vector: 'axes' found"),
+        ({**entries, "vector": entries["reads"]}, "conversion of vector: it belongs to other data"),
+        ({**entries, "vector": {"kind": "numeric"}}, "conversion of vector: damaged \\('axes' found"),
         ({**entries, "vector": {**entries["vector"], "file": "../x.npz"}}, r"'\.\./x\.npz' leads to another"),
         ({**entries, "vector": {**entries["vector"], "file": "a\0b"}}, "leads to another"),
         (
             {**entries, "vector": {**entries["vector"], "source": "gopher"}},
-            "conversion of vector: 'gopher' found",
+            "conversion of vector: damaged \\('gopher' found",
         ),
         (
             {**entries, "vector": {**entries["vector"], "source": "images"}},
-            "conversion of vector: no folder found",
+            "conversion of vector: the key folder is missing",
         ),
-        ({**entries, "vector": {**entries["vector"], "source": ["npz"]}}, "conversion of vector: unhashable"),
+        ({**entries, "vector": {**entries["vector"], "source": ["npz"]}}, "conversion of vector: damaged .unhashable"),
         ({**entries, "vector": 3}, "conversion of vector: .*; import the data again"),
     ):
         replace(test, conversion={**test.conversion, "modalities": changed}).save(tmp_path / "changed")
@@ -296,19 +298,21 @@ DAMAGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("key", DAMAGED)
-def test_damaged_conversions_are_told_before_anything_is_written(tmp_path: Path, key: str) -> None:
+def test_damaged_conversions_are_refused_before_anything_is_written(tmp_path: Path, key: str) -> None:
     from dataclasses import replace
 
     import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
     test = Dataset.load(tmp_path / "data/test")
     assert test.conversion is not None
     replace(test, conversion={**test.conversion, key: DAMAGED[key]}).save(tmp_path / "changed")
-    with pytest.raises(UserError, match=r"conversion: damaged \(.* found\); import the data again"):
+    with pytest.raises(UserError, match=r"conversion: the entry is damaged \(.* found\); import the data again"):
         export(tmp_path / "changed", tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
-def test_a_folder_of_splits_is_no_dataset(tmp_path: Path) -> None:
+def test_a_folder_of_splits_is_refused(tmp_path: Path) -> None:
     import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
-    with pytest.raises(UserError, match=r"data: a folder of splits found, expected one dataset; give .*data/train"):
+    with pytest.raises(
+        UserError, match=r"data: a folder of splits found, expected one dataset folder; export .*data/train"
+    ):
         export(tmp_path / "data", tmp_path / "back")

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face on disk as data, and the way back."""
+"""Import and export of Hugging Face datasets on disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def photo(row: int) -> Image.Image | None:
 
 
 def made(rows: Any = range(N), **changes: Any) -> Any:
-    """Patients with images (every fourth without), arrays, numbers and classes."""
+    """Return patients with images (missing in every fourth row), arrays, numbers and classes."""
     features = {
         "name": datasets.Value("string"),
         "photo": datasets.Image(),
@@ -60,7 +60,7 @@ def made(rows: Any = range(N), **changes: Any) -> Any:
 ROLES = Roles(id="name", label="sex")
 
 
-def test_a_data_set_comes_back(tmp_path: Path) -> None:
+def test_a_dataset_is_restored(tmp_path: Path) -> None:
     made().save_to_disk(str(tmp_path / "people"))
     text = "\n".join(import_data([tmp_path / "people"], tmp_path / "data", ROLES))
     assert "labels: f (20), m (20)" in text
@@ -91,7 +91,7 @@ def test_a_data_set_comes_back(tmp_path: Path) -> None:
     assert sorted(seen) == list(range(N))
 
 
-def test_doubles_and_large_numbers_come_back(tmp_path: Path) -> None:
+def test_doubles_and_large_numbers_are_restored(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {
         "name": ([f"p{row}" for row in range(N)], datasets.Value("string")),
@@ -127,12 +127,14 @@ def test_its_splits_are_kept(tmp_path: Path) -> None:
     assert sorted(joined.ids) == sorted(validation.ids)  # type: ignore[arg-type]
     whole.pop("dev")
     whole.save_to_disk(str(tmp_path / "others"))
-    import_data([tmp_path / "others"], tmp_path / "again", ROLES, (0.2, 0.2))  # two splits: drawn anew from all rows
+    import_data(
+        [tmp_path / "others"], tmp_path / "again", ROLES, (0.2, 0.2)
+    )  # two splits only: all rows are split again
     assert sum(len(Dataset.load(tmp_path / "again" / split)) for split in ("train", "validation", "test")) == 32
 
 
 def elsewhere(folder: Path) -> None:
-    """A data set whose images are the names of files, as no library saves them."""
+    """Write a dataset whose images are file names, a form that no library saves."""
     import pyarrow as pa
 
     made().save_to_disk(str(folder))
@@ -177,14 +179,14 @@ def a_split_elsewhere(folder: Path) -> None:
 
 LISTS = datasets.List(datasets.Value("float32"))
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "an image elsewhere": (elsewhere, "photo of row 0: stored as the name of a file"),
+    "an image elsewhere": (elsewhere, "photo of row 0: only the name of a file found"),
     "a link that leads out": (links, "leads out of .*people, expected files inside"),
     "a file that lies elsewhere": (a_file_elsewhere, "leads out of .*people, expected files inside"),
     "a split that lies elsewhere": (a_split_elsewhere, "leads out of .*people, expected files inside"),
-    "no rows": (lambda folder: made([]).save_to_disk(str(folder)), "people: found no rows"),
+    "no rows": (lambda folder: made([]).save_to_disk(str(folder)), "people: no rows found"),
     "NaN": (
         saved(signal=([[1.0, float("nan")]] * N, LISTS)),
-        "signal: NaN or infinity in row 0, expected finite numbers; --nan-is-missing",
+        "signal: NaN or infinity found in row 0, expected finite numbers; add --nan-is-missing",
     ),
     "no image": (
         saved(photo=([{"path": None, "bytes": b"PNG"}] * N, datasets.Image())),
@@ -196,7 +198,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a class that is not known": (
         saved(sex=([-1] + [0, 1] * 19 + [0], datasets.ClassLabel(names=["f", "m"]))),
-        "sex: 1 of 40 samples have none, the first of them 'p0'",
+        "sex: 1 of 40 samples have no value, the first of them is 'p0'",
     ),
     "splits of two kinds": (
         two_kinds,
@@ -210,14 +212,14 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_data_sets_that_do_not_serve(tmp_path: Path, case: str) -> None:
+def test_invalid_datasets_are_refused(tmp_path: Path, case: str) -> None:
     make, sentence = SPOILED[case]
     make(tmp_path / "people")
     refused(tmp_path / "people", tmp_path / "data", sentence, ROLES)
 
 
-def test_half_a_data_set_is_told(tmp_path: Path) -> None:
+def test_an_incomplete_dataset_is_refused(tmp_path: Path) -> None:
     made().save_to_disk(str(tmp_path / "people"))
     (tmp_path / "people/dataset_info.json").unlink()
-    with pytest.raises(UserError, match="people: this data set cannot be read"):
+    with pytest.raises(UserError, match="people: this dataset cannot be read"):
         import_data([tmp_path / "people"], tmp_path / "data", ROLES)

@@ -1,4 +1,4 @@
-"""Folders of images as data, and the way back to the bit."""
+"""Import and bit-exact export of folders of images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from postprior.pipelines.errors import UserError
 
 
 def pictures(folder: Path, rows: int = 40) -> dict[str, np.ndarray]:
-    """Three modalities of images named 0 … ; the depth of every fourth is missing."""
+    """Write three modalities of images named 0, 1, …; `depth` is missing in every fourth row."""
     rng = np.random.default_rng(0)
     found = {
         "photo": rng.integers(0, 256, (rows, 6, 5, 3), np.uint8),
@@ -40,7 +40,7 @@ def pictures(folder: Path, rows: int = 40) -> dict[str, np.ndarray]:
     return found
 
 
-def test_images_come_back_to_the_bit(tmp_path: Path) -> None:
+def test_images_are_restored_to_the_bit(tmp_path: Path) -> None:
     pixels = pictures(tmp_path / "in")
     table = pa.table({"file": [f"{'ab'[row % 2]}/{row}" for row in range(40)], "sex": ["f", "m"] * 20})
     csv.write_csv(table, tmp_path / "people.csv")
@@ -65,8 +65,8 @@ def test_images_come_back_to_the_bit(tmp_path: Path) -> None:
     assert count == 3 * 40 - 10
 
 
-def test_files_that_lose_something_come_back_as_files(tmp_path: Path) -> None:
-    """A JPEG of the pixels of a JPEG has others: what nobody filled in is the file that was there."""
+def test_lossy_files_are_restored_as_files(tmp_path: Path) -> None:
+    """Writing the pixels of a JPEG as JPEG changes them, so an observed image is exported as its original file."""
     rng = np.random.default_rng(0)
     (tmp_path / "in/photo").mkdir(parents=True)
     before = {}
@@ -103,7 +103,7 @@ def other_size(folder: Path) -> None:
 def break_chunk(folder: Path) -> None:
     path = folder / "photo/a/4.png"
     content = path.read_bytes()
-    place = content.index(b"IDAT") - 1  # the last byte of its length
+    place = content.index(b"IDAT") - 1  # the last byte of the length of the chunk
     path.write_bytes(content[:place] + bytes(1) + content[place + 1 :])
 
 
@@ -119,7 +119,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(size: int, bits: int, rows: bytes) -> bytes:
-    """A file of colours by hand: Pillow writes none of 16 bits, and no image that is larger than it says."""
+    """Assemble a PNG with colours by hand: Pillow writes neither 16 bits nor a wrong size in the header."""
     head = struct.pack(">IIBBBBB", size, size, bits, 2, 0, 0, 0)
     parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
@@ -136,7 +136,7 @@ IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "colours of 16 bits": (
         lambda folder: (folder / "photo/a/4.png").write_bytes(png(4, 16, bytes(4 * (1 + 4 * 6)))),
-        r"photo/a/4\.png: colours of 16 bits found, expected 8 bits",
+        r"photo/a/4\.png: colours of 16 bits per channel found, expected 8 bits",
     ),
     "more pixels than an image has": (
         lambda folder: (folder / "photo/a/4.png").write_bytes(png(11_000, 8, bytes(99))),
@@ -148,13 +148,13 @@ IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a folder that leads out": (
         lambda folder: (folder / "linked").symlink_to(pictures_in(folder.parent / "other")),
-        r"linked/.*png: leads out of .*in, expected files inside",
+        r"linked/.*png: this link leads out of .*in, expected files inside",
     ),
     "another size": (
         other_size,
         r"4\.png: 9 × 9 pixels of mode RGB found, expected 5 × 6 of mode RGB as in 0\.png",
     ),
-    "a link that leads out": (a_link, r"4\.png: leads out of .*in, expected files inside"),
+    "a link that leads out": (a_link, r"4\.png: this link leads out of .*in, expected files inside"),
     "the same name twice": (
         lambda folder: (folder / "photo/a/4.png").rename(folder / "photo/a/6.jpg"),
         "name 'a/6' found 2 times",
@@ -163,7 +163,7 @@ IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", IMAGES)
-def test_images_that_do_not_serve(tmp_path: Path, case: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_invalid_images_are_refused(tmp_path: Path, case: str, recwarn: pytest.WarningsRecorder) -> None:
     pictures(tmp_path / "in")
     spoil, sentence = IMAGES[case]
     spoil(tmp_path / "in")
@@ -175,19 +175,19 @@ def test_one_colour_in_all_images_is_refused(tmp_path: Path) -> None:
     pictures(tmp_path / "in")
     for path in (tmp_path / "in/photo").rglob("*.png"):
         Image.new("RGB", (5, 6), (9, 9, 9)).save(path)
-    sentence = r"photo: constant among the training rows, all values are 9.*\(--skip photo\)"
+    sentence = r"photo: all values are 9 in the training rows.*\(--skip photo\)"
     refused(tmp_path / "in", tmp_path / "data", sentence, Roles())
     import_data([tmp_path / "in"], tmp_path / "data", Roles(skip=("photo",)))
     assert [m.name for m in Dataset.load(tmp_path / "data/train").modalities] == ["depth", "mask_1"]
     refused(
         tmp_path / "in",
         tmp_path / "none",
-        "all folders are left out, expected one at least",
+        "all folders are left out, expected at least one modality",
         Roles(skip=("photo", "depth", "mask_1")),
     )
 
 
-def test_what_systems_leave_behind_is_no_image(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
     pixels = pictures(tmp_path / "in")
     (tmp_path / "in/photo/a/._0.png").write_bytes(b"Mac OS")
     pictures(tmp_path / "in/.trash")
@@ -196,7 +196,7 @@ def test_what_systems_leave_behind_is_no_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".PNG"])
-def test_files_keep_the_ends_of_their_names(tmp_path: Path, suffix: str) -> None:
+def test_files_keep_their_suffixes(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "in/photo").mkdir(parents=True)
     x, y = np.meshgrid(np.arange(16), np.arange(16))
     for row in range(24):
@@ -217,7 +217,7 @@ def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     arrays = {"x": np.zeros((N, 6, 5), np.uint8) + np.arange(N, dtype=np.uint8)[:, None, None]}
     arrays["ids"] = np.array([f"../{row}" for row in range(N)])
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
-    with pytest.raises(UserError, match=r"id '\.\./\d+\.png': leads out of x"):
+    with pytest.raises(UserError, match=r"id '\.\./\d+\.png': this path leads out of x"):
         export(tmp_path / "data/train", tmp_path / "back/deep", "images")
     assert not (tmp_path / "back/deep").exists()
 

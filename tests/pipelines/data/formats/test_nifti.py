@@ -1,4 +1,4 @@
-"""Volumes as data: names as in BIDS, slices, and the affine on the way out."""
+"""Import and export of volumes: BIDS names, slices and affines."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2.5, 0, -126], [0, 0, 3, -72], [0, 0, 0
 
 
 def shifted(row: int) -> np.ndarray:
-    """The affine of a subject: every third lies elsewhere."""
+    """Return the affine of a subject; every third has another position."""
     affine = AFFINE.copy()
     affine[0, 3] += row % 3 == 0
     return affine
 
 
 def scans(folder: Path) -> dict[str, np.ndarray]:
-    """T1w and FLAIR of subjects with two sessions each; FLAIR is whole numbers, and every fourth is missing."""
+    """Write T1w and FLAIR of subjects with two sessions each; FLAIR has integers, and every fourth is missing."""
     rng = np.random.default_rng(0)
     found = {
         "T1w": rng.random((N, *SHAPE)).astype(np.float32) * 900,
@@ -58,9 +58,11 @@ def files(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.nii.gz")}
 
 
-def test_volumes_come_back_with_their_affines(tmp_path: Path) -> None:
+def test_volumes_are_restored_with_their_affines(tmp_path: Path) -> None:
     voxels = scans(tmp_path / "in")
-    (tmp_path / "in/participants.tsv").write_text("participant_id\tage\nsub-00\t3\n")  # not asked for, not read
+    (tmp_path / "in/participants.tsv").write_text(
+        "participant_id\tage\nsub-00\t3\n"
+    )  # not requested, so it is not read
     text = "\n".join(import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES))
     assert "subjects (subject): 16" in text
     splits = {split: Dataset.load(tmp_path / "data" / split) for split in SPLITS}
@@ -89,12 +91,12 @@ def test_volumes_come_back_with_their_affines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("plane", "axis"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
 def test_slices_become_volumes_again(tmp_path: Path, plane: str, axis: int) -> None:
-    """Voxels are stored as (anterior, inferior, left): planes are found by the affine, not by the order of axes."""
+    """Voxels are stored as (anterior, inferior, left): the affine determines the planes, not the order of axes."""
     rng = np.random.default_rng(0)
     turned = np.array([[0, 0, -2.0, 0], [2, 0, 0, 0], [0, -2, 0, 0], [0, 0, 0, 1]])
     stored = {0: 2, 1: 0, 2: 1}[axis]
     volumes = rng.integers(1, 99, (12, *SHAPE)).astype(np.int16)
-    np.moveaxis(volumes, 1 + stored, 1)[:, 1] = 0  # slices that show nothing
+    np.moveaxis(volumes, 1 + stored, 1)[:, 1] = 0  # constant slices
     (tmp_path / "in/T1").mkdir(parents=True)
     for row, volume in enumerate(volumes):
         nibabel.save(nibabel.Nifti1Image(volume, turned), tmp_path / f"in/T1/{row}.nii")
@@ -140,7 +142,7 @@ def test_volumes_are_joined_with_a_table(tmp_path: Path) -> None:
     assert train.label_names == ("f", "m")
 
 
-def test_subjects_stay_together_whichever_modality_they_lack(tmp_path: Path) -> None:
+def test_subjects_stay_in_one_split_whichever_modality_they_lack(tmp_path: Path) -> None:
     scans(tmp_path / "in")
     (tmp_path / "in/sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz").unlink()
     import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
@@ -157,14 +159,14 @@ def broken(content: bytes) -> bytes:
 
 
 def flat(content: bytes) -> bytes:
-    """A volume whose rows of the affine are zero: at byte 280 of the header, three rows of four numbers."""
+    """Set the rows of the affine to zero: three rows of four numbers at byte 280 of the header."""
     header = bytearray(gzip.decompress(content))
     header[280:328] = bytes(48)
     return gzip.compress(bytes(header))
 
 
 def giant() -> bytes:
-    """The header of a volume of 70 terabytes: at byte 40, the number of axes and their lengths."""
+    """Return the header of a volume of 70 terabytes: byte 40 has the number of axes and their lengths."""
     image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), AFFINE)
     content = bytearray(image.to_bytes())
     content[40:56] = np.array([3, 32767, 32767, 32767, 1, 1, 1, 1], "<i2").tobytes()
@@ -196,13 +198,13 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "no affine": (
         lambda folder: (folder / ODD).write_bytes(flat((folder / ODD).read_bytes())) and None,
-        "sub-01_ses-1_T1w.* an affine that no volume can have",
+        "sub-01_ses-1_T1w.* an invalid affine found",
     ),
     "a series": (
         lambda folder: (
             [save(path, np.zeros((*SHAPE, 2))) for path in files(folder).values() if "T1w" in path.name] and None
         ),
-        r"\(5, 6, 4, 2\) found, expected numbers \(X, Y, Z\)",
+        r"\(5, 6, 4, 2\) found, expected real numbers of shape \(X, Y, Z\)",
     ),
     "more voxels than the memory holds": (
         lambda folder: (folder / "sub-00/ses-0/anat/sub-00_ses-0_T1w.nii.gz").write_bytes(giant()) and None,
@@ -210,7 +212,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "one value throughout": (
         lambda folder: [save(path, np.zeros(SHAPE)) for path in files(folder).values() if "T1w" in path.name] and None,
-        r"T1w: constant among the training rows, .*\(--skip T1w\)",
+        r"T1w: all values are 0 in the training rows, .*\(--skip T1w\)",
     ),
     "a link that leads out": (
         lambda folder: (folder / "sub-99_T1w.nii.gz").symlink_to("/etc/hostname"),
@@ -220,7 +222,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_volumes_that_do_not_serve(tmp_path: Path, case: str) -> None:
+def test_invalid_volumes_are_refused(tmp_path: Path, case: str) -> None:
     scans(tmp_path / "in")
     spoil, sentence = SPOILED[case]
     spoil(tmp_path / "in")
@@ -248,7 +250,7 @@ def test_stored_types_and_names_are_kept(tmp_path: Path) -> None:
     refused(tmp_path / "in", tmp_path / "none", "all modalities are left out", Roles(skip=("CT", "T1")))
 
 
-def test_values_come_back_from_slopes_doubles_and_large_numbers(tmp_path: Path) -> None:
+def test_slopes_doubles_and_large_numbers_are_restored(tmp_path: Path) -> None:
     rng, before = np.random.default_rng(0), {}
     for row in range(N):
         for name, voxels, kind in (
@@ -276,8 +278,8 @@ def test_values_come_back_from_slopes_doubles_and_large_numbers(tmp_path: Path) 
         assert found.tobytes() == before[key].tobytes(), key
 
 
-def test_slices_that_show_nothing_come_back_with_their_value(tmp_path: Path) -> None:
-    """Air in a scan by X-rays is −1024 and not 0; slices of another value are no others."""
+def test_constant_slices_are_restored_with_their_value(tmp_path: Path) -> None:
+    """Air has −1024 in a CT scan, not 0; constant slices with other values are restored too."""
     rng, before = np.random.default_rng(0), {}
     (tmp_path / "in/CT").mkdir(parents=True)
     for row in range(N):
@@ -295,16 +297,18 @@ def test_slices_that_show_nothing_come_back_with_their_value(tmp_path: Path) -> 
     assert rows == N
 
 
-def test_planes_that_are_none(tmp_path: Path) -> None:
+def test_an_unknown_plane_is_refused(tmp_path: Path) -> None:
     scans(tmp_path / "in")
-    with pytest.raises(UserError, match="--slices: found 'flat', expected one of sagittal, coronal, axial"):
+    with pytest.raises(UserError, match="--slices: 'flat' found, expected one of sagittal, coronal, axial"):
         import_data([tmp_path / "in"], tmp_path / "data", Roles(slices="flat"))
 
 
-def test_what_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     scans(tmp_path / "in")
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(UserError, match=r"needs nibabel, which is not installed; pip install 'postprior\[nifti\]'"):
+    with pytest.raises(
+        UserError, match=r"needs nibabel, which is not installed; install it with: pip install 'postprior\[nifti\]'"
+    ):
         import_data([tmp_path / "in"], tmp_path / "data", Roles())

@@ -75,7 +75,7 @@ def annotated(group: Any, values: np.ndarray, cells: list[str], prefix: str, lay
 
 
 def multi(path: Path, layout: str = "csr_matrix", padded: bool = False) -> Path:
-    """Proteins are missing in a third of the cells: left out of the matrix, or there as NaN and masked."""
+    """Write a file whose proteins are missing in a third of the cells: absent from the matrix, or NaN and masked."""
     rows = np.arange(N) if padded else np.flatnonzero(HAS)
     proteins = np.where(HAS[:, None], PROTEIN, np.nan)[rows]
     with h5py.File(path, "w") as file:
@@ -87,7 +87,7 @@ def multi(path: Path, layout: str = "csr_matrix", padded: bool = False) -> Path:
         frame(file, "obs", CELLS, type=TYPES, age=np.arange(N) * 1.5, donor=np.arange(N) // 5)
         frame(file, "var", [f"g{j}" for j in range(6)] + [f"p{j}" for j in range(3)])
         for name, mask in (("rna", np.ones(N, bool)), ("protein", HAS)):
-            put(file, f"obsm/{name}", mask[:, None] if padded else mask)  # both are found
+            put(file, f"obsm/{name}", mask[:, None] if padded else mask)  # both shapes exist in published files
     return path
 
 
@@ -96,7 +96,7 @@ ROLES = Roles(label="type", group="donor", targets=("age",))
 
 @pytest.mark.parametrize("layout", ["csr_matrix", "csc_matrix", "dense"])
 @pytest.mark.parametrize("padded", [False, True])
-def test_two_modalities_of_cells_come_back(tmp_path: Path, layout: str, padded: bool) -> None:
+def test_two_modalities_of_cells_are_restored(tmp_path: Path, layout: str, padded: bool) -> None:
     import_data([multi(tmp_path / "cells.h5mu", layout, padded)], tmp_path / "data", ROLES)
     seen = []
     for split in SPLITS:
@@ -131,7 +131,7 @@ def test_two_modalities_of_cells_come_back(tmp_path: Path, layout: str, padded: 
     assert sorted(seen) == list(range(N))
     import_data(
         [tmp_path / "back/train/cells.h5mu"], tmp_path / "again", Roles(), (0.2, 0.2)
-    )  # what is written is read
+    )  # the written file can be read
     again = Dataset.load(tmp_path / "again/train")
     assert [m.name for m in again.modalities] == ["rna", "protein"]
 
@@ -171,7 +171,7 @@ def a_hole(path: Path) -> None:
 
 
 def elsewhere(path: Path) -> None:
-    """The bytes of a matrix are those of another file."""
+    """Store the bytes of a matrix in another file."""
     with h5py.File(path, "a") as file:
         shape = file["mod/protein/X"].shape
         del file["mod/protein/X"]
@@ -180,7 +180,7 @@ def elsewhere(path: Path) -> None:
 
 
 def put_together(path: Path) -> None:
-    """A matrix is a view of one in another file."""
+    """Make a matrix a view of one in another file."""
     with h5py.File(path, "a") as file:
         shape = file["mod/protein/X"].shape
         del file["mod/protein/X"]
@@ -212,35 +212,35 @@ def a_cell_twice(path: Path) -> None:
 
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no file of HDF5": (no_file, "this is no .h5mu file as anndata"),
+    "no file of HDF5": (no_file, "this is not a valid .h5mu file of anndata"),
     "a link to another file": (a_link, "mod/rna/X leads to another file, /etc/secret.h5"),
     "a matrix that lies elsewhere": (elsewhere, "mod/protein/X is stored in another file"),
     "a view of another file": (put_together, "mod/protein/X is stored in another file"),
     "a feature out of the matrix": (
         sparse("indices", 0, 10**6),
-        r"this is no \.h5mu file .*indices must be < 6",
+        r"this is not a valid \.h5mu file .*indices must be < 6",
     ),
     "a feature before the first": (
         sparse("indices", 0, -5),
-        r"this is no \.h5mu file .*indices must be >= 0",
+        r"this is not a valid \.h5mu file .*indices must be >= 0",
     ),
-    "rows that end before they begin": (sparse("indptr", 3, 10**6), r"this is no \.h5mu file .*indptr"),
+    "rows that end before they begin": (sparse("indptr", 3, 10**6), r"this is not a valid \.h5mu file .*indptr"),
     "fewer rows than cells": (
         changed("mod/protein/X", PROTEIN[:20]),
-        r"protein: X of float64 \(20, 3\) found, expected numbers for 33 cells and 3 features",
+        r"protein: X of type float64 and shape \(20, 3\) found, expected numbers for 33 cells and 3 features",
     ),
     "a mask of others": (
         changed("obsm/protein", np.ones(7, bool)),
-        r"obsm/protein: \(7,\) found, expected one",
+        r"obsm/protein: shape \(7,\) found, expected one",
     ),
     "a cell twice": (a_cell_twice, "cells.h5mu/rna: name 'cell0' found 2 times"),
-    "no cells": (no_cells, "this is no .h5mu file as anndata"),
-    "NaN": (a_hole, "protein: NaN or infinity in row 3, expected finite numbers"),
+    "no cells": (no_cells, "this is not a valid .h5mu file of anndata"),
+    "NaN": (a_hole, "protein: NaN or infinity found in row 3, expected finite numbers"),
 }
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_files_that_do_not_serve(tmp_path: Path, case: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, case: str) -> None:
     path = multi(tmp_path / "cells.h5mu")
     spoil, sentence = SPOILED[case]
     spoil(path)
@@ -252,6 +252,6 @@ def test_a_modality_is_left_out_on_request(tmp_path: Path) -> None:
     assert [m.name for m in Dataset.load(tmp_path / "data/train").modalities] == ["rna"]
 
 
-def test_a_misspelt_label_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--label typ: no such column \(did you mean type"):
+def test_a_misspelt_label_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--label typ: no such column found \(did you mean type"):
         import_data([multi(tmp_path / "cells.h5mu")], tmp_path / "data", Roles(label="typ"))

@@ -1,4 +1,4 @@
-"""Scans for a trained model keep where they lie."""
+"""Scans for a trained model keep their affines."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def scans(folder: Path, names: list[str], rows: int, affine: np.ndarray, depth: 
 
 @pytest.mark.parametrize("slices", [None, "axial"])
 def test_scans_for_a_trained_model_keep_their_affines(tmp_path: Path, slices: str | None) -> None:
-    """And a contrast that they lack lies where those do that they have, whatever the training data's affine."""
+    """A missing contrast gets the affine of the observed contrasts, regardless of the training data's affine."""
     roles = Roles(slices=slices)
     scans(tmp_path / "in", ["T1", "T2"], 30, np.eye(4))
     import_data([tmp_path / "in"], tmp_path / "data", roles, SHARES)
@@ -46,7 +46,7 @@ def test_scans_for_a_trained_model_keep_their_affines(tmp_path: Path, slices: st
     scans(tmp_path / "new", ["T1"], 3, moved, 4 if slices is None else 7)
     import_rows([tmp_path / "new"], tmp_path / "rows", roles, tmp_path / "data")
     rows = conformed(Dataset.load(tmp_path / "rows"), trained.modalities, trained.conversion)
-    replace(rows, mask=None, folder=None).save(tmp_path / "filled")  # T2, as if it was imputed
+    replace(rows, mask=None, folder=None).save(tmp_path / "filled")  # as if T2 had been imputed
     export(tmp_path / "filled", tmp_path / "back")
     for name in ("T1", "T2"):
         for row in range(3):
@@ -58,7 +58,7 @@ def test_scans_for_a_trained_model_keep_their_affines(tmp_path: Path, slices: st
                 np.testing.assert_array_equal(np.asanyarray(found.dataobj), np.asanyarray(expected.dataobj))
 
 
-def test_a_contrast_that_a_subject_lacks_lies_where_its_others_do(tmp_path: Path) -> None:
+def test_a_missing_contrast_gets_the_affine_of_the_other_contrasts(tmp_path: Path) -> None:
     scans(tmp_path / "in", ["T1", "T2"], 30, np.eye(4))
     for row in range(0, 30, 3):
         (tmp_path / f"in/T2/{row:02}.nii.gz").unlink()

@@ -1,4 +1,4 @@
-"""Tables as data: kinds of columns, joined by id, and back with their headers, units and types."""
+"""Import and export of tables: kinds of columns, matching by id, headers, units and types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(folder: Path) -> dict[str, Dataset]:
 
 
 def together(folder: Path, out: Path) -> dict[str, pa.Table]:
-    """The tables of all splits exported and put together, sorted by patient."""
+    """Export the tables of all splits and concatenate them, sorted by patient."""
     tables: dict[str, list[pa.Table]] = {}
     for split in SPLITS:
         for name in export(folder / split, out / split):
@@ -38,7 +38,7 @@ def together(folder: Path, out: Path) -> dict[str, pa.Table]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".tsv"])
-def test_a_table_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
+def test_a_table_is_restored(tmp_path: Path, suffix: str) -> None:
     table = clinic()
     if suffix == ".tsv":
         path = tmp_path / "clinic.tsv"
@@ -192,14 +192,14 @@ def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
         assert back[name].to_pylist() == column.to_pylist(), name
     made = Dataset.load(tmp_path / "data/test")
     made.data["clinic"] = np.array(made.data["clinic"])
-    made.data["clinic"][:, 1] = 1e4  # more digits than a decimal has
+    made.data["clinic"][:, 1] = 1e4  # more digits than the decimal type allows
     replace(made, ids=None).save(tmp_path / "made")
     export(tmp_path / "made", tmp_path / "drawn")
     assert parquet.read_table(tmp_path / "drawn/clinic.parquet")["price"].type == pa.float64()
 
 
 def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
-    """As spreadsheets write them where a comma parts whole from broken numbers; capitals as Windows has them."""
+    """Spreadsheets write this form in locales with decimal commas; the suffix is in capitals, as on Windows."""
     lines = ["id;größe;ort;n"] + [f"{row};{row % 17},{row % 4}5;{'ab'[row % 2]},c;{row % 5}" for row in range(60)]
     (tmp_path / "LEUTE.CSV").write_text("\n".join(lines), encoding="utf-8-sig")
     text = "\n".join(import_data([tmp_path / "LEUTE.CSV"], tmp_path / "data", Roles()))
@@ -215,8 +215,8 @@ def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
         assert size == float(f"{row % 17:.0f}.{row % 4:.0f}5")
 
 
-def test_codes_keep_the_zeros_that_lead(tmp_path: Path) -> None:
-    """Codes of places are no numbers, wherever they stand; padded numbers are such where they are said to be."""
+def test_codes_keep_leading_zeros(tmp_path: Path) -> None:
+    """Postal codes are not numbers in any column; padded numbers are numbers only if the user requests the kind."""
     rows = [f"{row},{row % 9 + 0.5},{row % 3:03},{row % 2:02},{row % 7:02},{row % 5}" for row in range(60)]
     (tmp_path / "a.csv").write_text("\n".join(["id,x,place,kind,dose,n", *rows]))
     roles = Roles(label="kind", kinds={"dose": "count"})
@@ -230,7 +230,7 @@ def test_codes_keep_the_zeros_that_lead(tmp_path: Path) -> None:
         assert [row, x, place, kind, dose, n] == rows[int(row)].split(",")
 
 
-def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
+def test_subjects_stay_in_one_split(tmp_path: Path) -> None:
     table = clinic()
     subjects = pa.array(np.random.default_rng(0).integers(0, 40, N))
     path = write(table.append_column("subject", subjects), tmp_path / "clinic.csv")
@@ -243,7 +243,7 @@ def test_subjects_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_a_column_may_name_the_split(tmp_path: Path) -> None:
     wanted = np.array(["train", "train", "validation", "test"])[np.arange(N) % 4]
-    told = np.where(np.arange(N) % 8 == 2, "val", wanted)  # as some say
+    told = np.where(np.arange(N) % 8 == 2, "val", wanted)  # as some data sets name the split
     path = write(clinic().append_column("part", pa.array(told)), tmp_path / "clinic.csv")
     import_data([path], tmp_path / "data", Roles(id="patient", label="diagnosis", split="part"))
     for split, dataset in load(tmp_path / "data").items():
@@ -255,19 +255,19 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     path = write(clinic(), tmp_path / "clinic.csv")
     for name in ("a", "b"):
         import_data([path], tmp_path / name, ROLES)
-    import_data([path], tmp_path / "b", ROLES)  # over an earlier one
+    import_data([path], tmp_path / "b", ROLES)  # replaces an earlier import
     assert [d.hash for d in load(tmp_path / "a").values()] == [d.hash for d in load(tmp_path / "b").values()]
     import_data([path], tmp_path / "b", ROLES, seed=1)
     assert load(tmp_path / "a")["train"].hash != load(tmp_path / "b")["train"].hash
 
 
-def test_a_category_that_training_lacks_is_a_missing_cell(tmp_path: Path) -> None:
+def test_a_category_without_training_rows_is_a_missing_cell(tmp_path: Path) -> None:
     sites = ["Chur" if row == 3 else "Bern" if row % 2 else "Zug" for row in range(N)]
     parts = ["test" if row % 4 == 3 else "validation" if row % 4 == 2 else "train" for row in range(N)]
     table = clinic().set_column(3, "site", pa.array(sites)).append_column("part", pa.array(parts))
     roles = Roles(id="patient", split="part")
     text = "\n".join(import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles))
-    assert "in no training row, so missing: site (Chur)" in text
+    assert "categories without a training row, treated as missing: site (Chur)" in text
     test = Dataset.load(tmp_path / "data/test")
     assert test.ids is not None
     place = [column.name for column in test.modalities[0].columns].index("site")
@@ -284,7 +284,7 @@ def test_ids_beyond_signed_numbers(tmp_path: Path) -> None:
 
 
 def test_synthetic_rows_go_back_into_the_file(tmp_path: Path) -> None:
-    """What a decoder gives (shares for booleans, means for counts) becomes values that the file may hold."""
+    """Decoder outputs (probabilities for booleans, means for counts) become values that the file can hold."""
     import_data([write(clinic(), tmp_path / "clinic.csv")], tmp_path / "data", ROLES)
     train = Dataset.load(tmp_path / "data/train")
     rng = np.random.default_rng(0)
@@ -315,7 +315,7 @@ def test_synthetic_rows_go_back_into_the_file(tmp_path: Path) -> None:
     assert back["smoker"].to_pylist() == (rows[:, 3] >= 0.5).tolist()
 
 
-def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
+def test_folders_with_other_files_are_not_overwritten(tmp_path: Path) -> None:
     path = write(clinic(), tmp_path / "clinic.csv")
     with pytest.raises(UserError, match=r"found the input .*clinic\.csv in it"):
         import_data([path], tmp_path, ROLES)

@@ -1,4 +1,4 @@
-"""`postprior import` and `export` on bad files, by the real command: one sentence, no traceback, nothing left."""
+"""`postprior import` and `export` on invalid files, by the real command: one sentence, no traceback, no files left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from postprior.pipelines.data.dataset import Dataset
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 3))
 Sources = tuple[str, ...]
-"""Arguments that follow `postprior import`, the folder data among them."""
+"""Arguments that follow `postprior import`, including the folder `data`."""
 
 
 def rows(header: str, line: Callable[[int], str], count: int = N) -> str:
@@ -72,18 +72,18 @@ CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
     "files of unequal length": (
         tables(body=rows("weight", lambda row: f"{row}.5"), labs=rows("crp", lambda row: f"{row}.5", N - 1)),
         ("body.csv", "labs.csv", "data"),
-        "labs.csv: 59 rows found, body.csv has 60, expected as many; match rows by a column with --id",
+        "labs.csv: 59 rows found, expected 60 as in body.csv; match rows by a column with --id",
     ),
     "arrays of unequal length": (
         archive(x=X, y=X[1:]),
         ("views.npz", "data"),
-        "views.npz: y has shape (59, 3), expected 60 rows as x has; give every array one row a sample",
+        "views.npz: y: shape (59, 3) found, expected 60 rows as in x; give each array one row per sample",
     ),
     "ids that do not match": (
         tables(body=BODY, labs=rows("id,crp", lambda row: f"p{row},{row}.5")),
         ("body.csv", "labs.csv", "data"),
-        "labs.csv: no id is one of body.csv (such as 'p0' and '0'), expected the same ids; correct them or name "
-        "another column with --id",
+        "labs.csv: no id is also in body.csv (found 'p0' here and '0' there), expected the same ids; correct them or "
+        "name another column with --id",
     ),
     "an unreadable image": (
         images(lambda path: path.write_bytes(b"no image")),
@@ -94,67 +94,69 @@ CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
     "a volume of another shape": (
         volumes((4, 5, 7), np.eye(4)),
         ("scans", "data"),
-        "scans/T1/07.nii.gz: shape 4 × 5 × 7 found, expected 4 × 5 × 6 as in 00.nii.gz; register or resample it",
+        "scans/T1/07.nii.gz: shape 4 × 5 × 7 found, expected 4 × 5 × 6 as in 00.nii.gz; register or resample "
+        "the volume",
     ),
     "a volume of another orientation": (
         volumes((4, 5, 6), np.diag([-1.0, 1, 1, 1])),
         ("scans", "data"),
-        "scans/T1/07.nii.gz: orientation LAS found, expected RAS as in 00.nii.gz; register or resample it",
+        "scans/T1/07.nii.gz: orientation LAS found, expected RAS as in 00.nii.gz; register or resample the volume",
     ),
     "a column all missing": (
         tables(body=rows("id,weight,crp", lambda row: f"{row},{row % 9 + 0.5},")),
         ("body.csv", "data"),
-        "body.csv: column crp: constant or all missing among the training rows, expected two values or more; leave out "
-        "with --skip crp",
+        "body.csv: column crp: constant or all missing in the training rows, expected two or more different values; "
+        "leave out with --skip crp",
     ),
     "a constant column": (
         tables(body=rows("id,weight,crp", lambda row: f"{row},{row % 9 + 0.5},3")),
         ("body.csv", "data"),
-        "body.csv: column crp: constant or all missing among the training rows, expected two values or more; leave out "
-        "with --skip crp",
+        "body.csv: column crp: constant or all missing in the training rows, expected two or more different values; "
+        "leave out with --skip crp",
     ),
     "a constant array": (
         archive(x=X, y=np.ones((N, 2))),
         ("views.npz", "data"),
-        "y: constant among the training rows, all values are 1, expected two or more; leave it out (--skip y)",
+        "y: all values are 1 in the training rows, expected two or more different values; leave it out (--skip y)",
     ),
     "one class": (
         tables(body=rows("id,weight,kind", lambda row: f"{row},{row % 9 + 0.5},ill")),
         ("body.csv", "data", "--label", "kind"),
-        "label kind: only 'ill' found, expected two classes or more; leave the label out",
+        "label kind: only the class 'ill' found, expected two classes or more; leave --label out",
     ),
     "too few rows": (
         tables(body=rows("id,weight", lambda row: f"{row},{row % 9 + 0.5}", 9)),
         ("body.csv", "data"),
-        "train: 6 rows found, expected 10 or more; give more rows or other shares",
+        "train: 6 rows found, expected 10 or more; provide more rows or change the shares",
     ),
     "objects": (
         archive(x=np.array([{}] * N, dtype=object)),
         ("views.npz", "data"),
-        "views.npz: x: no array of plain numbers or texts was found (Object arrays cannot be loaded when "
-        "allow_pickle=False); write it again, without objects",
+        "views.npz: x: no array of numbers or texts found (Object arrays cannot be loaded when "
+        "allow_pickle=False); write the file again, without Python objects",
     ),
     "a pickle": (
         lambda: Path("views.npz").write_bytes(pickle.dumps({"x": 1})) and None,
         ("views.npz", "data"),
-        "views.npz: expected an .npz file, as numpy.savez writes it, found another or a part of one",
+        "views.npz: this is not an .npz file, or only a part of one, expected a complete .npz file as "
+        "numpy.savez writes it; write it again",
     ),
     "a path that climbs out of an archive": (
         archive(**{"../../x": X}),
         ("views.npz", "data"),
-        "views.npz: '../../x' is no name for a modality, expected up to 100 letters, digits, _ and - and none of "
-        "filled, groups, ids, labels, mask, targets; rename the file, folder or key",
+        "views.npz: '../../x' cannot be the name of a modality, expected up to 100 letters, digits, _ and -, and none "
+        "of filled, groups, ids, labels, mask, targets; rename the file, folder or key",
     ),
     "a path that climbs out of a folder": (
         images(a_link),
         ("scans", "data"),
-        "scans/mri/07.png: leads out of scans, expected files inside; copy it there",
+        "scans/mri/07.png: this link leads out of scans, expected files inside it; copy the file there",
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_invalid_input_gives_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     make, arguments, sentence = CASES[case]
     monkeypatch.chdir(tmp_path)
     make()
@@ -166,17 +168,17 @@ def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_the_process_itself_ends_so(tmp_path: Path) -> None:
+def test_the_process_ends_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "body.csv").write_text("")
     command = [str(Path(sys.executable).with_name("postprior")), "import", "body.csv", "data"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert answer.stderr.startswith("postprior: error: body.csv: this is no table in UTF-8 with one header")
+    assert answer.stderr.startswith("postprior: error: body.csv: this is not a table in UTF-8 with one header")
     assert answer.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["body.csv"]
 
 
-def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_category_unknown_from_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("body.csv").write_text(rows("id,weight,site", lambda row: f"{row},{row}.5,{['Bern', 'Zug'][row % 2]}"))
     assert CliRunner().invoke(app, ["import", "body.csv", "data"]).exit_code == 0
@@ -185,7 +187,7 @@ def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.
     assert answer.exit_code == 1
     assert answer.stderr == (
         "postprior: error: body.csv: column site: 'Chur' found, which no training row has, expected one of Bern, Zug; "
-        "correct it or leave it out\n"
+        "correct the value or leave the row out\n"
     )
     assert not Path("new").exists()
 
@@ -193,10 +195,10 @@ def test_a_category_that_training_never_saw(tmp_path: Path, monkeypatch: pytest.
 FORMULAS = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "+", "-1", "plain"]
 
 
-def test_formulas_are_guarded_on_request_and_only_where_they_were_made_up(
+def test_formulas_are_guarded_on_request_and_only_in_generated_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Observed texts, ids and headers are as they were; filled in and drawn texts get an apostrophe if wanted."""
+    """Observed texts, ids and headers are unchanged; imputed and drawn texts get an apostrophe on request."""
     monkeypatch.chdir(tmp_path)
     lines = [f"={row},{row}.5,{FORMULAS[row % 7] if row % 5 else ''},{'=ab'[row % 2 :]}" for row in range(N)]
     Path("notes.csv").write_text("\n".join(["id,x,=note,kind", *lines]) + "\n")

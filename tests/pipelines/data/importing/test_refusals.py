@@ -1,4 +1,4 @@
-"""Tables that cannot be imported: each is told in one sentence."""
+"""Tables that cannot be imported: each gives one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from postprior.pipelines.errors import UserError
 
 
 def put(name: str, values: Any) -> Callable[[pa.Table], pa.Table]:
-    """A column in place of another, or beside the others."""
+    """Return a change that replaces a column, or appends it if there is none of this name."""
 
     def change(table: pa.Table) -> pa.Table:
         if name in table.column_names:
@@ -39,22 +39,22 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "one label": (
         put("diagnosis", ["ill"] * N),
         ROLES,
-        "label diagnosis: only 'ill' found, expected two classes",
+        "label diagnosis: only the class 'ill' found, expected two classes",
     ),
     "a label that is a number": (
         put("diagnosis", np.arange(N) / 7),
         ROLES,
-        r"label diagnosis: values such as 0\.\d+ found, expected classes, 1000 at most; use --target diagnosis",
+        r"label diagnosis: values such as 0\.\d+ found, expected at most 1000 classes; for numbers use --target",
     ),
     "a hole in the labels": (
         put("diagnosis", [None] + ["a", "b"] * 59 + ["a"]),
         ROLES,
-        "diagnosis: 1 of 120 samples have none, the first of them 'p000'",
+        "diagnosis: 1 of 120 samples have no value, the first of them is 'p000'",
     ),
     "one row of a label": (
         put("diagnosis", ["rare"] + ["a", "b"] * 59 + ["a"]),
         Roles(id="patient", label="diagnosis", split="part"),
-        "label rare: 1 rows found and none of them in train",
+        "label rare: 1 rows found, and none of them in train",
     ),
     "an id twice": (
         put("patient", ["p"] * 2 + list("0" * 0) + [f"q{i}" for i in range(N - 2)]),
@@ -70,63 +70,63 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a date": (
         put("seen", np.arange(N).astype("datetime64[D]")),
         ROLES,
-        "column seen: found date32.*, expected numbers",
+        "column seen: type date32.* found, expected numbers",
     ),
     "a text among numbers": (
         put("crp", ["unknown" if row == 9 else f"{row}.5" for row in range(N)]),
         Roles(id="patient", label="diagnosis", split="part"),
-        r"clinic\.parquet: column crp: the text 'unknown' found among numbers, expected numbers and empty cells",
+        r"clinic\.parquet: column crp: the text 'unknown' found among numbers, expected only numbers and empty cells",
     ),
     "numbers whose squares are none": (
         put("crp", [1e300, 1.5] * 60),
         ROLES,
-        r"clinic\.parquet: column crp: values from 1\.5 to 1e\+300 found, .* rescale it or leave it out",
+        r"clinic\.parquet: column crp: values from 1\.5 to 1e\+300 found, .* rescale the column or leave it out",
     ),
     "infinity": (put("crp", [np.inf] * N), ROLES, "column crp: infinity found"),
     "a target that is a date": (
         put("seen", np.arange(N).astype("datetime64[D]")),
         Roles(id="patient", targets=("seen",)),
-        "column seen: found date32.*, expected numbers",
+        "column seen: type date32.* found, expected numbers",
     ),
     "a label that is a list": (
         put("tags", [[1, 2]] * N),
         Roles(id="patient", label="tags"),
-        "column tags: found list.*, expected numbers",
+        "column tags: type list.* found, expected numbers",
     ),
     "a subject on two sides": (
         put("subject", np.arange(N) % 50),
         Roles(id="patient", group="subject", split="part"),
-        r"subject \d+: rows found in \d splits, expected all in one",
+        r"subject \d+: rows found in \d splits, expected all rows in one",
     ),
     "a misspelt name to skip": (
         lambda t: t,
         Roles(id="patient", skip=("crpp",)),
-        r"--skip crpp: nothing of that name can be left out \(did you mean crp",
+        r"--skip crpp: no such column, array or folder found \(did you mean crp",
     ),
     "a column in two groups": (
         lambda t: t,
         Roles(modalities={"labs": ("crp", "visits"), "blood": ("crp",)}),
-        "--modality: found column 'crp' twice, expected it in one",
+        "--modality: column 'crp' found in two modalities, expected it in only one",
     ),
     "a misspelt label": (
         lambda t: t,
         Roles(label="diagnose"),
-        r"--label diagnose: no such column \(did you mean diagnosis",
+        r"--label diagnose: no such column found \(did you mean diagnosis",
     ),
     "a misspelt group": (
         lambda t: t,
         Roles(modalities={"labs": ("crp", "visit")}),
-        r"--modality labs: clinic.parquet has no free column 'visit' \(did you mean visits",
+        r"--modality labs: clinic.parquet has no column 'visit' without a role \(did you mean visits",
     ),
     "a group with a blank": (
         lambda t: t,
         Roles(id="patient", modalities={"my labs": ("crp",)}),
-        "clinic.parquet: 'my labs' is no name for a modality",
+        "clinic.parquet: 'my labs' cannot be the name of a modality",
     ),
     "a group with a name that is taken": (
         lambda t: t,
         Roles(id="patient", modalities={"labels": ("crp",)}),
-        "'labels' is no name for a modality, expected .* none of .*labels, mask, targets",
+        "'labels' cannot be the name of a modality, expected .* none of .*labels, mask, targets",
     ),
     "a group that is nowhere": (
         lambda t: t,
@@ -141,23 +141,23 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a kind of texts": (
         lambda t: t,
         Roles(kinds={"site": "count"}),
-        "column site: found texts, expected numbers",
+        "column site: texts found, expected numbers",
     ),
     "a kind of halves": (lambda t: t, Roles(kinds={"weight": "count"}), "column weight: .* whole numbers"),
     "a kind of what is not there": (lambda t: t, Roles(kinds={"ag": "count"}), "--kind ag: no such column"),
-    "a split that is none": (lambda t: t, Roles(id="patient", split="site"), "--split site: found 'Bern'"),
+    "a split that is none": (lambda t: t, Roles(id="patient", split="site"), "--split site: 'Bern' found"),
     "too few rows": (
         lambda t: t.slice(0, 12),
         ROLES,
         "train: . rows found, expected 10|.*rows found, expected 4",
     ),
-    "no rows": (lambda t: t.slice(0, 0), ROLES, "found no rows below the headers"),
-    "nothing but roles": (lambda t: t.select(["patient", "diagnosis"]), ROLES, "found no modality"),
+    "no rows": (lambda t: t.slice(0, 0), ROLES, "no rows found below the headers"),
+    "nothing but roles": (lambda t: t.select(["patient", "diagnosis"]), ROLES, "no modality found"),
 }
 
 
 @pytest.mark.parametrize("case", FACES)
-def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) -> None:
+def test_invalid_tables_give_one_sentence(tmp_path: Path, case: str) -> None:
     spoil, roles, sentence = FACES[case]
     table = spoil(clinic().append_column("part", pa.array(["test"] * 20 + ["validation"] * 20 + ["train"] * 80)))
     if "part" in table.column_names and roles.split is None:
@@ -166,21 +166,25 @@ def test_what_does_not_serve_is_told_in_one_sentence(tmp_path: Path, case: str) 
     refused(path, tmp_path / "data", sentence, roles)
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_files_that_are_not_tables_are_refused(tmp_path: Path) -> None:
     for name, content, sentence in (
         ("twice.csv", b"a,b,a\n1,2,3\n", "header 'a' found twice"),
         ("ids.csv", b"id,id\n1,2\n", "header 'id' found twice"),
-        ("nameless.csv", b"a,,c\n1,2,3\n", "an empty header found above column 2"),
-        ("short.csv", b"a,b\n1,2\n3\n", "no table in UTF-8"),
-        ("latin.csv", "a,b\nü,2\n".encode("latin-1"), "column a: bytes that are no UTF-8 found; save"),
-        ("head.csv", "größe,b\n1,2\n".encode("latin-1"), "no table in UTF-8"),
-        ("wide.csv", "a,b\n1,2\n".encode("utf-16"), "no table in UTF-8"),
-        ("commas.csv", b",,,\n,,,\n", "an empty header found above column 1"),
-        ("lines.csv", b"\n\n\n", "no table in UTF-8"),
-        ("bytes.csv", bytes(range(256)), "no table in UTF-8"),
-        ("none.parquet", b"PAR1", "no table in UTF-8"),
-        ("none.csv", b"", "no table in UTF-8"),
-        ("none.xlsx", b"", "nothing that can be read was found there, expected an .npz archive"),
+        ("nameless.csv", b"a,,c\n1,2,3\n", "column 2 has an empty header"),
+        ("short.csv", b"a,b\n1,2\n3\n", "not a table in UTF-8"),
+        (
+            "latin.csv",
+            "a,b\nü,2\n".encode("latin-1"),
+            "column a: bytes that are not UTF-8 found, expected text in UTF-8; save",
+        ),
+        ("head.csv", "größe,b\n1,2\n".encode("latin-1"), "not a table in UTF-8"),
+        ("wide.csv", "a,b\n1,2\n".encode("utf-16"), "not a table in UTF-8"),
+        ("commas.csv", b",,,\n,,,\n", "column 1 has an empty header"),
+        ("lines.csv", b"\n\n\n", "not a table in UTF-8"),
+        ("bytes.csv", bytes(range(256)), "not a table in UTF-8"),
+        ("none.parquet", b"PAR1", "not a table in UTF-8"),
+        ("none.csv", b"", "not a table in UTF-8"),
+        ("none.xlsx", b"", "no data in a known format found, expected an .npz archive"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
@@ -189,19 +193,19 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         import_data([tmp_path / "gone.csv"], tmp_path / "data", Roles())
 
 
-def test_a_header_twice_in_parquet(tmp_path: Path) -> None:
+def test_a_duplicate_header_in_parquet_is_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([1.0, 2.0])] * 2, names=["a", "a"])
     refused(write(table, tmp_path / "a.parquet"), tmp_path / "data", "header 'a' found twice", Roles())
 
 
-def test_a_table_that_lies_elsewhere(tmp_path: Path) -> None:
+def test_a_link_to_a_table_outside_is_refused(tmp_path: Path) -> None:
     write(clinic().select(["patient", "age"]), tmp_path / "in/age.csv")
     (tmp_path / "in/crp.csv").symlink_to(write(clinic().select(["patient", "crp"]), tmp_path / "crp.csv"))
-    refused(tmp_path / "in", tmp_path / "data", r"crp\.csv: leads out of .*in, expected files inside", ROLES)
+    refused(tmp_path / "in", tmp_path / "data", r"crp\.csv: this link leads out of .*in, expected files inside", ROLES)
 
 
-def test_folders_that_imports_would_destroy_are_refused(tmp_path: Path) -> None:
-    """A folder of the user's own may have the names of our splits."""
+def test_folders_that_an_import_would_destroy_are_refused(tmp_path: Path) -> None:
+    """A folder of the user may contain folders with the names of the splits."""
     path = write(clinic(), tmp_path / "clinic.csv")
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "data/train/picture.png").write_bytes(b"mine")
@@ -217,16 +221,16 @@ def test_folders_that_imports_would_destroy_are_refused(tmp_path: Path) -> None:
         import_data([path], tmp_path / "new", ROLES, seed=-1)
 
 
-def test_tables_that_do_not_match(tmp_path: Path) -> None:
+def test_tables_that_do_not_match_are_refused(tmp_path: Path) -> None:
     table = clinic()
     body = write(table.select(["patient", "weight"]), tmp_path / "body.csv")
     labs = write(table.select(["crp"]).slice(1), tmp_path / "labs.csv")
-    with pytest.raises(UserError, match=r"labs.csv: 119 rows found, body.csv has 120"):
+    with pytest.raises(UserError, match=r"labs.csv: 119 rows found, expected 120 as in body.csv"):
         import_data([body, labs], tmp_path / "data", Roles())
-    with pytest.raises(UserError, match=r"labs.csv: found no ids, body.csv has them"):
+    with pytest.raises(UserError, match=r"labs.csv: no ids found, expected ids as in body.csv"):
         import_data([body, labs], tmp_path / "data", Roles(id="patient"))
     other = pa.table({"patient": [f"x{row}" for row in range(N)], "crp": table["crp"]})
-    with pytest.raises(UserError, match=r"no id is one of body.csv \(such as 'x0' and 'p000'\)"):
+    with pytest.raises(UserError, match=r"no id is also in body.csv \(found 'x0' here and 'p000' there\)"):
         import_data([body, write(other, tmp_path / "labs.csv")], tmp_path / "data", Roles(id="patient"))
     with pytest.raises(UserError, match="modality body: found in two sources"):
         import_data(
@@ -236,12 +240,12 @@ def test_tables_that_do_not_match(tmp_path: Path) -> None:
         )
 
 
-def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"clinic\xff.csv")
     try:
         write(clinic(), tmp_path / "clinic.csv").rename(path)
     except OSError:
         pytest.skip("This disk has names in UTF-8 alone")
-    with pytest.raises(UserError, match="expected names of files in UTF-8; rename it"):
+    with pytest.raises(UserError, match="expected file names in UTF-8; rename the file"):
         import_data([path], tmp_path / "data", ROLES)
     assert not (tmp_path / "data").exists()

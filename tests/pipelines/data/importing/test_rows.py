@@ -1,4 +1,4 @@
-"""Rows for a model that was trained before: its scales, categories and labels, whatever the rows lack."""
+"""Rows for a trained model get its scales, categories and labels, whatever the rows lack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from postprior.pipelines.errors import UserError
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an import: patients with a table and targets."""
+    """Import patients with a table and targets, and return the folder."""
     root = tmp_path_factory.mktemp("trained")
     roles = Roles(id="patient", label="diagnosis", targets=("arm",), skip=("visits",))
     import_data([write(clinic(), root / "clinic.csv")], root / "data", roles)
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_get_the_numbers_of_the_training_data(trained: Path, tmp_path: Path) -> None:
-    """The same patients, imported alone and one by one with others, are the same numbers as in the splits."""
+    """The same patients give the same numbers as in the splits, whether imported alone or together with others."""
     source = write(clinic().slice(0, 9), tmp_path / "new.csv")
     text = "\n".join(import_rows([source], tmp_path / "new", Roles(), trained))
     assert "rows: 9" in text
@@ -55,7 +55,7 @@ def test_rows_get_the_numbers_of_the_training_data(trained: Path, tmp_path: Path
     assert conformed(new, new.modalities) is new
 
 
-def test_columns_that_are_not_there_are_missing_cells(trained: Path, tmp_path: Path) -> None:
+def test_absent_columns_are_missing_cells(trained: Path, tmp_path: Path) -> None:
     table = clinic(5, 3).drop_columns(["diagnosis", "crp", "arm", "smoker"])
     text = "\n".join(import_rows([write(table, tmp_path / "new.csv")], tmp_path / "new", Roles(), trained))
     assert "missing in every row: smoker, crp" in text
@@ -72,7 +72,7 @@ def test_columns_that_are_not_there_are_missing_cells(trained: Path, tmp_path: P
     assert back["crp"].null_count == 5
 
 
-def test_an_export_says_what_was_imputed(trained: Path, tmp_path: Path) -> None:
+def test_an_export_lists_what_was_imputed(trained: Path, tmp_path: Path) -> None:
     table = clinic(5, 3).set_column(7, "crp", pa.array([1.0, None, 2.0, 3.0, None]))
     import_rows([write(table, tmp_path / "new.csv")], tmp_path / "new", Roles(), trained)
     new = Dataset.load(tmp_path / "new")
@@ -106,8 +106,8 @@ def test_an_export_says_what_was_imputed(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_rows_without_values_come_back_where_their_file_had_them(tmp_path: Path, suffix: str) -> None:
-    """Every fifth row of one file has a label alone, every seventh of the other nothing, and some are in one file."""
+def test_rows_without_values_are_restored_if_their_file_had_them(tmp_path: Path, suffix: str) -> None:
+    """Every fifth row of one file has only a label, every seventh of the other no value, and some are in one file."""
     rows = np.arange(60)
     y = pa.array(rows / 4, mask=rows % 5 == 0)
     files = {
@@ -126,11 +126,11 @@ def test_rows_without_values_come_back_where_their_file_had_them(tmp_path: Path,
                 export(tmp_path / "data" / split, out)
             parts.append(csv.read_csv(out / path.name) if suffix == ".csv" else parquet.read_table(out / path.name))
         there = pa.concat_tables(parts).sort_by("id").to_pylist()
-        dropped = rows[(rows % 5 == 0) & ((rows % 7 == 0) | (rows % 11 == 3))]  # no modality has them
+        dropped = rows[(rows % 5 == 0) & ((rows % 7 == 0) | (rows % 11 == 3))]  # rows without any modality
         assert there == [row for row in files[path.stem].to_pylist() if row["id"] not in dropped]
 
 
-def test_columns_of_one_name_in_two_tables(tmp_path: Path) -> None:
+def test_two_tables_may_have_columns_of_one_name(tmp_path: Path) -> None:
     first, second = (clinic().select(["patient", "age", of]) for of in ("crp", "weight"))
     paths = [write(first, tmp_path / "labs.csv"), write(second, tmp_path / "body.csv")]
     import_data(paths, tmp_path / "data", Roles(id="patient"))
@@ -156,7 +156,7 @@ TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a category that training never saw": (
         change("site", SITES),
         Roles(),
-        r"new\.csv: column site: 'Chur' found, which no training row has, expected one of Bern, Genf, Zug; correct it",
+        r"new\.csv: column site: 'Chur' found, which no training row has, expected one of Bern, Genf, Zug; correct",
     ),
     "a label that training never saw": (
         change("diagnosis", ["ill", "dead"] * 4),
@@ -168,18 +168,18 @@ TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         Roles(label="diagnosis"),
         "--label diagnosis: no such column",
     ),
-    "texts for numbers": (change("age", ["old"] * 8), Roles(), "column age: found texts, expected numbers"),
+    "texts for numbers": (change("age", ["old"] * 8), Roles(), "column age: texts found, expected numbers"),
     "nothing that is known": (
         lambda table: table.select(["patient"]),
         Roles(),
-        r"new\.csv: found no modality",
+        r"new\.csv: no modality found",
     ),
     "an id twice": (change("patient", ["p"] * 8), Roles(), "patient 'p' found 8 times"),
 }
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_tables_that_do_not_fit(trained: Path, tmp_path: Path, case: str) -> None:
+def test_tables_that_do_not_fit_are_refused(trained: Path, tmp_path: Path, case: str) -> None:
     spoil, roles, sentence = TABLES[case]
     path = write(spoil(clinic(8, 5)), tmp_path / "new.csv")
     with pytest.raises(UserError, match=sentence) as error:
@@ -188,11 +188,11 @@ def test_tables_that_do_not_fit(trained: Path, tmp_path: Path, case: str) -> Non
     assert not (tmp_path / "new").exists()
 
 
-def test_arrays_and_what_they_lack(tmp_path: Path) -> None:
+def test_arrays_may_lack_modalities_and_labels(tmp_path: Path) -> None:
     import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
     known = Dataset.load(tmp_path / "data/train")
     some = {key: array[:7] for key, array in views().items() if key in ("vector", "grey", "bits", "ids")}
-    some["bits"] = np.zeros_like(some["bits"])  # of two values, new rows may have one
+    some["bits"] = np.zeros_like(some["bits"])  # new rows may have only one of two values
     (tmp_path / "some").mkdir()
     text = "\n".join(import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train"))
     assert "missing in every row: scalar, reads, colour, scan" in text
@@ -217,7 +217,7 @@ def test_arrays_and_what_they_lack(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             import_rows([saved(tmp_path / "some", changed)], tmp_path / "new", Roles(), tmp_path / "data")
-    assert Dataset.load(tmp_path / "new").hash == new.hash  # what was there stays
+    assert Dataset.load(tmp_path / "new").hash == new.hash  # the existing folder is unchanged
     import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data")
     with pytest.raises(UserError, match=r"found the input .*data in it"):
         import_rows([saved(tmp_path / "some", some)], tmp_path / "data", Roles(), tmp_path / "data")
@@ -225,10 +225,12 @@ def test_arrays_and_what_they_lack(tmp_path: Path) -> None:
         import_rows([saved(tmp_path / "some", some)], tmp_path / "data/test", Roles(), tmp_path / "data/train")
 
 
-def test_data_that_were_never_imported_have_no_scales(tmp_path: Path) -> None:
+def test_data_without_a_conversion_are_refused(tmp_path: Path) -> None:
     from support.kinds import example
 
     example(12).save(tmp_path / "data")
     path = write(clinic(), tmp_path / "clinic.csv")
-    with pytest.raises(UserError, match="found no conversion in it, expected data that postprior import made"):
+    with pytest.raises(
+        UserError, match="no conversion found in its manifest, expected a folder that postprior import wrote"
+    ):
         import_rows([path], tmp_path / "new", ROLES, tmp_path / "data")

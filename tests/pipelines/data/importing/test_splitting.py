@@ -1,4 +1,4 @@
-"""Splits: every label in its share, no subject on two sides."""
+"""Splits: each label in its share, each subject in one split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARES = (0.1, 0.2)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_every_label_gets_its_share_give_or_take_one(seed: int) -> None:
+def test_every_label_gets_its_share_plus_or_minus_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.choice(6, 500, p=[0.5, 0.3, 0.1, 0.07, 0.02, 0.01])
     splits = split_rows(labels, None, 500, SHARES, rng)
@@ -25,7 +25,7 @@ def test_every_label_gets_its_share_give_or_take_one(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_subject_is_on_two_sides_and_sizes_are_even(seed: int) -> None:
+def test_every_subject_is_in_one_split_and_sizes_are_even(seed: int) -> None:
     rng = np.random.default_rng(seed)
     subjects = np.repeat(np.arange(100), rng.integers(1, 12, 100))
     labels = (subjects % 3 == 0).astype(np.int64)
@@ -39,7 +39,7 @@ def test_no_subject_is_on_two_sides_and_sizes_are_even(seed: int) -> None:
         assert abs(labels[chosen].mean() - labels.mean()) < 0.12, split
 
 
-def test_the_seed_says_who_goes_where() -> None:
+def test_the_seed_determines_the_split() -> None:
     def test_rows(seed: int) -> set[int]:
         return set(split_rows(None, None, 200, SHARES, np.random.default_rng(seed))["test"].tolist())
 
@@ -47,10 +47,10 @@ def test_the_seed_says_who_goes_where() -> None:
     counts = np.zeros(200)
     for seed in range(300):
         counts[list(test_rows(seed))] += 1
-    assert abs(counts / 300 - 0.2).max() < 0.1  # every row as likely as another: four deviations of 0.023
+    assert abs(counts / 300 - 0.2).max() < 0.1  # all rows are equally likely: four standard deviations of 0.023
 
 
 @pytest.mark.parametrize("shares", [(0.0, 0.2), (0.5, 0.5), (-0.1, 0.2)])
-def test_shares_that_leave_nothing(shares: tuple[float, float]) -> None:
-    with pytest.raises(UserError, match=r"shares: .* expected both above 0, their sum below 1"):
+def test_shares_that_leave_a_split_empty_are_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=r"shares: .* expected both above 0 and their sum below 1"):
         split_rows(None, None, 10, shares, np.random.default_rng(0))

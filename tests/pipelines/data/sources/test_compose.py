@@ -1,11 +1,11 @@
-"""Splitting, grouping and drawing: what the intervals of all scores rest on."""
+"""Splitting, grouping and drawing of source images, on which the intervals of all scores are based."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from postprior.pipelines.data.sources.compose import deal, draw_tuples, split_by_label
+from postprior.pipelines.data.sources.compose import assign_groups, draw_tuples, split_by_label
 from postprior.pipelines.errors import UserError
 
 
@@ -22,14 +22,14 @@ def test_splits_are_disjoint_complete_and_stratified() -> None:
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5, 0.0), (-0.1, 0.6, 0.5)])
-def test_shares_that_leave_nothing(shares: tuple[float, ...]) -> None:
+def test_shares_that_leave_a_split_empty_are_refused(shares: tuple[float, ...]) -> None:
     with pytest.raises(UserError, match="shares"):
         split_by_label(labels(), shares, np.random.default_rng(0))
 
 
 def test_groups_share_a_label_and_a_size() -> None:
     pool = labels()
-    groups = deal(pool, 6, np.random.default_rng(0))
+    groups = assign_groups(pool, 6, np.random.default_rng(0))
     sizes = np.bincount(groups)
     assert len(sizes) == 3 * 7
     for label, count in enumerate(np.bincount(pool)):
@@ -40,14 +40,14 @@ def test_groups_share_a_label_and_a_size() -> None:
 
 
 def test_a_label_with_few_images_has_smaller_groups() -> None:
-    groups = deal(labels((60, 2)), 6, np.random.default_rng(0))
+    groups = assign_groups(labels((60, 2)), 6, np.random.default_rng(0))
     assert np.array_equal(np.unique(groups), np.arange(groups.max() + 1))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tuples_are_distinct_images_of_one_group(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    groups = deal(labels(), 6, rng)
+    groups = assign_groups(labels(), 6, rng)
     rows = draw_tuples(groups, 500, 5, rng)
     assert rows.shape == (500, 5)
     assert (groups[rows] == groups[rows[:, :1]]).all()
@@ -58,7 +58,7 @@ def test_tuples_are_distinct_images_of_one_group(seed: int) -> None:
     assert np.ptp(np.bincount(groups[rows[:, 0]])) <= 1
 
 
-def test_every_tuple_of_a_group_is_as_likely() -> None:
+def test_every_tuple_of_a_group_is_equally_likely() -> None:
     rows = draw_tuples(np.zeros(4, int), 24_000, 3, np.random.default_rng(0))
     counts = np.unique(rows, axis=0, return_counts=True)[1]
     assert len(counts) == 4 * 3 * 2
@@ -71,7 +71,7 @@ def test_small_groups_repeat_their_images() -> None:
     assert set(map(len, map(set, rows.tolist()))) == {1, 2}
 
 
-def test_the_order_of_rows_tells_nothing() -> None:
+def test_the_order_of_rows_is_random() -> None:
     rows = draw_tuples(np.repeat([0, 1], 50), 400, 2, np.random.default_rng(0))
     first = rows[:200, 0] < 50
     assert 60 < first.sum() < 140

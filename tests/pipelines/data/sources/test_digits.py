@@ -1,4 +1,4 @@
-"""The data of the demonstration: five modalities that share a digit."""
+"""The data of the demo: five modalities that share a digit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_source_is_listed() -> None:
     assert SOURCES["digits"] is make_digits
 
 
-def test_splits_are_sound_and_labelled(splits: dict[str, Dataset], tmp_path: Path) -> None:
+def test_splits_are_valid_and_labelled(splits: dict[str, Dataset], tmp_path: Path) -> None:
     assert {split: len(dataset) for split, dataset in splits.items()} == SAMPLES
     for split, dataset in splits.items():
         dataset.save(tmp_path / split)
@@ -44,7 +44,7 @@ def test_splits_are_sound_and_labelled(splits: dict[str, Dataset], tmp_path: Pat
         assert loaded.provenance["seed"] == 3
 
 
-def test_held_out_groups_are_of_one_label(splits: dict[str, Dataset]) -> None:
+def test_held_out_groups_have_one_label(splits: dict[str, Dataset]) -> None:
     assert splits["train"].groups is None
     for split in ("validation", "test"):
         groups, labels = splits[split].groups, splits[split].labels
@@ -53,7 +53,7 @@ def test_held_out_groups_are_of_one_label(splits: dict[str, Dataset]) -> None:
         of_group = {group: set(labels[groups == group]) for group in np.unique(groups)}
         assert all(len(found) == 1 for found in of_group.values())
         assert np.ptp(np.bincount(groups)) <= 1
-    assert len(np.unique(splits["test"].groups)) == 80  # 450 source images, about six a group
+    assert len(np.unique(splits["test"].groups)) == 80  # 450 source images, about six per group
 
 
 def test_splits_share_no_source_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_splits_share_no_source_image(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(np.unique(np.concatenate([pool.images for pool in pools]).reshape(1797, -1), axis=0)) == 1797
 
 
-def test_the_seed_decides_every_byte(splits: dict[str, Dataset]) -> None:
+def test_the_seed_determines_every_byte(splits: dict[str, Dataset]) -> None:
     again = make_digits(seed=3, root=Path(), **SAMPLES)
     other = make_digits(seed=4, root=Path(), **SAMPLES)
     for split in SAMPLES:
@@ -77,7 +77,7 @@ def test_the_seed_decides_every_byte(splits: dict[str, Dataset]) -> None:
         assert other[split].data["m2"].tobytes() != splits[split].data["m2"].tobytes()
 
 
-def test_modalities_of_a_sample_show_other_images(splits: dict[str, Dataset]) -> None:
+def test_modalities_of_a_sample_show_different_images(splits: dict[str, Dataset]) -> None:
     white = splits["train"].data["m0"].min(1) > 0.95
     yellow = splits["train"].data["m4"][:, :2].min(1) > 0.95
     assert (white != yellow).any((1, 2)).mean() > 0.99
@@ -110,7 +110,7 @@ def test_turning_hues_keeps_grey_and_lengths(degrees: float) -> None:
     np.testing.assert_allclose(turn(360 - degrees) @ matrix, np.eye(3), atol=1e-12)
 
 
-def test_paint_covers() -> None:
+def test_paint_covers_the_background() -> None:
     background = np.full((1, 3, 2, 2), 0.4, np.float32)
     digit = np.array([[[[0.0, 1.0], [0.5, 0.0]]]], np.float32)
     image = paint(background, digit, ink=(1, 0, 0))
@@ -121,7 +121,7 @@ def test_paint_covers() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"test": 0}, "digits: test: 0 samples asked for"),
+        ({"test": 0}, "digits: test: 0 samples requested"),
         ({"validation_share": 1e-6, "test_share": 0.2531}, "of 1797 images leave one split empty"),
         ({"validation_share": 0.5, "test_share": 0.5}, "shares of the splits"),
         ({"test_share": -0.1}, "shares of the splits"),

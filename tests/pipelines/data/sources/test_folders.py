@@ -1,4 +1,4 @@
-"""Data that exists: published PolyMNIST folders, and dataset folders."""
+"""Existing data: published PolyMNIST folders, and dataset folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postprior.stage1_vae.modalities import Modality
 
 
 def write_polymnist(folder: Path, samples: int) -> None:
-    """Images of 4 × 4 whose red is the sample, green the modality and blue the label."""
+    """Write images of 4 × 4 whose red encodes the sample, green the modality and blue the label."""
     for column in range(5):
         (folder / f"m{column}").mkdir(parents=True)
         for row in range(samples):
@@ -33,7 +33,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def check_rows(dataset: Dataset) -> np.ndarray:
-    """Every modality of every row is the right image; returns the samples' numbers."""
+    """Check that each modality of each row is the right image; return the numbers of the samples."""
     numbers = np.rint(dataset.data["m0"][:, 0, 0, 0] * 255).astype(int)
     for column, (name, array) in enumerate(dataset.data.items()):
         assert name == f"m{column}"
@@ -71,7 +71,7 @@ def test_a_validation_folder_is_used(published: Path) -> None:
     }
 
 
-def test_a_few_samples_will_do(published: Path) -> None:
+def test_the_number_of_samples_can_be_limited(published: Path) -> None:
     splits = read_polymnist(0, published, "MMNIST", samples=20, validation_share=0.5)
     assert {split: len(dataset) for split, dataset in splits.items()} == {
         "train": 10,
@@ -85,10 +85,10 @@ def other_size(folder: Path) -> None:
 
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no folder": (lambda folder: folder.rename(folder.with_name("gone")), "m0: no PNG files here"),
+    "no folder": (lambda folder: folder.rename(folder.with_name("gone")), "m0: no PNG files found"),
     "a strange name": (
         lambda folder: (folder / "train/m0/five.png").touch(),
-        r"five\.png: a name like 17\.5\.png",
+        r"five\.png: .* expected a name such as 17\.5\.png",
     ),
     "a missing image": (
         lambda folder: (folder / "test/m3/4.4.png").unlink(),
@@ -96,14 +96,14 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a broken image": (
         lambda folder: (folder / "test/m3/4.4.png").write_bytes(b"x"),
-        r"4\.4\.png: not a PNG image",
+        r"4\.4\.png: this is not a PNG image",
     ),
     "another size": (other_size, r"3\.3\.png: shape \(3, 5, 4\) found, expected \(3, 4, 4\)"),
 }
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_published_folders_that_do_not_serve(published: Path, case: str) -> None:
+def test_invalid_published_folders_are_refused(published: Path, case: str) -> None:
     spoil, sentence = SPOILED[case]
     spoil(published / "MMNIST")
     with pytest.raises(UserError, match=sentence):
@@ -123,7 +123,7 @@ def test_dataset_folders_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(splits["test"].data["a"], small().data["a"])
 
 
-def test_a_missing_split_is_told(tmp_path: Path) -> None:
+def test_a_missing_split_is_refused(tmp_path: Path) -> None:
     small().save(tmp_path / "mine/train")
     with pytest.raises(UserError, match=r"validation.manifest\.json: no such file"):
         read_folders(0, tmp_path, "mine")
@@ -133,5 +133,5 @@ def test_splits_of_other_modalities_are_refused(tmp_path: Path) -> None:
     other = replace(small(), modalities=(Modality("a", "vector", (2,), "normal", (0, 10)),))
     for split, dataset in (("train", small()), ("validation", small()), ("test", other)):
         dataset.save(tmp_path / "mine" / split)
-    with pytest.raises(UserError, match="test: modalities: other ones found than in train"):
+    with pytest.raises(UserError, match="test: modalities: other values found than in train"):
         read_folders(0, tmp_path, "mine")

@@ -1,4 +1,4 @@
-"""PolyMNIST from IDX files that the test makes, and from MNIST's own where they lie beside the repository."""
+"""PolyMNIST from generated IDX files, and from the original files of MNIST if they are present."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write_digits(folder: Path, part: str, images: int, pack: bool = False) -> None:
-    """Digits of 7 × 9: the label is the number of bright columns."""
+    """Write digits of 7 × 9, whose label is the number of bright columns."""
     labels = np.arange(images, dtype=np.uint8) % 10
     pictures = np.where(np.arange(9) < labels[:, None], 200, 0).astype(np.uint8)[:, None].repeat(7, 1)
     for name, array in ((f"{part}-images-idx3-ubyte", pictures), (f"{part}-labels-idx1-ubyte", labels)):
@@ -85,7 +85,7 @@ def test_inverting() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (3, 2, 5)])
-def test_idx_files_come_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_idx_files_are_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     (tmp_path / "a").write_bytes(idx(array))
     np.testing.assert_array_equal(read_idx(tmp_path / "a"), array)
@@ -98,14 +98,14 @@ WHOLE = idx(np.arange(6, dtype=np.uint8))
     ("content", "sentence"),
     [
         (None, "no such file"),
-        (b"", "not an IDX file"),
-        (b"\0\0\x0d" + WHOLE[3:], "not an IDX file of unsigned bytes"),
-        (WHOLE[:5], "not an IDX file"),
-        (WHOLE[:-1], "5 values found where 6 are declared"),
-        (gzip.compress(WHOLE, mtime=0)[:-9], "not a whole gzip file"),
+        (b"", "this is not an IDX file"),
+        (b"\0\0\x0d" + WHOLE[3:], "this is not an IDX file of unsigned bytes"),
+        (WHOLE[:5], "this is not an IDX file"),
+        (WHOLE[:-1], "5 values found, expected 6 as its header declares"),
+        (gzip.compress(WHOLE, mtime=0)[:-9], "this is not a complete gzip file"),
     ],
 )
-def test_idx_files_that_cannot_be_read(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+def test_invalid_idx_files_are_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
     if content is not None:
         (tmp_path / "a.idx").write_bytes(content)
     with pytest.raises(UserError, match=rf"a\.idx: {sentence}"):
@@ -141,15 +141,15 @@ def no_picture(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (no_digits, "idx: no train-images-idx3-ubyte or t10k-images-idx3-ubyte here"),
+        (no_digits, "idx: no MNIST files found, expected train-images-idx3-ubyte or t10k-images-idx3-ubyte"),
         (no_labels, "t10k-labels-idx1-ubyte: no such file"),
-        (other_labels, r"t10k: images \(100, 7, 9\) and labels \(3,\) found"),
+        (other_labels, r"t10k: images of shape \(100, 7, 9\) and labels of shape \(3,\) found"),
         (one_picture, "pictures: 1 pictures found, expected two or more"),
-        (a_small_picture, r"a\.png: 5 × 5 pixels are less than 9 × 7"),
-        (no_picture, r"a\.png: not a picture"),
+        (a_small_picture, r"a\.png: 5 × 5 pixels found, expected at least 9 × 7"),
+        (no_picture, r"a\.png: this is not a picture"),
     ],
 )
-def test_folders_that_do_not_serve(root: Path, spoil: Callable[[Path], None], sentence: str) -> None:
+def test_invalid_folders_are_refused(root: Path, spoil: Callable[[Path], None], sentence: str) -> None:
     write_digits(root / "idx", "t10k", 100)
     spoil(root)
     with pytest.raises(UserError, match=sentence):
@@ -172,4 +172,4 @@ def test_mnist_itself(root: Path) -> None:
     means = [splits["train"].data["m2"][splits["train"].labels == label].mean(0) for label in range(10)]
     differences = splits["test"].data["m2"][:, None] - np.stack(means)
     found = np.square(differences).mean((2, 3, 4)).argmin(1)
-    assert (found == splits["test"].labels).mean() > 0.6  # by nearest mean, over a dark background
+    assert (found == splits["test"].labels).mean() > 0.6  # classified by nearest mean, over a dark background

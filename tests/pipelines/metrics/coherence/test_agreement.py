@@ -1,4 +1,4 @@
-"""Coherence and its guards: chance, collapse, entropy, and what a subset of modalities lets the others say."""
+"""Coherence: chance level, collapse, label entropy, and conditional coherence given subsets of modalities."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from postprior.pipelines.metrics.coherence.agreement import (
     joint_agreement,
     label_entropy,
-    nested_parts,
+    nested_subsets,
     pairwise_agreement,
     share_right,
     subsets_by_size,
@@ -45,15 +45,15 @@ def test_entropy_is_one_for_equal_classes_and_follows_the_weights():
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "message"),
     [
         (lambda: joint_agreement(np.zeros((3, 1), int)), "at least two modalities"),
         (lambda: pairwise_agreement(np.array([[0, -1]])), "unobserved"),
         (lambda: label_entropy(np.zeros((3, 2), int), 1, ones(3)), "at least two classes"),
     ],
 )
-def test_what_has_no_meaning_is_refused(call, words):
-    with pytest.raises(ValueError, match=words):
+def test_undefined_scores_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
         call()
 
 
@@ -72,15 +72,15 @@ def test_many_modalities_give_a_seeded_selection_of_every_size():
     assert len(np.unique(first, axis=0)) == len(first)
 
 
-def test_conditional_coherence_judges_missing_modalities_only():
+def test_conditional_coherence_counts_unobserved_modalities_only():
     subsets = np.array([[True, False, False], [False, True, False], [True, True, False]])
-    # one row of label 4; 9 stands where nothing is judged
+    # one row with label 4; predictions of observed modalities, here 9, do not count
     predictions = np.array([[[9, 4, 5], [4, 9, 4], [9, 9, 4]]])
     assert share_right(predictions, np.array([4]), subsets).tolist() == [[1 / 2, 1, 1]]
 
 
-def test_parts_of_a_row_are_nested_and_each_row_has_its_own():
-    parts = nested_parts(50, 4, np.random.default_rng(0))
-    assert parts.sum(2).tolist() == [[1, 2, 3]] * 50
-    assert (parts[:, 1:] >= parts[:, :-1]).all()
-    assert len(np.unique(parts[:, 0], axis=0)) == 4
+def test_subsets_of_a_row_are_nested_and_differ_between_rows():
+    subsets = nested_subsets(50, 4, np.random.default_rng(0))
+    assert subsets.sum(2).tolist() == [[1, 2, 3]] * 50
+    assert (subsets[:, 1:] >= subsets[:, :-1]).all()
+    assert len(np.unique(subsets[:, 0], axis=0)) == 4

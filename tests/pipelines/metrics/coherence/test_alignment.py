@@ -1,4 +1,4 @@
-"""Canonical correlations: known ones are found, in data that the directions never saw."""
+"""Canonical correlations: known values are recovered in data that the directions were not fitted to."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ KNOWN = np.array([0.9, 0.6, 0.3])
 
 
 def pairs(seed, rows=4000, known=KNOWN):
-    """Two modalities of 5 and 3 features, mixed at random, whose canonical correlations are `known`."""
+    """Return two modalities of 5 and 3 features, randomly mixed, with canonical correlations `known`."""
     mixing = np.random.default_rng(11)
     a, b = mixing.normal(size=(5, 5)), mixing.normal(size=(3, 3))
     rng = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def test_independent_modalities_do_not_correlate_and_collapse_is_no_correlation(
     assert directions.mean(one, ones(one)).tolist() == [0]
 
 
-def test_a_constant_feature_does_no_harm():
+def test_a_constant_feature_has_no_effect():
     x, y = pairs(0)
     wide = (np.concatenate([x, np.full((len(x), 1), 3, np.float32)], 1), y)
     (found,) = Directions.fit(wide).correlations(wide, ones(wide))
@@ -73,8 +73,8 @@ def test_weights_are_repetitions():
     assert correlation(x, y, times[None].astype(float))[0] == pytest.approx(brute, rel=1e-9)
 
 
-def test_preservation_is_the_share_of_rows_that_kept_their_pairs():
-    """A share q of right pairs among independent ones has q times the correlation."""
+def test_preservation_is_the_share_of_rows_with_matching_modalities():
+    """With a share q of matching pairs among independent ones, the correlation is q times as large."""
     real, weights = EvaluatorOutputs(pairs(1)), half_samples(np.arange(4000), 20, np.random.default_rng(0))
     alignment = Alignment.fit(EvaluatorOutputs(pairs(0)), seed=0)
     own = alignment.score(real, weights)
@@ -102,7 +102,7 @@ def test_one_modality_has_no_canonical_correlation():
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_one_row_is_of_no_pairing(rows):
+def test_too_few_rows_have_no_scores(rows):
     some = EvaluatorOutputs(tuple(array[:rows].astype(np.float32) for array in pairs(0)))
     found = Alignment.fit(some, seed=0).score(some, np.ones((1, rows)))
     assert set(found) == {"pairing_auc", "incoherence", "canonical_correlation", "canonical_preservation"}

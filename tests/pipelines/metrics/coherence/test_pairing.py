@@ -1,4 +1,4 @@
-"""Pairings of modalities: what shuffles are, what the critic can know, and where its AUC must lie."""
+"""Pairing AUC: shuffles, the critic, and known values of its AUC."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ ONES = np.ones((1, 800))
 
 
 def tuples(seed, noise, rows=800):
-    """Three views of a code, by fixed maps, each with noise of its own."""
+    """Return three views of a code by fixed maps, with independent noise."""
     maps = np.random.default_rng(5).normal(size=(3, 4, 6))
     rng = np.random.default_rng(seed)
     code = rng.normal(size=(rows, 4))
@@ -20,7 +20,7 @@ def tuples(seed, noise, rows=800):
 
 
 def apart(features, seed=9):
-    """The same modalities, independent of one another."""
+    """Return the same modalities, made independent by shuffling."""
     rng = np.random.default_rng(seed)
     return tuple(array[rng.permutation(len(array))] for array in features)
 
@@ -55,17 +55,17 @@ def test_a_shuffled_tuple_takes_every_modality_from_another_row_and_every_row_on
         assert all(len(set(line)) == 3 for line in order.tolist())
     codes = torch.arange(rows)[:, None, None].expand(rows, 3, 2)
     assert (shuffled(codes, order)[..., 0].numpy() == order).all()
-    with pytest.raises(ValueError, match="3 rows at least, found 2"):
+    with pytest.raises(ValueError, match="at least 3 rows, found 2"):
         shuffle(2, 3, rng)
 
 
 def test_the_score_is_the_sum_of_the_products_of_all_pairs(critic):
-    places = critic.places(tuples(1, 0.3, rows=7)).double()
-    brute = sum((places[:, m] * places[:, n]).sum(-1) for m in range(3) for n in range(m))
-    torch.testing.assert_close(critic.score(places), brute + critic.offset.double(), rtol=1e-9, atol=1e-9)
+    shared = critic.embed(tuples(1, 0.3, rows=7)).double()
+    brute = sum((shared[:, m] * shared[:, n]).sum(-1) for m in range(3) for n in range(m))
+    torch.testing.assert_close(critic.score(shared), brute + critic.offset.double(), rtol=1e-9, atol=1e-9)
 
 
-def test_true_pairings_are_told_and_independent_ones_are_not(critic):
+def test_true_pairings_are_recognised_and_independent_ones_are_not(critic):
     assert auc(critic, tuples(1, 0.0)) > 0.99
     assert auc(critic, apart(tuples(1, 0.3))) == pytest.approx(0.5, abs=0.03)
     noisy = [auc(critic, tuples(1, noise))[0] for noise in (0.3, 2.0, 5.0)]
@@ -77,8 +77,8 @@ def test_collapse_is_not_coherence(critic):
     assert auc(critic, one).tolist() == [0.5]
 
 
-def test_other_marginals_alone_change_nothing_much(critic):
-    """A density that draws one half of the codes only, and pairs them rightly, is coherent."""
+def test_other_marginals_hardly_change_the_auc(critic):
+    """A density that draws only half of the codes, with matching modalities, is coherent."""
     every = tuples(1, 0.3, rows=3000)
     half = np.flatnonzero(every[0][:, 0] > 0)[:800]
     assert auc(critic, tuple(array[half] for array in every)) == pytest.approx(auc(critic, tuples(2, 0.3)), abs=0.03)

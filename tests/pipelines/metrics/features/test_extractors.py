@@ -1,4 +1,4 @@
-"""Extractors of features by name: what each learns, its bytes, its state, and what it refuses."""
+"""Feature extractors by name: what each learns, reproducibility, state, and errors."""
 
 import importlib.util
 import io
@@ -53,8 +53,8 @@ def data(rows=300, seed=0, missing=False):
     return Dataset(MODALITIES, {n: v.astype(np.float32) for n, v in values.items()}, mask)
 
 
-def read(extractor, dataset):
-    return Evaluators("any", extractor, None).read(dataset)
+def outputs_of(extractor, dataset):
+    return Evaluators("any", extractor, None).outputs(dataset)
 
 
 @pytest.fixture(scope="module", params=["pca", "random", "support.extractor:Moments"])
@@ -64,7 +64,7 @@ def fitted(request):
 
 def test_every_kind_of_modality_has_features(fitted):
     name, extractor = fitted
-    outputs = read(extractor, data(50, seed=1))
+    outputs = outputs_of(extractor, data(50, seed=1))
     assert outputs.predictions is None
     widths = {"pca": [16, 16, 16, 15, 4], "random": [16] * 5}.get(name, [2] * 5)
     assert [features.shape for features in outputs.features] == [(50, width) for width in widths]
@@ -72,15 +72,15 @@ def test_every_kind_of_modality_has_features(fitted):
     assert np.isfinite(outputs.joined).all()
 
 
-def test_the_bytes_of_a_row_are_its_own(fitted):
+def test_features_of_a_row_do_not_depend_on_other_rows(fitted):
     _, extractor = fitted
     many = data(BLOCK + 40, seed=1)
-    long = read(extractor, many).joined
+    long = outputs_of(extractor, many).joined
     for rows in (np.arange(7), np.arange(BLOCK, BLOCK + 40)):
-        assert (read(extractor, many.select(rows)).joined == long[rows]).all()
+        assert (outputs_of(extractor, many.select(rows)).joined == long[rows]).all()
 
 
-def test_a_seed_gives_the_same_state_and_the_state_gives_the_extractor_back(fitted):
+def test_a_seed_gives_the_same_state_and_the_state_rebuilds_the_extractor(fitted):
     name, extractor = fitted
     torch.manual_seed(4)
     expected = torch.rand(1)
@@ -91,10 +91,10 @@ def test_a_seed_gives_the_same_state_and_the_state_gives_the_extractor_back(fitt
     assert all(torch.equal(value, tensors[f"space.{key}"]) for key, value in again.state()[0].items())
     rebuilt = Evaluators.from_state(tensors, description)
     assert rebuilt.label_names is rebuilt.classes is rebuilt.label({}) is None
-    assert (rebuilt.read(data(9)).joined == read(extractor, data(9)).joined).all()
+    assert (rebuilt.outputs(data(9)).joined == outputs_of(extractor, data(9)).joined).all()
 
 
-def test_what_is_missing_is_neither_learned_from_nor_read(fitted):
+def test_missing_values_are_neither_learned_from_nor_evaluated(fitted):
     name, _ = fitted
     partial = data(missing=True)
     other = {
@@ -104,46 +104,46 @@ def test_what_is_missing_is_neither_learned_from_nor_read(fitted):
     both = [
         fit_extractor(name, Dataset(MODALITIES, values, partial.mask), 16, 0, None) for values in (partial.data, other)
     ]
-    outputs = [read(extractor, data(9, missing=True)) for extractor in both]
+    outputs = [outputs_of(extractor, data(9, missing=True)) for extractor in both]
     assert (outputs[0].joined == outputs[1].joined).all()
     assert (outputs[0].features[0][0::3] == 0).all()
 
 
-def test_principal_components_are_those_of_the_standardised_values_in_one_scale_a_modality():
+def test_principal_components_are_those_of_the_standardised_values_with_one_scale_per_modality():
     rows = data(400)
     extractor = fit_extractor("pca", rows, 6, 0, None)
-    found = read(extractor, rows).features[2].astype(float)
+    found = outputs_of(extractor, rows).features[2].astype(float)
     x = rows.data["scan"].reshape(400, -1).astype(float)
     x = (x - x.mean()) / x.std()
     vectors = np.linalg.eigh(np.cov(x.T))[1][:, ::-1][:, :6]
     projected = (x - x.mean(0)) @ vectors
     gram = projected @ projected.T
     np.testing.assert_allclose(found @ found.T, gram * (6 / projected.var(0, ddof=1).sum()), atol=1e-3)
-    for features in read(extractor, rows).features:
+    for features in outputs_of(extractor, rows).features:
         assert features.var(0, ddof=1).sum() == pytest.approx(6, rel=1e-3)
 
 
 def test_other_seeds_draw_other_networks():
-    one, other = (read(fit_extractor("random", data(60), 4, seed, None), data(9)).joined for seed in (0, 1))
+    one, other = (outputs_of(fit_extractor("random", data(60), 4, seed, None), data(9)).joined for seed in (0, 1))
     assert not np.allclose(one, other)
 
 
-def test_judges_may_read_labels_while_another_space_gives_the_features():
+def test_label_classifiers_can_be_combined_with_another_extractor():
     labelled = Dataset(MODALITIES, data(40).data, labels=np.arange(40) % 2, label_names=("a", "b"))
     classifiers = LabelClassifiers(MODALITIES, ("a", "b"), 8)
     evaluators = Evaluators("pca", fit_extractor("pca", labelled, 5, 0, None), classifiers)
     again = Evaluators.from_state(*evaluators.state())
     for which in (evaluators, again):
-        outputs = which.read(labelled)
+        outputs = which.outputs(labelled)
         assert outputs.predictions is not None
         assert outputs.features[0].shape == (40, 5)
-        shown = classifiers.labels("scan", torch.from_numpy(labelled.data["scan"]))
-        assert (outputs.predictions[:, 2] == shown.numpy()).all()
-    assert (again.read(labelled).joined == evaluators.read(labelled).joined).all()
+        expected = classifiers.labels("scan", torch.from_numpy(labelled.data["scan"]))
+        assert (outputs.predictions[:, 2] == expected.numpy()).all()
+    assert (again.outputs(labelled).joined == evaluators.outputs(labelled).joined).all()
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "words"),
+    ("name", "weights", "message"),
     [
         (
             "pac",
@@ -156,14 +156,14 @@ def test_judges_may_read_labels_while_another_space_gives_the_features():
             None,
             "expected a subclass of postprior.pipelines.metrics.features.extractor.Extractor",
         ),
-        ("classifier", None, "learns from labels, and the data have none"),
+        ("classifier", None, "learns from labels, but the data have none"),
         ("pca", "w.safetensors", "evaluators.weights: found 'w.safetensors', expected null"),
-        ("dinov2", None, "evaluators.weights: found null, extractor dinov2"),
-        ("inception", "none.safetensors", "evaluators.weights: there is no file none.safetensors"),
+        ("dinov2", None, "evaluators.weights: found null, but extractor dinov2"),
+        ("inception", "none.safetensors", "evaluators.weights: none.safetensors does not exist"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(name, weights, words):
-    with pytest.raises(UserError, match=words):
+def test_mistakes_are_reported_in_one_sentence(name, weights, message):
+    with pytest.raises(UserError, match=message):
         fit_extractor(name, data(20), 4, 0, None if weights is None else Path(weights))
 
 
@@ -176,7 +176,7 @@ def test_every_name_is_a_feature_space():
 
 
 def transformer(width=64, depth=2, side=16, seed=0):
-    """Weights of a small DINOv2, whose file has the names of the published ones."""
+    """Return weights of a small DINOv2 with the parameter names of the published files."""
     g = torch.Generator().manual_seed(seed)
     shapes = {
         "cls_token": (1, 1, width),
@@ -198,7 +198,7 @@ def transformer(width=64, depth=2, side=16, seed=0):
 
 
 @pytest.mark.parametrize("width", [64, 128])
-def test_the_transformer_is_torchs_own_with_scaled_residuals(width):
+def test_the_transformer_is_that_of_torch_with_scaled_residuals(width):
     """With γ folded into the last layers of both branches, a block is torch's pre-norm encoder layer."""
     tensors = {name: value.double() for name, value in transformer(width).items()}
     ours = VisionTransformer(tensors).double()
@@ -208,29 +208,29 @@ def test_the_transformer_is_torchs_own_with_scaled_residuals(width):
     )
     x = torch.cat([tensors["cls_token"].expand(2, -1, -1), x.flatten(2).mT], 1) + tensors["pos_embed"]
     for i in range(2):
-        own = {name.removeprefix(f"blocks.{i}."): value for name, value in tensors.items()}
+        block = {name.removeprefix(f"blocks.{i}."): value for name, value in tensors.items()}
         layer = torch.nn.TransformerEncoderLayer(
             width, width // 64, 4 * width, 0.0, "gelu", layer_norm_eps=1e-6, batch_first=True, norm_first=True
         ).double()
         state = {
-            "self_attn.in_proj_weight": own["attn.qkv.weight"],
-            "self_attn.in_proj_bias": own["attn.qkv.bias"],
+            "self_attn.in_proj_weight": block["attn.qkv.weight"],
+            "self_attn.in_proj_bias": block["attn.qkv.bias"],
         }
         for to, of, scale in (("self_attn.out_proj", "attn.proj", "ls1"), ("linear2", "mlp.fc2", "ls2")):
-            gamma = own[f"{scale}.gamma"]
+            gamma = block[f"{scale}.gamma"]
             state |= {
-                f"{to}.weight": gamma[:, None] * own[f"{of}.weight"],
-                f"{to}.bias": gamma * own[f"{of}.bias"],
+                f"{to}.weight": gamma[:, None] * block[f"{of}.weight"],
+                f"{to}.bias": gamma * block[f"{of}.bias"],
             }
         for to, of in (("linear1", "mlp.fc1"), ("norm1", "norm1"), ("norm2", "norm2")):
-            state |= {f"{to}.{part}": own[f"{of}.{part}"] for part in ("weight", "bias")}
+            state |= {f"{to}.{part}": block[f"{of}.{part}"] for part in ("weight", "bias")}
         layer.load_state_dict(state)
         x = layer(x)
     expected = torch.nn.functional.layer_norm(x[:, 0], (width,), tensors["norm.weight"], tensors["norm.bias"], 1e-6)
     torch.testing.assert_close(ours(images), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_positions_are_stretched_to_other_sizes_and_kept_at_their_own():
+def test_positions_are_interpolated_for_other_sizes_only():
     network = VisionTransformer(transformer(side=37))
     assert network.positions(37, 37) is network.pos_embed
     assert network.positions(16, 16).shape == (1, 257, 64)
@@ -240,7 +240,7 @@ def test_positions_are_stretched_to_other_sizes_and_kept_at_their_own():
 
 
 @pytest.mark.parametrize("features", [8, 64])
-def test_dinov2_reads_images_from_a_local_file_and_principal_components_elsewhere(tmp_path, features):
+def test_dinov2_is_used_for_images_and_principal_components_for_other_modalities(tmp_path, features):
     save_file(transformer(depth=1), tmp_path / "vit.safetensors")
     rows = data(30)  # less than a block
     torch.manual_seed(4)
@@ -248,14 +248,14 @@ def test_dinov2_reads_images_from_a_local_file_and_principal_components_elsewher
     torch.manual_seed(4)
     extractor = fit_extractor("dinov2", rows, features, 0, tmp_path / "vit.safetensors")
     assert torch.rand(1) == expected
-    outputs = read(extractor, rows)
+    outputs = outputs_of(extractor, rows)
     widths = {8: [8, 8, 8, 8, 4], 64: [64, 64, 30, 15, 4]}[features]
     assert [array.shape[1] for array in outputs.features] == widths
     (tmp_path / "vit.safetensors").unlink()
     rebuilt = Evaluators.from_state(*Evaluators("dinov2", extractor, None).state())
-    assert (rebuilt.read(rows).joined == outputs.joined).all()
-    assert (read(fit_extractor("pca", rows, features, 0, None), rows).features[3] == outputs.features[3]).all()
-    if features == 64:  # as published: no projection, of the whole range of values
+    assert (rebuilt.outputs(rows).joined == outputs.joined).all()
+    assert (outputs_of(fit_extractor("pca", rows, features, 0, None), rows).features[3] == outputs.features[3]).all()
+    if features == 64:  # as published: no projection, the full range of values
         grey = torch.from_numpy(rows.data["grey"][:3]).expand(-1, 3, -1, -1)
         large = torch.nn.functional.interpolate((grey + 1) / 2, size=(224, 224), mode="bilinear")
         mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -265,7 +265,7 @@ def test_dinov2_reads_images_from_a_local_file_and_principal_components_elsewher
 
 
 @pytest.mark.parametrize("broken", ["no weights", "another network", "not a file of tensors"])
-def test_weights_of_something_else_are_refused(tmp_path, broken):
+def test_other_weights_are_refused(tmp_path, broken):
     path, tensors = tmp_path / "w.safetensors", transformer()
     if broken == "not a file of tensors":
         path.write_bytes(b"PK")
@@ -291,7 +291,7 @@ def test_inception_is_that_of_torch_fidelity_with_local_weights(tmp_path, monkey
     save_file(tensors, tmp_path / "inception.safetensors")
     images = Dataset(MODALITIES[:1], {"grey": data(4).data["grey"]})
     extractor = fit_extractor("inception", images, 2048, 0, tmp_path / "inception.safetensors")
-    (features,) = read(extractor, images).features
+    (features,) = outputs_of(extractor, images).features
     bytes_of = ((torch.from_numpy(images.data["grey"]) + 1) / 2 * 255).to(torch.uint8)
     expected = network(bytes_of.expand(-1, 3, -1, -1))[0]
     torch.testing.assert_close(torch.from_numpy(features), expected, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""LabelClassifiers: what they learn, what they leave alone, and the bytes that a seed gives."""
+"""Label classifiers: what they learn, missing values, and reproducibility by seed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from postprior.pipelines.storage import read_json, save_artefact
 from postprior.stage1_vae.modalities import Modality
 
 
-def trained_judges(dataset: Dataset, epochs: int = 3, seed: int = 0) -> LabelClassifiers:
+def trained_classifiers(dataset: Dataset, epochs: int = 3, seed: int = 0) -> LabelClassifiers:
     classifiers = LabelClassifiers(dataset.modalities, NAMES, 8, seed)
     for _ in train_label_classifiers(classifiers, dataset, epochs, 32, 1e-2, torch.Generator().manual_seed(seed)):
         pass
@@ -36,12 +36,12 @@ def evaluators(classifiers: LabelClassifiers) -> Evaluators:
 
 @pytest.fixture(scope="module")
 def classifiers() -> LabelClassifiers:
-    return trained_judges(data())
+    return trained_classifiers(data())
 
 
-def test_labels_are_read_from_data_never_seen(classifiers: LabelClassifiers) -> None:
+def test_labels_of_unseen_data_are_predicted(classifiers: LabelClassifiers) -> None:
     test = data(seed=1)
-    outputs = evaluators(classifiers).read(test)
+    outputs = evaluators(classifiers).outputs(test)
     assert outputs.predictions is not None
     assert [features.shape for features in outputs.features] == [(600, 8), (600, 8)]
     assert (outputs.predictions == outputs.labels[:, None]).mean() > 0.95
@@ -52,7 +52,7 @@ def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(classifiers: 
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    again = trained_judges(data()).state()[0]
+    again = trained_classifiers(data()).state()[0]
     assert torch.rand(1) == expected
     assert all(torch.equal(again[name], tensor) for name, tensor in classifiers.state()[0].items())
     other = LabelClassifiers(MODALITIES, NAMES, 8, seed=1).state()[0]
@@ -61,17 +61,17 @@ def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(classifiers: 
     )
 
 
-def test_rows_read_the_same_in_a_longer_set(classifiers: LabelClassifiers) -> None:
-    long = evaluators(classifiers).read(data(seed=1))
+def test_outputs_of_a_row_do_not_depend_on_the_number_of_rows(classifiers: LabelClassifiers) -> None:
+    long = evaluators(classifiers).outputs(data(seed=1))
     for rows in (BLOCK, 10):
-        short = evaluators(classifiers).read(data(seed=1).select(np.arange(rows)))
+        short = evaluators(classifiers).outputs(data(seed=1).select(np.arange(rows)))
         assert (long.joined[:rows] == short.joined).all()
 
 
-def test_what_is_missing_is_neither_learned_from_nor_read() -> None:
-    states = [trained_judges(data(fill=fill), epochs=1).state()[0] for fill in (0.0, 1e3)]
+def test_missing_values_are_neither_learned_from_nor_evaluated() -> None:
+    states = [trained_classifiers(data(fill=fill), epochs=1).state()[0] for fill in (0.0, 1e3)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    outputs = evaluators(trained_judges(data(fill=0.0))).read(data(seed=1, fill=0.0))
+    outputs = evaluators(trained_classifiers(data(fill=0.0))).outputs(data(seed=1, fill=0.0))
     assert outputs.predictions is not None
     assert (outputs.predictions[0::3, 0] == -1).all()
     assert (outputs.features[0][0::3] == 0).all()
@@ -80,21 +80,21 @@ def test_what_is_missing_is_neither_learned_from_nor_read() -> None:
     assert scores["accuracy"]["low"] <= scores["accuracy"]["value"] <= scores["accuracy"]["high"]
 
 
-def test_a_modality_that_a_minibatch_lacks_altogether_is_skipped() -> None:
+def test_a_modality_that_a_minibatch_lacks_is_skipped() -> None:
     rows = data(40)
     mask = np.ones((40, 2), bool)
     mask[1:, 1] = False
     sparse = Dataset(rows.modalities, rows.data, mask, labels=rows.labels, label_names=NAMES)
-    assert all(bool(tensor.isfinite().all()) for tensor in trained_judges(sparse, epochs=1).state()[0].values())
+    assert all(bool(tensor.isfinite().all()) for tensor in trained_classifiers(sparse, epochs=1).state()[0].values())
 
 
-def test_judges_are_rebuilt_from_their_artefact(classifiers: LabelClassifiers, tmp_path: Path) -> None:
+def test_evaluators_are_rebuilt_from_their_artefact(classifiers: LabelClassifiers, tmp_path: Path) -> None:
     tensors, manifest = evaluators(classifiers).state()
     save_artefact(tmp_path / "judges", "judges", manifest, tensors)
     again = load_evaluators(tmp_path / "judges")
     assert again.label_names == NAMES
-    assert again.classifiers is again.space
-    assert (again.read(data(seed=1)).joined == evaluators(classifiers).read(data(seed=1)).joined).all()
+    assert again.classifiers is again.extractor
+    assert (again.outputs(data(seed=1)).joined == evaluators(classifiers).outputs(data(seed=1)).joined).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 7), (28, 28), (64, 48)])
@@ -108,7 +108,7 @@ def test_images_of_any_size_have_features(size: tuple[int, int]) -> None:
 def test_other_modalities_are_refused(classifiers: LabelClassifiers) -> None:
     table = Dataset(MODALITIES[1:], {"table": data().data["table"]})
     with pytest.raises(UserError, match="modalities"):
-        evaluators(classifiers).read(table)
+        evaluators(classifiers).outputs(table)
 
 
 def test_the_stage_reports_accuracy_on_held_out_data(trained: tuple[Path, Any]) -> None:
@@ -147,7 +147,7 @@ def test_labels_of_one_split_alone_are_refused(trained: tuple[Path, Any], tmp_pa
     assert not (tmp_path / "artefacts/evaluators").exists()
 
 
-def test_judges_learn_from_labels_alone() -> None:
+def test_label_classifiers_need_labels() -> None:
     rows = data(20)
     classifiers = LabelClassifiers(rows.modalities, NAMES, 8)
     with pytest.raises(ValueError, match="labels"):
@@ -155,12 +155,12 @@ def test_judges_learn_from_labels_alone() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_modality_that_few_or_no_test_rows_have_says_so(classifiers: LabelClassifiers) -> None:
+def test_a_modality_with_few_or_no_test_rows_is_missing_with_a_reason(classifiers: LabelClassifiers) -> None:
     test = data(20, seed=1)
     assert test.mask is not None
     test.mask[:, 0] = False
     test.mask[2:, 1] = False
-    found = accuracy(evaluators(classifiers).read(test), ["picture", "table"], np.random.default_rng(0))
+    found = accuracy(evaluators(classifiers).outputs(test), ["picture", "table"], np.random.default_rng(0))
     missing = {"value": None, "why": "no test row has picture"}
     assert found["accuracy"] == found["modalities"]["picture"]["accuracy"] == missing
     table = found["modalities"]["table"]["accuracy"]

@@ -23,7 +23,7 @@ def symmetric_root(matrix):
 
 
 def between(real, fake):
-    """The distance as it is written, of two samples."""
+    """Return the distance of two samples by its definition."""
     a, b = np.cov(real.T.astype(float)), np.cov(fake.T.astype(float))
     shift = ((real.mean(0, dtype=float) - fake.mean(0, dtype=float)) ** 2).sum()
     half = symmetric_root(a)
@@ -82,7 +82,7 @@ def test_half_samples_equal_the_distances_of_the_rows_they_keep():
 
 
 @pytest.mark.parametrize(("rows", "others"), [(8, 8), (6, 30), (30, 6), (7, 5)])
-def test_no_more_rows_than_features_are_compared_too(rows, others):
+def test_no_more_rows_than_features(rows, others):
     real, fake = features(2, rows=rows), features(3, rows=others)
     assert frechet(real, fake) == pytest.approx(between(real, fake), rel=1e-6)
 
@@ -95,7 +95,7 @@ def test_wide_features_cost_no_more_than_their_rows():
     assert frechet(real, fake) == pytest.approx(between(turned[:20], turned[20:]), rel=1e-6)
 
 
-def test_collapse_is_as_far_as_the_spread_it_lacks():
+def test_collapse_is_as_far_as_the_trace_of_the_covariance():
     x = features(0).astype(float)
     one = np.repeat(x.mean(0, keepdims=True), 300, axis=0)
     assert frechet(x, one) == pytest.approx(np.trace(np.cov(x.T)))
@@ -106,7 +106,7 @@ def test_one_row_has_no_covariance():
 
 
 def test_duplicates_bias_the_distance_upwards():
-    """Why half-samples are drawn without replacement: repeated rows of the same distribution look farther away."""
+    """This is why half-samples are drawn without replacement: repeated rows increase the distance."""
     rng = np.random.default_rng(0)
     reference, x = rng.normal(size=(200, 30)), rng.normal(size=(200, 30))
     repeated = x[rng.integers(0, 200, 200)]

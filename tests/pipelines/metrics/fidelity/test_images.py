@@ -1,4 +1,4 @@
-"""Likeness of images: cases by hand, torchmetrics as an oracle, small and wide images, volumes, equal pairs."""
+"""Similarity of images: cases by hand, torchmetrics as an oracle, small and wide images, volumes, equal pairs."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_equal_images_are_alike_and_their_psnr_is_finite():
     found = likeness(x, x, 1.0)
     assert found["ssim"] == pytest.approx(1)
     assert found["l1"] == pytest.approx(0)
-    assert found["psnr"] == pytest.approx(20 * np.log10(2**23))  # as if a step of float32 apart
+    assert found["psnr"] == pytest.approx(20 * np.log10(2**23))  # as for images that differ by the float32 epsilon
 
 
 def test_flat_images_by_hand():
@@ -66,7 +66,7 @@ def test_a_pair_does_not_depend_on_the_others(monkeypatch):
         assert values == pytest.approx(whole[name])
 
 
-def test_units_move_l1_alone():
+def test_units_change_only_l1():
     x, y = pair(3, 1, 12, 12)
     one, hundredfold = likeness(x, y, 1.0), likeness(100 * x, 100 * y, 100.0)
     assert hundredfold["l1"] == pytest.approx(100 * one["l1"])

@@ -1,4 +1,4 @@
-"""Kernel distances: a case by hand, brute force, torchmetrics as an oracle, half-samples, and what they can tell."""
+"""Kernel distances: a case by hand, brute force, torchmetrics as an oracle, half-samples, sensitivity."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def compared(real, fake, real_weights=None, fake_weights=None):
 
 
 def brute(real, fake, bandwidth):
-    """Both statistics as they are written, from all pairs."""
+    """Return both statistics by their definition, from all pairs."""
     real, fake = (x.astype(float) for x in (real, fake))
 
     def polynomial(x, y):
@@ -29,11 +29,12 @@ def brute(real, fake, bandwidth):
     def gaussian(x, y):
         return np.exp(-((x[:, None] - y) ** 2).sum(-1) / (2 * bandwidth**2))
 
-    def others(kernel, x):
+    def distinct_pairs(kernel, x):
         return kernel(x, x)[~np.eye(len(x), dtype=bool)].mean()
 
     return [
-        others(kernel, real) + others(kernel, fake) - 2 * kernel(real, fake).mean() for kernel in (polynomial, gaussian)
+        distinct_pairs(kernel, real) + distinct_pairs(kernel, fake) - 2 * kernel(real, fake).mean()
+        for kernel in (polynomial, gaussian)
     ]
 
 
@@ -66,7 +67,7 @@ def test_half_samples_equal_the_distances_of_the_rows_they_keep():
 
 
 def test_weights_are_those_of_means():
-    """A row of weight 2 is a pair of rows, except that it makes no pair with itself."""
+    """A row of weight 2 counts as two rows, which form no pair with each other."""
     x, w = features(0, rows=4).astype(float), np.array([[1.0, 2.0, 1.0, 3.0]])
     kernel = (x @ x.T / 6 + 1) ** 3
     pairs = w.T * w * ~np.eye(4, dtype=bool)
@@ -82,7 +83,7 @@ def test_is_unbiased_and_its_error_covers_chance():
         values.append(lines[0])
         errors.append(lines[1:].std())
     assert abs(np.mean(values)) < 2.5 * np.std(values) / np.sqrt(40)
-    assert np.mean(errors) / np.std(values) == pytest.approx(np.sqrt(3), rel=0.25)  # overstated of equal distributions
+    assert np.mean(errors) / np.std(values) == pytest.approx(np.sqrt(3), rel=0.25)  # too large for equal distributions
 
 
 def test_the_error_is_that_of_the_full_sample_where_distributions_differ():
@@ -96,12 +97,12 @@ def test_the_error_is_that_of_the_full_sample_where_distributions_differ():
     assert np.mean(errors, 0) / np.std(values, 0) == pytest.approx(1, rel=0.3)
 
 
-def test_collapse_and_shift_are_seen_and_identical_sets_lie_below_zero():
+def test_collapse_and_shift_are_detected_and_identical_sets_are_below_zero():
     real = features(0)
     same = np.ravel(compared(real, real))
     chance, shifted = np.ravel(compared(real, features(1))), np.ravel(compared(real, features(1, shift=1.0)))
     collapsed = np.ravel(compared(real, np.repeat(real[:1], 120, axis=0)))
-    assert (same < 0).all()  # a row is compared with itself across the sets, and never within
+    assert (same < 0).all()  # pairs of a row with itself occur between the sets, not within
     assert (shifted > 10 * np.abs(chance)).all()
     assert (collapsed > 5 * np.abs(chance)).all()
 
@@ -111,7 +112,7 @@ def test_the_bandwidth_is_the_median_distance_of_rows_that_differ():
     assert median_distance(np.zeros((9, 3), np.float32)) == 1
 
 
-def test_large_offsets_lose_nothing_that_is_asked_for():
+def test_large_offsets_lose_no_precision():
     real, fake = features(0) + 1000, features(1) + 1000
     assert np.ravel(compared(real, fake))[1] == pytest.approx(brute(real, fake, median_distance(real))[1], rel=1e-6)
 

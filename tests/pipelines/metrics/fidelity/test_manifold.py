@@ -19,7 +19,7 @@ def scores(real, fake, neighbours=1):
 
 
 def brute(real, fake, k):
-    """The four scores as they are written, from all pairs."""
+    """Return the four scores by their definition, from all pairs."""
     within_real, within_fake, between = (
         cdist(x.astype(float), y.astype(float)) for x, y in ((real, real), (fake, fake), (real, fake))
     )
@@ -72,7 +72,7 @@ def test_collapse_is_precise_and_shows_in_recall_and_coverage():
 
 
 def test_duplicated_reals_shrink_their_balls():
-    """A bootstrap with replacement would do this to every neighbour metric."""
+    """A bootstrap with replacement would affect every nearest-neighbour metric in this way."""
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(100, 3)), rng.normal(size=(100, 3))
     assert scores(real[:50], fake)["precision"] > 0
@@ -107,7 +107,7 @@ def test_half_samples_equal_brute_force_on_the_rows_they_keep(name, width, monke
         real = HARD[name](rng, real)
     real, fake = real.astype(np.float32), HARD[name](rng, fake).astype(np.float32)
     fake[:10] = real[:10]
-    # whole groups of four rows side by side are left out: neighbours further down the lists are needed
+    # half-samples leave out groups of four neighbouring rows, so neighbours further down the lists are needed
     order = [np.lexsort(x.T) for x in (real, fake)]
     weights = [half_samples(rank.argsort() // 4, 4, rng) for rank in order]
     found = manifold(*(Balls.fit(Space(x, w, 3)) for x, w in zip((real, fake), weights, strict=True)))
@@ -117,7 +117,7 @@ def test_half_samples_equal_brute_force_on_the_rows_they_keep(name, width, monke
 
 
 def test_weights_are_those_of_rows():
-    """Rows of a small stratum weigh what they stand for, in balls and in points."""
+    """Weights count rows as often as they represent others, both as balls and as points."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 2)), rng.normal(size=(40, 2)) + 0.5
     w, v = rng.integers(1, 4, (1, 30)).astype(float), rng.integers(1, 4, (1, 40)).astype(float)

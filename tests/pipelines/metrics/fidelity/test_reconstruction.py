@@ -1,4 +1,4 @@
-"""Scores of reconstructions: what is compared by what each modality is."""
+"""Scores of reconstructions by the kind of each modality."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from postprior.stage1_vae.modalities import Modality
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_reconstructions_are_compared_by_what_each_modality_is(labelled: bool) -> None:
+def test_scores_depend_on_the_kind_of_modality(labelled: bool) -> None:
     modalities = (
         Modality("x", "vector", (2,), "normal"),
         Modality("y", "image", (1, 8, 8), "normal", (0, 1)),
@@ -20,15 +20,15 @@ def test_reconstructions_are_compared_by_what_each_modality_is(labelled: bool) -
     rng, labels = np.random.default_rng(0), np.arange(20) % 2
     values = {m.name: rng.random((20, *m.shape)).astype(np.float32) for m in modalities}
     real = Dataset(modalities, values, labels=labels if labelled else None)
-    made = Dataset(modalities, {name: np.minimum(of, 0.5) for name, of in values.items()})
-    shown = np.stack([labels, 1 - labels, labels], 1) if labelled else None
-    outputs = EvaluatorOutputs(tuple(np.zeros((20, 1), np.float32) for _ in modalities), shown, real.labels)
+    reconstruction = Dataset(modalities, {name: np.minimum(x, 0.5) for name, x in values.items()})
+    predictions = np.stack([labels, 1 - labels, labels], 1) if labelled else None
+    outputs = EvaluatorOutputs(tuple(np.zeros((20, 1), np.float32) for _ in modalities), predictions, real.labels)
     weights = half_samples(np.arange(20), 5, rng)
-    found = reconstruction_scores(real, made, outputs, weights)
+    found = reconstruction_scores(real, reconstruction, outputs, weights)
     likeness = {"ssim", "psnr", "l1"}
     kinds = {"reconstruction_error", "accuracy"} if labelled else {"reconstruction_error"}
     assert set(found) == kinds | likeness | {"modalities"}
-    assert {name: set(of) for name, of in found["modalities"].items()} == {
+    assert {name: set(scores) for name, scores in found["modalities"].items()} == {
         "x": kinds,
         "y": kinds | likeness,
         "z": kinds | likeness,

@@ -1,4 +1,4 @@
-"""Supports of typical points: cases by hand, brute force over α and β, copies, collapse, outliers, half-samples."""
+"""α-precision, β-recall, authenticity: cases by hand, brute force over α and β, copies, collapse, half-samples."""
 
 import numpy as np
 import pytest
@@ -23,16 +23,16 @@ def points(*places):
 
 
 def brute(real, fake, k):
-    """The three scores as the paper writes them, with curves on a grid of α and β."""
+    """Return the three scores by their definition, with curves on a grid of α and β."""
     real, fake = real.astype(float), fake.astype(float)
     between, within = cdist(real, fake), cdist(real, real)
     balls = np.sort(within, 1)[:, k]
 
-    def support(x, of):
-        """Whether rows (n,) lie in the balls about the mean of a set that hold the shares GRID of it: (L, n)."""
-        distance = np.linalg.norm(of - of.mean(0), axis=1)
+    def support(x, sample):
+        """Return whether rows (n,) are in the balls around the sample's mean that contain shares GRID of it: (L, n)."""
+        distance = np.linalg.norm(sample - sample.mean(0), axis=1)
         radii = np.quantile(distance, GRID, method="inverted_cdf")
-        return np.linalg.norm(x - of.mean(0), axis=1) <= radii[:, None]
+        return np.linalg.norm(x - sample.mean(0), axis=1) <= radii[:, None]
 
     precision = support(fake, real).mean(1)
     recall = (support(real, fake) & (between.min(1) <= balls)).mean(1)
@@ -64,7 +64,7 @@ def test_calibration_of_uniform_and_of_constant_entries():
     level = (np.arange(1000) + 0.5) / 1000
     entries = np.stack([level, np.zeros(1000), np.ones(1000), np.full(1000, 0.5)])
     assert calibration(entries, np.ones((4, 1000))) == pytest.approx([1, 0, 0, 0.5], abs=1e-3)
-    halved = np.where(level < 0.5, 2.0, 0.0)[None]  # the lower half alone: F = 2α up to 1/2
+    halved = np.where(level < 0.5, 2.0, 0.0)[None]  # only the lower half: F = 2α up to 1/2
     assert calibration(entries[:1], halved) == pytest.approx(0.5, abs=1e-3)
 
 
@@ -102,9 +102,10 @@ def test_samples_of_one_distribution_are_calibrated_and_others_are_not(width):
 
 
 def test_authenticity_of_one_distribution_on_a_line():
-    """A fake at d from the nearer end of a gap G is authentic if the next gap E is shorter: P(E < d) = 1/3.
+    """A fake row at distance d from the nearer end of a gap G is authentic if the next gap E is shorter.
 
-    Gaps that hold a fake are Gamma(2), others exponential, d is uniform up to G/2: ∫ 2 (1 − e^{−g/2}) e^{−g} dg = 2/3.
+    P(E < d) = 1/3: gaps that contain a fake row are Gamma(2), other gaps exponential, and d is uniform up to G/2, so
+    P(E > d) = ∫ 2 (1 − e^{−g/2}) e^{−g} dg = 2/3.
     """
     rng = np.random.default_rng(0)
     assert scores(rng.random((1500, 1)), rng.random((1500, 1)))["authenticity"] == pytest.approx(1 / 3, abs=0.03)
@@ -118,7 +119,7 @@ def test_copies_are_precise_and_not_authentic():
 
 
 def test_collapse_to_the_mean_and_outliers_are_not_precise():
-    """All lie in every support, or in none: neither follows the diagonal."""
+    """All fake rows are in every support or in none, so neither curve follows the diagonal."""
     x = np.random.default_rng(0).normal(size=(200, 3))
     assert scores(x, np.repeat(x.mean(0, keepdims=True), 200, axis=0))["alpha_precision"] == pytest.approx(0)
     far = scores(x, x + 1000)

@@ -1,11 +1,17 @@
-"""Fidelity of tables: cases by hand, scipy as an oracle, missing cells, half-samples, columns that say nothing."""
+"""Fidelity of tables: cases by hand, scipy as an oracle, missing cells, half-samples, constant columns."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.fidelity.tables import FEW, column_tests, correlation_ratio, cramers_v, table_scores
+from postprior.pipelines.metrics.fidelity.tables import (
+    TOO_FEW,
+    column_tests,
+    correlation_ratio,
+    cramers_v,
+    table_scores,
+)
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.modalities import Column, Modality
@@ -96,15 +102,15 @@ def test_a_class_that_never_occurs_and_a_constant_column_change_nothing_and_are_
 def test_half_samples_equal_the_scores_of_the_rows_they_keep():
     rng = np.random.default_rng(0)
     real, fake = people(0), people(1, rows=150)
-    weights = [half_samples(np.arange(len(of)), 3, rng) for of in (real, fake)]
+    weights = [half_samples(np.arange(len(rows)), 3, rng) for rows in (real, fake)]
     found = table_scores(table(real), weights[0], table(fake), weights[1])
     for line, (w, v) in enumerate(zip(*weights, strict=True)):
         expected = scores(table(real[w > 0]), table(fake[v > 0]))
         assert {name.split("/")[0]: values[line] for name, values in found.items()} == pytest.approx(expected)
 
 
-def test_missing_cells_count_nowhere():
-    """Rows that lack a cell are as good as absent for their column, and for pairs with it."""
+def test_missing_cells_are_left_out():
+    """A row without a cell is left out for that column, and for pairs with it."""
     values, other = people(0)[:, :2], people(1)[:, :2]
     numbers = (COLUMNS[0], COLUMNS[1])
     observed = np.ones((200, 2), bool)
@@ -121,7 +127,7 @@ def test_missing_cells_count_nowhere():
     assert set(first) == {"marginal_similarity"}  # one column has no pairs
 
 
-def test_columns_and_pairs_that_nobody_saw_are_left_out():
+def test_unobserved_columns_and_pairs_are_left_out():
     observed = np.zeros((200, 5), bool)
     observed[:100, 0], observed[100:, 1], observed[:, 2] = True, True, True
     real, fake = table(people(0), cells={"t": observed}), table(people(1))
@@ -139,10 +145,10 @@ def test_columns_and_pairs_that_nobody_saw_are_left_out():
     assert found["correlation_similarity"] == pytest.approx(np.mean(kept))
     tested = column_tests(real, fake)["t"]
     assert {name for name, found in tested.items() if "p_value" in found} == {"age", "visits", "group"}
-    unseen = {"value": None, "why": "there are no rows with this column on either side"}
+    unseen = {"value": None, "why": "there are no real rows with this column"}
     assert tested[COLUMNS[3].name] == tested[COLUMNS[4].name] == unseen
     nothing = table(people(0), cells={"t": np.zeros((200, 5), bool)})
-    assert scores(nothing, fake) == FEW
+    assert scores(nothing, fake) == TOO_FEW
 
 
 def test_tests_are_those_of_scipy():
@@ -163,7 +169,7 @@ def test_tests_are_those_of_scipy():
     }
 
 
-def test_tests_tell_distributions_apart_and_take_one_class_for_one():
+def test_tests_distinguish_distributions_and_accept_a_single_class():
     shifted = people(1)
     shifted[:, 0] += 2
     found = column_tests(table(people(0)), table(shifted))["t"]

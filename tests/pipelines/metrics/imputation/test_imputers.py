@@ -1,4 +1,4 @@
-"""Other imputers: what scikit-learn's own give, and draws of the law that the data have."""
+"""Baseline imputers: agreement with scikit-learn, and draws from the distribution of the data."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ ALL = np.arange(60)
 
 
 def rows(n: int, seed: int = 0) -> np.ndarray:
-    """x_2 = A x_1 + noise of deviation 0.1."""
+    """Return rows (x_1, x_2) with x_2 = A x_1 + noise of standard deviation 0.1."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(9).normal(size=(2, 3))
     one = rng.normal(size=(n, 2))
@@ -19,10 +19,10 @@ def rows(n: int, seed: int = 0) -> np.ndarray:
 
 
 def without(block: slice, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    whole = rows(n, 1)
-    lacking = whole.copy()
+    complete = rows(n, 1)
+    lacking = complete.copy()
     lacking[:, block] = np.nan
-    return whole, lacking
+    return complete, lacking
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_donors_have_the_block() -> None:
     assert np.isfinite(draws).all()
 
 
-def test_the_mean_is_that_of_what_is_there() -> None:
+def test_the_mean_is_that_of_observed_values() -> None:
     training = rows(100)
     training[:50, 2] = np.nan
     _, lacking = without(slice(2, 5))
@@ -71,13 +71,13 @@ def test_the_mean_is_that_of_what_is_there() -> None:
     assert guess[7, 0] == pytest.approx(training[50:, 2].mean())
 
 
-def test_chains_find_a_linear_law() -> None:
-    """x_1 from x_2, which determines it: three linear equations for two unknowns."""
-    whole, lacking = without(slice(0, 2))
+def test_chains_recover_a_linear_relation() -> None:
+    """x_2 determines x_1: three linear equations for two unknowns."""
+    complete, lacking = without(slice(0, 2))
     draws, guess = (
         Iterative(WIDTHS).fit(rows(400), np.random.default_rng(0)).filled(lacking, 20, np.random.default_rng(0))(0, ALL)
     )
-    assert np.abs(guess - whole[:, :2]).mean() < 0.15
+    assert np.abs(guess - complete[:, :2]).mean() < 0.15
     assert 0.02 < draws.std(0).mean() < 0.4
 
 
@@ -99,7 +99,7 @@ def test_a_modality_that_no_training_row_has_whole_has_no_neighbours() -> None:
     training[:15, 2], training[15:, 3] = np.nan, np.nan
     filled = Neighbours(WIDTHS, 5).fit(training, np.random.default_rng(0))
     _, lacking = without(slice(2, 5))
-    with pytest.raises(ValueError, match="no training row has every value"):
+    with pytest.raises(ValueError, match="no training row has all values"):
         filled.filled(lacking, 2, np.random.default_rng(0))(1, ALL)
 
 
@@ -113,7 +113,7 @@ def test_a_feature_that_was_never_observed_is_filled_with_the_mean_of_all() -> N
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_chains_that_diverge_are_refused(sampled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on columns of many rare classes, where coefficients grow from round to round and overflow or not."""
+    """On columns with many rare classes, coefficients grow from round to round, with or without overflow."""
     imputer = Iterative(WIDTHS).fit(rows(100), np.random.default_rng(0))
     _, lacking = without(slice(2, 5))
     chain = imputer.chains[sampled]

@@ -1,4 +1,4 @@
-"""The map of codes: principal axes of the training codes alone, without a sign of chance."""
+"""The map of codes: principal axes of the training codes only, with a fixed sign."""
 
 import sys
 
@@ -28,7 +28,7 @@ def test_axes_are_the_principal_ones_of_training_codes() -> None:
     assert {name: points.shape for name, points in found.drawn.items()} == {"gmm": (30, 2), "vamp": (20, 2)}
 
 
-def test_held_out_and_drawn_codes_do_not_turn_the_map() -> None:
+def test_held_out_and_drawn_codes_do_not_change_the_map() -> None:
     one, other = code_map(TRAIN, HELD_OUT, DRAWN), code_map(TRAIN, 100 * HELD_OUT, {})
     np.testing.assert_array_equal(one.train, other.train)
 

@@ -1,4 +1,4 @@
-"""Latent health: linear–Gaussian models whose divergences are known, and advice that follows from numbers alone."""
+"""Latent health: linear–Gaussian models with known divergences, clusters, and advice."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.latent import posteriors, seeded
+from support.equations import seeded
+from support.latent import posteriors
 
 from postprior.pipelines.metrics.latent import health as module
 from postprior.pipelines.metrics.latent.health import (
@@ -23,9 +24,10 @@ D64 = torch.float64
 
 
 def linear(variances: list[float], rows: int = 2000, seed: int = 0) -> Codes:
-    """Exact posteriors of x = W z + ε, z ~ N(0, I), W of orthogonal columns: q(z | x) = N(m, diag v), m ~ N(0, 1 − v).
+    """Return exact posteriors of x = W z + ε, z ~ N(0, I), where W has orthogonal columns.
 
-    Their aggregate is the prior, KL(q(z | x) ‖ p) = I(x; z) = −½ Σ ln v.
+    q(z | x) = N(m, diag v) with m ~ N(0, 1 − v). The aggregated posterior is the prior, and KL(q(z | x) ‖ p) =
+    I(x; z) = −½ Σ ln v.
     """
     v = torch.tensor(variances)
     means = (1 - v).sqrt() * torch.randn(rows, len(v), generator=seeded(seed))
@@ -37,29 +39,30 @@ def single(loc: float, scale: float, family: type[Normal] | type[Laplace] = Norm
 
 
 def rows(mixture: Mixture, count: int) -> Mixture:
-    """The same mixture for every row."""
-    parts = mixture.components
-    size = (count, *parts.loc.shape)
-    return Mixture(mixture.weights.expand(count, -1), type(parts)(parts.loc.expand(size), parts.scale.expand(size)))
+    """Repeat the mixture for every row."""
+    family, components = type(mixture.components), mixture.components
+    size = (count, *components.loc.shape)
+    repeated = family(components.loc.expand(size), components.scale.expand(size))
+    return Mixture(mixture.weights.expand(count, -1), repeated)
 
 
-def test_of_exact_posteriors_the_aggregate_is_the_prior() -> None:
+def test_the_aggregate_of_exact_posteriors_is_the_prior() -> None:
     found = health(linear([0.5, 0.2]), seeded())
     information = [-0.5 * math.log(v) for v in (0.5, 0.2)]
     np.testing.assert_allclose(found["kl_per_dimension"], information, atol=0.05)  # 3 standard errors
     assert found["kl_total"] == pytest.approx(sum(found["kl_per_dimension"]))
-    against = found["aggregated_to_prior"]
-    assert against["mutual_information"] == pytest.approx(sum(information), abs=0.08)
-    assert against["mutual_information_bound"] == pytest.approx(math.log(2000))
-    assert against["marginal_kl"] == pytest.approx(0, abs=0.08)
-    assert against["moment_kl"] == pytest.approx(0, abs=0.005)
-    assert against["largest_shift"] < 0.1
-    assert 0.9 < against["least_variance"] < against["largest_variance"] < 1.1
-    assert against["posterior_share"] == pytest.approx(0.35, abs=0.1)
+    comparison = found["aggregated_to_prior"]
+    assert comparison["mutual_information"] == pytest.approx(sum(information), abs=0.08)
+    assert comparison["mutual_information_bound"] == pytest.approx(math.log(2000))
+    assert comparison["marginal_kl"] == pytest.approx(0, abs=0.08)
+    assert comparison["moment_kl"] == pytest.approx(0, abs=0.005)
+    assert comparison["largest_shift"] < 0.1
+    assert 0.9 < comparison["least_variance"] < comparison["largest_variance"] < 1.1
+    assert comparison["posterior_share"] == pytest.approx(0.35, abs=0.1)
 
 
-def test_an_aggregate_elsewhere() -> None:
-    """The Gaussian of the codes' moments against a prior of other moments, in closed form by torch."""
+def test_an_aggregate_that_differs_from_the_prior() -> None:
+    """The divergence of the Gaussian with the codes' moments from a prior with other moments, in closed form."""
     codes = linear([0.5, 0.2, 0.3])
     mixing = torch.tensor([[1.5, 0.4, 0.0], [0.0, 0.3, -0.2], [0.1, 0.0, 1.0]])
     prior = Mixture.single(Normal(torch.tensor([0.5, 0.0, -1.0]), torch.tensor([2.0, 0.5, 1.0])))
@@ -68,14 +71,14 @@ def test_an_aggregate_elsewhere() -> None:
     covariance = torch.cov(mean.T, correction=0) + variance.mean(0).diag()
     shift, ratio = mean.mean(0) - prior.mean, covariance / prior.variance.double().unsqueeze(1)
     oracle = 0.5 * ((shift**2 / prior.variance).sum() + ratio.trace() - 3 - torch.logdet(ratio))
-    against = health(codes, seeded())["aggregated_to_prior"]
-    assert against["moment_kl"] == pytest.approx(float(oracle))
-    assert against["shift"] == pytest.approx(((mean.mean(0) - prior.mean) / prior.variance.sqrt()).tolist())
-    assert against["variance"] == pytest.approx((covariance.diagonal() / prior.variance).tolist())
-    assert against["marginal_kl"] == pytest.approx(float(oracle), abs=0.1)  # these codes are Gaussian
+    comparison = health(codes, seeded())["aggregated_to_prior"]
+    assert comparison["moment_kl"] == pytest.approx(float(oracle))
+    assert comparison["shift"] == pytest.approx(((mean.mean(0) - prior.mean) / prior.variance.sqrt()).tolist())
+    assert comparison["variance"] == pytest.approx((covariance.diagonal() / prior.variance).tolist())
+    assert comparison["marginal_kl"] == pytest.approx(float(oracle), abs=0.1)  # these codes are Gaussian
 
 
-def test_posteriors_that_never_meet_tell_no_more_than_which_row_it_is() -> None:
+def test_information_of_disjoint_posteriors_is_the_log_of_the_number_of_rows() -> None:
     loc = 1000.0 * torch.arange(50.0).unsqueeze(1)
     codes = posteriors(loc, torch.tensor(1.0), (Block("z", (1,)),))
     found = health(codes, seeded())["aggregated_to_prior"]
@@ -86,9 +89,9 @@ def test_posteriors_that_never_meet_tell_no_more_than_which_row_it_is() -> None:
 
 def test_information_does_not_depend_on_the_size_of_temporaries(monkeypatch: pytest.MonkeyPatch) -> None:
     posterior = linear([0.5, 0.2], rows=101).posterior()
-    whole = mutual_information(posterior, seeded())
+    expected = mutual_information(posterior, seeded())
     monkeypatch.setattr(module, "FLOATS", 1)
-    assert mutual_information(posterior, seeded()) == pytest.approx(whole, rel=1e-6)
+    assert mutual_information(posterior, seeded()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("loc", "scale"), [(0.0, 0.3), (1.5, 0.8), (-2.0, 1.7)])
@@ -101,8 +104,8 @@ def test_a_laplace_posterior_against_a_laplace_prior(loc: float, scale: float) -
     assert coordinates.tolist() == pytest.approx([oracle], abs=0.02)
 
 
-def test_components_of_a_mixture_tie_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two components (a, a) and (−a, −a) far apart: ln 2 of their divergence is known once, not once a coordinate."""
+def test_components_of_a_mixture_make_coordinates_dependent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two distant components (a, a) and (−a, −a): the total contains ln 2 once, the coordinates contain it twice."""
     a = 6.0
     loc = torch.tensor([[a, a], [-a, -a]], dtype=D64)
     posterior = Mixture(torch.full((2,), 0.5, dtype=D64), Normal(loc, torch.ones_like(loc)))
@@ -114,7 +117,7 @@ def test_components_of_a_mixture_tie_coordinates(monkeypatch: pytest.MonkeyPatch
 
 
 def test_draws_agree_with_the_closed_form() -> None:
-    """One Gaussian written as a mixture of two equal ones, for the posteriors and for the prior."""
+    """A Gaussian is written as a mixture of two equal ones, for the posteriors and for the prior."""
 
     def twice(mixture: Mixture) -> Mixture:
         parts = mixture.components
@@ -130,10 +133,10 @@ def test_draws_agree_with_the_closed_form() -> None:
 
 
 @pytest.mark.parametrize("family", [Laplace, Normal])
-def test_codes_that_are_draws_of_a_prior_that_is_not_gaussian_have_its_moments(
+def test_codes_drawn_from_a_prior_that_is_not_gaussian_have_its_moments(
     monkeypatch: pytest.MonkeyPatch, family: type[Normal] | type[Laplace]
 ) -> None:
-    """Eight dimensions, in which one Gaussian is 0.6 nats from a Laplace prior and further from a mixture of two."""
+    """In eight dimensions, one Gaussian is 0.6 nats from a Laplace prior and further from a mixture of two."""
     monkeypatch.setattr(module, "PAIRS", 2**18)
     monkeypatch.setattr(module, "DRAWS", 4)
     loc = 3.0 * torch.tensor([[1.0], [-1.0]], dtype=D64) * torch.ones(8, dtype=D64)
@@ -149,8 +152,8 @@ def test_codes_that_are_draws_of_a_prior_that_is_not_gaussian_have_its_moments(
 def test_dead_collapsed_and_active_dimensions() -> None:
     codes = linear([0.2, 0.999, 0.5], rows=1000)
     codes.loc[..., 1] = 0.0
-    codes.scale[..., 1] = 1.0  # the prior itself: dead and collapsed
-    codes.loc[..., 2] = 0.7  # the same for every row, though no draw of the prior: dead, not collapsed
+    codes.scale[..., 1] = 1.0  # equal to the prior: dead and collapsed
+    codes.loc[..., 2] = 0.7  # equal for all rows, but not the prior: dead, not collapsed
     found = health(codes, seeded())
     assert (found["dimensions"], found["active_units"]) == (3, 1)
     assert (found["dead_dimensions"], found["collapsed_dimensions"]) == (2, 1)
@@ -174,24 +177,24 @@ def test_the_number_of_clusters() -> None:
     assert found == clusters(codes[:500], codes[500:], labels[500:], seed=0)
 
 
-def test_one_cloud_is_one_cluster_that_has_no_silhouette() -> None:
+def test_one_cluster_has_no_silhouette() -> None:
     codes = np.random.default_rng(0).normal(size=(600, 4))
     assert clusters(codes[:20], codes[400:], None, seed=0)["tried_up_to"] == 16
-    alone = {"value": None, "why": "all held-out codes are in one group"}
+    missing = {"value": None, "why": "all held-out codes are in one group"}
     assert clusters(codes[:400], codes[400:], np.zeros(200, int), seed=0) == {
         "number": 1,
         "tried_up_to": 32,
-        "silhouette": alone,
-        "label_silhouette": alone,
+        "silhouette": missing,
+        "label_silhouette": missing,
     }
     each = clusters(codes[:20], codes[400:410], np.arange(10), seed=0)
-    assert each["label_silhouette"]["why"] == "each held-out code is a group of its own"
+    assert each["label_silhouette"]["why"] == "each held-out code is in a separate group"
     for few in (clusters(codes[:1], codes, None, seed=0), clusters(codes, codes[:0], None, seed=0)):
         assert few["value"] is None
 
 
 def wide(share: float, D: int, spread: float = 1.0) -> Codes:
-    """Posteriors with that share of the codes' variance in every dimension."""
+    """Return posteriors with this share of the codes' variance in every dimension."""
     means = spread * (1 - share) ** 0.5 * torch.randn(1000, D, generator=seeded(1))
     return posteriors(means, torch.tensor(spread * share**0.5), (Block("z", (D,)),))
 
@@ -203,11 +206,11 @@ def dead(codes: Codes, count: int) -> Codes:
 
 
 def advised(codes: Codes) -> list[str]:
-    told: list[str] = health(codes, seeded())["advice"]
-    return told
+    sentences: list[str] = health(codes, seeded())["advice"]
+    return sentences
 
 
-def test_no_advice_where_nothing_speaks_for_a_change() -> None:
+def test_no_advice_without_a_reason() -> None:
     assert not advised(linear([0.2, 0.95]))  # uneven, none dead, the aggregate is the prior
     assert not advised(dead(linear([0.5] * 4 + [0.1]), 1))  # a fifth of them dead
 
@@ -215,18 +218,18 @@ def test_no_advice_where_nothing_speaks_for_a_change() -> None:
 @pytest.mark.parametrize(
     ("codes", "sentences"),
     [
-        (dead(wide(0.5, 3), 3), ["No latent dimension tells one row from another"]),
-        (dead(wide(0.1, 4), 2), ["2 of 4 latent dimensions carry next to nothing: 2 would do, or a smaller beta"]),
-        (wide(0.3, 3), ["All 3 latent dimensions are used, and evenly (KL from 0.6 to 0.6 nats): more of them may"]),
-        (dead(wide(0.1, 4, 3.0), 1), ["1 of 4 latent dimensions carry next to nothing: 3 would do.", "The Gaussian"]),
+        (dead(wide(0.5, 3), 3), ["All latent dimensions are dead, so codes do not depend"]),
+        (dead(wide(0.1, 4), 2), ["2 of 4 latent dimensions carry almost no information: use 2 instead, or"]),
+        (wide(0.3, 3), ["All 3 latent dimensions are used about equally (KL from 0.6 to 0.6 nats): with more"]),
+        (dead(wide(0.1, 4, 3.0), 1), ["1 of 4 latent dimensions carry almost no", "A Gaussian with"]),
         (wide(0.04**2, 6), ["All 6", "Posteriors are 2"]),
-        (wide(0.04**2, 1), ["All 1"]),  # as narrow, but side by side on one line
+        (wide(0.04**2, 1), ["All 1"]),  # equally narrow, but close together in one dimension
     ],
 )  # fmt: skip
 def test_advice_follows_from_the_numbers(codes: Codes, sentences: list[str]) -> None:
-    told = advised(codes)
-    assert len(told) == len(sentences)
-    assert all(line.startswith(start) for line, start in zip(told, sentences, strict=True)), told
+    found = advised(codes)
+    assert len(found) == len(sentences)
+    assert all(line.startswith(start) for line, start in zip(found, sentences, strict=True)), found
 
 
 def test_a_larger_and_a_smaller_beta_are_never_advised_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +240,7 @@ def test_a_larger_and_a_smaller_beta_are_never_advised_together(monkeypatch: pyt
             assert not ("smaller beta" in text and "larger beta" in text)
 
 
-def test_rows_are_thinned_where_their_mixtures_are_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_rows_are_used_if_their_mixtures_are_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAIRS", 2 * 30**2)
     found = health(linear([0.5, 0.2]), seeded())["aggregated_to_prior"]
     assert found["mutual_information_bound"] == pytest.approx(math.log(30))

@@ -1,4 +1,4 @@
-"""Scores of codes against labels: brute force, scikit-learn's on every half-sample, and what chance gives."""
+"""Label scores of codes: brute force, scikit-learn on every half-sample, and chance level."""
 
 from itertools import permutations
 
@@ -13,10 +13,10 @@ from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, ha
 
 
 def blobs(rows: int, seed: int, distance: float, labels: int = 4) -> Labelled:
-    """Codes of unit noise about corners of a simplex that are so far apart."""
+    """Return codes with unit noise around the corners of a simplex with edges of length `distance`."""
     rng = np.random.default_rng(seed)
-    of_row = rng.integers(labels, size=rows)
-    return Labelled(distance / 2**0.5 * np.eye(labels, 6)[of_row] + rng.normal(size=(rows, 6)), of_row * 10 + 3)
+    corner = rng.integers(labels, size=rows)
+    return Labelled(distance / 2**0.5 * np.eye(labels, 6)[corner] + rng.normal(size=(rows, 6)), corner * 10 + 3)
 
 
 def weights_of(labelled: Labelled, resamples: int = 20) -> NDArray[np.float64]:
@@ -44,7 +44,7 @@ def test_agreement_of_clusters_and_labels_is_that_of_each_half_sample() -> None:
         assert found[name] == pytest.approx(estimate(halves, SHARE))
 
 
-def test_codes_that_hold_the_labels() -> None:
+def test_codes_that_determine_the_labels() -> None:
     train, test = blobs(300, 0, 20.0), blobs(200, 1, 20.0)
     found = representation(train, test, weights_of(test), seed=0)
     assert set(found) == {"kmeans_accuracy", "nmi", "ari", "linear_probe", "knn"}
@@ -52,7 +52,7 @@ def test_codes_that_hold_the_labels() -> None:
         assert score == {"value": pytest.approx(1.0), "low": pytest.approx(1.0), "high": pytest.approx(1.0)}
 
 
-def test_codes_that_know_nothing_of_the_labels_score_as_chance_does() -> None:
+def test_codes_independent_of_the_labels_score_at_chance_level() -> None:
     train, test = blobs(400, 0, 0.0), blobs(400, 1, 0.0)
     found = representation(train, test, weights_of(test, 100), seed=0)
     for name in ("kmeans_accuracy", "linear_probe", "knn"):
@@ -62,15 +62,15 @@ def test_codes_that_know_nothing_of_the_labels_score_as_chance_does() -> None:
     assert found["nmi"]["value"] < 0.05
 
 
-def test_labels_are_learned_on_training_rows_alone() -> None:
-    """Test labels that another rule gives are not fitted to: the training rule is applied to them."""
+def test_labels_are_learned_from_training_rows_only() -> None:
+    """Test labels follow another rule, and scores apply the rule of the training labels to them."""
     train, test = blobs(300, 0, 20.0), blobs(200, 1, 20.0)
     swapped = Labelled(test.codes, np.select([test.labels == 3, test.labels == 13], [13, 3], test.labels))
     found = representation(train, swapped, weights_of(swapped), seed=0)
     kept = float(np.mean(test.labels > 13))
     for name in ("kmeans_accuracy", "linear_probe", "knn"):
         assert found[name]["value"] == pytest.approx(kept)
-    assert found["ari"]["value"] == pytest.approx(1.0)  # which names the clusters have is nothing to it
+    assert found["ari"]["value"] == pytest.approx(1.0)  # invariant to the names of clusters
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
@@ -79,10 +79,10 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     assert one == other
 
 
-def test_one_label_teaches_nothing() -> None:
+def test_scores_are_missing_with_one_label() -> None:
     codes, one = blobs(60, 0, 3.0), blobs(40, 1, 3.0, labels=1)
     for train, test, side in ((one, codes, "training"), (codes, one, "test")):
         found = representation(train, test, weights_of(test), 0)
-        why = f"2 labels of {side} rows with every block of codes are needed, 1 is there"
+        why = f"at least 2 labels of {side} rows with complete codes are needed, found 1"
         assert set(found) == {"kmeans_accuracy", "linear_probe", "knn", "nmi", "ari"}
         assert all(score == {"value": None, "why": why} for score in found.values())

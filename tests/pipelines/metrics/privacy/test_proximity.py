@@ -1,4 +1,4 @@
-"""Tests of privacy: by hand, what fresh rows give, a memoriser that all of them flag, and real data that none does."""
+"""Privacy tests: cases by hand, fresh rows, a memoriser that all tests flag, and real data that none flags."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from postprior.pipelines.metrics.privacy.proximity import (
     TESTS,
     Proximity,
     Vectors,
-    beyond,
+    estimates,
+    leaking_tests,
     near_copies,
     proximities,
     proximity_vectors,
-    written,
 )
 from postprior.pipelines.metrics.statistics.intervals import Ints, half_samples
 from postprior.pipelines.metrics.statistics.neighbours import Closest, Points
@@ -31,7 +31,7 @@ WIDTHS = {"a": 4, "b": 6}
 
 
 def points(x: np.ndarray, *widths: int) -> Points:
-    """Rows (N, D) whose columns are split into modalities a, b, …"""
+    """Return rows (N, D) with columns split into modalities a, b, …"""
     values = np.split(x.astype(np.float32), np.cumsum(widths)[:-1], axis=1)
     parts = tuple(lambda rows, v=v: torch.from_numpy(v[rows]) for v in values)
     return Points(tuple("abcde"[: len(widths)]), parts, np.ones((len(x), len(widths)), bool), x.shape[1])
@@ -48,29 +48,29 @@ def plain(found: dict[str, Proximity], resamples: int = 20, sources: Ints | None
 
 
 def scored(samples: Points, control: Points, attack: tuple[Points, ...], sources: tuple[Ints, Ints]) -> Any:
-    """The four tests in every space.
+    """Return the values of the four tests in every space.
 
     Args:
-        samples: whose distances are taken.
-        control: the fresh rows that they are set against.
-        attack: samples that the attacker sees, members (the records), others, and reference rows.
-        sources: of the control, and of the others.
+        samples: rows whose distances are measured.
+        control: fresh rows that they are compared with.
+        attack: samples that the attacker sees, members (the records), non-members, and auxiliary rows.
+        sources: of the control rows, and of the non-members.
     """
-    drawn, records, others, reference = attack
+    drawn, records, non_members, auxiliary = attack
     vectors = plain(proximities(samples, control, records), 100, sources[0])
-    project = Projection.fit(reference, 16)
-    game = Attack(*(project.side(rows) for rows in (records, others, reference)))
+    project = Projection.fit(auxiliary, 16)
+    attacker = Attack(*(project.side(rows) for rows in (records, non_members, auxiliary)))
     for _, parts in drawn.blocks():
-        game.see(project(parts))
+        attacker.update(project(parts))
     rng = np.random.default_rng(1)
     weights = [half_samples(groups, 100, rng) for groups in (np.arange(len(records)), sources[1])]
-    for space, values in game.aucs(*weights).items():
+    for space, values in attacker.aucs(*weights).items():
         vectors[space]["membership_auc"] = values
     return vectors
 
 
 def test_a_case_by_hand() -> None:
-    records = line(0, 1, 10, 12)  # their closest others are 1, 1, 2 and 2 away
+    records = line(0, 1, 10, 12)  # their closest non_members are 1, 1, 2 and 2 away
     found = proximities(line(0.5, 2.5, 9, 30), line(-3, 5, 20), records)["a"]
     assert found.samples.distance.tolist() == pytest.approx([0.5, 1.5, 1, 18])
     assert found.samples.record[1:].tolist() == [1, 2, 3]
@@ -95,7 +95,7 @@ def test_authenticity_of_fresh_rows_is_that_of_closest_pairs(dimensions: int, ex
     assert found.samples_authentic.mean() == pytest.approx(expected, abs=0.02)
 
 
-def test_no_copy_is_authentic_be_its_record_there_twice() -> None:
+def test_a_copy_is_not_authentic_even_if_its_record_occurs_twice() -> None:
     found = proximities(line(5, 7), line(9, 9), line(5, 5, 7))["a"]
     assert found.samples_authentic.tolist() == [False, False]
 
@@ -114,60 +114,60 @@ def test_intervals_cover_what_fresh_samples_give_where_rows_share_sources() -> N
     for _ in range(30):
         sources = np.repeat(np.arange(60), 6)
         clustered = np.exp(0.3 * rng.normal(size=60)[sources] + 0.2 * rng.normal(size=360))
-        samples = np.exp(0.13**0.5 * rng.normal(size=300))  # of the same law, each a source
+        samples = np.exp(0.13**0.5 * rng.normal(size=300))  # of the same distribution, each its own source
         kept = np.zeros(300, bool), np.zeros(360, bool)
         closest = (Closest(x, np.zeros(len(x), int)) for x in (samples, clustered))
         found = {"a": Proximity(*closest, *kept)}
-        estimates = written(plain(found, 100, sources)["a"])
-        covered["distance_ratio"] += estimates["distance_ratio"]["low"] <= 1 <= estimates["distance_ratio"]["high"]
-        copies = estimates["near_copies"]
+        scores = estimates(plain(found, 100, sources)["a"])
+        covered["distance_ratio"] += scores["distance_ratio"]["low"] <= 1 <= scores["distance_ratio"]["high"]
+        copies = scores["near_copies"]
         covered["near_copies"] += copies["low"] <= NEAR
     assert covered["distance_ratio"] >= 26
     assert covered["near_copies"] >= 26
 
 
-def test_fresh_rows_that_lie_on_records_leave_no_ratio() -> None:
+def test_the_ratio_is_missing_if_fresh_rows_coincide_with_records() -> None:
     vectors = plain(proximities(line(*range(40)), line(*[1] * 40), line(*range(40))))
-    ratio = written(vectors["a"])["distance_ratio"]
+    ratio = estimates(vectors["a"])["distance_ratio"]
     assert ratio["value"] is None
-    assert ratio["why"].startswith("half of the held-out rows lie on training rows")
-    assert written(vectors["a"])["near_copies"]["value"] == 0
-    assert "distance_ratio" not in beyond(vectors, {})
+    assert ratio["why"].startswith("half of the held-out rows coincide with training rows")
+    assert estimates(vectors["a"])["near_copies"]["value"] == 0
+    assert "distance_ratio" not in leaking_tests(vectors, {})
 
 
 def clusters(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of clusters, as real ones are: records, others, reference and as many fresh samples as there are copies."""
+    """Return clustered rows: records, non-members, auxiliary rows, fresh samples and as many copies of records."""
     rng = np.random.default_rng(seed)
     centres = 2 * rng.normal(size=(12, sum(WIDTHS.values())))
-    records, others, reference, fresh = (
+    records, non_members, auxiliary, fresh = (
         centres[rng.integers(0, 12, n)] + rng.normal(size=(n, centres.shape[1])) for n in (200, 150, 100, 1000)
     )
     copies = rng.permutation(records.repeat(5, 0)) + 0.05 * rng.normal(size=(1000, records.shape[1]))
-    return records, others, reference, fresh, copies
+    return records, non_members, auxiliary, fresh, copies
 
 
 def test_a_memoriser_is_flagged_by_all_tests_and_fresh_samples_by_none() -> None:
     """In each of ten data sets, in two modalities and jointly."""
     own = np.arange(150), np.arange(150)
     for seed in range(10):
-        records, others, reference, fresh, copies = (points(x, *WIDTHS.values()) for x in clusters(seed))
-        for samples, told in ((copies, list(TESTS)), (fresh, [])):
-            some = samples.select(np.arange(150))
-            vectors = scored(some, others, (samples, records, others, reference), own)
+        records, non_members, auxiliary, fresh, copies = (points(x, *WIDTHS.values()) for x in clusters(seed))
+        for samples, flagged in ((copies, list(TESTS)), (fresh, [])):
+            subset = samples.select(np.arange(150))
+            vectors = scored(subset, non_members, (samples, records, non_members, auxiliary), own)
             assert set(vectors) == {"a", "b", "joint"}
-            assert beyond(vectors, MARGINS) == told
-            assert beyond({"joint": vectors["joint"]}, MARGINS) == told
-            if told:
+            assert leaking_tests(vectors, MARGINS) == flagged
+            assert leaking_tests({"joint": vectors["joint"]}, MARGINS) == flagged
+            if flagged:
                 assert min(found["membership_auc"][0] for found in vectors.values()) >= 0.9
 
 
-def test_where_fresh_rows_come_back_as_copies_the_attack_still_tells() -> None:
-    """So they do through a decoder that repeats training rows."""
-    records, others, reference, _, copies = (points(x, *WIDTHS.values()) for x in clusters(0))
-    some, control = copies.select(np.arange(150)), copies.select(np.arange(150, 300))
+def test_the_attack_detects_leaks_even_if_fresh_rows_are_decoded_as_copies() -> None:
+    """A decoder that repeats training rows does this."""
+    records, non_members, auxiliary, _, copies = (points(x, *WIDTHS.values()) for x in clusters(0))
+    subset, control = copies.select(np.arange(150)), copies.select(np.arange(150, 300))
     own = np.arange(150), np.arange(150)
-    vectors = scored(some, control, (copies, records, others, reference), own)
-    assert beyond(vectors, MARGINS) == ["membership_auc"]
+    vectors = scored(subset, control, (copies, records, non_members, auxiliary), own)
+    assert leaking_tests(vectors, MARGINS) == ["membership_auc"]
 
 
 def test_digits_with_a_little_noise_are_flagged_by_all_tests_and_held_out_digits_by_none(
@@ -184,27 +184,27 @@ def test_digits_with_a_little_noise_are_flagged_by_all_tests_and_held_out_digits
         for name, x in train.data.items()
     }
     sets = (train, validation, Dataset(train.modalities, noisy), test)
-    records, reference, copies, held_out = (points_of(data, scales) for data in sets)
+    records, auxiliary, copies, held_out = (points_of(data, scales) for data in sets)
     real, fresh = held_out.select(np.flatnonzero(first)), held_out.select(np.flatnonzero(~first))
-    for samples, told in ((copies, list(TESTS)), (real, [])):
-        some = samples.select(rng.permutation(len(samples))[: len(real)])
+    for samples, flagged in ((copies, list(TESTS)), (real, [])):
+        subset = samples.select(rng.permutation(len(samples))[: len(real)])
         sources = test.groups[~first]
-        vectors = scored(some, fresh, (samples, records, fresh, reference), (sources, sources))
-        assert beyond(vectors, MARGINS) == beyond(vectors, {}) == told
-        if told:
+        vectors = scored(subset, fresh, (samples, records, fresh, auxiliary), (sources, sources))
+        assert leaking_tests(vectors, MARGINS) == leaking_tests(vectors, {}) == flagged
+        if flagged:
             assert vectors["joint"]["membership_auc"][0] >= 0.9
 
 
-def test_near_copies_are_listed_once_where_they_are_worst_and_the_worst_first() -> None:
+def test_near_copies_are_listed_once_in_their_worst_space_and_the_worst_first() -> None:
     n = 200
     rng = np.random.default_rng(0)
     distance = {space: rng.uniform(0.01, 0.5, n) * scale for space, scale in {"a": 1.0, "b": 10.0}.items()}
     fresh = {"a": np.full(30, 1.0), "b": np.full(30, 10.0)}
     distance["a"][:3], distance["b"][0] = [0.0, 9.0, 0.001], 9.0
     distance["b"][1] = 10.0
-    nobody = np.zeros(n, bool), np.zeros(30, bool)
+    authentic = np.zeros(n, bool), np.zeros(30, bool)
     found = {
-        space: Proximity(Closest(x, np.arange(n)[::-1]), Closest(fresh[space], np.zeros(30, int)), *nobody)
+        space: Proximity(Closest(x, np.arange(n)[::-1]), Closest(fresh[space], np.zeros(30, int)), *authentic)
         for space, x in distance.items()
     }
     ids = np.array([f"person-{number}" for number in range(n)])
@@ -222,17 +222,17 @@ def test_near_copies_are_listed_once_where_they_are_worst_and_the_worst_first() 
     assert near_copies(found, np.arange(n))[0]["record"] == 199
 
 
-def test_a_flag_takes_more_than_a_margin_and_more_than_chance() -> None:
+def test_a_flag_needs_more_than_the_margin_and_more_than_chance() -> None:
     rng = np.random.default_rng(0)
 
     def auc(value: float, spread: float) -> dict[str, Vectors]:
         half = value + spread * rng.normal(size=200)
         return {"joint": {"membership_auc": np.concatenate([[value], half])}}
 
-    assert beyond(auc(0.53, 0.002), {}) == ["membership_auc"]
-    assert beyond(auc(0.53, 0.002), MARGINS) == []
-    assert beyond(auc(0.6, 0.01), MARGINS) == ["membership_auc"]
-    assert beyond(auc(0.6, 0.06), {}) == []
+    assert leaking_tests(auc(0.53, 0.002), {}) == ["membership_auc"]
+    assert leaking_tests(auc(0.53, 0.002), MARGINS) == []
+    assert leaking_tests(auc(0.6, 0.01), MARGINS) == ["membership_auc"]
+    assert leaking_tests(auc(0.6, 0.06), {}) == []
     many = {str(space): auc(0.525, 0.01)["joint"] for space in range(100)}  # 2.5 standard errors: one of 160 spaces
-    assert beyond({"0": many["0"]}, {}) == ["membership_auc"]
-    assert beyond(many, {}) == []
+    assert leaking_tests({"0": many["0"]}, {}) == ["membership_auc"]
+    assert leaking_tests(many, {}) == []

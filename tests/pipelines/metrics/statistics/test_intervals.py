@@ -1,4 +1,4 @@
-"""Half-samples: their weights, what their spread means, the halves of a split, and the gap that they judge."""
+"""Half-samples: weights, spread, intervals, halves of a split, missing scores, and `gap_closed`."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_spread_follows_sources_not_rows():
     assert naive.std() < exact / 5
 
 
-def test_spread_of_a_stratified_mean_leaves_out_what_lies_between_strata():
+def test_spread_of_a_stratified_mean_excludes_variance_between_strata():
     rng = np.random.default_rng(3)
     strata = np.repeat(np.arange(6), 5)
     x = 100.0 * strata + rng.normal(size=30)
@@ -74,7 +74,7 @@ def test_spread_of_a_stratified_mean_leaves_out_what_lies_between_strata():
     assert means.std() == pytest.approx(exact, rel=0.03)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_have_about_their_nominal_coverage():
     rng = np.random.default_rng(4)
     weights = half_samples(np.repeat(np.arange(60), 2), 200, rng)
     covered = 0
@@ -113,7 +113,7 @@ def test_halves_share_no_source_and_balance_labels():
 
 def test_halves_of_odd_strata_stay_nearly_equal():
     groups = np.repeat(np.arange(15), 10)
-    labels = groups % 5  # three sources a label
+    labels = groups % 5  # three sources per label
     first, second = halves(groups, labels, np.random.default_rng(0))
     assert len(first) == len(second) >= 70
     assert not set(groups[first]) & set(groups[second])
@@ -124,7 +124,7 @@ def test_gap_closed_needs_a_gap_outside_the_noise():
     noise[0] = 0
     normal, reconstruction = np.zeros(201), 1 + noise
     assert gap_closed(np.full(201, 0.5), normal, reconstruction) == pytest.approx(0.5)
-    inside = Missing("it lies inside the noise")
+    inside = Missing("the confidence interval of the gap contains 0")
     assert gap_closed(np.full(201, 0.5), normal, noise) == inside
     assert gap_closed(np.zeros(201), np.zeros(201), np.zeros(201)) == inside
     assert str(gap_closed(normal, normal, -reconstruction)) == "0.0"  # not −0.0
@@ -139,16 +139,16 @@ def test_a_gap_of_scores_that_are_missing_is_missing_for_their_reason():
     assert gap_closed(unsure / 2, normal, reconstruction) == 0.5  # the gap is sure, and so is the value
 
 
-def test_what_is_missing_is_null_with_its_reason():
+def test_a_missing_score_is_null_with_its_reason():
     assert estimate(Missing("there is one row")) == {"value": None, "why": "there is one row"}
     assert estimate(np.array([np.nan, 1.0, 2.0])) == {
         "value": None,
-        "why": "it has no finite value in these rows",
+        "why": "the score is not finite for these rows",
     }
 
 
 def test_a_value_stays_where_half_samples_leave_no_interval():
-    """A twentieth of the half-samples may give no value, and the others then are the interval."""
+    """Up to a twentieth of the half-samples may have no value; the interval uses the others."""
     values = np.concatenate([[0.5], np.random.default_rng(0).normal(size=100)])
     values[1:7] = np.nan
     assert estimate(values) == {
@@ -163,17 +163,17 @@ def test_a_value_stays_where_half_samples_leave_no_interval():
     assert estimate(values)["low"] is None
 
 
-def test_what_is_made_of_missing_scores_is_missing():
+def test_combinations_of_missing_scores_are_missing():
     one, other, none = np.ones(3), np.full(3, 3.0), Missing("there is one row")
     assert combined(np.subtract, other, none) is none
     assert mean_of([one, none]) is none
     assert np.array_equal(mean_of([one, other]), np.full(3, 2.0))
 
 
-def test_too_few_rows_are_told_in_a_clause():
+def test_too_few_rows_are_missing_with_a_reason():
     assert too_few(2, 2, "rows") is None
-    assert too_few(3, 5, "rows") == Missing("5 rows are needed, 3 are there")
-    assert too_few(1, 2, "rows") == Missing("2 rows are needed, 1 is there")
+    assert too_few(3, 5, "rows") == Missing("at least 5 rows are needed, found 3")
+    assert too_few(1, 2, "rows") == Missing("at least 2 rows are needed, found 1")
     assert too_few(0, 2, "rows") == Missing("there are no rows")
 
 

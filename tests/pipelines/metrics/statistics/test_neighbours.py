@@ -1,4 +1,4 @@
-"""Closest training records: brute force, what is missing, and units in which modalities and columns count alike."""
+"""Closest training records: brute force, missing modalities, and scales with equal weight of modalities and columns."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ TABLE = Modality(
 
 
 def points(n: int, seed: int, observed: np.ndarray | None = None) -> tuple[Points, list[np.ndarray]]:
-    """Rows of two made-up modalities, and their values."""
+    """Return rows of two synthetic modalities, and their values."""
     rng = np.random.default_rng(seed)
     values = [rng.normal(size=(n, width)).astype(np.float32) for width in WIDTHS]
     parts = tuple(lambda rows, v=v: torch.from_numpy(v[rows]) for v in values)
@@ -41,7 +41,7 @@ def distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def people(n: int, seed: int = 0) -> Dataset:
-    """Rows of a picture, a vector whose entries have units of their own, and a table with a constant column."""
+    """Return rows with an image, a vector with entries on different scales, and a table with a constant column."""
     rng = np.random.default_rng(seed)
     modalities = (
         Modality("photo", "image", (2, 3, 4), "normal"),
@@ -95,23 +95,23 @@ def test_what_almost_coincides_keeps_its_distance() -> None:
     np.testing.assert_allclose(found["joint"].distance, 1e-3, rtol=0.01)
 
 
-def test_a_modality_that_is_missing_on_either_side_takes_no_part() -> None:
-    here, there = np.ones((30, 2), bool), np.ones((60, 2), bool)
-    here[:4, 1], there[10:40, 0] = False, False
-    queries, x = points(30, 0, here)
-    records, t = points(60, 1, there)
+def test_a_modality_that_is_missing_on_either_side_is_left_out() -> None:
+    row_mask, record_mask = np.ones((30, 2), bool), np.ones((60, 2), bool)
+    row_mask[:4, 1], record_mask[10:40, 0] = False, False
+    queries, x = points(30, 0, row_mask)
+    records, t = points(60, 1, record_mask)
     found = closest(queries, records)
     assert np.isnan(found["b"].distance[:4]).all()
     assert np.isnan(found["joint"].distance[:4]).all()
-    allowed = np.flatnonzero(there[:, 0])
+    allowed = np.flatnonzero(record_mask[:, 0])
     np.testing.assert_allclose(found["a"].distance, distances(x[0], t[0][allowed]).min(1), rtol=1e-5)
     assert set(found["joint"].record[4:]) <= set(allowed)
-    none = Points(records.names, records.parts, there & [False, True], records.width)
+    none = Points(records.names, records.parts, record_mask & [False, True], records.width)
     assert np.isinf(closest(queries, none)["a"].distance).all()
-    assert queries.having("joint").tolist() == list(range(4, 30))
+    assert queries.complete("joint").tolist() == list(range(4, 30))
 
 
-def test_modalities_and_columns_count_alike() -> None:
+def test_modalities_and_columns_have_equal_weight() -> None:
     data = people(4000)
     read = scaled(data, data)
     rows = np.arange(len(data))
@@ -126,15 +126,15 @@ def test_modalities_and_columns_count_alike() -> None:
     assert not constant.any()
 
 
-def test_units_do_not_matter_and_pixels_share_theirs() -> None:
+def test_units_do_not_matter_and_pixels_share_one_unit() -> None:
     data, others = people(300), people(40, 1)
     before = closest(scaled(others, data), scaled(data, data))
     factors = {"photo": np.float32(5), "vector": np.array([0.01, 9], np.float32), "record": np.float32(1)}
 
-    def changed(of: Dataset) -> Dataset:
+    def changed(dataset: Dataset) -> Dataset:
         return replace(
-            of,
-            data={name: values * factors[name] + 2 * (name == "photo") for name, values in of.data.items()},
+            dataset,
+            data={name: values * factors[name] + 2 * (name == "photo") for name, values in dataset.data.items()},
         )
 
     after = closest(scaled(changed(others), changed(data)), scaled(changed(data), changed(data)))
@@ -148,7 +148,7 @@ def test_units_do_not_matter_and_pixels_share_theirs() -> None:
     assert len(nearly_constant.factor.unique()) == 1
 
 
-def test_a_cell_that_was_not_observed_stands_at_the_mean_and_out_of_the_moments() -> None:
+def test_an_unobserved_cell_is_at_the_mean_and_left_out_of_the_moments() -> None:
     data = people(500)
     seen = np.ones((500, 4), bool)
     seen[:100, 0] = False
@@ -158,7 +158,7 @@ def test_a_cell_that_was_not_observed_stands_at_the_mean_and_out_of_the_moments(
     assert not scale(replace(data, cells={"record": seen}), np.arange(100))[:, 0].any()
 
 
-def test_rows_without_a_modality_are_out_of_its_moments() -> None:
+def test_rows_without_a_modality_are_left_out_of_its_moments() -> None:
     data = people(100)
     mask = np.ones((100, 3), bool)
     mask[50:, 1] = False

@@ -13,13 +13,13 @@ ROWS = 300
 
 
 def cell(seed: int, gain: int = 0, size: int = 100) -> Cell:
-    """Hard rows differ by seed; every other arm is right on `gain` more rows than `real` is."""
+    """Return a cell whose difficult rows depend on the seed; other arms are correct on `gain` more rows than `real`."""
     difficulty = np.random.default_rng(seed).permutation(ROWS)
     hits = np.stack([np.stack([difficulty < 150 + more] * 3) for more in (0, gain, gain)])
     return Cell(size, seed, ARMS, ("a", "b"), hits)
 
 
-def test_arms_that_answer_alike_gain_exactly_nothing() -> None:
+def test_arms_with_equal_predictions_have_zero_gain() -> None:
     found = curve([cell(0), cell(1)])["100"]
     for gain in (found["classical"]["over_real"], found["synthetic_1x"]["over_classical"]):
         assert gain["joint"] == gain["mean"] == gain["modalities"]["b"] == {"value": 0, "low": 0, "high": 0}
@@ -87,7 +87,7 @@ def test_cells_of_other_test_rows_are_refused() -> None:
 
 def test_a_modality_that_no_test_row_has_is_missing() -> None:
     one = replace(cell(0), mask=np.ones((ROWS, 2), bool) & [True, False])
-    missing = {"value": None, "why": "no tested row has b"}
+    missing = {"value": None, "why": "no test row has b"}
     assert one.accuracy["real"] == {"joint": 0.5, "mean": missing, "modalities": {"a": 0.5, "b": missing}}
-    told = curve([one])["100"]["synthetic_1x"]
-    assert told["over_real"]["modalities"]["b"] == told["accuracy"]["mean"] == missing
+    estimates = curve([one])["100"]["synthetic_1x"]
+    assert estimates["over_real"]["modalities"]["b"] == estimates["accuracy"]["mean"] == missing

@@ -1,4 +1,4 @@
-"""Classical augmentation: what it changes, by how much, and what it leaves alone."""
+"""Classical augmentation: which values change and by how much."""
 
 import math
 from typing import Any
@@ -63,12 +63,12 @@ def changed(name: str, seed: int = 0, **options: Any) -> tuple[torch.Tensor, tor
 
 
 @pytest.mark.parametrize("name", MODALITIES)
-def test_values_stay_what_the_modality_may_hold(name: str) -> None:
+def test_values_stay_in_the_modality_s_support(name: str) -> None:
     before, after = changed(name)
     modality = MODALITIES[name]
     assert after.shape == before.shape
     assert after.dtype == torch.float32
-    assert torch.equal(modality.admit(after), after)
+    assert torch.equal(modality.to_support(after), after)
     if modality.classes:
         assert set(after.unique().tolist()) <= set(range(modality.classes))
     assert torch.equal(changed(name)[1], after)
@@ -81,7 +81,7 @@ def test_counts_and_tokens_are_left_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["picture", "scan", "regions", "vector"])
-def test_each_row_is_changed_another_way(name: str) -> None:
+def test_rows_are_changed_at_random(name: str) -> None:
     before, after = changed(name)
     assert not torch.equal(before, after)
     assert not torch.equal(after, changed(name, seed=1)[1])

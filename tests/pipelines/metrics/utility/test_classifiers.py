@@ -1,4 +1,4 @@
-"""Classifiers of a fixed recipe, and the replicates behind their intervals."""
+"""Utility classifiers, and the half-samples behind their intervals."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     _cross_entropies,
     _together,
-    seen_by,
-    told,
+    classifier_estimates,
+    observed_by_classifier,
     train_classifiers,
 )
 from postprior.stage1_vae.modalities import Modality
@@ -27,13 +27,13 @@ RECIPE = Recipe(steps=40, batch_size=32, learning_rate=1e-2, features=8)
 SHORT = replace(RECIPE, steps=3)
 
 
-def test_labels_are_read_from_rows_never_seen() -> None:
+def test_labels_of_unseen_rows_are_predicted() -> None:
     hits = train_classifiers([data(300)], RECIPE, seed=0).hits(data(200, seed=1))
     assert hits.shape == (3, 200)
     assert (hits.mean(1) > 0.95).all()
 
 
-def test_two_modalities_that_tell_half_each_tell_all_together() -> None:
+def test_two_modalities_with_half_the_information_each_suffice_jointly() -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(2, size=(600, 2))
     modalities = tuple(Modality(name, "vector", (1,), "normal") for name in ("one", "other"))
@@ -41,7 +41,7 @@ def test_two_modalities_that_tell_half_each_tell_all_together() -> None:
     rows = Dataset(modalities, values, labels=2 * bits[:, 0] + bits[:, 1], label_names=tuple("abcd"))
     hits = train_classifiers([rows], RECIPE, seed=0).hits(rows)
     assert hits[0].mean() == 1
-    assert (hits[1:].mean(1) < 0.75).all()  # half, but for chance
+    assert (hits[1:].mean(1) < 0.75).all()  # about half
 
 
 def test_a_modality_s_classifier_learns_nothing_from_the_joint_one() -> None:
@@ -51,7 +51,7 @@ def test_a_modality_s_classifier_learns_nothing_from_the_joint_one() -> None:
     assert logits.shape == (6, 3, 3)
     logits[:, 0].square().sum().backward()
     assert classifiers.joint.weight.grad.any()
-    assert not any(parameter.grad.any() for parameter in classifiers.alone.parameters())
+    assert not any(parameter.grad.any() for parameter in classifiers.label_classifiers.parameters())
 
 
 def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves() -> None:
@@ -64,12 +64,12 @@ def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves() -> None:
     assert not torch.equal(states[0]["joint.weight"], states[2]["joint.weight"])
 
 
-def test_what_is_missing_is_neither_learned_from_nor_counted() -> None:
+def test_missing_values_are_neither_learned_from_nor_counted() -> None:
     learned = [train_classifiers([data(90, fill=fill)], RECIPE, 0) for fill in (0.0, 1e3)]
     states = [each.state_dict() for each in learned]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     test = data(120, seed=1, fill=1e3)
-    hits, seen = learned[0].hits(test), seen_by(test)
+    hits, seen = learned[0].hits(test), observed_by_classifier(test)
     assert seen.sum(1).tolist() == [120, 80, 80]
     assert not hits[~seen].any()
     weights = Replicates.draw(1, np.arange(120), 20, np.random.default_rng(0))
@@ -92,10 +92,12 @@ def test_rows_are_taken_from_all_parts() -> None:
     first, second = data(5), data(7, seed=1, fill=0.0)
     order = np.array([11, 0, 5, 4, 6])
     batch, labels = _together([first, second], order)
-    places = np.sort(order)  # of one minibatch, whatever the order in it
+    positions = np.sort(order)  # the order within a minibatch is arbitrary
     for name in ("picture", "table"):
-        whole = np.concatenate([first.data[name], second.data[name]])
-        assert sorted(batch.data[name].flatten(1)[:, 0].tolist()) == sorted(whole[places].reshape(5, -1)[:, 0].tolist())
+        values = np.concatenate([first.data[name], second.data[name]])
+        assert sorted(batch.data[name].flatten(1)[:, 0].tolist()) == sorted(
+            values[positions].reshape(5, -1)[:, 0].tolist()
+        )
     assert sorted(labels.tolist()) == sorted(np.concatenate([first.labels, second.labels])[order].tolist())
     assert batch.observed.sum(0).tolist() == np.concatenate([first.observed, second.observed])[order].sum(0).tolist()
 
@@ -118,23 +120,23 @@ def test_shares_are_weighted_over_seeds_and_rows() -> None:
     shares = weights.accuracy(hits, seen)
     for b in range(8):
         for k in range(2):
-            right = sum(weights.seeds[b, s] * weights.rows[b, n] * hits[s, k, n] for s in range(3) for n in range(12))
-            read = sum(weights.seeds[b, s] * weights.rows[b, n] * seen[k, n] for s in range(3) for n in range(12))
-            assert shares[b, k] == pytest.approx(right / read)
+            correct = sum(weights.seeds[b, s] * weights.rows[b, n] * hits[s, k, n] for s in range(3) for n in range(12))
+            total = sum(weights.seeds[b, s] * weights.rows[b, n] * seen[k, n] for s in range(3) for n in range(12))
+            assert shares[b, k] == pytest.approx(correct / total)
     assert shares[0] == pytest.approx(hits.sum((0, 2)) / (3 * seen.sum(1)))
 
 
 def test_replicates_spread_as_seeds_and_rows_do_together() -> None:
     rng = np.random.default_rng(0)
     of_seed, of_row = rng.normal(size=6), 2 * rng.normal(size=40)
-    values = of_seed[:, None, None] + of_row[None, None, :]  # (S, 1, N), not hits: any number will do
+    values = of_seed[:, None, None] + of_row[None, None, :]  # (S, 1, N); any values may replace hits
     weights = Replicates.draw(6, np.arange(40), 20_000, rng)
     shares = weights.accuracy(values, np.ones((1, 40), bool))[1:, 0]
     expected = of_seed.var(ddof=1) / 6 + of_row.var(ddof=1) / 40
     assert shares.var() == pytest.approx(expected, rel=0.03)
 
 
-def test_one_seed_says_nothing_of_seeds() -> None:
+def test_one_seed_has_no_variation_of_seeds() -> None:
     rng = np.random.default_rng(0)
     assert (Replicates.draw(1, np.arange(9), 30, rng).seeds == 1).all()
     same = np.ones((1, 2, 9), bool)
@@ -142,9 +144,9 @@ def test_one_seed_says_nothing_of_seeds() -> None:
     assert estimate(values[:, 0]) == {"value": 1, "low": 1, "high": 1}
 
 
-def test_what_is_told_has_the_mean_over_modalities() -> None:
+def test_estimates_contain_the_mean_over_modalities() -> None:
     values = np.stack([np.full(21, share) for share in (0.9, 0.4, 0.6)], 1)
-    found = told(values, ["x", "y"], (0, 1))
+    found = classifier_estimates(values, ["x", "y"], (0, 1))
     assert found["joint"]["value"] == 0.9
     assert found["mean"]["value"] == 0.5
     assert {name: each["value"] for name, each in found["modalities"].items()} == {"x": 0.4, "y": 0.6}
@@ -154,7 +156,7 @@ def test_a_modality_that_no_row_has_is_missing_and_not_wrong() -> None:
     hits = np.array([[[True, False], [False, False], [True, False]]])  # (S, 1 + M, N)
     seen = np.array([[True, True], [False, False], [True, True]])
     weights = Replicates.draw(1, np.arange(2), 4, np.random.default_rng(0))
-    found = told(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
-    missing = {"value": None, "why": "no tested row has picture"}
+    found = classifier_estimates(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
+    missing = {"value": None, "why": "no test row has picture"}
     assert found["joint"]["value"] == found["modalities"]["table"]["value"] == 0.5
     assert found["modalities"]["picture"] == found["mean"] == missing
