@@ -60,7 +60,7 @@ class FlowMatching(Density):
 
     name = "flow_matching"
     conditional = True
-    proposals = 16  # each score integrates one equation per label
+    proposals = 16  # each score integrates an equation
     whitens = False
 
     EVALUATIONS = 5
