@@ -22,7 +22,7 @@ from support.dvc import BINARIES, DENSITIES, settings
 from support.project import REPOSITORY
 from support.recorded import Recorded
 
-from postprior.pipelines.artefacts.code import SILENT, _by_computed_names, _imports, closure
+from postprior.pipelines.artefacts.code import SILENT, _computed_imports, _imports, closure
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.code import code
 from postprior.pipelines.tracking.runs import Run
@@ -144,7 +144,7 @@ def stale(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The stages that DVC would run because their own code, settings or inputs changed."""
     monkeypatch.setattr("postprior.pipelines.artefacts.code.ROOT", root.parent / "package/postprior")
     _imports.cache_clear()
-    _by_computed_names.cache_clear()
+    _computed_imports.cache_clear()
     code(load_params(root / "params.yaml"), root)
     monkeypatch.chdir(root)
     with Repo(str(root)) as repo:
