@@ -37,7 +37,7 @@ screenshot: ## save the top of results/report.html as docs/report.png (CHROMIUM=
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
 
 # Files run in their order: xdist would start with the files of most tests, and end with a small one that takes 2 minutes.
-test: $(READY) ## run the tests on up to four cores, with the coverage of the three packages
+test: $(READY) ## run the tests on up to four cores and measure the code coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## run the tests that take minutes or need more data
@@ -80,7 +80,7 @@ bench-metrics: $(READY) ## measure time and memory of all fidelity metrics on 10
 bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py
 
-examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; digits needs make demo
+examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; the digits example needs the results of make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done
 
 zoo: $(READY) ## train and score every model with the same budget; takes hours; docs/zoo.md (SEEDS=3 runs more seeds)

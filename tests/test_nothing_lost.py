@@ -168,7 +168,7 @@ def test_a_file_is_replaced_by_force_alone(work: Place, tmp_path: Path, command:
     out.write_text("mine")
     result = work.run(arguments)
     assert result.exit_code == 1
-    assert result.output.endswith("replace it with --force\n")
+    assert result.output.endswith("or pass --force to replace it\n")
     assert out.read_text() == "mine"
     assert work.run([*arguments, "--force"]).exit_code == 0
     assert out.read_bytes() != b"mine"

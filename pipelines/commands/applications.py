@@ -69,10 +69,10 @@ def detect(
             help="Dataset folder of normal rows that were not used in training; artefacts/data/test if not given."
         ),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Accepted share of normal rows that are flagged.")] = 0.05,
+    alpha: Annotated[float, typer.Option(help="Share of normal rows that may be flagged: false positive rate.")] = 0.05,
     force: options.Force = False,
 ) -> None:
-    """Score how unusual rows are compared with normal rows."""
+    """Score how far each row deviates from normal rows."""
     settings, root = load_tracked(params)
     from postprior.pipelines.api.detect import detect
 
@@ -88,7 +88,9 @@ def represent(
         Path, typer.Argument(metavar="OUT", help="File of the codes, with the suffix .npz, .parquet or .h5ad.")
     ],
     params: options.ParamsFile = options.DEFAULT,
-    seed: Annotated[int, typer.Option(help="Seed of the draws that replace posteriors with too many components.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the draws that replace mixtures with more than encode.components parts.")
+    ] = 0,
     force: options.Force = False,
 ) -> None:
     """Write the latent codes of a dataset to a file."""

@@ -52,7 +52,7 @@ def import_data(
         ),
     ] = None,
     validation_share: Annotated[float, typer.Option(help="The share of all rows (or subjects) for validation.")] = 0.1,
-    test_share: Annotated[float, typer.Option(help="The share of all rows (or subjects) for the test.")] = 0.2,
+    test_share: Annotated[float, typer.Option(help="The share of all rows (or subjects) for the test split.")] = 0.2,
     seed: Annotated[int, typer.Option(help="The seed of the random split.")] = 0,
 ) -> None:
     """Convert your own files into dataset folders for training, validation and test."""
@@ -125,7 +125,7 @@ def export(
         bool,
         typer.Option(
             "--excel-safe",
-            help="Put ' before texts that were generated or filled in and that look like spreadsheet formulas.",
+            help="Put ' before generated or imputed texts that look like spreadsheet formulas.",
         ),
     ] = False,
 ) -> None:

@@ -30,7 +30,7 @@ Temperature = Annotated[
 ]
 Truncation = Annotated[
     float | None,
-    typer.Option(help="Draw codes again that are less likely than this quantile of held-out codes; from 0 to below 1."),
+    typer.Option(help="Redraw codes less likely than this quantile of held-out codes; at least 0 and below 1."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 Values = Annotated[

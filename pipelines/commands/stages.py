@@ -39,7 +39,7 @@ def prepare(params: options.ParamsFile = options.DEFAULT) -> None:
 def train_evaluators(params: options.ParamsFile = options.DEFAULT) -> None:
     """Train the label classifiers and feature extractor.
 
-    They are the evaluators, which all scores use.
+    Together they are called evaluators. All scores use them.
     """
     settings, root = load_tracked(params)
     from postprior.pipelines.stages.train_evaluators import train_evaluators
@@ -71,7 +71,7 @@ def encode(params: options.ParamsFile = options.DEFAULT) -> None:
 def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
     """Compute diagnostics of the latent space.
 
-    They measure what the codes predict about the labels, and the health of the latent space.
+    They measure how well the codes predict the labels, and which latent dimensions are unused.
     """
     settings, root = load_tracked(params)
     from postprior.pipelines.stages.diagnose import diagnose
@@ -182,7 +182,7 @@ def utility(
         bool, typer.Option("--real", help="Train on real data instead of a density's samples, for comparison.")
     ] = False,
 ) -> None:
-    """Train on synthetic, test on real, and vice versa."""
+    """Train classifiers on synthetic data, test them on real data, and vice versa."""
     check_name(name, real, "--real")
     settings, root = load_tracked(params)
     from postprior.pipelines.stages.utility import utility, utility_of_real
@@ -196,7 +196,7 @@ def augment(
     params: options.ParamsFile = options.DEFAULT,
     seed: Annotated[int, typer.Option(help="Seed that selects the rows.")] = 0,
 ) -> None:
-    """Test if synthetic rows help when real rows are few."""
+    """Test whether adding synthetic rows helps if there are few real rows."""
     settings, root = load_tracked(params)
     from postprior.pipelines.settings.checks import check_density, check_model
     from postprior.pipelines.stages.augment import augment
@@ -220,7 +220,7 @@ def evaluate_imputation(
     name: options.NameOrNone = None,
     params: options.ParamsFile = options.DEFAULT,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Impute by the baseline imputers of scikit-learn, for comparison.")
+        bool, typer.Option("--baselines", help="Impute with the baseline imputers of scikit-learn, for comparison.")
     ] = False,
 ) -> None:
     """Hide values of test rows, impute and score them."""

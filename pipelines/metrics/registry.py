@@ -121,7 +121,7 @@ METRICS = (
     Metric(
         "coherence/alignment",
         "pairing_auc",
-        "AUC of a critic, trained on real rows, that separates a set's rows from rows with shuffled modalities",
+        "AUC of a classifier, trained on real rows, that separates rows from rows with shuffled modalities",
         "Pairing AUC",
         "",
     ),
@@ -142,7 +142,7 @@ METRICS = (
         bounds=SIGNED,
     ),
     Metric("coherence/agreement", "conditional_coherence", name="Share with the row's label"),
-    Metric("coherence/agreement", "conditional_gain", name="Difference to the posterior alone", bounds=(-1.0, 1.0)),
+    Metric("coherence/agreement", "conditional_gain", name="Difference to the plain posterior", bounds=(-1.0, 1.0)),
     Metric(
         "coherence/agreement",
         "private_gain",
@@ -225,7 +225,7 @@ METRICS = (
     Metric("imputation/scores", "energy_score", better="lower", bounds=POSITIVE),
     Metric("imputation/scores", "rmse", name="Error", better="lower", bounds=POSITIVE),
     Metric("imputation/scores", "coverage", name="Coverage of 90 % intervals", better="", expected=0.9),
-    Metric("imputation/scores", "label_agreement", name="Correct label"),
+    Metric("imputation/scores", "label_agreement", name="Label agreement"),
     Metric(
         "privacy/membership",
         "membership_auc",
@@ -240,7 +240,7 @@ METRICS = (
     Metric(
         "privacy/proximity",
         "near_copies",
-        "share of samples closer to a training row than 99 % of held-out rows; 0.01 is expected without leaks",
+        "share of samples closer to a training row than 99 % of held-out rows are; 0.01 is expected without leaks",
         better="lower",
         place=(*JOINT, "near_copies"),
         overview=True,

@@ -64,7 +64,7 @@ FIT = (
     ),
     _fit(
         "effective_sample_share",
-        about="effective share of the posterior draws that the density chooses among in conditional generation",
+        about="effective sample size of the posterior draws in conditional generation, divided by their number",
         name="Effective share",
     ),
     _fit("rows", "used", about="training rows that the density was fitted to", name="Rows fitted", decimals=0),
@@ -83,7 +83,7 @@ def columns(results: Results) -> list[Metric]:
         listed.append(metric)
         if metric.headline:
             about = (
-                "share of the gap between Normal prior and Reconstruction that is closed, by " + metric.title.lower()
+                "share of the gap between Normal prior and Reconstruction that is closed, measured by " + metric.title
             )
             place = ("gap_closed", metric.key)
             listed.append(replace(metric, place=place, name="Gap closed", about=about, better="higher", decimals=2))

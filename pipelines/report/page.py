@@ -98,7 +98,7 @@ def render(
     ]
     pairs = [(p.metric, p.first, p.second, p.difference, p.low, p.high, p.p_holm) for p in results.pairs]
     return template("page.html", names, autoescape=True, finalize=escape_control).render(
-        title="postprior: is the synthetic data faithful, useful, safe?",
+        title="postprior: is the synthetic data faithful, useful and safe?",
         css=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
         headline=headline(results),

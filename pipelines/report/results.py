@@ -24,7 +24,7 @@ SCORE_SETTINGS = ("data", "evaluators", "evaluate", "seed")  # they determine ho
 MORE_SCORES = ("utility", "privacy", "imputation")  # folders of results/ that rows may have besides their metrics
 IMPUTERS = {  # titles of the baseline imputers by key
     "neighbours": "Nearest neighbours",
-    "iterative": "Chained regressions",
+    "iterative": "Chained equations",
     "mean": "Training mean",
 }
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,8 @@ def test_every_model_comes_back_the_same_in_a_new_process(tmp_path: Path) -> Non
     script = "import json, sys; from pathlib import Path; from test_reload import fingerprints; "
     script += "print(json.dumps(fingerprints(Path(sys.argv[1]))))"
     command = [sys.executable, "-c", script, str(tmp_path)]
-    answer = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    folder = Path(__file__).parent
+    answer = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
     assert json.loads(answer.stdout) == before
     assert fingerprints(tmp_path) == before

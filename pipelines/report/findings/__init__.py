@@ -44,7 +44,7 @@ def _by_coherence(results: Results, best: Row, coherence: Estimate) -> str:
         return f"{agreement[0].upper()}{agreement[1:]}{uneven}."
     agreement = _agreement(best, coherence, "them")
     close = _close_second(results, "joint_coherence")
-    return f"{best.title} draws the most coherent samples of {fitted} fitted densities: {agreement}{uneven}{close}."
+    return f"Of {fitted} fitted densities, {best.title} draws the most coherent samples: {agreement}{uneven}{close}."
 
 
 def _by_distance(results: Results, best: Row, distance: Estimate) -> str:
@@ -54,7 +54,7 @@ def _by_distance(results: Results, best: Row, distance: Estimate) -> str:
         return f"The samples of {best.title} have a Frechet distance of {distance.value:.2f} to real rows."
     close = _close_second(results, "frechet_distance")
     score = f"their Frechet distance is {distance.value:.2f}"
-    return f"{best.title} draws the samples nearest to real rows of {fitted} fitted densities: {score}{close}."
+    return f"Of {fitted} fitted densities, {best.title} draws the samples nearest to real rows: {score}{close}."
 
 
 def _agreement(row: Row, coherence: Estimate, samples: str) -> str:

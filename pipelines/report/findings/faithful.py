@@ -54,9 +54,9 @@ def _prior(results: Results, best: Row) -> Iterator[Finding]:
         clear = "clearly" if above_prior(best, "joint_coherence") else "not clearly"
         yield Finding(
             "Normal prior",
-            "In samples from the autoencoder's own prior (row Normal prior), all modalities show the same label in "
-            f"{percent(prior.value)} of the cases. The paired difference of {best.title} to this prior is "
-            f"{points_ci(difference)}, which is {clear} above 0.",
+            f"In {percent(prior.value)} of the samples from the autoencoder's own prior (Normal prior in "
+            "the report), all modalities show the same label. The paired difference between "
+            f"{best.title} and this prior is {points_ci(difference)}, which is {clear} above 0.",
         )
 
 
@@ -69,8 +69,8 @@ def _gap(results: Results, best: Row) -> Iterator[Finding]:
     if reconstruction:
         metric = "joint_coherence"
         sentences.append(
-            "In held-out rows that were encoded and decoded (row Reconstruction), all modalities show the same label "
-            f"in {percent(reconstruction.value)} of the cases."
+            f"In {percent(reconstruction.value)} of the held-out rows that were encoded and decoded "
+            "(Reconstruction in the report), all modalities show the same label."
         )
     by = metric.replace("_", " ").replace("frechet", "Frechet")
     if closed := best.estimate("gap_closed", metric):
@@ -79,7 +79,7 @@ def _gap(results: Results, best: Row) -> Iterator[Finding]:
     else:
         why = best.why("gap_closed", metric) or "the confidence interval of the gap contains 0"
         gap = f"the gap between the normal prior and the reconstructions, measured by {by}"
-        sentences.append(f"No closed share is given for {gap}: {why}.")
+        sentences.append(f"The share that {best.title} closes of {gap}, is not given: {why}.")
     yield Finding("Gap closed", " ".join(sentences))
 
 
@@ -110,12 +110,15 @@ def _pairings(results: Results, best: Row) -> Iterator[Finding]:
     sentences = []
     if real and auc:
         sentences.append(
-            f"A classifier tells true from shuffled pairings of modalities with an AUC of {real.value:.3f} in real "
-            f"rows and of {auc.value:.3f} in samples of {best.title}."
+            "A classifier distinguishes true from shuffled pairings of modalities with an AUC of "
+            f"{real.value:.3f} in real rows and of {auc.value:.3f} in samples of {best.title}."
         )
         if incoherence := best.estimate("incoherence"):
             clear = "clearly" if incoherence.above() else "not clearly"
-            sentences.append(f"The incoherence is {number_ci(incoherence, 3)}, which is {clear} above 0.")
+            sentences.append(
+                f"The first AUC minus the second, the incoherence, is {number_ci(incoherence, 3)}, which is {clear} "
+                "above 0."
+            )
     if preserved := best.estimate("canonical_preservation"):
         sentences.append(
             f"Canonical correlations between modalities are {percent_ci(preserved)} of those in real rows."
@@ -133,7 +136,8 @@ def _diversity(results: Results, best: Row) -> Iterator[Finding]:
     ]
     if scores:
         blind = "Coherence" if best.estimate("joint_coherence") else "Precision"
-        text = f"{blind} alone does not reveal a collapse of diversity. {best.title} has {', '.join(scores)}."
+        text = f"{blind} alone does not reveal a collapse of diversity. "
+        text += f"Other scores of {best.title}: {', '.join(scores)}."
         uneven = " Its labels are far less even than those of real rows." if collapsed(results, best) else ""
         yield Finding("Diversity", text + uneven)
 
@@ -195,7 +199,8 @@ def _significance(results: Results, metric: str, first: Row, second: Row) -> str
         value = points_ci(difference, nested=True) if coherence else number_ci(difference, 2, nested=True)
         p_value = "p\u202f<\u202f0.001" if pair.p_holm < 0.001 else f"p\u202f=\u202f{pair.p_holm:.3f}"
         verdict = f"The difference to {first.title} is {'' if apart else 'not '}significant"
-        return f" {verdict} (paired difference of {first.title} {value}; {p_value} after Holm's correction)."
+        paired = f"paired difference, {first.title} minus {second.title}: {value}"
+        return f" {verdict} ({paired}; {p_value} after Holm's correction)."
     if any(score is None or score.high is None for score in (first.estimate(metric), second.estimate(metric))):
         return ""
     return f" The 95\u202f% confidence intervals of the two {'do not overlap' if apart else 'overlap'}."
@@ -234,14 +239,14 @@ def _conditional(results: Results) -> Iterator[Finding]:
     )
     if most > fewest:
         text += (
-            f" Given {in_words(most)}, it is {percent(scores[most].value)}, "
+            f" Given {_others(most)}, the share is {percent(scores[most].value)}, "
             f"which is {compared(gains[most], 'that of the plain posterior')}."
         )
     if share := row.estimate("effective_sample_share"):
         draws = row.scores["posterior_draws"]
         text += (
-            f" The density chooses among {draws} posterior draws; their effective number is {draws * share.value:.1f} "
-            f"on average ({percent(share.value, 0)})."
+            f" The density reweights {draws} posterior draws; their effective sample size is {draws * share.value:.1f} "
+            f"on average ({percent(share.value, 0)} of them)."
         )
     yield Finding("Conditional generation", text)
 

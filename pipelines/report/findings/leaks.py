@@ -13,7 +13,7 @@ MAX_RECORDS = 3  # a sentence names at most this many records
 NO_GUARANTEE = "No guarantee"  # the topic of the caution that tests are no guarantee
 TESTS = {
     "distance_ratio": "the distance ratio",
-    "near_copies": "near copies",
+    "near_copies": "the share of near copies",
     "authenticity": "authenticity",
     "membership_auc": "the membership inference attack",
 }
@@ -89,11 +89,11 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
         return ((name, "") for name in row.scores["privacy"].get("detected", []) if name not in flagged[row])
 
     for (tests, _), traced in _by_tests(rows, traces).items():
-        show = "shows traces of its" if len(traced) == 1 else "show traces of their"
+        leak = "leaks" if len(traced) == 1 else "leak"
         yield Finding(
             "Traces",
-            f"{titles(traced)} {show} training rows according to {tests}: more than expected by chance, but too few "
-            "for a flag.",
+            f"According to {tests}, {titles(traced)} {leak} more about training rows than expected by chance, but not "
+            "enough for a flag.",
         )
 
 
@@ -122,12 +122,13 @@ def _near_copies(rows: list[Row]) -> Iterator[Finding]:
 def _copied(row: Row, share: str) -> str:
     """State a share of near copies above chance, and name the nearest records."""
     text = f"{share} of the samples of {row.title} are near copies of training rows"
-    text += f"; {percent(COPIES, 0)} of held-out rows are, by definition."
+    text += f"; by definition, {percent(COPIES, 0)} of held-out rows are near copies too."
     copies = row.scores["privacy"].get("near_copies", [])
     if not (records := list(dict.fromkeys(str(copy["record"]) for copy in copies))):
         return text
     more = f"; {FILES.scores('privacy', '').parent.as_posix()} lists more" if len(records) > MAX_RECORDS else ""
-    return f"{text} Over all spaces, samples are nearest to {listed(records[:MAX_RECORDS])}{more}."
+    nearest = "The nearest copies, in any modality, in all of them together or in the codes, are those of"
+    return f"{text} {nearest} {listed(records[:MAX_RECORDS])}{more}."
 
 
 def _attack(rows: list[Row]) -> Iterator[Finding]:
@@ -142,10 +143,10 @@ def _attack(rows: list[Row]) -> Iterator[Finding]:
         subject = "All of these AUCs are" if better else "None of these AUCs is"
         verdict = f"{subject} clearly better than chance ({CHANCE})."
     else:
-        verdict = f"Only for {titles(better)} is this clearly better than chance ({CHANCE})."
+        verdict = f"This is clearly better than chance ({CHANCE}) only for {titles(better)}."
     yield Finding(
         "Attack",
-        "An attacker who sees the samples tells training rows from held-out rows with an AUC of "
+        "An attacker who sees the samples distinguishes training rows from held-out rows with an AUC of "
         f"{number_by_row(aucs, 3)}. {verdict}",
     )
 
@@ -155,8 +156,8 @@ def _distances(rows: list[Row]) -> Iterator[Finding]:
     if ratios := estimates(rows, *JOINT, "distance_ratio"):
         yield Finding(
             "Distances",
-            "The distance ratio compares how near samples are to their nearest training row with how near held-out "
-            "rows are that were encoded and decoded; it is 1 if nothing is memorised. It is "
+            "The distance ratio is the median distance of samples to their nearest training row, divided by that of "
+            "held-out rows that were encoded and decoded; it is 1 if nothing is memorised. The ratio is "
             f"{number_by_row(ratios, 2)}.",
         )
 
@@ -168,7 +169,7 @@ def _codes(results: Results) -> Iterator[Finding]:
         yield Finding(
             "Memorisation",
             "Among drawn codes, near copies of training codes are more frequent than among held-out codes, where their "
-            f"share is {percent(COPIES, 0)} by definition. The share is {listed(copying)}.",
+            f"share is {percent(COPIES, 0)} by definition. Among drawn codes, it is {listed(copying)}.",
         )
 
 

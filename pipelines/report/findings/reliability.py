@@ -21,8 +21,8 @@ def reliability(results: Results) -> Iterator[Finding]:
     if accuracy := Estimate.of(results.evaluators.get("accuracy")):
         yield Finding(
             "Label classifiers",
-            f"The label classifiers are right on {percent(accuracy.value)} of held-out real data. Their errors count "
-            "against every row.",
+            f"The label classifiers have an accuracy of {percent(accuracy.value)} on held-out real data. Their errors "
+            "lower the label-based scores of all datasets, also of real data.",
         )
     yield from _autoencoder(results)
     if labelled := [row for row in results.densities if row.scores.get("labels_from") == "judges"]:
@@ -45,7 +45,7 @@ def _autoencoder(results: Results) -> Iterator[Finding]:
             text += f" and a structural similarity (SSIM) of {similarity.value:.2f}"
         sentences.append(f"{text}.")
     if accuracy:
-        sentences.append(f"The label classifiers are right on {percent(accuracy.value)} of the reconstructions.")
+        sentences.append(f"The label classifiers have an accuracy of {percent(accuracy.value)} on the reconstructions.")
     if likelihood := posterior.estimate("log_evidence"):
         sentences.append(
             f"The mean log-likelihood of held-out rows, estimated by importance sampling, is "

@@ -53,7 +53,7 @@ def _trained_on_samples(results: Results, ratios: dict[Row, Estimate]) -> Iterat
         f"{percent_ci(accuracy)} on held-out real rows."
     )
     if real:
-        text += f" This is {percent_ci(ratios[best])} of the {percent(real.value)} that training on real rows reaches."
+        text += f" This is {percent_ci(ratios[best])} of the accuracy with real training rows, {percent(real.value)}."
     if others:
         values = [f"{percent(ratios[row].value)} ({row.title})" for row in others]
         reached = listed(values) if len(others) <= MAX_LISTED else f"between {values[-1]} and {values[0]}"
@@ -69,8 +69,8 @@ def _trained_on_samples(results: Results, ratios: dict[Row, Estimate]) -> Iterat
     if reverse := best.estimate(*REVERSE):
         yield Finding(
             "Reverse test",
-            f"A classifier that is trained on real rows is right on {percent_ci(reverse)} of the samples of "
-            f"{best.title}.",
+            f"A classifier that is trained on real rows classifies {percent_ci(reverse)} of the samples of "
+            f"{best.title} correctly.",
         )
 
 
@@ -82,10 +82,13 @@ def _augmentation(results: Results, size: str, arms: dict[str, Row]) -> Iterator
     if not synthetic or not real or not gain:
         return
     cells = [cell for cell in results.augmented if str(cell["size"]) == size]
-    models = f"Autoencoder ({cells[0]['model']}), density ({cells[0]['density']})" if cells else "Autoencoder, density"
+    models = "The autoencoder, the density"
+    if cells:
+        models = f"The autoencoder ({cells[0]['model']}), the density ({cells[0]['density']})"
     text = (
-        f"{models} and classifiers are all trained on the same {size} real rows. The joint classifier then has an "
-        f"accuracy of {_accuracy(real)}. Adding {copies} times as many synthetic rows {_change(synthetic, gain)}."
+        f"{models} and the classifiers are all trained on the same {size} real rows. With "
+        f"these rows alone, the joint classifier has an accuracy of {_accuracy(real)}. "
+        f"Adding {copies} times as many synthetic rows {_change(synthetic, gain)}."
     )
     over, classical = synthetic.estimate("over_classical", "joint"), arms.get("classical")
     if over and classical:
@@ -123,7 +126,7 @@ def _imputation(results: Results, task: str) -> Iterator[Finding]:
     best = min(scores, key=lambda row: scores[row].value)
     score = f"an energy score of {number_ci(scores[best], 3)}"
     if len(scores) > 1:
-        text = f"When {HIDDEN[task]}, {best.title} imputes best of {in_words(len(scores))} densities, with {score}."
+        text = f"When {HIDDEN[task]}, {best.title} is the best of {in_words(len(scores))} densities, with {score}."
     else:
         text = f"When {HIDDEN[task]}, {best.title} imputes with {score}."
     text += _against_baselines(best, task)

@@ -174,8 +174,8 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
         columns=max(len(panels), 2),
         across=("observed",),
         about=(
-            "Missing modalities of held-out rows are generated from the observed ones. The plain posterior is the "
-            "autoencoder's own, under its prior. A density chooses among draws from this posterior, and draws the "
+            "Missing modalities of held-out rows are generated from the observed ones. The plain posterior is "
+            "that of the autoencoder with its own prior. A density reweights draws from this posterior, and draws the "
             "private codes if the model has any. Differences are paired: they use the same rows, observed modalities "
             f"and posterior draws. Higher is better. {drawing.INTERVALS}"
         ),

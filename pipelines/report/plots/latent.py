@@ -94,7 +94,7 @@ def representation(scores: Mapping[str, Any]) -> Iterator[Figure]:
     if shown := {title: estimate for title, estimate in estimates.items() if estimate}:
         yield _one_panel(
             "representation",
-            "Information on the labels in the codes",
+            "Label information in the codes",
             "score",
             DotPanel((), "", shown, "Scores of the joint codes", limits=(-0.02, 1.02)),
             "Linear probe and nearest neighbours: accuracy of labels predicted from held-out codes. k-means accuracy, "
@@ -179,5 +179,5 @@ def training(epochs: Sequence[Mapping[str, str]]) -> Figure:
         ],
         [draw],
         height=2.4,
-        about="Mean loss per row on training and validation data. Dotted lines separate the phases of the training.",
+        about="Mean loss per row on training and validation data. Dotted lines separate the training phases.",
     )

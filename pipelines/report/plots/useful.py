@@ -73,7 +73,7 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
             drawing.marked(rows, look),
             columns=max(len(panels), 2),
             about=(
-                "Real, held out: training on the same number of real rows. Ratios to it are paired by test row; 1 "
+                "Real, held out: training on the same number of real rows. Ratios to real are paired by test row; 1 "
                 "(dashed) means as good as real rows. Joint: one classifier of all modalities. Mean: mean over the "
                 "classifiers of single modalities. Reverse: trained on real rows, tested on synthetic ones. "
                 f"{drawing.INTERVALS}"
@@ -173,8 +173,9 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
             columns=len(panels),
             about=(
                 "Energy scores compare draws with the hidden values, and errors compare the mean of the draws with "
-                "them, in features whose variances sum to 1 per modality. In 90 % intervals: share of the hidden "
-                "continuous values inside (dashed: 0.9). The training mean draws no values: it has no such intervals, "
+                "them, in features whose variances sum to 1 per modality. Coverage: share of the hidden "
+                "continuous values inside the 90 % intervals (dashed: 0.9). "
+                "The training mean draws no values: it has no such intervals, "
                 f"and its energy score is too large for the axis. {drawing.INTERVALS}"
             ),
         )

@@ -113,7 +113,6 @@ assert not heavy, heavy
         (["train"], "artefacts/autoencoder/manifest.json"),
         (["encode"], "artefacts/codes/test/manifest.json"),
         (["diagnose"], "results/metrics/latent.json"),
-        (["score-baselines"], "results/metrics/normal.json"),
         (["fit", "gmm"], "artefacts/densities/gmm/manifest.json"),
         (["evaluate", "gmm"], "results/metrics/gmm.json"),
     ],

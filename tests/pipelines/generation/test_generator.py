@@ -109,7 +109,7 @@ def test_a_density_refuses_another_autoencoder(trained: Trained, tmp_path: Path)
     save_artefact(tmp_path / "autoencoder", "autoencoder", dict(artefact.manifest), moved)
     with pytest.raises(
         UserError,
-        match=r"gmm: this density was fitted to autoencoder \w{12}, found \w{12} in .* fit it again",
+        match=r"gmm: this density was fitted to codes of autoencoder \w{12}, found \w{12} in .* fit it again",
     ):
         Generator.load(trained[0] / "artefacts/densities/gmm", autoencoder=tmp_path / "autoencoder")
 

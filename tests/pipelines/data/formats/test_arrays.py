@@ -254,7 +254,7 @@ def test_data_without_a_conversion_are_exported_too(tmp_path: Path) -> None:
     for format, sentence in (
         ("csv", "notes is a sequence, expected only tables"),
         ("npz", "record is a table, expected only arrays"),
-        ("pgn", r"'pgn', which is no format; known: csv, images, npz"),
+        ("pgn", r"'pgn', which is not a known format; known: csv, images, npz"),
     ):
         with pytest.raises(UserError, match=sentence):
             export(tmp_path / "data", tmp_path / "other", format)
