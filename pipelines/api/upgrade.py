@@ -34,6 +34,8 @@ class Upgrade:
         Raises:
             UserError: a file is missing or not valid YAML, or params.yaml is not valid after the upgrade.
         """
+        if missing := next((name for name in TEMPLATES if not (root / name).is_file()), None):
+            raise UserError(f"{root / missing}: found no such file, expected the folder of a project; give its path")
         contents = {name: read_yaml(root / name) for name in TEMPLATES}  # refuses what is no YAML, or too large
         for name, content in contents.items():
             if not isinstance(content, Mapping):

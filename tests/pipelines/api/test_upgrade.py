@@ -145,7 +145,7 @@ def test_what_is_no_project_is_refused(older: Path, name: str, text: str, messag
     with pytest.raises(UserError, match=message):
         Upgrade.of(older)
     (older / name).unlink()
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="found no such file, expected the folder of a project"):
         Upgrade.of(older)
     assert {n: (older / n).read_text() for n in FILES if n != name} == {n: before[n] for n in FILES if n != name}
 
