@@ -151,6 +151,9 @@ class Auto(Density):
     def _levels(self, held_out: Draws, generator: torch.Generator) -> Tensor:
         return self.chosen.levels  # indexed by the classes of the chosen density, which may differ
 
+    def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        return self.chosen.estimate_log_prob(z, generator)
+
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self.chosen._log_prob(x, index)
 

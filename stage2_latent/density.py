@@ -124,6 +124,13 @@ class Density(Stored):
             return self._log_prob_of_classes(self.whitening.forward(z), classes) + self.whitening.log_det
         return torch.cat([self._log_prob_over_classes(chunk) for chunk in z.split(self._rows_per_chunk())])
 
+    def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the log of an unbiased estimate of p(z) for codes (N, D), shape (N,).
+
+        It serves as a weight in importance resampling. The estimate is `log_prob` itself if that is cheap.
+        """
+        return self.log_prob(z)
+
     def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
         """Return the marginal log p of blocks {name: (N, *shape)}, given labels or over all labels; shape (N,)."""
         if not self.marginal:

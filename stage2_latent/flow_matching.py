@@ -60,7 +60,7 @@ class FlowMatching(Density):
 
     name = "flow_matching"
     conditional = True
-    proposals = 16  # each score integrates one equation per label
+    proposals = 16  # each score integrates an equation
     whitens = False
 
     EVALUATIONS = 5
@@ -120,6 +120,20 @@ class FlowMatching(Density):
         x0, change = state[:, :-1], state[:, -1]  # the change is −∫₀¹ ∇ · v dt, integrated backwards
         return change - 0.5 * (x0.square() + LOG_2PI).sum(-1) + self.shape.log_det
 
+    def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Return log p(y) p(z | y) / q(y | z) for one label y ~ q(y | z) per code, shape (N,).
+
+        q(y | z) is the posterior of the label under one Gaussian per label, in closed form. The expectation over y is
+        p(z), and one ODE is solved instead of one per label.
+        """
+        z = self._check_codes(z)
+        prior = self.classes.probabilities.log()
+        joint = self._label_gaussians().joint(z.expand(len(prior), -1, -1)).squeeze(-1).T  # (N, K)
+        labels = joint.softmax(-1)
+        classes = torch.multinomial(labels, 1, generator=generator)
+        weight = prior[classes] - labels.gather(1, classes).log()
+        return self._log_prob_of_classes(z, classes.squeeze(1)) + weight.squeeze(1)
+
     def _sample(self, classes: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
         noise = standard_normal(len(classes), self.gaussians.means, generator)
         return self._carry_to_codes(temperature * noise, classes, self._no_blocks())
@@ -128,8 +142,7 @@ class FlowMatching(Density):
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         if classes is None:
-            weights = self.classes.probabilities.log().unsqueeze(-1)
-            _, classes = replace(self.gaussians, log_weights=weights).complete(z, known, None, generator)
+            _, classes = self._label_gaussians().complete(z, known, None, generator)
         noise = standard_normal(len(z), z, generator)
         start = torch.where(known, self._standard(z, classes), noise)
         return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
@@ -179,6 +192,10 @@ class FlowMatching(Density):
         indices = torch.arange(len(self.classes), device=classes.device)
         time = torch.full((len(indices),), t).to(self.gaussians.means)
         return self.network.modulation(time, indices, known.expand(len(indices), -1))[classes]
+
+    def _label_gaussians(self) -> Gaussians:
+        """Return one Gaussian per label, with the probabilities of the labels as weights."""
+        return replace(self.gaussians, log_weights=self.classes.probabilities.log().unsqueeze(-1))
 
     def _standard(self, z: Tensor, classes: Tensor) -> Tensor:
         """Return x₁ = L⁻¹(z − m_y), where L is block-diagonal."""

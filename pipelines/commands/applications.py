@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from postprior.pipelines.commands import options
-from postprior.pipelines.commands.options import label_counts, load
+from postprior.pipelines.commands.options import label_counts, load, load_tracked
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import tell
 
@@ -51,7 +51,7 @@ def impute(
 
     Options that are not given have the values of `generate` in params.yaml.
     """
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.api.impute import impute
 
     tell(*impute(name, dataset, settings, root, out, draws, values, seed))
@@ -73,7 +73,7 @@ def detect(
     force: options.Force = False,
 ) -> None:
     """Score how far each row deviates from normal rows."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.api.detect import detect
 
     tell(*detect(name, dataset, settings, root, out, calibration, alpha, force))

@@ -47,6 +47,21 @@ def load(path: Path) -> tuple[Params, Path]:
     return load_params(path), root
 
 
+def load_tracked(path: Path) -> tuple[Params, Path]:
+    """Load the settings as `load` does, for a command that logs one run to MLflow.
+
+    A worker imports MLflow while the command imports torch.
+    """
+    settings, root = load(path)
+    from postprior.pipelines.tracking import client, runs
+
+    if client.address(root) is not None:
+        from postprior.pipelines.tracking.worker import RemoteRun
+
+        runs.started = RemoteRun()
+    return settings, root
+
+
 def parse_pairs(
     option: str,
     arguments: Iterable[str] | None,

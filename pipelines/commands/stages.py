@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from postprior.pipelines.commands import options
-from postprior.pipelines.commands.options import check_name, label_counts, load, parse_pairs
+from postprior.pipelines.commands.options import check_name, label_counts, load, load_tracked, parse_pairs
 from postprior.pipelines.errors import UserError
 
 app = typer.Typer()
@@ -27,7 +27,7 @@ def code(params: options.ParamsFile = options.DEFAULT) -> None:
 @app.command()
 def prepare(params: options.ParamsFile = options.DEFAULT) -> None:
     """Write the dataset folders of the three splits."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.data.sources import check_source
     from postprior.pipelines.stages.prepare import prepare
 
@@ -41,7 +41,7 @@ def train_evaluators(params: options.ParamsFile = options.DEFAULT) -> None:
 
     Together they are called evaluators. All scores use them.
     """
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.train_evaluators import train_evaluators
 
     train_evaluators(settings, root)
@@ -50,7 +50,7 @@ def train_evaluators(params: options.ParamsFile = options.DEFAULT) -> None:
 @app.command()
 def train(params: options.ParamsFile = options.DEFAULT) -> None:
     """Train the autoencoder, or resume its training."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.settings.checks import check_model
     from postprior.pipelines.stages.train import train
 
@@ -61,7 +61,7 @@ def train(params: options.ParamsFile = options.DEFAULT) -> None:
 @app.command()
 def encode(params: options.ParamsFile = options.DEFAULT) -> None:
     """Encode every split into latent codes."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.encode import encode
 
     encode(settings, root)
@@ -73,7 +73,7 @@ def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
 
     They measure how well the codes predict the labels, and which latent dimensions are unused.
     """
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.diagnose import diagnose
 
     diagnose(settings, root)
@@ -85,7 +85,7 @@ def score_baselines(params: options.ParamsFile = options.DEFAULT) -> None:
 
     They are draws from the model's own prior, decoded codes of held-out rows, and held-out rows themselves.
     """
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.score_baselines import score_baselines
 
     score_baselines(settings, root)
@@ -123,7 +123,7 @@ def fit(
         raise UserError(
             "--validation and --out: found without --codes, expected them only with --codes; add it or leave them out"
         )
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.settings.checks import check_density
     from postprior.pipelines.stages.fit import fit
 
@@ -156,7 +156,7 @@ def generate(
 
     Options that are not given have the values of `generate` in params.yaml.
     """
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.generation.request import SampleRequest
     from postprior.pipelines.stages.generate import generate
 
@@ -168,7 +168,7 @@ def generate(
 @app.command()
 def evaluate(name: options.DensityName, params: options.ParamsFile = options.DEFAULT) -> None:
     """Score the synthetic dataset of a density."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.evaluate import evaluate
 
     evaluate(name, settings, root)
@@ -184,7 +184,7 @@ def utility(
 ) -> None:
     """Train classifiers on synthetic data, test them on real data, and vice versa."""
     check_name(name, real, "--real")
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.utility import utility, utility_of_real
 
     utility_of_real(settings, root) if name is None else utility(name, settings, root)
@@ -197,7 +197,7 @@ def augment(
     seed: Annotated[int, typer.Option(help="Seed that selects the rows.")] = 0,
 ) -> None:
     """Test whether adding synthetic rows helps if there are few real rows."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.settings.checks import check_density, check_model
     from postprior.pipelines.stages.augment import augment
 
@@ -209,7 +209,7 @@ def augment(
 @app.command()
 def privacy(name: options.DensityName, params: options.ParamsFile = options.DEFAULT) -> None:
     """Test if a density's samples reveal training rows."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.privacy import privacy
 
     privacy(name, settings, root)
@@ -225,7 +225,7 @@ def evaluate_imputation(
 ) -> None:
     """Hide values of test rows, impute and score them."""
     check_name(name, baselines, "--baselines")
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
 
     evaluate_baseline_imputers(settings, root) if name is None else evaluate_imputation(name, settings, root)
@@ -248,7 +248,7 @@ def compare(
     ] = None,
 ) -> None:
     """Write the leaderboard, the plots and the report."""
-    settings, root = load(params)
+    settings, root = load_tracked(params)
     from postprior.pipelines.stages.compare import compare
 
     sources = parse_pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)

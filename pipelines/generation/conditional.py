@@ -54,19 +54,21 @@ class PosteriorCandidates:
         uniform = torch.rand(size, generator=generator, dtype=codes.dtype, device=codes.device)
         return cls(model, codes, states, observed_blocks(model, batch.observed), uniform)
 
-    def log_weights(self, density: Density, labels: Tensor | None = None) -> Tensor:
+    def log_weights(self, density: Density, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Return log f(z) / p(z) over the known blocks of the codes, (B, K); 0 if the density has no such score.
 
-        With labels (B,), f is the density given the label of each row. A density that can neither marginalise over
-        private codes nor draw them given other blocks scores the full vector: the private codes of missing modalities
-        were drawn from the prior and are resampled with the rest.
+        Without labels, f(z) may be an unbiased estimate (`Density.estimate_log_prob`), which uses the generator. With
+        labels (B,), f is the density given the label of each row. A density that can neither marginalise over private
+        codes nor draw them given other blocks scores the full vector: the private codes of missing modalities were
+        drawn from the prior and are resampled with the rest.
         """
         log_weights = torch.zeros_like(self.codes[..., 0])
         for rows, known in self._patterns():
             z = self.codes[rows].flatten(0, 1)  # (n·K, D)
             row_labels = None if labels is None else labels[rows].repeat_interleave(log_weights.shape[1])
             if density.exact_log_prob and (bool(known.all()) or not (density.marginal or density.conditional)):
-                ratio = density.log_prob(z, row_labels) - self.model.prior().log_prob(z)
+                score = density.estimate_log_prob(z, generator) if labels is None else density.log_prob(z, row_labels)
+                ratio = score - self.model.prior().log_prob(z)
             elif density.marginal:
                 places = coordinates(self.model.layout, known)
                 blocks = split_blocks(self.model.layout, z, known)
@@ -135,7 +137,7 @@ def conditional_draw(
         `PosteriorCandidates`.
     """
     candidates = PosteriorCandidates.draw(model, batch, generator, draws, times)
-    log_weights = candidates.log_weights(density, labels)
+    log_weights = candidates.log_weights(density, generator, labels)
     index = candidates.choose(log_weights)
     codes = candidates.chosen(index)
     if density.conditional:

@@ -142,7 +142,7 @@ def _labels_by_method(
 ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.floating[Any]]]:
     """Predict labels (n, M) of generated modalities by method of generation; also return effective shares (n,)."""
     candidates = PosteriorCandidates.draw(model, data.batch(slice(None)), posterior_noise)
-    log_weights = candidates.log_weights(density)
+    log_weights = candidates.log_weights(density, density_noise)
     plain, index = candidates.choose(torch.zeros_like(log_weights)), candidates.choose(log_weights)
     codes = candidates.chosen(index)
     methods = {"plain": (plain, candidates.chosen(plain)), "density": (index, codes)}

@@ -83,6 +83,10 @@ RESULTS = {
 }
 
 
+started: Run | None = None
+"""The run that the next call of `track` opens, if a worker was started for it."""
+
+
 def warn(reason: str) -> None:
     """Print a warning that a run could not be logged."""
     warning = f"MLflow could not log this run ({reason}); the results are written anyway"
@@ -204,7 +208,9 @@ def track(
         density: The density that the stage works on, if any.
         on_failure: Called with the reason if MLflow fails.
     """
-    run, group = Run(on_failure), ExperimentGroup.of(params, root)
+    global started
+    run, started = started if started is not None and on_failure is warn else Run(on_failure), None
+    group = ExperimentGroup.of(params, root)
     sampler = "normal" if stage == "score-baselines" else density  # the sampler that the stage scores
     tags = {**group.tags, "stage": stage} | ({"density": sampler} if sampler else {})
     settings, status = dict(leaves(params.chosen([density] if density else []))), "FAILED"

@@ -262,3 +262,20 @@ def test_weights_of_the_best_held_out_look_are_kept() -> None:
     assert held_out[-1] < max(held_out) - 0.1
     z = torch.cat([CODES.draw(seeded(i)) for i in range(3)])
     assert float(density.log_prob(z).mean()) == pytest.approx(max(held_out), abs=0.08)
+
+
+def test_the_estimate_with_one_label_is_unbiased() -> None:
+    """Its mean over labels is p(z); for codes between the labels, each draw is another."""
+    density = FlowMatching(hidden=8, steps=40, batch=64).fit(CODES, generator=seeded())
+    z = torch.cat([CODES.mean[:6], CENTRES[[0, 2]].mean(0, keepdim=True)])
+    exact = density.log_prob(z)
+    draws = torch.stack([density.estimate_log_prob(z, seeded(seed)) for seed in range(300)]) - exact
+    assert bool((draws.std(0)[-1:] > 0).all())
+    error = draws.exp().std(0) / math.sqrt(len(draws))
+    assert bool(((draws.exp().mean(0) - 1).abs() <= 4 * error + 1e-5).all())
+
+
+def test_without_labels_the_estimate_is_the_log_likelihood() -> None:
+    density = FlowMatching(hidden=8, steps=10, batch=64).fit(unlabelled(CODES), generator=seeded())
+    z = CODES.mean[:5]
+    torch.testing.assert_close(density.estimate_log_prob(z, seeded()), density.log_prob(z))

@@ -42,6 +42,10 @@ class Gaussian:
     def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.of(torch.ones(z.shape[-1], dtype=torch.bool)).log_prob(z)
 
+    def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """log N(z) + log g with g ~ Exp(1), whose mean is 1."""
+        return self.log_prob(z) + torch.empty_like(z[:, 0]).exponential_(generator=generator).log()
+
     def log_marginal(self, given: Mapping[str, Tensor], labels: Tensor | None = None) -> Tensor:
         z, known = join_blocks(self.layout, given)
         return self.of(known).log_prob(z[:, known])
@@ -175,7 +179,7 @@ def test_the_levels_below_a_code_stay_with_it() -> None:
     model = MODELS["mhvae"](MODALITIES, latent=2, width=4, levels=2).double().requires_grad_(False)
     f, batch = Gaussian(model, "exact_log_prob"), rows((True, True, False))
     candidates = PosteriorCandidates.draw(model, batch, seeded(), DRAWS)
-    index = candidates.choose(candidates.log_weights(f))  # type: ignore[arg-type]
+    index = candidates.choose(candidates.log_weights(f, seeded()))  # type: ignore[arg-type]
     codes = candidates.chosen(index)
     q = model.posterior(batch)
     have_moments(codes, *reweighted(Normal(q.loc[0], q.scale[0]), f, torch.tensor([True, True]), True))

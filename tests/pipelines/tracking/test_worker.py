@@ -1,0 +1,89 @@
+"""The process that logs to MLflow while a stage works: it logs what the stage would, and outlives no stage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.project import small, write_params
+
+STAGE = "from postprior.pipelines.commands import main; main()"
+
+
+def command(root: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """The command line in a project with a database of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    call = [sys.executable, "-c", STAGE, *arguments]
+    return subprocess.Popen(call, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, **options)
+
+
+def runs(root: Path) -> dict[str, Any]:
+    """The runs of the project's database by name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("postprior")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])} if experiment else {}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose data were prepared by the command."""
+    root = tmp_path_factory.mktemp("worker") / "project"
+    write_params(root, small())
+    with command(root, "prepare") as process:
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    return root
+
+
+def test_a_command_is_one_run_with_its_datasets(prepared: Path) -> None:
+    run = runs(prepared)["prepare"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["data.source"] == "digits"
+    assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"train", "validation", "test"}
+
+
+def test_epochs_are_a_curve_and_files_are_logged(prepared: Path) -> None:
+    with command(prepared, "train") as process:
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    run = runs(prepared)["train"]
+    assert run.info.status == "FINISHED"
+    assert {"train_loss", "validation_loss"} <= run.data.metrics.keys()
+    assert any((prepared / "mlartifacts").rglob("training.csv"))
+
+
+def test_a_stage_that_was_killed_has_failed(prepared: Path) -> None:
+    """SIGKILL leaves the stage no time to say so: the worker closes the run."""
+    before = set(runs(prepared))
+    process = command(prepared, "augment", "40", "--seed", "3")
+    deadline = time.monotonic() + 120
+    while "augment" not in set(runs(prepared)) - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while runs(prepared)["augment"].info.status == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert runs(prepared)["augment"].info.status == "FAILED"
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def test_a_command_that_is_refused_leaves_no_run(prepared: Path) -> None:
+    before = set(runs(prepared))
+    with command(prepared, "encode", "--params", "nowhere.yaml") as process:
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.count("\n") == 1
+    with command(prepared, "fit", "none") as process:
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.count("\n") == 1
+    assert set(runs(prepared)) == before
