@@ -1,4 +1,4 @@
-"""The command `impute`: fill in all missing values of a dataset folder, once or several times."""
+"""The command `impute`: impute all missing values of a dataset folder, once or several times."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +26,7 @@ def impute(
     values: str | None = None,
     seed: int | None = None,
 ) -> list[str]:
-    """Impute the missing values of a dataset folder with density `name`; return lines that report what was filled in.
+    """Impute the missing values of a dataset folder with density `name`; return lines that report what was imputed.
 
     One draw is written to the dataset folder `out`, several draws to its folders 1, 2, …; observed values are identical
     in all of them, bit for bit. `filled.npy` marks the imputed values. The spread of several `draws` of the decoders is
@@ -73,8 +73,8 @@ def earlier(out: Path) -> set[Path]:
 
 
 def summary(filled: np.ndarray, generator: Generator, out: Path, draws: int) -> list[str]:
-    """Report where the datasets are and how many rows were filled in, one line per modality."""
+    """Report where the datasets are and how many rows were imputed, one line per modality."""
     counts = zip(generator.modalities, filled.sum(0).tolist(), strict=True)
-    by_modality = [f"  {m.name}: {count} of {len(filled)} rows filled in" for m, count in counts if count]
+    by_modality = [f"  {m.name}: {count} of {len(filled)} rows imputed" for m, count in counts if count]
     places = f"{out}" if draws == 1 else f"{out}/1 … {out}/{draws}"
     return [f"{places}: {int(filled.any(1).sum())} rows had missing values", *by_modality]

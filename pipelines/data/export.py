@@ -25,7 +25,7 @@ def export(folder: Path, out: Path, format: str | None = None, excel_safe: bool 
     """Write the samples of a dataset folder as files under `out`, and return the names of the files.
 
     Each modality is written in the format that it was imported from, or in `format`. Data that were not imported are
-    written as .npz archives and CSVs. Imputed data get an additional table that lists what was filled in (`FILLED`).
+    written as .npz archives and CSVs. Imputed data gets an additional table that lists what was imputed (`FILLED`).
     Observed values are written exactly as in the source file if they are unchanged. With `excel_safe`, other texts in
     CSVs that look like formulas get an apostrophe.
     """

@@ -207,7 +207,7 @@ def missing_on_failure(function: Callable[[], T]) -> T | Missing:
         clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         # scikit-learn reports values that overflow between its rounds with these words
         diverged = "NaN" in clause or "infinity" in clause
-        return Missing(f"it failed on these data: {'its values grew without bound' if diverged else clause}")
+        return Missing(f"it failed on this data: {'its values grew without bound' if diverged else clause}")
 
 
 def density_scores(

@@ -121,7 +121,7 @@ METRICS = (
     Metric(
         "coherence/alignment",
         "pairing_auc",
-        "AUC of a classifier, trained on real rows, that separates rows from rows with shuffled modalities",
+        "AUC of the pairing classifier, trained on real rows to separate rows from rows with shuffled modalities",
         "Pairing AUC",
         "",
     ),

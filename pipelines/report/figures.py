@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +88,8 @@ class Figure:
     aligned: bool = False  # whether panels share their vertical axis
     about: str = ""  # caption: what is shown and how to read it
     across: tuple[str, ...] = ()  # columns of the table whose values become columns of the table on the page
+    headings: Mapping[str, str] = field(default_factory=dict)  # headings of columns on the page; others are their names
+    names: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)  # names of a column's values on the page
 
     @property
     def wide(self) -> bool:
@@ -162,17 +164,29 @@ def readable(figure: Figure) -> tuple[list[str], list[list[str]]] | None:
     keys = [name for name in figure.header if name not in INTERVAL]
     if len(keys) == len(figure.header):
         too_long = len(figure.table) > MAX_LINES
-        return None if too_long else ([*map(as_text, keys)], [[*map(as_text, line)] for line in figure.table])
+        lines = [_named(figure, keys, line) for line in figure.table]
+        return None if too_long else (_headings(figure, keys), lines)
     # Lines that differ only in the columns `across` become one line.
-    row_places = [figure.header.index(key) for key in keys if key not in figure.across]
-    column_places = [figure.header.index(key) for key in keys if key in figure.across]
+    row_keys, column_keys = [key for key in keys if key not in figure.across], figure.across
+    row_places, column_places = ([figure.header.index(key) for key in some] for some in (row_keys, column_keys))
     first = figure.header.index(INTERVAL[0])
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     titles: dict[str, None] = {}
     for line in figure.table:
-        title = ", ".join(as_text(line[place]) for place in column_places) or INTERVAL[0]
+        title = ", ".join(_named(figure, column_keys, [line[place] for place in column_places])) or INTERVAL[0]
         titles[title] = None
         cell = with_interval(as_text, *line[first : first + len(INTERVAL)])
-        cells.setdefault(tuple(as_text(line[place]) for place in row_places), {})[title] = cell
+        names = _named(figure, row_keys, [line[place] for place in row_places])
+        cells.setdefault(tuple(names), {})[title] = cell
     lines = [[*names, *(by_title.get(title, "–") for title in titles)] for names, by_title in cells.items()]
-    return [as_text(name) for name in (*(figure.header[place] for place in row_places), *titles)], lines
+    return [*_headings(figure, row_keys), *titles], lines
+
+
+def _headings(figure: Figure, keys: Sequence[str]) -> list[str]:
+    """Return the headings of columns for the page."""
+    return [figure.headings.get(key, as_text(key)) for key in keys]
+
+
+def _named(figure: Figure, keys: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """Return the values of a line in the columns `keys` for the page."""
+    return [figure.names.get(key, {}).get(value, as_text(value)) for key, value in zip(keys, values, strict=True)]

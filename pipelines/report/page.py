@@ -20,9 +20,10 @@ from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark, readab
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.leaderboard import FIT, cell, columns, has_scores, remarks
+from postprior.pipelines.report.plots.leaks import SPACES
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.wording import as_text, listed, number, template
+from postprior.pipelines.report.wording import as_text, listed, number, p_value, template
 from postprior.pipelines.settings.params import Params, leaves
 from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.texts import escape_controls
@@ -92,11 +93,22 @@ def render(
     fitted = [row for row in results.rows if any(row.estimate(*metric.keys) for metric in FIT)]
     fit = [metric for metric in FIT if has_scores(fitted, metric.keys)]
     copies = [
-        (row.title, *(copy[key] for key in ("sample", "record", "space", "distance", "ratio")))
+        (
+            row.title,
+            copy["sample"],
+            copy["record"],
+            SPACES.get(copy["space"], copy["space"]),
+            copy["distance"],
+            copy["ratio"],
+        )
         for row in results.densities
         for copy in row.scores.get("privacy", {}).get("near_copies", [])
     ]
-    pairs = [(p.metric, p.first, p.second, p.difference, p.low, p.high, p.p_holm) for p in results.pairs]
+    title_of = {metric.key: metric.title for metric in LEADERBOARD}
+    pairs = [
+        (title_of[p.metric], p.first, p.second, *map(as_text, (p.difference, p.low, p.high)), p_value(p.p_holm))
+        for p in results.pairs
+    ]
     return template("page.html", names, autoescape=True, finalize=escape_control).render(
         title="postprior: is the synthetic data faithful, useful and safe?",
         css=Markup((HERE / "style.css").read_text(encoding="utf-8")),
@@ -112,7 +124,7 @@ def render(
         noted=any(remarks(row) for row in fitted),
         fits=[(row, [cell(row, metric, results) for metric in fit]) for row in fitted],
         figures=figures,
-        pairs=[list(map(as_text, line)) for line in pairs],
+        pairs=pairs,
         copies=[list(map(as_text, line)) for line in copies],
         advice=results.latent.get("health", {}).get("advice", []),
         tables=[(caption, list(rows)) for caption, rows in tables.items()],

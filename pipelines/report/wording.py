@@ -8,6 +8,7 @@ from typing import Any
 from postprior.pipelines.report.rows import Estimate, Row
 
 NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ROUNDING = 1e-12  # numbers up to this size are rounding errors of 0
 MAX_LISTED = 4  # a sentence lists at most this many names with their numbers
 
 
@@ -35,10 +36,12 @@ def template(name: str, global_names: Mapping[str, Any] | None = None, **options
 
 
 def as_text(value: Any) -> str:
-    """Format a value for readers; a missing value is a dash."""
+    """Format a value for readers; a missing value is a dash, and a rounding error is 0."""
     if value is None or value != value:
         return "–"
-    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value).replace("_", " ")
+    if not isinstance(value, float):
+        return str(value).replace("_", " ")
+    return f"{value:.4g}".replace("-", "−") if abs(value) > ROUNDING else "0"
 
 
 def with_interval(formatted: Callable[[Any], str], value: Any, low: Any, high: Any) -> str:
@@ -58,6 +61,11 @@ def number(value: float, decimals: int) -> str:
 def number_cell(estimate: Estimate, decimals: int) -> str:
     """Format a number for a table cell, with its interval if it has one."""
     return with_interval(lambda end: number(end, decimals), estimate.value, estimate.low, estimate.high)
+
+
+def p_value(p: float) -> str:
+    """Format a p-value."""
+    return "<\u202f0.001" if p < 0.001 else number(p, 3)
 
 
 def percent(share: float, decimals: int = 1) -> str:

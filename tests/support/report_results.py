@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.metrics.latent.health import advice
+from postprior.pipelines.metrics.privacy.proximity import CAUTION
+
 NAMES = tuple(f"m{i}" for i in range(5))  # modalities, all images
 
 # coherence, distance and diversity of each row
@@ -24,7 +27,7 @@ FITS = {
     "vamp": (-13.0, -15.1, 0.75, 0.06),
 }
 PLAIN = (0.56, 0.76, 0.83, 0.86)  # conditional coherence of the plain posterior, by number of observed modalities
-PAIRING = 0.93  # AUC of the classifier that tells true from shuffled pairings of real data
+PAIRING = 0.93  # AUC of the pairing classifier on real data
 
 # accuracy on real data after training on synthetic data, AUC of the attack, share of near copies
 USES = {"gmm": (0.931, 0.512, 0.0), "flow": (0.74, 0.508, 0.0), "vamp": (0.90, 0.71, 0.06)}
@@ -176,7 +179,7 @@ def autoencoder(labels: bool = True) -> dict[str, Any]:
     return {
         **errors,
         **(read if labels else {}),
-        "dead_dimensions": 3,
+        "dead_dimensions": 8,
         "dimensions": 32,
         "modalities": dict.fromkeys(NAMES, errors),
     }
@@ -185,17 +188,22 @@ def autoencoder(labels: bool = True) -> dict[str, Any]:
 def latent(labels: bool = True) -> dict[str, Any]:
     """results/metrics/latent.json"""
     values = {"kmeans_accuracy": 0.71, "nmi": 0.66, "ari": 0.58, "linear_probe": 0.93, "knn": 0.95}
-    health = {
+    health: dict[str, Any] = {
         "dimensions": 32,
-        "dead_dimensions": 3,
+        "dead_dimensions": 8,
         "collapsed_dimensions": 1,
-        "active_units": 28,
+        "active_units": 24,
         "kl_total": 41.5,
         "kl_per_dimension": [round(2.6 * 0.9**i, 3) for i in range(32)],
-        "aggregated_to_prior": {"mean_distance": 0.31, "variance_ratio": 0.84},
+        "aggregated_to_prior": {
+            "posterior_share": 0.2,
+            "moment_kl": 0.4,
+            "mutual_information": 5.1,
+            "mutual_information_bound": 6.9,
+        },
         "clusters": {"number": 10, "silhouette": 0.21},
-        "advice": ["4 of 32 latent dimensions carry nothing; a latent size of 28 would hold as much."],
     }
+    health["advice"] = advice(health)
     representation = {name: share(value) for name, value in values.items()}
     return {**({"representation": representation} if labels else {}), "health": health, "samples": 1000}
 
@@ -275,7 +283,7 @@ def privacy(name: str) -> dict[str, Any]:
         "flagged": ["near_copies", "membership_auc"] if copies else [],
         "detected": {"flow": ["distance_ratio"], "vamp": ["near_copies", "membership_auc"]}.get(name, []),
         "samples": {"synthetic": 1000, "held_out": 1000, "train": 5000, "drawn": 25000},
-        "caution": "None of these tests is differential privacy: they find the leaks they look for, no others.",
+        "caution": CAUTION,
     }
 
 

@@ -1,6 +1,7 @@
 """Coherence without labels: how well the modalities of a set belong together, compared with real data.
 
-A critic is trained on real rows to separate rows x from shuffled rows x′ (every modality from another row),
+A pairing classifier, the `Critic`, is trained on real rows to separate rows x from shuffled rows x′ (every modality
+from another row),
 
     s(x) = Σ_{m < n} ⟨f_m(x_m), f_n(x_n)⟩ + c,    min  E log(1 + e^{−s(x)}) + E log(1 + e^{s(x′)}),
 

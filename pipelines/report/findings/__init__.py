@@ -28,33 +28,35 @@ def headline(results: Results) -> str:
     if not score:
         why = best.why("joint_coherence") or best.why("frechet_distance")
         return f"The samples have no scores: {why}." if why else "The samples have no scores."
-    if not above_prior(best, metric):
+    if above_prior(best, metric):
+        result = (_by_coherence if coherence else _by_distance)(results, best, score)
+    else:
         agreement = f": {_agreement(best, coherence, 'its samples')}" if coherence else ""
         verdict = "No fitted density is clearly better than the autoencoder's own prior."
-        return f"{verdict} The best density is {best.title}{agreement}."
-    return (_by_coherence if coherence else _by_distance)(results, best, score)
+        result = f"{verdict} The best density is {best.title}{agreement}"
+    return f"{result}{_flagged(best)}."
 
 
 def _by_coherence(results: Results, best: Row, coherence: Estimate) -> str:
-    """Name the density with the highest joint coherence."""
+    """Name the density with the highest joint coherence, without the full stop."""
     uneven = ", but its labels are far less even than those of real rows" if collapsed(results, best) else ""
     fitted = len(results.densities)
     if fitted == 1:
         agreement = _agreement(best, coherence, f"the samples of {best.title}")
-        return f"{agreement[0].upper()}{agreement[1:]}{uneven}."
+        return f"{agreement[0].upper()}{agreement[1:]}{uneven}"
     agreement = _agreement(best, coherence, "them")
     close = _close_second(results, "joint_coherence")
-    return f"Of {fitted} fitted densities, {best.title} draws the most coherent samples: {agreement}{uneven}{close}."
+    return f"Of {fitted} fitted densities, {best.title} draws the most coherent samples: {agreement}{uneven}{close}"
 
 
 def _by_distance(results: Results, best: Row, distance: Estimate) -> str:
-    """Name the density with the lowest Frechet distance."""
+    """Name the density with the lowest Frechet distance, without the full stop."""
     fitted = len(results.densities)
     if fitted == 1:
-        return f"The samples of {best.title} have a Frechet distance of {distance.value:.2f} to real rows."
+        return f"The samples of {best.title} have a Frechet distance of {distance.value:.2f} to real rows"
     close = _close_second(results, "frechet_distance")
     score = f"their Frechet distance is {distance.value:.2f}"
-    return f"Of {fitted} fitted densities, {best.title} draws the samples nearest to real rows: {score}{close}."
+    return f"Of {fitted} fitted densities, {best.title} draws the samples nearest to real rows: {score}{close}"
 
 
 def _agreement(row: Row, coherence: Estimate, samples: str) -> str:
@@ -67,6 +69,15 @@ def _close_second(results: Results, metric: str) -> str:
     """Name the second density if it is not clearly worse than the first."""
     first, second = results.densities[:2]
     return "" if told_apart(results, metric, first, second) else f"; {second.title} is not clearly worse"
+
+
+def _flagged(row: Row) -> str:
+    """Warn of a density that privacy tests flag."""
+    tests = row.scores.get("privacy", {}).get("flagged", [])
+    if not tests:
+        return ""
+    flag = "a privacy test flags" if len(tests) == 1 else "privacy tests flag"
+    return f"; {flag} {row.title}, see “{QUESTIONS['leaks']}”"
 
 
 def findings(results: Results) -> Iterator[Finding]:

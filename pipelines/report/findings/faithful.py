@@ -11,6 +11,7 @@ from postprior.pipelines.report.wording import (
     in_words,
     listed,
     number_ci,
+    p_value,
     percent,
     percent_ci,
     points_ci,
@@ -110,7 +111,7 @@ def _pairings(results: Results, best: Row) -> Iterator[Finding]:
     sentences = []
     if real and auc:
         sentences.append(
-            "A classifier distinguishes true from shuffled pairings of modalities with an AUC of "
+            "The pairing classifier distinguishes true from shuffled pairings of modalities with an AUC of "
             f"{real.value:.3f} in real rows and of {auc.value:.3f} in samples of {best.title}."
         )
         if incoherence := best.estimate("incoherence"):
@@ -197,10 +198,11 @@ def _significance(results: Results, metric: str, first: Row, second: Row) -> str
         difference = pair.of(first.name)
         coherence = metric == "joint_coherence"
         value = points_ci(difference, nested=True) if coherence else number_ci(difference, 2, nested=True)
-        p_value = "p\u202f<\u202f0.001" if pair.p_holm < 0.001 else f"p\u202f=\u202f{pair.p_holm:.3f}"
+        p = p_value(pair.p_holm)
+        p = f"p\u202f{p}" if p.startswith("<") else f"p\u202f=\u202f{p}"
         verdict = f"The difference to {first.title} is {'' if apart else 'not '}significant"
         paired = f"paired difference, {first.title} minus {second.title}: {value}"
-        return f" {verdict} ({paired}; {p_value} after Holm's correction)."
+        return f" {verdict} ({paired}; {p} after Holm's correction)."
     if any(score is None or score.high is None for score in (first.estimate(metric), second.estimate(metric))):
         return ""
     return f" The 95\u202f% confidence intervals of the two {'do not overlap' if apart else 'overlap'}."

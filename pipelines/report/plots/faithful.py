@@ -1,4 +1,4 @@
-"""Figures on the question whether synthetic data are faithful."""
+"""Figures on the question whether synthetic data is faithful."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ SCORES = {  # title of a figure, groups of leaderboard columns that it shows, an
         "The pairing AUC should be close to that of real rows. Arrows show whether higher or lower is better.",
     ),
 }
+TITLES = {metric.key: metric.title for metric in LEADERBOARD}
 CONDITIONAL = {
     key: of_family("coherence")[key] for key in ("conditional_coherence", "conditional_gain", "private_gain")
 }
@@ -77,6 +78,7 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         drawing.with_legend([draw], drawing.marked((row for row, _, _ in complete), look)),
         height=3.1 + 0.08 * len(complete),
         across=("score",),
+        names={"score": TITLES},
         about=f"One mark per row of the table. {drawing.INTERVALS}",
     )
 
@@ -129,6 +131,7 @@ def scores(name: str, results: Results, look: Looks) -> Iterator[Figure]:
             panels,
             drawing.marked(results.rows, look),
             columns=min((5, 4, 3), key=lambda columns: -len(panels) % columns),  # leaves the fewest empty places
+            names={"score": TITLES},
             about=f"{about} {drawing.INTERVALS}",
         )
 
@@ -173,6 +176,10 @@ def conditional(results: Results, look: Looks) -> Iterator[Figure]:
         height=3.0,
         columns=max(len(panels), 2),
         across=("observed",),
+        names={
+            "score": {key: metric.title for key, metric in CONDITIONAL.items()},
+            "observed": {size: f"{size} given" for size in sizes},
+        },
         about=(
             "Missing modalities of held-out rows are generated from the observed ones. The plain posterior is "
             "that of the autoencoder with its own prior. A density reweights draws from this posterior, and draws the "

@@ -123,6 +123,7 @@ def divergence(divergences: Sequence[float]) -> Figure:
         list(enumerate(ordered, 1)),
         [draw],
         height=2.4,
+        headings={"kl": "KL divergence, nats per row"},
         about="Mean KL divergence of the posterior from the prior. Dimensions near 0 carry no information: their "
         "posterior equals the prior for every row.",
     )
@@ -179,5 +180,6 @@ def training(epochs: Sequence[Mapping[str, str]]) -> Figure:
         ],
         [draw],
         height=2.4,
+        headings={"train": "training loss", "validation": "validation loss"},
         about="Mean loss per row on training and validation data. Dotted lines separate the training phases.",
     )

@@ -1,4 +1,4 @@
-"""Figures on the question whether synthetic data leak their training rows."""
+"""Figures on the question whether synthetic data leaks its training rows."""
 
 from collections.abc import Iterator, Mapping
 
@@ -53,7 +53,7 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
         "privacy",
         "Privacy tests, by the space in which rows are compared",
         "; ".join(
-            f"{test.replace('_', ' ')} of {row.title}: {drawing.values_as_text(estimates)}"
+            f"{TESTS[test].title} of {row.title}: {drawing.values_as_text(estimates)}"
             for test, by_row in shown.items()
             for row, estimates in by_row.items()
         ),
@@ -65,10 +65,11 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
         columns=max(len(panels), 2),
         aligned=True,
         across=("space",),
+        names={"test": {test: metric.title for test, metric in TESTS.items()}, "space": SPACES},
         about=(
-            "The dashed line is the value without a leak. Attack AUC: how well an attacker tells training rows from "
-            "held-out rows by the density of synthetic rows around them. Distance ratio: 1 if samples are as near to "
-            "training rows as held-out rows are. Authenticity should not be lower than that of held-out rows. "
+            "The dashed line is the value without a leak. Attack AUC: how well an attacker distinguishes training rows "
+            "from held-out rows by the density of synthetic rows around them. Distance ratio: 1 if samples are as near "
+            "to training rows as held-out rows are. Authenticity should not be lower than that of held-out rows. "
             f"{drawing.INTERVALS}"
         ),
     )

@@ -1,4 +1,4 @@
-"""Figures on the question whether synthetic data are useful."""
+"""Figures on the question whether synthetic data is useful."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
@@ -12,12 +12,20 @@ from postprior.pipelines.report.rows import MISSING, Estimate, Row
 
 Looks = Mapping[str, Mark]
 
+SCORES = {  # titles of the scores in the `utility` of a row
+    "train_synthetic_test_real": "Accuracy",
+    "ratio_to_real": "Ratio to real",
+    "train_real_test_synthetic": "Reverse",
+}
 PANELS = {  # title of each panel, by keys in the `utility` of a row
-    ("train_synthetic_test_real", "joint"): "Accuracy, joint",
-    ("train_synthetic_test_real", "mean"): "Accuracy, mean",
-    ("ratio_to_real", "joint"): "Ratio to real, joint",
-    ("ratio_to_real", "mean"): "Ratio to real, mean",
-    ("train_real_test_synthetic", "joint"): "Reverse, joint",
+    keys: f"{SCORES[keys[0]]}, {keys[1]}"
+    for keys in (
+        ("train_synthetic_test_real", "joint"),
+        ("train_synthetic_test_real", "mean"),
+        ("ratio_to_real", "joint"),
+        ("ratio_to_real", "mean"),
+        ("train_real_test_synthetic", "joint"),
+    )
 }
 REFERENCE_LINES = {"ratio_to_real": 1.0}  # position of a dashed line
 ARMS = {  # titles of the arms of the augmentation
@@ -30,7 +38,7 @@ ARMS = {  # titles of the arms of the augmentation
 }
 MARKS = {arm: density_mark(number) for number, arm in enumerate(ARMS)}
 CLASSIFIERS = {"joint": "all modalities together", "mean": "mean of the modalities"}
-GAINS = {"over_real": "Joint gain over real", "over_classical": "Joint gain over classical"}
+GAINS = {"over_real": "Gain over real", "over_classical": "Gain over classical"}
 IMPUTATION = of_family("imputation")
 TASKS = {
     "modalities": "Imputation of one hidden modality per held-out row",
@@ -57,7 +65,7 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
             keys,
             PANELS[keys],
             estimates,
-            f"{keys[0].replace('_', ' ')}, {CLASSIFIERS[keys[1]]}",
+            PANELS[keys],
             limits=_around(estimates.values(), REFERENCE_LINES.get(keys[0])),
             reference_line=REFERENCE_LINES.get(keys[0]),
         )
@@ -72,6 +80,7 @@ def utility(results: Results, look: Looks) -> Iterator[Figure]:
             panels,
             drawing.marked(rows, look),
             columns=max(len(panels), 2),
+            names={"score": SCORES},
             about=(
                 "Real, held out: training on the same number of real rows. Ratios to real are paired by test row; 1 "
                 "(dashed) means as good as real rows. Joint: one classifier of all modalities. Mean: mean over the "
@@ -106,7 +115,7 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
     else:
         accuracies = {f"Accuracy, {kind}": by_arm(sizes[0], kind) for kind in CLASSIFIERS}
         dots = [drawing.DotPanel((), title, e, limits=_around(e.values())) for title, e in accuracies.items()]
-        gains = {title: by_arm(sizes[0], "joint", score) for score, title in GAINS.items()}
+        gains = {f"{title}, joint": by_arm(sizes[0], "joint", score) for score, title in GAINS.items()}
         dots += [drawing.DotPanel((), title, e, reference_line=0.0) for title, e in gains.items()]
         panels = [
             drawing.dots(panel, marks) for panel in dots if any(e is not MISSING for e in panel.estimates.values())
@@ -126,6 +135,8 @@ def augmentation(curve: Mapping[str, Any]) -> Iterator[Figure]:
         columns=max(len(panels), 2),
         aligned=len(sizes) == 1,
         across=("score", "part"),
+        headings={"size": "real rows, n"},
+        names={"score": {"accuracy": "Accuracy", **GAINS}, "arm": ARMS},
         about=(
             "Autoencoder, density and classifiers were trained on these n rows only. All classifiers are tested on "
             "the same rows, and gains are paired by test row and seed. Higher is better. "
@@ -155,7 +166,7 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
                 (key,),
                 metric.heading,
                 values[key],
-                key.replace("_", " "),
+                metric.title,
                 limits=_around(
                     [e for title, e in values[key].items() if (title, key) != OUTLIER], metric.expected, metric.share
                 ),
@@ -171,6 +182,7 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
             panels,
             drawing.marked(rows, looks),
             columns=len(panels),
+            names={"score": {key: metric.title for key, metric in IMPUTATION.items()}},
             about=(
                 "Energy scores compare draws with the hidden values, and errors compare the mean of the draws with "
                 "them, in features whose variances sum to 1 per modality. Coverage: share of the hidden "
@@ -190,7 +202,7 @@ def _imputed(row: Row, task: str, score: str) -> Estimate | None:
 
 
 def _utility_score(row: Row, score: str, kind: str) -> Estimate | None:
-    """Return a utility score of a row; real data have the accuracy after training on real rows."""
+    """Return a utility score of a row; real data has the accuracy after training on real rows."""
     key = "train_real_test_real" if row.kind == "data" and score == "train_synthetic_test_real" else score
     return row.estimate("utility", key, kind)
 

@@ -149,7 +149,7 @@ def test_baseline_imputers_are_shown_with_densities_by_task(results: Results) ->
     modalities, cells = imputation(replace(results, rows=tuple(rows), imputers=imputers), marks(NAMES))
     assert (modalities.name, cells.name) == ("imputed_modalities", "imputed_cells")
     assert (len(modalities.panels), len(cells.panels)) == (4, 3)  # only hidden modalities have labels
-    others = ["Nearest neighbours", "Chained regressions", "Training mean"]
+    others = ["Nearest neighbours", "Chained equations", "Training mean"]
     shown = {key: [line[1] for line in cells.table if line[0] == key] for key in ("energy_score", "coverage")}
     assert shown == {"energy_score": ["gmm", *others], "coverage": ["gmm", *others[:2]]}
     assert ("rmse", "Nearest neighbours", 0.93, 0.93 * 0.98, 0.93 * 1.02) in modalities.table
@@ -192,6 +192,35 @@ def test_tables_of_figures_show_intervals_in_columns() -> None:
         [["gmm", "0.5 (0.4 to 0.6)", "−2"], ["flow", "–", "3 (2 to 4)"]],
     )
     assert lines(TITLED, table[:1]) == (["row", "part", "value"], [["gmm", "m0", "0.5 (0.4 to 0.6)"]])
+
+
+def test_tables_of_figures_show_names_instead_of_keys(drawn: Mapping[str, Figure]) -> None:
+    headers = {name: shown[0] for name, figure in drawn.items() if (shown := readable(figure))}
+    assert headers["fidelity"][:5] == ["row", "Frechet distance", "Joint Frechet distance", "Kernel distance", "MMD"]
+    assert headers["pairings"] == ["row", "Pairing AUC", "Incoherence", "Relative canonical correlation"]
+    assert headers["trade_off"] == ["row", "Frechet distance", "Joint coherence"]
+    assert headers["utility"][:3] == ["row", "Accuracy, joint", "Accuracy, mean"]
+    assert headers["augmentation"][:4] == ["real rows, n", "arm", "Accuracy, joint", "Gain over classical, joint"]
+    assert headers["imputed_modalities"][:3] == ["row", "Energy score", "Error"]
+    assert headers["privacy"][:4] == ["test", "row", "all together", "codes"]
+    assert headers["conditional"] == ["score", "row", "1 given", "2 given", "3 given", "4 given"]
+    tests = {line[0] for line in (readable(drawn["privacy"]) or ((), ()))[1]}
+    assert tests == {"Attack AUC", "Near copies", "Distance ratio", "Authenticity"}
+    assert {line[0] for line in drawn["privacy"].table} >= {"membership_auc", "near_copies"}  # the file keeps the keys
+
+
+def test_a_density_with_the_name_of_a_score_keeps_its_name() -> None:
+    figure = replace(TITLED, header=("score", "row", "value", "low", "high"), names={"score": {"mmd": "MMD"}})
+    table = [("mmd", "mmd", 0.5, None, None)]
+    assert readable(replace(figure, table=table, across=("score",))) == (["row", "MMD"], [["mmd", "0.5"]])
+
+
+@pytest.mark.parametrize("value", [-2.776e-17, -0.0, 0.0])
+def test_a_rounding_error_is_shown_as_zero(value: float) -> None:
+    assert lines(TITLED, [("gmm", "m0", value, -0.03, 0.03)]) == (
+        ["row", "part", "value"],
+        [["gmm", "m0", "0 (−0.03 to 0.03)"]],
+    )
 
 
 def test_a_cloud_of_points_has_no_table_in_the_page(drawn: Mapping[str, Figure]) -> None:
@@ -312,13 +341,13 @@ def test_what_is_missing_has_an_empty_cell_in_tables(results: Results) -> None:
 
 
 def test_an_imputer_that_failed_has_a_line_without_a_mark(results: Results) -> None:
-    failed = {"value": None, "why": "it failed on these data"}
+    failed = {"value": None, "why": "it failed on this data"}
     tasks = {"modalities": {"energy_score": failed, "rmse": failed, "coverage": failed}}
     rows = [
-        replace(row, scores={"imputation": tasks}) if row.title == "Chained regressions" else row
+        replace(row, scores={"imputation": tasks}) if row.title == "Chained equations" else row
         for row in results.imputers
     ]
     look = marks([row.name for row in results.rows])
     (figure,) = imputation(replace(results, imputers=tuple(rows)), look)
-    assert ("energy_score", "Chained regressions", None, None, None) in figure.table
+    assert ("energy_score", "Chained equations", None, None, None) in figure.table
     opened(figure.png(LIGHT))

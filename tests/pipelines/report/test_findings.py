@@ -11,13 +11,15 @@ from support import report_results as made_up
 from support.report_project import make_project, results_of, without
 
 from postprior.pipelines.metrics.latent import health
-from postprior.pipelines.metrics.privacy.proximity import NEAR
+from postprior.pipelines.metrics.privacy.proximity import CAUTION, NEAR
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.findings.leaks import COPIES
 from postprior.pipelines.report.plots.latent import COLLAPSED
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row
-from postprior.pipelines.report.wording import compared, in_words, listed, number_ci, percent, points_ci
+from postprior.pipelines.report.wording import compared, in_words, listed, number_ci, p_value, percent, points_ci
+
+SAME_LABEL = "all 5 modalities show the same label"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_every_question_is_answered_in_whole_sentences(results: Results, unlabel
 def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
     assert [row.name for row in unlabelled.densities] == ["gmm", "vamp", "flow"]
     assert headline(unlabelled) == (
-        "gmm draws the samples nearest to real rows of 3 fitted densities: their Frechet distance is 8.60."
+        "Of 3 fitted densities, gmm draws the samples nearest to real rows: their Frechet distance is 8.60."
     )
     text = sentences(unlabelled)
     assert (
@@ -67,8 +69,8 @@ def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
         in text
     )
     assert (
-        "vamp is second with a Frechet distance of 9.40. The difference to gmm is significant (paired difference of "
-        "gmm −0.80, 95 % CI" in text
+        "vamp is second with a Frechet distance of 9.40. The difference to gmm is significant (paired difference, gmm "
+        "minus vamp: −0.80, 95 % CI" in text
     )
     assert "Precision alone does not reveal a collapse of diversity." in text
     assert (
@@ -82,23 +84,26 @@ def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
         "No fitted density is clearly better than the autoencoder's own prior. The best density is gmm."
     )
     assert (
-        "No closed share is given for the gap between the normal prior and the reconstructions, measured by Frechet "
-        "distance: the confidence interval of the gap contains 0." in sentences(inside)
+        "The share that gmm closes of the gap between the normal prior and the reconstructions, measured by Frechet "
+        "distance, is not given: the confidence interval of the gap contains 0." in sentences(inside)
     )
     assert headline(only(unlabelled, "gmm")) == "The samples of gmm have a Frechet distance of 8.60 to real rows."
 
 
 def test_paired_tests_decide_who_is_ahead(results: Results) -> None:
     assert (
-        "gmm is second with a joint coherence of 80.0 %. The difference to vamp is significant (paired difference of "
-        "vamp 2.0 percentage points, 95 % CI 0.8 to 3.7; p = 0.010 after Holm's correction)." in sentences(results)
+        "gmm is second with a joint coherence of 80.0 %. The difference to vamp is significant (paired difference, "
+        "vamp minus gmm: 2.0 percentage points, 95 % CI 0.8 to 3.7; p = 0.010 after Holm's correction)."
+        in sentences(results)
     )
     unclear = tuple(replace(pair, p_holm=0.4) for pair in results.pairs)
-    assert "The difference to vamp is not significant (paired difference of vamp 2.0" in sentences(
+    assert "The difference to vamp is not significant (paired difference, vamp minus gmm: 2.0" in sentences(
         replace(results, pairs=unclear)
     )
     assert "worse" not in headline(results) + headline(only(replace(results, pairs=unclear), "vamp"))
-    assert headline(replace(results, pairs=unclear)).endswith("label; gmm is not clearly worse.")
+    assert headline(replace(results, pairs=unclear)).endswith(
+        "label; gmm is not clearly worse; privacy tests flag vamp, see “Does it leak?”."
+    )
     without = replace(results, pairs=())
     assert "of 80.0 %. The 95 % confidence intervals of the two overlap." in sentences(without)
     worse = {"value": 0.5, "low": 0.48, "high": 0.52}
@@ -108,10 +113,29 @@ def test_paired_tests_decide_who_is_ahead(results: Results) -> None:
     )
 
 
+def test_the_headline_warns_of_a_density_that_a_privacy_test_flags(results: Results, unlabelled: Results) -> None:
+    flags = "; privacy tests flag vamp, see “Does it leak?”."
+    assert headline(results).endswith(f"{SAME_LABEL}{flags}")
+    assert headline(only(results, "vamp")).endswith(f"{SAME_LABEL}{flags}")
+    assert headline(only(unlabelled, "vamp")) == (
+        f"The samples of vamp have a Frechet distance of 9.40 to real rows{flags}"
+    )
+    one = results.row("vamp").scores["privacy"] | {"flagged": ["near_copies"]}
+    flag = "; a privacy test flags vamp, see “Does it leak?”."
+    assert headline(changed(results, "vamp", privacy=one)).endswith(flag)
+    noise = {"joint_coherence": {"value": 0.01, "low": -0.02, "high": 0.04}}
+    unclear = headline(changed(results, "vamp", privacy=one, difference_to_normal=noise))
+    assert unclear.endswith(f"The best density is vamp: in 82.0\u202f% of its samples, {SAME_LABEL}{flag}")
+    clean = changed(results, "vamp", privacy=results.row("gmm").scores["privacy"])
+    for case in (clean, without(results, "privacy"), only(results, "gmm"), unlabelled):
+        assert "flag" not in headline(case)
+
+
 def test_a_collapse_does_not_win_unnoticed(results: Results) -> None:
     assert "far less even" not in headline(results) + sentences(results)
     collapse = changed(results, "vamp", label_entropy={"value": 0.4, "low": 0.35, "high": 0.45})
-    assert headline(collapse).endswith("show the same label, but its labels are far less even than those of real rows.")
+    uneven = ", but its labels are far less even than those of real rows"
+    assert headline(collapse).endswith(f"{SAME_LABEL}{uneven}; privacy tests flag vamp, see “Does it leak?”.")
     assert "β-recall 0.485 (real rows 0.499). Its labels are far less even than those of real rows." in sentences(
         collapse
     )
@@ -132,8 +156,9 @@ def test_pairings_measure_coherence_without_labels(results: Results) -> None:
     lacking = {"value": 0.2, "low": 0.1, "high": 0.3}
     text = sentences(changed(results, "vamp", pairing_auc=made_up.share(0.73), incoherence=lacking))
     assert (
-        "an AUC of 0.930 in real rows and of 0.730 in samples of vamp. The incoherence is 0.200 (95 % CI 0.100 to "
-        "0.300), which is clearly above 0. Canonical correlations" in text
+        "The pairing classifier distinguishes true from shuffled pairings of modalities with an AUC of 0.930 in real "
+        "rows and of 0.730 in samples of vamp. The first AUC minus the second, the incoherence, is 0.200 (95 % CI "
+        "0.100 to 0.300), which is clearly above 0. Canonical correlations" in text
     )
     assert "(95 % CI −0.027 to 0.033), which is not clearly above 0." in sentences(results)
     assert "pairings" not in sentences(changed(results, "vamp", pairing_auc=None))
@@ -159,10 +184,10 @@ def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
     text = sentences(results, "useful")
     assert (
         "A classifier that is trained on samples of gmm alone reaches an accuracy of 93.1 % (95 % CI 91.6 to 94.6) on "
-        "held-out real rows. This is 98.0 % (95 % CI 97.0 to 99.0) of the 95.0 % that training on real rows reaches. "
+        "held-out real rows. This is 98.0 % (95 % CI 97.0 to 99.0) of the accuracy with real training rows, 95.0 %. "
         "Samples of other densities reach 94.7 % (vamp) and 77.9 % (flow) of the accuracy with real rows." in text
     )
-    assert "is right on 94.1 % (95 % CI 92.6 to 95.6) of the samples of gmm." in text
+    assert "on real rows classifies 94.1 % (95 % CI 92.6 to 95.6) of the samples of gmm correctly." in text
     assert "Classifiers of single modalities that are trained on samples of gmm reach, on average over the" in text
     assert "other densities" not in sentences(only(results, "gmm"), "useful")
 
@@ -170,9 +195,9 @@ def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
 def test_synthetic_rows_beside_few_real_ones(results: Results) -> None:
     text = sentences(results, "useful")
     assert (
-        "Autoencoder (mvtcae), density (gmm) and classifiers are all trained on the same 100 real rows. The joint "
-        "classifier then has an accuracy of 71.0 %. Adding 5 times as many synthetic rows raises it to 78.0 %, a gain "
-        "of 7.0 percentage points (95 % CI" in text
+        "The autoencoder (mvtcae), the density (gmm) and the classifiers are all trained on the same 100 real rows. "
+        "With these rows alone, the joint classifier has an accuracy of 71.0 %. Adding 5 times as many synthetic rows "
+        "raises it to 78.0 %, a gain of 7.0 percentage points (95 % CI" in text
     )
     assert (
         "Classical augmentation reaches 75.0 %; the accuracy with synthetic rows is 3.0 percentage points (95 %" in text
@@ -194,15 +219,15 @@ def test_synthetic_rows_beside_few_real_ones(results: Results) -> None:
         "CI −1.0 to 3.0)." in unclear
     )
     assert "lowers it to 78.0 %, a loss of 2.0 percentage points (95 % CI 1.0 to 3.0)." in gains(-0.03, -0.01)
-    assert "Autoencoder, density and classifiers are all trained on the same 100" in gains(0.0, 0.0)
+    assert "The autoencoder, the density and the classifiers are all trained on the same 100" in gains(0.0, 0.0)
     assert "seeds" not in gains(0.0, 0.0)
     assert "100 real rows" not in sentences(replace(results, augmentation={}), "useful")
 
 
 def test_densities_are_compared_with_the_best_baseline_imputer(results: Results) -> None:
     assert (
-        "When one modality of each held-out row is hidden, gmm imputes best of three densities, with an energy score "
-        "of 0.600 (95 % CI 0.588 to 0.612). This is clearly better than the energy score of the best baseline "
+        "When one modality of each held-out row is hidden, gmm is the best of three densities, with an energy "
+        "score of 0.600 (95 % CI 0.588 to 0.612). This is clearly better than the energy score of the best baseline "
         "imputer, nearest neighbours (paired difference −0.040, 95 % CI −0.045 to −0.035). The 90 % intervals of gmm "
         "contain 90.2 % (95 % CI 89.6 to 90.8) of the hidden continuous values." in sentences(results, "useful")
     )
@@ -218,7 +243,7 @@ def test_densities_are_compared_with_the_best_baseline_imputer(results: Results)
 
     worse = against_imputers(neighbours=(0.01, 0.03), iterative=(0.02, 0.04), mean=(-0.4, -0.3))
     assert (
-        "This is clearly worse than the energy score of the best baseline imputer, chained regressions (paired "
+        "This is clearly worse than the energy score of the best baseline imputer, chained equations (paired "
         "difference 0.030, 95 % CI 0.020 to 0.040)." in worse
     )
     unclear = against_imputers(neighbours=(-0.01, 0.03), mean=(-0.4, -0.3))
@@ -236,12 +261,12 @@ def test_imputation_is_reported_by_task(results: Results) -> None:
         "When cells of tables and vectors in held-out rows are hidden, vamp imputes with an energy score of 0.620"
         in sentences(both, "useful")
     )
-    assert "gmm imputes best of three densities" in sentences(both, "useful")
+    assert "gmm is the best of three densities" in sentences(both, "useful")
     classes = made_up.imputation("gmm")["modalities"] | {"coverage": None}  # none of whose values is continuous
     assert "90 % intervals" not in sentences(changed(results, "gmm", imputation={"modalities": classes}), "useful")
     lacking = sentences(changed(results, "gmm", imputation={}), "useful")  # as if it had not been evaluated yet
-    assert "vamp imputes best of two densities" in lacking
-    assert "imputes" not in sentences(without(results, "imputation"))
+    assert "vamp is the best of two densities" in lacking
+    assert "energy score" not in sentences(without(results, "imputation"))
 
 
 def test_stages_that_did_not_run_are_named(results: Results) -> None:
@@ -258,23 +283,23 @@ def test_leaks_are_named(results: Results) -> None:
     text = sentences(results, "leaks")
     for sentence in (
         "No privacy test flags gmm or flow.",
-        "vamp is flagged by near copies and the membership inference attack: do not share its samples.",
-        "flow shows traces of its training rows according to the distance ratio: more than expected by chance, but "
-        "too few for a flag.",
+        "vamp is flagged by the share of near copies and the membership inference attack: do not share its samples.",
+        "According to the distance ratio, flow leaks more about training rows than expected by chance, but not enough "
+        "for a flag.",
         "The samples of gmm and flow contain no near copies of training rows.",
-        "6.0 % (95 % CI 3.6 to 8.4) of the samples of vamp are near copies of training rows; 1 % of held-out rows "
-        "are, by definition. Over all spaces, samples are nearest to train-0, train-31 and train-62; results/privacy "
-        "lists more.",
-        "for flow. Only for vamp is this clearly better than chance (0.5).",
+        "6.0 % (95 % CI 3.6 to 8.4) of the samples of vamp are near copies of training rows; by definition, 1 % of "
+        "held-out rows are near copies too. The nearest copies, in any modality, in all of them together or in the "
+        "codes, are those of train-0, train-31 and train-62; results/privacy lists more.",
+        "for flow. This is clearly better than chance (0.5) only for vamp.",
         "The fitted artefact of vamp stores codes of training rows.",
-        "None of these tests is differential privacy",
-        "The share is 6.0 % (95 % CI 3.6 to 8.4) for vamp.",
+        CAUTION,
+        "Among drawn codes, it is 6.0 % (95 % CI 3.6 to 8.4) for vamp.",
     ):
         assert sentence in text
     clean = sentences(only(results, "gmm"), "leaks")
     assert "AUC of 0.512 (95 % CI 0.499 to 0.525) for gmm. This is not clearly better than chance (0.5)." in clean
     assert "flagged" not in clean
-    assert "traces" not in clean
+    assert "than expected by chance" not in clean
     few = results.row("gmm").scores["privacy"]
     few = {**few, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
     usual = sentences(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")
@@ -292,14 +317,14 @@ def test_only_the_lowest_and_the_highest_of_many_densities_are_named(results: Re
     many = replace(results, rows=(*results.rows, *more))
     text = sentences(many)
     assert (
-        "an AUC of between 0.508 (95 % CI 0.495 to 0.521) for flow and 0.710 (95 % CI 0.697 to 0.723) for vamp. Only "
-        "for vamp is this clearly better than chance" in text
+        "an AUC of between 0.508 (95 % CI 0.495 to 0.521) for flow and 0.710 (95 % CI 0.697 to 0.723) for vamp. This "
+        "is clearly better than chance (0.5) only for vamp." in text
     )
     assert (
         "Samples of other densities reach between 77.9 % (flow 2) and 94.7 % (vamp) of the accuracy with real rows."
         in text
     )
-    assert "flow, flow 0, flow 1 and flow 2 show traces of their training rows according to the" in text
+    assert "According to the distance ratio, flow, flow 0, flow 1 and flow 2 leak more about training rows" in text
     assert "No privacy test flags gmm, flow, flow 0, flow 1 or flow 2." in text
 
 
@@ -307,7 +332,9 @@ def test_rows_with_and_without_labels_are_ranked_by_distance(results: Results, u
     rows = [*results.rows, replace(unlabelled.row("gmm"), name="other: gmm", source="other")]
     mixed = replace(results, rows=tuple(rows))
     assert not mixed.labelled
-    assert headline(mixed).startswith("vamp draws the samples nearest to real rows")  # the first of those rows
+    assert headline(mixed).startswith(
+        "Of 4 fitted densities, vamp draws the samples nearest"
+    )  # the first of those rows
     assert "is second with a Frechet distance" in sentences(mixed)
 
 
@@ -324,7 +351,7 @@ def test_each_caution_is_given_once(results: Results) -> None:
 
 
 def test_advice_on_the_latent_space_and_model_selection(results: Results) -> None:
-    assert "4 of 32 latent dimensions carry nothing" in sentences(results, "reliability")
+    assert "8 of 32 latent dimensions carry almost no information: use 24 instead" in sentences(results, "reliability")
     text = sentences(changed(results, "flow", why="gmm stands alone"))
     assert "flow compared its candidates on held-out codes: gmm stands alone." in text
 
@@ -339,6 +366,7 @@ def test_formatting() -> None:
     assert percent(-0.0001) == "0.0\u202f%"
     assert number_ci(Estimate(-1.5, -2.0, 1.0), 1) == "−1.5 (95\u202f% CI −2.0 to 1.0)"
     assert number_ci(Estimate(-1.5, -2.0, 1.0), 1, nested=True) == "−1.5, 95\u202f% CI −2.0 to 1.0"
+    assert [p_value(p) for p in (1e-20, 0.01, 1.0)] == ["<\u202f0.001", "0.010", "1.000"]
     assert [in_words(n) for n in (1, 9, 10)] == ["one", "nine", "10"]
 
 
@@ -348,17 +376,17 @@ def test_a_difference_inside_the_noise(results: Results) -> None:
     assert "is 1.0 percentage points (95 % CI −2.0 to 4.0), which is not clearly above 0." in sentences(unclear)
     assert headline(unclear).replace("\u202f", " ") == (
         "No fitted density is clearly better than the autoencoder's own prior. The best density is vamp: in 82.0 % of "
-        "its samples, all 5 modalities show the same label."
+        "its samples, all 5 modalities show the same label; privacy tests flag vamp, see “Does it leak?”."
     )
 
 
 def test_a_gap_inside_the_noise_has_no_share(results: Results) -> None:
     text = sentences(changed(results, "vamp", gap_closed={"joint_coherence": None}))
     assert (
-        "No closed share is given for the gap between the normal prior and the reconstructions, measured by joint "
-        "coherence: the confidence interval of the gap contains 0." in text
+        "The share that vamp closes of the gap between the normal prior and the reconstructions, measured by joint "
+        "coherence, is not given: the confidence interval of the gap contains 0." in text
     )
-    assert "closes" not in text
+    assert "% of the gap" not in text
 
 
 def test_no_gain_over_the_posterior(results: Results) -> None:
@@ -403,7 +431,7 @@ def test_one_density_has_no_rivals(results: Results) -> None:
     assert headline(alone).replace("\u202f", " ") == (
         "In 80.0 % of the samples of gmm, all 5 modalities show the same label."
     )
-    assert "second" not in sentences(alone)
+    assert "is second" not in sentences(alone)
 
 
 def test_missing_scores_are_grouped_by_reason(results: Results) -> None:
@@ -416,7 +444,7 @@ def test_missing_scores_are_grouped_by_reason(results: Results) -> None:
     assert f"Some rows have no interval for Density. Reason: {unsure}." in text
     assert "Some rows" not in sentences(results, "reliability")
     gap = {"joint_coherence": missing}
-    assert f"measured by joint coherence: {few}." in sentences(changed(results, "vamp", gap_closed=gap))
+    assert f"measured by joint coherence, is not given: {few}." in sentences(changed(results, "vamp", gap_closed=gap))
 
 
 def test_nothing_is_best_where_nothing_is_scored(results: Results) -> None:
@@ -439,19 +467,19 @@ def test_tests_that_could_not_be_made_flag_nobody_and_clear_nobody(results: Resu
     text = sentences(changed(only(results, "gmm"), "gmm", privacy=nothing), "leaks")
     assert "No privacy test flags" not in text
     assert (
-        "For gmm, the distance ratio, near copies, authenticity and the membership inference attack could not be "
-        "computed over all modalities together: there is one row." in text
+        "For gmm, the distance ratio, the share of near copies, authenticity and the membership inference attack could "
+        "not be computed over all modalities together: there is one row." in text
     )
 
 
 def test_an_imputer_that_failed(results: Results) -> None:
-    failed = {"value": None, "why": "it failed on these data: its values grew without bound"}
+    failed = {"value": None, "why": "it failed on this data: its values grew without bound"}
     imputers = tuple(
         replace(row, scores={"imputation": {"modalities": {"energy_score": failed}}})
-        if row.title == "Chained regressions"
+        if row.title == "Chained equations"
         else row
         for row in results.imputers
     )
     text = sentences(replace(results, imputers=imputers), "useful")
-    assert "Chained regressions: no result when one modality of each held-out row is hidden, because it failed" in text
+    assert "Chained equations: no result when one modality of each held-out row is hidden, because it failed" in text
     assert "no result" not in sentences(results, "useful")

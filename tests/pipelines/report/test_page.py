@@ -20,7 +20,7 @@ from support.browser import CHROMIUM, Browser
 from support.report_project import make_project, pictures, results_of, without
 
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.registry import LEADERBOARD
+from postprior.pipelines.metrics.registry import LEADERBOARD, METRICS
 from postprior.pipelines.report.figures import Figure, Theme
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.page import render
@@ -154,15 +154,25 @@ def test_the_page_shows_settings_and_hashes(project: Path) -> None:
 def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
     text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page(project))).replace("\u202f", " "))
     neutral = {metric.key: metric.neutral for metric in LEADERBOARD}
+    first = "vamp, the first density of the table below:"
     for sentence in (
-        "vamp draws the most coherent samples of 3 fitted densities: in 82.0 % of them",
-        "Is it faithful? Ranked first: vamp 0.820 Joint coherence 0.910 for real rows 9.40 Frechet distance 5.10 for "
-        "real rows",
-        f"Is it useful? Ranked first: vamp 0.947 Utility {neutral['utility_ratio']}",
-        f"Does it leak? Ranked first: vamp 0.710 Attack AUC {neutral['membership_auc']}",
-        "4 of 32 latent dimensions carry nothing",
+        "Of 3 fitted densities, vamp draws the most coherent samples: in 82.0 % of them, all 5 modalities show the "
+        "same label; privacy tests flag vamp, see “Does it leak?”.",
+        f"Is it faithful? {first} 0.820 Joint coherence 0.910 for real rows 9.40 Frechet distance 5.10 for real rows",
+        f"Is it useful? {first} 0.947 Utility {neutral['utility_ratio']}",
+        f"Does it leak? {first} 0.710 Attack AUC {neutral['membership_auc']}",
+        "8 of 32 latent dimensions carry almost no information: use 24 instead",
     ):
         assert sentence in text
+
+
+def test_tables_show_names_instead_of_keys(project: Path) -> None:
+    html = page(project)
+    assert "<tr><td>Joint coherence</td><td>gmm</td><td>flow</td>" in html
+    assert "<tr><td>vamp</td><td>17</td><td>train-31</td><td>all together</td>" in html
+    cells = set(re.findall(r"<t[dh][^>]*>([^<]+)</t[dh]>", html.split('id="settings"')[0]))
+    raw = {metric.key for metric in METRICS} - {"density"}  # also the heading of a column of names
+    assert not cells & (raw | {key.replace("_", " ") for key in raw})
 
 
 def test_remarks_on_a_density(results: Results) -> None:

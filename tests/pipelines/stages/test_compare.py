@@ -170,8 +170,8 @@ def test_the_augmentation_has_the_sizes_and_seeds_of_the_settings(project: Path)
 def test_imputers_are_read_with_their_scores_by_task(project: Path) -> None:
     write_json(project / "results/imputation/baselines.json", made_up.baselines(("modalities", "cells")))
     found = {row.name: row.scores for row in read(project).imputers}
-    assert list(found) == ["Nearest neighbours", "Chained regressions", "Training mean"]
-    assert found["Chained regressions"] == {
+    assert list(found) == ["Nearest neighbours", "Chained equations", "Training mean"]
+    assert found["Chained equations"] == {
         "imputation": dict.fromkeys(("modalities", "cells"), made_up.imputed("iterative"))
     }
 
@@ -194,7 +194,10 @@ def test_results_of_another_folder_are_added(project: Path) -> None:
         *("gmm", "flow", "mopoe: flow", "normal", "mopoe: normal"),
     ]
     assert {path: path.read_bytes() for path in mopoe.rglob("*") if path.is_file()} == before
-    assert "mopoe: gmm draws the most coherent samples of 6" in (project / "results/report.html").read_text()
+    assert (
+        "Of 6 fitted densities, mopoe: gmm draws the most coherent samples"
+        in (project / "results/report.html").read_text()
+    )
 
 
 def test_named_densities_select_those_of_other_sources_too(project: Path) -> None:
@@ -222,7 +225,7 @@ def test_a_row_of_another_source_is_compared_with_its_own_prior(project: Path) -
         normal={"joint_coherence": made_up.estimate(0.2)},
     )
     text = " ".join(finding.text for finding in findings(read(project, mopoe=mopoe)))
-    assert "(row Normal prior), all modalities show the same label in 20.0" in text
+    assert "In 20.0\u202f% of the samples from the autoencoder's own prior (Normal prior in the report)" in text
 
 
 def test_other_scores_of_real_rows_are_reported(project: Path) -> None:

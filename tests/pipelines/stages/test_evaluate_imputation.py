@@ -171,7 +171,7 @@ def test_an_imputer_that_fails_is_a_row_with_the_reason(
     evaluate_baseline_imputers(params, copy)
     evaluate_imputation("gmm", params, copy)
     theirs, ours = read(copy, "baselines")["modalities"], read(copy, "gmm")["modalities"]
-    diverged = {"value": None, "why": "it failed on these data: its values grew without bound"}
+    diverged = {"value": None, "why": "it failed on this data: its values grew without bound"}
     assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == diverged
     assert ours["against"]["iterative"] == {"energy_score": diverged, "rmse_ratio": diverged}
     assert theirs["mean"]["coverage"] == {"value": None, "why": "values imputed for m0 are not finite"}
@@ -184,7 +184,7 @@ def test_failures_are_reported_by_their_first_clause() -> None:
     def fail() -> None:
         raise ValueError("n_components must be positive. Got 0 instead.")
 
-    assert missing_on_failure(fail) == Missing("it failed on these data: n_components must be positive")
+    assert missing_on_failure(fail) == Missing("it failed on this data: n_components must be positive")
     assert missing_on_failure(lambda: 3) == 3
     with pytest.raises(KeyError):
         missing_on_failure(lambda: {}["nothing"])
