@@ -36,7 +36,7 @@ screenshot: ## save the top of results/report.html as docs/report.png (CHROMIUM=
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
 
-# Files run in their order: xdist would start with the files of most tests, and end with a small one that takes 2 minutes.
+# Files run in the order of tests/conftest.py, the longest first: xdist would start with the files of most tests.
 test: $(READY) ## run the tests on up to four cores and measure the code coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

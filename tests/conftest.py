@@ -13,6 +13,13 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 
 collect_ignore = ["fixtures"]
+LONGEST = ("test_dvc.py", "test_training.py", "test_missing_scores.py", "test_models_in_the_pipeline.py")
+"""Files that take longest. They come first, so that no process still works on one when the others have nothing left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the order of all other tests stays."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)
