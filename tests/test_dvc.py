@@ -140,11 +140,20 @@ def test_a_stage_runs_no_code_that_its_hash_leaves_out(first: tuple[Path, str]) 
         assert not {name for name in left_out - of_tracking if not name.startswith(silent)}, command
 
 
+@pytest.fixture(scope="module")
+def copied_code(first: tuple[Path, str]) -> Iterator[None]:
+    """The stage `code` hashes the copy of the package, whose edits below change no import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("postprior.pipelines.artefacts.code.ROOT", first[0].parent / "package/postprior")
+        for cached in (_imports, _computed_imports):
+            cached.cache_clear()
+        yield
+    for cached in (_imports, _computed_imports):
+        cached.cache_clear()
+
+
 def stale(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The stages that DVC would run because their own code, settings or inputs changed."""
-    monkeypatch.setattr("postprior.pipelines.artefacts.code.ROOT", root.parent / "package/postprior")
-    _imports.cache_clear()
-    _computed_imports.cache_clear()
     code(load_params(root / "params.yaml"), root)
     monkeypatch.chdir(root)
     with Repo(str(root)) as repo:
@@ -170,6 +179,7 @@ LOADS_A_PAIR = (
 AUGMENT = ("augment@40-0", "augment@40-1")
 
 
+@pytest.mark.usefixtures("copied_code")
 @pytest.mark.parametrize(
     ("file", "stages"),
     {
@@ -208,6 +218,7 @@ def test_an_edit_of_code_reruns_what_runs_it(
         path.write_bytes(before)
 
 
+@pytest.mark.usefixtures("copied_code")
 @pytest.mark.parametrize(
     ("key", "value", "stages"),
     [

@@ -22,6 +22,9 @@ def settings() -> dict[str, Any]:
     tree["vae"] |= {"latent": 4, "width": 4}
     tree["train"] |= {"epochs": 2, "device": "cpu"}
     tree["densities"] = DENSITIES
+    for options, used in ((tree["density"], ("gmm", "vamp")), (tree["vae"]["options"], ("mvtcae", "mopoe"))):
+        for name in options.keys() - set(used):  # DVC reads the file once per stage, which takes as long as its size
+            del options[name]
     tree["density"]["gmm_free"] = {"kind": "gmm", "labels": False, "components": [1], "passes": 10}
     tree["density"]["vamp"] |= {"pseudo_inputs": 10, "steps": 20}
     tree["generate"]["samples"] = 60
