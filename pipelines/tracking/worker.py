@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from postprior.pipelines import signals
 from postprior.pipelines.tracking import client as mlflow_client
 from postprior.pipelines.tracking.client import ExperimentGroup
@@ -65,12 +67,8 @@ class RemoteRun(Run):
         """Close the run, and wait until all is logged."""
         with signals.defer_signals():
             self._send("finish", status)
-            self.stop()
-
-    def stop(self) -> None:
-        """Let the worker end, and wait for it."""
-        with suppress(OSError):
-            self._worker.communicate()
+            with suppress(OSError):
+                self._worker.communicate()
 
     def _send(self, method: str, *arguments: Any, **options: Any) -> None:
         assert self._worker.stdin is not None
@@ -80,8 +78,10 @@ class RemoteRun(Run):
 
 
 def _plain(value: Any) -> Any:
-    """A mapping or a NumPy number as JSON has it."""
-    return dict(value) if isinstance(value, Mapping) else value.item()
+    """Return a mapping or NumPy number as JSON has it, and any other object as text: no value may stop a stage."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def main() -> None:

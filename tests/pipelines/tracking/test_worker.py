@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -10,8 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.project import small, write_params
+
+from postprior.pipelines.tracking.worker import _plain
 
 STAGE = "from postprior.pipelines.commands import main; main()"
 
@@ -74,6 +79,15 @@ def test_a_stage_that_was_killed_has_failed(prepared: Path) -> None:
     assert runs(prepared)["augment"].info.status == "FAILED"
     assert process.stderr is not None
     process.stderr.close()
+
+
+def test_every_value_can_be_sent(tmp_path: Path) -> None:
+    """NumPy numbers arrive as numbers; an object that JSON does not know arrives as text."""
+    values = {"score": np.float32(0.5), "folder": tmp_path, "missing": math.nan}
+    sent = json.loads(json.dumps(values, default=_plain))
+    assert sent["score"] == 0.5
+    assert sent["folder"] == str(tmp_path)
+    assert math.isnan(sent["missing"])
 
 
 def test_a_command_that_is_refused_leaves_no_run(prepared: Path) -> None:
