@@ -40,7 +40,17 @@ class Upgrade:
         for name, content in contents.items():
             if not isinstance(content, Mapping):
                 raise UserError(f"{root / name}: found no sections, expected the {name} of a project")
-        defaults = parse_params(renamed(contents["params.yaml"]), "params.yaml").model_dump(mode="json")
+        settings, stages = contents["params.yaml"], contents["dvc.yaml"].get("stages") or {}
+        if both := next((name for name, new in SETTINGS.items() if name in settings and new in settings), None):
+            raise UserError(
+                f"{root / 'params.yaml'}: found both {both} and {SETTINGS[both]}, two names of one section, "
+                f"expected one; remove {both}"
+            )
+        if not isinstance(stages, Mapping) or not all(isinstance(stage, Mapping) for stage in stages.values()):
+            raise UserError(
+                f"{root / 'dvc.yaml'}: found stages that are no sections, expected stages of DVC; correct it"
+            )
+        defaults = parse_params(renamed(settings), "params.yaml").model_dump(mode="json")
         old = {name: (root / name).read_text(encoding="utf-8") for name in TEMPLATES}
         params, pipeline = (read_tree(text) for text in old.values())
         new = {"params.yaml": _params(params, defaults), "dvc.yaml": _pipeline(pipeline)}

@@ -136,6 +136,13 @@ def test_an_upgrade_that_was_interrupted_is_finished(older: Path) -> None:
         ("params.yaml", "seed: [", r"params\.yaml, line 1, column 8: this is not valid YAML"),
         ("params.yaml", "3", r"params\.yaml: found no sections, expected the params.yaml of a project"),
         ("params.yaml", "seed: 0", r"params\.yaml: .* is missing"),
+        (
+            "params.yaml",
+            "judge: {}\nevaluators: {}",
+            r"params\.yaml: found both judge and evaluators, .*; remove judge",
+        ),
+        ("dvc.yaml", "stages: [a, b]", r"dvc\.yaml: found stages that are no sections"),
+        ("dvc.yaml", "stages: {prepare: 3}", r"dvc\.yaml: found stages that are no sections"),
         ("dvc.yaml", "- 3", r"dvc\.yaml: found no sections, expected the dvc.yaml of a project"),
     ],
 )
