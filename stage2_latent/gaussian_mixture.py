@@ -93,7 +93,7 @@ class GaussianMixture(Density):
         rank: int = 8,
         passes: int = 30,
         batch: int = 1024,
-        shrinkage: float | Sequence[float] = (8, 48, 192),
+        shrinkage: float | Sequence[float] = (2, 20, 192),
         averaged: int = 4,
     ) -> None:
         super().__init__()
@@ -110,7 +110,6 @@ class GaussianMixture(Density):
         train = task.train.shuffled(generator)
         size, first_filling = min(self.batch, int(train.counts.max())), train.filling
         counts = train.counts.to(train.codes.loc)
-        identity = identity_weight(len(train), len(self.whitening.loc))
         held_out = task.validation.repeated(4, generator)
 
         def start(components: int) -> tuple[Tensor, Tensor]:
@@ -120,27 +119,30 @@ class GaussianMixture(Density):
             x = train.balanced(0, size, generator)
             return x, clusters(x, components, seed)
 
-        def scored(statistics: Statistics[Any], shrinkage: float) -> Candidate:
-            self.mixture = statistics.maximise(shrinkage / counts, identity)
+        def scored(mixture: Components, shrinkage: float) -> Candidate:
+            self.mixture = mixture
             return Candidate(self.mean_log_prob(*held_out), shrinkage, self.mixture)
 
         def run_em(covariance: str, components: int, x: Tensor, assigned: Tensor) -> Candidate:
             """Run EM from the assigned clusters and return the mixture of its best pass."""
-            train.filling, shrinkage, passes = first_filling, max(self.shrinkages), []
+            train.filling, current, passes = first_filling, min(self.shrinkages), []
             start = COVARIANCES[covariance].start(x, assigned, self.rank)
+            freedom = max(0, len(train) - len(counts) * components)  # rows, less one for each mean
+            identity = identity_weight(freedom, x.shape[-1])
 
             def maximise(statistics: Statistics[Any]) -> Components:
-                return statistics.maximise(shrinkage / counts, identity)
+                return statistics.maximise(current / counts, identity)
 
             em = online_em(start, lambda turn: train.balanced(turn, size, generator), self.passes, maximise)
             for turn, (statistics, likelihood) in enumerate(em, start=1):
                 if turn % self.EVALUATION_INTERVAL == 0:
-                    candidate = max((scored(statistics, value) for value in self.shrinkages), key=SCORE)
-                    shrinkage = candidate.shrinkage
+                    mixtures = {s: statistics.maximise(s / counts, identity) for s in self.shrinkages}
+                    candidate = max((scored(mixture, s) for s, mixture in mixtures.items()), key=SCORE)
+                    current = candidate.shrinkage
                     if turn > self.passes // 2:
                         passes.append(candidate)
                         expected = float(likelihood @ self.classes.probabilities)
-                        task.record(expected, candidate.score, components=components, shrinkage=shrinkage)
+                        task.record(expected, candidate.score, components=components, shrinkage=current)
                 if first_filling is not None:
                     train.filling = maximise(statistics).unwhitened(self.whitening)
             return max(passes, key=SCORE)
@@ -152,8 +154,7 @@ class GaussianMixture(Density):
                 candidates.append((run_em(covariance, components, *points), covariance))
                 self.scores[f"{covariance} {components}"] = candidates[-1][0].score + float(self.whitening.log_det)
         best, self.covariance = max(candidates, key=lambda candidate: candidate[0].score)
-        self.mixture, self.shrinkage = best.mixture, best.shrinkage
-        count = best.mixture.means.shape[1]
+        self.mixture, count = best.mixture, best.mixture.means.shape[1]
         if self.averaged > 1 and count > 1:
             others = [run_em(self.covariance, count, *start(count)).mixture for _ in range(self.averaged - 1)]
             self.mixture = type(best.mixture).average([best.mixture, *others])
@@ -190,13 +191,11 @@ class GaussianMixture(Density):
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.covariance = learned["covariance"]
         self.mixture = COVARIANCES[self.covariance].components.of(tensors)
-        self.shrinkage = learned["shrinkage"]
         self.scores = dict(learned["held_out_log_likelihood"])
 
     def _learned(self) -> dict[str, Any]:
         return {
             "components": self.mixture.means.shape[1],
             "covariance": self.covariance,
-            "shrinkage": self.shrinkage,
             "held_out_log_likelihood": self.scores,
         }

@@ -33,7 +33,9 @@ class KernelDensity(DiagonalMixture):
     stores_training_codes = True
     incomplete = False
 
-    def __init__(self, *, bandwidth: float | Sequence[float] = (0.25, 0.5, 0.75, 1, 2, 4, 6, 8, 10, 12, 14, 16)) -> None:
+    def __init__(
+        self, *, bandwidth: float | Sequence[float] = (0.25, 0.5, 0.75, 1, 2, 4, 6, 8, 10, 12, 14, 16)
+    ) -> None:
         super().__init__()
         self.candidates = [number("bandwidth", value, low=1e-6) for value in candidates_of("bandwidth", bandwidth)]
 
@@ -83,9 +85,10 @@ def kernels(train: Draws) -> tuple[Tensor, Tensor, Tensor]:
 
 def _scott(weights: Tensor, loc: Tensor, counts: Tensor) -> Tensor:
     """Return scales (K, T, D) of kernels around points (K, T, D), by Scott's rule per class and coordinate."""
-    rows, points = counts.double().unsqueeze(-1), loc.double()
-    mean = torch.einsum("kt,ktd->kd", weights.double(), points)
-    variance = torch.einsum("kt,ktd->kd", weights.double(), (points - mean.unsqueeze(1)).square())
+    rows, shares, points = counts.double().unsqueeze(-1), weights.double(), loc.double()
+    shares = shares / shares.sum(-1, keepdim=True)  # the rounding of their sum would shift the mean of far points
+    mean = torch.einsum("kt,ktd->kd", shares, points)
+    variance = torch.einsum("kt,ktd->kd", shares, (points - mean.unsqueeze(1)).square())
     rounding = (torch.finfo(loc.dtype).eps * mean).square()
     pooled = (rows * variance).sum(0) / rows.sum()
     constant = FLOOR * pooled.mean().clamp_min(torch.finfo(loc.dtype).eps)

@@ -123,11 +123,11 @@ def _jittered(covariance: Tensor) -> Tensor:
 
 
 def identity_weight(rows: int, dimensions: int) -> float:
-    """Return the weight D² / (N² + D²) of the prior guess in a covariance estimated from N rows in D dimensions.
+    """Return the weight D⁴ / (N⁴ + D⁴) of a well-conditioned target in a covariance of N rows in D dimensions.
 
-    It is 1/2 if N = D, where the sample covariance becomes singular, and negligible if N ≫ D.
+    It is 1/2 if N = D, where the sample covariance becomes singular, 0.06 if N = 2 D, and below 0.002 from N = 5 D.
     """
-    return dimensions**2 / (rows**2 + dimensions**2)
+    return dimensions**4 / (rows**4 + dimensions**4)
 
 
 def regularised(covariance: Tensor, mean: Tensor, rows: int, resolution: float) -> Tensor:

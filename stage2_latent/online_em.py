@@ -67,6 +67,10 @@ def clusters(x: Tensor, components: int, seed: int) -> Tensor:
 
     # With several threads, the order of summation would change the last bits from run to run.
     with threadpool_limits(limits=1):
-        cluster = KMeans(min(components, x.shape[1]), n_init=1, random_state=seed)
-        labels = [torch.from_numpy(cluster.fit_predict(points)) for points in x.cpu().numpy()]
+        # More clusters than distinct points would make scikit-learn warn.
+        counts = [min(components, len(points.unique(dim=0))) for points in x]
+        labels = [
+            torch.from_numpy(KMeans(count, n_init=1, random_state=seed).fit_predict(points))
+            for count, points in zip(counts, x.cpu().numpy(), strict=True)
+        ]
     return torch.nn.functional.one_hot(torch.stack(labels).long(), components).to(x)
