@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, naming
 from postprior.pipelines.signals import defer_signals
 
 OwnFiles = Callable[[Path], Collection[Path]]
@@ -155,7 +155,7 @@ def publish_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary file that replaces `path` when the block ends without an error; see `publish`."""
     temporary = _partial(path)
     try:
-        with open(temporary, "wb") as file:
+        with naming(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -213,6 +213,7 @@ def _sync(path: Path) -> None:
     """Flush a file or folder to the disk, so that a later rename never exposes an empty one."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.errors import UserError, as_user_error, naming
 from postprior.pipelines.publishing import publish, publish_file, write_text
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def write_json(path: Path, value: Any, sort_keys: bool = True) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file; a file that is missing, truncated or not an object raises a UserError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with naming(path):
+            value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file; run the stage that makes it, or correct the path.") from None
     except ValueError as error:
@@ -73,7 +74,7 @@ class ArrayWriter:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
         self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         _write_header(self._file, shape, self.dtype)
         self._origin = self._file.tell()
@@ -83,14 +84,16 @@ class ArrayWriter:
         rows = np.ascontiguousarray(rows, self.dtype)
         if rows.shape[1:] != self.shape[1:] or not 0 <= start <= self.shape[0] - len(rows):
             raise ValueError(f"rows {rows.shape} at {start} do not fit into an array of shape {self.shape}")
-        self._file.seek(self._origin + start * self.dtype.itemsize * int(np.prod(self.shape[1:])))
-        self._file.write(rows.data)
+        with naming(self.path):
+            self._file.seek(self._origin + start * self.dtype.itemsize * int(np.prod(self.shape[1:])))
+            self._file.write(rows.data)
 
     def __enter__(self) -> ArrayWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -109,7 +112,8 @@ def load_array(path: Path, mmap: bool = True) -> np.ndarray:
         UserError: the file is missing, truncated, a pickle or an array of objects.
     """
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        with naming(path):
+            array = np.lib.format.open_memmap(path, mode="r")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: this array is missing; make the folder again with all its files.") from None
     except (ValueError, EOFError) as error:
@@ -131,7 +135,7 @@ class Artefact:
 
 
 def file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -184,13 +188,16 @@ def save_artefact(
     with publish(folder, partial(files_of, kind=kind), inputs) as temporary:
         if tensors:
             import torch
+            from safetensors import SafetensorError
             from safetensors.torch import save_file
 
             contiguous = {
                 name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
                 for name, tensor in tensors.items()
             }
-            save_file(contiguous, temporary / TENSORS)
+            remedy = "check that the disk has space and can be written"
+            with as_user_error(SafetensorError, f"{folder / TENSORS}: the tensors were not written", remedy):
+                save_file(contiguous, temporary / TENSORS)
         for name, array in (arrays or {}).items():
             save_array(temporary / f"{name}.npy", array)
         files = {
@@ -249,7 +256,7 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
     for name, entry in files.items():
         if Path(name).name != name or not isinstance(entry, dict):
             raise UserError(f"{folder / MANIFEST}: files: {name!r} is not a valid entry of this folder; make it again")
-        with _opened(folder / name, entry) as file:
+        with naming(folder / name), _opened(folder / name, entry) as file:
             content = file.read() if name == TENSORS else b""
             digest = hashlib.sha256(content) if content else hashlib.file_digest(file, "sha256")
         if digest.hexdigest() != entry.get("sha256"):

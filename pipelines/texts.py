@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from contextlib import nullcontext, suppress
 from html import escape
 from pathlib import Path
 from unicodedata import category
@@ -39,9 +40,14 @@ def escape_controls(text: str) -> str:
 
 
 def tell(*lines: str, err: bool = False) -> None:
-    """Print each text as one line, with control characters escaped, on stdout or stderr."""
+    """Print each text as one line, with control characters escaped, on stdout or stderr.
+
+    A line on stderr that cannot be written, because the disk of a log is full or a reader has gone, is left out: it must
+    not stop a training.
+    """
     for line in lines:
-        print(escape_controls(line), file=sys.stderr if err else sys.stdout, flush=True)
+        with suppress(OSError) if err else nullcontext():
+            print(escape_controls(line), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def format_warning(
