@@ -101,9 +101,10 @@ def publish(folder: Path, own_files: OwnFiles = lambda _: (), inputs: Iterable[P
         with defer_signals():
             _put(temporary, place)
             _sync(place.parent)
+            shutil.rmtree(temporary, ignore_errors=True)  # the folder that was replaced
     finally:
         with defer_signals():
-            shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder, or the folder that was replaced
+            shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder
 
 
 def _put(new: Path, place: Path) -> None:

@@ -16,109 +16,80 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from support.dvc import BINARIES, REPOSITORY, settings
-from support.forked import Command, content, partials, run
+from support.dvc import BINARIES
+from support.forked import Command, Project, content, partials, run
 from support.once import state
-from support.project import write_params
-
-from postprior.pipelines.settings.params import Params
+from support.project import REPOSITORY
 
 KILLS = int(os.environ.get("POSTPRIOR_KILLS", "20"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-FIRST = ("prepare", "train-evaluators", "train", "encode", "fit gmm")
-OF_DENSITY = ("fit", "generate", "evaluate", "utility", "evaluate-imputation", "privacy")
-STAGES = [
-    *("code", "prepare", "train-evaluators", "train", "encode", "diagnose", "score-baselines", "utility --real"),
-    *("evaluate-imputation --baselines", "augment 40 --seed 0", *(f"{stage} gmm_free" for stage in OF_DENSITY)),
-    "compare",
-]
 
 
 class Kills:
-    """Kills of the commands of a project with results, and a table of how the commands ended."""
+    """Kills of the commands of a project, and a table of how the commands ended."""
 
-    def __init__(self, root: Path, seed: int) -> None:
-        self.root, self.whole, self.ends = root, content(root), Counter[str]()
-        self._chosen = random.Random(seed)
+    def __init__(self, project: Project) -> None:
+        self.project, self.ends = project, Counter[str]()
+        self._chosen = random.Random(0)
         self._measured: dict[str, tuple[float, list[str]]] = {}
 
     def kill(self, words: str) -> None:
         """Kill a command at a random moment, in half of the cases after its files were removed, as DVC does."""
+        root, whole = self.project.root, self.project.whole
         seconds, written = self._measure(words)
         removed = self._chosen.choice(([], written))
         for path in removed:
-            (self.root / path).unlink()
-        command = Command(self.root, words)
+            (root / path).unlink()
+        command = Command(root, words)
         time.sleep(seconds * self._chosen.uniform(0, 1))
         command.send(signum := self._chosen.choice(SIGNALS))
-        code, found = command.wait(), content(self.root)
+        code, found = command.wait(), content(root)
         case = (words, signum.name, code, command.said)
         self.ends[f"{signum.name} {code}"] += 1
         assert code in (0, -signum if signum == signal.SIGKILL else 128 + signum), case
-        assert found == {path: digest for path, digest in self.whole.items() if path in found}, case
-        assert self.whole.keys() - found.keys() <= set(removed), case
-        assert signum == signal.SIGKILL or not partials(self.root), case
-        run(self.root, words)
-        assert content(self.root) == self.whole, case
-        assert not partials(self.root), case
+        assert found == {path: digest for path, digest in whole.items() if path in found}, case
+        assert whole.keys() - found.keys() <= set(removed), case
+        assert signum == signal.SIGKILL or not partials(root), case
+        run(root, words)
+        self.project.check(case)
 
     def _measure(self, words: str) -> tuple[float, list[str]]:
         """The seconds that a command takes, and the files in artefacts and results that it writes."""
         if words not in self._measured:
-            before = state(self.root)
-            seconds, after = run(self.root, words), state(self.root)
-            assert content(self.root) == self.whole, words
-            self._measured[words] = seconds, [path for path in self.whole if after[path] != before[path]]
+            before = state(self.project.root)
+            seconds, after = run(self.project.root, words), state(self.project.root)
+            self.project.check(words)
+            self._measured[words] = seconds, [path for path in self.project.whole if after[path] != before[path]]
         return self._measured[words]
 
 
-def test_a_killed_stage_ends_with_the_same_bytes(trained: tuple[Path, Params], tmp_path: Path) -> None:
-    kills = Kills(Path(shutil.copytree(trained[0], tmp_path / "project")), seed=0)
-    for words in FIRST:
-        kills.kill(words)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project under git and DVC in which every stage has run, without an interruption."""
-    root = tmp_path_factory.mktemp("kills") / "project"
-    tree = settings()
-    tree["densities"], tree["augment"]["seeds"], tree["train"]["epochs"] = ["gmm_free"], [0], 12
-    write_params(root, tree)
-    for words in STAGES:
-        run(root, words)
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(REPOSITORY / name, root)
-    for command in ("git init -q", "dvc init -q", "dvc commit --force"):
-        finish(root, command)
-    return root
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_every_stage_killed_many_times_ends_with_the_same_bytes(project: Path) -> None:
-    kills = Kills(project, seed=1)
-    for number in range(KILLS - KILLS // 5):
-        kills.kill(STAGES[number % len(STAGES)])
+def test_a_killed_stage_ends_with_the_same_bytes(project: Project, request: pytest.FixtureRequest) -> None:
+    kills, is_slow = Kills(project), request.node.get_closest_marker("slow")
+    for number in range(KILLS * 4 // 5 if is_slow else len(project.stages)):
+        kills.kill(project.stages[number % len(project.stages)])
     print(dict(kills.ends))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_a_killed_pipeline_ends_with_the_same_bytes(project: Path) -> None:
+@pytest.mark.parametrize("project", ["all"], indirect=True)
+def test_a_killed_pipeline_ends_with_the_same_bytes(project: Project) -> None:
     """If only `dvc` is killed, its stage keeps running beside the next one."""
-    chosen, ends, whole = random.Random(2), Counter[str](), content(project)
+    root, chosen, ends = project.root, random.Random(1), Counter[str]()
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(REPOSITORY / name, root)
+    for command in ("git init -q", "dvc init -q", "dvc commit --force"):
+        finish(root, command)
     targets = ["train", "train", "encode", "fit@gmm_free", "evaluate@gmm_free", "train-evaluators"]
     for number in range(KILLS // 5):
         target, signum, with_stage = chosen.choice(targets), chosen.choice(SIGNALS), chosen.random() < 0.5
-        with start(project, f"dvc repro --force --single-item {target}") as process:
+        with start(root, f"dvc repro --force --single-item {target}") as process:
             time.sleep(chosen.uniform(1, 10))
             (os.killpg if with_stage else os.kill)(process.pid, signum)
             process.wait()
         ends[f"{signum.name} {'all' if with_stage else 'dvc alone'}"] += 1
-        finish(project, "dvc repro")
-        assert content(project) == whole, (number, target, signum)
+        finish(root, "dvc repro")
+        assert content(root) == project.whole, (number, target, signum)
     print(dict(ends))
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -84,6 +84,18 @@ def content(root: Path) -> dict[str, str]:
         for path in paths
         if path.is_file() and ".partial" not in str(path) and path.name != ".gitignore"
     }
+
+
+class Project:
+    """A project with results, and some commands that made them."""
+
+    def __init__(self, root: Path, stages: Sequence[str]) -> None:
+        self.root, self.stages, self.whole = root, stages, content(root)
+
+    def check(self, case: object = None) -> None:
+        """All results are there with the same bytes, and nothing else."""
+        assert content(self.root) == self.whole, case
+        assert not partials(self.root), case
 
 
 def partials(root: Path) -> list[Path]:
