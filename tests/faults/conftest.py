@@ -34,3 +34,9 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: py
     else:
         made, stages = once(shared_base(tmp_path_factory), "every-stage", run_all), STAGES
     return Project(Path(shutil.copytree(made, tmp_path / "project")), stages)
+
+
+@pytest.fixture
+def is_slow(request: pytest.FixtureRequest) -> bool:
+    """Whether the test is one of the slow ones."""
+    return request.node.get_closest_marker("slow") is not None

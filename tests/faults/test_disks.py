@@ -88,7 +88,7 @@ def test_an_artefact_on_a_full_disk_is_the_old_or_the_new(tmp_path: Path) -> Non
 
 def test_a_stage_on_a_full_disk(project: Project) -> None:
     with mounted(project.root.with_name("disk"), "-t", "tmpfs", "-o", "size=128m", "tmpfs") as disk:
-        there = Project(Path(shutil.copytree(project.root, disk / "project")), project.stages)
+        there = Project(Path(shutil.copytree(project.root, disk, dirs_exist_ok=True)), project.stages)
         for words in project.stages:
             with full(disk):
                 assert str(disk) in refuse(there, words, errno.ENOSPC)
@@ -114,7 +114,7 @@ def break_disk(after: int) -> None:
     os.fsync = fsync
 
 
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("after", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_stage_whose_disk_fails(project: Project, after: int) -> None:
     for words in project.stages:
         assert str(project.root) in refuse(project, words, errno.EIO, partial(break_disk, after))

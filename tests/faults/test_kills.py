@@ -63,8 +63,8 @@ class Kills:
         return self._measured[words]
 
 
-def test_a_killed_stage_ends_with_the_same_bytes(project: Project, request: pytest.FixtureRequest) -> None:
-    kills, is_slow = Kills(project), request.node.get_closest_marker("slow")
+def test_a_killed_stage_ends_with_the_same_bytes(project: Project, is_slow: bool) -> None:
+    kills = Kills(project)
     for number in range(KILLS * 4 // 5 if is_slow else len(project.stages)):
         kills.kill(project.stages[number % len(project.stages)])
     print(dict(kills.ends))
