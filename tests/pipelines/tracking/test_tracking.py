@@ -6,7 +6,10 @@ import json
 import logging
 import os
 import shutil
+import socket
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +278,35 @@ def test_a_database_that_cannot_be_opened_costs_one_warning(
     warning = capsys.readouterr().err
     assert warning.startswith("postprior: warning: MLflow could not log this run (")
     assert warning.count("\n") == 1
+
+
+def test_a_server_that_never_answers_costs_one_warning(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with track("evaluate", params, project, density="gmm") as run:
+            run.metrics({"loss": 1.0})
+    assert capsys.readouterr().err == (
+        "postprior: warning: MLflow could not log this run (timed out); the results are written anyway\n"
+    )
+
+
+@pytest.mark.parametrize("started", [False, pytest.param(True, marks=pytest.mark.slow)])  # MLflow tries for 20 s
+def test_a_database_that_another_process_has_locked_costs_one_warning(
+    project: Path, params: Params, capfd: pytest.CaptureFixture[str], started: bool
+) -> None:
+    with closing(sqlite3.connect(project / "mlflow.db", isolation_level=None)) as database:
+        if not started:
+            database.execute("BEGIN EXCLUSIVE")
+        with track("evaluate", params, project, density="gmm") as run:
+            if started:
+                database.execute("BEGIN EXCLUSIVE")
+            run.metrics({"loss": 1.0})
+    assert capfd.readouterr().err == (
+        "postprior: warning: MLflow could not log this run (database is locked); the results are written anyway\n"
+    )
 
 
 def test_a_failure_in_the_middle_costs_one_warning(
