@@ -42,8 +42,8 @@ def escape_controls(text: str) -> str:
 def tell(*lines: str, err: bool = False) -> None:
     """Print each text as one line, with control characters escaped, on stdout or stderr.
 
-    A line on stderr that cannot be written, because the disk of a log is full or a reader has gone, is left out: it must
-    not stop a training.
+    A line on stderr that cannot be written (the disk of a log is full, the reader of a pipe has ended) is left out: it
+    must not stop a training.
     """
     for line in lines:
         with suppress(OSError) if err else nullcontext():

@@ -1,4 +1,4 @@
-"""A publication is stopped before every line of its code, and fails in every call of the system: old or new, but whole."""
+"""A publication is stopped before every line of its code, and fails in every call of the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publish again and again, each time disturbed one step later, in forks of a small process: `python -m support.disturbed`.
+"""Publish again and again, each time disturbed one step later, in forks of a small process.
 
 It does not import torch, because a fork of a process takes as long as its memory is large.
 """
@@ -107,7 +107,9 @@ def main(root: str, kind: str, before: str, disturbance: str, argument: str) -> 
         assert not list(path.parent.glob(".*.partial")), number  # the next publication removes it
         if not before:
             shutil.rmtree(path) if kind == "folder" else path.unlink()
-        code = fork({"signal": Signal, "failure": Failure}[disturbance](int(argument), number), lambda: publish(path, NEW))
+        code = fork(
+            {"signal": Signal, "failure": Failure}[disturbance](int(argument), number), lambda: publish(path, NEW)
+        )
         if code == UNDISTURBED:
             break
         endings.append((code, read(path), bool(list(path.parent.glob(".*.partial")))))
