@@ -47,6 +47,32 @@ class Affine:
         return y * self.log_scale.exp() + self.shift, self.log_scale
 
 
+class GatedNet(nf.nets.ResidualNet):
+    """The residual network of normflows, whose blocks are gated by the class.
+
+    A gate σ(c_y) depends on the class alone, so that one row per class is computed, and chosen by the one-hot context.
+    """
+
+    def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
+        """Return the outputs (n, ·) for inputs (n, ·) and one-hot classes (n, K)."""
+        x = self.initial_layer(torch.cat([inputs, context], dim=1))
+        for block in self.blocks:
+            first, second = block.linear_layers
+            gates = (block.context_layer.weight.T + block.context_layer.bias).sigmoid()  # (K, hidden)
+            x = torch.addcmul(x, second(first(x.relu()).relu()), context @ gates)
+        outputs: Tensor = self.final_layer(x)
+        return outputs
+
+
+class Linear(nf.flows.LULinearPermute):
+    """Fixed permutation P and learned map x → L U P x + b; codes to base takes one product with the matrix."""
+
+    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Map codes to base points."""
+        weight, _ = self.permutation.inverse(self.linear.weight())  # L U P
+        return nn.functional.linear(z, weight, self.linear.bias), self.linear.logabsdet().expand(len(z))
+
+
 class Coupling(nf.flows.Flow):
     """Coupling layer: maps the coordinates z₂ by parameters from a network of z₁ and the label; z₁ is unchanged."""
 
@@ -54,7 +80,7 @@ class Coupling(nf.flows.Flow):
         super().__init__()
         self.unchanged, self.sizes = features // 2, sizes
         outputs = (features - self.unchanged) * parameters
-        self.net = zero_initialised(nf.nets.ResidualNet(self.unchanged, outputs, sizes.hidden, context))
+        self.net = zero_initialised(GatedNet(self.unchanged, outputs, sizes.hidden, context))
 
     def maps(self, raw: Tensor) -> Affine | Splines:
         """Return the maps from codes to base with the parameters in the network's output (n, ·)."""
@@ -153,9 +179,17 @@ class Transport(nn.Module):
         self.classes = classes
         make_coupling = COUPLINGS[coupling]
         pairs = [
-            (nf.flows.LULinearPermute(features), make_coupling(features, classes, sizes)) for _ in range(sizes.blocks)
+            (Linear(features), make_coupling(features, classes, sizes)) for _ in range(sizes.blocks)
         ]
         self.layers = nn.ModuleList([layer for pair in pairs for layer in pair])
+
+    @torch.no_grad()
+    def permutation(self) -> Tensor:
+        """Return the order (D,) in which untrained layers put the coordinates of a code: u = x[order]."""
+        order = torch.arange(len(self.layers[0].linear.bias)).unsqueeze(0)
+        for layer in reversed(self.layers[::2]):
+            order, _ = layer.permutation(order)
+        return order.squeeze(0)
 
     def to_base(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the base points u of codes x (n, D), and log |du/dx| (n,)."""
