@@ -176,7 +176,7 @@ class Transport(nn.Module):
 
     def __init__(self, features: int, classes: int, coupling: str, sizes: Sizes) -> None:
         super().__init__()
-        self.classes = classes
+        self.features, self.classes = features, classes
         make_coupling = COUPLINGS[coupling]
         pairs = [
             (Linear(features), make_coupling(features, classes, sizes)) for _ in range(sizes.blocks)
@@ -186,9 +186,10 @@ class Transport(nn.Module):
     @torch.no_grad()
     def permutation(self) -> Tensor:
         """Return the order (D,) in which untrained layers put the coordinates of a code: u = x[order]."""
-        order = torch.arange(len(self.layers[0].linear.bias)).unsqueeze(0)
-        for layer in reversed(self.layers[::2]):
-            order, _ = layer.permutation(order)
+        order = torch.arange(self.features).unsqueeze(0)
+        for layer in reversed(self.layers):
+            if isinstance(layer, Linear):
+                order, _ = layer.permutation(order)
         return order.squeeze(0)
 
     def to_base(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
