@@ -111,7 +111,7 @@ class Flow(Density):
         base_learning_rate: float = 1e-3,
         weight_decay: float = 1.0,
         average: float = 0.98,
-        patience: int = 10,
+        patience: int = 5,
     ) -> None:
         super().__init__()
         self.coupling = choice("coupling", coupling, COUPLINGS)

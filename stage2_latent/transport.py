@@ -116,8 +116,8 @@ class SplineCoupling(Coupling):
         super().__init__(features, context, sizes, 3 * sizes.bins - 1)
 
     def maps(self, raw: Tensor) -> Splines:
-        scaled = raw / math.sqrt(self.sizes.hidden)
-        return Splines.of(scaled.unflatten(1, (3 * self.sizes.bins - 1, -1)), self.sizes.bins, self.sizes.bound)
+        parameters = raw.unflatten(1, (3 * self.sizes.bins - 1, -1)).movedim(1, 0).contiguous()
+        return Splines(parameters / math.sqrt(self.sizes.hidden), self.sizes.bins, self.sizes.bound)
 
 
 class MaskedAutoregression(nf.flows.Flow):
@@ -178,9 +178,7 @@ class Transport(nn.Module):
         super().__init__()
         self.features, self.classes = features, classes
         make_coupling = COUPLINGS[coupling]
-        pairs = [
-            (Linear(features), make_coupling(features, classes, sizes)) for _ in range(sizes.blocks)
-        ]
+        pairs = [(Linear(features), make_coupling(features, classes, sizes)) for _ in range(sizes.blocks)]
         self.layers = nn.ModuleList([layer for pair in pairs for layer in pair])
 
     @torch.no_grad()

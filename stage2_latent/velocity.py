@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES = 6
+FREQUENCIES = 3
 """Number of frequencies of the sines and cosines of t that the network gets as inputs."""
 
 
@@ -34,24 +34,27 @@ class Velocity(nn.Module):
         classes: K.
         hidden: width of the hidden layers.
         width: width of the network that modulates them.
+        frequencies: number of frequencies of the sines and cosines of t that this network gets as inputs. More of
+            them need more steps of integration.
     """
 
-    def __init__(self, features: int, blocks: int, classes: int, hidden: int, width: int) -> None:
+    def __init__(self, features: int, blocks: int, classes: int, hidden: int, width: int, frequencies: int = 3) -> None:
         super().__init__()
+        self.frequencies = frequencies
         self.blocks, self.classes = blocks, classes
         self.moving = nn.Linear(features, hidden, bias=False)  # W₁
         self.known = nn.Linear(features, hidden, bias=False)  # S
         self.hidden = nn.Linear(hidden, hidden, bias=False)  # W₂
         self.out = nn.Linear(hidden, features)  # W₃ and c
         last = nn.Linear(width, 4 * hidden)
-        self.modulate = nn.Sequential(nn.Linear(2 * FREQUENCIES + classes + blocks, width), nn.SiLU(), last)
+        self.modulate = nn.Sequential(nn.Linear(2 * frequencies + classes + blocks, width), nn.SiLU(), last)
         for layer in (self.out, last):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def modulation(self, t: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Return gains and shifts (n, 4·hidden) for times (n,), classes (n,) and masks of known blocks (n, blocks)."""
-        angle = math.pi * t.unsqueeze(-1) * torch.arange(1, FREQUENCIES + 1, device=t.device)
+        angle = math.pi * t.unsqueeze(-1) * torch.arange(1, self.frequencies + 1, device=t.device)
         label = nn.functional.one_hot(classes, self.classes)
         gains_and_shifts: Tensor = self.modulate(
             torch.cat([angle.cos(), angle.sin(), label.to(t), known.to(t)], dim=-1)
