@@ -104,14 +104,14 @@ class Flow(Density):
         bound: float = 4.0,
         components: int = 16,
         shrinkage: float = 128.0,
-        steps: int = 800,
+        steps: int = 500,
         batch: int = 512,
         noise: float = 0.15,
-        learning_rate: float = 6e-3,
+        learning_rate: float = 9e-3,
         base_learning_rate: float = 1e-3,
         weight_decay: float = 1.0,
-        average: float = 0.98,
-        patience: int = 5,
+        average: float = 0.97,
+        patience: int = 10,
     ) -> None:
         super().__init__()
         self.coupling = choice("coupling", coupling, COUPLINGS)
