@@ -1,5 +1,6 @@
-"""Gradients of every objective on incomplete rows: finite, and those of models that have the observed modalities only."""
+"""Gradients on incomplete rows: finite, and those of models that have the observed modalities only."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -80,13 +81,13 @@ class Rows:
 
 def draw_the_same_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch draw numbers that vary over the draws and the shared code, but not over rows, modalities or subsets."""
+
+    def repeated(draw: Any, *size: Any, **options: Any) -> Tensor:
+        shape = size[0] if isinstance(size[0], tuple) else size
+        return draw([n if n in (LATENT, DRAWS) else 1 for n in shape], **options).expand(shape)
+
     for name in ("rand", "randn"):
-
-        def repeated(*size: Any, draw: Any = getattr(torch, name), **options: Any) -> Tensor:
-            shape = size[0] if isinstance(size[0], tuple) else size
-            return draw([n if n in (LATENT, DRAWS) else 1 for n in shape], **options).expand(shape)
-
-        monkeypatch.setattr(torch, name, repeated)
+        monkeypatch.setattr(torch, name, partial(repeated, getattr(torch, name)))
 
 
 def gradients(model: MultimodalVAE, phase: int, batch: Batch) -> dict[str, Tensor]:
