@@ -439,6 +439,6 @@ def test_options_that_the_model_refuses_are_the_user_s(trained: tuple[Path, Para
 def test_a_diverging_stage_says_so_and_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
     params = write_params(tmp_path, small(train__learning_rate=1.0e20))
     shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
-    with pytest.raises(UserError, match="became .*, expected finite numbers; lower train.learning_rate"):
+    with pytest.raises(UserError, match=r"became .*, expected finite numbers; lower train\.learning_rate"):
         train(params, tmp_path)
     assert not (tmp_path / "artefacts/autoencoder").exists()
