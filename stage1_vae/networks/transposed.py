@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 FEW = 4
-"""Largest number of output channels for which `as_convolution` is used. Given 64 × 16 × 8 × 8 values, it takes less than half
-the time for up to 4 channels, but 1.7 times as long for 16."""
+"""Largest number of output channels for which `as_convolution` is used. Given 64 × 16 × 8 × 8 values, it takes less than
+half the time for up to 4 channels, but 1.7 times as long for 16."""
 
 
 class TransposedConvolution(nn.ConvTranspose2d):
@@ -55,6 +55,13 @@ class AsConvolution(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        geometry = ([2, 2], [1, 1], [1, 1], True, [0, 0], 1)  # stride, padding, dilation, transposed, and so on
+        geometry = (
+            [2, 2],
+            [1, 1],
+            [1, 1],
+            True,
+            [0, 0],
+            1,
+        )  # stride, padding, dilation, transposed, output padding, groups
         needed = list(ctx.needs_input_grad)
         return torch.ops.aten.convolution_backward(gradient, x, weight, [weight.shape[1]], *geometry, needed)
