@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 FEW = 4
-"""Largest number of output channels for which `as_convolution` is used. Given 64 × 16 × 8 × 8 values, it takes less than
+"""Largest number of output channels for which `as_convolution` is used. On 64 × 16 × 8 × 8 values, it takes less than
 half the time for up to 4 channels, but 1.7 times as long for 16."""
 
 
