@@ -83,10 +83,10 @@ def imputations(
                 if lacks_values.any():
                     p = model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
                     x = p.mean if values == "mean" else p.rsample((), generator)
-                    x = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
-                    places, observed = rows[lacks_values], data.data[m.name]
-                    x = np.where(missing[m.name][places], x, observed[places])
-                    imputed[m.name] = places, x.astype(observed.dtype, copy=False)
+                    drawn = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                    places, known = rows[lacks_values], data.data[m.name]
+                    drawn = np.where(missing[m.name][places], drawn, known[places])
+                    imputed[m.name] = places, drawn.astype(known.dtype, copy=False)
         yield block, imputed
 
 

@@ -15,6 +15,7 @@ from postprior.pipelines.report.wording import as_text, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
 
 MAX_LINES = 24  # the page shows no longer table of a curve or a point cloud
 WIDTH = 4.4  # inches, of a figure of one panel; the page shows 80 pixels per inch, so fonts have the size of its text
@@ -109,7 +110,8 @@ class Figure:
         columns = 1 if narrow else min(self.columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
         size = (NARROW if narrow else WIDTH if columns == 1 else WIDE, self.height * lines)
-        images, places = [], []
+        images: list[bytes] = []
+        places: list[Bbox] = []  # of the axes
         for theme in (LIGHT, DARK):
             with rc_context(_style(theme)):
                 canvas = Canvas(figsize=size, dpi=DPI, layout=None if places else "constrained")

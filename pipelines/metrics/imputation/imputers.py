@@ -78,7 +78,7 @@ class Neighbours(Imputer):
 
     def nearest(self, rows: Floats, block: int, most: int) -> Ints:
         """Return the `most` nearest training rows with an observed block, the nearest first: (n, most)."""
-        donors = np.flatnonzero(self.patterns[:, self.blocks[block]].all(1)[self.pattern])
+        donors = np.flatnonzero(self.patterns[:, self.blocks[block]].min(1)[self.pattern])
         if not len(donors):
             raise ValueError("no training row has all values of a hidden modality")
         distances = np.concatenate(

@@ -56,7 +56,9 @@ def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) 
             "linear_probe": probe.predict(test.codes),
             "knn": voters.predict(test.codes),
         }
-    scores = {name: weighted_mean(labels == test.labels, weights) for name, labels in predictions.items()}
+    scores: dict[str, Floats] = {
+        name: weighted_mean(labels == test.labels, weights) for name, labels in predictions.items()
+    }
     joint = contingency(test_clusters, test.labels, weights > 0)
     scores |= {"nmi": normalised_mutual_information(joint), "ari": adjusted_rand_index(joint)}
     return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}

@@ -53,7 +53,7 @@ def test_the_guess_of_neighbours_is_that_of_scikit_learn() -> None:
 
 
 def test_one_search_serves_every_number_of_neighbours() -> None:
-    """With missing values on both sides, the neighbours are those of `nan_euclidean`, and fewer are a prefix of more."""
+    """With missing values on both sides, neighbours are those of `nan_euclidean`, and fewer are a prefix of more."""
     rng, training, (_, lacking) = np.random.default_rng(0), rows(200), without(slice(2, 5))
     training[rng.random(training.shape) < 0.2] = np.nan
     lacking[::3, 0] = np.nan
