@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.names import is_count
 
 if TYPE_CHECKING:
     from postprior.pipelines.settings.params import Params
@@ -85,7 +86,7 @@ def parse_pairs(
 
 def label_counts(arguments: list[str] | None) -> dict[str, int] | None:
     """Parse the values of --label to counts by label, or None if there are none."""
-    counts = parse_pairs("--label", arguments, "LABEL=COUNT", "7=200", valid=str.isdecimal)
+    counts = parse_pairs("--label", arguments, "LABEL=COUNT", "7=200", valid=is_count)
     return {label: int(count) for label, count in counts.items()} or None
 
 

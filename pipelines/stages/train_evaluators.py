@@ -27,16 +27,13 @@ def train_evaluators(params: Params, root: Path) -> None:
     train, test = project.train_and_test()
     with track("train-evaluators", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        classifiers = None if train.labels is None else train_classifiers(train, params, run)
-        default = "pca" if classifiers is None else "classifier"
-        name = default if settings.extractor == "auto" else settings.extractor
-        if classifiers is not None and name == "classifier":
-            evaluators = Evaluators(name, classifiers, classifiers)
-        else:
+        default = "pca" if train.labels is None else "classifier"
+        name, extractor = default if settings.extractor == "auto" else settings.extractor, None
+        if name != "classifier" or train.labels is None:  # first, so that training never precedes an error in it
             weights = None if settings.weights is None else root / settings.weights
-            evaluators = Evaluators(
-                name, fit_extractor(name, train, settings.features, params.seed, weights), classifiers
-            )
+            extractor = fit_extractor(name, train, settings.features, params.seed, weights)
+        classifiers = None if train.labels is None else train_classifiers(train, params, run)
+        evaluators = Evaluators(name, classifiers if extractor is None else extractor, classifiers)
         tensors, manifest = evaluators.state()
         save_artefact(project.artefacts.evaluators, KIND, {**manifest, "data": train.hash}, tensors)
         written = report(evaluators, test, np.random.default_rng(params.seed))
