@@ -282,7 +282,7 @@ def rebuilding(folder: Path) -> AbstractContextManager[None]:
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise a ValueError unless the tensors of an artefact can be the state of the object rebuilt from them.
 
-    Each must be known to the object, have its type and shape, and hold neither NaN nor infinity; the object may know tensors that an
+    Each must be known to the object, have its type and shape, and be finite; the object may know more tensors, which an
     earlier version did not write.
     """
     for name, tensor in found.items():

@@ -145,4 +145,5 @@ def origins_of(path: Path) -> dict[str, str]:
     if not path.is_dir():
         return {"codes": file_hash(path)}
     artefact = load_artefact(path, "codes")
-    return {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}
+    with rebuilding(path):
+        return {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -56,7 +57,9 @@ def load_tracked(path: Path) -> tuple[Params, Path]:
     settings, root = load(path)
     from postprior.pipelines.tracking import client, runs
 
-    if client.address(root) is not None:
+    if (uri := client.address(root)) is not None and client.has_failed(uri, root):
+        os.environ["MLFLOW_TRACKING_URI"] = "off"
+    elif uri is not None:
         from postprior.pipelines.tracking.worker import RemoteRun
 
         runs.started = RemoteRun()

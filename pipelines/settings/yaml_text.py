@@ -47,7 +47,7 @@ def parse_yaml(text: str, place: Path | str) -> Any:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = str(error.problem).splitlines()[0]
-        if isinstance(error, _UnreadableScalar):
+        if isinstance(error, _UnreadableScalarError):
             raise UserError(f"{place}{where}: found a value that cannot be read ({problem}); correct it") from None
         raise UserError(f"{place}{where}: this is not valid YAML ({problem})") from None
     except YAMLError as error:
@@ -56,7 +56,7 @@ def parse_yaml(text: str, place: Path | str) -> Any:
         raise UserError(f"{place}: found lists, groups or aliases nested too deep, expected settings") from None
 
 
-class _UnreadableScalar(MarkedYAMLError):
+class _UnreadableScalarError(MarkedYAMLError):
     """A scalar that does not match its tag, such as a number of too many digits."""
 
 
@@ -68,7 +68,7 @@ class _Bounded(SafeConstructor):
             return super().construct_object(node, deep)
         except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
             problem = str(error).partition(";")[0] or type(error).__name__
-            raise _UnreadableScalar(problem=problem, problem_mark=node.start_mark) from None
+            raise _UnreadableScalarError(problem=problem, problem_mark=node.start_mark) from None
 
     def construct_document(self, node: Node) -> Any:
         length, depth = _extent(node, {})

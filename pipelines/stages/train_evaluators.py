@@ -28,12 +28,16 @@ def train_evaluators(params: Params, root: Path) -> None:
     with track("train-evaluators", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
         default = "pca" if train.labels is None else "classifier"
-        name, extractor = default if settings.extractor == "auto" else settings.extractor, None
-        if name != "classifier" or train.labels is None:  # first, so that training never precedes an error in it
+        name = default if settings.extractor == "auto" else settings.extractor
+        if name == default == "classifier":
+            classifiers = train_classifiers(train, params, run)
+            evaluators = Evaluators(name, classifiers, classifiers)
+        else:  # the extractor first, so that an error in it is told before the training
             weights = None if settings.weights is None else root / settings.weights
             extractor = fit_extractor(name, train, settings.features, params.seed, weights)
-        classifiers = None if train.labels is None else train_classifiers(train, params, run)
-        evaluators = Evaluators(name, classifiers if extractor is None else extractor, classifiers)
+            evaluators = Evaluators(
+                name, extractor, None if train.labels is None else train_classifiers(train, params, run)
+            )
         tensors, manifest = evaluators.state()
         save_artefact(project.artefacts.evaluators, KIND, {**manifest, "data": train.hash}, tensors)
         written = report(evaluators, test, np.random.default_rng(params.seed))
