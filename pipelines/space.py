@@ -17,8 +17,8 @@ def check_space(found: str, memory: int, disk: int = 0, place: Path = Path()) ->
     place = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
     free, all_memory = shutil.disk_usage(place).free, _memory()
     if disk > free or (all_memory is not None and memory > all_memory):
-        needed = f"{_gigabytes(memory)} of memory" + (f" and {_gigabytes(disk)} on the disk" if disk else "")
-        available = f"{_gigabytes(all_memory or 0)} and {_gigabytes(free)}" if disk else _gigabytes(all_memory or 0)
+        needed = f"{_bytes(memory)} of memory and {_bytes(disk)} on the disk"
+        available = f"{_bytes(all_memory or 0)} and {_bytes(free)}"
         raise UserError(f"{found} need at least {needed}, expected at most {available}; request fewer")
 
 
@@ -29,5 +29,6 @@ def _memory() -> int | None:
     return None
 
 
-def _gigabytes(number: int) -> str:
-    return f"{-(-number // 10**9)} GB"
+def _bytes(number: int) -> str:
+    power, unit = next(((p, u) for p, u in ((9, "GB"), (6, "MB")) if number >= 10**p), (3, "kB"))
+    return f"{-(-number // 10**power)} {unit}"

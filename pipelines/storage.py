@@ -282,16 +282,16 @@ def rebuilding(folder: Path) -> AbstractContextManager[None]:
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise a ValueError unless the tensors of an artefact can be the state of the object rebuilt from them.
 
-    Each must be known to the object, have its type and shape, and be finite; the object may know more tensors, which an
-    earlier version did not write.
+    Each must be known to the object, have its type and shape, and hold no NaN; the object may know more tensors, which
+    an earlier version did not write.
     """
     for name, tensor in found.items():
         if name not in expected:
             raise ValueError(f"unknown tensor {name}")
         if (tensor.dtype, tensor.shape) != (expected[name].dtype, expected[name].shape):
             raise ValueError(f"tensor {name} has another type or shape")
-        if not tensor.isfinite().all():
-            raise ValueError(f"tensor {name} holds NaN or infinity")
+        if tensor.isnan().any():
+            raise ValueError(f"tensor {name} holds NaN")
 
 
 def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:
