@@ -1,5 +1,6 @@
 """Drawing synthetic samples: reproducible bytes, requested labels, and the matching autoencoder."""
 
+import math
 import shutil
 import tracemalloc
 from collections.abc import Callable
