@@ -7,7 +7,8 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.generation.augmentation import ARMS, arm_hits, stratified_subsample
 from postprior.pipelines.metrics.utility.augmentation import Cell
 from postprior.pipelines.metrics.utility.classifiers import modality_names
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.options import check_value
+from postprior.pipelines.settings.params import Params, Seed
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 
@@ -17,6 +18,7 @@ def augment(size: str, params: Params, root: Path, seed: int) -> None:
 
     Without labels there is nothing to learn, and the file has the settings of the cell only.
     """
+    check_value("seed", seed, Seed)
     project, name = Project(root), f"{size}-{seed}"
     train, test = project.train_and_test()
     with track("augment", params, root) as run:

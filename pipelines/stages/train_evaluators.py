@@ -27,15 +27,16 @@ def train_evaluators(params: Params, root: Path) -> None:
     train, test = project.train_and_test()
     with track("train-evaluators", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        classifiers = None if train.labels is None else train_classifiers(train, params, run)
-        default = "pca" if classifiers is None else "classifier"
+        default = "pca" if train.labels is None else "classifier"
         name = default if settings.extractor == "auto" else settings.extractor
-        if classifiers is not None and name == "classifier":
+        if name == default == "classifier":
+            classifiers = train_classifiers(train, params, run)
             evaluators = Evaluators(name, classifiers, classifiers)
-        else:
+        else:  # the extractor first, so that an error in it is told before the training
             weights = None if settings.weights is None else root / settings.weights
+            extractor = fit_extractor(name, train, settings.features, params.seed, weights)
             evaluators = Evaluators(
-                name, fit_extractor(name, train, settings.features, params.seed, weights), classifiers
+                name, extractor, None if train.labels is None else train_classifiers(train, params, run)
             )
         tensors, manifest = evaluators.state()
         save_artefact(project.artefacts.evaluators, KIND, {**manifest, "data": train.hash}, tensors)
