@@ -25,5 +25,5 @@ def load_arm_hits(folder: Path) -> ArmHits | None:
     artefact = load_artefact(folder, KIND)
     if not artefact.arrays:
         return None
-    hits, *optional = (artefact.arrays.get(name) for name in ARRAYS)
-    return ArmHits(*(artefact.manifest[name] for name in NAMES), np.array(hits), *optional)
+    arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
+    return ArmHits(**{name: artefact.manifest[name] for name in NAMES}, **arrays)

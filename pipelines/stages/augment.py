@@ -1,6 +1,7 @@
 """Stage `augment`: whether synthetic rows help where there are few real rows, for one number of real rows."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,8 @@ def augment(size: str, params: Params, root: Path) -> None:
     with track("augment", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
         subsamples = [stratified_subsample(train, size, seed) for seed in settings.seeds]
-        written = {"rows": len(subsamples[0]), "seeds": list(settings.seeds)} | settings.model_dump(
-            include={"model", "density"}
-        )
+        written: dict[str, Any] = {"rows": len(subsamples[0]), "seeds": list(settings.seeds)}
+        written |= settings.model_dump(include={"model", "density"})
         found = None
         if train.labels is not None:
             hits = [arm_hits(rows, test, params, seed) for rows, seed in zip(subsamples, settings.seeds, strict=True)]

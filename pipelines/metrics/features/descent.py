@@ -19,7 +19,8 @@ class Descent:
     """
 
     def __init__(self, module: nn.Module, rate: float, steps: int, decay: float = 0.0) -> None:
-        self.parameters, self.rate, self.decay = list(module.train().parameters()), rate, decay
+        self.parameters: list[Tensor] = list(module.train().parameters())
+        self.rate, self.decay = rate, decay
         self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
         self.counts = [torch.zeros(()) for _ in self.parameters]
         self.last, self.taken = max(2, steps) - 1, 0
@@ -38,13 +39,15 @@ class Descent:
         """Take one step down the gradient of a loss."""
         rate, beta = self.cycle()
         self.taken += 1
-        gradients = torch.autograd.grad(loss, self.parameters)
-        state = (self.means, self.squares, [], self.counts)
+        gradients = list(torch.autograd.grad(loss, self.parameters))
         with torch.no_grad():
             adamw(
                 self.parameters,
-                list(gradients),
-                *state,
+                gradients,
+                self.means,
+                self.squares,
+                [],
+                self.counts,
                 fused=True,
                 foreach=False,
                 amsgrad=False,

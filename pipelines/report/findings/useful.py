@@ -35,11 +35,10 @@ def useful(results: Results) -> Iterator[Finding]:
         unlabelled = "Without labels, no classifier can be trained"
         why = "The stage utility has not run" if results.labelled else unlabelled
         yield Finding("Not measured", f"{why}, so the usefulness of samples as training data is unknown.")
-    if results.labelled and not results.augmentation:
-        off = "The setting `augment.sizes` is empty"
-        why = "The stage augment has not run" if results.augmentation_sizes else off
+    if results.labelled and not results.augmentation_sizes:
         yield Finding(
-            "Data augmentation", f"{why}, so the gain from adding synthetic rows to few real rows is unknown."
+            "Data augmentation",
+            "The setting augment.sizes is empty, so the gain from adding synthetic rows to few real rows is unknown.",
         )
     for size, arms in results.augmentation.items():
         yield from _augmentation(results, size, {arm: Row(arm, "", scores) for arm, scores in arms.items()})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from postprior.pipelines.threads import exhaust
+from postprior.pipelines.metrics.features.threads import exhaust
 
 
 def test_tasks_run_side_by_side_with_their_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
