@@ -24,6 +24,7 @@ from support.recorded import Recorded
 
 from postprior.pipelines.artefacts.code import SILENT, _computed_imports, _imports, closure
 from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.profiles import SECTIONS
 from postprior.pipelines.stages.code import code
 from postprior.pipelines.tracking.runs import Run
 
@@ -176,6 +177,11 @@ LOADS_A_PAIR = (
     "evaluate-imputation-baselines",
     "privacy",
 )
+SCORES = (
+    *("diagnose", "score-baselines", "evaluate", "utility-real", "utility", "augment@40", "privacy"),
+    *("evaluate-imputation-baselines", "evaluate-imputation", "compare"),
+)
+"""Stages whose settings may have one value per profile: a change of the profile trains and fits nothing."""
 
 
 @pytest.mark.usefixtures("copied_code")
@@ -228,6 +234,7 @@ def test_an_edit_of_code_reruns_what_runs_it(
         ("privacy.draws", 3, ("privacy", "compare")),
         ("imputation.draws", 20, ("evaluate-imputation", "evaluate-imputation-baselines", "compare")),
         ("compare.map", "umap", ("compare",)),
+        ("profile", "full", SCORES),
         ("augment.steps", 5, ("augment@40", "compare")),
     ],
 )
@@ -235,8 +242,8 @@ def test_a_setting_reruns_what_reads_it(
     first: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, key: str, value: Any, stages: tuple[str, ...]
 ) -> None:
     path, tree = first[0] / "params.yaml", settings()
-    section, name = key.split(".")
-    tree[section][name] = value
+    section, _, name = key.rpartition(".")
+    (tree[section] if section else tree)[name] = value
     before = path.read_text()
     path.write_text(yaml.safe_dump(tree))
     try:
@@ -279,6 +286,8 @@ def test_a_stage_reads_the_settings_that_dvc_watches_for_it_and_no_other(
         before = others if name == "augment" else (item,) if item else ()
         read: set[str] = set()
         getattr(module, function)(*before, Recorded(params, read), root)
+        if any(key.partition(".")[0] in SECTIONS for key in read):
+            read.add("profile")  # these settings may have one value per profile
         wanted = declared(stage, tree)
         undeclared = {key for key in read if not any(covers(one, key) for one in wanted)}
         unread = {one for one in wanted if not any(covers(one, key) for key in read)}

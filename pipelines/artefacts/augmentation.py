@@ -26,4 +26,5 @@ def load_arm_hits(folder: Path) -> ArmHits | None:
     if not artefact.arrays:
         return None
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
-    return ArmHits(**{name: artefact.manifest[name] for name in NAMES}, **arrays)
+    rows, seeds, arms, modalities = (artefact.manifest[name] for name in NAMES)
+    return ArmHits(rows, seeds, arms, modalities, **arrays)

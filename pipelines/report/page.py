@@ -203,6 +203,7 @@ def hashes(params: Params, project: Project) -> Iterator[tuple[str, str]]:
 def facts(params: Params, results: Results) -> list[str]:
     """Return short texts on what was compared."""
     texts = [
+        f"profile {params.profile}",
         f"model {params.vae.model}, {params.vae.latent} latent dimensions",
         f"data {params.data.source}",
         f"{results.row(params.densities[0]).scores['samples']} samples scored per row of the table",

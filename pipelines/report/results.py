@@ -14,6 +14,7 @@ from postprior.pipelines.report.pairs import Pair, read_pairs
 from postprior.pipelines.report.rows import Row, over_seeds, ranked
 from postprior.pipelines.report.sources import Source, content, find_source, settings
 from postprior.pipelines.settings.params import Params, leaves
+from postprior.pipelines.settings.profiles import FULL
 
 T = TypeVar("T")
 
@@ -46,6 +47,9 @@ class Results:
     imputers: tuple[Row, ...] = ()  # baseline imputers, with scores by task under the key `imputation`
     pairs: tuple[Pair, ...] = ()  # paired tests between the densities of this project
     cautions: tuple[str, ...] = ()  # about other sources
+    shortened: dict[str, tuple[Any, Any]] = field(
+        default_factory=dict
+    )  # settings that differ from those of the profile full: both values, by dotted key
 
     @property
     def densities(self) -> tuple[Row, ...]:
@@ -108,6 +112,11 @@ def read_results(
         imputers=tuple(_imputers(own)),
         pairs=read_pairs(root, params.densities),
         cautions=tuple(_cautions(rows, trees)),
+        shortened={
+            key: (values[params.profile], values[FULL])
+            for key, values in params.by_profile.items()
+            if values[params.profile] != values[FULL]
+        },
     )
 
 

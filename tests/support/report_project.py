@@ -42,7 +42,7 @@ def pictures(seed: int, samples: int = 12) -> dict[str, np.ndarray]:
 
 def make_project(root: Path, labels: bool = True) -> Path:
     """Write params.yaml, results/ and the artefacts that the comparison reads; without labels, no label classifiers."""
-    settings = yaml.safe_load(DEFAULTS.read_text()) | {"densities": list(FITS)}
+    settings = yaml.safe_load(DEFAULTS.read_text()) | {"densities": list(FITS), "profile": "full"}
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
     write_metrics(root, labels)
