@@ -168,7 +168,7 @@ class Augment(Section):
 
     sizes: Annotated[
         tuple[Count | Literal["all"], ...],
-        Field(min_length=1, description="a list of numbers of rows or all, at least one"),
+        Field(description="a list of numbers of rows or all (`[]`: no augmentation test)"),
     ]
     seeds: Seeds
     model: Name

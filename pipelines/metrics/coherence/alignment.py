@@ -29,8 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
-from postprior.pipelines.metrics.features.label_classifiers import Descent
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
