@@ -14,7 +14,8 @@ from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import cosine_decay, descend
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.gaussians import Gaussians, Moments
+from postprior.stage2_latent.gaussians import Gaussians, Moments, Statistics
+from postprior.stage2_latent.moments import identity_weight
 from postprior.stage2_latent.online_em import clusters, online_em
 from postprior.stage2_latent.options import choice, integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
@@ -200,8 +201,12 @@ class Flow(Density):
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         components = max(1, self.components // len(self.classes))
         x = draw(0)
-        *_, (mixture, _) = online_em(Moments.of(x, clusters(x, components, seed)), draw, 40, strength)
-        return mixture
+
+        def maximise(statistics: Statistics[Gaussians]) -> Gaussians:
+            return statistics.maximise(strength, identity_weight(len(train), x.shape[-1]))
+
+        *_, (statistics, _) = online_em(Moments.of(x, clusters(x, components, seed)), draw, 40, maximise)
+        return maximise(statistics)
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         u, log_det = self.transport.to_base(x, torch.full((len(x),), index, device=x.device))
