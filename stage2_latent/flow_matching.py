@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.descent import AdamW, Group, descend
 from postprior.stage2_latent.draws import Draws, fit_filling
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
@@ -107,10 +107,8 @@ class FlowMatching(Density):
         self.shape = self._shape()
         seed = seed_from(generator)
         self.network = self._build(seed, width=max(8, self.hidden // 6)).to(table.loc)
-        parameters = list(self.network.parameters())
-        decay = self.weight_decay
-        optimiser = torch.optim.AdamW(parameters, self.learning_rate, (0.9, 0.99), weight_decay=decay, fused=True)
-        step_down = cosine_decay(optimiser, self.steps, parameters, 1.0)
+        group = Group(self.network.parameters(), self.learning_rate, self.weight_decay, limit=1.0)
+        optimiser = AdamW(group, steps=self.steps, betas=(0.9, 0.99))
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
         def evaluate(step: int) -> float:
@@ -120,11 +118,12 @@ class FlowMatching(Density):
 
         def take_step(step: int) -> None:
             if step < self.steps:  # no step follows the last evaluation
-                step_down(self._loss(train, generator))
+                optimiser.step(self._loss(train, generator))
 
         every = max(1, self.steps // self.EVALUATIONS)
         frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
-        self._choose_ode_steps(*(each[:CONVERGENCE_DRAWS] for each in held_out), generator)
+        z, classes = (each[:CONVERGENCE_DRAWS] for each in held_out)
+        self._choose_ode_steps(z, classes, generator)
 
     @torch.no_grad()
     def _choose_ode_steps(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> None:
