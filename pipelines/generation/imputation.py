@@ -135,7 +135,7 @@ class ImputationBenchmark:
     train: Dataset  # rows to learn from
     validation: Dataset  # rows for choices and for calibration
     scales: tuple[Scale, ...]  # how features are computed, one per modality
-    tasks: dict[str, HiddenValues]  # by name, only tasks in which something is hidden
+    tasks: dict[str, HiddenValues]  # by name, only tasks in which something is hidden; none without draws
     weights: Floats  # (1 + B, N), half-samples of the test rows
     provenance: dict[str, Any]  # the data and the settings that determine the benchmark
 
@@ -150,14 +150,15 @@ class ImputationBenchmark:
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
         hashes = [split.hash for split in splits.values()]
         provenance = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
-        tasks = {name: task for name, task in tasks.items() if len(task.rows)}
+        tasks = {name: task for name, task in tasks.items() if len(task.rows) and settings.draws}
         return cls(train, validation, scales, tasks, weights, provenance)
 
     def results(self, scores: dict[str, Any]) -> dict[str, Any]:
         """Return the content of a file of results."""
         results = {"draws": self.provenance["draws"], **scores}
         if "modalities" not in self.tasks:
-            results["modalities"] = Missing("no test row has two modalities, of which one can be hidden").written
+            why = "no test row has two modalities, of which one can be hidden"
+            results["modalities"] = Missing(why if results["draws"] else "imputation.draws is 0").written
         return results
 
 

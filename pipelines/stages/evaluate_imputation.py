@@ -28,7 +28,7 @@ def evaluate_baseline_imputers(params: Params, root: Path) -> None:
     benchmark = ImputationBenchmark.from_splits(project.splits(), params)
     with track("evaluate-imputation-baselines", params, root) as run:
         run.dataset(project.artefacts.data / "train", benchmark.train.hash)
-        neighbours, trials = baseline_imputers(benchmark, params.seed)
+        neighbours, trials = baseline_imputers(benchmark, params.seed) if benchmark.tasks else ({}, {})
         scores: dict[str, Any] = {task_name: {} for task_name in benchmark.tasks}
         arrays: dict[str, Floats] = {}
         failed: dict[str, str] = {}

@@ -26,6 +26,7 @@ from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
     Proximity,
+    Vectors,
     estimates,
     leaking_tests,
     near_copies,
@@ -33,6 +34,7 @@ from postprior.pipelines.metrics.privacy.proximity import (
 )
 from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
 from postprior.pipelines.metrics.statistics.intervals import FEWEST
+from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
@@ -40,6 +42,7 @@ from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.randomness import generator_for
 
 KIND = "privacy"
+NO_ATTACK = Missing("privacy.draws is 0")
 REQUEST = ("seed", "labels", "temperature", "truncation")  # settings that determine the codes of samples
 
 
@@ -56,11 +59,15 @@ def privacy(name: str, params: Params, root: Path) -> None:
         proximities = compare(real, generator, synthetic, settings.seed)
         scores = proximity_vectors(proximities, test.data.sources[real.fresh], settings.resamples, rng)
         drawn = params.privacy.draws * len(train.data)
-        blocks = samples(generator, synthetic.provenance, drawn, settings.seed)
-        aucs, rows = real.attack(blocks, params.privacy.dimensions, settings.resamples, rng)
+        untested = real.untested()
+        aucs: Vectors = dict.fromkeys(untested, NO_ATTACK)
+        rows: dict[str, int] = {}
+        if drawn:
+            blocks = samples(generator, synthetic.provenance, drawn, settings.seed)
+            aucs, rows = real.attack(blocks, params.privacy.dimensions, settings.resamples, rng)
         vectors = {
             space: missing | scores.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
-            for space, missing in real.untested().items()
+            for space, missing in untested.items()
         }
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
