@@ -84,6 +84,11 @@ class Density(Stored):
 
     # Public methods
 
+    @property
+    def checks(self) -> int:
+        """The number of rows of `history` after a fit that does not stop early."""
+        return 1
+
     def fit(
         self,
         codes: Codes,

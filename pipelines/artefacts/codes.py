@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.storage import file_hash, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
 from postprior.stage2_latent.codes import COLUMNS, Codes
@@ -26,7 +27,10 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
     """Encode all rows from their observed modalities; posteriors have at most `components` components."""
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
-        blocks = [model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts]
+        blocks = [
+            model.encode(data.batch(slice(start, start + ROWS)), generator, components)
+            for start in substeps(starts, len(starts))
+        ]
         prior = model.prior()
     q = Mixture.stack(blocks)
     return Codes(

@@ -19,6 +19,7 @@ from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import Descent, LabelClassifiers
 from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
@@ -93,7 +94,7 @@ def train_classifiers(
     classifiers.label_classifiers.standardise(first)
     generator = generator_for("cpu", seed, 1)
     descent = Descent(classifiers, recipe.learning_rate, recipe.steps)
-    for rows in _orders(sum(map(len, parts)), recipe, generator):
+    for rows in substeps(_orders(sum(map(len, parts)), recipe, generator), recipe.steps):
         batch, labels = _together(parts, rows)
         if distortion is not None:
             values = {m.name: distortion(m, batch.data[m.name], generator) for m in first.modalities}
