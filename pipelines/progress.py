@@ -121,7 +121,8 @@ class _Lines:
         """Print a line if it is due."""
         self.position, self.text = min(self.total, position + ROUNDING), text
         now, tenths = monotonic(), int(self.position * LINES / self.total)
-        early = not self.estimated and now - self.started >= EARLY
+        begun = self.position - self.done >= self.total / 100  # else, the estimate would be far off
+        early = not self.estimated and begun and now - self.started >= EARLY
         if (early or self.tenths < tenths < LINES) and now - self.last >= BRIEF:
             self.last, self.tenths, self.estimated = now, tenths, True
             self.tell()

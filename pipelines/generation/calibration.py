@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import completions
+from postprior.pipelines.generation.completion import ROWS, completions
 from postprior.pipelines.metrics.imputation.scores import LEVEL, continuous, interval
+from postprior.pipelines.progress import substeps
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
@@ -51,7 +52,8 @@ class SpreadCalibration:
         names = [m.name for m in held_out.modalities]
         hidden_values = {name: incomplete.missing(name) & ~held_out.missing(name) for name in names}
         factors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-        for start, block in completions(model, density, incomplete, DRAWS, seed, "draws"):
+        blocks = completions(model, density, incomplete, DRAWS, seed, "draws")
+        for start, block in substeps(blocks, -(-len(incomplete) // ROWS)):
             for m in held_out.modalities:
                 rows = slice(start, start + block[m.name].shape[1])
                 where = hidden_values[m.name][rows] & continuous(m)

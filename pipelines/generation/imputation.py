@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.completion import ROWS
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
@@ -30,6 +31,7 @@ from postprior.pipelines.metrics.imputation.scores import (
 )
 from postprior.pipelines.metrics.statistics.intervals import Floats, half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing, Written
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
@@ -220,9 +222,14 @@ def density_scores(
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
-    spread = generator.spread(benchmark.validation, task.incomplete, seed)
-    scores = task.scores(imputed(generator, task, R, seed, spread))
-    result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+    with progress(task_name, 3) as step:
+        spread = generator.spread(benchmark.validation, task.incomplete, seed)
+        step("spread of held-out draws")
+        filled = imputed(generator, task, R, seed, spread)
+        step("draws")
+        scores = task.scores(filled)
+        result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+        step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
     result["against"] = {name: compared(scores, other, benchmark.weights) for name, other in baselines.items()}
@@ -231,7 +238,8 @@ def density_scores(
 
 def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> FillBlock:
     """Draw R values for everything hidden, in one pass over the rows; return a function that gives their features."""
-    blocks = [block for _, block in generator.completed(task.incomplete, R, seed, "draws", spread=spread)]
+    completed = generator.completed(task.incomplete, R, seed, "draws", spread=spread)
+    blocks = [block for _, block in substeps(completed, -(-len(task.incomplete) // ROWS))]
 
     def filled(m: int, rows: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
         scale = task.scales[m]

@@ -5,7 +5,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.progress import progress
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
@@ -36,7 +36,8 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root), progress("compare", 4) as step:
         drawings = figures(results, looks, code_points(params, project))
-        plots = {figure.name: Plot.of(figure) for group in drawings.values() for figure in group}
+        every = [figure for group in drawings.values() for figure in group]
+        plots = {figure.name: Plot.of(figure) for figure in substeps(every, len(every))}
         step("figures")
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))

@@ -34,7 +34,7 @@ def test_a_few_lines_without_a_terminal(wait: Wait, capsys: pytest.CaptureFixtur
             step(f"at {count}")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == LINES + 1  # the first line, an early estimate, and one line for each of nine tenths
-    assert lines[:2] == ["work: 100/1000", "work: 102/1000, 6 s, 44 min 54 s left, at 1"]
+    assert lines[:2] == ["work: 100/1000", "work: 110/1000, 30 s, 44 min 30 s left, at 9"]
     assert lines[-1] == "work: 1000/1000, 45 min 0 s, at 899"
 
 
