@@ -19,6 +19,7 @@ from postprior.pipelines.settings.checks import read_entry
 from postprior.pipelines.settings.params import ALL, Params
 
 START = 2.2  # to start the process of a stage and to import the libraries
+TRACKING = 1.0  # more, if MLflow starts in another process at the same time
 SCORED = 5000  # largest number of rows that are scored
 IMPUTED = 1000  # largest number of test rows that are imputed
 CALIBRATION = 300  # largest number of held-out rows that calibrate the imputed draws
@@ -179,7 +180,7 @@ class Estimate:
 
 def estimates(work: Workload) -> list[Estimate]:
     """Return an estimate of every stage, in the order of the pipeline."""
-    start = START * work.speeds.pace
+    start = (START + TRACKING * work.tracked) * work.speeds.pace
     return [
         Estimate(f"{name}@{item}" if item else name, start + cost(work, item))
         for name, (items, cost) in COSTS.items()

@@ -10,6 +10,8 @@ from postprior.pipelines.planning.workload import measure
 from postprior.pipelines.progress import duration
 from postprior.pipelines.settings.params import Params
 
+ALL = "all stages"
+
 
 def plan(params: Params, root: Path) -> list[str]:
     """Return a table of the stages of a project, in the order of the pipeline, with the total time."""
@@ -20,13 +22,13 @@ def table(expected: Iterable[Estimate], waiting: set[str] | None) -> list[str]:
     """Return the lines of the table; `waiting` are the stages that are out of date, None if this is unknown."""
     expected = list(expected)
     total = sum(estimate.seconds for estimate in expected)
-    width = max(len(estimate.stage) for estimate in expected)
+    width = max(len(ALL), *(len(estimate.stage) for estimate in expected))
     lines = [f"{'stage':<{width}}  {'about':>12}  {'share':>5}"]
     for estimate in expected:
         state = "  up to date" if waiting is not None and estimate.stage not in waiting else ""
         share = f"{estimate.seconds / total:.0%}"
         lines.append(f"{estimate.stage:<{width}}  {duration(estimate.seconds):>12}  {share:>5}{state}")
-    lines.append(f"{'all stages':<{width}}  {duration(total):>12}")
+    lines.append(f"{ALL:<{width}}  {duration(total):>12}")
     if waiting is not None:
         left = sum(estimate.seconds for estimate in expected if estimate.stage in waiting)
         lines.append(f"{'to run now':<{width}}  {duration(left):>12}")

@@ -18,6 +18,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.planning.speeds import Speeds
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST
+from postprior.pipelines.tracking import client
 
 SAMPLE = 256  # rows of each split that are made to measure the speed
 REPEATS = 3  # of a measurement, of which the shortest counts
@@ -34,6 +35,7 @@ class Workload:
     labels: int  # number of labels; 0 for data without labels
     dimensions: int  # of the code
     blocks: int  # of the code
+    tracked: bool  # whether MLflow logs the stages
     speeds: Speeds
 
 
@@ -49,6 +51,7 @@ def measure(params: Params, root: Path) -> Workload:
         labels=len(sample.label_names or ()),
         dimensions=sum(block.size for block in model.layout),
         blocks=len(model.layout),
+        tracked=client.address(root) is not None,
         speeds=Speeds.measure(params, model, sample),
     )
 
