@@ -86,7 +86,7 @@ class Density(Stored):
 
     @property
     def checks(self) -> int:
-        """The number of rows of `history` after a fit that does not stop early."""
+        """The largest number of rows of `history` after a fit; one that stops early has fewer."""
         return 1
 
     def fit(

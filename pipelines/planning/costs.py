@@ -75,7 +75,7 @@ def generate(work: Workload, item: str) -> float:
 def evaluate(work: Workload, item: str) -> float:
     conditioned = min(scored(work), 200) * (work.modalities - 1)
     generated = conditioned * (64 * work.speeds.encode + 2 * (work.speeds.decode + work.speeds.classify))
-    return work.speeds.pace + scoring(work) + generated
+    return work.speeds.pace + scoring(work) + generated + code_scores(work, item, 16 * conditioned)
 
 
 def utility_real(work: Workload, item: str) -> float:
@@ -114,7 +114,10 @@ def evaluate_imputation_baselines(work: Workload, item: str) -> float:
 def evaluate_imputation(work: Workload, item: str) -> float:
     rows = min(work.rows["test"], IMPUTED) + min(work.rows["validation"], CALIBRATION)
     decoding = rows * work.params.imputation.draws * work.speeds.decode / work.modalities
-    return decoding + work.speeds.pace * (0.3 + 1e-9 * rows * work.params.imputation.draws**2 * work.values)
+    candidates = code_scores(work, item, 64 * rows)
+    return (
+        decoding + candidates + work.speeds.pace * (0.3 + 1e-9 * rows * work.params.imputation.draws**2 * work.values)
+    )
 
 
 def compare(work: Workload, item: str) -> float:
@@ -131,6 +134,12 @@ def scoring(work: Workload) -> float:
     settings, spaces = work.params.evaluate, work.modalities + 1
     features = work.modalities * min(work.params.evaluators.features, work.values)
     return work.speeds.pace * (1.0 + 5e-10 * settings.resamples * features**3 + 1e-7 * spaces * scored(work) ** 2)
+
+
+def code_scores(work: Workload, item: str, codes: int) -> float:
+    """Return the seconds to score codes by a density: only a kernel density needs long, since it visits every row."""
+    kernels = work.rows["train"] if read_entry(item, work.params.density[item])[0].kind == "kde" else 0
+    return 1.2e-8 * work.speeds.pace * codes * kernels * work.dimensions
 
 
 def once(params: Params) -> Iterable[str]:

@@ -39,7 +39,8 @@ def flow_matching(options: Options, work: Workload) -> float:
 
 
 def two_stage_vae(options: Options, work: Workload) -> float:
-    return work.speeds.pace * options["steps"] * (4e-3 + 5e-8 * options["batch"] * options["hidden"])
+    step = 2.5e-3 + options["batch"] * options["hidden"] * (5e-8 + 1.9e-9 * work.dimensions)
+    return work.speeds.pace * options["steps"] * step
 
 
 def vamp(options: Options, work: Workload) -> float:
