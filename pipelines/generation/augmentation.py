@@ -1,6 +1,6 @@
-"""Cells of the augmentation curve: test whether synthetic rows help a classifier that has few real training rows.
+"""Augmentation: test whether synthetic rows help a classifier that has few real training rows.
 
-The autoencoder, the density and every classifier of a cell see the same few training rows and no others.
+The autoencoder, the density and every classifier see the same few training rows and no others.
 """
 
 import math
@@ -19,6 +19,7 @@ from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.utility.augmentation import Classical
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
 from postprior.pipelines.progress import progress, substeps
+from postprior.pipelines.settings.names import is_count
 from postprior.pipelines.settings.params import ALL, Params
 from postprior.stage1_vae import training
 from postprior.stage1_vae.randomness import generator_for
@@ -38,7 +39,7 @@ def stratified_subsample(train: Dataset, size: str, seed: int) -> Dataset:
     """Select `size` random training rows, stratified by label, or all rows."""
     if size == ALL:
         return train
-    if not size.isdecimal() or not 1 <= int(size) <= len(train):
+    if not is_count(size) or not 1 <= int(size) <= len(train):
         raise UserError(
             f"size: found {size}, expected {ALL} or a whole number from 1 to {len(train)}, the number of training rows"
         )

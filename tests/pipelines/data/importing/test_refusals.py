@@ -61,6 +61,11 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         ROLES,
         "'p' found 2 times",
     ),
+    "a long id": (
+        put("patient", ["x" * 200_000] + [f"q{i}" for i in range(N - 1)]),
+        ROLES,
+        "an id or subject of 200000 characters, 'xxx.*…x+ found, expected at most 1000 characters; use shorter ids",
+    ),
     "no id": (put("patient", [None] + [f"q{i}" for i in range(N - 1)]), ROLES, "1 rows without an id"),
     "free text": (
         put("note", [f"note {row}" for row in range(N)]),
