@@ -25,7 +25,7 @@ IMPUTED = 1000  # largest number of test rows that are imputed
 CALIBRATION = 300  # largest number of held-out rows that calibrate the imputed draws
 
 Cost = Callable[[Workload, str], float]
-"""Seconds of a stage without its start; the text is the density or the cell of the augmentation that it works on."""
+"""Seconds of a stage without its start; the text is the density or the number of rows that it works on."""
 
 
 def code(work: Workload, item: str) -> float:
@@ -90,15 +90,15 @@ def utility(work: Workload, item: str) -> float:
 
 
 def augment(work: Workload, item: str) -> float:
-    settings, size = work.params.augment, item.rpartition("-")[0]
-    rows = work.rows["train"] if size == ALL else int(size)
+    settings, rows = work.params.augment, work.rows["train"] if item == ALL else int(item)
     batch_size = work.params.train.batch_size
     steps = epochs_of(settings.steps, rows, batch_size) * math.ceil(rows / batch_size)
     classifiers = len(ARMS) * work.params.utility.steps * work.speeds.classifier_step
     few = replace(work, rows=work.rows | {"train": rows, "validation": max(1, rows // 10)})
     fitting = fit(few, settings.density)
     drawing = COPIES * rows * work.speeds.decode + len(ARMS) * work.rows["test"] * work.speeds.classify
-    return work.speeds.pace + steps * work.speeds.augment_step + fitting + drawing + classifiers
+    trained = steps * work.speeds.augment_step + fitting + drawing + classifiers
+    return work.speeds.pace + len(settings.seeds) * trained
 
 
 def privacy(work: Workload, item: str) -> float:
@@ -152,9 +152,9 @@ def densities(params: Params) -> Iterable[str]:
     return params.densities
 
 
-def cells(params: Params) -> Iterable[str]:
+def sizes(params: Params) -> Iterable[str]:
     """The items of the matrix of the augmentation."""
-    return (f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds)
+    return map(str, params.augment.sizes)
 
 
 COSTS: dict[str, tuple[Callable[[Params], Iterable[str]], Cost]] = {
@@ -170,7 +170,7 @@ COSTS: dict[str, tuple[Callable[[Params], Iterable[str]], Cost]] = {
     "evaluate": (densities, evaluate),
     "utility-real": (once, utility_real),
     "utility": (densities, utility),
-    "augment": (cells, augment),
+    "augment": (sizes, augment),
     "privacy": (densities, privacy),
     "evaluate-imputation-baselines": (once, evaluate_imputation_baselines),
     "evaluate-imputation": (densities, evaluate_imputation),
