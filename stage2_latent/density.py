@@ -86,6 +86,11 @@ class Density(Stored):
 
     # Public methods
 
+    @property
+    def checks(self) -> int:
+        """The largest number of rows of `history` after a fit; one that stops early has fewer."""
+        return 1
+
     def fit(
         self,
         codes: Codes,

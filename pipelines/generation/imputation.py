@@ -30,6 +30,7 @@ from postprior.pipelines.metrics.imputation.scores import (
 )
 from postprior.pipelines.metrics.statistics.intervals import Floats, half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing, Written
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
@@ -226,9 +227,14 @@ def density_scores(
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
-    spread = generator.spread(benchmark.validation, task.incomplete, seed)
-    scores = task.scores(imputed(generator, task, R, seed, spread))
-    result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+    with progress(task_name, 3) as step:
+        spread = generator.spread(benchmark.validation, task.incomplete, seed)
+        step("spread of held-out draws")
+        filled = imputed(generator, task, R, seed, spread)
+        step("draws")
+        scores = task.scores(filled)
+        result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+        step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
     result["against"] = {name: compared(scores, other, benchmark.weights) for name, other in baselines.items()}
@@ -251,10 +257,11 @@ def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread:
 
 def hidden_rows(generator: Generator, task: HiddenValues, *settings: Any) -> list[list[np.ndarray]]:
     """Return per modality the blocks (R, n, *shape) of imputed rows of which the task hides something."""
-    from postprior.pipelines.generation.completion import imputations
+    from postprior.pipelines.generation.completion import ROWS, imputations
 
     kept: list[list[np.ndarray]] = [[] for _ in task.scales]
-    for _, block in imputations(generator.model, generator.density, task.incomplete, *settings):
+    blocks = imputations(generator.model, generator.density, task.incomplete, *settings)
+    for _, block in substeps(blocks, -(-len(task.incomplete) // ROWS)):
         for m, scale in enumerate(task.scales):
             if scale.modality.name in block:
                 rows, x = block[scale.modality.name]

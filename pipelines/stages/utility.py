@@ -50,7 +50,7 @@ def utility_of_real(params: Params, root: Path) -> None:
     with track("utility-real", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
         if train.labels is not None and params.utility.seeds:
-            with progress("utility real", len(params.utility.seeds)) as step:
+            with progress("utility of real rows", len(params.utility.seeds)) as step:
                 for seed in params.utility.seeds:
                     classifiers = train_classifiers([train], recipe(params), seed)
                     hits.append(classifiers.hits(test))
@@ -99,9 +99,10 @@ def score_both_ways(
     The accuracies are those of train on synthetic and test on real, and of train on real and test on synthetic.
     """
     hits, sample_hits = [], []
-    with progress(f"utility {name}", len(params.utility.seeds)) as step:
+    with progress(f"utility {name}", 2 * len(params.utility.seeds)) as step:
         for seed in params.utility.seeds:
             samples = draw_samples(generator, evaluators, len(train), seed, params)
+            step("samples")
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             sample_hits.append(classifiers_of(real, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")
