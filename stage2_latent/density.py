@@ -21,6 +21,8 @@ Progress = Callable[[dict[str, float]], None]
 
 FLOATS = 2**24
 """Maximum number of floats in a temporary tensor of `log_prob`; more rows are evaluated in chunks."""
+MIN_ROWS = 10
+"""Minimum number of rows of a fit: from fewer, variances are too uncertain for any score."""
 MAX_ROUNDS = 200
 """Maximum number of times that truncation redraws samples."""
 
@@ -325,10 +327,11 @@ class Density(Stored):
     # Checks
 
     def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
-        if (usable := int(self._usable(codes).sum())) < 2:
+        if (usable := int(self._usable(codes).sum())) < MIN_ROWS:
             blocks = "at least one observed block" if self.incomplete else "all blocks observed"
             raise ValueError(
-                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least 2: encode more rows"
+                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {MIN_ROWS}: encode more "
+                "rows"
             )
         if validation is not None and validation.layout != codes.layout:
             raise ValueError(

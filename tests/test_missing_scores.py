@@ -102,7 +102,7 @@ def run(params: Params, root: Path) -> None:
     evaluate_baseline_imputers(params, root)
     for of_density in (fit, generate, evaluate, utility, privacy, evaluate_imputation):
         of_density("gmm", params, root)
-    augment("12", params, root, 0)
+    augment("12", params, root)
     compare(params, root)
 
 

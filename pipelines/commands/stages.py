@@ -194,7 +194,6 @@ def utility(
 def augment(
     size: Annotated[str, typer.Argument(metavar="SIZE", help="Number of real training rows, or `all`.")],
     params: options.ParamsFile = options.DEFAULT,
-    seed: Annotated[int, typer.Option(help="Seed that selects the rows.")] = 0,
 ) -> None:
     """Test whether adding synthetic rows helps if there are few real rows."""
     settings, root = load_tracked(params)
@@ -203,7 +202,7 @@ def augment(
 
     check_model(settings, settings.augment.model)
     check_density(settings, settings.augment.density)
-    augment(size, settings, root, seed)
+    augment(size, settings, root)
 
 
 @app.command()

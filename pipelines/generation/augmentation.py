@@ -1,6 +1,6 @@
-"""Cells of the augmentation curve: test whether synthetic rows help a classifier that has few real training rows.
+"""Augmentation: test whether synthetic rows help a classifier that has few real training rows.
 
-The autoencoder, the density and every classifier of a cell see the same few training rows and no others.
+The autoencoder, the density and every classifier see the same few training rows and no others.
 """
 
 import math

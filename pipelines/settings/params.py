@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
@@ -168,7 +168,7 @@ class Augment(Section):
 
     sizes: Annotated[
         tuple[Count | Literal["all"], ...],
-        Field(min_length=1, description="a list of numbers of rows or all, at least one"),
+        Field(description="a list of numbers of rows or all (`[]`: no augmentation test)"),
     ]
     seeds: Seeds
     model: Name
@@ -199,8 +199,9 @@ class Fitting(Section):
 
 
 class Params(Section):
-    """All settings in params.yaml."""
+    """All settings in params.yaml, with the values of the chosen profile."""
 
+    profile: Literal["quick", "full"] = "full"
     seed: Seed
     data: Data
     evaluators: EvaluatorSettings
@@ -219,6 +220,12 @@ class Params(Section):
     imputation: ImputationSettings
     augment: Augment
     compare: Compare
+    _by_profile: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def by_profile(self) -> dict[str, dict[str, Any]]:
+        """The settings with one value per profile, by dotted key: their values by profile."""
+        return self._by_profile
 
     def chosen(self, densities: Iterable[str]) -> dict[str, Any]:
         """Return the settings as a tree, without the options of sources, models and densities that are not chosen."""

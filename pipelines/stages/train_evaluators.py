@@ -13,7 +13,8 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.evaluator_outputs import accuracy
 from postprior.pipelines.metrics.features.evaluators import Evaluators, fit_extractor
-from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
+from postprior.pipelines.metrics.features.learning import train_label_classifiers
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
