@@ -67,7 +67,10 @@ class _Bounded(SafeConstructor):
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                str(value)  # a hexadecimal number can have more digits than are allowed
+            return value
         except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
             problem = str(error).partition(";")[0] or type(error).__name__
             raise _UnreadableScalarError(problem=problem, problem_mark=node.start_mark) from None
