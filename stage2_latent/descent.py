@@ -53,6 +53,11 @@ def descend(
     return best_state
 
 
+def evaluations(steps: int, every: int) -> int:
+    """Return the number of evaluations in a descent of `steps` steps that does not stop early."""
+    return -(-steps // every) + 1
+
+
 @dataclass(frozen=True)
 class Group:
     """Parameters with one learning rate and one weight decay, whose gradient has at most the norm `limit`."""
