@@ -95,7 +95,8 @@ class AdamW:
         share = 1.0 if self.steps is None else (1 + math.cos(math.pi * self.taken / self.steps)) / 2
         self.taken += 1
         everything = [each for _, parameters in self.groups for each in parameters]
-        gradients = list(torch.autograd.grad(loss, everything, materialize_grads=True))
+        pairs = zip(everything, torch.autograd.grad(loss, everything, materialize_grads=True), strict=True)
+        gradients = [torch.empty_like(parameter).copy_(gradient) for parameter, gradient in pairs]  # same strides
         with torch.no_grad():
             for (group, parameters), moments, counts in zip(self.groups, self.moments, self.counts, strict=True):
                 own, gradients = gradients[: len(parameters)], gradients[len(parameters) :]

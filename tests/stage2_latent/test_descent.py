@@ -46,7 +46,10 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 
 @pytest.mark.parametrize("steps", [None, 6])
 def test_steps_are_those_of_torch(steps: int | None) -> None:
-    """Two groups, of which one decays and has clipped gradients, under a cosine or a constant learning rate."""
+    """Two groups, of which one decays and has clipped gradients, under a cosine or a constant learning rate.
+
+    The gradient of the first parameter is transposed in memory, as those of images in channels-last layers are.
+    """
     start = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     first, second, first_torch, second_torch = (nn.Parameter(start.clone()) for _ in range(4))
     still = nn.Parameter(start.clone(), requires_grad=False)
@@ -58,8 +61,10 @@ def test_steps_are_those_of_torch(steps: int | None) -> None:
     torchs = torch.optim.AdamW(groups, betas=(0.8, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torchs, steps or 1)
 
+    weights = torch.rand(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        return (a.square().square() + (a * b).sin()).sum()
+        return (a.T.square().square() * weights).sum() + (b * start.sin()).sin().sum()
 
     for _ in range(6):
         torchs.zero_grad()
