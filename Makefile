@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing examples zoo clean
+.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles examples zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-metrics: $(READY) ## measure time and memory of all fidelity metrics on 10
 
 bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py
+
+bench-profiles: $(READY) ## run the pipeline in both profiles and compare their times and scores; docs/evaluation.md
+	$(BIN)/python benchmarks/profiles.py
 
 examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; the digits example needs the results of make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done

@@ -107,9 +107,13 @@ def write_page(results: dict[str, Any]) -> None:
             cells = [f"{values['plain'][size]['value']:.3f} → {values['through'][size]['value']:.3f}" for size in sizes]
             rows, fitted, log_p = case.partition(",")[0], values["rows"]["used"], values["log_likelihood"]
             lines.append(f"| `{model}` | {rows} | {fitted:,} rows | {' | '.join(cells)} | {log_p:.2f} |")
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    table = "\n".join(lines)
-    write_text(PAGE, f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
+    replace_block(PAGE, BEGIN, END, "\n".join(lines))
+
+
+def replace_block(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace the text of a page between two marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    write_text(page, f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def main() -> None:

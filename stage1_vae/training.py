@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from postprior.stage1_vae.adamw import AdamW
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.nonfinite import explain, is_finite
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import generator_for
@@ -97,7 +99,7 @@ def train(
     """Train a model in place and yield after every epoch.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss or a gradient is not finite.
         ValueError: a phase needs complete rows and there are none.
     """
     device = device_of(settings)
@@ -126,11 +128,16 @@ def train(
                 for step, batch_rows in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
                     optimizer.learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                    batch = data.batch(batch_rows.numpy()).to(device)
+                    batch, before = data.batch(batch_rows.numpy()).to(device), generator.get_state()
+                    compute = partial(phase.objective, batch, generator, kl_weight)
                     with autocast:
-                        loss = phase.objective(batch, generator, kl_weight)
+                        loss = compute()
                     optimizer.zero_grad()
                     loss.per_sample.mean().backward()
+                    if not is_finite(loss, phase.parameters):
+                        generator.set_state(before)
+                        with autocast:
+                            raise FloatingPointError(explain(model, phase, compute))
                     optimizer.step()
                     totals.add(loss)
             metrics = totals.means("train")
@@ -221,11 +228,12 @@ class Totals:
     def means(self, split: str) -> dict[str, float]:
         """Return the means per row, under the names `<split>_<term>`."""
         means = {f"{split}_{name}": float(total) / self.rows for name, total in self.sums.items()}
-        if not all(math.isfinite(value) for value in means.values()):
-            raise FloatingPointError(
-                f"training: the loss became {means[f'{split}_loss']}, expected a finite number; "
-                "lower train.learning_rate or raise vae.likelihood_scale"
-            )
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"training: the mean {name} of an epoch became {value}, expected a finite number; "
+                    "lower train.learning_rate or raise vae.likelihood_scale"
+                )
         return means
 
 

@@ -145,6 +145,8 @@ class Codes:
         return z.masked_fill(~self.known(rows), torch.nan)
 
     def _check_shapes(self) -> None:
+        if self.loc.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"codes: loc has type {self.loc.dtype}, expected torch.float32 or torch.float64")
         if self.family not in (*FAMILIES, EMPIRICAL):
             families = ", ".join((*FAMILIES, EMPIRICAL))
             raise ValueError(f"codes: family is {self.family!r}, expected one of {families}")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Codes
-from postprior.stage2_latent.gaussians import Gaussians
-from postprior.stage2_latent.moments import Whitening, moments
+from postprior.stage2_latent.gaussians import Gaussians, covariance_factors
+from postprior.stage2_latent.moments import Whitening, moments, regularised
 
 ENOUGH_COMPLETE = 100
 """If at least this many held-out rows are complete, only complete rows are held out."""
@@ -209,11 +209,9 @@ def fit_filling(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
     means, covariances = moments(codes, index, len(classes))
     counts = torch.bincount(index[rows], minlength=len(classes)).to(means)[:, None, None]
     pooled = (counts * covariances).sum(0) / counts.sum()
+    mean = (counts.squeeze(-1) * means).sum(0) / counts.sum()
+    pooled = regularised(pooled, mean, int(counts.sum()), torch.finfo(codes.loc.dtype).eps)
     D = codes.dimensions
-    covariances = (counts * covariances + D * pooled) / (counts + D)
-    eye = torch.eye(D).to(means).expand_as(covariances)
-    jitter = 1e-6 * pooled.diagonal().mean().clamp_min(1e-12)
-    roots = torch.linalg.cholesky(covariances + jitter * eye)
-    factors = torch.linalg.solve_triangular(roots, eye, upper=False)
+    factors = covariance_factors((counts * covariances + D * pooled) / (counts + D))
     parameters = (means.new_zeros(len(means), 1), means.unsqueeze(1), factors.unsqueeze(1))
     return Gaussians(*(parameter.to(codes.loc) for parameter in parameters))

@@ -119,7 +119,7 @@ class FactorMoments(Statistics[FactorAnalysers]):
         """Return statistics under analysers whose factors are the leading eigenvectors of the class covariance S̄."""
         B, D = x.shape[1:]
         weight, first = responsibilities.mean(1), responsibilities.mT @ x / B
-        covariance = pooled_covariance(x.mT @ x / B, first, weight, first.new_zeros(len(first)))
+        covariance = pooled_covariance(x.mT @ x / B, first, weight, first.new_zeros(len(first)), 0.0)
         values, vectors = torch.linalg.eigh(covariance)  # ascending
         values, first_factor = values.clamp_min(FLOOR), D - min(rank, D - 1)
         rest = values[:, :first_factor].mean(-1, keepdim=True)
@@ -135,14 +135,14 @@ class FactorMoments(Statistics[FactorAnalysers]):
         )
         return start.statistics(x, responsibilities)
 
-    def maximise(self, shrinkage: Tensor) -> FactorAnalysers:
+    def maximise(self, shrinkage: Tensor, identity: float = 0.0) -> FactorAnalysers:
         """Return the mixture after one M-step, the regression of x on h.
 
         Shrinkage adds the statistics of rows from N(μ_t, S̄) to those of x and h.
         """
         weight = self.weight.clamp_min(TINY).unsqueeze(-1)  # (K, T, 1)
         strength = shrinkage.reshape(-1, 1, 1)
-        mean = pooled_covariance(self.total, self.first, self.weight, shrinkage)  # (K, D, D)
+        mean = pooled_covariance(self.total, self.first, self.weight, shrinkage, identity)  # (K, D, D)
         pull = self.gain @ mean.unsqueeze(1)  # (K, T, R, D)
         within = self.square - self.first.square() / weight
         variances = within + strength * mean.diagonal(dim1=-2, dim2=-1).unsqueeze(1)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.descent import cosine_decay, descend, evaluations
 from postprior.stage2_latent.draws import Draws
-from postprior.stage2_latent.gaussians import Gaussians, Moments
+from postprior.stage2_latent.gaussians import Gaussians, Moments, Statistics
+from postprior.stage2_latent.moments import identity_weight
 from postprior.stage2_latent.online_em import clusters, online_em
 from postprior.stage2_latent.options import choice, integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
@@ -54,8 +55,7 @@ class Conditional(nn.Module):
     @torch.no_grad()
     def follow(self, other: Conditional, share: float) -> None:
         """Move every parameter by a share of its distance to the parameter of the other module."""
-        for parameter, target in zip(self.parameters(), other.parameters(), strict=True):
-            parameter.lerp_(target, share)
+        torch._foreach_lerp_(list(self.parameters()), list(other.parameters()), share)
 
 
 class Flow(Density):
@@ -112,7 +112,7 @@ class Flow(Density):
         base_learning_rate: float = 1e-3,
         weight_decay: float = 1.0,
         average: float = 0.98,
-        patience: int = 10,
+        patience: int = 5,
     ) -> None:
         super().__init__()
         self.coupling = choice("coupling", coupling, COUPLINGS)
@@ -131,6 +131,10 @@ class Flow(Density):
         self.weight_decay = number("weight_decay", weight_decay)
         self.average = number("average", average, high=1.0)
         self.patience = integer("patience", patience)
+
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps, self.EVALUATION_INTERVAL)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
@@ -185,7 +189,7 @@ class Flow(Density):
             return Transport(features, len(self.classes), self.coupling, self.sizes)
 
     def _fit_base(self, train: Draws, seed: int, generator: torch.Generator) -> Gaussians:
-        """Return a standard normal, or a mixture fitted by EM to draws mapped through the layers."""
+        """Return a standard normal, or a mixture fitted by EM to draws mapped through the untrained layers."""
         if not self.components:
             K, D = len(self.classes), len(self.whitening.loc)
             means, factors = torch.zeros(K, 1, D), torch.eye(D).expand(K, 1, D, D)
@@ -193,17 +197,20 @@ class Flow(Density):
             return Gaussians(*(parameter.to(self.whitening.loc) for parameter in parameters))
         size = min(1024, int(train.counts.max()))
 
+        order = self.transport.permutation()
+
         def draw(turn: int) -> Tensor:
-            x = train.balanced(turn, size, generator)
-            classes = torch.arange(len(x), device=x.device).repeat_interleave(size)
-            with torch.no_grad():
-                return self.transport.to_base(x.flatten(0, 1), classes)[0].unflatten(0, x.shape[:2])
+            return train.balanced(turn, size, generator)[..., order]
 
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         components = max(1, self.components // len(self.classes))
         x = draw(0)
-        *_, (mixture, _) = online_em(Moments.of(x, clusters(x, components, seed)), draw, 40, strength)
-        return mixture
+
+        def maximise(statistics: Statistics[Gaussians]) -> Gaussians:
+            return statistics.maximise(strength, identity_weight(len(train), x.shape[-1]))
+
+        *_, (statistics, _) = online_em(Moments.of(x, clusters(x, components, seed)), draw, 40, maximise)
+        return maximise(statistics)
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         u, log_det = self.transport.to_base(x, torch.full((len(x),), index, device=x.device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from postprior.stage1_vae.randomness import seed_from
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics
+from postprior.stage2_latent.moments import identity_weight
 from postprior.stage2_latent.online_em import clusters, online_em
 from postprior.stage2_latent.options import candidates_of, choice, integer, number
 from postprior.stage2_latent.task import Task
@@ -35,6 +37,18 @@ COVARIANCES = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A mixture, the shrinkage of its covariances, and its score on held-out codes."""
+
+    score: float
+    shrinkage: float
+    mixture: Components
+
+
+SCORE = attrgetter("score")
+
+
 class GaussianMixture(Density):
     """p(z | y) = Σ_t w_yt N(z; μ_yt, Σ_yt), fitted by online EM on fresh posterior draws, batched over labels.
 
@@ -42,7 +56,8 @@ class GaussianMixture(Density):
     log-likelihood. For each candidate, the best pass of the second half is kept, in which statistics are averaged.
     Over whitened codes, Σ is `full`, `tied` (one per label), `diagonal`, or `low_rank`: F Fᵀ plus a diagonal, which
     gives mixtures of factor analysers (Ghahramani & Hinton 1996). Missing blocks are drawn from the mixture of the
-    previous pass (Monte Carlo EM, Wei & Tanner 1990). EM converges to an optimum that depends on its start; the mean of
+    previous pass (Monte Carlo EM, Wei & Tanner 1990). Every evaluation on held-out codes chooses the shrinkage of the
+    passes after it. EM converges to an optimum that depends on its start; the mean of
     the densities from several starts is better than most of them (Ormoneit & Tresp, NIPS 1995).
 
     Args:
@@ -52,7 +67,7 @@ class GaussianMixture(Density):
         passes: number of passes of EM for each candidate.
         batch: maximum number of rows per label in a pass.
         shrinkage: weight, in rows, with which each covariance is shrunk towards the mean covariance of its label, and
-            that mean towards the mean over labels.
+            that mean towards the mean over labels; or a list of candidates.
         averaged: number of mixtures of the selected candidate, each from its own k-means start, whose mean is p.
 
     Example:
@@ -78,7 +93,7 @@ class GaussianMixture(Density):
         rank: int = 8,
         passes: int = 30,
         batch: int = 1024,
-        shrinkage: float = 192.0,
+        shrinkage: float | Sequence[float] = (2, 20, 192),
         averaged: int = 4,
     ) -> None:
         super().__init__()
@@ -87,14 +102,20 @@ class GaussianMixture(Density):
         self.rank = integer("rank", rank)
         self.passes = integer("passes", passes, low=self.EVALUATION_INTERVAL)
         self.batch = integer("batch", batch, low=2)
-        self.shrinkage = number("shrinkage", shrinkage)
+        self.shrinkages = [number("shrinkage", value) for value in candidates_of("shrinkage", shrinkage)]
         self.averaged = integer("averaged", averaged)
+
+    @property
+    def checks(self) -> int:
+        interval = self.EVALUATION_INTERVAL
+        runs = len(self.sizes) * len(self.structures) + (self.averaged - 1) * (max(self.sizes) > 1)
+        return runs * (self.passes // interval - self.passes // 2 // interval)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator
         train = task.train.shuffled(generator)
         size, first_filling = min(self.batch, int(train.counts.max())), train.filling
-        strength = self.shrinkage / train.counts.to(train.codes.loc)
+        counts = train.counts.to(train.codes.loc)
         held_out = task.validation.repeated(4, generator)
 
         def start(components: int) -> tuple[Tensor, Tensor]:
@@ -104,36 +125,49 @@ class GaussianMixture(Density):
             x = train.balanced(0, size, generator)
             return x, clusters(x, components, seed)
 
-        def run_em(covariance: str, components: int, x: Tensor, assigned: Tensor) -> tuple[float, Components]:
-            """Run EM from the assigned clusters and return the held-out score and the mixture of its best pass."""
-            train.filling, scored = first_filling, []
-            statistics = COVARIANCES[covariance].start(x, assigned, self.rank)
-            em = online_em(statistics, lambda turn: train.balanced(turn, size, generator), self.passes, strength)
-            for turn, (self.mixture, likelihood) in enumerate(em, start=1):
-                if first_filling is not None:
-                    train.filling = self.mixture.unwhitened(self.whitening)
-                if turn % self.EVALUATION_INTERVAL == 0 and turn > self.passes // 2:
-                    scored.append((self.mean_log_prob(*held_out), self.mixture))
-                    expected = float(likelihood @ self.classes.probabilities)
-                    task.record(train=expected, validation=scored[-1][0], components=components)
-            return max(scored, key=lambda scored_pass: scored_pass[0])
+        def scored(mixture: Components, shrinkage: float) -> Candidate:
+            self.mixture = mixture
+            return Candidate(self.mean_log_prob(*held_out), shrinkage, self.mixture)
 
-        self.scores, best = {}, -torch.inf
+        def run_em(covariance: str, components: int, x: Tensor, assigned: Tensor) -> Candidate:
+            """Run EM from the assigned clusters and return the mixture of its best pass."""
+            train.filling, current, passes = first_filling, min(self.shrinkages), []
+            start = COVARIANCES[covariance].start(x, assigned, self.rank)
+            freedom = max(0, len(train) - len(counts) * components)  # rows, less one for each mean
+            identity = identity_weight(freedom, x.shape[-1])
+
+            def maximise(statistics: Statistics[Any]) -> Components:
+                return statistics.maximise(current / counts, identity)
+
+            em = online_em(start, lambda turn: train.balanced(turn, size, generator), self.passes, maximise)
+            for turn, (statistics, likelihood) in enumerate(em, start=1):
+                if turn % self.EVALUATION_INTERVAL == 0:
+                    mixtures = {s: statistics.maximise(s / counts, identity) for s in self.shrinkages}
+                    candidate = max((scored(mixture, s) for s, mixture in mixtures.items()), key=SCORE)
+                    current = candidate.shrinkage
+                    if turn > self.passes // 2:
+                        passes.append(candidate)
+                        expected = float(likelihood @ self.classes.probabilities)
+                        task.record(expected, candidate.score, components=components, shrinkage=current)
+                if first_filling is not None:
+                    train.filling = maximise(statistics).unwhitened(self.whitening)
+            return max(passes, key=SCORE)
+
+        self.scores, candidates = {}, []
         for components in self.sizes:
             points = start(components)
             for covariance in self.structures:
-                score, mixture = run_em(covariance, components, *points)
-                self.scores[f"{covariance} {components}"] = score + float(self.whitening.log_det)
-                if score > best:
-                    best, chosen, self.covariance, count = score, mixture, covariance, components
+                candidates.append((run_em(covariance, components, *points), covariance))
+                self.scores[f"{covariance} {components}"] = candidates[-1][0].score + float(self.whitening.log_det)
+        best, self.covariance = max(candidates, key=lambda candidate: candidate[0].score)
+        self.mixture, count = best.mixture, best.mixture.means.shape[1]
         if self.averaged > 1 and count > 1:
-            others = [run_em(self.covariance, count, *start(count))[1] for _ in range(self.averaged - 1)]
-            self.mixture = type(chosen).average([chosen, *others])
+            others = [run_em(self.covariance, count, *start(count)).mixture for _ in range(self.averaged - 1)]
+            self.mixture = type(best.mixture).average([best.mixture, *others])
             score = self.mean_log_prob(*held_out)
             self.scores[f"{self.covariance} {self.averaged} x {count}"] = score + float(self.whitening.log_det)
-            if score > best:
-                chosen = self.mixture
-        self.mixture = chosen
+            if score <= best.score:
+                self.mixture = best.mixture
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self.mixture.select(index).log_prob(x.unsqueeze(0)).squeeze(0)

@@ -229,11 +229,15 @@ class Statistics(ABC, Generic[C]):
         return type(self)(*(before.lerp(after, step) for before, after in pairs))
 
     @abstractmethod
-    def maximise(self, shrinkage: Tensor) -> C:
+    def maximise(self, shrinkage: Tensor, identity: float = 0.0) -> C:
         """Return the mixture that maximises the expected log-likelihood, with shrunk covariances: the M-step.
 
         Σ_t ← (w_t S_t + s S̄) / (w_t + s) is the mode under an inverse-Wishart prior centred on S̄ = Σ_t w_t S_t, the
-        mean covariance of the class. `shrinkage` s (K,) is the weight of the prior as a share of the class's points.
+        mean covariance of the class; see `pooled_covariance`.
+
+        Args:
+            shrinkage: s, (K,), the weight of the prior as a share of the class's points.
+            identity: weight of the scaled identity in the mean over classes.
         """
 
 
@@ -241,14 +245,17 @@ TINY = 1e-8
 """Smallest weight of a component."""
 
 
-def pooled_covariance(total: Tensor, first: Tensor, weight: Tensor, shrinkage: Tensor) -> Tensor:
+def pooled_covariance(total: Tensor, first: Tensor, weight: Tensor, shrinkage: Tensor, identity: float) -> Tensor:
     """Return the mean covariance of the components of each class, shrunk towards the mean over classes, (K, D, D).
 
-    S̄_k = Σ x xᵀ − Σ_t w_kt μ_kt μ_ktᵀ ← (S̄_k + s_k mean_k S̄_k) / (1 + s_k).
+    S̄_k = Σ x xᵀ − Σ_t w_kt μ_kt μ_ktᵀ ← (S̄_k + s_k mean_k S̄_k) / (1 + s_k), of which the share `identity` is replaced
+    by the scaled identity, mean_k tr S̄_k / D · I (Ledoit & Wolf 2004).
     """
     within = total - first.mT @ (first / weight.clamp_min(TINY).unsqueeze(-1))
-    strength = shrinkage.reshape(-1, 1, 1)
-    return (within + strength * within.mean(0)) / (1 + strength)
+    strength, mean = shrinkage.reshape(-1, 1, 1), within.mean(0)
+    pooled = (1 - identity) / (1 + strength) * (within + strength * mean)
+    pooled.diagonal(dim1=-2, dim2=-1).add_(identity * mean.diagonal().mean())
+    return pooled
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,12 +274,12 @@ class Moments(Statistics[Gaussians]):
         second = scaled.transpose(1, 2).reshape(K, B, -1).mT @ x  # (K, T·D, D)
         return cls(responsibilities.mean(1), scaled.mean(2), second.reshape(K, -1, D, D) / B)
 
-    def maximise(self, shrinkage: Tensor) -> Gaussians:
+    def maximise(self, shrinkage: Tensor, identity: float = 0.0) -> Gaussians:
         weight = self.weight.clamp_min(TINY)  # (K, T)
         means = self.first / weight.unsqueeze(-1)
         within = self.second - self.first.unsqueeze(-1) * means.unsqueeze(-2)  # (K, T, D, D), w_t S_t
         strength = shrinkage.reshape(-1, 1, 1, 1)
-        mean = pooled_covariance(self.second.sum(1), self.first, weight, shrinkage).unsqueeze(1)
+        mean = pooled_covariance(self.second.sum(1), self.first, weight, shrinkage, identity).unsqueeze(1)
         covariance = (within + strength * mean) / (weight[..., None, None] + strength)
         covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
         return Gaussians(log_normalised(weight), means, covariance_factors(covariance))

@@ -21,7 +21,7 @@ class KernelDensity(DiagonalMixture):
     Welling 2018, arXiv 1705.07120), but hardly extends beyond the training codes; held-out rows need a larger b. A
     posterior that is a mixture contributes all its components. Codes that are points, without scales, get normal
     kernels whose scales are the standard deviations of the coordinates within the label times N_y^(−1/(D+4)) (Scott
-    1992).
+    1992). Variances within a label are shrunk towards their mean over labels with the weight of one row.
 
     The density consists of the training codes and declares that it stores them.
 
@@ -33,9 +33,15 @@ class KernelDensity(DiagonalMixture):
     stores_training_codes = True
     incomplete = False
 
-    def __init__(self, *, bandwidth: float | Sequence[float] = (1, 2, 4, 6, 8, 10, 12, 14, 16)) -> None:
+    def __init__(
+        self, *, bandwidth: float | Sequence[float] = (0.25, 0.5, 0.75, 1, 2, 4, 6, 8, 10, 12, 14, 16)
+    ) -> None:
         super().__init__()
         self.candidates = [number("bandwidth", value, low=1e-6) for value in candidates_of("bandwidth", bandwidth)]
+
+    @property
+    def checks(self) -> int:
+        return len(self.candidates)
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
@@ -83,16 +89,17 @@ def kernels(train: Draws) -> tuple[Tensor, Tensor, Tensor]:
 
 def _scott(weights: Tensor, loc: Tensor, counts: Tensor) -> Tensor:
     """Return scales (K, T, D) of kernels around points (K, T, D), by Scott's rule per class and coordinate."""
-    mean = torch.einsum("kt,ktd->kd", weights, loc).unsqueeze(1)
-    variance = torch.einsum("kt,ktd->kd", weights, (loc - mean).square())
-    rounding = ROUNDING * torch.einsum("kt,ktd->kd", weights, loc.square())
-    constant = FLOOR * variance.mean(-1, keepdim=True).clamp_min(torch.finfo(loc.dtype).eps)
-    factor = counts.to(loc) ** (-1 / (loc.shape[-1] + 4))
-    scale = torch.where(variance > rounding, variance, constant).sqrt() * factor.unsqueeze(-1)
-    return scale.unsqueeze(1).expand_as(loc).clone()
+    rows, shares, points = counts.double().unsqueeze(-1), weights.double(), loc.double()
+    shares = shares / shares.sum(-1, keepdim=True)  # the rounding of their sum would shift the mean of far points
+    mean = torch.einsum("kt,ktd->kd", shares, points)
+    variance = torch.einsum("kt,ktd->kd", shares, (points - mean.unsqueeze(1)).square())
+    rounding = (torch.finfo(loc.dtype).eps * mean).square()
+    pooled = (rows * variance).sum(0) / rows.sum()
+    constant = FLOOR * pooled.mean().clamp_min(torch.finfo(loc.dtype).eps)
+    variance = torch.where(pooled > rounding.amax(0), (rows * variance + pooled) / (rows + 1), constant)
+    scale = variance.sqrt() * rows ** (-1 / (loc.shape[-1] + 4))
+    return scale.to(loc).unsqueeze(1).expand_as(loc).clone()
 
 
-ROUNDING = 1e-10
-"""A coordinate counts as constant if its variance is at most this share of its mean square."""
 FLOOR = 1e-6
 """Variance assigned to a constant coordinate, as a share of the mean variance."""

@@ -34,28 +34,30 @@ def _expectation(mixture: Components, x: Tensor) -> tuple[Statistics[Any], Tenso
 
 
 def online_em(
-    start: Statistics[C], draw: Callable[[int], Tensor], passes: int, shrinkage: Tensor
-) -> Iterator[tuple[C, Tensor]]:
+    statistics: Statistics[C],
+    draw: Callable[[int], Tensor],
+    passes: int,
+    maximise: Callable[[Statistics[C]], C],
+) -> Iterator[tuple[Statistics[C], Tensor]]:
     """Fit mixtures by online EM (Cappé & Moulines 2009, arXiv 0712.4273).
 
     The statistics of fresh points in each pass are averaged with a decaying step.
 
     Args:
-        start: statistics of the first mixture.
+        statistics: statistics of the first mixture.
         draw: function from the number of the pass to fresh points (K, B, D).
         passes: number of passes; the step is 1 in the first third, then decays as t^−0.6.
-        shrinkage: see `Statistics.maximise`.
+        maximise: the M-step, a function from statistics to a mixture.
 
     Yields:
-        After each pass, the mixture, and the log-likelihood (K,) of the points of the pass under the previous mixture.
+        After each pass, the statistics, and the log-likelihood (K,) of the points of the pass under the mixture of the
+        previous statistics.
     """
-    statistics, full_steps = start, passes // 3
-    mixture = statistics.maximise(shrinkage)
+    full_steps = passes // 3
     for turn in range(passes):
-        fresh, likelihood = expectation(mixture, draw(turn))
+        fresh, likelihood = expectation(maximise(statistics), draw(turn))
         statistics = statistics.towards(fresh, max(1, turn - full_steps + 1) ** -0.6)
-        mixture = statistics.maximise(shrinkage)
-        yield mixture, likelihood
+        yield statistics, likelihood
 
 
 def clusters(x: Tensor, components: int, seed: int) -> Tensor:
@@ -65,6 +67,10 @@ def clusters(x: Tensor, components: int, seed: int) -> Tensor:
 
     # With several threads, the order of summation would change the last bits from run to run.
     with threadpool_limits(limits=1):
-        cluster = KMeans(min(components, x.shape[1]), n_init=1, random_state=seed)
-        labels = [torch.from_numpy(cluster.fit_predict(points)) for points in x.cpu().numpy()]
+        # More clusters than distinct points would make scikit-learn warn.
+        counts = [min(components, len(points.unique(dim=0))) for points in x]
+        labels = [
+            torch.from_numpy(KMeans(count, n_init=1, random_state=seed).fit_predict(points))
+            for count, points in zip(counts, x.cpu().numpy(), strict=True)
+        ]
     return torch.nn.functional.one_hot(torch.stack(labels).long(), components).to(x)

@@ -78,9 +78,9 @@ class TiedMoments(Statistics[TiedGaussians]):
         B = x.shape[1]
         return cls(responsibilities.mean(1), responsibilities.mT @ x / B, x.mT @ x / B)
 
-    def maximise(self, shrinkage: Tensor) -> TiedGaussians:
+    def maximise(self, shrinkage: Tensor, identity: float = 0.0) -> TiedGaussians:
         """Return the mixture that maximises the expected log-likelihood; its covariance is `pooled_covariance`."""
         means = self.first / self.weight.clamp_min(TINY).unsqueeze(-1)
-        covariance = pooled_covariance(self.total, self.first, self.weight, shrinkage)
+        covariance = pooled_covariance(self.total, self.first, self.weight, shrinkage, identity)
         covariance.diagonal(dim1=-2, dim2=-1).add_(FLOOR)
         return TiedGaussians(log_normalised(self.weight), means, covariance_factors(covariance).unsqueeze(1))

@@ -24,13 +24,14 @@ from support.recorded import Recorded
 
 from postprior.pipelines.artefacts.code import SILENT, _computed_imports, _imports, closure
 from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.profiles import SECTIONS
 from postprior.pipelines.stages.code import code
 from postprior.pipelines.tracking.runs import Run
 
 OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "evaluate-imputation", "privacy")
 STAGES = ["code", "prepare", "train-evaluators", "train", "encode", "diagnose", "score-baselines"]
 STAGES += [f"{stage}@{name}" for stage in OF_A_DENSITY for name in DENSITIES]
-STAGES += ["utility-real", "evaluate-imputation-baselines", "augment@40-0", "augment@40-1", "compare"]
+STAGES += ["utility-real", "evaluate-imputation-baselines", "augment@40", "compare"]
 
 pytestmark = [
     pytest.mark.timeout(900),  # the whole pipeline; a minute on a quiet machine
@@ -176,7 +177,11 @@ LOADS_A_PAIR = (
     "evaluate-imputation-baselines",
     "privacy",
 )
-AUGMENT = ("augment@40-0", "augment@40-1")
+SCORES = (
+    *("diagnose", "score-baselines", "evaluate", "utility-real", "utility", "augment@40", "privacy"),
+    *("evaluate-imputation-baselines", "evaluate-imputation", "compare"),
+)
+"""Stages whose settings may have one value per profile: a change of the profile trains and fits nothing."""
 
 
 @pytest.mark.usefixtures("copied_code")
@@ -193,17 +198,17 @@ AUGMENT = ("augment@40-0", "augment@40-1")
         "pipelines/data/sources/digits.py": ("prepare",),
         "pipelines/data/formats/npz.py": (),
         "pipelines/tracking/runs.py": (),
-        "stage1_vae/training.py": ("train", *AUGMENT),
+        "stage1_vae/training.py": ("train", "augment@40"),
         "stage1_vae/models/mvtcae.py": (
             "train",
             "encode",
             "score-baselines",
             "fit",
-            *AUGMENT,
+            "augment@40",
             *LOADS_A_PAIR,
             "compare",
         ),
-        "stage2_latent/flow.py": ("fit", "score-baselines", *AUGMENT, *LOADS_A_PAIR, "compare"),
+        "stage2_latent/flow.py": ("fit", "score-baselines", "augment@40", *LOADS_A_PAIR, "compare"),
     }.items(),
 )
 def test_an_edit_of_code_reruns_what_runs_it(
@@ -223,21 +228,22 @@ def test_an_edit_of_code_reruns_what_runs_it(
     ("key", "value", "stages"),
     [
         ("evaluators.epochs", 2, ("train-evaluators", "compare")),
-        ("train.epochs", 3, ("train", *AUGMENT, "compare")),
+        ("train.epochs", 3, ("train", "augment@40", "compare")),
         ("evaluate.neighbours", 4, ("score-baselines", "evaluate", "compare")),
-        ("generate.balance", {"0": 1.0}, ("generate", "utility", *AUGMENT, "compare")),
+        ("generate.balance", {"0": 1.0}, ("generate", "utility", "augment@40", "compare")),
         ("privacy.draws", 3, ("privacy", "compare")),
         ("imputation.draws", 20, ("evaluate-imputation", "evaluate-imputation-baselines", "compare")),
         ("compare.map", "umap", ("compare",)),
-        ("augment.steps", 5, (*AUGMENT, "compare")),
+        ("profile", "full", SCORES),
+        ("augment.steps", 5, ("augment@40", "compare")),
     ],
 )
 def test_a_setting_reruns_what_reads_it(
     first: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, key: str, value: Any, stages: tuple[str, ...]
 ) -> None:
     path, tree = first[0] / "params.yaml", settings()
-    section, name = key.split(".")
-    tree[section][name] = value
+    section, _, name = key.rpartition(".")
+    (tree[section] if section else tree)[name] = value
     before = path.read_text()
     path.write_text(yaml.safe_dump(tree))
     try:
@@ -247,7 +253,7 @@ def test_a_setting_reruns_what_reads_it(
 
 
 def declared(stage: str, tree: Mapping[str, Any]) -> set[str]:
-    """The keys of params.yaml that dvc.yaml names for a stage, for one of its densities or cells."""
+    """The keys of params.yaml that dvc.yaml names for a stage, for one of its densities or sizes."""
     entry = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"][stage.partition("@")[0]]
     chosen = {
         "${data.source}": tree["data"]["source"],
@@ -279,7 +285,9 @@ def test_a_stage_reads_the_settings_that_dvc_watches_for_it_and_no_other(
         monkeypatch.setattr(module, "track", lambda *_, **__: nullcontext(Run()), raising=False)
         before = others if name == "augment" else (item,) if item else ()
         read: set[str] = set()
-        getattr(module, function)(*before, Recorded(params, read), root, *(() if name != "augment" else (0,)))
+        getattr(module, function)(*before, Recorded(params, read), root)
+        if any(key.partition(".")[0] in SECTIONS for key in read):
+            read.add("profile")  # these settings may have one value per profile
         wanted = declared(stage, tree)
         undeclared = {key for key in read if not any(covers(one, key) for one in wanted)}
         unread = {one for one in wanted if not any(covers(one, key) for key in read)}

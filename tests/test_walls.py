@@ -13,9 +13,9 @@ from support.project import REPOSITORY
 PACKAGES = ("stage1_vae", "stage2_latent", "pipelines")
 FRAMEWORKS = {"dvc", "mlflow", "typer", "pydantic"}
 ROOMS = [
-    *("commands", "stages", "api", "report", "tracking", "detection", "generation", "artefacts"),
+    *("commands", "stages", "planning", "api", "report", "tracking", "detection", "generation", "artefacts"),
     *("metrics", "data", "settings"),
-    *("locks", "storage", "publishing", "progress", "signals", "texts", "errors"),
+    *("locks", "storage", "publishing", "space", "progress", "signals", "texts", "errors"),
 ]
 """Folders and files of pipelines/: each may import only those that come later."""
 DATA = [

@@ -30,7 +30,7 @@ SCORED = 8  # complete test rows that scores need: two in each half-sample of ea
 SMALL = 1000  # with fewer training rows, flows have too little data
 
 
-def init(project: Path, data: Path) -> list[str]:
+def init(project: Path, data: Path, profile: str = "quick") -> list[str]:
     """Write params.yaml and dvc.yaml for the dataset folders in `data`; return lines that report the chosen settings.
 
     Raises:
@@ -48,7 +48,7 @@ def init(project: Path, data: Path) -> list[str]:
         raise UserError(f"{project}: lies inside the data {data}, expected a folder outside of it; use another name")
     splits = read_folders(0, data, "")
     path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
-    chosen = settings(splits)
+    chosen = {"profile": profile, **settings(splits)}
     texts = {name: template(name) for name in TEMPLATES}
     params, pipeline = (read_tree(text) for text in texts.values())
     params["data"] = {"source": "folder", "folder": {"path": path}}

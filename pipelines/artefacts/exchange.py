@@ -12,6 +12,7 @@ A code vector of several blocks has `<block>.loc` and `<block>.scale` for each b
 `observed`.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ OF_BLOCKS = ("loc", "scale")
 FIELDS: dict[
     str, tuple[str, str, type]
 ] = {  # allowed kinds of NumPy types, their description, and the type after reading
-    "loc": ("fiu", "numbers", np.float32),
-    "scale": ("fiu", "numbers", np.float32),
+    "loc": ("fiu", "numbers", np.float64),
+    "scale": ("fiu", "numbers", np.float64),
     "weights": ("fiu", "numbers", np.float32),
     "labels": ("iu", "whole numbers", np.int64),
     "label_names": ("U", "texts", np.str_),
@@ -50,6 +51,9 @@ def read_codes(path: Path) -> Codes:
     blocks, shared = _group_arrays(read_arrays(path), path)
     loc, scale = _join_blocks(blocks, "loc", path), _join_blocks(blocks, "scale", path)
     assert loc is not None
+    exact = loc, scale
+    with np.errstate(over="ignore"):  # values beyond the range become infinite, which is an error later
+        loc, scale = loc.astype(np.float32), None if scale is None else scale.astype(np.float32)
     N, C, D = loc.shape
     if scale is None and "family" in shared:
         raise UserError(f"{path}: family: found no scale, expected a scale as well, or loc without family for draws")
@@ -58,7 +62,7 @@ def read_codes(path: Path) -> Codes:
     tensors = {name: torch.from_numpy(array) for name, array in shared.items() if array.dtype.kind != "U"}
     names, ids = shared.get("label_names"), shared.get("ids")
     try:
-        return Codes(
+        codes = Codes(
             layout=tuple(Block(name, arrays["loc"].shape[-1:]) for name, arrays in blocks.items()),
             family=EMPIRICAL if scale is None else str(shared.get("family", "normal")),
             loc=torch.from_numpy(loc),
@@ -73,6 +77,8 @@ def read_codes(path: Path) -> Codes:
     except ValueError as error:
         message = str(error).removeprefix("codes: ").removesuffix(": encode the data again")
         raise UserError(f"{path}: {message}") from None
+    _check_precision(*exact, path)
+    return codes
 
 
 def write_codes(path: Path, codes: Codes) -> None:
@@ -119,8 +125,7 @@ def _group_arrays(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, 
         group = blocks.setdefault(name or ONLY, {}) if of_block else shared
         if field in group:
             raise UserError(f"{path}: {key}: found {field} twice under two names, expected it once")
-        with np.errstate(over="ignore"):  # values beyond the range become infinite, which is an error later
-            group[field] = array.astype(kind)
+        group[field] = array.astype(kind)
     return blocks, shared
 
 
@@ -145,3 +150,17 @@ def _join_blocks(blocks: dict[str, Arrays], field: str, path: Path) -> np.ndarra
             raise UserError(f"{path}: {field} of block {name} has shape {array.shape}, expected {expected}")
     joined = np.concatenate([arrays[field] for arrays in blocks.values()], axis=-1)
     return joined if joined.ndim == 3 else joined[:, None]
+
+
+def _check_precision(loc: np.ndarray, scale: np.ndarray | None, path: Path) -> None:
+    """Raise a UserError if float32 cannot hold the differences between the values of a column of loc (N, C, D)."""
+    with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # columns of which no row has a value
+        variance = np.nanvar(loc, axis=(0, 1)) + (0 if scale is None else np.nanmean(scale**2, axis=(0, 1)))
+        largest = np.nanmax(np.abs(loc), axis=(0, 1))
+        spread, spacing = np.sqrt(variance), np.spacing(largest.astype(np.float32))
+    for column in np.flatnonzero((spread > 1e-12 * largest) & (spread < spacing)):  # below, the column is constant
+        raise UserError(
+            f"{path}: loc: the values of column {column} differ by {spread[column]:.1g} around {largest[column]:.1g}, "
+            "which single precision cannot hold, expected larger differences: subtract the mean of the column"
+        )

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -80,11 +80,17 @@ def import_data(
 def init(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the new project.")],
     data: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="The folder that postprior import wrote.")],
+    profile: Annotated[
+        Literal["quick", "full"],
+        typer.Option(
+            help="full computes more for each score than quick: its intervals are more exact, and it is slower."
+        ),
+    ] = "quick",
 ) -> None:
     """Create a project from imported data."""
     from postprior.pipelines.api.init import init
 
-    tell(*init(project, data))
+    tell(*init(project, data, profile))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any
 
 from postprior.pipelines.artefacts.project import earlier
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.profiles import FULL, PROFILES, of_profile, values_by_profile
 from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
@@ -46,12 +47,17 @@ def find_source(label: str, place: str, root: Path) -> Source:
 
 
 def settings(source: Source) -> dict[str, Any]:
-    """Return the settings in a source's params.yaml under their current names; they are not checked otherwise."""
+    """Return the settings in a source's params.yaml under their current names, with the values of its profile.
+
+    They are not checked otherwise.
+    """
     tree = parse_yaml(source.text(SETTINGS) or "", source.place(SETTINGS))
     names = tree.get("densities") if isinstance(tree, Mapping) else None
     if not isinstance(names, list) or not names:
         raise UserError(f"{source.place(SETTINGS)}: no densities found, expected a list of names")
-    return renamed(tree)
+    values = values_by_profile(tree, source.place(SETTINGS))
+    profile = tree.get("profile")
+    return renamed(of_profile(tree, profile if profile in PROFILES else FULL, values))
 
 
 def content(source: Source, path: Path) -> dict[str, Any] | None:

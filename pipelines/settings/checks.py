@@ -16,6 +16,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, describe_error
 from postprior.pipelines.settings.params import BASELINE_ROWS, OTHER_RESULTS, Fitting, Options, Params, Vae
+from postprior.pipelines.settings.profiles import PROFILES, of_profile, values_by_profile
 from postprior.pipelines.settings.renames import SETTINGS
 from postprior.pipelines.settings.yaml_text import read_yaml
 
@@ -38,12 +39,19 @@ def parse_params(content: Any, file: str) -> Params:
     Raises:
         UserError: the content does not fit the schema; the message begins with the name `file`.
     """
+    values = values_by_profile(content, file)
+    profiles = {name: _validated(of_profile(content, name, values), file) for name in PROFILES}
+    params = profiles[profiles[PROFILES[0]].profile]
+    _check_names(params, file)
+    params._by_profile = values
+    return params
+
+
+def _validated(content: Any, file: str) -> Params:
     try:
-        params = Params.model_validate_json(json.dumps(content))
+        return Params.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise UserError(f"{file}: {describe_error(error, Params, content)}") from None
-    _check_names(params, file)
-    return params
 
 
 def check_model(params: Params, name: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
@@ -16,6 +16,7 @@ NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least
 Positive = Annotated[float, Field(gt=0, description="a number above 0")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, description="a list of seeds, at least one")]
+SeedsOrNone = Annotated[tuple[Seed, ...], Field(description="a list of seeds; [] switches the test off")]
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
 Scale = Positive | Literal["learned"]
@@ -139,21 +140,24 @@ class Evaluate(Section):
 class Privacy(Section):
     """The membership inference attack: draws per training row, and dimensions in which it estimates densities."""
 
-    draws: Count
+    draws: Annotated[int, Field(ge=0, description="a whole number of at least 0, which switches the attack off")]
     dimensions: Count
 
 
 class ImputationSettings(Section):
     """Evaluation of imputation: the share of hidden cells, and the number of draws per row."""
 
-    draws: Annotated[int, Field(ge=19, description="a whole number of at least 19, for intervals of 90 %")]
+    draws: Annotated[
+        Literal[0] | Annotated[int, Field(ge=19)],
+        Field(description="a whole number of at least 19, for intervals of 90 %, or 0, which switches the test off"),
+    ]
     cells: Annotated[float, Field(gt=0, lt=1, description="a share above 0 and below 1")]
 
 
 class Utility(Section):
     """Label classifiers trained on real or synthetic rows; `evaluators.features` is the width of their features."""
 
-    seeds: Seeds
+    seeds: SeedsOrNone
     steps: Count
     batch_size: Count
     learning_rate: Positive
@@ -168,7 +172,7 @@ class Augment(Section):
 
     sizes: Annotated[
         tuple[Count | Literal["all"], ...],
-        Field(min_length=1, description="a list of numbers of rows or all, at least one"),
+        Field(description="a list of numbers of rows or all (`[]`: no augmentation test)"),
     ]
     seeds: Seeds
     model: Name
@@ -199,8 +203,9 @@ class Fitting(Section):
 
 
 class Params(Section):
-    """All settings in params.yaml."""
+    """All settings in params.yaml, with the values of the chosen profile."""
 
+    profile: Literal["quick", "full"] = "full"
     seed: Seed
     data: Data
     evaluators: EvaluatorSettings
@@ -219,6 +224,12 @@ class Params(Section):
     imputation: ImputationSettings
     augment: Augment
     compare: Compare
+    _by_profile: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def by_profile(self) -> dict[str, dict[str, Any]]:
+        """The settings with one value per profile, by dotted key: their values by profile."""
+        return self._by_profile
 
     def chosen(self, densities: Iterable[str]) -> dict[str, Any]:
         """Return the settings as a tree, without the options of sources, models and densities that are not chosen."""

@@ -318,3 +318,27 @@ def test_codes_of_one_block() -> None:
     alone = lacking.only("w")
     assert (alone.layout, len(alone)) == ((LAYOUT[1],), int(lacking.complete.sum()))
     assert torch.equal(alone.loc[:, 0], lacking.loc[lacking.complete, 0, 2:])
+
+
+def test_whitened_codes_do_not_depend_on_offsets_and_units() -> None:
+    points, units = torch.randn(60, 4, generator=seeded(), dtype=torch.float64), torch.tensor([1e-4, 1.0, 1e4, 30.0])
+    points[:, 3] += points[:, 0]
+    shifted = points * units + 100 * units
+    one, other = (Whitening.fit(Codes.empirical(LAYOUT, z)).forward(z) for z in (points, shifted))
+    torch.testing.assert_close(other, one)
+
+
+def test_the_covariance_of_fewer_rows_than_dimensions_is_shrunk_towards_its_diagonal() -> None:
+    points = torch.randn(10, 30, generator=seeded(), dtype=torch.float64)
+    codes = Codes.empirical((Block("z", (30,)),), points)
+    root = Whitening.fit(codes).root
+    sample = points.T.cov(correction=0)
+    share = 30**4 / (10**4 + 30**4)
+    expected = sample.lerp(sample.diag().diag(), share) + 1e-6 * sample.diag().diag()
+    torch.testing.assert_close(root @ root.T, expected)
+    assert torch.linalg.eigvalsh(expected).min() > 0.9 * sample.diag().min()
+
+
+def test_codes_of_half_precision_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"codes: loc has type torch\.float16, expected torch\.float32 or torch"):
+        Codes.empirical(LAYOUT, torch.zeros(20, 4).half())

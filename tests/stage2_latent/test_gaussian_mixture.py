@@ -255,3 +255,23 @@ def test_components_are_checked(components: object) -> None:
 def test_covariances_are_checked(covariance: object) -> None:
     with pytest.raises(ValueError, match="option covariance: found"):
         GaussianMixture(covariance=covariance)
+
+
+def test_held_out_codes_choose_the_shrinkage() -> None:
+    """Components of different shapes need little of it; the score is close to that of the true mixture."""
+    truth = three_components(1000, 3)
+    density = GaussianMixture(components=4, averaged=1).fit(
+        three_components(1000, 1), three_components(500, 2), seeded()
+    )
+    strong = GaussianMixture(components=4, averaged=1, shrinkage=192.0)
+    strong.fit(three_components(1000, 1), three_components(500, 2), seeded())
+    z = truth.draw(seeded(7))
+    best = max(density.history, key=lambda row: row["validation_log_likelihood"])
+    assert best["shrinkage"] < 192
+    assert float(density.log_prob(z).mean()) > float(strong.log_prob(z).mean()) + 0.02
+
+
+@pytest.mark.parametrize("shrinkage", [[], "3", [2, -1]])
+def test_shrinkages_are_checked(shrinkage: object) -> None:
+    with pytest.raises(ValueError, match="option shrinkage: found"):
+        GaussianMixture(shrinkage=shrinkage)

@@ -1,6 +1,8 @@
 """Components of every covariance structure against torch, and their EM against scikit-learn and explicit equations."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from torch import Tensor
 from postprior.stage2_latent import gaussians
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussian_mixture import COVARIANCES
-from postprior.stage2_latent.gaussians import Components, Moments, linear
+from postprior.stage2_latent.gaussians import Components, Moments, Statistics, linear
 from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.online_em import clusters, expectation, online_em
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
@@ -281,10 +283,15 @@ def test_one_pass_is_one_step_of_em_for_factor_analysers() -> None:
     torch.testing.assert_close(stepped.variances[1, 2], psi + gaussians.FLOOR, rtol=1e-6, atol=1e-8)
 
 
+def shrunk(strength: float) -> Callable[[Statistics[Any]], Any]:
+    """The M-step with one shrinkage for all classes."""
+    return lambda statistics: statistics.maximise(torch.full_like(statistics.weight[:, 0], strength))
+
+
 def test_em_raises_the_likelihood_of_every_structure(covariance: str) -> None:
     x = points()
     start = expectation(mixture_of(covariance), x)[0]
-    likelihoods = torch.stack([likelihood for _, likelihood in online_em(start, lambda turn: x, 30, NONE)])
+    likelihoods = torch.stack([likelihood for _, likelihood in online_em(start, lambda turn: x, 30, shrunk(0.0))])
     assert (likelihoods[:11].diff(dim=0) > -1e-4).all(), "as long as the step is 1, but for the floor of variances"
     assert (likelihoods[-1] > likelihoods[0] + 1e-3).all()
 
@@ -294,7 +301,8 @@ def test_one_factor_analyser_with_enough_factors_has_the_covariance_of_the_point
     """Two factors and a diagonal can express any covariance in 3-D; shrinkage pulls towards that of the points."""
     x = points()[:1, :, :3]
     start = FactorMoments.of(x, torch.ones(1, 300, 1, dtype=torch.float64), 2)
-    *_, (fitted, _) = online_em(start, lambda turn: x, 150, NONE[:1] + strength)
+    *_, (statistics, _) = online_em(start, lambda turn: x, 150, shrunk(strength))
+    fitted = shrunk(strength)(statistics)
     expected = x[0].T.cov(correction=0)
     torch.testing.assert_close(covariances(fitted)[0, 0], expected, rtol=0.04, atol=0.04)
 
@@ -323,12 +331,24 @@ def test_shrinkage_pulls_covariances_to_their_mean_in_the_class_and_that_to_all_
     torch.testing.assert_close(covariances(same), covariances(same)[:1, :1].expand(K, T, D, D))
 
 
+def test_the_pooled_covariance_is_shrunk_towards_the_scaled_identity() -> None:
+    x = points()
+    r = torch.rand(K, 300, T, generator=seeded(), dtype=torch.float64).softmax(-1)
+    moments = TiedMoments.of(x, r)
+    within, shrunk = (covariances(moments.maximise(NONE + 0.7, share))[:, 0] for share in (0.0, 0.3))
+    free = covariances(moments.maximise(NONE))[:, 0] - gaussians.FLOOR * torch.eye(D)
+    variance = free.diagonal(dim1=-2, dim2=-1).mean()
+    expected = 0.7 * within + 0.3 * (variance + gaussians.FLOOR) * torch.eye(D)
+    torch.testing.assert_close(shrunk, expected)
+
+
 def test_strong_shrinkage_makes_factor_analysers_alike() -> None:
     x = points()
     hard = COVARIANCES["low_rank"].start(x, clusters(x, T, 0), 2)
-    *_, (free, _) = online_em(hard, lambda turn: x, 30, NONE)
-    *_, (pulled, _) = online_em(hard, lambda turn: x, 30, NONE + 100)
-    spread = [float(covariances(each).std((0, 1)).mean()) for each in (free, pulled)]
+    spread = []
+    for maximise in (shrunk(0.0), shrunk(100.0)):
+        *_, (statistics, _) = online_em(hard, lambda turn: x, 30, maximise)
+        spread.append(float(covariances(maximise(statistics)).std((0, 1)).mean()))
     assert spread[1] < 0.05 * spread[0]
 
 

@@ -157,3 +157,22 @@ def test_an_empty_list_of_bandwidths_is_refused() -> None:
         KernelDensity(bandwidth=[])
     with pytest.raises(ValueError, match="option bandwidth: found 0, expected"):
         KernelDensity(bandwidth=[1, 0])
+
+
+def test_kernels_do_not_depend_on_an_offset() -> None:
+    """The offset is 1e6 times the spread: variances are computed after centring, in double precision."""
+    z = 1e-3 * torch.randn(300, 4, generator=seeded())
+    far = (z + 1e3).float()
+    near = far - 1e3
+    scales = [KernelDensity(bandwidth=1).fit(Codes.empirical(LAYOUT, x), None, seeded()).scale for x in (near, far)]
+    torch.testing.assert_close(scales[1], scales[0], rtol=1e-4, atol=0)
+
+
+def test_a_class_of_one_row_gets_the_spread_of_the_others() -> None:
+    """Shrinkage with the weight of one row: (1 · 0 + v̄) / (1 + 1)."""
+    z = torch.randn(100, 1, generator=seeded())
+    labels = (torch.arange(100) == 3).long()
+    codes = Codes.empirical(LINE, z, labels)
+    density = KernelDensity(bandwidth=1).fit(codes, codes, seeded())
+    pooled = 0.99 * float(z[labels == 0].var(correction=0))
+    assert float(density.scale[1, 0, 0]) == pytest.approx((pooled / 2) ** 0.5, rel=1e-5)

@@ -74,7 +74,7 @@ def test_a_volume_that_underflows_has_a_logarithm() -> None:
 def test_a_single_centroid_is_drawn_around_as_a_gaussian() -> None:
     """√det(Σ⁻¹ ω) ∝ exp(−D m²/(2ρ²)): covariance Σ ρ²/D; with ρ = √D, the rule for one row, r times Σ."""
     D, scale = 4, torch.tensor([0.1, 1.0, 2.0, 0.5])
-    codes = posteriors(torch.arange(4.0).expand(2, 4).clone(), scale, LAYOUT)
+    codes = posteriors(torch.arange(4.0).expand(10, 4).clone(), scale, LAYOUT)
     density = Riemannian(radius=0.7, centroids=1, regularisation=0.0).fit(codes, codes, seeded())
     assert float(density.radii[0]) == pytest.approx(0.7 * math.sqrt(D))
     drawn = density.sample(40_000, seeded()).mean
@@ -121,7 +121,7 @@ def test_overlapping_balls_in_four_dimensions_match_importance_sampling() -> Non
 
 def test_share_of_the_last_term_is_as_documented() -> None:
     """In the plane, with one isotropic centroid, the two terms add up: their volumes relate as λ/τ to ρ²."""
-    codes = posteriors(torch.zeros(2, 2), torch.tensor(0.5), (Block("z", (2,)),))
+    codes = posteriors(torch.zeros(10, 2), torch.tensor(0.5), (Block("z", (2,)),))
     density = Riemannian(radius=1.0, centroids=1, regularisation=0.02, decay=0.01)
     density.fit(codes, codes, seeded())
     assert float(density.radii[0]) ** 2 == pytest.approx(2.0)
@@ -131,11 +131,11 @@ def test_share_of_the_last_term_is_as_documented() -> None:
 
 
 def test_radius_is_the_widest_gap_times_r() -> None:
-    loc = torch.tensor([[0.0, 0.0], [1.0, 0.0], [4.0, 0.0]])
-    scale = torch.tensor([[1.0, 1.0], [0.5, 1.0], [2.0, 1.0]])
+    loc = torch.tensor([[0.0, 0.0], [1.0, 0.0], [4.0, 0.0], *([4.0, float(i)] for i in range(1, 8))])
+    scale = torch.tensor([[1.0, 1.0], [0.5, 1.0], *([2.0, 1.0] for _ in range(8))])
     codes = posteriors(loc, scale, (Block("z", (2,)),))
     density = Riemannian(radius=0.1).fit(codes, codes, seeded())
-    # nearest under each one's own covariance: 1/1, 1/0.5, 3/2
+    # nearest under each one's own covariance: 1/1, 1/0.5, and 1/1 along the second coordinate
     torch.testing.assert_close(density.radii, torch.tensor([0.2]))
 
 
@@ -218,6 +218,6 @@ def test_components_of_mixtures_are_rows_by_their_weights() -> None:
 
 
 def test_rows_that_are_all_alike_give_that_point() -> None:
-    codes = posteriors(torch.ones(5, 4), torch.tensor(0.5), LAYOUT)
+    codes = posteriors(torch.ones(10, 4), torch.tensor(0.5), LAYOUT)
     drawn = Riemannian(radius=1.0, regularisation=0.0).fit(codes, codes, seeded()).sample(50, seeded()).mean
     assert float((drawn - 1).abs().max()) < 1e-3

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from postprior.pipelines.artefacts.augmentation import save_arm_hits
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.utility.augmentation import ArmHits
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.settings.checks import load_params
@@ -40,7 +42,7 @@ def pictures(seed: int, samples: int = 12) -> dict[str, np.ndarray]:
 
 def make_project(root: Path, labels: bool = True) -> Path:
     """Write params.yaml, results/ and the artefacts that the comparison reads; without labels, no label classifiers."""
-    settings = yaml.safe_load(DEFAULTS.read_text()) | {"densities": list(FITS)}
+    settings = yaml.safe_load(DEFAULTS.read_text()) | {"densities": list(FITS), "profile": "full"}
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
     write_metrics(root, labels)
@@ -84,14 +86,9 @@ def write_utility(root: Path) -> None:
     write_json(root / "results/utility/real.json", made_up.utility_real())
     for name in FITS:
         write_json(root / f"results/utility/{name}.json", made_up.utility(name))
-    for seed in SEEDS:
-        write_json(root / f"results/augmentation/100-{seed}.json", made_up.augmentation(seed))
-        save_artefact(
-            root / f"artefacts/augmentation/100-{seed}",
-            "augmentation",
-            {"arms": list(ARMS), "modalities": list(NAMES), "size": 100, "seed": seed},
-            arrays={"hits": made_up.hits(seed)},
-        )
+    found = ArmHits(100, SEEDS, list(ARMS), list(NAMES), np.stack([made_up.hits(seed) for seed in SEEDS]))
+    write_json(root / "results/augmentation/100.json", made_up.augmentation(found))
+    save_arm_hits(root / "artefacts/augmentation/100", found, {})
 
 
 def write_datasets(root: Path, labels: bool) -> None:

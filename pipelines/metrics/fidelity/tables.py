@@ -89,7 +89,7 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
     """
 
     def test(x: Cells, y: Cells) -> dict[str, Any]:
-        from scipy.stats import chi2_contingency, ks_2samp
+        from scipy.stats import chi2_contingency, ks_2samp  # here, because it takes a second and few data have tables
 
         rows, side = min((len(x.values), "real"), (len(y.values), "synthetic"))
         if missing := too_few(rows, FEWEST, f"{side} rows with this column"):

@@ -1,13 +1,18 @@
-"""How reliable are the results? Evaluators, autoencoder, fits, missing scores and cautions."""
+"""How reliable are the results? Profile, evaluators, autoencoder, fits, missing scores and cautions."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from statistics import NormalDist
+from typing import Any
 
 from postprior.pipelines.metrics.registry import LEADERBOARD
+from postprior.pipelines.metrics.statistics.intervals import LEVEL
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row, estimates
 from postprior.pipelines.report.wording import (
     MAX_LISTED,
     Finding,
+    as_text,
     in_words,
     listed,
     number_ci,
@@ -17,7 +22,8 @@ from postprior.pipelines.report.wording import (
 
 
 def reliability(results: Results) -> Iterator[Finding]:
-    """State the quality of label classifiers, autoencoder and fits, which scores are missing, and cautions."""
+    """State what the profile leaves out, the quality of all models, which scores are missing, and cautions."""
+    yield from _profile(results)
     if accuracy := Estimate.of(results.evaluators.get("accuracy")):
         yield Finding(
             "Label classifiers",
@@ -32,6 +38,64 @@ def reliability(results: Results) -> Iterator[Finding]:
     for advice in results.latent.get("health", {}).get("advice", []):
         yield Finding("Latent space", str(advice))
     yield from _cautions(results)
+
+
+def _profile(results: Results) -> Iterator[Finding]:
+    """What the profile computes less of than the profile full, and what this costs."""
+    for key, (value, full) in results.shortened.items():
+        cost = COSTS[key](value, full) if key in COSTS else f"{key} is {as_text(value)} instead of {as_text(full)}."
+        yield Finding("Profile", cost)
+    if results.shortened:
+        yield Finding(
+            "Profile",
+            "For the larger numbers, set profile to full in params.yaml and run dvc repro: no model is "
+            "trained again, and no density is fitted again.",
+        )
+
+
+def _cost_of_resamples(few: int, many: int) -> str:
+    errors = (_error_of_an_end(resamples) for resamples in (few, many))
+    one, other = (percent(error, 0) for error in errors)
+    return (
+        f"Each interval comes from {few} half-samples instead of {many}: the distance from the value to an end of the "
+        f"interval has a standard error of {one} instead of {other}."
+    )
+
+
+def _error_of_an_end(resamples: int) -> float:
+    """Relative standard error of the quantile of B normal values, √(p (1 − p) / B) / (φ(q) |q|) with q = Φ⁻¹(p)."""
+    normal, p = NormalDist(), (1 - LEVEL) / 2
+    q = normal.inv_cdf(p)
+    return math.sqrt(p * (1 - p) / resamples) / (normal.pdf(q) * abs(q))
+
+
+def _cost_of_seeds(what: str) -> Callable[[Any, Any], str]:
+    def cost(few: list[int], many: list[int]) -> str:
+        one, other = (in_words(len(seeds)) for seeds in (few, many))
+        effect = (
+            "so the intervals do not contain the variation between seeds"
+            if len(few) == 1
+            else f"so the part of the intervals from seeds is {math.sqrt(len(many) / len(few)):.1f} times as wide"
+        )
+        return f"{what} with {one} {'seed' if len(few) == 1 else 'seeds'} instead of {other}, {effect}."
+
+    return cost
+
+
+COSTS: dict[str, Callable[[Any, Any], str]] = {
+    "evaluate.resamples": _cost_of_resamples,
+    "utility.seeds": _cost_of_seeds("The classifiers of the utility scores were trained"),
+    "augment.seeds": _cost_of_seeds("Data augmentation was tested"),
+    "privacy.draws": lambda few, many: (
+        f"The attacker sees {in_words(few)} samples per training row instead of {in_words(many)}. With fewer samples "
+        "the attack is weaker, and a small leak can stay undetected; the intervals are as wide."
+    ),
+    "imputation.draws": lambda few, many: (
+        f"Every hidden value was imputed {few} times instead of {many}. Energy score and coverage have more noise, "
+        "which their intervals contain."
+    ),
+}
+"""What a smaller value of a setting costs, from the value and that of the profile full."""
 
 
 def _autoencoder(results: Results) -> Iterator[Finding]:

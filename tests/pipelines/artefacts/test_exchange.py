@@ -188,3 +188,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "flipped.npz").write_bytes(content)
     with pytest.raises(UserError, match="loc: no array of numbers or texts found"):
         read_codes(tmp_path / "flipped.npz")
+
+
+def test_differences_that_single_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+    """A column that is constant but for rounding, or whose posteriors are wide, is read."""
+    far = 1e4 + 1e-4 * LOC
+    with pytest.raises(UserError, match=r"column 0 differ by 0\.0001 around 1e\+04, .* subtract"):
+        read_codes(saved(tmp_path, loc=far))
+    assert read_codes(saved(tmp_path, loc=far, scale=SCALE)).loc.isfinite().all()
+    assert read_codes(saved(tmp_path, loc=np.full((20, 3), 0.3) + 1e-17 * LOC)).loc.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_other_precisions_are_read_as_single_precision(tmp_path: Path, kind: type) -> None:
+    loc = LOC.astype(kind)
+    codes = read_codes(saved(tmp_path, loc=loc))
+    assert torch.equal(codes.loc[:, 0], torch.from_numpy(loc.astype(np.float32)))

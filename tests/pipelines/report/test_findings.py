@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from support import report_results as made_up
 from support.report_project import make_project, results_of, without
@@ -210,7 +211,8 @@ def test_synthetic_rows_beside_few_real_ones(results: Results) -> None:
         gain = {"joint": {"value": (low + high) / 2, "low": low, "high": high}}
         worse = arms["synthetic_5x"] | {"over_real": gain, "over_classical": gain}
         some = {"real": arms["real"], "classical": arms["classical"], "synthetic_5x": worse}
-        return sentences(replace(results, augmentation={"100": some}, augmented=()), "useful")
+        one_seed = {"100": {**results.augmented["100"], "seeds": [0]}}
+        return sentences(replace(results, augmentation={"100": some}, augmented=one_seed), "useful")
 
     unclear = gains(-0.01, 0.03)
     assert "gives 78.0 %, which is no clear change (difference 1.0 percentage points, 95 % CI −1.0 to 3.0)." in unclear
@@ -219,9 +221,15 @@ def test_synthetic_rows_beside_few_real_ones(results: Results) -> None:
         "CI −1.0 to 3.0)." in unclear
     )
     assert "lowers it to 78.0 %, a loss of 2.0 percentage points (95 % CI 1.0 to 3.0)." in gains(-0.03, -0.01)
-    assert "The autoencoder, the density and the classifiers are all trained on the same 100" in gains(0.0, 0.0)
     assert "seeds" not in gains(0.0, 0.0)
-    assert "100 real rows" not in sentences(replace(results, augmentation={}), "useful")
+
+
+def test_an_augmentation_that_is_switched_off_is_reported(results: Results) -> None:
+    off = "The setting augment.sizes is empty, so the gain from adding synthetic rows to few real rows is unknown."
+    none = replace(results, augmentation={}, augmented={})
+    assert off in sentences(replace(none, augmentation_sizes=()), "useful")
+    assert off not in sentences(none, "useful")
+    assert "100 real rows" not in sentences(none, "useful")
 
 
 def test_densities_are_compared_with_the_best_baseline_imputer(results: Results) -> None:
@@ -483,3 +491,33 @@ def test_an_imputer_that_failed(results: Results) -> None:
     text = sentences(replace(results, imputers=imputers), "useful")
     assert "Chained equations: no result when one modality of each held-out row is hidden, because it failed" in text
     assert "no result" not in sentences(results, "useful")
+
+
+def test_what_the_profile_leaves_out_and_what_it_costs(results: Results) -> None:
+    assert not [finding for finding in findings(results) if finding.topic == "Profile"]  # full leaves out nothing
+    shortened = {
+        "evaluate.resamples": (100, 200),
+        "utility.seeds": ([0], [0, 1, 2]),
+        "augment.seeds": ([0, 1], [0, 1, 2, 3, 4, 5, 6, 7]),
+        "privacy.draws": (2, 5),
+        "imputation.draws": (19, 39),
+        "evaluate.neighbours": (3, 5),
+    }
+    costs = [finding.text for finding in findings(replace(results, shortened=shortened)) if finding.topic == "Profile"]
+    resamples, utility, augmentation, privacy, imputation, other, remedy = (
+        text.replace("\u202f", " ") for text in costs
+    )
+    assert "100 half-samples instead of 200" in resamples
+    rng = np.random.default_rng(0)
+    ends = np.quantile(rng.standard_normal((4000, 200)), 0.975, 1)
+    assert abs(ends.std() / 1.96 - 0.10) < 0.01  # the relative error that the sentence states
+    assert "standard error of 14 % instead of 10 %" in resamples
+    assert utility == (
+        "The classifiers of the utility scores were trained with one seed instead of three, so the intervals do not "
+        "contain the variation between seeds."
+    )
+    assert "two seeds instead of eight, so the part of the intervals from seeds is 2.0 times as wide" in augmentation
+    assert "two samples per training row instead of five" in privacy
+    assert "19 times instead of 39" in imputation
+    assert other == "evaluate.neighbours is 3 instead of 5."
+    assert "set profile to full" in remedy
