@@ -202,9 +202,6 @@ def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) ->
     https://doi.org/10.1016/0377-0427(87)90125-7); it is 0 if clusters touch. `label_silhouette` uses the labels (n,) as
     clusters. The result is missing with fewer than two training codes or two held-out codes.
     """
-    from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
-
     for rows, side in ((codes, "training"), (held_out, "test")):
         if missing := too_few(len(rows), FEWEST, f"{side} rows with complete codes"):
             return missing.written
@@ -230,8 +227,6 @@ def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) ->
 
 def silhouette(codes: Floats, groups: Ints) -> Any:
     """Return the silhouette of codes (n, D) in groups (n,); missing if there is one group, or each code is a group."""
-    from sklearn.metrics import silhouette_score
-
     number = len(np.unique(groups))
     if number < 2:
         return Missing("all held-out codes are in one group").written
