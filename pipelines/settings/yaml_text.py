@@ -54,6 +54,8 @@ def parse_yaml(text: str, place: Path | str) -> Any:
         raise UserError(f"{place}: this is not valid YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
         raise UserError(f"{place}: found lists, groups or aliases nested too deep, expected settings") from None
+    except ValueError as error:  # a whole number of too many digits that is not written in decimals
+        raise UserError(f"{place}: found a value that cannot be read ({str(error).partition(';')[0]})") from None
 
 
 class _UnreadableScalarError(MarkedYAMLError):
