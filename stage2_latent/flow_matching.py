@@ -133,7 +133,8 @@ class FlowMatching(Density):
 
         every = self._interval
         frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
-        self._choose_ode_steps(*(each[:CONVERGENCE_DRAWS] for each in held_out), generator)
+        z, classes = (each[:CONVERGENCE_DRAWS] for each in held_out)
+        self._choose_ode_steps(z, classes, generator)
 
     @torch.no_grad()
     def _choose_ode_steps(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> None:
