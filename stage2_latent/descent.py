@@ -1,14 +1,16 @@
-"""Gradient descent that keeps the state with the best score on held-out codes."""
+"""Gradient descent: AdamW, and a loop that keeps the state with the best score on held-out codes."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 T = TypeVar("T")
 
@@ -56,21 +58,64 @@ def evaluations(steps: int, every: int) -> int:
     return -(-steps // every) + 1
 
 
-def cosine_decay(
-    optimiser: torch.optim.Optimizer, steps: int, parameters: Iterable[nn.Parameter], limit: float
-) -> Callable[[Tensor], None]:
-    """Return a function that takes one optimiser step on a loss.
+@dataclass(frozen=True)
+class Group:
+    """Parameters with one learning rate and one weight decay, whose gradient has at most the norm `limit`."""
 
-    Learning rates decay to 0 along half a cosine over `steps` steps. The norm of the gradient of `parameters` is
-    clipped at `limit`.
+    parameters: Iterable[Tensor]
+    rate: float
+    decay: float = 0.0
+    limit: float = math.inf
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).
+
+    This is torch's function `adamw`, because the first `torch.optim.Optimizer` of a process imports torch's compiler,
+    which takes a second.
+
+    Args:
+        groups: parameters and their rates; parameters that need no gradient are left alone.
+        steps: learning rates decay to 0 along half a cosine over this number of steps; None keeps them.
+        betas: decays of the running means of gradients and of their squares.
     """
-    schedule, clipped = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps), list(parameters)
 
-    def step_down(loss: Tensor) -> None:
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(clipped, limit)
-        optimiser.step()
-        schedule.step()
+    def __init__(self, *groups: Group, steps: int | None = None, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        learned = [[each for each in group.parameters if each.requires_grad] for group in groups]
+        self.groups = [(group, parameters) for group, parameters in zip(groups, learned, strict=True) if parameters]
+        self.moments = [
+            ([torch.zeros_like(each) for each in parameters], [torch.zeros_like(each) for each in parameters])
+            for _, parameters in self.groups
+        ]
+        self.counts = [[torch.zeros(()) for _ in parameters] for _, parameters in self.groups]
+        self.steps, self.betas, self.taken = steps, betas, 0
 
-    return step_down
+    def step(self, loss: Tensor) -> None:
+        """Take one step down the gradient of a loss."""
+        share = 1.0 if self.steps is None else (1 + math.cos(math.pi * self.taken / self.steps)) / 2
+        self.taken += 1
+        everything = [each for _, parameters in self.groups for each in parameters]
+        pairs = zip(everything, torch.autograd.grad(loss, everything, materialize_grads=True), strict=True)
+        gradients = [torch.empty_like(parameter).copy_(gradient) for parameter, gradient in pairs]  # same strides
+        with torch.no_grad():
+            for (group, parameters), moments, counts in zip(self.groups, self.moments, self.counts, strict=True):
+                own, gradients = gradients[: len(parameters)], gradients[len(parameters) :]
+                if group.limit < math.inf:
+                    factor = (group.limit / (nn.utils.get_total_norm(own) + 1e-6)).clamp_max(1)
+                    own = [each * factor for each in own]
+                adamw(
+                    parameters,
+                    own,
+                    *moments,
+                    [],
+                    counts,
+                    fused=True,
+                    foreach=False,
+                    amsgrad=False,
+                    beta1=self.betas[0],
+                    beta2=self.betas[1],
+                    lr=share * group.rate,
+                    weight_decay=group.decay,
+                    eps=1e-8,
+                    maximize=False,
+                )
