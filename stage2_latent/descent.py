@@ -1,4 +1,4 @@
-"""Gradient descent: AdamW, and a loop that keeps the state with the best score on held-out codes."""
+"""Gradient descent: groups of parameters, and a loop that keeps the state with the best score on held-out codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
+
+from postprior.stage1_vae.adamw import AdamW
 
 T = TypeVar("T")
 
@@ -68,11 +69,8 @@ class Group:
     limit: float = math.inf
 
 
-class AdamW:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).
-
-    This is torch's function `adamw`, because the first `torch.optim.Optimizer` of a process imports torch's compiler,
-    which takes a second.
+class Descent:
+    """AdamW on groups of parameters, with learning rates that may decay.
 
     Args:
         groups: parameters and their rates; parameters that need no gradient are left alone.
@@ -82,40 +80,21 @@ class AdamW:
 
     def __init__(self, *groups: Group, steps: int | None = None, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         learned = [[each for each in group.parameters if each.requires_grad] for group in groups]
-        self.groups = [(group, parameters) for group, parameters in zip(groups, learned, strict=True) if parameters]
-        self.moments = [
-            ([torch.zeros_like(each) for each in parameters], [torch.zeros_like(each) for each in parameters])
-            for _, parameters in self.groups
+        self.optimisers = [
+            (group, AdamW(parameters, group.rate, betas, group.decay))
+            for group, parameters in zip(groups, learned, strict=True)
+            if parameters
         ]
-        self.counts = [[torch.zeros(()) for _ in parameters] for _, parameters in self.groups]
-        self.steps, self.betas, self.taken = steps, betas, 0
+        self.steps, self.taken = steps, 0
 
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of a loss."""
         share = 1.0 if self.steps is None else (1 + math.cos(math.pi * self.taken / self.steps)) / 2
         self.taken += 1
-        everything = [each for _, parameters in self.groups for each in parameters]
-        pairs = zip(everything, torch.autograd.grad(loss, everything, materialize_grads=True), strict=True)
-        gradients = [torch.empty_like(parameter).copy_(gradient) for parameter, gradient in pairs]  # same strides
-        with torch.no_grad():
-            for (group, parameters), moments, counts in zip(self.groups, self.moments, self.counts, strict=True):
-                own, gradients = gradients[: len(parameters)], gradients[len(parameters) :]
-                if group.limit < math.inf:
-                    factor = (group.limit / (nn.utils.get_total_norm(own) + 1e-6)).clamp_max(1)
-                    own = [each * factor for each in own]
-                adamw(
-                    parameters,
-                    own,
-                    *moments,
-                    [],
-                    counts,
-                    fused=True,
-                    foreach=False,
-                    amsgrad=False,
-                    beta1=self.betas[0],
-                    beta2=self.betas[1],
-                    lr=share * group.rate,
-                    weight_decay=group.decay,
-                    eps=1e-8,
-                    maximize=False,
-                )
+        torch.autograd.backward(loss, inputs=[each for _, one in self.optimisers for each in one.parameters])
+        for group, optimiser in self.optimisers:
+            if group.limit < math.inf:
+                nn.utils.clip_grad_norm_(optimiser.parameters, group.limit)
+            optimiser.learning_rate = share * group.rate
+            optimiser.step()
+            optimiser.zero_grad()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import AdamW, Group, descend, evaluations
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments, Statistics
 from postprior.stage2_latent.moments import identity_weight
@@ -145,7 +145,7 @@ class Flow(Density):
         learner.base.requires_grad_(self.components > 0)
         average = copy.deepcopy(learner)
         held_out = task.validation.repeated(4, generator)
-        optimiser = AdamW(
+        descent = Descent(
             Group(learner.transport.parameters(), self.learning_rate, self.weight_decay, limit=5.0),
             Group(learner.base.parameters(), self.base_learning_rate),
             steps=self.steps,
@@ -167,7 +167,7 @@ class Flow(Density):
         def take_step(step: int) -> None:
             x = batch(step)
             noise = self.noise * normal(x.shape, x, generator)
-            optimiser.step(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
+            descent.step(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
         interval = self.EVALUATION_INTERVAL

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import AdamW, Group, descend, evaluations
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws, fit_filling
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
@@ -117,7 +117,7 @@ class FlowMatching(Density):
         seed = seed_from(generator)
         self.network = self._build(seed, width=max(8, self.hidden // 6)).to(table.loc)
         group = Group(self.network.parameters(), self.learning_rate, self.weight_decay, limit=1.0)
-        optimiser = AdamW(group, steps=self.steps, betas=(0.9, 0.99))
+        descent = Descent(group, steps=self.steps, betas=(0.9, 0.99))
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
         def evaluate(step: int) -> float:
@@ -127,7 +127,7 @@ class FlowMatching(Density):
 
         def take_step(step: int) -> None:
             if step < self.steps:  # no step follows the last evaluation
-                optimiser.step(self._loss(train, generator))
+                descent.step(self._loss(train, generator))
 
         every = self._interval
         frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))

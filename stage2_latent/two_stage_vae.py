@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import AdamW, Group, descend, evaluations
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
@@ -134,7 +134,7 @@ class TwoStageVae(Density):
         self.noise = torch.cat([noise_half, -noise_half])
         train, held_out = task.train.shuffled(generator), task.validation.repeated(1, generator)
         group = Group(self.stage.parameters(), self.learning_rate, self.weight_decay, limit=5.0)
-        optimiser = AdamW(group, steps=self.steps)
+        descent = Descent(group, steps=self.steps)
         size = max(2, self.batch // K)
         classes = torch.arange(K, device=like.device).repeat_interleave(size)
         bounds: list[float] = []  # since the last evaluation
@@ -150,7 +150,7 @@ class TwoStageVae(Density):
             noise = normal((1, *x.shape), x, generator)
             bound = self.stage.log_weights(x, classes, noise).unflatten(1, (K, size)).mean((0, 2))
             likelihood = bound @ self.classes.probabilities
-            optimiser.step(-likelihood)
+            descent.step(-likelihood)
             bounds.append(float(likelihood.detach()))
 
         get_state = self.stage.state_dict

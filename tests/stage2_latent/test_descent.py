@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from postprior.stage2_latent.descent import AdamW, Group, descend
+from postprior.stage2_latent.descent import Descent, Group, descend
 
 
 def test_looks_stand_before_every_third_step_and_the_last() -> None:
@@ -53,7 +53,7 @@ def test_steps_are_those_of_torch(steps: int | None) -> None:
     start = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     first, second, first_torch, second_torch = (nn.Parameter(start.clone()) for _ in range(4))
     still = nn.Parameter(start.clone(), requires_grad=False)
-    ours = AdamW(Group([first, still], 0.1, 0.3, limit=0.5), Group([second], 0.02), steps=steps, betas=(0.8, 0.99))
+    ours = Descent(Group([first, still], 0.1, 0.3, limit=0.5), Group([second], 0.02), steps=steps, betas=(0.8, 0.99))
     groups = [
         {"params": [first_torch], "lr": 0.1, "weight_decay": 0.3},
         {"params": [second_torch], "lr": 0.02, "weight_decay": 0.0},
@@ -82,9 +82,9 @@ def test_steps_are_those_of_torch(steps: int | None) -> None:
 def test_no_compiler_is_imported() -> None:
     program = """
 import sys, torch
-from postprior.stage2_latent.descent import AdamW, Group
+from postprior.stage2_latent.descent import Descent, Group
 x = torch.ones(2, requires_grad=True)
-AdamW(Group([x], 0.1)).step(x.sum())
+Descent(Group([x], 0.1)).step(x.sum())
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
