@@ -28,8 +28,7 @@ SIZES = ("50", "100", "200", "500", "all")
 
 def run(pair: str, size: str, seeds: int) -> None:
     """Run one size of a model and a density, unless it is finished, and update the page."""
-    from postprior.pipelines.artefacts.cells import load_cell
-    from postprior.pipelines.metrics.utility.augmentation import curve
+    from postprior.pipelines.artefacts.augmentation import load_arm_hits
     from postprior.pipelines.stages.augment import augment
     from postprior.pipelines.stages.prepare import prepare
 
@@ -39,15 +38,14 @@ def run(pair: str, size: str, seeds: int) -> None:
     if results["sizes"].get(size, {}).get("seeds", 0) >= seeds:
         return
     folder = WORK / f"{model}-{density}"
-    params = project(folder, settings(model, 0, {"augment": {"model": model, "density": density}}))
+    params = project(
+        folder, settings(model, 0, {"augment": {"model": model, "density": density, "seeds": list(range(seeds))}})
+    )
     if not (folder / "artefacts/data/test").exists():
         prepare(params, folder)
-    cells = [folder / "artefacts/augmentation" / f"{size}-{seed}" for seed in range(seeds)]
-    for seed, cell in enumerate(cells):
-        if not cell.exists():
-            augment(size, params, folder, seed)
-    ((rows, arms),) = curve(map(load_cell, cells)).items()
-    results["sizes"][size] = {"rows": int(rows), "seeds": seeds, "arms": arms}
+    augment(size, params, folder)
+    if found := load_arm_hits(folder / "artefacts/augmentation" / size):
+        results["sizes"][size] = {"rows": found.rows, "seeds": seeds, "arms": found.estimates}
     write_json(path, {"model": model, "density": density, **results})
     write_page()
 

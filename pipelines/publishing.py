@@ -19,6 +19,8 @@ OwnFiles = Callable[[Path], Collection[Path]]
 """Returns the files in a folder, relative to it, that the same command wrote before. Only these may be replaced."""
 DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """Files that desktops create in every folder that they show. They may be replaced as well."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk, a quota or a file that is full."""
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
@@ -94,7 +96,8 @@ def publish(folder: Path, own_files: OwnFiles = lambda _: (), inputs: Iterable[P
     temporary = _partial(place)
     try:
         temporary.mkdir()
-        yield temporary
+        with _named(folder):
+            yield temporary
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
         check_folder(folder, own_files, inputs)
@@ -156,7 +159,7 @@ def publish_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary file that replaces `path` when the block ends without an error; see `publish`."""
     temporary = _partial(path)
     try:
-        with naming(path), open(temporary, "wb") as file:
+        with _named(path), naming(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -182,6 +185,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the result in an error of a full disk, which names no file or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename = str(path)
+        raise
 
 
 def _partial(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +49,8 @@ def read_json(path: Path) -> dict[str, Any]:
             value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file; run the stage that makes it, or correct the path.") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error}); make it again.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a JSON file that can be read ({error}); make it again.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: found a {type(value).__name__}, expected a JSON object; make it again.")
     return value
@@ -74,7 +74,7 @@ class ArrayWriter:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+        self.shape, self.dtype = shape, np.dtype(dtype)
         self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         _write_header(self._file, shape, self.dtype)
         self._origin = self._file.tell()
@@ -84,16 +84,14 @@ class ArrayWriter:
         rows = np.ascontiguousarray(rows, self.dtype)
         if rows.shape[1:] != self.shape[1:] or not 0 <= start <= self.shape[0] - len(rows):
             raise ValueError(f"rows {rows.shape} at {start} do not fit into an array of shape {self.shape}")
-        with naming(self.path):
-            self._file.seek(self._origin + start * self.dtype.itemsize * int(np.prod(self.shape[1:])))
-            self._file.write(rows.data)
+        self._file.seek(self._origin + start * self.dtype.itemsize * int(np.prod(self.shape[1:])))
+        self._file.write(rows.data)
 
     def __enter__(self) -> ArrayWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with naming(self.path):
-            self._file.close()
+        self._file.close()
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -195,8 +193,7 @@ def save_artefact(
                 name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
                 for name, tensor in tensors.items()
             }
-            remedy = "check that the disk has space and can be written"
-            with as_user_error(SafetensorError, f"{folder / TENSORS}: the tensors were not written", remedy):
+            with as_user_error(SafetensorError, f"{folder}: cannot be written", "free space on the disk and try again"):
                 save_file(contiguous, temporary / TENSORS)
         for name, array in (arrays or {}).items():
             save_array(temporary / f"{name}.npy", array)
@@ -226,7 +223,7 @@ def manifest_in(folder: Path) -> dict[str, Any]:
 def check_format(path: Path, manifest: dict[str, Any]) -> None:
     """Raise a UserError if the format of a manifest is not `FORMAT`; the message names the side to renew."""
     found = manifest.get("format")
-    if found != FORMAT:
+    if type(found) is not int or found != FORMAT:
         is_newer = isinstance(found, int) and found > FORMAT
         remedy = "update postprior" if is_newer else "make the folder again with this version"
         raise UserError(f"{path}: found format {found!r}, expected {FORMAT}; {remedy}")
@@ -258,15 +255,17 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
             raise UserError(f"{folder / MANIFEST}: files: {name!r} is not a valid entry of this folder; make it again")
         with naming(folder / name), _opened(folder / name, entry) as file:
             content = file.read() if name == TENSORS else b""
-            digest = hashlib.sha256(content) if content else hashlib.file_digest(file, "sha256")
+            digest = hashlib.sha256(content) if name == TENSORS else hashlib.file_digest(file, "sha256")
         if digest.hexdigest() != entry.get("sha256"):
             raise UserError(
                 f"{folder / name}: its content has changed since it was written (sha256 differs); make the folder again"
             )
         if name == TENSORS:
+            from safetensors import SafetensorError
             from safetensors.torch import load
 
-            tensors = load(content)  # not load_file, which opens the path a second time after the header
+            with as_user_error(SafetensorError, f"{folder / name}: not a file of tensors", "make the folder again"):
+                tensors = load(content)  # not load_file, which opens the path a second time after the header
         if name.endswith(".npy"):
             arrays[name.removesuffix(".npy")] = load_array(folder / name)
     return Artefact(manifest, tensors, arrays, _canonical_hash(manifest))
@@ -277,9 +276,24 @@ def rebuilding(folder: Path) -> AbstractContextManager[None]:
 
     Such an error means that another version wrote what this version cannot read.
     """
-    kinds = (KeyError, RuntimeError, TypeError, ValueError)
+    kinds = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
     problem = f"{folder}: this was written by another version of postprior"
     return as_user_error(kinds, problem, "make the folder again with this one, or update postprior")
+
+
+def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError unless the tensors of an artefact can be the state of the object rebuilt from them.
+
+    Each must be known to the object, have its type and shape, and hold no NaN; the object may know more tensors, which
+    an earlier version did not write.
+    """
+    for name, tensor in found.items():
+        if name not in expected:
+            raise ValueError(f"unknown tensor {name}")
+        if (tensor.dtype, tensor.shape) != (expected[name].dtype, expected[name].shape):
+            raise ValueError(f"tensor {name} has another type or shape")
+        if tensor.isnan().any():
+            raise ValueError(f"tensor {name} holds NaN")
 
 
 def _opened(path: Path, entry: dict[str, Any]) -> BufferedReader:

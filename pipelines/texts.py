@@ -4,13 +4,15 @@ import os
 import re
 import shlex
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from unicodedata import category
 
 CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of characters that move the cursor, break or reverse the line, or are invisible."""
+LONGEST = 2000
+"""Maximal number of characters of a line on stderr."""
 JOINERS = "\u200c\u200d"
 """Characters of these categories that join letters of several scripts and emoji. They are not escaped."""
 
@@ -39,23 +41,35 @@ def escape_controls(text: str) -> str:
     )
 
 
+def shortened(text: str, most: int = LONGEST) -> str:
+    """Return the text without its middle if it has more than `most` characters; an error ends with its remedy.
+
+    >>> print(shortened("found xxxxxxxxxxxxxxxxxxxx, expected y", 21))
+    found xxxx…expected y
+    """
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
+
+
 def tell(*lines: str, err: bool = False) -> None:
-    """Print each text as one line, with control characters escaped, on stdout or stderr.
+    """Print each text as one line, with control characters escaped, on stdout or stderr; on stderr it is shortened.
 
     A line on stderr that cannot be written (the disk of a log is full, the reader of a pipe has ended) is left out: it
     must not stop a training.
     """
     for line in lines:
-        with suppress(OSError) if err else nullcontext():
-            print(escape_controls(line), file=sys.stderr if err else sys.stdout, flush=True)
+        if err:
+            with suppress(OSError):
+                print(shortened(escape_controls(line)), file=sys.stderr, flush=True)
+        else:
+            print(escape_controls(line), flush=True)
 
 
 def format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """Format a warning of a library as one line, without the `line` of source code that raised it."""
-    text = " ".join(str(message).split())
-    return escape_controls(f"postprior: warning: {text} ({category.__name__}, {filename}:{lineno})") + "\n"
+    text = shortened(escape_controls(" ".join(str(message).split())))
+    return f"postprior: warning: {text} ({category.__name__}, {escape_controls(filename)}:{lineno})\n"
 
 
 def shell_quoted(text: str | Path) -> str:

@@ -19,7 +19,8 @@ def importance_bound(log_weights: Tensor, dim: int, present: Tensor | None = Non
     Args:
         log_weights: log p(x, z) − log q(z | x).
         dim: dimension of the draws.
-        present: bool, broadcastable to `log_weights`; draws marked False are ignored. At least one must be True.
+        present: bool, broadcastable to `log_weights`; draws marked False are ignored. Where none is True, the bound is
+            NaN; it must be ignored there, as `masked_mean` does.
     """
     if present is None:
         return log_weights.logsumexp(dim) - math.log(log_weights.shape[dim])
@@ -40,7 +41,8 @@ def doubly_reparameterised(log_weights: Tensor, z: Tensor, dim: int, present: Te
         present: as in `importance_bound`.
     """
     bound = importance_bound(log_weights, dim, present)
-    weights = (log_weights.masked_fill(~present, -math.inf)).softmax(dim).detach()
+    weights = log_weights.masked_fill(~present, -math.inf).softmax(dim)
+    weights = weights.masked_fill(~present, 0).detach()  # the softmax over absent draws alone is NaN
     if z.requires_grad:
         z.register_hook(lambda gradient: gradient * weights.reshape(z.shape[:-1]).unsqueeze(-1))
     surrogate = (weights * log_weights.masked_fill(~present, 0)).sum(dim)

@@ -153,15 +153,11 @@ class MultimodalVAE(nn.Module, ABC):
 
     def unimodal(self, batch: Batch) -> Unimodal:
         """Return the posteriors given each modality alone."""
-        shared, private = [], []
-        for raw in self.outputs(batch):
-            expert = self.experts_family.from_raw(raw)
-            shared.append((expert.loc[:, : self.latent], expert.scale[:, : self.latent]))
-            private.append((expert.loc[:, self.latent :], expert.scale[:, self.latent :]))
-        loc, scale = (torch.stack(values, 1) for values in zip(*shared, strict=True))
-        private_loc, private_scale = (torch.cat(values, -1) for values in zip(*private, strict=True))
-        masked = self.mask_private(self.experts_family(private_loc, private_scale), batch.observed)
-        return Unimodal(self.experts_family(loc, scale), masked)
+        raw = [output.unflatten(-1, (2, -1)) for output in self.outputs(batch)]  # (B, 2, ·): locations, log-scales
+        shared = torch.stack([part[..., : self.latent] for part in raw], 1)  # (B, M, 2, D)
+        private = torch.cat([part[..., self.latent :] for part in raw], -1)  # (B, 2, P)
+        experts, own = (self.experts_family.from_raw(part.flatten(-2)) for part in (shared, private))
+        return Unimodal(experts, self.mask_private(own, batch.observed))
 
     def outputs(self, batch: Batch) -> list[Tensor]:
         """Return the output (B, ·) of each encoder, run once on the rows with its modality; 0 in the other rows."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments, Statistics
 from postprior.stage2_latent.moments import identity_weight
@@ -55,8 +55,7 @@ class Conditional(nn.Module):
     @torch.no_grad()
     def follow(self, other: Conditional, share: float) -> None:
         """Move every parameter by a share of its distance to the parameter of the other module."""
-        for parameter, target in zip(self.parameters(), other.parameters(), strict=True):
-            parameter.lerp_(target, share)
+        torch._foreach_lerp_(list(self.parameters()), list(other.parameters()), share)
 
 
 class Flow(Density):
@@ -106,13 +105,13 @@ class Flow(Density):
         bound: float = 4.0,
         components: int = 16,
         shrinkage: float = 128.0,
-        steps: int = 800,
+        steps: int = 600,
         batch: int = 512,
         noise: float = 0.15,
-        learning_rate: float = 6e-3,
+        learning_rate: float = 9e-3,
         base_learning_rate: float = 1e-3,
         weight_decay: float = 1.0,
-        average: float = 0.98,
+        average: float = 0.97,
         patience: int = 10,
     ) -> None:
         super().__init__()
@@ -133,6 +132,10 @@ class Flow(Density):
         self.average = number("average", average, high=1.0)
         self.patience = integer("patience", patience)
 
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps, self.EVALUATION_INTERVAL)
+
     def _fit(self, task: Task) -> None:
         generator = task.generator
         seed = seed_from(generator)
@@ -142,12 +145,11 @@ class Flow(Density):
         learner.base.requires_grad_(self.components > 0)
         average = copy.deepcopy(learner)
         held_out = task.validation.repeated(4, generator)
-        groups = [
-            {"params": list(learner.transport.parameters()), "lr": self.learning_rate},
-            {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
-        ]
-        optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        step_down = cosine_decay(optimiser, self.steps, learner.transport.parameters(), 5.0)
+        descent = Descent(
+            Group(learner.transport.parameters(), self.learning_rate, self.weight_decay, limit=5.0),
+            Group(learner.base.parameters(), self.base_learning_rate),
+            steps=self.steps,
+        )
         size = max(2, self.batch // len(self.classes))
 
         @lru_cache(maxsize=1)
@@ -165,7 +167,7 @@ class Flow(Density):
         def take_step(step: int) -> None:
             x = batch(step)
             noise = self.noise * normal(x.shape, x, generator)
-            step_down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
+            descent.step(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
         interval = self.EVALUATION_INTERVAL
@@ -186,7 +188,7 @@ class Flow(Density):
             return Transport(features, len(self.classes), self.coupling, self.sizes)
 
     def _fit_base(self, train: Draws, seed: int, generator: torch.Generator) -> Gaussians:
-        """Return a standard normal, or a mixture fitted by EM to draws mapped through the layers."""
+        """Return a standard normal, or a mixture fitted by EM to draws mapped through the untrained layers."""
         if not self.components:
             K, D = len(self.classes), len(self.whitening.loc)
             means, factors = torch.zeros(K, 1, D), torch.eye(D).expand(K, 1, D, D)
@@ -194,11 +196,10 @@ class Flow(Density):
             return Gaussians(*(parameter.to(self.whitening.loc) for parameter in parameters))
         size = min(1024, int(train.counts.max()))
 
+        order = self.transport.permutation()
+
         def draw(turn: int) -> Tensor:
-            x = train.balanced(turn, size, generator)
-            classes = torch.arange(len(x), device=x.device).repeat_interleave(size)
-            with torch.no_grad():
-                return self.transport.to_base(x.flatten(0, 1), classes)[0].unflatten(0, x.shape[:2])
+            return train.balanced(turn, size, generator)[..., order]
 
         strength = self.shrinkage / train.counts.to(train.codes.loc)
         components = max(1, self.components // len(self.classes))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws, fit_filling
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
@@ -20,13 +20,17 @@ from postprior.stage2_latent.moments import Whitening
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
-from postprior.stage2_latent.velocity import Velocity, integrate
+from postprior.stage2_latent.velocity import Field, Velocity, integrate
 
 HALF_PI = math.pi / 2
 ROWS = 1024
-"""Number of rows that are integrated at once, so that the data of a step fits in the cache."""
+"""Maximum number of rows that are integrated at once, so that the data of a step fits in the cache."""
 EVALUATION_DRAWS = 1024
 """Number of draws for an evaluation of the log-likelihood."""
+CONVERGENCE_DRAWS = 512
+"""Number of draws of each kind for the check that the score has converged."""
+MAX_ODE_STEPS = 64
+"""Maximum number of Runge–Kutta steps; a density that needs more has no exact score."""
 
 
 class FlowMatching(Density):
@@ -48,14 +52,24 @@ class FlowMatching(Density):
 
     The divergence is exact (see `Velocity`). The weights with the best held-out log-likelihood are kept.
 
+    The equation is solved with steps of one size, so that a row's result does not depend on the other rows. `fit`
+    doubles their number until the score has converged, see `_choose_ode_steps`. If it does not converge within
+    `MAX_ODE_STEPS` steps, as for codes on a line or a surface, the density has no exact score.
+
     Args:
         hidden: width of the two hidden layers of the network.
         steps: number of optimisation steps.
-        batch: number of draws per step.
+        batch: number of draws per step, two for each code.
         learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
         weight_decay: weight decay of AdamW. A few thousand rows are quickly memorised, so values up to 1 work better
             than the usual 0.01; with much larger values the network stays at 0.
-        ode_steps: number of Runge–Kutta steps from noise to codes, each with four evaluations of the velocity.
+        ode_steps: smallest number of Runge–Kutta steps from noise to codes, each with four evaluations of the
+            velocity; `fit` doubles it as needed.
+        tolerance: largest error of the score, as the mean over held-out codes in nats and as the L¹ distance between
+            densities.
+
+    Attributes:
+        ode_steps: number of Runge–Kutta steps of the fitted density.
     """
 
     name = "flow_matching"
@@ -70,11 +84,12 @@ class FlowMatching(Density):
         self,
         *,
         hidden: int = 192,
-        steps: int = 2000,
+        steps: int = 1200,
         batch: int = 512,
         learning_rate: float = 5e-3,
         weight_decay: float = 1.0,
-        ode_steps: int = 8,
+        ode_steps: int = 3,
+        tolerance: float = 2e-3,
     ) -> None:
         super().__init__()
         self.hidden = integer("hidden", hidden)
@@ -82,17 +97,27 @@ class FlowMatching(Density):
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
         self.ode_steps = integer("ode_steps", ode_steps)
+        self.tolerance = number("tolerance", tolerance)
+
+    @property
+    def _interval(self) -> int:
+        """Number of steps between two evaluations."""
+        return max(1, self.steps // self.EVALUATIONS)
+
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps, self._interval)
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
         table = train.table()
+        self.ode_steps, self.exact_log_prob = self.options["ode_steps"], True
         self.gaussians = fit_filling(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
         seed = seed_from(generator)
-        self.network = self._build(seed).to(table.loc)
-        parameters = list(self.network.parameters())
-        optimiser = torch.optim.AdamW(parameters, self.learning_rate, (0.9, 0.99), weight_decay=self.weight_decay)
-        step_down = cosine_decay(optimiser, self.steps, parameters, 1.0)
+        self.network = self._build(seed, width=max(8, self.hidden // 6)).to(table.loc)
+        group = Group(self.network.parameters(), self.learning_rate, self.weight_decay, limit=1.0)
+        descent = Descent(group, steps=self.steps, betas=(0.9, 0.99))
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
         def evaluate(step: int) -> float:
@@ -102,23 +127,47 @@ class FlowMatching(Density):
 
         def take_step(step: int) -> None:
             if step < self.steps:  # no step follows the last evaluation
-                step_down(self._loss(train, generator))
+                descent.step(self._loss(train, generator))
 
-        every = max(1, self.steps // self.EVALUATIONS)
+        every = self._interval
         frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
+        z, classes = (each[:CONVERGENCE_DRAWS] for each in held_out)
+        self._choose_ode_steps(z, classes, generator)
+
+    @torch.no_grad()
+    def _choose_ode_steps(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> None:
+        """Double the number of steps until the score has converged, or declare that it is not exact.
+
+        Let p be the density with the current number of steps, p′ with twice as many, and g one Gaussian per label. The
+        score has converged if two errors are within the tolerance: the mean of |log p − log p′| over held-out codes z
+        (n, D), and ∫ |p − p′|, which is at most the sum of the means of |p − p′| / max(p′, g) over draws from p′ and
+        from g.
+        """
+        rows = len(z)
+        noise = standard_normal(rows, z, generator)
+        wide = self.shape.inverse(noise) + self.gaussians.means[classes, 0]
+        classes = classes.repeat(3)
+        while 2 * (steps := self.ode_steps) <= MAX_ODE_STEPS:
+            self.ode_steps = 2 * steps
+            drawn = self._sample(classes[:rows], generator, 1.0)
+            points = torch.cat([z, drawn, wide])
+            fine = self._log_prob_of_classes(points, classes)
+            self.ode_steps = steps
+            coarse = self._log_prob_of_classes(points, classes)
+            residual = self._standard(points, classes)
+            top = torch.maximum(fine, _log_standard_normal(residual) + self.shape.log_det)
+            change = ((coarse - top).exp() - (fine - top).exp()).abs()[rows:].sum() / rows
+            if max(float((coarse - fine)[:rows].abs().mean()), float(change)) <= self.tolerance:
+                return
+            self.ode_steps = 2 * steps
+        self.exact_log_prob = False
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
-        classes = torch.tensor([index], device=x.device)
-        known = self._no_blocks()
-        moving = ~coordinates(self.layout, known)
-        x1 = self._standard(x, classes)
-
-        def field(t: float, state: Tensor) -> Tensor:
-            return self.network.with_divergence(state[:, :-1], self._modulation(t, classes, known), moving)
-
-        state = integrate(field, nn.functional.pad(x1, (0, 1)), 1.0, 0.0, self.ode_steps)
+        x1 = self._standard(x, torch.tensor([index], device=x.device))
+        fields = [field.with_divergence for field in reversed(self._fields(index, self._no_blocks()))]
+        state = integrate(fields, nn.functional.pad(x1, (0, 1)), -1 / self.ode_steps)
         x0, change = state[:, :-1], state[:, -1]  # the change is −∫₀¹ ∇ · v dt, integrated backwards
-        return change - 0.5 * (x0.square() + LOG_2PI).sum(-1) + self.shape.log_det
+        return change + _log_standard_normal(x0) + self.shape.log_det
 
     def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
         """Return log p(y) p(z | y) / q(y | z) for one label y ~ q(y | z) per code, shape (N,).
@@ -148,21 +197,25 @@ class FlowMatching(Density):
         return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
 
     def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
-        """Return the mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""
-        device = train.rows.device
-        rows = torch.randint(len(train), (self.batch,), generator=generator, device=device)
+        """Return the mean square of v − dx_t/dt over the moving coordinates of a fresh batch.
+
+        Each code is combined with two opposite noises at the same time (antithetic variates). Their errors largely
+        cancel in the gradient, and the network is modulated once for both.
+        """
+        device, pairs = train.rows.device, max(1, self.batch // 2)
+        rows = torch.randint(len(train), (pairs,), generator=generator, device=device)
         classes = train.classes[rows]
-        x1 = self._standard(train.draw(generator, rows), classes)
-        x0 = standard_normal(len(x1), x1, generator)
-        known = self._masks(len(x1), generator)
-        moving = ~coordinates(self.layout, known)
-        shift = uniform((1,), x1, generator)
-        t = (shift + torch.arange(len(x1), device=device) / len(x1)) % 1  # stratified
-        cos, sin = (HALF_PI * t).cos().unsqueeze(-1), (HALF_PI * t).sin().unsqueeze(-1)
+        x1 = self._standard(train.draw(generator, rows), classes).unsqueeze(1)  # (B/2, 1, D)
+        noise = standard_normal(pairs, x1, generator)
+        x0 = torch.stack([noise, -noise], dim=1)  # (B/2, 2, D)
+        known = self._masks(pairs, generator)
+        moving = ~coordinates(self.layout, known).unsqueeze(1)
+        t = (uniform((1,), x1, generator) + torch.arange(pairs, device=device) / pairs) % 1  # stratified
+        cos, sin = (each[:, None, None] for each in ((HALF_PI * t).cos(), (HALF_PI * t).sin()))
         x = torch.where(moving, cos * x0 + sin * x1, x1)
-        v = self.network(x, self.network.modulation(t, classes, known), moving)
+        v = self.network(x, self.network.modulation(t, classes, known).unsqueeze(1), moving)
         error = (v - HALF_PI * (cos * x1 - sin * x0)) * moving
-        return error.square().sum() / moving.sum()
+        return error.square().sum() / (2 * moving.sum())
 
     def _masks(self, rows: int, generator: torch.Generator) -> Tensor:
         """Draw masks of known blocks (rows, blocks): none in half of the rows, some but not all in the others."""
@@ -173,25 +226,21 @@ class FlowMatching(Density):
         known[::2] = False
         return known
 
+    @torch.no_grad()
     def _carry_to_codes(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Transport points from t = 0 to codes (n, D), not whitened, while `known` blocks stay fixed."""
-        moving = ~coordinates(self.layout, known)
-        chunks = []
-        for x, chunk_classes in zip(start.split(ROWS), classes.split(ROWS), strict=True):
+        z = torch.empty_like(start)
+        for index in classes.unique().tolist():
+            fields = [field.velocity for field in self._fields(index, known)]
+            for rows in (classes == index).nonzero().squeeze(-1).split(ROWS):
+                x1 = integrate(fields, start[rows], 1 / self.ode_steps)
+                z[rows] = self.shape.inverse(x1) + self.gaussians.means[index, 0]
+        return z
 
-            def field(t: float, state: Tensor, chunk_classes: Tensor = chunk_classes) -> Tensor:
-                return self.network(state, self._modulation(t, chunk_classes, known), moving)
-
-            with torch.no_grad():
-                x1 = integrate(field, x, 0.0, 1.0, self.ode_steps)
-            chunks.append(self.shape.inverse(x1) + self.gaussians.means[chunk_classes, 0])
-        return torch.cat(chunks)
-
-    def _modulation(self, t: float, classes: Tensor, known: Tensor) -> Tensor:
-        """Return the gains and shifts of the network for rows of classes (n,), computed once per class."""
-        indices = torch.arange(len(self.classes), device=classes.device)
-        time = torch.full((len(indices),), t).to(self.gaussians.means)
-        return self.network.modulation(time, indices, known.expand(len(indices), -1))[classes]
+    def _fields(self, index: int, known: Tensor) -> list[Field]:
+        """Return the velocity given a class and known blocks at the times of the Runge–Kutta steps, from 0 to 1."""
+        times = torch.linspace(0, 1, 2 * self.ode_steps + 1).to(self.gaussians.means)
+        return self.network.fields(times, index, known, ~coordinates(self.layout, known))
 
     def _label_gaussians(self) -> Gaussians:
         """Return one Gaussian per label, with the probabilities of the labels as weights."""
@@ -220,19 +269,36 @@ class FlowMatching(Density):
         """Return a mask in which no block is known."""
         return torch.zeros(len(self.layout), dtype=torch.bool, device=self.gaussians.means.device)
 
-    def _build(self, seed: int) -> Velocity:
+    def _build(self, seed: int, **sizes: int) -> Velocity:
         """Create an untrained network from its own seed, since torch draws weights from its global generator."""
         D = self.gaussians.means.shape[-1]
         with seeded(seed):
-            return Velocity(D, len(self.layout), len(self.classes), self.hidden)
+            return Velocity(D, len(self.layout), len(self.classes), self.hidden, **sizes)
 
     def _floats_per_row(self) -> int:
         return 12 * self.hidden * 4 * self.ode_steps  # stored for the gradient
 
+    def _rows_per_chunk(self) -> int:
+        return min(ROWS, super()._rows_per_chunk()) if torch.is_grad_enabled() else ROWS
+
     def _tensors(self) -> dict[str, Tensor]:
         return add_prefix("network.", self.network.state_dict()) | add_prefix("gaussians.", self.gaussians.tensors())
 
+    def _learned(self) -> dict[str, Any]:
+        return {"ode_steps": self.ode_steps, "exact_log_prob": self.exact_log_prob}
+
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
+        self.ode_steps = learned.get("ode_steps", self.ode_steps)
+        self.exact_log_prob = learned.get("exact_log_prob", True)
         self.gaussians = Gaussians.of(strip_prefix("gaussians.", tensors))
         self.shape = self._shape()
-        self.network = frozen(self._build(0).to(self.gaussians.means), strip_prefix("network.", tensors))
+        weights = strip_prefix("network.", tensors)
+        width, inputs = weights["modulate.0.weight"].shape  # larger in earlier versions
+        frequencies = (inputs - len(self.classes) - len(self.layout)) // 2
+        network = self._build(0, width=width, frequencies=frequencies)
+        self.network = frozen(network.to(self.gaussians.means), weights)
+
+
+def _log_standard_normal(x: Tensor) -> Tensor:
+    """Return log N(x; 0, I) of points (n, D), shape (n,)."""
+    return -0.5 * (x.square() + LOG_2PI).sum(-1)

@@ -56,16 +56,18 @@ class Independent(Density):
             part = self.family(**self.part_options)
             self.parts[block.name] = part.fit(train, validation, task.generator, encoder)
             start += block.size
-        self._take_capabilities(next(iter(self.parts.values())))
+        self._take_capabilities(*self.parts.values())
         if self.exact_log_prob or self.bound:
             self._record_scores(task)
 
-    def _take_capabilities(self, part: Density) -> None:
-        """Take the capabilities of the density of a block."""
-        self.exact_log_prob, self.bound = part.exact_log_prob, part.bound
+    def _take_capabilities(self, *parts: Density) -> None:
+        """Take the capabilities of the densities of the blocks, whose scores may differ in kind."""
+        part = parts[0]
+        self.exact_log_prob = all(each.exact_log_prob for each in parts)
+        self.bound = not self.exact_log_prob and all(each.exact_log_prob or each.bound for each in parts)
         self.labelled, self.needs_encoder = part.labelled, part.needs_encoder
         self.stores_training_codes, self.proposals = part.stores_training_codes, part.proposals
-        self.conditional = self.marginal = part.exact_log_prob
+        self.conditional = self.marginal = self.exact_log_prob
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self._scores(x, torch.ones_like(x[0], dtype=torch.bool), index)
@@ -106,7 +108,7 @@ class Independent(Density):
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         parts = rebuild(tensors, learned["parts"])  # a file orders them by name, not by block
         self.parts = {block.name: parts[block.name] for block in self.layout}
-        self._take_capabilities(next(iter(self.parts.values())))
+        self._take_capabilities(*self.parts.values())
 
     def _learned(self) -> dict[str, Any]:
         return {"parts": gather(self.parts)[1]}

@@ -47,6 +47,32 @@ class Affine:
         return y * self.log_scale.exp() + self.shift, self.log_scale
 
 
+class GatedNet(nf.nets.ResidualNet):
+    """The residual network of normflows, whose blocks are gated by the class.
+
+    A gate σ(c_y) depends on the class alone, so that one row per class is computed, and chosen by the one-hot context.
+    """
+
+    def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
+        """Return the outputs (n, ·) for inputs (n, ·) and one-hot classes (n, K)."""
+        x = self.initial_layer(torch.cat([inputs, context], dim=1))
+        for block in self.blocks:
+            first, second = block.linear_layers
+            gates = (block.context_layer.weight.T + block.context_layer.bias).sigmoid()  # (K, hidden)
+            x = torch.addcmul(x, second(first(x.relu()).relu()), context @ gates)
+        outputs: Tensor = self.final_layer(x)
+        return outputs
+
+
+class Linear(nf.flows.LULinearPermute):
+    """Fixed permutation P and learned map x → L U P x + b; codes to base takes one product with the matrix."""
+
+    def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Map codes to base points."""
+        weight, _ = self.permutation.inverse(self.linear.weight())  # L U P
+        return nn.functional.linear(z, weight, self.linear.bias), self.linear.logabsdet().expand(len(z))
+
+
 class Coupling(nf.flows.Flow):
     """Coupling layer: maps the coordinates z₂ by parameters from a network of z₁ and the label; z₁ is unchanged."""
 
@@ -54,7 +80,7 @@ class Coupling(nf.flows.Flow):
         super().__init__()
         self.unchanged, self.sizes = features // 2, sizes
         outputs = (features - self.unchanged) * parameters
-        self.net = zero_initialised(nf.nets.ResidualNet(self.unchanged, outputs, sizes.hidden, context))
+        self.net = zero_initialised(GatedNet(self.unchanged, outputs, sizes.hidden, context))
 
     def maps(self, raw: Tensor) -> Affine | Splines:
         """Return the maps from codes to base with the parameters in the network's output (n, ·)."""
@@ -90,8 +116,8 @@ class SplineCoupling(Coupling):
         super().__init__(features, context, sizes, 3 * sizes.bins - 1)
 
     def maps(self, raw: Tensor) -> Splines:
-        scaled = raw / math.sqrt(self.sizes.hidden)
-        return Splines.of(scaled.unflatten(1, (3 * self.sizes.bins - 1, -1)), self.sizes.bins, self.sizes.bound)
+        parameters = raw.unflatten(1, (3 * self.sizes.bins - 1, -1)).movedim(1, 0).contiguous()
+        return Splines(parameters / math.sqrt(self.sizes.hidden), self.sizes.bins, self.sizes.bound)
 
 
 class MaskedAutoregression(nf.flows.Flow):
@@ -150,12 +176,19 @@ class Transport(nn.Module):
 
     def __init__(self, features: int, classes: int, coupling: str, sizes: Sizes) -> None:
         super().__init__()
-        self.classes = classes
+        self.features, self.classes = features, classes
         make_coupling = COUPLINGS[coupling]
-        pairs = [
-            (nf.flows.LULinearPermute(features), make_coupling(features, classes, sizes)) for _ in range(sizes.blocks)
-        ]
+        pairs = [(Linear(features), make_coupling(features, classes, sizes)) for _ in range(sizes.blocks)]
         self.layers = nn.ModuleList([layer for pair in pairs for layer in pair])
+
+    @torch.no_grad()
+    def permutation(self) -> Tensor:
+        """Return the order (D,) in which untrained layers put the coordinates of a code: u = x[order]."""
+        order = torch.arange(self.features).unsqueeze(0)
+        for layer in reversed(self.layers):
+            if isinstance(layer, Linear):
+                order, _ = layer.permutation(order)
+        return order.squeeze(0)
 
     def to_base(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the base points u of codes x (n, D), and log |du/dx| (n,)."""

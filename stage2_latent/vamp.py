@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from postprior.stage1_vae.distributions import FAMILIES
-from postprior.stage2_latent.descent import descend
+from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Normal
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.diagonal import DiagonalMixture
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.task import Encoder, Task
@@ -62,6 +62,10 @@ class Vamp(DiagonalMixture):
         self.annealing = number("annealing", annealing, high=1.0)
         self.batch = integer("batch", batch)
 
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps - 1, self.EVALUATION_INTERVAL)
+
     def _fit(self, task: Task) -> None:
         encoder, generator = task.encoder, task.generator
         assert encoder is not None
@@ -70,11 +74,7 @@ class Vamp(DiagonalMixture):
         rows = encoder.inputs(train.rows[train.places(0, count)].flatten())
         inputs = {name: value.detach().clone().requires_grad_() for name, value in rows.items()}
         logits = torch.zeros(len(self.classes), count, dtype=train.codes.loc.dtype, requires_grad=True)
-        groups = [
-            {"params": list(inputs.values()), "lr": self.learning_rate},
-            {"params": [logits], "lr": self.weight_learning_rate},
-        ]
-        optimiser = torch.optim.Adam(groups)
+        descent = Descent(Group(inputs.values(), self.learning_rate), Group([logits], self.weight_learning_rate))
         held_out = task.validation.repeated(4, generator)
 
         @lru_cache(maxsize=1)
@@ -92,10 +92,7 @@ class Vamp(DiagonalMixture):
 
         def take_step(step: int) -> None:
             temperature = max(1.0, first_temperature * (1 - step / (self.annealing * self.steps + 1)))
-            likelihood = self._likelihood(batch(step), temperature).sum()
-            optimiser.zero_grad()
-            (-likelihood).backward()
-            optimiser.step()
+            descent.step(-self._likelihood(batch(step), temperature).sum())
 
         def get_state() -> dict[str, Tensor]:
             return {name: value.detach() for name, value in self._tensors().items()}
@@ -120,8 +117,8 @@ class Vamp(DiagonalMixture):
 
     def _likelihood(self, x: Tensor, temperature: float = 1.0) -> Tensor:
         """Return the mean of log p(x | k) over points (K, B, D), with scales times the temperature; shape (K,)."""
-        family = FAMILIES[self.family](self.loc.unsqueeze(1), temperature * self.scale.unsqueeze(1))
-        joint = self.log_weights.unsqueeze(1) + family.log_prob(x.unsqueeze(2))  # (K, B, T)
+        components = FAMILIES[self.family](self.loc, temperature * self.scale)
+        joint = self.log_weights.unsqueeze(1) + pairwise_log_prob(components, x)  # (K, B, T)
         return joint.logsumexp(-1).mean(-1)
 
     @torch.no_grad()
@@ -132,3 +129,21 @@ class Vamp(DiagonalMixture):
         """
         residual = (x.unsqueeze(2) - self.loc.unsqueeze(1)) / self.scale.unsqueeze(1)  # (K, B, T, D)
         return float(residual.square().mean(-1).amin(-1).mean().sqrt())
+
+
+def pairwise_log_prob(components: Diagonal, x: Tensor) -> Tensor:
+    """Return log p(x | component) of every pair of points (K, B, D) and components (K, T, D), shape (K, B, T).
+
+    That of normal components is quadratic in x: one matrix product, without a tensor (K, B, T, D). Coordinates are
+    relative to the mean of the components, so that the squares do not cancel.
+    """
+    if not isinstance(components, Normal):
+        wide = type(components)(components.loc.unsqueeze(1), components.scale.unsqueeze(1))
+        return wide.log_prob(x.unsqueeze(2))
+    centre = components.loc.mean(1, keepdim=True).detach()
+    loc, precision = components.loc - centre, components.scale.square().reciprocal()
+    constant = (0.5 * loc.square() * precision + components.scale.log() + Normal.constant).sum(-1)  # (K, T)
+    x = x - centre
+    features = torch.cat([x.square(), x], dim=-1)
+    weights = torch.cat([-0.5 * precision, loc * precision], dim=-1)
+    return torch.baddbmm(-constant.unsqueeze(1), features, weights.mT)

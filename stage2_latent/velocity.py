@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES = 6
+FREQUENCIES = 3
 """Number of frequencies of the sines and cosines of t that the network gets as inputs."""
 
 
@@ -32,25 +33,28 @@ class Velocity(nn.Module):
         blocks: number of blocks of the code vector, each of which may be known.
         classes: K.
         hidden: width of the hidden layers.
+        width: width of the network that modulates them.
+        frequencies: number of frequencies of the sines and cosines of t that this network gets as inputs. More of
+            them need more steps of integration.
     """
 
-    def __init__(self, features: int, blocks: int, classes: int, hidden: int) -> None:
+    def __init__(self, features: int, blocks: int, classes: int, hidden: int, width: int, frequencies: int = 3) -> None:
         super().__init__()
-        self.classes = classes
+        self.frequencies = frequencies
+        self.blocks, self.classes = blocks, classes
         self.moving = nn.Linear(features, hidden, bias=False)  # W₁
         self.known = nn.Linear(features, hidden, bias=False)  # S
         self.hidden = nn.Linear(hidden, hidden, bias=False)  # W₂
         self.out = nn.Linear(hidden, features)  # W₃ and c
-        width = max(8, hidden // 2)
         last = nn.Linear(width, 4 * hidden)
-        self.modulate = nn.Sequential(nn.Linear(2 * FREQUENCIES + classes + blocks, width), nn.SiLU(), last)
+        self.modulate = nn.Sequential(nn.Linear(2 * frequencies + classes + blocks, width), nn.SiLU(), last)
         for layer in (self.out, last):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def modulation(self, t: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Return gains and shifts (n, 4·hidden) for times (n,), classes (n,) and masks of known blocks (n, blocks)."""
-        angle = math.pi * t.unsqueeze(-1) * torch.arange(1, FREQUENCIES + 1, device=t.device)
+        angle = math.pi * t.unsqueeze(-1) * torch.arange(1, self.frequencies + 1, device=t.device)
         label = nn.functional.one_hot(classes, self.classes)
         gains_and_shifts: Tensor = self.modulate(
             torch.cat([angle.cos(), angle.sin(), label.to(t), known.to(t)], dim=-1)
@@ -58,47 +62,97 @@ class Velocity(nn.Module):
         return gains_and_shifts
 
     def forward(self, x: Tensor, modulation: Tensor, moving: Tensor) -> Tensor:
-        """Return v at points x (n, D); `moving` (D,) or (n, D) bool marks the coordinates that are not known."""
-        return self._layers(x, modulation, moving.to(x))[0]
-
-    def with_divergence(self, x: Tensor, modulation: Tensor, moving: Tensor) -> Tensor:
-        """Return v and its divergence over the moving coordinates (D,), concatenated to (n, D + 1)."""
+        """Return v at points x (…, D); `moving` (…, D) bool marks the coordinates that are not known."""
+        first, first_shift, second, second_shift = modulation.chunk(4, dim=-1)  # gains are 1 + first and 1 + second
         mask = moving.to(x)
-        v, a1, a2 = self._layers(x, modulation, mask)
-        first, _, second, _ = modulation.chunk(4, dim=-1)
-        d1, d2 = (1 + first) * _slope(a1), (1 + second) * _slope(a2)
-        out = mask.unsqueeze(-1) * self.out.weight  # (D, hidden), M W₃
-        middle = self.hidden.weight * (self.moving.weight @ out).T
-        divergence = ((d2 @ middle) * d1).sum(-1)
+        free = mask * x
+        seen = self.moving(free)
+        if self.blocks > 1:  # the only block is never known
+            seen = seen + self.known(x - free)
+        a1 = (1 + first) * seen + first_shift
+        a2 = (1 + second) * self.hidden(nn.functional.silu(a1)) + second_shift
+        return mask * self.out(nn.functional.silu(a2))
+
+    def fields(self, times: Tensor, label: int, known: Tensor, moving: Tensor) -> list[Field]:
+        """Return v and its divergence at each of the times (T,), for one class and one mask of known blocks (blocks,).
+
+        The gains, the label and the mask become part of the weights, so that a field costs three matrix products.
+        """
+        classes = torch.full((len(times),), label, device=times.device)
+        gains_and_shifts = self.modulation(times, classes, known.expand(len(times), -1))
+        first, first_shift, second, second_shift = gains_and_shifts.unsqueeze(1).chunk(4, dim=-1)  # (T, 1, hidden)
+        mask = moving.to(times)
+        out = mask.unsqueeze(-1) * self.out.weight  # M W₃
+        read = mask * self.moving.weight + (1 - mask) * self.known.weight  # W₁ M + S (I − M)
+        middle = self.hidden.weight * (self.moving.weight @ out).T  # W₂ ⊙ (W₁ M W₃)ᵀ
+        gains = 1 + first, 1 + second
+        parts = zip(
+            gains[0].mT * read,
+            first_shift,
+            gains[1].mT * self.hidden.weight,
+            second_shift,
+            gains[1].mT * middle * gains[0],
+            strict=True,
+        )
+        return [Field(*each, out, mask * self.out.bias) for each in parts]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A velocity field at one time: v = W₃ φ(W₂ φ(W₁ x + b₁) + b₂) + c, with divergence φ′(a₂)ᵀ C φ′(a₁).
+
+    Args:
+        first, first_shift: W₁ (hidden, D) and b₁ (1, hidden).
+        second, second_shift: W₂ (hidden, hidden) and b₂ (1, hidden).
+        middle: C, (hidden, hidden).
+        out, out_shift: W₃ (D, hidden) and c (D,).
+    """
+
+    first: Tensor
+    first_shift: Tensor
+    second: Tensor
+    second_shift: Tensor
+    middle: Tensor
+    out: Tensor
+    out_shift: Tensor
+
+    def velocity(self, x: Tensor) -> Tensor:
+        """Return v at points (n, D)."""
+        a1 = torch.addmm(self.first_shift, x, self.first.T)
+        a2 = torch.addmm(self.second_shift, nn.functional.silu(a1), self.second.T)
+        return torch.addmm(self.out_shift, nn.functional.silu(a2), self.out.T)
+
+    def with_divergence(self, state: Tensor) -> Tensor:
+        """Return v and its divergence, (n, D + 1), at the points in the first D columns of a state (n, D + 1)."""
+        a1 = torch.addmm(self.first_shift, state[:, :-1], self.first.T)
+        first, first_slope = _silu(a1)
+        second, second_slope = _silu(torch.addmm(self.second_shift, first, self.second.T))
+        v = torch.addmm(self.out_shift, second, self.out.T)
+        divergence = torch.linalg.vecdot(second_slope @ self.middle, first_slope)
         return torch.cat([v, divergence.unsqueeze(-1)], dim=-1)
 
-    def _layers(self, x: Tensor, modulation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return v and the arguments a₁ and a₂ of the nonlinearities."""
-        first, first_shift, second, second_shift = modulation.chunk(4, dim=-1)  # gains are 1 + first and 1 + second
-        free = mask * x
-        a1 = (1 + first) * (self.moving(free) + self.known(x - free)) + first_shift
-        a2 = (1 + second) * self.hidden(nn.functional.silu(a1)) + second_shift
-        v = mask * self.out(nn.functional.silu(a2))
-        return v, a1, a2
 
-
-def _slope(a: Tensor) -> Tensor:
-    """Return φ′(a) of the SiLU φ(a) = a σ(a)."""
+def _silu(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the SiLU φ(a) = a σ(a) and its slope φ′(a) = σ(a) (1 − φ(a)) + φ(a)."""
     share = a.sigmoid()
-    return share * (1 + a * (1 - share))
+    value = a * share
+    return value, torch.addcmul(share + value, share, value, value=-1)
 
 
-def integrate(field: Callable[[float, Tensor], Tensor], state: Tensor, start: float, end: float, steps: int) -> Tensor:
-    """Solve dy/dt = field(t, y) with y(start) = state for y(end) by the classical Runge–Kutta method of order 4.
+def integrate(fields: Sequence[Callable[[Tensor], Tensor]], state: Tensor, step: float) -> Tensor:
+    """Solve dy/dt = f(t, y) from y = `state` by the classical Runge–Kutta method of order 4, and return the end of y.
 
-    Integrates backwards if end < start. Gradients flow to the state and to the parameters of the field.
+    Gradients flow to the state.
+
+    Args:
+        fields: f at the times t₀, t₀ + step/2, t₀ + step, …, two for each step and one for the end.
+        state: y(t₀).
+        step: size of a step, negative to integrate backwards.
     """
-    h = (end - start) / steps
-    for step in range(steps):
-        t = start + step * h
-        first = field(t, state)
-        second = field(t + h / 2, state + h / 2 * first)
-        third = field(t + h / 2, state + h / 2 * second)
-        fourth = field(t + h, state + h * third)
-        state = state + h / 6 * (first + 2 * second + 2 * third + fourth)
+    for start, half, end in zip(fields[:-1:2], fields[1::2], fields[2::2], strict=True):
+        first = start(state)
+        second = half(state + step / 2 * first)
+        third = half(state + step / 2 * second)
+        fourth = end(state + step * third)
+        state = state + step / 6 * (first + 2 * second + 2 * third + fourth)
     return state

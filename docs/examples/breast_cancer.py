@@ -28,7 +28,7 @@ from postprior.pipelines.detection.detector import Detection
 from postprior.pipelines.detection.rarity import alarm_rate, p_values
 from postprior.pipelines.generation.augmentation import ARMS, arm_hits, train_generator
 from postprior.pipelines.metrics.statistics.intervals import SHARE, estimate, half_samples, weighted_auc
-from postprior.pipelines.metrics.utility.augmentation import Cell, curve
+from postprior.pipelines.metrics.utility.augmentation import ArmHits
 from postprior.pipelines.settings.params import Params
 
 ROOT = Path(__file__).parents[2]
@@ -263,7 +263,7 @@ def augmentation(patients: Patients, seeds: int) -> dict[str, Any]:
     """Return the accuracy of classifiers on 269 patients, trained on 40 others and on synthetic ones, by arm."""
     order = np.random.default_rng(0).permutation(len(patients.benign))
     test, pool = order[:TESTED], order[TESTED:]
-    cells = []
+    hits = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         drawn = [
@@ -271,9 +271,9 @@ def augmentation(patients: Patients, seeds: int) -> dict[str, Any]:
         ]
         train = np.concatenate(drawn)
         rows = patients.split({"train": train, "validation": np.setdiff1d(pool, train), "test": test}, labels=True)
-        hits = arm_hits(rows["train"], rows["test"], settings(**GENERATIVE), seed)
-        cells.append(Cell(sum(FEW.values()), seed, list(ARMS), list(patients.groups), hits, None, rows["test"].labels))
-    return curve(cells)[str(sum(FEW.values()))]
+        hits.append(arm_hits(rows["train"], rows["test"], settings(**GENERATIVE), seed))
+    names = (range(seeds), list(ARMS), list(patients.groups))
+    return ArmHits(sum(FEW.values()), *names, np.stack(hits), None, rows["test"].labels).estimates
 
 
 # ---- missing measurements ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from postprior.pipelines.artefacts.exchange import write_codes
 from postprior.pipelines.generation.generator import drawn_codes
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.publishing import check_file
+from postprior.pipelines.space import check_space
 
 
 def draw(folder: Path, out: Path, request: SampleRequest, force: bool = False) -> None:
@@ -15,4 +16,7 @@ def draw(folder: Path, out: Path, request: SampleRequest, force: bool = False) -
     An existing file at `out` is replaced only with `force`.
     """
     check_file(out, force)
-    write_codes(out, drawn_codes(load_density(folder), request))
+    density = load_density(folder)
+    size = 4 * request.size * sum(block.size for block in density.layout)
+    check_space(f"samples: {request.size} codes", memory=2 * size, disk=size, place=out)  # blocks, then the array
+    write_codes(out, drawn_codes(density, request))

@@ -13,6 +13,7 @@ from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.space import check_space
 from postprior.pipelines.tracking.runs import track
 
 
@@ -38,6 +39,8 @@ def impute(
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
     values = params.generate.values if values is None else values
     seed = params.generate.seed if seed is None else seed
+    size = draws * generator.row_bytes
+    check_space(f"draws: {draws} draws of {len(data)} rows", min(ROWS, len(data)) * size, len(data) * size, out)
     calibrated = values == "draws" and draws > 1
     spread = generator.spread(project.dataset("validation"), data, seed) if calibrated else None
     blocks = generator.completed(data, draws, seed, values, spread=spread)

@@ -20,6 +20,8 @@ from postprior.pipelines.data.formats.tables import write_table
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.publishing import check_file, publish_path
 from postprior.pipelines.settings.names import pick
+from postprior.pipelines.settings.options import check_value
+from postprior.pipelines.settings.params import Seed
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.codes import Codes
@@ -45,6 +47,7 @@ def represent(
     Raises:
         UserError: The file name has an unknown ending, the file exists, or the modalities are not those of the model.
     """
+    check_value("seed", seed, Seed)
     write = pick(WRITERS, out.suffix, f"{out}", "ending of a file of codes")
     check_file(out, force)
     model, _ = load_autoencoder(autoencoder)

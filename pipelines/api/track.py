@@ -17,12 +17,20 @@ def track(params: Params, root: Path) -> None:
         for density in params.densities if of_density else (None,):
             if not any(tracking.output_path(root, pattern, density).exists() for pattern in written):
                 continue
-            with tracking.track(stage, params, root, density) as run:
+            with tracking.track(stage, params, root, density, refuse) as run:
                 if stage == "train":
                     _log_epochs(run, root / tracking.FILES.training)
             logged += 1
     if not logged:
         raise UserError(f"{root / tracking.FILES.home}: found no results to log; run `dvc repro` first")
+
+
+def refuse(reason: str) -> None:
+    """Raise a UserError instead of a warning at the first failure, because the command has no other result."""
+    raise UserError(
+        f"MLflow: could not log the results ({reason}); expected a server or database that answers in "
+        "MLFLOW_TRACKING_URI"
+    )
 
 
 def _log_epochs(run: tracking.Run, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import Artefact, load_artefact, rebuilding
+from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding
 from postprior.stage1_vae.model import MultimodalVAE
 
 T = TypeVar("T")
@@ -31,14 +31,16 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
     from postprior.stage1_vae.models import MODELS
 
     artefact = load_artefact(folder, KIND)
-    name = artefact.manifest["model"]
-    if name not in MODELS:
-        raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(MODELS)}; update postprior")
     with rebuilding(folder):
+        name = artefact.manifest["model"]
+        if name not in MODELS:
+            raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(MODELS)}; update postprior")
         try:
-            return MODELS[name].from_state(artefact.tensors, artefact.manifest), artefact
+            model = MODELS[name].from_state(artefact.tensors, artefact.manifest)
         except ValueError as error:  # for example, from user-defined networks
             raise UserError(f"{folder}: {error}") from None
+        check_tensors(artefact.tensors, model.state()[0])
+    return model, artefact
 
 
 def as_user_errors(epochs: Iterator[T]) -> Iterator[T]:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.storage import file_hash, load_artefact, rebuilding, save_artefact
+from postprior.pipelines.errors import as_user_error
+from postprior.pipelines.progress import substeps
+from postprior.pipelines.storage import check_tensors, file_hash, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
@@ -26,22 +28,26 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
     """Encode all rows from their observed modalities; posteriors have at most `components` components."""
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
-        blocks = [model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts]
+        blocks = [
+            model.encode(data.batch(slice(start, start + ROWS)), generator, components)
+            for start in substeps(starts, len(starts))
+        ]
         prior = model.prior()
     q = Mixture.stack(blocks)
-    return Codes(
-        layout=model.layout,
-        family=q.components.name,
-        loc=q.components.loc,
-        scale=q.components.scale,
-        weights=q.weights,
-        observed=observed_blocks(model, torch.from_numpy(np.array(data.observed))),
-        prior=prior if isinstance(prior, Mixture) else Mixture.single(prior),
-        labels=None if data.labels is None else torch.from_numpy(np.array(data.labels, np.int64)),
-        label_names=data.label_names,
-        ids=None if data.ids is None else [str(name) for name in data.ids],
-        whole=torch.from_numpy(data.observed.all(1)),
-    )
+    with as_user_error(ValueError, "the autoencoder cannot encode these rows", "train it again, or check the rows"):
+        return Codes(
+            layout=model.layout,
+            family=q.components.name,
+            loc=q.components.loc,
+            scale=q.components.scale,
+            weights=q.weights,
+            observed=observed_blocks(model, torch.from_numpy(np.array(data.observed))),
+            prior=prior if isinstance(prior, Mixture) else Mixture.single(prior),
+            labels=None if data.labels is None else torch.from_numpy(np.array(data.labels, np.int64)),
+            label_names=data.label_names,
+            ids=None if data.ids is None else [str(name) for name in data.ids],
+            whole=torch.from_numpy(data.observed.all(1)),
+        )
 
 
 def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
@@ -66,12 +72,17 @@ def save_codes(folder: Path, codes: Codes, origin: dict[str, Any]) -> None:
         "family": codes.family,
         "label_names": None if codes.label_names is None else list(codes.label_names),
     }
-    tensors = {}
     if codes.prior is not None:
-        components = codes.prior.components
-        manifest["prior"] = components.name
-        tensors = {"weights": codes.prior.weights, "loc": components.loc, "scale": components.scale}
-    save_artefact(folder, KIND, manifest, tensors, arrays)
+        manifest["prior"] = codes.prior.components.name
+    save_artefact(folder, KIND, manifest, _prior_tensors(codes), arrays)
+
+
+def _prior_tensors(codes: Codes) -> dict[str, Tensor]:
+    """Return the tensors of the prior that an artefact holds; none without a prior."""
+    if codes.prior is None:
+        return {}
+    components = codes.prior.components
+    return {"weights": codes.prior.weights, "loc": components.loc, "scale": components.scale}
 
 
 def load_codes(folder: Path) -> Codes:
@@ -80,10 +91,10 @@ def load_codes(folder: Path) -> Codes:
     manifest, prior = artefact.manifest, artefact.tensors
     arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
     ids = arrays.pop("ids", None)
-    columns: dict[str, Any] = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS}
     with rebuilding(folder):
+        columns: dict[str, Any] = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS}
         names, family = manifest["label_names"], FAMILIES[manifest["prior"]] if prior else None
-        return Codes(
+        codes = Codes(
             layout=tuple(Block.from_description(block) for block in manifest["layout"]),
             family=manifest["family"],
             **columns,
@@ -91,6 +102,10 @@ def load_codes(folder: Path) -> Codes:
             label_names=None if names is None else tuple(names),
             ids=None if ids is None else ids.tolist(),
         )
+        check_tensors(prior, _prior_tensors(codes))
+        if codes.prior is not None and codes.prior.components.loc.shape[-1] != codes.loc.shape[-1]:
+            raise ValueError("the prior has another dimension than the codes")
+    return codes
 
 
 def complete_rows(codes: Codes) -> Tensor:
@@ -134,4 +149,5 @@ def origins_of(path: Path) -> dict[str, str]:
     if not path.is_dir():
         return {"codes": file_hash(path)}
     artefact = load_artefact(path, "codes")
-    return {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}
+    with rebuilding(path):
+        return {"autoencoder": artefact.manifest["autoencoder"], "codes": artefact.hash}

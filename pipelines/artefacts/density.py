@@ -10,7 +10,7 @@ import torch
 from postprior.pipelines.artefacts.codes import complete_rows
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.names import pick
-from postprior.pipelines.storage import Artefact, load_artefact, rebuilding, save_artefact
+from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
@@ -59,6 +59,8 @@ def load_density(folder: Path | str) -> Density:
 
 def density_of(artefact: Artefact, folder: Path) -> Density:
     """Rebuild the density of an artefact; `folder` is named in errors."""
-    family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
     with rebuilding(folder):
-        return family.from_state(artefact.tensors, artefact.manifest)
+        family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
+        density = family.from_state(artefact.tensors, artefact.manifest)
+        check_tensors(artefact.tensors, density.state()[0])
+    return density

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from postprior.pipelines.metrics.features.evaluators import Evaluators
-from postprior.pipelines.storage import load_artefact, rebuilding
+from postprior.pipelines.storage import check_tensors, load_artefact, rebuilding
 
 KIND = "judges"  # the kind stored in manifests
 
@@ -12,4 +12,6 @@ def load_evaluators(folder: Path) -> Evaluators:
     """Load the feature extractor in a folder, and the label classifiers if the data have labels."""
     artefact = load_artefact(folder, KIND)
     with rebuilding(folder):
-        return Evaluators.from_state(artefact.tensors, artefact.manifest)
+        evaluators = Evaluators.from_state(artefact.tensors, artefact.manifest)
+        check_tensors(artefact.tensors, evaluators.state()[0])
+    return evaluators

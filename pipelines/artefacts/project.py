@@ -29,7 +29,7 @@ class ArtefactFolders:
         )  # half-samples, and rows generated from some of their modalities, by density
         self.utility = home / "utility"  # predictions of classifiers trained on synthetic rows, by density
         self.real_utility = self.utility / "real"  # predictions of classifiers trained on real rows
-        self.augmentation = home / "augmentation"  # correct predictions of the arms of each cell, <size>-<seed>
+        self.augmentation = home / "augmentation"  # correct predictions of the arms, by number of real rows
         self.privacy = home / "privacy"  # samples and their nearest training rows, by density
         self.baseline_imputers = home / "imputation/baselines"  # scores of the baseline imputers
 
@@ -54,7 +54,7 @@ class ResultFiles:
         """Return the file of scores in `metrics`, `utility`, `privacy`, `imputation` or `augmentation`.
 
         `name` is the name of a density. Other names are, in `metrics`, a baseline row, `autoencoder`, `evaluators` and
-        `latent`; in `augmentation`, a cell, <size>-<seed>; in `utility`, `real`; in `imputation`, `baselines`.
+        `latent`; in `augmentation`, a number of rows or `all`; in `utility`, `real`; in `imputation`, `baselines`.
         """
         return self.home / part / f"{name}.json"
 

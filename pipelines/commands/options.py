@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.names import is_count
 
 if TYPE_CHECKING:
     from postprior.pipelines.settings.params import Params
@@ -55,7 +57,9 @@ def load_tracked(path: Path) -> tuple[Params, Path]:
     settings, root = load(path)
     from postprior.pipelines.tracking import client, runs
 
-    if client.address(root) is not None:
+    if (uri := client.address(root)) is not None and client.has_failed(uri, root):
+        os.environ["MLFLOW_TRACKING_URI"] = "off"
+    elif uri is not None:
         from postprior.pipelines.tracking.worker import RemoteRun
 
         runs.started = RemoteRun()
@@ -85,7 +89,7 @@ def parse_pairs(
 
 def label_counts(arguments: list[str] | None) -> dict[str, int] | None:
     """Parse the values of --label to counts by label, or None if there are none."""
-    counts = parse_pairs("--label", arguments, "LABEL=COUNT", "7=200", valid=str.isdecimal)
+    counts = parse_pairs("--label", arguments, "LABEL=COUNT", "7=200", valid=is_count)
     return {label: int(count) for label, count in counts.items()} or None
 
 

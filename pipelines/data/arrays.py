@@ -39,7 +39,7 @@ def read_arrays(path: Path) -> dict[str, Values]:
     if not zipfile.is_zipfile(path):
         expected = "expected a complete .npz file as numpy.savez writes it; write it again"
         raise UserError(f"{path}: this is not an .npz file, or only a part of one, {expected}")
-    broken = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
+    broken = OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
     problem, remedy = "no array of numbers or texts found", "write the file again, without Python objects"
     arrays: dict[str, Values] = {}
     with as_user_error(broken, f"{path}: the archive cannot be opened", remedy):

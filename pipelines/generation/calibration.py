@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import completions
+from postprior.pipelines.generation.completion import ROWS, imputations
 from postprior.pipelines.metrics.imputation.scores import LEVEL, continuous, interval
+from postprior.pipelines.progress import substeps
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
@@ -51,12 +52,14 @@ class SpreadCalibration:
         names = [m.name for m in held_out.modalities]
         hidden_values = {name: incomplete.missing(name) & ~held_out.missing(name) for name in names}
         factors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-        for start, block in completions(model, density, incomplete, DRAWS, seed, "draws"):
+        blocks = imputations(model, density, incomplete, DRAWS, seed, "draws")
+        for _, imputed in substeps(blocks, -(-len(incomplete) // ROWS)):
             for m in held_out.modalities:
-                rows = slice(start, start + block[m.name].shape[1])
-                where = hidden_values[m.name][rows] & continuous(m)
-                factors[m.name].append(reach(block[m.name][:, where], held_out.data[m.name][rows][where]))
-        joined = {name: np.concatenate(blocks) for name, blocks in factors.items()}
+                if m.name in imputed:
+                    rows, x = imputed[m.name]
+                    where = hidden_values[m.name][rows] & continuous(m)
+                    factors[m.name].append(reach(x[:, where], held_out.data[m.name][rows][where]))
+        joined = {name: np.concatenate(blocks) for name, blocks in factors.items() if blocks}
         return cls({name: quantile(values) for name, values in joined.items() if len(values) >= FEWEST})
 
     def __call__(self, modality: Modality, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
+from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
@@ -19,7 +20,6 @@ ROWS = 64  # rows per block; every block has its own seed
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
 
-@torch.no_grad()
 def completions(
     model: MultimodalVAE,
     density: Density,
@@ -30,6 +30,30 @@ def completions(
     labels: np.ndarray | None = None,
     spread: Callable[[Modality, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Impute the missing values of every row R = `draws` times, block by block, with the arguments of `imputations`.
+
+    Yields:
+        The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
+    """
+    imputed = imputations(model, density, data, draws, seed, values, labels, spread)
+    for rows, found in imputed:
+        block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
+        for name, (places, x) in found.items():
+            block[name][:, places - rows.start] = x
+        yield rows.start, block
+
+
+@torch.no_grad()
+def imputations(
+    model: MultimodalVAE,
+    density: Density,
+    data: Dataset,
+    draws: int,
+    seed: int,
+    values: str,
+    labels: np.ndarray | None = None,
+    spread: Callable[[Modality, Tensor], Tensor] | None = None,
+) -> Iterator[tuple[slice, dict[str, tuple[Ints, np.ndarray]]]]:
     """Impute the missing values of every row R = `draws` times, block by block.
 
     The latents of a row are drawn from its posterior under the density (`conditional_draw`). Only the decoders of
@@ -42,28 +66,28 @@ def completions(
         spread: A function that changes the spread of the draws (R, n, *shape) of a modality, or None.
 
     Yields:
-        The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
+        The rows of a block, and by modality the rows (n,) that lack values of it, with their completed values
+        (R, n, *shape); nothing for a modality that no row lacks.
     """
     missing, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.fully_observed
     for number, start in enumerate(range(0, len(data), ROWS)):
-        rows = np.arange(start, min(start + ROWS, len(data)))
-        block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
-        incomplete = np.flatnonzero(~whole[rows].all(1))
-        if not len(incomplete):
-            yield start, block
-            continue
-        generator = generator_for("cpu", seed, number)
-        block_labels = None if labels is None else torch.from_numpy(labels[rows[incomplete]])
-        batch, candidates = data.batch(rows[incomplete]), max(DRAWS, min(density.proposals, CANDIDATES * draws))
-        latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), block_labels)
-        for m, lacks_values in zip(model.modalities, ~whole[rows[incomplete]].T, strict=True):
-            if lacks_values.any():
-                p = model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
-                x = p.mean if values == "mean" else p.rsample((), generator)
-                imputed = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
-                places, array = incomplete[lacks_values], block[m.name]
-                array[:, places] = np.where(missing[m.name][rows[places]], imputed, array[:, places])
-        yield start, block
+        block = slice(start, min(start + ROWS, len(data)))
+        rows = start + np.flatnonzero(~whole[block].all(1))
+        imputed: dict[str, tuple[Ints, np.ndarray]] = {}
+        if len(rows):
+            generator = generator_for("cpu", seed, number)
+            row_labels = None if labels is None else torch.from_numpy(labels[rows])
+            batch, candidates = data.batch(rows), max(DRAWS, min(density.proposals, CANDIDATES * draws))
+            latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
+            for m, lacks_values in zip(model.modalities, ~whole[rows].T, strict=True):
+                if lacks_values.any():
+                    p = model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
+                    x = p.mean if values == "mean" else p.rsample((), generator)
+                    drawn = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                    places, known = rows[lacks_values], data.data[m.name]
+                    drawn = np.where(missing[m.name][places], drawn, known[places])
+                    imputed[m.name] = places, drawn.astype(known.dtype, copy=False)
+        yield block, imputed
 
 
 def filled_fields(data: Dataset) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields
 from postprior.pipelines.generation.request import Labels, SampleRequest, check_values
+from postprior.pipelines.settings.options import check_value
+from postprior.pipelines.settings.params import Count, Seed
+from postprior.pipelines.space import check_space
 from postprior.pipelines.storage import load_artefact
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
@@ -90,6 +94,11 @@ class Generator:
         return tuple(replace(m, partial=False) for m in self.model.modalities)
 
     @property
+    def row_bytes(self) -> int:
+        """The number of bytes of the values of one sample."""
+        return 4 * sum(math.prod(m.shape) for m in self.modalities)
+
+    @property
     def label_names(self) -> tuple[str, ...] | None:
         """Names of the labels of the samples; None if samples have no labels."""
         return self.density.classes.names if self.density.classes.labelled else None
@@ -113,6 +122,7 @@ class Generator:
 
     def draw(self, request: SampleRequest) -> Dataset:
         """Draw a synthetic dataset in memory."""
+        check_space(f"samples: {request.size} rows", 2 * request.size * self.row_bytes)  # blocks, then the arrays
         blocks = list(self.blocks(request))
         labels = [block_labels for _, _, block_labels in blocks if block_labels is not None]
         return Dataset(
@@ -146,6 +156,7 @@ class Generator:
 
     def represent(self, data: Dataset, components: int = 32, seed: int = 0) -> Codes:
         """Return the posterior of the code of each row, as the stage `encode` computes it."""
+        check_value("seed", seed, Seed)
         rows = conformed(data, self.model.modalities, self.conversion)
         return posteriors(self.model, rows, components, generator_for("cpu", seed))
 
@@ -200,8 +211,8 @@ class Generator:
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Impute missing values of `conformed` rows block by block, in bounded memory; see `completions`."""
         check_values(values)
-        if draws < 1:
-            raise UserError(f"draws: found {draws}, expected a whole number of at least 1")
+        check_value("draws", draws, Count)
+        check_value("seed", seed, Seed)
         return completions(self.model, self.density, data, draws, seed, values, labels, spread)
 
     def describe_imputed(self, data: Dataset, seed: int, values: str, draw: int) -> dict[str, Any]:

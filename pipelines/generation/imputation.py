@@ -30,6 +30,7 @@ from postprior.pipelines.metrics.imputation.scores import (
 )
 from postprior.pipelines.metrics.statistics.intervals import Floats, half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing, Written
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class ImputationBenchmark:
     train: Dataset  # rows to learn from
     validation: Dataset  # rows for choices and for calibration
     scales: tuple[Scale, ...]  # how features are computed, one per modality
-    tasks: dict[str, HiddenValues]  # by name, only tasks in which something is hidden
+    tasks: dict[str, HiddenValues]  # by name, only tasks in which something is hidden; none without draws
     weights: Floats  # (1 + B, N), half-samples of the test rows
     provenance: dict[str, Any]  # the data and the settings that determine the benchmark
 
@@ -150,14 +151,15 @@ class ImputationBenchmark:
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
         hashes = [split.hash for split in splits.values()]
         provenance = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
-        tasks = {name: task for name, task in tasks.items() if len(task.rows)}
+        tasks = {name: task for name, task in tasks.items() if len(task.rows) and settings.draws}
         return cls(train, validation, scales, tasks, weights, provenance)
 
     def results(self, scores: dict[str, Any]) -> dict[str, Any]:
         """Return the content of a file of results."""
         results = {"draws": self.provenance["draws"], **scores}
         if "modalities" not in self.tasks:
-            results["modalities"] = Missing("no test row has two modalities, of which one can be hidden").written
+            why = "no test row has two modalities, of which one can be hidden"
+            results["modalities"] = Missing(why if results["draws"] else "imputation.draws is 0").written
         return results
 
 
@@ -171,22 +173,27 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
     features = np.concatenate(choice.features(train, missing_as_nan=True), 1)
     widths = [len(scale.source) for scale in scales]
 
-    def scores_of(task: HiddenValues, imputer: Imputer) -> RowScores:
-        incomplete = np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
-        return task.scores(imputer.filled(incomplete, benchmark.provenance["draws"], rng))
+    def features_of(task: HiddenValues) -> Floats:
+        return np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
 
     def best_neighbours() -> Neighbours:
-        """Fit each number of neighbours and return the best; the smallest if no value of held-out rows is hidden."""
+        """Return the imputer with the best number of neighbours; the smallest if no held-out value is hidden."""
         numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
-        candidates = [Neighbours(widths, k).fit(features, rng) for k in numbers]
-        return min(candidates, key=lambda each: loss(scores_of(choice, each))) if len(choice.rows) else candidates[0]
+        imputer = Neighbours(widths, numbers[0]).fit(features, rng)
+        if len(choice.rows):
+            fills = imputer.filled_by_number(features_of(choice), benchmark.provenance["draws"], rng, numbers)
+            imputer.neighbours = numbers[int(np.argmin([loss(choice.scores(fill)) for fill in fills]))]
+        return imputer
 
     def loss(scores: RowScores) -> float:
         return np.inf if isinstance(scores, Missing) else float(np.nanmean(scores["energy_score"]))
 
     def solve_tasks(imputer: Imputer) -> dict[str, RowScores]:
         imputer.fit(features, rng)
-        return {name: scores_of(task, imputer) for name, task in benchmark.tasks.items()}
+        draws = benchmark.provenance["draws"]
+        return {
+            name: task.scores(imputer.filled(features_of(task), draws, rng)) for name, task in benchmark.tasks.items()
+        }
 
     def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
         return imputer if isinstance(imputer, Missing) else missing_on_failure(partial(solve_tasks, imputer))
@@ -220,9 +227,14 @@ def density_scores(
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
-    spread = generator.spread(benchmark.validation, task.incomplete, seed)
-    scores = task.scores(imputed(generator, task, R, seed, spread))
-    result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+    with progress(task_name, 3) as step:
+        spread = generator.spread(benchmark.validation, task.incomplete, seed)
+        step("spread of held-out draws")
+        filled = imputed(generator, task, R, seed, spread)
+        step("draws")
+        scores = task.scores(filled)
+        result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+        step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
     result["against"] = {name: compared(scores, other, benchmark.weights) for name, other in baselines.items()}
@@ -231,11 +243,11 @@ def density_scores(
 
 def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> FillBlock:
     """Draw R values for everything hidden, in one pass over the rows; return a function that gives their features."""
-    blocks = [block for _, block in generator.completed(task.incomplete, R, seed, "draws", spread=spread)]
+    blocks = hidden_rows(generator, task, R, seed, "draws", None, spread)
 
     def filled(m: int, rows: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
         scale = task.scales[m]
-        x = np.concatenate([block[scale.modality.name] for block in blocks], 1)[:, rows]  # (R, n, *shape)
+        x = np.concatenate(blocks[m], 1)  # (R, n, *shape)
         draws = Dataset((scale.modality,), {scale.modality.name: x.reshape(-1, *scale.modality.shape)})
         features = scale(draws, np.arange(len(draws))).numpy().reshape(R, len(rows), -1)
         return features, features.mean(0)
@@ -243,15 +255,30 @@ def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread:
     return filled
 
 
+def hidden_rows(generator: Generator, task: HiddenValues, *settings: Any) -> list[list[np.ndarray]]:
+    """Return per modality the blocks (R, n, *shape) of imputed rows of which the task hides something."""
+    from postprior.pipelines.generation.completion import ROWS, imputations
+
+    kept: list[list[np.ndarray]] = [[] for _ in task.scales]
+    blocks = imputations(generator.model, generator.density, task.incomplete, *settings)
+    for _, block in substeps(blocks, -(-len(task.incomplete) // ROWS)):
+        for m, scale in enumerate(task.scales):
+            if scale.modality.name in block:
+                rows, x = block[scale.modality.name]
+                kept[m].append(x[:, task.hidden_features[m][rows].any(1)])
+    return kept
+
+
 def agreement(
     generator: Generator, classifiers: LabelClassifiers, task: HiddenValues, seed: int, weights: Floats
 ) -> Written:
     """The share of imputed modalities (decoder means) for which the label classifier predicts the label of the row."""
     labels = np.asarray(task.original.labels)
-    blocks = [block for _, block in generator.completed(task.incomplete, 1, seed, "mean")]
+    blocks = hidden_rows(generator, task, 1, seed, "mean")
     correct = np.full((len(task.original), len(task.scales)), np.nan)
     for m, scale in enumerate(task.scales):
         name, rows = scale.modality.name, np.flatnonzero(task.hidden_features[m].any(1))
-        x = np.concatenate([block[name][0] for block in blocks])[rows]
-        correct[rows, m] = classifiers.labels(name, torch.from_numpy(x)).numpy() == labels[rows]
+        if len(rows):
+            x = torch.from_numpy(np.concatenate(blocks[m], 1)[0])
+            correct[rows, m] = classifiers.labels(name, x).numpy() == labels[rows]
     return estimated(by_row(correct), weights, "label_agreement")

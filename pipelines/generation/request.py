@@ -8,7 +8,8 @@ import numpy as np
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
-from postprior.pipelines.settings.params import Generate
+from postprior.pipelines.settings.options import check_value
+from postprior.pipelines.settings.params import Generate, Quantile, Seed, Temperature
 from postprior.stage2_latent.density import Density
 
 K = TypeVar("K")
@@ -31,7 +32,7 @@ class SampleRequest:
         truncation: Quantile in [0, 1); codes less likely than this quantile of held-out codes are drawn again.
 
     Raises:
-        UserError: `values` is unknown.
+        UserError: `values` is unknown, or seed, temperature or truncation are out of their range.
     """
 
     n: int | None = None
@@ -43,6 +44,8 @@ class SampleRequest:
 
     def __post_init__(self) -> None:
         check_values(self.values)
+        for key, kind in (("seed", Seed), ("temperature", Temperature), ("truncation", Quantile)):
+            check_value(key, getattr(self, key), kind)
 
     @classmethod
     def from_settings(
@@ -62,6 +65,12 @@ class SampleRequest:
             labels = apportion(settings.balance, n)
         given = {key: value for key, value in changes.items() if value is not None}
         return cls(n, labels=labels, **given | settings.model_dump(exclude={"samples", "balance", *given}))
+
+    @property
+    def size(self) -> int:
+        """The number of rows that are requested, before their labels are checked; 0 if there is none."""
+        counts = self.labels.values() if isinstance(self.labels, Mapping) else ()
+        return sum(counts) if counts else self.n or 0
 
     def rows_and_labels(self, density: Density) -> tuple[int, np.ndarray | None]:
         """Return the number of rows and their labels, (n,) int64; labels are None if the density draws them.

@@ -15,6 +15,7 @@ from postprior.pipelines.report.wording import as_text, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
 
 MAX_LINES = 24  # the page shows no longer table of a curve or a point cloud
 WIDTH = 4.4  # inches, of a figure of one panel; the page shows 80 pixels per inch, so fonts have the size of its text
@@ -96,8 +97,12 @@ class Figure:
         """Whether the figure takes the full width of a wide page."""
         return self.columns > 1
 
-    def png(self, theme: Theme, narrow: bool = False) -> bytes:
-        """Draw the figure as PNG; the same numbers give the same bytes, since no date or program is stored."""
+    def pngs(self, narrow: bool = False) -> tuple[bytes, bytes]:
+        """Draw the figure as PNG in the light and in the dark theme.
+
+        The same numbers give the same bytes, since no date or program is stored. Colours do not change the layout, so
+        it is computed for the first theme only.
+        """
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
@@ -105,16 +110,23 @@ class Figure:
         columns = 1 if narrow else min(self.columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
         size = (NARROW if narrow else WIDTH if columns == 1 else WIDE, self.height * lines)
-        with rc_context(_style(theme)):
-            canvas = Canvas(figsize=size, dpi=DPI, layout="constrained")
-            renderer = FigureCanvasAgg(canvas)
-            axes = canvas.subplots(lines, columns, sharey="row" if self.aligned else False, squeeze=False)
-            for panel, panel_axes in zip(self.panels, axes.flat, strict=False):
-                panel(panel_axes, theme)
-            for unused in axes.flat[len(self.panels) :]:
-                unused.remove()
-            renderer.draw()
-            return _png(renderer.buffer_rgba())
+        images: list[bytes] = []
+        places: list[Bbox] = []  # of the axes
+        for theme in (LIGHT, DARK):
+            with rc_context(_style(theme)):
+                canvas = Canvas(figsize=size, dpi=DPI, layout=None if places else "constrained")
+                renderer = FigureCanvasAgg(canvas)
+                axes = canvas.subplots(lines, columns, sharey="row" if self.aligned else False, squeeze=False)
+                for panel, panel_axes in zip(self.panels, axes.flat, strict=False):
+                    panel(panel_axes, theme)
+                for unused in axes.flat[len(self.panels) :]:
+                    unused.remove()
+                for panel_axes, place in zip(canvas.axes, places, strict=False):
+                    panel_axes.set_position(place)
+                renderer.draw()
+                places = [panel_axes.get_position(original=True) for panel_axes in canvas.axes]
+                images.append(_png(renderer.buffer_rgba()))
+        return images[0], images[1]
 
 
 def _png(pixels: Any) -> bytes:

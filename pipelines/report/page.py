@@ -16,7 +16,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.pictures import EXACT, GAP, Sheet
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
-from postprior.pipelines.report.figures import DARK, LIGHT, Figure, Mark, readable
+from postprior.pipelines.report.figures import Figure, Mark, readable
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.leaderboard import FIT, cell, columns, has_scores, remarks
@@ -49,8 +49,7 @@ class Plot:
     @classmethod
     def of(cls, figure: Figure) -> Plot:
         """Draw the images of a figure."""
-        narrow = [figure.png(theme, narrow=True) if figure.wide else None for theme in (LIGHT, DARK)]
-        return cls(figure, figure.png(LIGHT), figure.png(DARK), *narrow)
+        return cls(figure, *figure.pngs(), *(figure.pngs(narrow=True) if figure.wide else (None, None)))
 
     @property
     def size(self) -> tuple[int, int]:

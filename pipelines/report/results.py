@@ -41,8 +41,9 @@ class Results:
     latent: dict[str, Any] = field(default_factory=dict)  # diagnostics of the latent space, from stage `diagnose`
     augmentation: dict[str, Any] = field(
         default_factory=dict
-    )  # by size and arm; see `metrics.utility.augmentation.curve`
-    augmented: tuple[dict[str, Any], ...] = ()  # output of stage `augment` for each size and seed of the curve
+    )  # by number of real rows and arm; see `metrics.utility.augmentation.ArmHits.estimates`
+    augmented: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # output of stage `augment` for these
+    augmentation_sizes: tuple[int | str, ...] = ()  # the configured numbers of real rows
     imputers: tuple[Row, ...] = ()  # baseline imputers, with scores by task under the key `imputation`
     pairs: tuple[Pair, ...] = ()  # paired tests between the densities of this project
     cautions: tuple[str, ...] = ()  # about other sources
@@ -107,6 +108,7 @@ def read_results(
         list(csv.DictReader(io.StringIO(_require(Source.text, own, FILES.training, "train")))),
         content(own, FILES.scores("metrics", "latent")) or {},
         *_augmentation(params, root),
+        augmentation_sizes=params.augment.sizes,
         imputers=tuple(_imputers(own)),
         pairs=read_pairs(root, params.densities),
         cautions=tuple(_cautions(rows, trees)),
@@ -169,19 +171,19 @@ def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterat
             )
 
 
-def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-    """Return the augmentation curve over the configured sizes and seeds, and the results of each size and seed.
+def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the estimates of the augmentation and the results of stage `augment`, by configured number of real rows.
 
     Both are empty without labels.
     """
-    from postprior.pipelines.artefacts.cells import load_cells
-    from postprior.pipelines.metrics.utility.augmentation import curve
+    from postprior.pipelines.artefacts.augmentation import load_arm_hits
 
-    names = [f"{size}-{seed}" for size in params.augment.sizes for seed in params.augment.seeds]
-    files = [content(Source(root), FILES.scores("augmentation", name)) for name in names]
-    results = {(file["size"], file["seed"]): file for file in files if file}
-    cells = [cell for cell in load_cells(Project(root).artefacts.augmentation) if (cell.size, cell.seed) in results]
-    return curve(cells), tuple(results[cell.size, cell.seed] for cell in cells)
+    curve, augmented = {}, {}
+    for size in map(str, params.augment.sizes):
+        results = content(Source(root), FILES.scores("augmentation", size))
+        if results and (found := load_arm_hits(Project(root).artefacts.augmentation / size)):
+            curve[str(found.rows)], augmented[str(found.rows)] = found.estimates, results
+    return dict(sorted(curve.items(), key=lambda entry: int(entry[0]))), augmented
 
 
 def _differing(tree: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
+def is_count(text: str) -> bool:
+    """Whether a text is a whole number of at least 0 with at most 18 digits, as an index of an array has."""
+    return text.isdecimal() and len(text) <= 18
+
+
 def first_duplicate(names: Iterable[str]) -> str | None:
     """Return the first name that occurs more than once, or None."""
     counts = Counter(names)

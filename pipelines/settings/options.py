@@ -7,7 +7,8 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from postprior.pipelines.errors import UserError
@@ -55,6 +56,22 @@ def check_options(
         schema.model_validate_json(json.dumps(options))
     except ValidationError as error:
         raise UserError(describe_error(error, schema, options, prefix=key)) from None
+
+
+def check_value(key: str, value: Any, kind: Any) -> None:
+    """Raise a UserError if a value that does not come from params.yaml is outside of an annotated type of its schema.
+
+    >>> from postprior.pipelines.settings.params import Temperature
+    >>> check_value("temperature", 0.5, Temperature)
+    >>> check_value("temperature", float("nan"), Temperature)
+    Traceback (most recent call last):
+    postprior.pipelines.errors.UserError: temperature: found NaN, expected a number above 0 and at most 1
+    """
+    try:
+        TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except ValidationError:
+        expected = next(part.description for part in kind.__metadata__ if isinstance(part, FieldInfo))
+        raise UserError(f"{key}: found {_describe_value(value)}, expected {expected}") from None
 
 
 def describe_error(error: ValidationError, schema: type[BaseModel], content: Any, prefix: str = "") -> str:

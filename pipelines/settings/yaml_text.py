@@ -47,18 +47,34 @@ def parse_yaml(text: str, place: Path | str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{place}{where}: this is not valid YAML ({str(error.problem).splitlines()[0]})") from None
+        problem = str(error.problem).splitlines()[0]
+        if isinstance(error, _UnreadableScalarError):
+            raise UserError(f"{place}{where}: found a value that cannot be read ({problem}); correct it") from None
+        raise UserError(f"{place}{where}: this is not valid YAML ({problem})") from None
     except YAMLError as error:
         raise UserError(f"{place}: this is not valid YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
         raise UserError(f"{place}: found lists, groups or aliases nested too deep, expected settings") from None
-    except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        reason = str(error).partition(";")[0]  # raised for scalars that do not match their tag
-        raise UserError(f"{place}: found a value that cannot be read ({reason}); correct it") from None
+    except ValueError as error:  # a whole number of too many digits that is not written in decimals
+        raise UserError(f"{place}: found a value that cannot be read ({str(error).partition(';')[0]})") from None
+
+
+class _UnreadableScalarError(MarkedYAMLError):
+    """A scalar that does not match its tag, such as a number of too many digits."""
 
 
 class _Bounded(SafeConstructor):
     """Constructs the values of a document only if it stays small with all aliases expanded."""
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                str(value)  # a hexadecimal number can have more digits than are allowed
+            return value
+        except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
+            problem = str(error).partition(";")[0] or type(error).__name__
+            raise _UnreadableScalarError(problem=problem, problem_mark=node.start_mark) from None
 
     def construct_document(self, node: Node) -> Any:
         length, depth = _extent(node, {})

@@ -1,35 +1,45 @@
-"""Stage `augment`: one cell of the augmentation curve, a number of real rows and a seed."""
+"""Stage `augment`: whether synthetic rows help where there are few real rows, for one number of real rows."""
 
 from pathlib import Path
+from typing import Any
 
-from postprior.pipelines.artefacts.cells import KIND, arrays_of
+import numpy as np
+
+from postprior.pipelines.artefacts.augmentation import save_arm_hits
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.generation.augmentation import ARMS, arm_hits, stratified_subsample
-from postprior.pipelines.metrics.utility.augmentation import Cell
+from postprior.pipelines.metrics.utility.augmentation import ArmHits
 from postprior.pipelines.metrics.utility.classifiers import modality_names
+from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import save_artefact, write_json
+from postprior.pipelines.storage import write_json
 from postprior.pipelines.tracking.runs import track
 
 
-def augment(size: str, params: Params, root: Path, seed: int) -> None:
-    """Train all arms on `size` training rows and test them; write results/augmentation/<size>-<seed>.json.
+def augment(size: str, params: Params, root: Path) -> None:
+    """Train all arms on `size` training rows, chosen anew for each seed, and test them.
 
-    Without labels there is nothing to learn, and the file has the settings of the cell only.
+    Writes results/augmentation/<size>.json. Without labels there is nothing to learn, and the file has the settings
+    only.
     """
-    project, name = Project(root), f"{size}-{seed}"
+    project, settings = Project(root), params.augment
     train, test = project.train_and_test()
     with track("augment", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        rows, modalities = stratified_subsample(train, size, seed), modality_names(test)
-        settings = {"size": len(rows), "seed": seed} | params.augment.model_dump(include={"model", "density"})
-        arms, arrays, scores = [], {}, {}
+        subsamples = [stratified_subsample(train, size, seed) for seed in settings.seeds]
+        written: dict[str, Any] = {"rows": len(subsamples[0]), "seeds": list(settings.seeds)}
+        written |= settings.model_dump(include={"model", "density"})
+        found = None
         if train.labels is not None:
-            arms, hits = list(ARMS), arm_hits(rows, test, params, seed)
-            cell = Cell(len(rows), seed, arms, modalities, hits, test.groups, test.labels, test.mask)
-            arrays = arrays_of(cell)
-            run.metrics(cell.accuracy, prefix=f"augmentation.{len(rows)}.")
-            scores = {"accuracy": cell.accuracy, "samples": {"train": len(rows), "test": len(test)}}
-        manifest = {**settings, "data": train.hash, "test": test.hash, "modalities": modalities, "arms": arms}
-        save_artefact(project.artefacts.augmentation / name, KIND, manifest, arrays=arrays)
-        write_json(project.results.scores("augmentation", name), settings | scores)
+            hits = []
+            with progress(f"augment {size}", len(settings.seeds)) as step:
+                for rows, seed in zip(subsamples, settings.seeds, strict=True):
+                    hits.append(arm_hits(rows, test, params, seed))
+                    step(f"seed {seed}")
+            tested = (np.stack(hits), test.groups, test.labels, test.mask)
+            found = ArmHits(written["rows"], settings.seeds, list(ARMS), modality_names(test), *tested)
+            run.metrics(found.accuracy, prefix=f"augmentation.{found.rows}.")
+        save_arm_hits(project.artefacts.augmentation / size, found, written | {"data": train.hash, "test": test.hash})
+        if found is not None:
+            written |= {"accuracy": found.accuracy, "samples": {"train": found.rows, "test": len(test)}}
+        write_json(project.results.scores("augmentation", size), written)

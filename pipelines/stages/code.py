@@ -17,7 +17,8 @@ RUNNERS = {
 
 
 def code(params: Params, root: Path) -> None:
-    """Write the hash of each stage's code to artefacts/code/<stage>."""
+    """Write the hash of each stage's code to artefacts/code/<stage>, and make the folders that may stay empty."""
+    project = Project(root)
     names = {"networks": params.vae.networks.values(), "extractor": [params.evaluators.extractor]}
     user_files = {module: custom_code(names[setting]) for module, setting in RUNNERS.items()}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
@@ -25,4 +26,7 @@ def code(params: Params, root: Path) -> None:
             modules = closure(path.stem)
             files = [file for module, user_code in user_files.items() if module in modules for file in user_code]
             stage = path.stem.replace("_", "-")  # as in dvc.yaml
-            write_text(Project(root).artefacts.code / stage, fingerprint(path.stem, files) + "\n")
+            write_text(project.artefacts.code / stage, fingerprint(path.stem, files) + "\n")
+    # With no number of rows in `augment.sizes`, no stage makes these folders, which `compare` depends on.
+    for folder in (project.artefacts.augmentation, project.results.scores("augmentation", "").parent):
+        folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.space import check_space
 from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.tracking.runs import track
 
@@ -33,6 +34,8 @@ def generate(
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
     request = SampleRequest.from_settings(params.generate) if request is None else request
+    folder, size = project.artefacts.synthetic / name if out is None else out, request.size * generator.row_bytes
+    check_space(f"samples: {request.size} rows", memory=0 if given is None else size, disk=size, place=folder)
     rows, labels = request.rows_and_labels(generator.density)
     provenance, names, evaluators = generator.describe(request), generator.label_names, None
     source_values: SourceValues = {}
@@ -49,7 +52,6 @@ def generate(
         evaluators = load_evaluators(project.artefacts.evaluators)
         names = evaluators.label_names
         provenance["labels_from"] = None if names is None else "judges"
-    folder = project.artefacts.synthetic / name if out is None else out
     manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion)
     inputs = () if given is None else [given]
     writer = writing(folder, manifest, names is not None, inputs=inputs, source_values=source_values)

@@ -13,7 +13,8 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.evaluator_outputs import accuracy
 from postprior.pipelines.metrics.features.evaluators import Evaluators, fit_extractor
-from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
+from postprior.pipelines.metrics.features.learning import train_label_classifiers
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
@@ -27,15 +28,16 @@ def train_evaluators(params: Params, root: Path) -> None:
     train, test = project.train_and_test()
     with track("train-evaluators", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        classifiers = None if train.labels is None else train_classifiers(train, params, run)
-        default = "pca" if classifiers is None else "classifier"
+        default = "pca" if train.labels is None else "classifier"
         name = default if settings.extractor == "auto" else settings.extractor
-        if classifiers is not None and name == "classifier":
+        if name == default == "classifier":
+            classifiers = train_classifiers(train, params, run)
             evaluators = Evaluators(name, classifiers, classifiers)
-        else:
+        else:  # the extractor first, so that an error in it is told before the training
             weights = None if settings.weights is None else root / settings.weights
+            extractor = fit_extractor(name, train, settings.features, params.seed, weights)
             evaluators = Evaluators(
-                name, fit_extractor(name, train, settings.features, params.seed, weights), classifiers
+                name, extractor, None if train.labels is None else train_classifiers(train, params, run)
             )
         tensors, manifest = evaluators.state()
         save_artefact(project.artefacts.evaluators, KIND, {**manifest, "data": train.hash}, tensors)
@@ -57,7 +59,9 @@ def train_classifiers(train: Dataset, params: Params, run: Run) -> LabelClassifi
 
 def report(evaluators: Evaluators, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     """Return the content of evaluators.json: the extractor, its numbers of features and the classifiers' accuracy."""
-    outputs = evaluators.outputs(test)
+    with progress("test the evaluators", 1) as step:
+        outputs = evaluators.outputs(test)
+        step("")
     names = [m.name for m in test.modalities]
     widths = {name: features.shape[1] for name, features in zip(names, outputs.features, strict=True)}
     about = {"extractor": evaluators.name, "features": widths, "samples": len(test)}

@@ -6,14 +6,17 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.params import Params, leaves
 
 if TYPE_CHECKING:
@@ -32,12 +35,40 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+FIRST_ANSWER = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""The same for the first calls: a server that accepts connections and does not answer costs seconds, not minutes."""
+FAILED = ".postprior/failed-server"
+"""File of a project that names a server that has failed, and the pipeline in which it did."""
 
 
 def address(root: Path) -> str | None:
     """Return where runs are logged: MLFLOW_TRACKING_URI or mlflow.db in the project; None if tracking is off."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_project(root) / 'mlflow.db'}"
     return None if uri == "off" else uri
+
+
+def log_no_more(uri: str, root: Path) -> str:
+    """Note that a server has failed, so that the following stages of this pipeline do not try it; return what is noted.
+
+    Databases are tried again: they fail quickly, and mostly because another process writes to them.
+    """
+    if uri.startswith(DATABASES):
+        return ""
+    write_text(_project(root) / FAILED, _pipeline(uri))
+    return "; the next stages of this pipeline do not try again"
+
+
+def has_failed(uri: str, root: Path) -> bool:
+    """Whether a server failed in an earlier stage of this pipeline, in the last hour."""
+    path = _project(root) / FAILED
+    with suppress(OSError, ValueError):
+        return time.time() - path.stat().st_mtime < 3600 and path.read_text(encoding="utf-8") == _pipeline(uri)
+    return False
+
+
+def _pipeline(uri: str) -> str:
+    """Return a text that is the same in all stages that one `dvc repro` runs, which form a group of processes."""
+    return f"{os.getpgrp()} {uri}"
 
 
 def connect(uri: str, root: Path) -> tuple[MlflowClient, str]:
@@ -56,9 +87,19 @@ def log_params(client: MlflowClient, run: str, params: Mapping[str, Any]) -> Non
     """Log settings, each cut to the length that MLflow allows."""
     from mlflow.entities import Param
 
-    logged = [Param(key, str(value)[:6000]) for key, value in params.items()]
+    named = {safe_key(key): str(value)[:6000] for key, value in params.items()}
+    logged = [Param(key, value) for key, value in named.items()]
     for first in range(0, len(logged), 100):  # the maximum size of a batch
         client.log_batch(run, params=logged[first : first + 100])
+
+
+def safe_key(name: str) -> str:
+    """Return a name of a metric or setting that MLflow allows.
+
+    >>> safe_key("generate.balance.a//b(c)")
+    'generate.balance.a__b_c_'
+    """
+    return re.sub(r"^\.|[^\w. -]", "_", name)[:250]
 
 
 def reason(error: BaseException) -> str:
@@ -79,7 +120,7 @@ def undisturbed(**settings: str) -> Iterator[None]:
 
         for logger in map(logging.getLogger, ("mlflow", "alembic")):
             levels[logger] = logger.level
-            logger.setLevel(logging.CRITICAL)  # a failed call is one warning of ours; MLflow would log a traceback
+            logger.setLevel(logging.CRITICAL)  # what fails is raised as well, and told in one line
         yield
     finally:
         for logger, level in levels.items():
@@ -154,6 +195,8 @@ def _experiment(client: MlflowClient, artifacts: str | None) -> str:
         except MlflowException:
             if not (experiment := client.get_experiment_by_name(EXPERIMENT)):
                 raise
+    if experiment.lifecycle_stage == "deleted":  # its name stays taken
+        client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
 
 

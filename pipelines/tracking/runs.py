@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,7 @@ class Run:
     def __init__(self, on_failure: Callable[[str], None] = warn) -> None:
         self._client: MlflowClient | None = None
         self._on_failure = on_failure
+        self._log_no_more: Callable[[], str] = str
         self._protect: Callable[[], AbstractContextManager[None]] = nullcontext
         self.id = self._parent = ""
 
@@ -112,6 +113,7 @@ class Run:
         uri = mlflow_client.address(root)
         if uri is None:
             return
+        self._log_no_more = partial(mlflow_client.log_no_more, uri, root)
         if uri.startswith(mlflow_client.DATABASES):
             self._protect = defer_signals  # an interrupted transaction would block the call that closes the run
 
@@ -124,7 +126,7 @@ class Run:
                 self._client = client
             log_params(client, self.id, params)
 
-        self._try(start)
+        self._try(start, **mlflow_client.FIRST_ANSWER)
 
     def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
         """Log numbers; nested keys are joined with dots, and a final `value` is left out."""
@@ -186,13 +188,14 @@ class Run:
         if (client := self._client) is not None:
             self._try(lambda: action(client))
 
-    def _try(self, action: Callable[[], object]) -> None:
+    def _try(self, action: Callable[[], object], **environment: str) -> None:
         try:
-            with mlflow_client.undisturbed(), self._protect():
+            with mlflow_client.undisturbed(**environment), self._protect():
                 action()
         except Exception as error:  # no error of MLflow, its database or its server may stop the stage
             self._client = None
-            self._on_failure(mlflow_client.reason(error))
+            noted = self._log_no_more() if self._on_failure is warn else ""
+            self._on_failure(mlflow_client.reason(error) + noted)
 
 
 @contextmanager
@@ -230,7 +233,7 @@ def track(
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the finite numbers of a nested mapping by names that MLflow allows; a final `value` is left out."""
-    named = {re.sub(r"[^\w. /-]", "_", key.removesuffix(".value")): value for key, value in leaves(values)}
+    named = {mlflow_client.safe_key(key.removesuffix(".value")): value for key, value in leaves(values)}
     return {
         key: float(value)
         for key, value in named.items()

@@ -22,6 +22,7 @@ from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.convolutional import pyramid
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.networks.inputs import input_layer
+from postprior.stage1_vae.networks.transposed import TransposedConvolution
 
 INITIAL_PRIOR_LOG_SCALE, INITIAL_FACTOR_LOG_SCALE = -3.0, 2.0
 """Log-scales below the top level before training: narrow priors and wide factors, so that at first only the code
@@ -253,7 +254,7 @@ class PyramidDecoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(channels[0], channels[0], 3, 1, 1)]
         for (before, after), grid in zip(pairwise(channels), reversed(grids[:-1]), strict=True):
             odd = (grid[0] % 2, grid[1] % 2)
-            layers += [nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd)]
+            layers += [nn.ReLU(), TransposedConvolution(before, after, 4, 2, 1, output_padding=odd)]
         self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, state: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import pickle
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ import torch
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import (
     ArrayWriter,
+    check_tensors,
     folder_hash,
     load_array,
     load_artefact,
@@ -37,7 +41,11 @@ def test_json_refuses_other_values(tmp_path: Path, value: object, error: type[Ex
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", [None, '{"a": ', "[1]", b"\xff\xfe"], ids=["missing", "cut", "list", "bytes"])
+@pytest.mark.parametrize(
+    "text",
+    [None, '{"a": ', "[1]", b"\xff\xfe", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"],
+    ids=["missing", "cut", "list", "bytes", "deep", "long"],
+)
 def test_json_that_cannot_be_read(tmp_path: Path, text: str | bytes | None) -> None:
     path = tmp_path / "a.json"
     if text is not None:
@@ -184,7 +192,25 @@ def flip(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
 
 
+def tensors_of(content: bytes) -> Callable[[Path], None]:
+    """Other tensors, whose hash is in the manifest."""
+
+    def spoil(folder: Path) -> None:
+        (folder / "tensors.safetensors").write_bytes(content)
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        files["tensors.safetensors"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        change("files", files)(folder)
+
+    return spoil
+
+
+NO_TENSORS = r"tensors\.safetensors: not a file of tensors \(Error while deserializing: .*\); make the folder again"
+OVERFLOW = json.dumps({"a": {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4]}}).encode()
 SPOILED = {
+    "no tensors": (tensors_of(b""), NO_TENSORS),
+    "a long header": (tensors_of(b"\xff" * 100), NO_TENSORS),
+    "a shape that overflows": (tensors_of(len(OVERFLOW).to_bytes(8, "little") + OVERFLOW + b"1234"), NO_TENSORS),
+    "a format that is no number": (change("format", True), "found format True, expected 1"),
     "another format": (change("format", 2), "found format 2, expected 1"),
     "another kind": (change("kind", "density"), "found kind 'density', expected 'thing'"),
     "no table": (change("files", None), "table of files"),
@@ -203,3 +229,45 @@ def test_artefacts_that_cannot_be_read(artefact: Path, case: str) -> None:
     spoil(artefact)
     with pytest.raises(UserError, match=sentence):
         load_artefact(artefact, "thing")
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ({"a": torch.ones(2), "b": torch.ones(2)}, "unknown tensor b"),
+        ({"a": torch.ones(3)}, "tensor a has another type or shape"),
+        ({"a": torch.ones(2).double()}, "tensor a has another type or shape"),
+        ({"a": torch.tensor([1.0, math.nan])}, "tensor a holds NaN"),
+    ],
+)
+def test_tensors_that_are_no_state(found: dict[str, torch.Tensor], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_tensors(found, {"a": torch.zeros(2)})
+
+
+def test_an_object_may_know_tensors_that_an_older_artefact_lacks() -> None:
+    check_tensors({"a": torch.tensor([-math.inf, 0.0])}, {"a": torch.zeros(2), "later": torch.zeros(1)})
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may have more than 100 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_names_the_result_and_leaves_nothing(tmp_path: Path, small_files: None) -> None:
+    large = torch.zeros(1000)
+    with pytest.raises(UserError, match=r"thing: cannot be written .*File too large.*; free space on the disk"):
+        save_artefact(tmp_path / "thing", "thing", {}, {"a": large})
+    for write, name in (
+        (lambda path: save_artefact(path, "thing", {}, arrays={"a": large.numpy()}), "arrays"),
+        (lambda path: save_array(path, large.numpy()), "a.npy"),
+        (lambda path: write_json(path, {"a": [0] * 1000}), "a.json"),
+    ):
+        with pytest.raises(OSError, match="File too large") as error:
+            write(tmp_path / name)
+        assert error.value.filename == str(tmp_path / name)
+    assert not list(tmp_path.iterdir())

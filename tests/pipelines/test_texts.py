@@ -22,6 +22,7 @@ from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import (
+    LONGEST,
     Markdown,
     escape_controls,
     format_warning,
@@ -278,3 +279,14 @@ def test_a_warning_of_a_library_is_one_line() -> None:
     answer = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True)
     assert answer.stderr.startswith(r"postprior: warning: of a\x1b[31m and b (UserWarning, ")
     assert answer.stderr.count("\n") == 1
+
+
+def test_a_long_error_keeps_its_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(f"found {'x' * 100_000}; correct it", err=True)
+    line = capsys.readouterr().err
+    assert len(line) <= LONGEST + 2
+    assert line.startswith("found xxx")
+    assert line.endswith("x; correct it\n")
+    tell("y" * 100_000)
+    assert len(capsys.readouterr().out) == 100_001  # a result is shown in full
+    assert len(format_warning("z" * 100_000, UserWarning, "a.py", 3)) < LONGEST + 100

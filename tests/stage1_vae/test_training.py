@@ -120,6 +120,19 @@ def test_training_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_trainings_of_one_process_have_their_own_precision() -> None:
+    kernels = {}
+    for precision in ("no", "bf16", "no"):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            trained = model()
+        list(run(trained, Rows(), replace(SETTINGS, epochs=1, precision=precision)))
+        weights = torch.cat([weight.flatten() for weight in trained.state_dict().values()])
+        assert torch.equal(kernels.setdefault(precision, weights), weights)
+    torch.testing.assert_close(kernels["bf16"], kernels["no"], rtol=0, atol=0.05)
+    assert not torch.equal(kernels["bf16"], kernels["no"])
+
+
 def test_neighbouring_counters_give_unrelated_generators() -> None:
     draws = torch.stack([torch.randn(1000, generator=generator_for("cpu", 0, n)) for n in range(20)])
     off_diagonal = torch.corrcoef(draws) - torch.eye(20)
@@ -128,8 +141,14 @@ def test_neighbouring_counters_give_unrelated_generators() -> None:
 
 
 def test_a_loss_that_diverges_is_told_with_what_to_change() -> None:
-    with pytest.raises(FloatingPointError, match=r"expected a finite number; lower train\.learning_rate"):
-        list(run(model(), Rows(scale=1e30), SETTINGS))
+    """In a step, before it changes the model, and in the means over held-out rows."""
+    trained = model()
+    state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    with pytest.raises(FloatingPointError, match=r"became inf in the log-likelihood of a, .*; lower train\.learning"):
+        list(run(trained, Rows(scale=1e30), SETTINGS))
+    assert all(torch.equal(state[name], tensor) for name, tensor in trained.state_dict().items())
+    with pytest.raises(FloatingPointError, match=r"validation_loss .* became inf, expected a finite number"):
+        list(run(model(), Rows(), SETTINGS, validation=Rows(scale=1e30)))
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
@@ -433,6 +452,6 @@ def test_options_that_the_model_refuses_are_the_user_s(trained: tuple[Path, Para
 def test_a_diverging_stage_says_so_and_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
     params = write_params(tmp_path, small(train__learning_rate=1.0e20))
     shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
-    with pytest.raises(UserError, match="the loss became"):
+    with pytest.raises(UserError, match=r"became .*, expected finite numbers; lower train\.learning_rate"):
         train(params, tmp_path)
     assert not (tmp_path / "artefacts/autoencoder").exists()

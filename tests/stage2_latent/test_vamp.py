@@ -8,7 +8,7 @@ from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Mixture
 from postprior.stage2_latent.codes import Codes
-from postprior.stage2_latent.vamp import Vamp
+from postprior.stage2_latent.vamp import Vamp, pairwise_log_prob
 
 CODES, ENCODER = labelled(400, seed=1)
 VALIDATION, _ = labelled(200, seed=2)
@@ -132,6 +132,29 @@ def test_encoder_keeps_no_gradient_and_the_state_no_data() -> None:
     }
     assert not density.stores_training_codes
     assert ENCODER.x.grad is None
+
+
+def test_the_best_step_is_kept_even_if_the_encoder_returns_views_of_its_inputs() -> None:
+    """Large steps change the inputs in place after the best evaluation; the components are those of that evaluation."""
+    density, seen = Vamp(pseudo_inputs=20, steps=40, learning_rate=1.0), []
+
+    def look(row: dict[str, float]) -> None:
+        seen.append((row["validation_log_likelihood"], density.loc.detach().clone()))
+
+    density.fit(CODES, VALIDATION, seeded(), ENCODER, look)
+    best = max(range(len(seen)), key=lambda place: seen[place][0])
+    assert best < len(seen) - 1
+    torch.testing.assert_close(density.loc, seen[best][1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", ["normal", "laplace"])
+def test_pairs_are_scored_as_by_the_family(family: str) -> None:
+    """Far from the origin and with narrow components, in single precision."""
+    loc, x = (100 + torch.randn(2, rows, 3, generator=seeded(rows)) for rows in (4, 6))
+    components = FAMILIES[family](loc, 0.1 + torch.rand(2, 4, 3, generator=seeded()))
+    expected = FAMILIES[family](loc.double().unsqueeze(1), components.scale.double().unsqueeze(1))
+    found = pairwise_log_prob(components, x)
+    torch.testing.assert_close(found.double(), expected.log_prob(x.double().unsqueeze(2)), rtol=1e-4, atol=1e-3)
 
 
 def test_gap_is_the_distance_to_the_nearest_component() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from postprior.pipelines.artefacts.augmentation import save_arm_hits
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.utility.augmentation import ArmHits
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.report.results import Results, read_results
 from postprior.pipelines.settings.checks import load_params
@@ -84,14 +86,9 @@ def write_utility(root: Path) -> None:
     write_json(root / "results/utility/real.json", made_up.utility_real())
     for name in FITS:
         write_json(root / f"results/utility/{name}.json", made_up.utility(name))
-    for seed in SEEDS:
-        write_json(root / f"results/augmentation/100-{seed}.json", made_up.augmentation(seed))
-        save_artefact(
-            root / f"artefacts/augmentation/100-{seed}",
-            "augmentation",
-            {"arms": list(ARMS), "modalities": list(NAMES), "size": 100, "seed": seed},
-            arrays={"hits": made_up.hits(seed)},
-        )
+    found = ArmHits(100, SEEDS, list(ARMS), list(NAMES), np.stack([made_up.hits(seed) for seed in SEEDS]))
+    write_json(root / "results/augmentation/100.json", made_up.augmentation(found))
+    save_arm_hits(root / "artefacts/augmentation/100", found, {})
 
 
 def write_datasets(root: Path, labels: bool) -> None:

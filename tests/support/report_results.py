@@ -8,6 +8,7 @@ import numpy as np
 
 from postprior.pipelines.metrics.latent.health import advice
 from postprior.pipelines.metrics.privacy.proximity import CAUTION
+from postprior.pipelines.metrics.utility.augmentation import ArmHits
 
 NAMES = tuple(f"m{i}" for i in range(5))  # modalities, all images
 
@@ -230,24 +231,10 @@ def utility(name: str) -> dict[str, Any]:
     }
 
 
-def augmentation(seed: int, size: int = 100) -> dict[str, Any]:
-    """results/augmentation/<size>-<seed>.json"""
-    answers = hits(seed)
-    means = answers.mean(2)  # (arms, 1 + M)
-    return {
-        "size": size,
-        "seed": seed,
-        "model": "mvtcae",
-        "density": "gmm",
-        "accuracy": {
-            arm: {
-                "joint": float(means[i, 0]),
-                "mean": float(means[i, 1:].mean()),
-                "modalities": dict(zip(NAMES, means[i, 1:].tolist(), strict=True)),
-            }
-            for i, arm in enumerate(ARMS)
-        },
-    }
+def augmentation(found: ArmHits) -> dict[str, Any]:
+    """results/augmentation/<size>.json"""
+    settings = {"model": "mvtcae", "density": "gmm"}
+    return {"rows": found.rows, "seeds": list(found.seeds), **settings, "accuracy": found.accuracy}
 
 
 def hits(seed: int, rows: int = 400) -> np.ndarray:

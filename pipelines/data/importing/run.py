@@ -21,9 +21,10 @@ from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in
-from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.texts import shell_quoted, shortened
 
 MOST_LABELS = 1000
+LONGEST_ID = 1000  # characters
 FEWEST = {"train": 10, "validation": 4, "test": 4}  # least number of rows per split
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -89,10 +90,17 @@ def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]
 
 
 def as_numpy(column: pa.ChunkedArray) -> Values:
-    """Convert a column to a NumPy array (N,) of whole numbers or texts."""
+    """Convert a column of ids or subjects to a NumPy array (N,) of whole numbers or texts.
+
+    Each text of the array takes as much memory as the longest.
+    """
     if pa.types.is_integer(column.type):
         return column.to_numpy() if pa.types.is_uint64(column.type) else column.cast(pa.int64()).to_numpy()
-    return np.array(column.cast(pa.string()).to_pylist())
+    texts = column.cast(pa.string())
+    if (longest := pc.max(pc.utf8_length(texts)).as_py() or 0) > LONGEST_ID:
+        found = f"an id or subject of {longest} characters, '{texts[pc.index(pc.utf8_length(texts), longest)]}', found"
+        raise UserError(f"{shortened(found, 100)}, expected at most {LONGEST_ID} characters; use shorter ids")
+    return np.array(texts.to_pylist())
 
 
 def split_rows(

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
-from postprior.pipelines.metrics.features.label_classifiers import Descent
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
@@ -245,13 +245,24 @@ def unpaired(outputs: EvaluatorOutputs) -> Missing | None:
     return too_few(modalities, 2, "modalities") or too_few(len(outputs), max(FEWEST, modalities), SCORED)
 
 
+def shrunk_covariance(x: Floats) -> Floats:
+    """Return the covariance (1 − s) S + s μ I (F, F) of centred rows (N, F), where μ = tr S / F (Ledoit & Wolf 2004).
+
+    The shrinkage s is the squared error of S, estimated as Σ_n ‖x_n x_nᵀ − S‖² / N², over ‖S − μ I‖²; at most 1.
+    """
+    rows, features = x.shape
+    covariance = x.T @ x / rows
+    identity = np.eye(features) * covariance.trace() / features
+    distance = np.square(covariance - identity).sum()
+    error = (np.square(np.square(x).sum(1)).mean() - np.square(covariance).sum()) / rows
+    shrinkage = min(error, distance) / distance if distance > 0 else 0
+    return (1 - shrinkage) * covariance + shrinkage * identity
+
+
 def _whiten(features: Floats) -> tuple[Floats, Floats]:
     """Return features (N, F) whitened by their shrunk covariance, and the whitening matrix (F, F)."""
-    from sklearn.covariance import ledoit_wolf
-
     x = _centred(features)
-    covariance, _ = ledoit_wolf(x, assume_centered=True)
-    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.linalg.eigh(shrunk_covariance(x))
     scale = np.divide(1, np.sqrt(values.clip(0)), where=values > 1e-12 * values.max(), out=np.zeros_like(values))
     root = vectors * scale @ vectors.T
     return x @ root, root

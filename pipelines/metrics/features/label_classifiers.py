@@ -1,26 +1,18 @@
 """Label classifiers: one small network per modality that predicts labels and yields features for distances."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 
-from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.extractor import BLOCK, FeatureSpace, modalities_of
-from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.networks.convolutional import CONVOLUTIONS
 from postprior.stage1_vae.randomness import seeded
 
 POOLS: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
-SHIFT = 1  # maximum shift of training images in pixels
 
 
 class LabelClassifiers(FeatureSpace):
@@ -67,84 +59,6 @@ class LabelClassifiers(FeatureSpace):
         classifiers = cls(modalities_of(description), tuple(description["label_names"]), description["features"])
         classifiers.load_state_dict(tensors)
         return classifiers.eval()
-
-
-class Descent:
-    """The optimiser of all evaluators: AdamW with decoupled weight decay and one cycle of the learning rate.
-
-    The learning rate rises to `rate` and falls again (OneCycleLR). The module is put into training mode.
-    """
-
-    def __init__(self, module: nn.Module, rate: float, steps: int, decay: float = 0.0) -> None:
-        module.train()
-        self.optimiser = AdamW(module.parameters(), rate, weight_decay=decay, foreach=True)
-        self.schedule = OneCycleLR(self.optimiser, rate, total_steps=max(2, steps))
-
-    def step(self, loss: Tensor) -> None:
-        """Take one step down the gradient of a loss."""
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        self.schedule.step()
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the data, counted from 1: mean cross-entropy and accuracy over modalities during training."""
-
-    number: int
-    loss: float
-    accuracy: float
-
-
-def train_label_classifiers(
-    classifiers: LabelClassifiers,
-    dataset: Dataset,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    generator: torch.Generator,
-) -> Iterator[Epoch]:
-    """Train all classifiers together by cross-entropy on observed values (AdamW, one cycle of the learning rate).
-
-    Raises ValueError if the dataset has no labels.
-    """
-    if dataset.labels is None:
-        raise ValueError("label classifiers learn from labels, but the dataset has none")
-    labels = torch.from_numpy(np.array(dataset.labels))
-    classifiers.standardise(dataset)
-    descent = Descent(classifiers, learning_rate, epochs * math.ceil(len(dataset) / batch_size))
-    for epoch in range(epochs):
-        sums = torch.zeros(3, dtype=torch.float64)  # cross-entropy, correct predictions, values
-        for rows in torch.randperm(len(dataset), generator=generator).split(batch_size):
-            loss, counts = _cross_entropy(classifiers, dataset.batch(rows.numpy()), labels[rows], generator)
-            descent.step(loss)
-            sums += counts
-        yield Epoch(epoch + 1, *(sums[:2] / sums[2]).tolist())
-    classifiers.eval()
-
-
-def _cross_entropy(
-    classifiers: LabelClassifiers, batch: Batch, labels: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return the sum of the modalities' mean cross-entropies, and sums (loss, correct, values) for reporting."""
-    loss, counts = torch.zeros(()), torch.zeros(3, dtype=torch.float64)
-    for observed, (name, values) in zip(batch.observed.T, batch.data.items(), strict=True):
-        if not observed.any():
-            continue
-        x, y = values[observed], labels[observed]
-        logits = classifiers.logits(name, _shifted(x, generator) if x.ndim == 4 else x)
-        term = F.cross_entropy(logits, y)
-        counts += torch.tensor([term.item() * len(y), (logits.argmax(1) == y).sum(), len(y)])
-        loss = loss + term
-    return loss, counts
-
-
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift images (B, C, H, W) together by up to `SHIFT` pixels in each direction; edges are repeated."""
-    row, column = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
-    height, width = images.shape[-2:]
-    return F.pad(images, [SHIFT] * 4, mode="replicate")[..., row : row + height, column : column + width]
 
 
 def body(shape: tuple[int, ...], features: int) -> nn.Module:

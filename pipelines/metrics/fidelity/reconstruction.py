@@ -7,6 +7,7 @@ https://doi.org/10.1109/TIP.2003.819861); PSNR = 10 log₁₀ L² / MSE in decib
 the length of the value range.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,11 +110,15 @@ def _similarity(x: Tensor, y: Tensor) -> Tensor:
 def _windowed(x: Tensor) -> Tensor:
     """Return means (n, channels, *space) under the window, computed axis by axis."""
     for axis in range(2, x.dim()):
-        lines = x.movedim(axis, -1)
-        reach = min(REACH, lines.shape[-1] - 1)
-        offset = torch.arange(-reach, reach + 1, dtype=x.dtype)
-        window = (-(offset**2) / (2 * SIGMA**2)).exp()
-        mirrored = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="reflect")
-        means = F.conv1d(mirrored, (window / window.sum())[None, None])
-        x = means.reshape(lines.shape).movedim(-1, axis)
+        x = (x.movedim(axis, -1) @ _window(x.shape[axis], x.dtype)).movedim(-1, axis)
     return x
+
+
+@cache
+def _window(pixels: int, dtype: torch.dtype) -> Tensor:
+    """Return the matrix (pixels, pixels) whose columns are the weights of the window around every pixel of a line."""
+    reach = min(REACH, pixels - 1)
+    offset = torch.arange(-reach, reach + 1, dtype=dtype)
+    window = (-(offset**2) / (2 * SIGMA**2)).exp()
+    lines = F.pad(torch.eye(pixels, dtype=dtype)[:, None], (reach, reach), mode="reflect")
+    return F.conv1d(lines, (window / window.sum())[None, None])[:, 0]

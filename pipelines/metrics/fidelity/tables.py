@@ -87,9 +87,10 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
     Results are keyed by modality and column. The tests assume independent rows: if several rows have the same source,
     p-values are too small. A column that is observed in fewer than two rows of either set is missing.
     """
-    from scipy.stats import chi2_contingency, ks_2samp
 
     def test(x: Cells, y: Cells) -> dict[str, Any]:
+        from scipy.stats import chi2_contingency, ks_2samp  # here, because it takes a second and few data have tables
+
         rows, side = min((len(x.values), "real"), (len(y.values), "synthetic"))
         if missing := too_few(rows, FEWEST, f"{side} rows with this column"):
             return missing.written

@@ -6,10 +6,12 @@ Rows are features (N, F), the modalities concatenated, with NaN for missing valu
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
@@ -17,6 +19,7 @@ FillBlock = Callable[[int, Ints], tuple[Floats, Floats]]
 """Index of a block and rows (n,) → draws (R, n, F_m) and the point estimate (n, F_m) of the block."""
 NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours to choose from on held-out rows
 COMPONENTS = 16  # number of principal components that replace a wider modality in regressions
+ROWS = 1024  # training rows per block of distances
 NEAREST = 32  # maximum number of features per regression, drawn by their correlation with the target
 ROUNDS = 10  # rounds of regressions, scikit-learn's default
 BEYOND = 10
@@ -69,27 +72,64 @@ class Neighbours(Imputer):
         self.neighbours = neighbours
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
-        self.rows = rows
+        self.rows = np.nan_to_num(rows)
+        self.patterns, self.pattern = _patterns(np.isfinite(rows))
         return self
 
-    def nearest(self, rows: Floats, block: int) -> Floats:
-        """Return the block of each row's neighbours, (k, n, F_m)."""
-        from sklearn.metrics.pairwise import nan_euclidean_distances
-
-        values = self.rows[:, self.blocks[block]]
-        donors = np.flatnonzero(np.isfinite(values).all(1))
+    def nearest(self, rows: Floats, block: int, most: int) -> Ints:
+        """Return the `most` nearest training rows with an observed block, the nearest first: (n, most)."""
+        donors = np.flatnonzero(self.patterns[:, self.blocks[block]].min(1)[self.pattern])
         if not len(donors):
             raise ValueError("no training row has all values of a hidden modality")
-        distances = np.nan_to_num(nan_euclidean_distances(rows, self.rows[donors]), nan=np.inf)
-        k = min(self.neighbours, len(donors))
-        return values[donors[np.argpartition(distances, k - 1, 1)[:, :k]]].swapaxes(0, 1)
+        distances = np.concatenate(
+            [self._distances(rows, part) for part in np.split(donors, range(ROWS, len(donors), ROWS))], 1
+        )
+        places = np.argpartition(distances, min(most, len(donors)) - 1, 1)[:, :most]
+        order = np.take_along_axis(distances, places, 1).argsort(1, kind="stable")
+        return donors[np.take_along_axis(places, order, 1)]
+
+    def _distances(self, rows: Floats, donors: Ints) -> Floats:
+        """Return mean squared differences (n, N) over the features that rows and donors have; infinite without any.
+
+        Sums that depend on a row only by the pattern of its observed features are computed once per pattern.
+        """
+        x, targets = np.nan_to_num(rows.astype(np.float64)), self.rows[donors].astype(np.float64)
+        patterns, pattern = _patterns(np.isfinite(rows))
+        x_squares = (x**2 @ self.patterns.T)[:, self.pattern[donors]]
+        target_squares = (patterns @ (targets**2).T)[pattern]
+        common = (patterns @ self.patterns.T)[pattern][:, self.pattern[donors]]
+        squares = (x_squares - 2 * x @ targets.T + target_squares).clip(0)
+        return np.divide(squares, common, where=common > 0, out=np.full_like(squares, np.inf))
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
-        def fill(block: int, subset: Ints) -> tuple[Floats, Floats]:
-            near = self.nearest(rows[subset], block)
+        (fill,) = self.filled_by_number(rows, R, rng, [self.neighbours])
+        return fill
+
+    def filled_by_number(
+        self, rows: Floats, R: int, rng: np.random.Generator, numbers: Sequence[int]
+    ) -> list[FillBlock]:
+        """Return one function for each number of neighbours; the search for the largest number serves all."""
+
+        @cache
+        def nearest(block: int) -> tuple[Ints, Ints]:
+            incomplete = np.flatnonzero(np.isnan(rows[:, self.blocks[block]]).any(1))
+            return incomplete, self.nearest(rows[incomplete], block, max(numbers))
+
+        def fill(k: int, block: int, subset: Ints) -> tuple[Floats, Floats]:
+            incomplete, donors = nearest(block)
+            near = self.rows[donors[np.searchsorted(incomplete, subset), :k].T, self.blocks[block]]  # (k, n, F_m)
             return near[rng.integers(len(near), size=(R, len(subset))), np.arange(len(subset))], near.mean(0)
 
-        return fill
+        return [partial(fill, k) for k in numbers]
+
+
+def _patterns(observed: NDArray[np.bool_]) -> tuple[Floats, Ints]:
+    """Return the distinct patterns (U, F) of observed features as zeros and ones, and the pattern (N,) of each row."""
+    packed = np.packbits(observed, axis=1)
+    _, first, pattern = np.unique(
+        packed.view(np.dtype((np.void, packed.shape[1]))).ravel(), return_index=True, return_inverse=True
+    )
+    return observed[first].astype(np.float64), pattern
 
 
 class Iterative(Imputer):

@@ -63,8 +63,8 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     if k < 1:
         least = round(2 / (1 - level)) - 1
         raise ValueError(f"draws: found {R}, expected at least {least} for {level:.0%} intervals")
-    ordered = np.partition(draws, (k - 1, R - k), 0)
-    return ordered[k - 1], ordered[R - k]
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(draws, 0, -1)))  # faster than along the first axis
+    return ordered[..., k - 1], ordered[..., R - k]
 
 
 def covered(draws: Floats, truth: Floats, level: float = LEVEL) -> NDArray[np.bool_]:

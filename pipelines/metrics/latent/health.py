@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import silhouette_score
-from sklearn.mixture import GaussianMixture
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
@@ -28,6 +25,7 @@ DEAD = 0.01  # variance of posterior means below which a latent dimension carrie
 COLLAPSED = 0.01  # KL of a dimension in nats below which its posterior equals the prior
 DRAWS = 64  # draws per row for a divergence without a closed form
 FLOATS = 2**22  # double-precision values in memory
+CACHED_FLOATS = 2**17  # the same of a table that is read several times: it should fit the cache of a processor core
 PAIRS = 2**27  # maximum number of densities of a draw's coordinate under another row's posterior
 CLUSTERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32)  # numbers of clusters that are tried
 CLUSTERED = 2000  # maximum number of codes for fitting clusters and for silhouettes
@@ -183,7 +181,7 @@ def aggregated_to_prior(codes: Codes, divergence: float, generator: torch.Genera
 def mutual_information(posterior: Mixture, generator: torch.Generator) -> float:
     """Estimate E log q(z | x_i) − log 1/N Σ_n q(z | x_n) with one draw z of q(z | x_i) per row; at most ln N."""
     z = posterior.rsample((), generator)  # (N, D)
-    log_q, blocks = posterior.log_prob(z), z.split(max(1, FLOATS // posterior.components.loc.numel()))
+    log_q, blocks = posterior.log_prob(z), z.split(max(1, CACHED_FLOATS // posterior.components.loc.numel()))
     aggregated = [posterior.log_prob(block.unsqueeze(1)).logsumexp(1) - math.log(len(z)) for block in blocks]
     return float((log_q - torch.cat(aggregated)).mean())
 
@@ -207,6 +205,9 @@ def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) ->
     for rows, side in ((codes, "training"), (held_out, "test")):
         if missing := too_few(len(rows), FEWEST, f"{side} rows with complete codes"):
             return missing.written
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
     rng = np.random.default_rng(seed)
     train_rows, test_rows = (rng.permutation(len(rows))[:CLUSTERED] for rows in (codes, held_out))
     fitted, tested = codes[train_rows].astype(np.float64), held_out[test_rows].astype(np.float64)
@@ -231,4 +232,6 @@ def silhouette(codes: Floats, groups: Ints) -> Any:
         return Missing("all held-out codes are in one group").written
     if number == len(codes):
         return Missing("each held-out code is in a separate group").written
+    from sklearn.metrics import silhouette_score
+
     return float(silhouette_score(codes, groups))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,9 +56,11 @@ def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) 
             "linear_probe": probe.predict(test.codes),
             "knn": voters.predict(test.codes),
         }
-    scores = {name: weighted_mean(labels == test.labels, weights) for name, labels in predictions.items()}
-    for name, agreement in {"nmi": normalized_mutual_info_score, "ari": adjusted_rand_score}.items():
-        scores[name] = np.array([agreement(test.labels[kept], test_clusters[kept]) for kept in weights > 0])
+    scores: dict[str, Floats] = {
+        name: weighted_mean(labels == test.labels, weights) for name, labels in predictions.items()
+    }
+    joint = contingency(test_clusters, test.labels, weights > 0)
+    scores |= {"nmi": normalised_mutual_information(joint), "ari": adjusted_rand_index(joint)}
     return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}
 
 
@@ -72,6 +74,38 @@ def whole_and_shared(train: Codes, test: Codes, weights: Floats, seed: int) -> d
     shared = np.repeat([block.owner is None for block in test.layout], [block.size for block in test.layout])
     scores = score(slice(None))
     return scores if shared.all() or not shared.any() else scores | {"shared": score(shared)}
+
+
+def contingency(clusters: Ints, labels: Ints, kept: NDArray[np.bool_]) -> Floats:
+    """Return the number (B, K, L) of kept rows of each cluster and label; clusters and labels (n,), kept (B, n)."""
+    cells = np.unique(clusters, return_inverse=True)[1][:, None] == np.arange(len(np.unique(clusters)))
+    ones = labels[:, None] == np.unique(labels)
+    return np.stack([(cells * line[:, None]).T @ ones.astype(np.float64) for line in kept])
+
+
+def normalised_mutual_information(joint: Floats) -> Floats:
+    """Return I(cluster; label) over the mean of both entropies (B,); 1 if both are constant. Counts (B, K, L)."""
+
+    def entropy(counts: Floats) -> Floats:
+        share = counts / counts.sum(1, keepdims=True)
+        return -(share * np.log(share, where=share > 0, out=np.zeros_like(share))).sum(1)
+
+    parts = entropy(joint.sum(2)) + entropy(joint.sum(1))
+    information = parts - entropy(joint.reshape(len(joint), -1))
+    return np.divide(information, parts / 2, where=parts > 0, out=np.ones_like(parts)).clip(0, 1)
+
+
+def adjusted_rand_index(joint: Floats) -> Floats:
+    """Return the share of pairs of rows on which clusters and labels agree, 0 at chance level and 1 at most: (B,).
+
+    (Hubert & Arabie 1985, https://doi.org/10.1007/BF01908075.) Shapes: counts (B, K, L).
+    """
+    both, clusters, labels, pairs = (
+        (counts * (counts - 1) / 2).reshape(len(joint), -1).sum(1)
+        for counts in (joint, joint.sum(2), joint.sum(1), joint.sum((1, 2)))
+    )
+    expected, largest = clusters * labels / pairs.clip(1), (clusters + labels) / 2
+    return np.divide(both - expected, largest - expected, where=largest > expected, out=np.ones_like(both))
 
 
 def best_assignment(clusters: Ints, labels: Ints) -> Ints:

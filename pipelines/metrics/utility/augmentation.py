@@ -1,4 +1,4 @@
-"""Augmentation: classical transformations of rows, and accuracy curves over the number of real training rows.
+"""Augmentation: classical transformations of rows, and accuracies by arm.
 
 Classical augmentation applies small random changes that keep the label, drawn anew each time a row is used:
 
@@ -13,7 +13,7 @@ There are no reflections, because a mirrored digit, letter or organ is a differe
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import moments, observed_values
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Score
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -43,14 +42,14 @@ BASELINES = {"over_real": "real", "over_classical": "classical"}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Correct predictions on test rows for every arm of training on `size` real rows drawn with `seed`."""
+class ArmHits:
+    """Correct predictions on test rows by classifiers that were trained on few real rows, for every seed and arm."""
 
-    size: int
-    seed: int
+    rows: int  # real training rows
+    seeds: Sequence[int]  # each selects other training rows
     arms: Sequence[str]
     modalities: Sequence[str]
-    hits: NDArray[np.bool_]  # (arms, 1 + M, N), the joint classifier first
+    hits: NDArray[np.bool_]  # (S, arms, 1 + M, N), the joint classifier first
     groups: Ints | None = None  # (N,), None: each test row is its own source
     labels: Ints | None = None  # (N,), strata of half-samples; None: no strata
     mask: NDArray[np.bool_] | None = None  # (N, M), None: every modality is observed
@@ -58,61 +57,48 @@ class Cell:
     @property
     def sources(self) -> Ints:
         """The source of each test row (N,)."""
-        return np.arange(self.hits.shape[2]) if self.groups is None else self.groups
+        return np.arange(self.hits.shape[-1]) if self.groups is None else self.groups
 
     @property
     def seen(self) -> NDArray[np.bool_]:
         """Which rows each classifier predicts (1 + M, N); the joint classifier predicts all."""
-        seen = np.ones(self.hits.shape[1:], bool)
+        seen = np.ones(self.hits.shape[2:], bool)
         if self.mask is not None:
             seen[1:] = self.mask.T
         return seen
 
     @property
     def accuracy(self) -> dict[str, Any]:
-        """Accuracies by arm: joint, mean over modalities, per modality; missing for a modality without test rows."""
+        """Mean accuracies over seeds by arm: joint, mean over modalities, per modality.
+
+        The accuracy of a modality without test rows is missing.
+        """
 
         def value(score: Score) -> Any:
             return score.written if isinstance(score, Missing) else float(score[0])
 
         rows = self.seen.sum(1)
-        shares = np.where(rows > 0, self.hits.sum(2) / np.maximum(rows, 1), np.nan)  # (arms, 1 + M)
+        shares = np.where(rows > 0, self.hits.sum(3).mean(0) / np.maximum(rows, 1), np.nan)  # (arms, 1 + M)
         by_arm = zip(self.arms, shares, strict=True)
         return {arm: by_classifier(accuracies[None], self.modalities, value) for arm, accuracies in by_arm}
 
+    @property
+    def estimates(self) -> dict[str, dict[str, Any]]:
+        """`accuracy` and its gains `over_real` and `over_classical` by arm, with intervals.
 
-def curve(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return `accuracy` and its gains `over_real` and `over_classical`, with intervals, by size and arm.
-
-    The size is the number of real rows. Accuracies are means over seeds. Seeds and sources of test rows are resampled
-    together, with half-samples of each (`postprior.pipelines.metrics.utility.classifiers.Replicates`). Gains are paired
-    by seed and test row.
-    """
-    cells = list(cells)
-    sizes = sorted({cell.size for cell in cells})
-    return {str(size): _of_size([cell for cell in cells if cell.size == size]) for size in sizes}
-
-
-def _of_size(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """Return accuracy and gains by arm, for the cells of one size."""
-    first = cells[0]
-    for cell in cells[1:]:
-        if cell.hits.shape != first.hits.shape or list(cell.arms) != list(first.arms):
-            raise UserError(
-                f"augmentation: seeds {first.seed} and {cell.seed} of size {first.size} have different arms or test "
-                "rows, expected the same; run postprior augment again for both"
-            )
-    weights = Replicates.draw(len(cells), first.sources, RESAMPLES, np.random.default_rng(0), first.labels)
-    hits = np.stack([cell.hits for cell in cells], 1)  # (arms, S, 1 + M, N)
-    by_arm = zip(first.arms, hits, strict=True)
-    shares = {arm: weights.accuracy(arm_hits, first.seen) for arm, arm_hits in by_arm}  # (1 + B, 1 + M)
-    estimates: dict[str, dict[str, Any]] = {}
-    for arm, values in shares.items():
-        estimates[arm] = {"accuracy": classifier_estimates(values, first.modalities, SHARE)}
-        for gain, baseline in BASELINES.items():
-            if arm != baseline and baseline in shares:
-                estimates[arm][gain] = classifier_estimates(values - shares[baseline], first.modalities)
-    return estimates
+        Accuracies are means over seeds. Seeds and sources of test rows are resampled together, with half-samples of
+        each (`postprior.pipelines.metrics.utility.classifiers.Replicates`). Gains are paired by seed and test row.
+        """
+        weights = Replicates.draw(len(self.seeds), self.sources, RESAMPLES, np.random.default_rng(0), self.labels)
+        by_arm = zip(self.arms, self.hits.swapaxes(0, 1), strict=True)
+        shares = {arm: weights.accuracy(hits, self.seen) for arm, hits in by_arm}  # (1 + B, 1 + M)
+        estimates: dict[str, dict[str, Any]] = {}
+        for arm, values in shares.items():
+            estimates[arm] = {"accuracy": classifier_estimates(values, self.modalities, SHARE)}
+            for gain, baseline in BASELINES.items():
+                if arm != baseline and baseline in shares:
+                    estimates[arm][gain] = classifier_estimates(values - shares[baseline], self.modalities)
+        return estimates
 
 
 class Classical:

@@ -4,7 +4,7 @@ Train on synthetic, test on real, and the reverse (Esteban et al. 2017, https://
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,13 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
-from postprior.pipelines.metrics.features.label_classifiers import Descent, LabelClassifiers
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
+from postprior.pipelines.metrics.features.learning import Learner, Rows, Step
+from postprior.pipelines.metrics.features.threads import exhaust
 from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
+
+ROUND = 256
+"""Steps of the classifiers of single modalities, after which the joint one follows with the features of these steps."""
 
 Distortion = Callable[[Modality, Tensor, torch.Generator], Tensor]
 """A random transformation of a modality's values (B, *shape), applied each time they are used for training."""
@@ -86,55 +93,52 @@ def train_classifiers(
 
     Parts are datasets with the same modalities and labels; values are standardised by the moments of the first part. No
     row is held out for model selection: the result has the weights of the last step. The seed determines the initial
-    weights, the order of rows and the distortion.
+    weights, the order of rows and the distortion. The classifiers of single modalities are trained in parallel; the
+    joint one learns from the features that they had at each step.
     """
-    first = parts[0]
+    first, rows = parts[0], Rows(parts)
     classifiers = Classifiers(first.modalities, first.label_names or (), recipe.features, seed)
     classifiers.label_classifiers.standardise(first)
-    generator = generator_for("cpu", seed, 1)
-    descent = Descent(classifiers, recipe.learning_rate, recipe.steps)
-    for rows in _orders(sum(map(len, parts)), recipe, generator):
-        batch, labels = _together(parts, rows)
-        if distortion is not None:
-            values = {m.name: distortion(m, batch.data[m.name], generator) for m in first.modalities}
-            batch = Batch(values, batch.observed)
-        descent.step(_cross_entropies(classifiers(batch), batch.observed, labels))
+    generator, settings = generator_for("cpu", seed, 1), (recipe.learning_rate, recipe.steps)
+    joint = Descent(classifiers.joint, *settings)
+    learners = [Learner(classifiers.label_classifiers, m, *settings) for m in range(len(first.modalities))]
+    distortions = [_of_modality(distortion, m, seed, index) for index, m in enumerate(first.modalities)]
+    for order in substeps(_orders(len(rows), recipe, generator), -(-recipe.steps // ROUND)):
+        features = torch.zeros(len(learners), len(order), recipe.features)  # 0 where a row lacks the modality
+        columns = [column.split(recipe.batch_size) for column in features]
+        tasks = zip(learners, distortions, columns, strict=True)
+        exhaust([_kept(learner.steps(rows, order, recipe.batch_size, d), column) for learner, d, column in tasks])
+        for inputs, numbers in zip(zip(*columns, strict=True), order.split(recipe.batch_size), strict=True):
+            joint.step(F.cross_entropy(classifiers.joint(torch.cat(inputs, 1)), rows.labels[numbers]))
     return classifiers.eval()
 
 
-def _orders(rows: int, recipe: Recipe, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of every step, from successive permutations of all rows."""
+def _orders(rows: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the rows (≤ `ROUND` · batch size,) of successive steps, from successive permutations of all rows."""
     queue = torch.empty(0, dtype=torch.long)
-    for _ in range(recipe.steps):
-        while len(queue) < recipe.batch_size:
-            queue = torch.cat([queue, torch.randperm(rows, generator=generator)])
-        batch, queue = queue.tensor_split([recipe.batch_size])
-        yield batch.numpy()
+    for start in range(0, recipe.steps, ROUND):
+        size = min(ROUND, recipe.steps - start) * recipe.batch_size
+        missing = range(math.ceil((size - len(queue)) / rows))
+        queue = torch.cat([queue, *(torch.randperm(rows, generator=generator) for _ in missing)])
+        order, queue = queue.tensor_split([size])
+        yield order
 
 
-def _together(parts: Sequence[Dataset], rows: NDArray[np.int64]) -> tuple[Batch, Tensor]:
-    """Return the minibatch of these rows, numbered through all parts, and its labels."""
-    batches, labels, start = [], [], 0
-    for part in parts:
-        part_rows = rows[(rows >= start) & (rows < start + len(part))] - start
-        start += len(part)
-        if len(part_rows):
-            assert part.labels is not None
-            batches.append(part.batch(part_rows))
-            labels.append(torch.from_numpy(np.array(part.labels[part_rows])))
-    data = {name: torch.cat([batch.data[name] for batch in batches]) for name in batches[0].data}
-    return Batch(data, torch.cat([batch.observed for batch in batches])), torch.cat(labels)
+def _kept(steps: Iterable[Step], features: Sequence[Tensor]) -> Iterator[None]:
+    """Keep the features of each step in the place of its minibatch, (B, F) each."""
+    for step, kept in zip(steps, features, strict=True):
+        kept[step.rows] = step.features
+        yield
 
 
-def _cross_entropies(logits: Tensor, observed: Tensor, labels: Tensor) -> Tensor:
-    """Return the sum of the joint classifier's mean cross-entropy and those of modalities over observed rows.
-
-    Shapes: logits (B, 1 + M, C), observed (B, M), labels (B,).
-    """
-    classifiers = logits.shape[1]
-    losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(classifiers), reduction="none")
-    weights = torch.cat([torch.ones_like(observed[:, :1]), observed], 1).to(losses.dtype)  # (B, 1 + M)
-    return ((losses.view_as(weights) * weights).sum(0) / weights.sum(0).clamp_min(1)).sum()
+def _of_modality(
+    distortion: Distortion | None, modality: Modality, seed: int, index: int
+) -> Callable[[Tensor], Tensor]:
+    """Return the distortion of the values of one modality, with a generator of its own."""
+    if distortion is None:
+        return lambda values: values
+    generator = generator_for("cpu", seed, 2, index)
+    return lambda values: distortion(modality, values, generator)
 
 
 def observed_by_classifier(dataset: Dataset) -> NDArray[np.bool_]:

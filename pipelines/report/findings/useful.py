@@ -29,12 +29,20 @@ HIDDEN = {  # what each imputation task hides
 
 def useful(results: Results) -> Iterator[Finding]:
     """State the accuracy after training on samples, the gain from adding them to few real rows, and imputation."""
+    labelled = "accuracy" in results.evaluators
     if ratios := estimates(results.densities, *RATIO):
         yield from _trained_on_samples(results, ratios)
     else:
-        unlabelled = "Without labels, no classifier can be trained"
-        why = "The stage utility has not run" if results.labelled else unlabelled
+        why = "Without labels, no classifier can be trained"
+        if labelled:
+            tested = any("utility" in row.scores for row in results.densities)
+            why = "The setting utility.seeds is empty" if tested else "The stage utility has not run"
         yield Finding("Not measured", f"{why}, so the usefulness of samples as training data is unknown.")
+    if labelled and not results.augmentation_sizes:
+        yield Finding(
+            "Data augmentation",
+            "The setting augment.sizes is empty, so the gain from adding synthetic rows to few real rows is unknown.",
+        )
     for size, arms in results.augmentation.items():
         yield from _augmentation(results, size, {arm: Row(arm, "", scores) for arm, scores in arms.items()})
     for task in HIDDEN:
@@ -81,10 +89,8 @@ def _augmentation(results: Results, size: str, arms: dict[str, Row]) -> Iterator
     gain = synthetic.estimate("over_real", "joint") if synthetic else None
     if not synthetic or not real or not gain:
         return
-    cells = [cell for cell in results.augmented if str(cell["size"]) == size]
-    models = "The autoencoder, the density"
-    if cells:
-        models = f"The autoencoder ({cells[0]['model']}), the density ({cells[0]['density']})"
+    stage = results.augmented[size]
+    models = f"The autoencoder ({stage['model']}), the density ({stage['density']})"
     text = (
         f"{models} and the classifiers are all trained on the same {size} real rows. With "
         f"these rows alone, the joint classifier has an accuracy of {_accuracy(real)}. "
@@ -99,7 +105,7 @@ def _augmentation(results: Results, size: str, arms: dict[str, Row]) -> Iterator
         both = arms.get(f"both_{copies}x")
         if both and (further := both.estimate("over_classical", "joint")):
             text += f" Both together reach {_accuracy(both)}, which is {compared(further, 'classical augmentation')}."
-    if (seeds := len({cell["seed"] for cell in cells})) > 1:
+    if (seeds := len(stage["seeds"])) > 1:
         text += f" All values are means over {in_words(seeds)} seeds."
     yield Finding("Data augmentation", text)
 

@@ -10,7 +10,7 @@ from postprior.pipelines.artefacts.project import ArtefactFolders, Project, chec
 from postprior.pipelines.data.dataset import SPLITS
 from postprior.pipelines.errors import UserError
 
-NAME, CELL = "${item.density}", "${item.size}-${item.seed}"
+NAME, SIZE = "${item.density}", "${item.size}"
 
 
 def test_every_output_of_the_pipeline_is_a_path_of_project() -> None:
@@ -29,7 +29,7 @@ def test_every_output_of_the_pipeline_is_a_path_of_project() -> None:
             folders.baseline_imputers,
         ),
         *(getattr(folders, kind) / NAME for kind in of_density),
-        folders.augmentation / CELL,
+        folders.augmentation / SIZE,
         *(files.training, files.comparison, files.page, files.plots, files.datasheets),
         *(files.scores("metrics", of) for of in ("evaluators", "autoencoder", "latent")),
         *(files.scores("metrics", of) for of in ("real", "reconstruction", "normal")),
@@ -37,7 +37,7 @@ def test_every_output_of_the_pipeline_is_a_path_of_project() -> None:
         *(
             files.scores("utility", "real"),
             files.scores("imputation", "baselines"),
-            files.scores("augmentation", CELL),
+            files.scores("augmentation", SIZE),
         ),
     ]
     assert sorted(outs) == sorted(map(str, expected))

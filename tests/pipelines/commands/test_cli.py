@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -283,6 +285,96 @@ def test_wrong_labels(trained_project: Path, tmp_path: Path, labels: list[str], 
     line = refused("generate", "gmm", *options, "--out", str(tmp_path / "new"))
     assert line.startswith(f"postprior: error: {sentence}")
     assert not (tmp_path / "new").exists()
+
+
+GENERATE = ["generate", "gmm", "--samples", "3"]
+DRAW = ["draw", "artefacts/densities/gmm", "--samples", "3"]
+IMPUTE = ["impute", "gmm", "artefacts/data/test"]
+SEED = "seed: found -1, expected a whole number from 0 to 4294967295"
+
+
+@pytest.mark.parametrize("temperature", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize("command", [GENERATE, DRAW], ids=lambda command: command[0])
+def test_numbers_that_are_none(trained_project: Path, tmp_path: Path, command: list[str], temperature: str) -> None:
+    for option, expected in (("temperature", "above 0 and at most 1"), ("truncation", "of at least 0 and below 1")):
+        line = refused(*command, "--out", str(tmp_path / "z.npz"), f"--{option}", temperature)
+        assert re.fullmatch(rf"postprior: error: {option}: found (NaN|-?Infinity), expected a number {expected}", line)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ([*GENERATE[:2], "--samples", str(2**63)], f"samples: {2**63} rows need at least .* GB on the disk"),
+        (
+            [*DRAW[:2], "--samples", str(10**12)],
+            "samples: 1000000000000 codes need at least 32000 GB of memory and 16000",
+        ),
+        ([*GENERATE[:2], "--label", "7=" + "9" * 18], "samples: 9{18} rows need at least"),
+        ([*GENERATE[:2], "--label", "7=" + "9" * 30], "--label: found '7=9{30}', expected LABEL=COUNT"),
+        ([*DRAW[:2], "--label", "7=" + "9" * 5000], "--label: found '7=9+…9+', expected LABEL=COUNT"),
+        ([*GENERATE, "--seed", "-1"], SEED),
+        ([*DRAW, "--seed", "-1"], SEED),
+        ([*IMPUTE, "--seed", "-1"], SEED),
+        (
+            [*IMPUTE, "--draws", str(10**6)],
+            "draws: 1000000 draws of 120 rows need at least .* GB of memory and .* GB on",
+        ),
+        (["represent", "artefacts/data/test", "--seed", "-1"], SEED),
+        (["augment", "9" * 5000], "size: found 9+…9*, expected all or a whole number from 1 to 300"),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
+)
+def test_requests_out_of_range_are_refused(
+    trained_project: Path, tmp_path: Path, command: list[str], sentence: str
+) -> None:
+    out = {"generate": ["--out"], "draw": ["--out"], "impute": [], "represent": []}
+    place = [*out[command[0]], str(tmp_path / "z.npz")] if command[0] in out else []
+    assert re.match(f"postprior: error: {sentence}", refused(*command, *place))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("def f(:", r"'own_extractor:Own' cannot be imported: invalid syntax \(own_extractor.py, line 1\)"),
+        ("import nowhere_at_all", "'own_extractor:Own' cannot be imported: No module named 'nowhere_at_all'"),
+        (
+            "1 / 0",
+            "'own_extractor:Own' cannot be imported: ZeroDivisionError: division by zero .*own_extractor.py, line 1",
+        ),
+        ("Own = 3", "found 'own_extractor:Own', expected a subclass of .*Extractor"),
+    ],
+)
+def test_an_extractor_that_cannot_be_imported_is_told_before_training(
+    trained_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, sentence: str
+) -> None:
+    """`refused` holds that no epoch is reported before the error."""
+    settings = yaml.safe_load((trained_project / "params.yaml").read_text())
+    settings["evaluators"]["extractor"] = "own_extractor:Own"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "artefacts").symlink_to(trained_project / "artefacts")
+    (tmp_path / "own_extractor.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "own_extractor", raising=False)
+    importlib.invalidate_caches()
+    line = refused("train-evaluators", "--params", str(tmp_path / "params.yaml"))
+    assert re.match(f"postprior: error: evaluators.extractor: {sentence}", line)
+
+
+TELLS = """
+from unittest.mock import patch
+from postprior.pipelines import commands
+from postprior.pipelines.texts import tell
+with patch("postprior.pipelines.commands.app.app", lambda: tell("1 … é")):
+    commands.main()
+"""
+
+
+def test_a_terminal_that_is_not_utf_8_shows_escapes() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    answer = subprocess.run([sys.executable, "-c", TELLS], capture_output=True, text=True, check=False, env=environment)
+    assert (answer.returncode, answer.stdout) == (0, "1 \\u2026 \\xe9\n"), answer.stderr
 
 
 @pytest.mark.parametrize("name", [["train"], ["fit", "gmm"], ["generate", "gmm"]], ids=lambda name: name[0])

@@ -1,5 +1,6 @@
 """Drawing synthetic samples: reproducible bytes, requested labels, and the matching autoencoder."""
 
+import math
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -88,7 +89,12 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
         ({"n": 2, "values": "median"}, "values: found 'median', expected one of mean, draws"),
         ({"n": 2, "temperature": 0.0}, "temperature: found 0.0, expected a number above 0 and at most 1"),
         ({"n": 2, "temperature": 1.5}, "temperature: found 1.5, expected a number above 0 and at most 1"),
-        ({"n": 2, "truncation": 1.0}, "truncation: found 1.0, expected a share of at least 0 and below 1"),
+        ({"n": 2, "temperature": math.nan}, "temperature: found NaN, expected a number above 0 and at most 1"),
+        ({"n": 2, "seed": -1}, "seed: found -1, expected a whole number from 0 to 4294967295"),
+        ({"n": 10**12}, "samples: 1000000000000 rows need at least "),
+        ({"n": 10**30}, "samples: 1" + "0" * 30 + " rows need at least "),
+        ({"labels": {"3": 10**30}}, "samples: 1" + "0" * 30 + " rows need at least "),
+        ({"n": 2, "truncation": 1.0}, "truncation: found 1.0, expected a number of at least 0 and below 1"),
     ],
 )
 def test_requests_that_cannot_be_met(generator: Generator, arguments: dict[str, Any], sentence: str) -> None:

@@ -87,7 +87,7 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(
 ) -> None:
     monkeypatch.setattr(figures, "DPI", 40)  # the same figures, drawn faster
     for figure in drawn.values():
-        image = opened(figure.png(LIGHT))
+        image = opened(figure.pngs()[0])
         assert len(image.getcolors() or ()) > 4, figure.name
         assert set(image.info) <= {"dpi"}  # no date, no program: the same numbers give the same bytes
         assert image.convert("RGB").getpixel((1, image.height - 1)) == (255, 255, 255)
@@ -100,12 +100,24 @@ def test_every_figure_is_drawn_and_has_an_alternative_text(
 def test_figures_have_a_dark_and_a_narrow_side(drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn["code_map"]
     monkeypatch.setattr(figures, "DPI", 40)
-    wide, narrow = opened(figure.png(LIGHT)), opened(figure.png(LIGHT, narrow=True))
-    assert wide.width > 2 * narrow.width
-    assert narrow.height == 4 * wide.height  # its panels, one beneath the other
-    dark = opened(figure.png(DARK)).convert("RGB")
-    assert dark.getpixel((1, dark.height - 1)) == (26, 27, 31)
-    assert figure.png(DARK) == figure.png(DARK)
+    (wide, dark), (narrow, _) = figure.pngs(), figure.pngs(narrow=True)
+    assert opened(wide).width > 2 * opened(narrow).width
+    assert opened(narrow).height == 4 * opened(wide).height  # its panels, one beneath the other
+    assert opened(dark).size == opened(wide).size
+    assert opened(dark).convert("RGB").getpixel((1, opened(dark).height - 1)) == (26, 27, 31)
+    assert figure.pngs() == (wide, dark)
+
+
+@pytest.mark.parametrize("name", ["code_map", "trade_off"])
+def test_the_dark_side_has_the_layout_of_its_own(
+    drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The layout is taken over from the light side; computed anew, it is the same to the pixel, legends included."""
+    monkeypatch.setattr(figures, "DPI", 40)
+    _, dark = drawn[name].pngs()
+    monkeypatch.setattr(figures, "LIGHT", DARK)
+    first, again = drawn[name].pngs()
+    assert dark == first == again
 
 
 def test_what_no_row_has_is_not_drawn(results: Results) -> None:
@@ -322,7 +334,7 @@ def test_a_dollar_in_a_name_is_no_formula() -> None:
     """Names also come from other projects, and an invalid formula would stop the comparison."""
     estimates = {r"$\frac{$": Estimate(0.5), "a $ and a $": Estimate(0.7)}
     panel = dots(DotPanel((), "$x", estimates), dict.fromkeys(estimates, Mark("#123456", "o")))
-    assert opened(replace(TITLED, panels=[panel]).png(LIGHT)).width > 0
+    assert opened(replace(TITLED, panels=[panel]).pngs()[0]).width > 0
 
 
 def test_what_is_missing_has_an_empty_cell_in_tables(results: Results) -> None:
@@ -337,7 +349,7 @@ def test_what_is_missing_has_an_empty_cell_in_tables(results: Results) -> None:
     cells = [line[2:] for line in figure.table if line[:2] == ("gmm", "m0")]
     assert cells == [(None, None, None)]
     assert "nan" not in as_csv(figure.header, figure.table)
-    opened(figure.png(LIGHT))
+    opened(figure.pngs()[0])
 
 
 def test_an_imputer_that_failed_has_a_line_without_a_mark(results: Results) -> None:
@@ -350,4 +362,4 @@ def test_an_imputer_that_failed_has_a_line_without_a_mark(results: Results) -> N
     look = marks([row.name for row in results.rows])
     (figure,) = imputation(replace(results, imputers=tuple(rows)), look)
     assert ("energy_score", "Chained equations", None, None, None) in figure.table
-    opened(figure.png(LIGHT))
+    opened(figure.pngs()[0])

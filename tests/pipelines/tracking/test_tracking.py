@@ -9,7 +9,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-from contextlib import closing
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import pytest
 from support.report_project import ROWS, make_project
 
 from postprior.pipelines.api.track import track as log_again
+from postprior.pipelines.commands.options import load_tracked
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT, PARENT
+from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT, FIRST_ANSWER, PARENT, has_failed
 from postprior.pipelines.tracking.runs import Run, numbers, track
 
 
@@ -263,9 +264,72 @@ def test_an_unreachable_server_costs_one_warning(
         run.metrics({"loss": 1.0})
         run.file(project / "params.yaml")
     assert capsys.readouterr().err == (
-        "postprior: warning: MLflow could not log this run ([Errno 111] Connection refused); "
-        "the results are written anyway\n"
+        "postprior: warning: MLflow could not log this run ([Errno 111] Connection refused; "
+        "the next stages of this pipeline do not try again); the results are written anyway\n"
     )
+    with pytest.raises(UserError, match="MLflow: could not log the results"):
+        log_again(params, project)
+
+
+def test_a_server_without_an_answer_is_tried_once_per_pipeline(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It accepts connections and never answers. The next command of the same process group does not start a worker."""
+    monkeypatch.setitem(FIRST_ANSWER, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        start = time.monotonic()
+        with track("evaluate", params, project, density="gmm"):
+            pass
+        assert time.monotonic() - start < 10
+        assert "timed out; the next stages of this pipeline do not try again" in capsys.readouterr().err
+    assert has_failed(uri, project)
+    assert not has_failed("http://127.0.0.1:9", project)
+    load_tracked(project / "params.yaml")
+    assert os.environ["MLFLOW_TRACKING_URI"] == "off"
+    monkeypatch.setattr(os, "getpgrp", lambda: 1)
+    assert not has_failed(uri, project)  # another pipeline
+
+
+def test_what_mlflow_logs_of_a_failure_is_not_shown(
+    project: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It logs the whole stack of SQLAlchemy when a database is locked, and raises the error as well."""
+
+    def fail(_: object) -> None:
+        logging.getLogger("mlflow.store.db").error("a screen of SQLAlchemy")
+        raise sqlite3.OperationalError("database is locked")
+
+    with track("evaluate", params, project, density="gmm") as run:
+        run.call(fail)
+    assert capsys.readouterr().err == (
+        "postprior: warning: MLflow could not log this run (database is locked); the results are written anyway\n"
+    )
+
+
+def test_a_deleted_experiment_is_restored(project: Path, params: Params) -> None:
+    before = len(runs(project))
+    mlflow = client(project)
+    mlflow.delete_experiment(mlflow.get_experiment_by_name(EXPERIMENT).experiment_id)
+    evaluated(params, project)
+    assert len(runs(project)) == before + 1
+
+
+def test_names_that_mlflow_refuses_are_logged_under_others(project: Path, params: Params) -> None:
+    shares = {"a//b": 1.0, "../x": 2.0, "é(": 1.0}
+    changed = params.model_copy(update={"generate": params.generate.model_copy(update={"balance": shares})})
+    with track("prepare", changed, project) as run:
+        run.metrics({"a//b": 1.0, "/x": 2.0, "..": 3.0})
+    logged = runs(project)[0]
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics == {"a__b": 1.0, "_x": 2.0, "_.": 3.0}
+    balance = {key: value for key, value in logged.data.params.items() if "balance" in key}
+    assert balance == {
+        "generate.balance.a__b": "1.0",
+        "generate.balance..._x": "2.0",
+        "generate.balance.é_": "1.0",
+    }
 
 
 def test_a_database_that_cannot_be_opened_costs_one_warning(
@@ -278,35 +342,6 @@ def test_a_database_that_cannot_be_opened_costs_one_warning(
     warning = capsys.readouterr().err
     assert warning.startswith("postprior: warning: MLflow could not log this run (")
     assert warning.count("\n") == 1
-
-
-def test_a_server_that_never_answers_costs_one_warning(
-    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
-        with track("evaluate", params, project, density="gmm") as run:
-            run.metrics({"loss": 1.0})
-    assert capsys.readouterr().err == (
-        "postprior: warning: MLflow could not log this run (timed out); the results are written anyway\n"
-    )
-
-
-@pytest.mark.parametrize("started", [False, pytest.param(True, marks=pytest.mark.slow)])  # MLflow tries for 20 s
-def test_a_database_that_another_process_has_locked_costs_one_warning(
-    project: Path, params: Params, capfd: pytest.CaptureFixture[str], started: bool
-) -> None:
-    with closing(sqlite3.connect(project / "mlflow.db", isolation_level=None)) as database:
-        if not started:
-            database.execute("BEGIN EXCLUSIVE")
-        with track("evaluate", params, project, density="gmm") as run:
-            if started:
-                database.execute("BEGIN EXCLUSIVE")
-            run.metrics({"loss": 1.0})
-    assert capfd.readouterr().err == (
-        "postprior: warning: MLflow could not log this run (database is locked); the results are written anyway\n"
-    )
 
 
 def test_a_failure_in_the_middle_costs_one_warning(

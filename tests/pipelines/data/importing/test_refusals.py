@@ -61,6 +61,16 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         ROLES,
         "'p' found 2 times",
     ),
+    "a long id": (
+        put("patient", ["x" * 200_000] + [f"q{i}" for i in range(N - 1)]),
+        ROLES,
+        r"clinic\.parquet: patient: a text of 200000 characters, x{20}…x{20}, found, expected at most 1000",
+    ),
+    "a long subject": (
+        put("age", ["x" * 1001] + ["a"] * (N - 1)),
+        Roles(id="patient", group="age"),
+        r"clinic\.parquet: age: a text of 1001 characters",
+    ),
     "no id": (put("patient", [None] + [f"q{i}" for i in range(N - 1)]), ROLES, "1 rows without an id"),
     "free text": (
         put("note", [f"note {row}" for row in range(N)]),

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.covariance import ledoit_wolf
 
-from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment, Directions
+from postprior.pipelines.metrics.coherence.alignment import UNCORRELATED, Alignment, Directions, shrunk_covariance
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.statistics.intervals import correlation, half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -23,6 +24,14 @@ def pairs(seed, rows=4000, known=KNOWN):
 
 def ones(features):
     return np.ones((1, len(features[0])))
+
+
+@pytest.mark.parametrize("rows", [7, 300])
+def test_the_shrunk_covariance_is_that_of_scikit_learn(rows):
+    x = np.random.default_rng(0).normal(size=(rows, 20)) * np.arange(1, 21)
+    x -= x.mean(0)
+    np.testing.assert_allclose(shrunk_covariance(x), ledoit_wolf(x, assume_centered=True)[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(shrunk_covariance(np.zeros((3, 2))), np.zeros((2, 2)))
 
 
 @pytest.fixture(scope="module")

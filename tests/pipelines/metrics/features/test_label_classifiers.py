@@ -15,7 +15,8 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.evaluator_outputs import accuracy
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.features.extractor import BLOCK
-from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
+from postprior.pipelines.metrics.features.learning import train_label_classifiers
 from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.stages.utility import utility_of_real
@@ -131,7 +132,7 @@ def test_labels_of_other_names_are_refused(trained: tuple[Path, Any], tmp_path: 
     run = {
         "train-evaluators": lambda: train_evaluators(params, tmp_path),
         "utility": lambda: utility_of_real(params, tmp_path),
-        "augment": lambda: augment("10", params, tmp_path, 0),
+        "augment": lambda: augment("10", params, tmp_path),
     }[stage]
     with pytest.raises(UserError, match=r"labels named c, b, a found, expected a, b, c as in .*train"):
         run()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.impute import KNNImputer
+from sklearn.metrics.pairwise import nan_euclidean_distances
 
 from postprior.pipelines.metrics.imputation.imputers import COMPONENTS, Imputer, Iterative, Mean, Neighbours
 
@@ -49,6 +50,21 @@ def test_the_guess_of_neighbours_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(draws.mean(0), expected, atol=0.4)
     donors = {tuple(row) for row in training[:, 2:]}
     assert {tuple(row) for row in draws[0]} <= donors
+
+
+def test_one_search_serves_every_number_of_neighbours() -> None:
+    """With missing values on both sides, neighbours are those of `nan_euclidean`, and fewer are a prefix of more."""
+    rng, training, (_, lacking) = np.random.default_rng(0), rows(200), without(slice(2, 5))
+    training[rng.random(training.shape) < 0.2] = np.nan
+    lacking[::3, 0] = np.nan
+    imputer = Neighbours(WIDTHS, 9).fit(training, rng)
+    donors = np.flatnonzero(np.isfinite(training[:, 2:]).all(1))
+    distances = np.nan_to_num(nan_euclidean_distances(lacking, training[donors]), nan=np.inf)
+    np.testing.assert_array_equal(imputer.nearest(lacking, 1, 9), donors[distances.argsort(1, kind="stable")[:, :9]])
+    for k, fill in zip((1, 4, 9), imputer.filled_by_number(lacking, 3, rng, (1, 4, 9)), strict=True):
+        _, guess = fill(1, ALL[::2])
+        _, expected = Neighbours(WIDTHS, k).fit(training, rng).filled(lacking, 3, rng)(1, ALL[::2])
+        np.testing.assert_array_equal(guess, expected)
 
 
 def test_donors_have_the_block() -> None:

@@ -1,5 +1,6 @@
 """Utility classifiers, and the half-samples behind their intervals."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,18 +11,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.features.learning import Rows
 from postprior.pipelines.metrics.statistics.intervals import estimate
+from postprior.pipelines.metrics.utility import classifiers as utility_classifiers
 from postprior.pipelines.metrics.utility.classifiers import (
     Classifiers,
     Recipe,
     Replicates,
-    _cross_entropies,
-    _together,
+    _orders,
     classifier_estimates,
     observed_by_classifier,
     train_classifiers,
 )
-from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.randomness import generator_for
 
 RECIPE = Recipe(steps=40, batch_size=32, learning_rate=1e-2, features=8)
 SHORT = replace(RECIPE, steps=3)
@@ -78,38 +81,63 @@ def test_missing_values_are_neither_learned_from_nor_counted() -> None:
 
 @pytest.mark.parametrize("rows", [20, 400])
 def test_more_rows_are_not_more_training(rows: int) -> None:
-    learned_from = []
+    learned_from = Counter[str]()
 
     def look(modality: Modality, values: Tensor, generator: torch.Generator) -> Tensor:
-        learned_from.append((modality.name, len(values)))
+        learned_from[modality.name] += len(values)
         return values
 
     train_classifiers([data(10), data(rows)], SHORT, 0, look)
-    assert learned_from == [("picture", 32), ("table", 32)] * 3
+    assert learned_from == {"picture": 3 * 32, "table": 3 * 32}
 
 
 def test_rows_are_taken_from_all_parts() -> None:
     first, second = data(5), data(7, seed=1, fill=0.0)
-    order = np.array([11, 0, 5, 4, 6])
-    batch, labels = _together([first, second], order)
-    positions = np.sort(order)  # the order within a minibatch is arbitrary
-    for name in ("picture", "table"):
-        values = np.concatenate([first.data[name], second.data[name]])
-        assert sorted(batch.data[name].flatten(1)[:, 0].tolist()) == sorted(
-            values[positions].reshape(5, -1)[:, 0].tolist()
-        )
-    assert sorted(labels.tolist()) == sorted(np.concatenate([first.labels, second.labels])[order].tolist())
-    assert batch.observed.sum(0).tolist() == np.concatenate([first.observed, second.observed])[order].sum(0).tolist()
+    rows, order = Rows([first, second]), np.array([11, 0, 5, 4, 6])
+    for modality in first.modalities:
+        values = np.concatenate([first.data[modality.name], second.data[modality.name]])
+        assert (rows.values(modality, torch.from_numpy(order)).numpy() == values[order]).all()
+    assert (rows.labels.numpy() == np.concatenate([first.labels, second.labels])).all()
+    assert (rows.observed.numpy() == np.concatenate([first.observed, second.observed])).all()
 
 
-def test_the_loss_is_a_mean_over_the_rows_that_have_the_modality() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 3, 4, generator=generator)
-    observed = torch.tensor([[True, False], [True, False], [False, False], [True, False], [True, False]])
-    labels = torch.tensor([0, 3, 1, 2, 2])
-    rows = observed[:, 0]
-    expected = F.cross_entropy(logits[:, 0], labels) + F.cross_entropy(logits[rows, 1], labels[rows])
-    assert _cross_entropies(logits, observed, labels) == pytest.approx(expected.item())
+def test_training_minimises_the_sum_of_the_mean_cross_entropies_over_observed_rows() -> None:
+    """The same training, written as one loop over whole minibatches and with the optimiser of torch."""
+    parts, recipe = [data(50, fill=1e3), data(33, seed=1)], replace(RECIPE, steps=8)
+    rows, (order,) = Rows(parts), _orders(83, recipe, generator_for("cpu", 3, 1))
+    expected = Classifiers(parts[0].modalities, NAMES, recipe.features, 3)
+    expected.label_classifiers.standardise(parts[0])
+    optimiser = torch.optim.AdamW(expected.parameters(), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, recipe.steps)
+    for numbers in order.split(recipe.batch_size):
+        batch = Batch({m.name: rows.values(m, numbers) for m in parts[0].modalities}, rows.observed[numbers])
+        labels, logits = rows.labels[numbers], expected(batch)
+        seen = torch.cat([torch.ones(len(numbers), 1, dtype=torch.bool), batch.observed], 1)
+        optimiser.zero_grad()
+        sum(F.cross_entropy(logits[present, k], labels[present]) for k, present in enumerate(seen.T)).backward()
+        optimiser.step()
+        schedule.step()
+    found = train_classifiers(parts, recipe, 3).state_dict()
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    states, before = [], torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        states.append(train_classifiers([data(60)], SHORT, 0).state_dict())
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_rounds_take_up_the_order_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = torch.cat(list(_orders(7, RECIPE, generator_for("cpu", 0))))
+    monkeypatch.setattr(utility_classifiers, "ROUND", 6)
+    rounds = list(_orders(7, RECIPE, generator_for("cpu", 0)))
+    assert {len(order) for order in rounds} == {6 * 32, 4 * 32}
+    assert torch.equal(torch.cat(rounds), whole)
 
 
 def test_shares_are_weighted_over_seeds_and_rows() -> None:

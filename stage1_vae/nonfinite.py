@@ -1,0 +1,105 @@
+"""Finds what in a training step is not finite: the term of the loss, the network, and the modality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from postprior.stage1_vae.likelihoods import SCALED
+from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.phases import Loss, Phase
+
+LIKELIHOOD = "the log-likelihood of "
+
+
+def is_finite(loss: Loss, parameters: Sequence[nn.Parameter]) -> bool:
+    """Return whether the loss of a step and its gradients are finite; one number decides, unless it overflows."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    total = loss.per_sample.detach().mean() + torch.nn.utils.get_total_norm(gradients)
+    return math.isfinite(float(total)) or all(map(all_finite, [loss.per_sample, *gradients]))
+
+
+def all_finite(values: Tensor) -> bool:
+    """Return whether all values are finite."""
+    return bool(values.isfinite().all())
+
+
+def explain(model: MultimodalVAE, phase: Phase, compute: Callable[[], Loss]) -> str:
+    """Return a sentence that names what is not finite in a step, and the remedy.
+
+    This is the first term of the loss whose values are not finite. If all are finite, it is the first term whose
+    gradient is not. The place is the first layer or log-likelihood with such values, or the first parameter with such a
+    gradient.
+
+    Args:
+        model: the model, with the parameters before the step.
+        phase: the phase of training.
+        compute: computes the loss of the step again, with the same draws.
+    """
+    with places_not_finite(model) as places:
+        loss = compute()
+    values = {f"the term {name}": term for name, term in loss.terms.items()} | {"the loss": loss.per_sample}
+    term = next((name for name, value in values.items() if not all_finite(value)), None)
+    if term:
+        found = f"{term} became {float(values[term].detach().sum())}" + "".join(f" in {place}" for place in places[:1])
+    else:
+        gradients = {name: gradients_not_finite(model, phase, value) for name, value in values.items()}
+        term, places = next(((name, p) for name, p in gradients.items() if p), ("the loss", []))
+        more = f", the first of {len(places)} such parameters" if places[1:] else ""
+        found = f"the gradient of {term} became infinite or NaN" + "".join(f" in {p}{more}" for p in places[:1])
+    return f"training: phase {phase.name}: {found}, expected finite numbers; {remedy(model, places)}"
+
+
+def remedy(model: MultimodalVAE, places: Sequence[str]) -> str:
+    """Return what to change if values or gradients are not finite in these places, the first one first."""
+    first = places[0] if places else ""
+    for modality in model.modalities:
+        if first == LIKELIHOOD + modality.name and modality.likelihood in SCALED:
+            return f"lower train.learning_rate, or raise vae.likelihood_scale of {modality.name}"
+        if modality.name in first.split(".") and ":" in model.networks.get(modality.name, ""):
+            return f"check the classes in vae.networks of {modality.name}, or lower train.learning_rate"
+    return "lower train.learning_rate"
+
+
+def gradients_not_finite(model: MultimodalVAE, phase: Phase, value: Tensor) -> list[str]:
+    """Return the names of the trained parameters for which the gradient of the summed values is not finite."""
+    if not value.requires_grad:
+        return []
+    gradients = torch.autograd.grad(value.sum(), phase.parameters, retain_graph=True, allow_unused=True)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    pairs = zip(phase.parameters, gradients, strict=True)
+    return [names[id(parameter)] for parameter, g in pairs if g is not None and not all_finite(g)]
+
+
+@contextmanager
+def places_not_finite(model: MultimodalVAE) -> Iterator[list[str]]:
+    """Collect the names of layers and log-likelihoods with values that are not finite, in order, inside the block."""
+    found: list[str] = []
+
+    def note(name: str, values: object) -> None:
+        if isinstance(values, Tensor) and not all_finite(values):
+            found.append(name)
+
+    def log_prob(latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
+        columns = type(model).log_prob(model, latents, batch, wanted)
+        for modality, column in zip(model.modalities, columns.unbind(-1), strict=True):
+            note(LIKELIHOOD + modality.name, column)
+        return columns
+
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, layer in model.named_modules()
+        if name
+    ]
+    model.log_prob = log_prob  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        del model.log_prob
+        for hook in hooks:
+            hook.remove()
