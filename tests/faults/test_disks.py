@@ -52,17 +52,16 @@ def full(disk: Path, free: int = 0) -> Iterator[None]:
     filler.unlink()
 
 
-def refuse(project: Project, words: str, error: int, fault: Callable[[], object] = str) -> str:
-    """Run a command that cannot write or read, and return the last line that it prints."""
+def refuse(project: Project, words: str, *reasons: str, fault: Callable[[], object] = str) -> None:
+    """Run a command that cannot write; the last line that it prints gives one of the reasons."""
     command = Command(project.root, words, fault=fault)
     case = (words, command.wait(), command.said)
     *_, last = command.said.splitlines()
     assert case[1] == 1, case
-    assert last.startswith("postprior: error: "), case
-    assert os.strerror(error) in last, case
+    assert last.startswith((f"postprior: error: {project.root}", "postprior: error: samples: ")), case
+    assert any(reason in last for reason in reasons), case
     assert "Traceback" not in command.said, case
     project.check(case)
-    return last
 
 
 def test_an_artefact_on_a_full_disk_is_the_old_or_the_new(tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_a_stage_on_a_full_disk(project: Project) -> None:
         there = Project(Path(shutil.copytree(project.root, disk, dirs_exist_ok=True)), project.stages)
         for words in project.stages:
             with full(disk):
-                assert str(disk) in refuse(there, words, errno.ENOSPC)
+                refuse(there, words, os.strerror(errno.ENOSPC), "kB on the disk, expected at most")
             run(there.root, words)
             there.check(words)
 
@@ -95,7 +94,7 @@ def test_a_stage_on_a_full_disk(project: Project) -> None:
 def test_a_stage_on_a_read_only_disk(project: Project) -> None:
     with mounted(project.root, "-o", "bind,ro", str(project.root)):
         for words in project.stages:
-            assert str(project.root) in refuse(project, words, errno.EROFS)
+            refuse(project, words, os.strerror(errno.EROFS))
 
 
 def break_disk(after: int) -> None:
@@ -110,10 +109,10 @@ def break_disk(after: int) -> None:
     os.fsync = fsync
 
 
-@pytest.mark.parametrize("after", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("after", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stage_whose_disk_fails(project: Project, after: int) -> None:
     for words in project.stages:
-        assert str(project.root) in refuse(project, words, errno.EIO, partial(break_disk, after))
+        refuse(project, words, os.strerror(errno.EIO), fault=partial(break_disk, after))
         run(project.root, words)
         project.check(words)
 
