@@ -21,8 +21,6 @@ Progress = Callable[[dict[str, float]], None]
 
 FLOATS = 2**24
 """Maximum number of floats in a temporary tensor of `log_prob`; more rows are evaluated in chunks."""
-MIN_ROWS = 10
-"""Minimum number of rows of a fit: from fewer, variances are too uncertain for any score."""
 MAX_ROUNDS = 200
 """Maximum number of times that truncation redraws samples."""
 
@@ -78,6 +76,8 @@ class Density(Stored):
     """Maximum number of posterior draws per row to score when draws are selected by their score."""
     whitens: bool = True
     """Whether the abstract methods get whitened codes; otherwise they get the codes unchanged."""
+    fewest_rows: int = 10
+    """Minimum number of rows of a fit: from fewer, variances are too uncertain for any score."""
 
     history: list[dict[str, float]]
 
@@ -327,10 +327,10 @@ class Density(Stored):
     # Checks
 
     def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
-        if (usable := int(self._usable(codes).sum())) < MIN_ROWS:
+        if (usable := int(self._usable(codes).sum())) < self.fewest_rows:
             blocks = "at least one observed block" if self.incomplete else "all blocks observed"
             raise ValueError(
-                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {MIN_ROWS}: encode more "
+                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {self.fewest_rows}: encode more "
                 "rows"
             )
         if validation is not None and validation.layout != codes.layout:
