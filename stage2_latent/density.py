@@ -70,14 +70,14 @@ class Density(Stored):
     """Whether the density learns from rows with missing blocks."""
     needs_encoder: bool = False
     """Whether `fit` needs an encoder."""
+    fewest_rows: int = 10
+    """Minimum number of rows of a fit: from fewer, variances are too uncertain for any score."""
     stores_training_codes: bool = False
     """Whether the state holds codes of training rows, so that the density memorises them."""
     proposals: int = 64
     """Maximum number of posterior draws per row to score when draws are selected by their score."""
     whitens: bool = True
     """Whether the abstract methods get whitened codes; otherwise they get the codes unchanged."""
-    fewest_rows: int = 10
-    """Minimum number of rows of a fit: from fewer, variances are too uncertain for any score."""
 
     history: list[dict[str, float]]
 
@@ -85,6 +85,11 @@ class Density(Stored):
         self.history = []
 
     # Public methods
+
+    @property
+    def checks(self) -> int:
+        """The largest number of rows of `history` after a fit; one that stops early has fewer."""
+        return 1
 
     def fit(
         self,
@@ -330,8 +335,8 @@ class Density(Stored):
         if (usable := int(self._usable(codes).sum())) < self.fewest_rows:
             blocks = "at least one observed block" if self.incomplete else "all blocks observed"
             raise ValueError(
-                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {self.fewest_rows}: encode more "
-                "rows"
+                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {self.fewest_rows}: "
+                "encode more rows"
             )
         if validation is not None and validation.layout != codes.layout:
             raise ValueError(

@@ -27,6 +27,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     weighted_mean,
 )
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.progress import substeps
 
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # scores that are stored with their standard errors
 LABELS_FROM_CLASSIFIERS = Missing("the label classifiers assigned the labels of these samples")
@@ -82,10 +83,16 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
     modality are 0 there: rows are compared like with like if they lack the same modalities as those of the reference
     set. Scores of a modality are those of the rows that have it.
     """
+<<<<<<< HEAD
     neighbours = reference.joint.neighbours
     sides = zip(reference.modalities, reference.spaces, spaces_of(outputs, weights, neighbours), strict=True)
     separate = [fidelity(real, fake, _rows_with(name, outputs)) for name, real, fake in sides]
     joint = fidelity(reference.joint, Space(outputs.joined, weights, neighbours), SCORED)
+=======
+    spaces, features = [*reference.spaces, reference.joint], [*outputs.features, outputs.joined]
+    pairs = substeps(zip(spaces, features, strict=True), len(spaces))
+    *separate, joint = [fidelity(space, Space(values, weights, space.neighbours)) for space, values in pairs]
+>>>>>>> main
     by_modality = {name: [scores[name] for scores in separate] for name in joint}
     scores: Scores = {}
     if outputs.predictions is not None and reference.classes is not None:
@@ -166,7 +173,8 @@ def fidelity(real: Space, fake: Space, rows: str) -> Scores:
     if missing := too_few(min(len(real), len(fake)), FEWEST, rows):
         return dict.fromkeys(FILES, missing)
     computed: Scores = {}
-    for file in dict.fromkeys(FILES.values()):
+    files = dict.fromkeys(FILES.values())
+    for file in substeps(files, len(files)):
         module = import_module(f"postprior.pipelines.metrics.fidelity.{file.removeprefix('fidelity/')}")
         computed |= module.scores(real, fake)
     return computed
