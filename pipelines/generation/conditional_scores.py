@@ -18,7 +18,6 @@ from postprior.pipelines.generation.conditional import DRAWS, PosteriorCandidate
 from postprior.pipelines.metrics.coherence.agreement import by_size, nested_subsets, share_right, subsets_by_size
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
-<<<<<<< HEAD
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SHARE,
@@ -29,10 +28,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     unscored,
     weighted_mean,
 )
-=======
-from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, estimate, too_few, unscored, weighted_mean
 from postprior.pipelines.progress import substeps
->>>>>>> main
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for, generator_from

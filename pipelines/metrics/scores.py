@@ -83,16 +83,12 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
     modality are 0 there: rows are compared like with like if they lack the same modalities as those of the reference
     set. Scores of a modality are those of the rows that have it.
     """
-<<<<<<< HEAD
     neighbours = reference.joint.neighbours
-    sides = zip(reference.modalities, reference.spaces, spaces_of(outputs, weights, neighbours), strict=True)
-    separate = [fidelity(real, fake, _rows_with(name, outputs)) for name, real, fake in sides]
-    joint = fidelity(reference.joint, Space(outputs.joined, weights, neighbours), SCORED)
-=======
-    spaces, features = [*reference.spaces, reference.joint], [*outputs.features, outputs.joined]
-    pairs = substeps(zip(spaces, features, strict=True), len(spaces))
-    *separate, joint = [fidelity(space, Space(values, weights, space.neighbours)) for space, values in pairs]
->>>>>>> main
+    real = [*reference.spaces, reference.joint]
+    fake = [*spaces_of(outputs, weights, neighbours), Space(outputs.joined, weights, neighbours)]
+    nouns = [*(_rows_with(name, outputs) for name in reference.modalities), SCORED]
+    sides = substeps(zip(real, fake, nouns, strict=True), len(real))
+    *separate, joint = [fidelity(*side) for side in sides]
     by_modality = {name: [scores[name] for scores in separate] for name in joint}
     scores: Scores = {}
     if outputs.predictions is not None and reference.classes is not None:

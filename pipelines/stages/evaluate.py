@@ -51,17 +51,12 @@ def evaluate(name: str, params: Params, root: Path) -> None:
         )
     with track("evaluate", params, root, density=name) as run, progress(f"evaluate {name}", 4) as step:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
-<<<<<<< HEAD
         half = test.select(baselines.rows)
         samples = lacking_as(scored_rows(synthetic, len(baselines)), half)
-        scores = baselines.score(evaluators.outputs(samples), half, samples)
-=======
-        samples, half = scored_rows(synthetic, len(baselines)), test.select(baselines.rows)
         outputs = evaluators.outputs(samples)
         step("features")
         scores = baselines.score(outputs, half, samples)
         step("scores")
->>>>>>> main
         fitted = read_json(project.artefacts.densities / name / MANIFEST)
         train, held_out = (load_codes(project.artefacts.codes / split) for split in ("train", "test"))
         written = {

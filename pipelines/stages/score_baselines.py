@@ -26,7 +26,6 @@ from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence, reconstruction_scores
 from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
-<<<<<<< HEAD
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     SCORED,
@@ -37,10 +36,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     too_few,
     well_observed,
 )
-=======
-from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
 from postprior.pipelines.progress import progress, substeps
->>>>>>> main
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json
 from postprior.pipelines.texts import tell
@@ -64,15 +60,10 @@ def score_baselines(params: Params, root: Path) -> None:
         run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split_test_rows(test, rng)
         half, prior_generator = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
-<<<<<<< HEAD
         sets = rows_to_score(prior_generator, codes, half, test.select(second), second, settings.seed)
-        outputs = {name: evaluators.outputs(dataset) for name, dataset in {"reference": half, **sets}.items()}
-=======
-        sets = rows_to_score(prior_generator, codes, test.select(second), second, settings.seed)
         scored = {"reference": half, **sets}
         outputs = {name: evaluators.outputs(scored[name]) for name in substeps(scored, len(scored))}
         step("features")
->>>>>>> main
         weights = draw_weights(outputs, settings.resamples, rng)
         manifest = settings.model_dump() | {
             "autoencoder": trained.hash,
