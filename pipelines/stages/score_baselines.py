@@ -45,6 +45,10 @@ from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 
+INCOMPLETE = (
+    "{} of the {} real rows lack a modality. The samples that are compared with them lack the same modalities, and "
+    "coherence is that of the modalities that a row has."
+)
 MOST = 5000  # maximal number of rows of a half: the time of scoring grows with its square
 CONDITIONED = 500  # number of rows whose modalities are generated from one another
 
@@ -149,11 +153,13 @@ def averaged(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
 
 
 def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
-    """Return cautions about spaces with few rows for their number of features."""
+    """Return cautions about rows that lack modalities, and about spaces with few rows for their number of features."""
     widths = [features.shape[1] for features in outputs["reference"].features]
     sizes = zip(widths, rows_by_modality(outputs).tolist(), strict=True)
     spaces = dict(zip((m.name for m in test.modalities), sizes, strict=True))
-    return cautions(spaces | {"whole tuples": (sum(widths), len(outputs["real"]))})
+    incomplete = int((~outputs["reference"].observed.all(1)).sum())
+    lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
+    return lacking + cautions(spaces | {"whole tuples": (sum(widths), len(outputs["real"]))})
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:

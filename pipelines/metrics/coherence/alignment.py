@@ -51,6 +51,7 @@ from postprior.stage1_vae.randomness import seeded
 NAMES = ("pairing_auc", "canonical_correlation", "incoherence", "canonical_preservation")
 DIRECTIONS = 5  # maximum number per pair of modalities, the strongest first
 UNFITTED = Missing("the reference set has too few rows with two modalities")
+NO_PAIR = Missing("no two modalities are observed together in two rows of the reference set")
 UNCORRELATED = Missing("the correlation between modalities of real rows is not distinguishable from 0")
 HIDDEN, SHARED = 64, 16  # width of a tower, dimension of the shared space
 STEPS, BATCH = 300, 256
@@ -255,7 +256,7 @@ class Alignment:
             return dict.fromkeys(NAMES, UNFITTED)
         rows, paired_weights = outputs.select(outputs.paired), weights[:, outputs.paired]
         auc = pairing_auc(self.critic, rows, paired_weights, np.random.default_rng(self.seed))
-        correlation = self.directions.mean(rows, paired_weights)
+        correlation = self.directions.mean(rows, paired_weights) if self.directions.pairs else NO_PAIR
         scores: Scores = {"pairing_auc": auc, "canonical_correlation": correlation}
         baseline = scores if real is None else real
         real_correlation = baseline["canonical_correlation"]

@@ -74,11 +74,14 @@ def reconstruction_scores(
     averaged = well_observed(data.observed.sum(0))
     for index, m in enumerate(data.modalities):
         rows = outputs.having(index)
+        missing = too_few(len(rows), FEWEST, f"test rows with {m.name}")
+        if missing:
+            means[m.name] = {"reconstruction_error": missing}
+            continue
         errors = row_errors(m, data.data[m.name][rows], reconstruction.data[m.name][rows])
         if outputs.predictions is not None and outputs.labels is not None:
             errors["accuracy"] = outputs.predictions[rows, index] == outputs.labels[rows]
-        missing = too_few(len(rows), FEWEST, f"test rows with {m.name}")
-        means[m.name] = {key: missing or weighted_mean(x, weights[:, rows]) for key, x in errors.items()}
+        means[m.name] = {key: weighted_mean(x, weights[:, rows]) for key, x in errors.items()}
     keys = dict.fromkeys(key for scores in means.values() for key in scores)
     in_mean = [*compress(means.values(), averaged)]
     by_key = {key: [scores[key] for scores in in_mean if key in scores] for key in keys}
