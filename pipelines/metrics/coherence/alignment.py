@@ -294,8 +294,7 @@ def _whiten(features: Floats, observed: NDArray[np.bool_]) -> tuple[Floats, Floa
     Rows in which the modality is not observed (N,) are 0.
     """
     x = np.zeros(features.shape)
-    if observed.any():
-        x[observed] = _centred(features[observed])
+    x[observed] = _centred(features[observed])
     values, vectors = np.linalg.eigh(shrunk_covariance(x[observed]))
     scale = np.divide(1, np.sqrt(values.clip(0)), where=values > 1e-12 * values.max(), out=np.zeros_like(values))
     root = vectors * scale @ vectors.T
@@ -304,7 +303,7 @@ def _whiten(features: Floats, observed: NDArray[np.bool_]) -> tuple[Floats, Floa
 
 def _centred(features: Floats) -> Floats:
     x = np.asarray(features, np.float64)
-    return x - x.mean(0)
+    return x - x.mean(0) if len(x) else x
 
 
 def _side_by_side(features: tuple[Floats, ...]) -> Tensor:
