@@ -73,11 +73,14 @@ def settings() -> dict[str, Any]:
 
 @pytest.fixture(
     scope="module",
-    params=[{"train": (24, 6), "validation": (6, 2), "test": (3, 3)}, {"train": (24, 5), "validation": (6, 0), "test": (8, 0)}],
+    params=[
+        {"train": (24, 6), "validation": (6, 2), "test": (3, 3)},
+        {"train": (24, 5), "validation": (6, 0), "test": (8, 0)},
+    ],
     ids=["one row per half", "no row with both modalities"],
 )
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A project after every stage, given the rows of each split and how many are complete, and why scores are missing."""
+    """A project after every stage, of splits of so many rows and complete rows, and why scores are missing."""
     root = tmp_path_factory.mktemp("few")
     for split, (rows, whole) in request.param.items():
         people(rows, whole, rows).save(root / "artefacts/data" / split)

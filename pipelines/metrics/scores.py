@@ -109,7 +109,11 @@ def _coherence(outputs: EvaluatorOutputs, weights: Floats) -> Scores:
     assert outputs.predictions is not None
     agreements = {"joint_coherence": joint_agreement, "pairwise_coherence": pairwise_agreement}
     rows = outputs.paired
-    if missing := too_few(len(outputs.features), 2, "modalities") or unscored(len(outputs)) or too_few(len(rows), FEWEST, PAIRED):
+    if (
+        missing := too_few(len(outputs.features), 2, "modalities")
+        or unscored(len(outputs))
+        or too_few(len(rows), FEWEST, PAIRED)
+    ):
         return dict.fromkeys(agreements, missing)
     predictions = outputs.predictions[rows]
     return {name: weighted_mean(agreement(predictions), weights[:, rows]) for name, agreement in agreements.items()}

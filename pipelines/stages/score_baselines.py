@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.baselines import WEIGHTS, Baselines, lacking_as
@@ -109,8 +110,9 @@ def split_test_rows(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints
     first, second = (half[:MOST] for half in halves(test.sources, strata, rng))
     if few := too_few(len(first), FEWEST, SCORED):
         tell(f"score-baselines: there are no scores of rows: {few.why}", err=True)
-    lacks = ~test.observed.all(1)
-    return tuple(half[np.argsort(lacks[half], kind="stable")] for half in (first, second))
+    complete: NDArray[np.bool_] = test.observed.min(1)
+    first, second = (half[np.argsort(~complete[half], kind="stable")] for half in (first, second))
+    return first, second
 
 
 def rows_to_score(
@@ -149,7 +151,9 @@ def rows_by_modality(outputs: dict[str, EvaluatorOutputs]) -> Ints:
 
 def averaged(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
     """Return the modalities over which means are taken: the same for all rows of the leaderboard."""
-    return [m.name for m, enough in zip(test.modalities, well_observed(rows_by_modality(outputs)), strict=True) if enough]
+    return [
+        m.name for m, enough in zip(test.modalities, well_observed(rows_by_modality(outputs)), strict=True) if enough
+    ]
 
 
 def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:

@@ -163,7 +163,7 @@ def shuffle(observed: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
     if rows < modalities:
         raise ValueError(f"shuffles of {modalities} modalities need at least {modalities} rows, found {rows}")
     order = rng.permutation(rows)
-    steps = rng.choice(rows, modalities, replace=False)
+    steps = np.asarray(rng.choice(rows, modalities, replace=False)).tolist()
     sources = np.repeat(order[:, None], modalities, axis=1)
     for m, step in enumerate(steps):
         present = observed[order, m]
@@ -210,7 +210,7 @@ class Directions:
         for (m, n), a, b in zip(self.pairs, self.left, self.right, strict=True):
             rows = outputs.having(m, n)
             x, y = (_centred(outputs.features[k][rows]) @ axes for k, axes in ((m, a), (n, b)))
-            kept = weights[:, rows].any(1)[:, None]
+            kept = weights[:, rows].sum(1, keepdims=True) > 0
             found.append(np.where(kept, correlation(x, y, weights[:, rows]), np.nan))
         return found
 

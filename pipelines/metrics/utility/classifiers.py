@@ -195,7 +195,11 @@ def by_classifier(
         for name, column in zip(modalities, columns, strict=True)
     }
     by_modality = {name: function(score) for name, score in scores.items()}
-    return {"joint": function(joint), "mean": function(mean_of_present(list(scores.values()))), "modalities": by_modality}
+    return {
+        "joint": function(joint),
+        "mean": function(mean_of_present(list(scores.values()))),
+        "modalities": by_modality,
+    }
 
 
 def recipe(params: Params) -> Recipe:

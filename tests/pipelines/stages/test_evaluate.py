@@ -212,7 +212,9 @@ def test_rows_are_paired_by_half_sample(project: Project) -> None:
     assert read(project[0], "reconstruction")["difference_to_normal"]["frechet_distance"] == estimate(difference)
 
 
-def test_halves_share_no_source_and_have_equal_shares_of_every_pattern(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_halves_share_no_source_and_have_equal_shares_of_every_pattern(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     test = Dataset.load(project[0] / "artefacts/data/test")
     mask = np.ones((len(test), 5), bool)
     mask[:10, 2] = False
