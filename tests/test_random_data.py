@@ -168,6 +168,7 @@ def test_half_of_six_views_missing_still_has_numbers(tmp_path: Path, monkeypatch
     assert found["utility"]["ratio_to_real"]["joint"]["value"] is not None
     assert any(space["membership_auc"]["value"] is not None for space in found["privacy"]["spaces"].values())
     assert "lack a modality" in metrics["cautions"][0]
+    assert metrics["incomplete_rows"] > 0
 
 
 @pytest.mark.slow

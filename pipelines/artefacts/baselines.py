@@ -127,6 +127,8 @@ class Baselines:
         """Return the content of the results file of a sampler, with comparisons to `normal` and `reconstruction`."""
         written = row(scores, self.scores["normal"], self.scores["reconstruction"])
         add_column_tests(written, reference, synthetic)
+        if incomplete := int((~reference.observed.all(1)).sum()):
+            written["incomplete_rows"] = incomplete  # of the scored rows, which lack a modality
         return written | {"cautions": self.manifest["cautions"]}
 
     def __len__(self) -> int:
