@@ -1,6 +1,6 @@
 """Samples of a dataset in the units, types and names of their source files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,13 +13,18 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values, expand_like
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description
 from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
-from postprior.pipelines.data.conversion.texts import CELL, formatted, matches_values, restored
+from postprior.pipelines.data.conversion.forms import CELL
+from postprior.pipelines.data.conversion.texts import PLAIN, matches_values, restored
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 
-DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
-"""Column delimiters and decimal marks that text files may have."""
+DIALECTS: dict[str, Sequence[str]] = {
+    "delimiter": (",", ";", "\t", "|"),
+    "decimal": (".", ","),
+    "encoding": ("utf-8", "utf-16", "cp1252", "latin-1"),
+}
+"""Column delimiters, decimal marks and encodings that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
 
 
@@ -51,7 +56,7 @@ class Samples:
         try:
             tables |= {file: list(headers) for file, headers in description.get("tables", {}).items()}
             for file, dialect in description.get("dialects", {}).items():
-                if dialect not in DIALECTS:
+                if not dialect or any(value not in DIALECTS.get(key, ()) for key, value in dialect.items()):
                     raise ValueError(f"{dialect} of {file}")
             samples = cls(dataset, conversions, tables)
             samples.roles()  # raises damaged roles before anything is written
@@ -152,7 +157,7 @@ class Samples:
         if (source := self.dataset.source_values.get("labels")) is not None:
             column = source.column(0)
             return restored(labels, column, matches_values(column, labels), mark)
-        return labels if mark is None else formatted(labels, mark)
+        return labels if mark is None else PLAIN.written(labels, mark)
 
     def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
         """Return targets by name, as texts if a decimal `mark` is given; null if the samples have none."""
@@ -175,7 +180,7 @@ class Samples:
         if name := self._source_role("groups").get("name"):
             columns[name] = self.groups
         if mark is not None:
-            columns = {name: formatted(column, mark) for name, column in columns.items()}
+            columns = {name: PLAIN.written(column, mark) for name, column in columns.items()}
         if (column := self.labels(mark)) is not None:
             columns[self.label_name or ""] = column
         return columns | self.targets(mark)

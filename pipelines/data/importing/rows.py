@@ -77,6 +77,7 @@ def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict
         lines.append(f"not in the training data, left out: {shortened(unknown)}")
     for view, conversion in zip(chosen.views, learned, strict=True):
         lines += outliers(view, conversion)
+    lines += joined.notes
     return [*lines, *([f"left out: {joined.dropped} rows without any modality"] if joined.dropped else [])]
 
 
@@ -85,16 +86,20 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
     names = {role: (description.get(role) or {}).get("name") for role in ("ids", "labels", "groups")}
     tables = [conversion for conversion in conversions.values() if isinstance(conversion, TableConversion)]
     kinds = {c.name: c.kind for c in conversions.values() if isinstance(c, ArrayConversion)}
-    kinds |= {column.name: column.kind for table in tables for column in table.columns}
+    columns = [column for table in tables for column in (*table.columns, *table.unmodelled)]
+    kinds |= {column.name: column.kind for column in columns}
+    na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
         roles,
         id=roles.id or names["ids"],
         label=roles.label or names["labels"],
         group=roles.group or names["groups"],
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
-        modalities={table.name: tuple(column.name for column in table.columns) for table in tables},
+        modalities={table.name: tuple(c.name for c in (*table.columns, *table.unmodelled)) for table in tables},
         kinds=kinds,
-        only=frozenset(column.name for table in tables for column in table.columns),
+        na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
+        keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
+        only=frozenset(column.name for column in columns),
     )
 
 
@@ -116,6 +121,8 @@ def _available_roles(wanted: Roles, given: Roles, contents: Sequence[SourceConte
         targets=tuple(name for name in wanted.targets if name in names),
         modalities={n: columns for n, columns in wanted.modalities.items() if n in {view.name for view in views}},
         kinds={name: kind for name, kind in wanted.kinds.items() if name in kinds},
+        na={name: marks for name, marks in wanted.na.items() if name in names},
+        keep_na=tuple(name for name in wanted.keep_na if name in names),
     )
 
 
@@ -148,7 +155,8 @@ def _with_affines(description: dict[str, Any], views: Sequence[View]) -> dict[st
 def _view_as_trained(view: View, conversion: Conversion) -> View:
     """Return a view with the types of the training data; another kind, shape, orientation or features are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = {c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns}
+        known = (*conversion.columns, *conversion.unmodelled)
+        columns = {c.name: _column_as_trained(view.facts["file"], view.content, c) for c in known}
         return replace(view, content=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
         kinds = ("a table", "an array") if isinstance(view, TableView) else ("an array", "a table")
@@ -179,7 +187,8 @@ def _column_as_trained(place: str, table: pa.Table, column: ColumnConversion) ->
     except pa.ArrowInvalid:
         expected = f"expected type {kind} as in the training data; convert the column"
         raise UserError(f"{place}: column {column.name}: type {values.type} found, {expected}") from None
-    _check_known(f"{place}: column {column.name}", values, column.values)
+    if not column.others:
+        _check_known(f"{place}: column {column.name}", values, column.values)
     return values
 
 

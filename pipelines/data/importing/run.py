@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
-from postprior.pipelines.data.conversion.texts import is_restored
+from postprior.pipelines.data.conversion.texts import PLAIN, is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
@@ -49,7 +49,10 @@ def import_data(
         splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
-    targets = [ColumnConversion.of_target(name, column) for name, column in joined.targets.items()]
+    targets = [
+        ColumnConversion.of_target(name, column, joined.forms.get(name, PLAIN), roles.keep_rare)
+        for name, column in joined.targets.items()
+    ]
     conversion = _describe(joined, learned, targets)
     source_names = [source.name for source in sources]
     provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
