@@ -31,8 +31,8 @@ def value_counts(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     return counts.field("values"), counts.field("counts").to_numpy()
 
 
-def common_values(column: pa.ChunkedArray, keep_rare: bool = False) -> Categories:
-    """Return the categories of a column: values that are not rare, at most the `MOST` commonest, in sorted order.
+def common_values(column: pa.ChunkedArray, keep_rare: bool = False, most: int = MOST) -> Categories:
+    """Return the categories of a column: values that are not rare, at most the `most` commonest, in sorted order.
 
     Texts that are left over become the category `OTHER`; of other types they count as missing cells. With `keep_rare`,
     no value is rare.
@@ -40,8 +40,8 @@ def common_values(column: pa.ChunkedArray, keep_rare: bool = False) -> Categorie
     values, counts = value_counts(column)
     texts = pa.types.is_string(column.type)
     common = np.flatnonzero(counts >= (1 if keep_rare else RARE))
-    if len(common) > MOST - texts:
-        common = common[np.argsort(-counts[common], kind="stable")[: MOST - texts]]
+    if len(common) > most:
+        common = common[np.argsort(-counts[common], kind="stable")[: most - texts]]
     known = sorted(values.take(pa.array(common)).to_pylist())
     if not texts or len(common) == len(values):
         return Categories(tuple(known), False)
@@ -79,3 +79,11 @@ def check_numbers(place: str, name: str, observed: pa.ChunkedArray) -> None:
         found = f"the text {texts[0].as_py()!r} found among numbers, expected only numbers and empty cells"
         remedy = f"correct it or leave the column out (--skip {shell_quoted(name)})"
         raise UserError(f"{place}: column {name}: {found}; {remedy}")
+
+
+def grouped(column: pa.ChunkedArray, categories: Categories) -> pa.ChunkedArray:
+    """Replace texts that are not categories by `OTHER`, if it stands for them."""
+    if not categories.others:
+        return column
+    known = pc.is_in(column, value_set=pa.array(categories.values, column.type))
+    return pc.if_else(pc.or_(known, column.is_null()), column, pa.scalar(OTHER, column.type))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.categories import Categories, common_values
-from postprior.pipelines.data.conversion.forms import Form
+from postprior.pipelines.data.conversion.forms import PLAIN, Form
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual_range
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
@@ -36,8 +36,8 @@ class ColumnConversion:
     """Conversion of a column of values v into numbers x.
 
     A numeric column gives x = (v − offset) / scale, a log column x = (log(1 + v) − offset) / scale, and a categorical
-    one the index of v in `values`. Columns of the kinds `count`, `boolean` and `target` are not changed. A column of the
-    kind `unmodelled` has no x: its cells are null or have the only one of its `values`.
+    one the index of v in `values`. Columns of the kinds `count`, `boolean` and `target` are not changed. A column of
+    the kind `unmodelled` has no x: its cells are null or have the only one of its `values`.
 
     Args:
         name: the header of the column.
@@ -61,7 +61,7 @@ class ColumnConversion:
     fill: float = 0.0
     bound: float = BOUND
     others: bool = False
-    form: Form = Form()
+    form: Form = PLAIN
 
     @property
     def column(self) -> Column:
@@ -75,9 +75,9 @@ class ColumnConversion:
         kind: str,
         column: pa.ChunkedArray,
         categories: Categories | None = None,
-        form: Form = Form(),  # noqa: B008 (frozen)
+        form: Form = PLAIN,
     ) -> Self:
-        """Learn the conversion from the training rows; nulls are missing cells; by default all values are categories."""
+        """Learn the conversion from the training rows, with nulls; by default all values are categories."""
         observed, type_name = column.drop_null(), str(column.type)
         if kind == "categorical":
             known = categories or Categories(tuple(sorted(observed.unique().to_pylist())), False)
@@ -104,7 +104,7 @@ class ColumnConversion:
         return cls(name, kind, type_name, offset, scale, bound=bound, form=form)
 
     @classmethod
-    def of_target(cls, name: str, column: pa.ChunkedArray, form: Form = Form(), keep_rare: bool = False) -> Self:  # noqa: B008
+    def of_target(cls, name: str, column: pa.ChunkedArray, form: Form = PLAIN, keep_rare: bool = False) -> Self:
         """Return the conversion of a target: numbers are not changed, texts become indices of categories."""
         if pa.types.is_string(column.type):
             return cls.fit(name, "categorical", column, common_values(column, keep_rare), form)
@@ -117,7 +117,7 @@ class ColumnConversion:
             last = pa.scalar(len(self.values) - 1, pa.int32())
             column = pc.if_else(pc.and_(column.is_valid(), places.is_null()), last, places) if self.others else places
         seen = column.is_valid().to_numpy()
-        numbers = to_numpy(pc.if_else(column.is_valid(), column, pa.scalar(0).cast(pa.int32()).cast(column.type)))
+        numbers = to_numpy(column)
         if self.kind in SCALED:
             numbers = np.clip(self.standardised(numbers), -self.bound, self.bound)
         return np.where(seen, numbers, self.fill), seen
@@ -158,8 +158,8 @@ class ColumnConversion:
     @classmethod
     def from_description(cls, entry: dict[str, Any]) -> Self:
         """Return the conversion that `describe` described."""
-        form = dict(entry.get("form", {}))
-        form = Form(**{**form, "missing": tuple(form.get("missing", ()))})
+        fields = dict(entry.get("form", {}))
+        form = Form(**{**fields, "missing": tuple(fields.get("missing", ()))})
         return cls(**{**entry, "values": tuple(entry["values"]), "form": form})
 
 
@@ -195,7 +195,7 @@ def simplify_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def to_numpy(column: pa.ChunkedArray) -> Values:
-    """Return a column of numbers or dates without nulls as an array (n,) float64; dates count days or their unit."""
+    """Return a column of numbers or dates as an array (n,) float64, NaN where null; dates count days or their unit."""
     if pa.types.is_temporal(column.type):
         column = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32())
     return column.cast(pa.float64(), safe=False).to_numpy()

@@ -101,6 +101,10 @@ class Form:
         return {name: value for name, value in fields.items() if value not in ("", [], True)}
 
 
+PLAIN = Form()
+"""The usual form of cells."""
+
+
 def usual_dialect(file: str) -> dict[str, str]:
     """Return the column delimiter, decimal mark and encoding that a text file of this name usually has."""
     tabs = file.lower().removesuffix(".gz").endswith(".tsv")

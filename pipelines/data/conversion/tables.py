@@ -10,7 +10,7 @@ import pyarrow as pa
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.categories import common_values, constant_value
 from postprior.pipelines.data.conversion.columns import UNMODELLED, ColumnConversion
-from postprior.pipelines.data.conversion.forms import CELL, Form
+from postprior.pipelines.data.conversion.forms import CELL, PLAIN, Form
 from postprior.pipelines.data.conversion.texts import as_cells, is_restored, matches_numbers, restored
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
@@ -52,7 +52,7 @@ class TableConversion:
         """
         forms, train, columns, unmodelled = forms or {}, table.take(pa.array(rows)), [], []
         for header, column in zip(table.column_names, table.columns, strict=True):
-            form = forms.get(header, Form())
+            form = forms.get(header, PLAIN)
             if header not in kinds:
                 value = () if pa.types.is_temporal(column.type) else constant_value(column, keep_rare) or ()
                 unmodelled.append(ColumnConversion(header, UNMODELLED, str(column.type), values=value, form=form))

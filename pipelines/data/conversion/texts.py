@@ -13,9 +13,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.columns import UNMODELLED, ColumnConversion, close, simplify_type
-from postprior.pipelines.data.conversion.forms import CELL, SOME, Form
-
-PLAIN = Form()
+from postprior.pipelines.data.conversion.forms import CELL, PLAIN, SOME, Form
 
 
 def as_cells(column: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:

@@ -209,8 +209,8 @@ def simplify_table(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.
 def column_kind(place: str, name: str, column: pa.ChunkedArray, requested: Mapping[str, str]) -> str:
     """Return the kind of a column: the requested one, after a check that it fits, or a detected one.
 
-    Dates are numeric, texts are categorical, zeros and ones boolean, two other whole numbers categorical, whole numbers that start at 0
-    counts, and all other numbers numeric.
+    Dates are numeric, texts are categorical, zeros and ones boolean, two other whole numbers categorical, whole numbers
+    that start at 0 counts, and all other numbers numeric.
     """
     check_type(place, name, column)
     if requested.get(name) == UNMODELLED:

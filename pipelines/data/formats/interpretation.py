@@ -1,4 +1,4 @@
-"""Find out what the texts and numbers of a column mean: missing cells, numbers with symbols, dates, mistyped numbers."""
+"""Find out what the cells of a column mean: missing values, numbers with symbols, dates, mistyped numbers."""
 
 import re
 from collections.abc import Iterable
@@ -127,10 +127,11 @@ def _form(name: str, roles: Roles) -> Form:
 
 
 def _counted(name: str, texts: pa.ChunkedArray) -> list[str]:
-    """Return the different texts and how many rows have each; empty cells are not told."""
+    """Name the commonest of these texts and how many rows have each; empty cells are not told."""
     values, counts = value_counts(texts)
     pairs = sorted(zip(map(str, values.to_pylist()), counts.tolist(), strict=True), key=lambda pair: -pair[1])
-    return [f"{name} '{value}' ({count})" for value, count in pairs if value]
+    parts = [f"'{value}' {count}" for value, count in pairs if value]
+    return [f"{name} ({', '.join(parts[:3] + ['…'] * (len(parts) > 3))})"] if parts else []
 
 
 def _date_pattern(name: str, observed: pa.ChunkedArray, roles: Roles, notes: Notes) -> str | None:

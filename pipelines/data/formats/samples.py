@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, expand_like
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description
+from postprior.pipelines.data.conversion.categories import OTHER
 from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
-from postprior.pipelines.data.conversion.forms import CELL
-from postprior.pipelines.data.conversion.texts import PLAIN, matches_values, restored
+from postprior.pipelines.data.conversion.forms import CELL, PLAIN
+from postprior.pipelines.data.conversion.texts import matches_values, restored
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
@@ -138,6 +139,11 @@ class Samples:
         return _typed(pa.array(ids), self._source_role("ids").get("type"))
 
     @property
+    def id_headers(self) -> dict[str, str]:
+        """The headers of ids, by file, where they are not those of the first file."""
+        return dict(self._source_role("ids").get("headers", {}))
+
+    @property
     def groups(self) -> pa.Array:
         """Subjects in their original type; null if the samples have none."""
         column = pa.nulls(len(self)) if self.dataset.groups is None else pa.array(self.dataset.groups)
@@ -156,8 +162,15 @@ class Samples:
         labels = names.take(pa.array(self.dataset.labels))
         if (source := self.dataset.source_values.get("labels")) is not None:
             column = source.column(0)
-            return restored(labels, column, matches_values(column, labels), mark)
+            return restored(labels, column, matches_values(column, labels) | self._is_rare(column, labels), mark)
         return labels if mark is None else PLAIN.written(labels, mark)
+
+    def _is_rare(self, source: pa.ChunkedArray, labels: pa.Array) -> Values:
+        """(N,) bool: rows whose class was merged with other rare ones."""
+        if not self._source_role("labels").get("others"):
+            return np.zeros(len(self), bool)
+        listed = pc.is_in(source.cast(pa.string()), value_set=pa.array(self.dataset.label_names))
+        return np.asarray(pc.and_(pc.equal(labels, OTHER), pc.invert(listed)).to_numpy())
 
     def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
         """Return targets by name, as texts if a decimal `mark` is given; null if the samples have none."""

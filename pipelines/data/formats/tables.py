@@ -112,7 +112,7 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
     columns, originals, forms, notes = {}, {}, {}, Notes()
     for name, text in texts.items():
         if name in identities or name == INDEX:
-            column, forms[name] = _unless_padded(text), Form()
+            column, forms[name] = _unless_padded(text), PLAIN
         else:
             column, forms[name] = interpret(name, text, mark, roles, notes)
             if _padded(text, column, roles.kinds.get(name)):
@@ -154,7 +154,7 @@ def _check_rows(path: Path, table: pa.Table) -> None:
 
 def _unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Convert texts to whole numbers if these, formatted again, give the same texts."""
-    observed = Form().observed(texts)
+    observed = PLAIN.observed(texts)
     try:
         numbers = observed.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -173,7 +173,7 @@ def _identity(table: pa.Table, roles: Roles) -> str | None:
 
     Headers that may mean something else count only if every row has another value.
     """
-    if roles.id:
+    if roles.id in table.column_names:
         return roles.id
     taken = {roles.label, roles.group, roles.split, *roles.targets, *roles.skip, *roles.kinds}
     names = sorted((name for name in table.column_names if _id_rank(name) and name not in taken), key=_id_rank)
@@ -209,11 +209,13 @@ def table_contents(
 ) -> SourceContents:
     """Sort the columns of a table by role; `facts` say how to write them back, `originals` as in `SourceContents`."""
     originals, notes = originals or {}, notes or Notes()
-    forms = {name: form for name, form in (forms or {}).items() if form != Form()}
+    forms = {name: form for name, form in (forms or {}).items() if form != PLAIN}
     names = table.column_names
     identity = _identity(table, roles)
     group = (roles.group, table[roles.group]) if roles.group in names else None
     ids = (identity, table[identity]) if identity in names else None
+    if ids is not None and identity not in (roles.id, IDS[0]):
+        notes.add("rows are identified by {}; --id COLUMN chooses another column", [str(identity)])
     if ids is not None and roles.repeated == "first":
         rows = _first_rows(ids[1])
         notes.add(
@@ -336,6 +338,8 @@ def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) 
         mark = dialect["decimal"] if text else None
         within = [conversion for conversion in conversions if conversion.facts["file"] == file]
         columns = samples.roles(mark)
+        if (header := samples.id_headers.get(file)) is not None:
+            columns[header] = columns.pop(next(iter(columns)))
         for conversion in within:
             decoded = samples.table(conversion, mark)
             columns |= dict(zip(decoded.column_names, decoded.columns, strict=True))

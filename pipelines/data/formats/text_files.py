@@ -37,7 +37,8 @@ def layout(path: Path) -> Layout:
     """Recognise the layout of a text file from its bytes and its first rows; a csv.Error if it is not a text file."""
     encoding = _encoding(path)
     with _opened(path) as file, io.TextIOWrapper(file, encoding.replace("utf-8", "utf-8-sig"), newline="") as text:
-        lines, comments = cast(Iterator[str], text), 0
+        lines: Iterator[str] = iter(text)
+        comments = 0
         first = next(lines, "")
         while first.startswith("#") or (comments and not first.strip()):
             following = next(lines, "")

@@ -41,6 +41,7 @@ class Joined:
         originals: label and targets with their original values, by name, if these have been simplified.
         dropped: the number of samples that have no modality and were left out.
         forms: how files write the cells of targets, by name, where this is unusual.
+        id_headers: headers of ids, by file, where they are not the name in `ids`.
         notes: lines that tell the user how the sources were read.
     """
 
@@ -58,6 +59,7 @@ class Joined:
     originals: Mapping[str, pa.ChunkedArray]
     dropped: int
     forms: Mapping[str, Form] = field(default_factory=dict)
+    id_headers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -122,6 +124,7 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
         originals,
         len(places) - len(kept),
         {name: source.forms[name] for source in sources for name in source.targets if name in source.forms},
+        {s.place: s.ids[0] for s in sources if s.headers and s.ids and s.ids[0] not in (None, ids[0])},
         tuple(note for source in sources for note in source.notes) + notes,
     )
 

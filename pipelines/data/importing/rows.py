@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
+from postprior.pipelines.data.conversion.categories import Categories, grouped
 from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
@@ -206,6 +207,8 @@ def _labels(named: Named | None, trained: Dataset) -> Values | None:
     if named is None or trained.label_names is None:
         return None
     name, column = named
+    if ((trained.conversion or {}).get("labels") or {}).get("others"):
+        column = grouped(column, Categories(trained.label_names, True))
     values = [str(value) for value in column.unique().to_pylist()]
     _check_known(f"label {name}", pa.chunked_array([values]), trained.label_names)
     places = np.array([trained.label_names.index(value) for value in values])
