@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.conversion import TableConversion
 from postprior.pipelines.data.conversion.categories import check_numbers, common_values, constant_value, is_free_text
 from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
-from postprior.pipelines.data.conversion.forms import NUMBER, Form, usual_dialect
+from postprior.pipelines.data.conversion.forms import NUMBER, PLAIN, Form, usual_dialect
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.formats.contents import (
     Roles,
@@ -29,6 +29,15 @@ from postprior.pipelines.data.formats.contents import (
     simplify_table,
 )
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
+from postprior.pipelines.data.formats.identities import (
+    IDS,
+    INDICES,
+    first_rows,
+    id_column,
+    id_rank,
+    unless_padded,
+    visits,
+)
 from postprior.pipelines.data.formats.interpretation import DASHES, Notes, interpret, stored
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.text_files import INDEX, cells, check_headers, layout, stem
@@ -43,11 +52,6 @@ BINARY = (".parquet", ".feather")
 SUFFIXES = (*TEXT, *BINARY)
 ROWS = 1 << 14  # rows of a CSV per write
 FORMULA = r"^[=+\-@\t\r]"
-IDS = ("id", "participant_id", "patient_id", "subject_id", "sample_id", "sample", "barcode")
-"""Headers, in lower case, of columns that are used as ids if the user names none; the first ones come first."""
-INDICES = (INDEX, "__index_level_0__", "Unnamed: 0")
-"""Headers of the index of pandas, which is used as ids if nothing else is, or is left out."""
-
 CONSTANT = "constant or nearly, not modelled but written back: {}; --keep-rare models those that vary in a few rows"
 FREE_TEXT = "free text or names, not modelled but written back: {}; --kind COLUMN=categorical models the common values"
 OTHERS = "rare values, modelled together as 'other': {}; --keep-rare keeps those of few rows"
@@ -108,11 +112,11 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
     _check_rows(path, original)
     texts = {name: as_texts(path, name, original[name]) for name in original.column_names}
     mark = "," if any(_decimal_commas(text, found.delimiter) for text in texts.values()) else "."
-    identities = {name for name in (roles.id, roles.group) if name} | {name for name in texts if _id_rank(name)}
+    identities = {name for name in (roles.id, roles.group) if name} | {name for name in texts if id_rank(name)}
     columns, originals, forms, notes = {}, {}, {}, Notes()
     for name, text in texts.items():
         if name in identities or name == INDEX:
-            column, forms[name] = _unless_padded(text), PLAIN
+            column, forms[name] = unless_padded(text), PLAIN
         else:
             column, forms[name] = interpret(name, text, mark, roles, notes)
             if _padded(text, column, roles.kinds.get(name)):
@@ -152,52 +156,6 @@ def _check_rows(path: Path, table: pa.Table) -> None:
         raise UserError(f"{path}: no rows found below the headers, {expected}")
 
 
-def _unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert texts to whole numbers if these, formatted again, give the same texts."""
-    observed = PLAIN.observed(texts)
-    try:
-        numbers = observed.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return observed
-    return numbers if numbers.cast(pa.string()).equals(observed) else observed
-
-
-def _id_rank(name: str) -> int:
-    """Return how much a header looks like that of ids; 0 if it does not."""
-    plain = name.lstrip("#").lower()
-    return len(IDS) - IDS.index(plain) if plain in IDS else 0
-
-
-def _identity(table: pa.Table, roles: Roles) -> str | None:
-    """Return the column of ids: the one that the user names, or one with a usual header; an index comes last.
-
-    Headers that may mean something else count only if every row has another value.
-    """
-    if roles.id in table.column_names:
-        return roles.id
-    taken = {roles.label, roles.group, roles.split, *roles.targets, *roles.skip, *roles.kinds}
-    names = sorted((name for name in table.column_names if _id_rank(name) and name not in taken), key=_id_rank)
-    for name in reversed(names):
-        if name.lower().endswith("id") or _unique(table[name]):
-            return str(name)
-    for name in INDICES:
-        if name in table.column_names and name not in taken and _unique(table[name]) and not _counts(table[name]):
-            return name
-    return None
-
-
-def _unique(column: pa.ChunkedArray) -> bool:
-    return not column.null_count and pc.count_distinct(column).as_py() == len(column)
-
-
-def _counts(column: pa.ChunkedArray) -> bool:
-    """Whether a column only counts the rows, from 0 or 1."""
-    if not pa.types.is_integer(column.type):
-        return False
-    numbers = column.to_numpy()
-    return bool(numbers[0] in (0, 1) and (np.diff(numbers) == 1).all())
-
-
 def table_contents(
     table: pa.Table,
     place: str,
@@ -211,20 +169,20 @@ def table_contents(
     originals, notes = originals or {}, notes or Notes()
     forms = {name: form for name, form in (forms or {}).items() if form != PLAIN}
     names = table.column_names
-    identity = _identity(table, roles)
+    identity = id_column(table, roles)
     group = (roles.group, table[roles.group]) if roles.group in names else None
     ids = (identity, table[identity]) if identity in names else None
     if ids is not None and identity not in (roles.id, IDS[0]):
         notes.add("rows are identified by {}; --id COLUMN chooses another column", [str(identity)])
     if ids is not None and roles.repeated == "first":
-        rows = _first_rows(ids[1])
+        rows = first_rows(ids[1])
         notes.add(
             "rows with the id of an earlier row, left out: {}", [str(len(table) - len(rows))][len(rows) == len(table) :]
         )
         table, originals = table.take(rows), {name: column.take(rows) for name, column in originals.items()}
         ids, group = (identity, table[identity]), (roles.group, table[roles.group]) if group else None
     if ids is not None and roles.repeated == "visits":
-        group, ids = ids, (None, _visits(ids[1]))
+        group, ids = ids, (None, visits(ids[1]))
     roles_of = {"label": roles.label, "split": roles.split}
     known: dict[str, Any] = {role: (name, table[name]) if name in names else None for role, name in roles_of.items()}
     targets = {name: table[name] for name in roles.targets if name in names}
@@ -280,21 +238,6 @@ def _kind(place: str, name: str, column: pa.ChunkedArray, roles: Roles, notes: N
     if rare := pc.count_distinct(column).as_py() - len(common.values) + common.others:
         notes.add(OTHERS if common.others else RARE_NUMBERS, [f"{name} ({rare} values)"])
     return kind
-
-
-def _first_rows(ids: pa.ChunkedArray) -> pa.Array:
-    """Return the first row of each id, in ascending order."""
-    return pa.array(np.sort(np.unique(ids.cast(pa.string()).to_pylist(), return_index=True)[1]))
-
-
-def _visits(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a different id per row: the id and the number of the row among those with this id, from 1."""
-    texts = np.array(ids.cast(pa.string()).fill_null("").to_pylist())
-    order = np.argsort(texts, kind="stable")
-    first = np.flatnonzero(np.append(True, texts[order][1:] != texts[order][:-1]))
-    number = np.empty(len(texts), np.int64)
-    number[order] = np.arange(len(texts)) - np.repeat(first, np.diff(np.append(first, len(texts)))) + 1
-    return pc.binary_join_element_wise(pa.chunked_array([texts]), pa.chunked_array([number]).cast(pa.string()), " ")
 
 
 def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:

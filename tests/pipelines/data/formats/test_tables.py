@@ -261,19 +261,6 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert load(tmp_path / "a")["train"].hash != load(tmp_path / "b")["train"].hash
 
 
-def test_a_category_without_training_rows_is_a_missing_cell(tmp_path: Path) -> None:
-    sites = ["Chur" if row == 3 else "Bern" if row % 2 else "Zug" for row in range(N)]
-    parts = ["test" if row % 4 == 3 else "validation" if row % 4 == 2 else "train" for row in range(N)]
-    table = clinic().set_column(3, "site", pa.array(sites)).append_column("part", pa.array(parts))
-    roles = Roles(id="patient", split="part")
-    text = "\n".join(import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles))
-    assert "categories without a training row, treated as missing: site (Chur)" in text
-    test = Dataset.load(tmp_path / "data/test")
-    assert test.ids is not None
-    place = [column.name for column in test.modalities[0].columns].index("site")
-    assert not test.cells["clinic"][list(test.ids).index("p003"), place]
-
-
 def test_ids_beyond_signed_numbers(tmp_path: Path) -> None:
     ids = pa.array([2**63 + row for row in range(N)], pa.uint64())
     path = write(clinic().set_column(0, "patient", ids), tmp_path / "clinic.parquet")
